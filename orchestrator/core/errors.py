@@ -1,0 +1,130 @@
+"""The exceptions a user can meet, each with its exit code, and the codes a failed request can carry.
+
+A row that fails is a value, never an exception; what is raised here is a wrong file, an unusable
+store, or a mistake of ours.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+__all__ = [
+    "CODES",
+    "BadRow",
+    "ConfigError",
+    "ExitCode",
+    "IllegalTransition",
+    "OrchestratorError",
+    "ProviderUnreachable",
+    "RunBusy",
+    "RunChanged",
+    "RunNotFound",
+    "SpecError",
+    "StoreError",
+    "UsageError",
+]
+
+
+class ExitCode(IntEnum):
+    """How a command ended, for the script that called it."""
+
+    OK = 0
+    BUG = 1
+    USAGE = 2
+    SOME_FAILED = 3
+    HALTED = 4
+    STORE = 5
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+class OrchestratorError(Exception):
+    """Something the user can mend: what is wrong, where, and the next thing to do.
+
+    ``where`` is ``file:line`` or the like; ``hint`` is one sentence or command. Neither ever carries a
+    secret or the text of a prompt.
+    """
+
+    exit_code: ExitCode = ExitCode.USAGE
+
+    def __init__(self, message: str, *, where: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.where = where
+        self.hint = hint
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.message}" if self.where else self.message
+        return f"{text}\n  hint: {self.hint}" if self.hint else text
+
+
+class UsageError(OrchestratorError):
+    """The command line asks for something that cannot be."""
+
+
+class SpecError(OrchestratorError):
+    """The job file, or the input it names, is wrong; nothing was sent."""
+
+
+class BadRow(SpecError):
+    """One input row cannot become a request."""
+
+
+class ConfigError(OrchestratorError):
+    """The config file, an environment variable or the key is wrong."""
+
+
+class RunNotFound(UsageError):
+    """No run of that name is in the database."""
+
+
+class RunBusy(UsageError):
+    """Another process works on this run."""
+
+
+class RunChanged(UsageError):
+    """The run exists, but its job or its input is no longer the same."""
+
+
+class ProviderUnreachable(OrchestratorError):
+    """The provider cannot be reached, and nothing could be sent."""
+
+    exit_code = ExitCode.HALTED
+
+
+class StoreError(OrchestratorError):
+    """The database cannot be used: not writable, full, damaged, or of a newer version."""
+
+    exit_code = ExitCode.STORE
+
+
+class IllegalTransition(RuntimeError):
+    """The code asked for a move that the state table does not have: our bug."""
+
+    def __init__(self, state: str, event: str) -> None:
+        super().__init__(f"a request in state {state!r} cannot {event!r}")
+        self.state = state
+        self.event = event
+
+
+# Codes of ours. A provider's own code is passed on as it is where it has one.
+CODES: dict[str, str] = {
+    "attempts_exhausted": "every attempt of the job's retry.attempts ended in a fault that might have passed",
+    "cancelled": "the request was cancelled, by you or at the provider",
+    "connection_failed": "no connection could be made; nothing was sent",
+    "content_filter": "the provider's content filter stopped the answer",
+    "deadline_exceeded": "the run's deadline passed before the request could be sent",
+    "empty_output": "the response completed, and was charged, but holds no text",
+    "max_output_tokens": "the answer was cut off at max_output_tokens",
+    "output_invalid": "the answer is not the JSON that the job's schema asks for",
+    "over_budget": "the worst case of this one request costs more than the whole budget",
+    "queued_timeout": "the response stayed queued for longer than timeouts.queued, and was given up",
+    "refusal": "the model refused to answer",
+    "request_too_large": "the request needs more tokens than the limit of a whole minute; it can never fit",
+    "requires_action": "the response stopped for a tool call or an approval that nobody answers here",
+    "response_expired": "the provider no longer knows the response, so its result is lost",
+    "row_invalid": "the row cannot be rendered into a request",
+    "run_timeout": "the response ran for longer than timeouts.run, and was given up",
+    "submit_in_doubt": "the request may have been sent, but the reply was lost; it is held for your decision",
+    "unreadable_reply": "the provider answered with something that is not a response",
+}

@@ -1,0 +1,120 @@
+"""What a running engine tells those who watch it: events for logs, and one live count for displays."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from orchestrator.core.lifecycle import State
+from orchestrator.core.model import Usage
+from orchestrator.core.money import Picodollars
+
+__all__ = [
+    "Observer",
+    "OutageBegan",
+    "OutageEnded",
+    "Progress",
+    "RowSkipped",
+    "RunEnded",
+    "RunEvent",
+    "RunStarted",
+    "Settled",
+    "Warned",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStarted:
+    """A run begins, or goes on where it was."""
+
+    run: str
+    job: str
+    resumed: bool
+    database: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowSkipped:
+    """A bad input row was left out, as ``input.on_bad_row: skip`` asks."""
+
+    where: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """A request came to its end."""
+
+    key: str
+    state: State
+    code: str | None
+    response_id: str | None
+    status: str | None
+    attempts: int
+    usage: Usage | None
+    cost_pusd: Picodollars | None
+    elapsed_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutageBegan:
+    """The provider answers nobody; nothing new is sent but a probe now and then."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutageEnded:
+    """The provider answers again."""
+
+    lasted_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Warned:
+    """Something the user should know that does not stop the run; ``code`` is stable, ``message`` is for people."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEnded:
+    """The engine stopped, for the reason that the run's state gives."""
+
+    run: str
+    state: str
+    reason: str | None
+
+
+RunEvent: TypeAlias = RunStarted | RowSkipped | Settled | OutageBegan | OutageEnded | Warned | RunEnded
+Observer: TypeAlias = Callable[[RunEvent], None]
+
+
+@dataclass(slots=True)
+class Progress:
+    """The live counts of one run, written by the engine and read by displays whenever they like.
+
+    ``requests`` counts by state over the whole run, what earlier processes did included. ``waiting_for`` is a
+    word for what holds sending back now: ``"rate limit"``, ``"budget"``, ``"outage"`` or ``None``; ``waiting_until``
+    is when it is tried again.
+    """
+
+    run: str = ""
+    started_at: float = 0.0
+    requests: Counter[State] = field(default_factory=Counter)
+    planned: int = 0
+    planning_done: bool = False
+    settled_here: int = 0
+    polls: int = 0
+    rate_limited: int = 0
+    usage: Usage = Usage()
+    cost_pusd: Picodollars = 0
+    cost_unknown: int = 0
+    reserved_pusd: Picodollars = 0
+    budget_pusd: Picodollars | None = None
+    waiting_for: str | None = None
+    waiting_until: float | None = None
+    stopping: bool = False

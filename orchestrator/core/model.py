@@ -1,0 +1,179 @@
+"""What the layers hand to each other: plain, frozen values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from orchestrator.core.money import Picodollars
+
+__all__ = [
+    "Charge",
+    "NewRequest",
+    "PlanMark",
+    "RateLimits",
+    "Response",
+    "Seen",
+    "SkippedRow",
+    "ToolUse",
+    "UnitPrice",
+    "Usage",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one response.
+
+    ``cached_tokens`` and ``cache_write_tokens`` are inside ``input_tokens``; ``reasoning_tokens`` are inside
+    ``output_tokens`` (responses API, "usage").
+    """
+
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    total_tokens: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.cache_write_tokens + other.cache_write_tokens,
+            self.output_tokens + other.output_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
+            self.total_tokens + other.total_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ToolUse:
+    """How often a response used tools that are charged by the call or by the session."""
+
+    web_searches: int = 0
+    file_searches: int = 0
+    code_sessions: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Response:
+    """The provider's response object as one look showed it.
+
+    ``status`` is the provider's word, verbatim; ``ended`` says whether it is final. ``body`` is the JSON as
+    received. Times are Unix seconds.
+    """
+
+    id: str
+    status: str
+    ended: bool
+    body: bytes
+    model: str | None = None
+    service_tier: str | None = None
+    usage: Usage | None = None
+    tool_use: ToolUse = ToolUse()
+    error_code: str | None = None
+    error_message: str | None = None
+    incomplete_reason: str | None = None
+    output_text: str = ""
+    refusal: str | None = None
+    # The kind of the call or approval that the response waits for, such as "function_call".
+    waits_for: str | None = None
+    created_at: float | None = None
+    completed_at: float | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateLimits:
+    """What the provider's ``x-ratelimit-*`` headers said with one reply; ``None`` where it said nothing.
+
+    The resets are seconds until the whole allowance is back, not until one more request fits.
+    """
+
+    limit_requests: int | None = None
+    limit_tokens: int | None = None
+    remaining_requests: int | None = None
+    remaining_tokens: int | None = None
+    reset_requests_s: float | None = None
+    reset_tokens_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """A readable reply to create, retrieve or cancel: the response, and what came beside it."""
+
+    response: Response
+    rate_limits: RateLimits | None = None
+    # Seconds after which the provider asks to look again (``openai-poll-after-ms``).
+    poll_after_s: float | None = None
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRequest:
+    """One input row that becomes a request. ``row`` is the row's JSON, as far as the template needs it.
+
+    ``position`` is the row's place in the input, from 0 and rising; ``where`` says where a person finds it
+    (``file:line``).
+    """
+
+    key: str
+    position: int
+    where: str
+    row: bytes
+    stage: str = "main"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SkippedRow:
+    """A bad input row that ``input.on_bad_row: skip`` leaves out."""
+
+    position: int
+    where: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanMark:
+    """How far the input was read, committed together with the rows read: ``position`` rows are behind it."""
+
+    position: int
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitPrice:
+    """The unit prices behind a charge, in picodollars a token, with where they come from.
+
+    ``tier`` is the service tier priced. ``fee_*`` are picodollars a call or session. ``estimated`` marks a price
+    that was inferred rather than published for exactly this model and tier.
+    """
+
+    model: str
+    tier: str
+    input: int
+    cached: int
+    cache_write: int
+    output: int
+    source: str
+    version: str
+    fee_web_search: int = 0
+    fee_file_search: int = 0
+    fee_code_session: int = 0
+    estimated: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Charge:
+    """What one response cost: exactly, or unknown with an upper bound.
+
+    ``cost_pusd`` is None where usage or price is unknown; then ``upper_bound_pusd`` is the most it can be, or
+    None where even that is unknown.
+    """
+
+    usage: Usage | None
+    cost_pusd: Picodollars | None
+    upper_bound_pusd: Picodollars | None
+    price: UnitPrice | None
+    tool_use: ToolUse = ToolUse()

@@ -1,0 +1,1 @@
+"""Where runs are kept: ``base`` says what a store must do, the siblings do it."""

@@ -1,0 +1,413 @@
+"""What a store must do: the write verbs of ``Store`` and the read-only ``Reader``.
+
+Every verb that moves a request is a compare-and-set on its state and returns whether it was the one that moved
+it. A verb returns only when what it wrote is durable. Times are Unix seconds, money is picodollars.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from orchestrator.core.lifecycle import RunState, State
+from orchestrator.core.model import Charge, NewRequest, PlanMark, SkippedRow, Usage
+from orchestrator.core.money import Picodollars
+
+__all__ = [
+    "Acceptance",
+    "AttemptRecord",
+    "Claim",
+    "CostRow",
+    "Counts",
+    "Ending",
+    "NewRun",
+    "OpenAttempt",
+    "PendingRequest",
+    "Reader",
+    "Release",
+    "RequestRecord",
+    "ResultRecord",
+    "Run",
+    "Store",
+    "Summary",
+]
+
+
+# ── What goes in ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRun:
+    """A run to be created. ``spec_json`` is the whole job as loaded, with file names but without secrets."""
+
+    name: str
+    uid: str
+    job: str
+    spec_json: str
+    fingerprint: str
+    input_identity: str
+    budget_pusd: Picodollars | None
+    deadline_at: float | None
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """The intent to send one request, on disk before the POST."""
+
+    request_id: int
+    number: int
+    idempotency_key: str
+    at: float
+    # The most this attempt can cost; None where no price is known.
+    worst_case_pusd: Picodollars | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acceptance:
+    """The provider created a response: its id, on disk before anything else is done with it."""
+
+    request_id: int
+    attempt_id: int
+    response_id: str
+    status: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """A claimed request goes back to the queue and the attempt is undone: nothing was created.
+
+    ``rate_limited`` counts it as a bounce off the provider's limit.
+    """
+
+    request_id: int
+    attempt_id: int
+    not_before: float
+    rate_limited: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How one attempt ended, with everything that belongs into the same transaction.
+
+    ``to`` is the state the request moves to: a settled one, or ``PENDING`` (with ``not_before``) to try again, or
+    ``IN_DOUBT``. ``charge`` is given exactly when the attempt has a response id. ``renew_idempotency`` says that
+    a response *with an id* has ended, so that the next create is a new wish and gets a new key.
+    ``count_attempt`` is False where the attempt must not count against ``retry.attempts`` although it stays on
+    record.
+    """
+
+    request_id: int
+    attempt_id: int
+    from_state: State
+    to: State
+    at: float
+    code: str | None = None
+    message: str | None = None
+    http_status: int | None = None
+    status: str | None = None
+    model: str | None = None
+    service_tier: str | None = None
+    completed_at: float | None = None
+    output_text: str | None = None
+    body: bytes | None = None
+    charge: Charge | None = None
+    not_before: float = 0.0
+    renew_idempotency: bool = False
+    count_attempt: bool = True
+    # A response may exist that nobody can name: counted as a possible duplicate if the request is sent again.
+    possible_duplicate: bool = False
+    # Replaces the job's max_output_tokens from the next attempt on (on_incomplete: raise_max_output_tokens_to).
+    max_output_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """Additions to a run's counters that belong to no single request."""
+
+    polls: int = 0
+    rate_limited: int = 0
+    elapsed_s: float = 0.0
+
+
+# ── What comes out ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One execution of a job. ``cancel_requested`` asks whoever works on it to cancel what is open."""
+
+    id: int
+    name: str
+    uid: str
+    job: str
+    spec_json: str
+    fingerprint: str
+    input_identity: str
+    state: RunState
+    reason: str | None
+    budget_pusd: Picodollars | None
+    deadline_at: float | None
+    created_at: float
+    ended_at: float | None
+    cancel_requested: bool
+    plan: PlanMark
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingRequest:
+    """A request that waits to be sent. ``attempts`` counts those that were spent; ``number`` is the last one's.
+
+    ``epoch`` goes into the idempotency key: it rises only when a response with an id has ended.
+    """
+
+    id: int
+    key: str
+    stage: str
+    where: str
+    attempts: int
+    number: int
+    epoch: int
+    not_before: float
+    max_output_tokens: int | None
+    row: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenAttempt:
+    """An attempt that had not ended when it was read: its request is submitting, submitted or in doubt."""
+
+    attempt_id: int
+    request_id: int
+    key: str
+    state: State
+    number: int
+    attempts: int
+    epoch: int
+    response_id: str | None
+    status: str | None
+    sent_at: float
+    accepted_at: float | None
+    worst_case_pusd: Picodollars | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """The counts of one run, as ``status`` shows them."""
+
+    run: Run
+    requests: Mapping[State, int]
+    skipped_rows: int
+    attempts: int
+    polls: int
+    rate_limited: int
+    possible_duplicates: int
+    possible_duplicates_upper_bound_pusd: Picodollars
+    usage: Usage
+    cost_pusd: Picodollars
+    cost_unknown: int
+    cost_unknown_upper_bound_pusd: Picodollars
+    reserved_pusd: Picodollars
+    elapsed_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultRecord:
+    """One request with its decisive attempt, as ``export`` writes it."""
+
+    request_id: int
+    key: str
+    stage: str
+    state: State
+    code: str | None
+    message: str | None
+    attempts: int
+    response_id: str | None
+    status: str | None
+    model: str | None
+    service_tier: str | None
+    output_text: str | None
+    usage: Usage | None
+    cost_pusd: Picodollars | None
+    upper_bound_pusd: Picodollars | None
+    submitted_at: float | None
+    settled_at: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRecord:
+    """One request as ``show`` tells it."""
+
+    id: int
+    key: str
+    stage: str
+    where: str
+    state: State
+    code: str | None
+    message: str | None
+    row: bytes
+    not_before: float
+    settled_at: float | None
+    max_output_tokens: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptRecord:
+    """One attempt as ``show`` tells it; ``body`` is the response as received."""
+
+    id: int
+    number: int
+    counted: bool
+    idempotency_key: str
+    response_id: str | None
+    status: str | None
+    http_status: int | None
+    model: str | None
+    service_tier: str | None
+    code: str | None
+    message: str | None
+    sent_at: float
+    accepted_at: float | None
+    completed_at: float | None
+    ended_at: float | None
+    possible_duplicate: bool
+    worst_case_pusd: Picodollars | None
+    charge: Charge | None
+    output_text: str | None
+    body: bytes | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostRow:
+    """The sum of the charges that share one value of a grouping (model, tier, day, state, …)."""
+
+    group: tuple[str, ...]
+    responses: int
+    usage: Usage
+    cost_pusd: Picodollars
+    cost_unknown: int
+    upper_bound_pusd: Picodollars
+
+
+# ── The verbs ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Store(Protocol):
+    """The one writer of a database."""
+
+    async def create_run(self, run: NewRun) -> Run: ...
+
+    async def add_rows(
+        self, run_id: int, rows: Sequence[NewRequest], skipped: Sequence[SkippedRow], mark: PlanMark
+    ) -> list[NewRequest]:
+        """Add planned rows and move the mark, in one transaction; returns the rows whose key was taken already.
+
+        A returned row was not added; the others were.
+        """
+        ...
+
+    async def claim(self, claim: Claim) -> int | None:
+        """Pending → submitting, with a new attempt; the attempt's id, or None where somebody else moved it."""
+        ...
+
+    async def accept(self, acceptance: Acceptance) -> bool:
+        """Submitting (or in doubt) → submitted, with the response id."""
+        ...
+
+    async def release(self, release: Release) -> bool:
+        """Submitting → pending; the attempt is removed as if it had not been."""
+        ...
+
+    async def end(self, ending: Ending) -> bool:
+        """End an attempt and move its request, charge and result included, in one transaction.
+
+        False, and nothing written, where the request is no longer in ``from_state``.
+        """
+        ...
+
+    async def late_charge(self, attempt_id: int, charge: Charge, status: str, body: bytes | None) -> bool:
+        """Replace an attempt's *unknown* charge with what a late look found; False where it was known already."""
+        ...
+
+    async def fail_pending(self, request_id: int, code: str, message: str, at: float) -> bool:
+        """Pending → failed without an attempt: it can never be sent."""
+        ...
+
+    async def note_status(self, attempt_id: int, status: str) -> None:
+        """Keep the provider's latest word on an open response; may be lost in a crash, never waited for."""
+        ...
+
+    async def request_cancel(self, run_id: int, at: float) -> None:
+        """Flag the run as to be cancelled, and cancel every pending request of it."""
+        ...
+
+    async def requeue(
+        self, run_id: int, *, states: Sequence[State], code: str | None, resolve_in_doubt: str | None, at: float
+    ) -> int:
+        """Settled (or in doubt) → pending for ``retry``; history is kept. Returns how many were moved.
+
+        ``resolve_in_doubt`` is ``"resend"``, ``"fail"`` or None (held requests are left alone).
+        """
+        ...
+
+    async def set_run_state(self, run_id: int, state: RunState, reason: str | None, at: float) -> None: ...
+
+    async def set_budget(self, run_id: int, budget_pusd: Picodollars | None, deadline_at: float | None) -> None: ...
+
+    async def add_counts(self, run_id: int, counts: Counts) -> None: ...
+
+    async def remember(self, name: str, value: bytes) -> None:
+        """Keep a small learnt value (a latency table, a discovered limit) under a name."""
+        ...
+
+
+class Reader(Protocol):
+    """Read-only views of a database; never blocks the writer."""
+
+    async def run(self, name: str) -> Run | None: ...
+
+    async def runs(self) -> list[Run]:
+        """Every run, newest first."""
+        ...
+
+    async def summary(self, run_id: int) -> Summary: ...
+
+    async def fresh(self, run_id: int, *, after_id: int, limit: int) -> list[PendingRequest]:
+        """Pending requests that were never put off (``not_before`` 0), by id, from after ``after_id``."""
+        ...
+
+    async def delayed(self, run_id: int, *, limit: int) -> list[PendingRequest]:
+        """Pending requests that wait for a moment (``not_before`` over 0), soonest first."""
+        ...
+
+    async def pending(self, request_id: int) -> PendingRequest | None: ...
+
+    async def open_attempts(self, run_id: int) -> list[OpenAttempt]:
+        """The latest attempt of every open request, the one accepted longest ago first."""
+        ...
+
+    async def open_runs(self) -> list[Run]:
+        """Runs that are not at their end (active), newest first."""
+        ...
+
+    def results(self, run_id: int, states: Sequence[State]) -> AsyncIterator[ResultRecord]:
+        """Requests in input order, in constant memory."""
+        ...
+
+    async def request(self, run_id: int, key: str, *, stage: str = "main") -> RequestRecord | None: ...
+
+    async def attempts(self, request_id: int) -> list[AttemptRecord]: ...
+
+    async def costs(self, run_id: int | None, by: Sequence[str]) -> list[CostRow]:
+        """Charges summed by any of ``run``, ``model``, ``tier``, ``day``, ``stage``, ``state``."""
+        ...
+
+    async def spent_since(self, since: float) -> Picodollars:
+        """What all runs of the database spent (or may have spent) since a moment."""
+        ...
+
+    async def skipped(self, run_id: int) -> list[SkippedRow]: ...
+
+    async def recall(self, name: str) -> bytes | None: ...
