@@ -7,15 +7,35 @@ from typing import Protocol
 
 import anyio
 
-__all__ = ["Clock", "SystemClock"]
+__all__ = ["Clock", "Signal", "SystemClock"]
+
+
+class Signal:
+    """Wakes the one task that waits for it; a call made before the wait is not lost."""
+
+    __slots__ = ("_event",)
+
+    def __init__(self) -> None:
+        self._event = anyio.Event()
+
+    def set(self) -> None:
+        self._event.set()
+
+    async def wait(self) -> None:
+        await self._event.wait()
+        self._event = anyio.Event()
 
 
 class Clock(Protocol):
-    """Seconds since the Unix epoch, and a way to wait for a moment."""
+    """Seconds since the Unix epoch, and ways to wait for a moment."""
 
     def now(self) -> float: ...
 
     async def sleep_until(self, when: float) -> None: ...
+
+    async def wait(self, signal: Signal, until: float | None) -> None:
+        """Wait for the signal, but no longer than until the moment given (``None``: for ever)."""
+        ...
 
 
 class SystemClock:
@@ -33,3 +53,10 @@ class SystemClock:
 
     async def sleep_until(self, when: float) -> None:
         await anyio.sleep(max(0.0, when - self.now()))
+
+    async def wait(self, signal: Signal, until: float | None) -> None:
+        if until is None:
+            await signal.wait()
+            return
+        with anyio.move_on_after(max(0.0, until - self.now())):
+            await signal.wait()

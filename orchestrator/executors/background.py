@@ -1,0 +1,53 @@
+"""Background responses: the create call returns at once with an id, and the answer is fetched by polling."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from orchestrator.core.model import Seen
+from orchestrator.core.problems import Problem
+from orchestrator.provider.client import ResponsesClient
+
+__all__ = ["ATTEMPT", "KEY", "RUN", "BackgroundExecutor"]
+
+# The names of our own metadata pairs: they let a response whose id was lost be matched to its row.
+RUN = "orchestrator_run"
+KEY = "orchestrator_key"
+ATTEMPT = "orchestrator_attempt"
+
+_METADATA_VALUE_LIMIT = 512
+
+
+class BackgroundExecutor:
+    """Sends ``background: true`` with ``store: true`` always said aloud.
+
+    Without an explicit ``store`` some projects delete a finished background response after about ten
+    minutes (responses API, background mode).
+    """
+
+    def __init__(self, client: ResponsesClient) -> None:
+        self._client = client
+
+    def encode(self, fields: Mapping[str, Any], *, run_uid: str, key: str, number: int) -> bytes:
+        metadata = {
+            **(fields.get("metadata") or {}),
+            RUN: run_uid,
+            KEY: key[:_METADATA_VALUE_LIMIT],
+            ATTEMPT: str(number),
+        }
+        return orjson.dumps({**fields, "background": True, "store": True, "metadata": metadata})
+
+    async def submit(self, body: bytes, *, idempotency_key: str, client_request_id: str) -> Seen | Problem:
+        return await self._client.create(body, idempotency_key=idempotency_key, client_request_id=client_request_id)
+
+    async def look(self, response_id: str) -> Seen | Problem:
+        return await self._client.retrieve(response_id)
+
+    async def cancel(self, response_id: str) -> Seen | Problem:
+        return await self._client.cancel(response_id)
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
