@@ -1,0 +1,353 @@
+"""What a response cost, exactly, or the most it can have cost.
+
+A response is billed by the model and the service tier that it names itself, at the prices of the day it was asked
+for. Where the price or the usage is not known the cost is not known either, and never zero.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import replace
+from datetime import date
+from decimal import Decimal
+from typing import NamedTuple, TypeAlias
+
+import orjson
+
+from orchestrator.core.model import Charge, Response, ToolUse, UnitPrice, Usage
+from orchestrator.core.money import Picodollars
+from orchestrator.policy.price_rules import PriceRules, UnpricedTier, tier_of
+from orchestrator.policy.published import Rate, Rates, published_rates, published_version, strip_date
+
+__all__ = ["PriceBook", "charge"]
+
+_SECONDS_A_DAY = 86_400
+_EPOCH = date(1970, 1, 1).toordinal()
+# No published tier costs more than this multiple of the default one (ultrafast); it bounds a tier without a price.
+_DEAREST_TIER = 6
+# Tools that cost their tokens only. Beside these, the searches and the code interpreter have fees we know, and
+# anything else (image generation) costs something that no count here shows.
+_FREE_TOOLS = frozenset(
+    {
+        "apply_patch",
+        "computer",
+        "computer_use",
+        "computer_use_preview",
+        "custom",
+        "function",
+        "local_shell",
+        "mcp",
+        "namespace",
+        "programmatic_tool_calling",
+        "shell",
+        "tool_search",
+    }
+)
+_UNCOUNTED_ITEM = "image_generation_call"
+_SEARCH, _PREVIEW, _FILES, _CODE = "web_search", "web_search_preview", "file_search", "code_interpreter"
+# Models that do not reason pay the preview search by another fee.
+_PLAIN_MODEL = re.compile(r"(?:ft:)?(?:gpt-[34]|chatgpt-)|.*-chat\b")
+# Models that pay for the text a search finds in blocks of fixed size.
+_BLOCK_MODELS = frozenset({"gpt-4o-mini", "gpt-4.1-mini"})
+
+
+def charge(usage: Usage, tool_use: ToolUse, price: UnitPrice) -> Picodollars:
+    """The exact cost of a usage. Cached and written tokens are part of the input, reasoning part of the output.
+
+    Counts that contradict each other (more cached than input) never make it smaller: what was reported is charged,
+    and the fresh rest is nothing.
+    """
+    fresh = max(0, usage.input_tokens - usage.cached_tokens - usage.cache_write_tokens)
+    return (
+        fresh * price.input
+        + usage.cached_tokens * price.cached
+        + usage.cache_write_tokens * price.cache_write
+        + usage.output_tokens * price.output
+        + tool_use.web_searches * price.fee_web_search
+        + tool_use.file_searches * price.fee_file_search
+        + tool_use.code_sessions * price.fee_code_session
+    )
+
+
+class _Case(NamedTuple):
+    """All that decides unit prices, but for the length of the input."""
+
+    model: str
+    asked: str
+    tier: str
+    window: str | None
+    day: int
+    searches: frozenset[str]
+    inferred: bool
+
+
+class _Found(NamedTuple):
+    rates: Rates
+    source: str
+    version: str
+
+
+# Unit prices by the input length above which they hold, as in ``Rates``.
+_Quote: TypeAlias = tuple[tuple[int, UnitPrice | None], ...]
+
+
+class PriceBook:
+    """Unit prices by model, service tier, day and input length; a user's own go before the published ones.
+
+    The first look-up loads the published prices, which takes about half a second; ``load`` does it ahead of time.
+    """
+
+    def __init__(self, rules: PriceRules | None = None) -> None:
+        self._rules = rules or PriceRules()
+        self._quotes: dict[_Case, _Quote | None] = {}
+
+    def load(self) -> None:
+        """Load the published prices now rather than in the middle of a run."""
+        self.price("", None, at=0.0, input_tokens=0)
+
+    def price(
+        self, model: str, tier: str | None, *, at: float, input_tokens: int, window: str | None = None
+    ) -> UnitPrice | None:
+        """The unit prices of one request; None where they are not known.
+
+        ``at`` is when it was sent (Unix seconds): prices change at midnight UTC. ``window`` is the background
+        completion window that was asked for. A request longer than 272,000 tokens may have other prices.
+        """
+        known = tier_of(tier)
+        case = _Case(model, model, known or "default", _window(window), _day(at), frozenset(), known is None)
+        return _pick(self._quote(case), input_tokens)
+
+    def charge_response(
+        self,
+        response: Response,
+        *,
+        requested_model: str | None,
+        requested_tier: str | None,
+        at: float,
+        window: str | None = None,
+        worst_case: Picodollars | None = None,
+    ) -> Charge:
+        """The charge of a response that has ended: exact, or unknown with the most it can be.
+
+        ``at`` is when the request was sent, and ``worst_case`` what was reserved for it then. Negative counts are
+        no usage. Counts that contradict each other, and prices that follow from the request because the response
+        is silent, mark the price as estimated.
+        """
+        usage, tool_use = response.usage, response.tool_use
+        if usage is None or _is_negative(usage):
+            return Charge(usage=None, cost_pusd=None, upper_bound_pusd=worst_case, price=None, tool_use=tool_use)
+        echoed = tier_of(response.service_tier)
+        model = response.model or requested_model or ""
+        case = _Case(
+            model,
+            requested_model or model,
+            echoed or tier_of(requested_tier) or "default",
+            _window(window),
+            _day(at),
+            _searches_of(response),
+            echoed is None or response.model is None,
+        )
+        price, bound = _pick(self._quote(case), usage.input_tokens), worst_case
+        if _has_uncounted_items(response.body):
+            price = None
+        elif price is None:
+            bound = self._bound(case, usage, tool_use, otherwise=worst_case)
+        if price is None:
+            return Charge(usage=usage, cost_pusd=None, upper_bound_pusd=bound, price=None, tool_use=tool_use)
+        if usage.cached_tokens + usage.cache_write_tokens > usage.input_tokens:
+            price = replace(price, estimated=True)
+        cost = charge(usage, tool_use, price)
+        return Charge(usage=usage, cost_pusd=cost, upper_bound_pusd=None, price=price, tool_use=tool_use)
+
+    def worst_case(
+        self,
+        model: str,
+        tier: str | None,
+        *,
+        at: float,
+        input_tokens: int | None,
+        max_output_tokens: int | None,
+        tools: Collection[str] = (),
+        max_tool_calls: int | None = None,
+    ) -> Picodollars | None:
+        """The most a request can cost, whatever tier it ends up at; None where nothing bounds it.
+
+        ``input_tokens`` is an upper bound, ``tools`` are the types of the request's tools. Completion windows only
+        lower a price, so they are not asked for. A tier that the model has no price for counts as the dearest one,
+        except that a request without a tier, or with ``auto``, is not taken to end at a tier that its model lacks.
+        """
+        paid = _paid_tools(tools)
+        if input_tokens is None or max_output_tokens is None or paid is None or (paid and max_tool_calls is None):
+            return None
+        asked = tier_of(tier)
+        case = _Case(model, model, "default", None, _day(at), paid & {_SEARCH, _PREVIEW}, False)
+        usage = Usage(input_tokens=input_tokens, output_tokens=max_output_tokens)
+        calls = max_tool_calls or 0
+        default = _most(self._quote(case), usage, paid, calls)
+        if default is None:
+            return None
+        if asked is None:
+            tiers = [tier for tier in self._rules.auto_tiers if self._quote(case._replace(tier=tier)) is not None]
+        else:
+            tiers = [asked]
+        worst = 0 if asked == "batch" else default
+        for each in tiers:
+            most = _most(self._quote(case._replace(tier=each)), usage, paid, calls)
+            worst = max(worst, default * _DEAREST_TIER if most is None else most)
+        return worst
+
+    def _bound(
+        self, case: _Case, usage: Usage, tool_use: ToolUse, *, otherwise: Picodollars | None
+    ) -> Picodollars | None:
+        """The most a usage can have cost at a tier or in a completion window that has no known price."""
+        price = _pick(self._quote(case._replace(tier="default", window=None)), usage.input_tokens)
+        if price is None:
+            return otherwise
+        cost = charge(usage, tool_use, price)
+        return cost if case.tier == "default" else cost * _DEAREST_TIER
+
+    def _quote(self, case: _Case) -> _Quote | None:
+        try:
+            return self._quotes[case]
+        except KeyError:
+            quote = self._quotes[case] = self._look_up(case)
+            return quote
+
+    def _look_up(self, case: _Case) -> _Quote | None:
+        tier, found = case.tier, None
+        estimated = case.inferred
+        if case.window is None or tier != "default":
+            found = self._find(case, tier)
+        else:
+            tier = f"default:{case.window}"
+            found = self._find(case, tier) or self._discounted(case, self._rules.windows.get(case.window))
+        if found is None and case.tier != "default" and self._rules.unpriced_tier is UnpricedTier.DEFAULT:
+            found, estimated = self._find(case, "default"), True
+        if found is None:
+            return None
+        return tuple(
+            (above, None if rate is None else self._unit_price(case, tier, rate, found, estimated=estimated))
+            for above, rate in found.rates
+        )
+
+    def _find(self, case: _Case, tier: str) -> _Found | None:
+        day = date.fromordinal(_EPOCH + case.day)
+        bare_tier, _, window = tier.partition(":")
+        published = published_rates(case.model, bare_tier, day)
+        # A price given for the name that was asked for (a deployment, a gateway's alias) is meant for what answers.
+        for name in (case.model, case.asked):
+            if override := self._rules.override(name, tier, day):
+                return _Found(override.rates(published), self._rules.source, self._rules.version)
+        if published is None or window:
+            return None
+        factor = self._rules.regional_factor(case.model)
+        return _Found(_times(published, factor) if factor else published, "genai-prices", published_version())
+
+    def _discounted(self, case: _Case, factor: Decimal | None) -> _Found | None:
+        found = self._find(case, "default")
+        if found is None or factor is None:
+            return None
+        rates = tuple((above, rate and rate.inferred()) for above, rate in _times(found.rates, factor))
+        return found._replace(rates=rates)
+
+    def _unit_price(self, case: _Case, tier: str, rate: Rate, found: _Found, *, estimated: bool) -> UnitPrice:
+        fees = self._rules.fees
+        in_blocks = strip_date(case.model) in _BLOCK_MODELS
+        search = fees.web_search + (fees.web_search_block_tokens * rate.input if in_blocks else 0)
+        preview = fees.web_search_preview_plain if _PLAIN_MODEL.match(case.model) else fees.web_search_preview
+        by_tool = {_SEARCH: search, _PREVIEW: preview}
+        # With both tools in one request nobody can tell which one a call was of. Whether a block of found text is
+        # also in the usage is not documented.
+        guessed = len(case.searches) > 1 or (in_blocks and _SEARCH in case.searches)
+        return UnitPrice(
+            model=case.model,
+            tier=tier,
+            input=rate.input,
+            cached=rate.cached,
+            cache_write=rate.cache_write,
+            output=rate.output,
+            source=found.source,
+            version=found.version,
+            fee_web_search=max(by_tool[tool] for tool in case.searches or {_SEARCH}),
+            fee_file_search=fees.file_search,
+            fee_code_session=fees.code_session,
+            estimated=rate.estimated or estimated or guessed,
+        )
+
+
+def _pick(quote: _Quote | None, input_tokens: int) -> UnitPrice | None:
+    if quote is None:
+        return None
+    chosen = quote[0][1]
+    for above, price in quote[1:]:
+        if input_tokens > above:
+            chosen = price
+    return chosen
+
+
+def _most(quote: _Quote | None, usage: Usage, paid: frozenset[str], calls: int) -> Picodollars | None:
+    """The dearest reading of a usage that is an upper bound; None where one possible price is not known."""
+    if quote is None:
+        return None
+    most = 0
+    for above, price in quote:
+        if above and usage.input_tokens <= above:
+            continue
+        if price is None:
+            return None
+        fees = {_FILES: price.fee_file_search, _CODE: price.fee_code_session}
+        fee = max((fees.get(tool, price.fee_web_search) for tool in paid), default=0)
+        dearest_input = max(price.input, price.cached, price.cache_write)
+        most = max(most, usage.input_tokens * dearest_input + usage.output_tokens * price.output + calls * fee)
+    return most
+
+
+def _times(rates: Rates, factor: Decimal) -> Rates:
+    return tuple((above, rate and rate.times(factor)) for above, rate in rates)
+
+
+def _day(at: float) -> int:
+    return int(at // _SECONDS_A_DAY)
+
+
+def _window(window: str | None) -> str | None:
+    return None if window == "soonest" else window
+
+
+def _is_negative(usage: Usage) -> bool:
+    return min(usage.input_tokens, usage.cached_tokens, usage.cache_write_tokens, usage.output_tokens) < 0
+
+
+def _paid_tools(types: Collection[str]) -> frozenset[str] | None:
+    """The tools that have a fee, without the dates of their versions; None where one's cost is not known."""
+    paid = set()
+    for each in types:
+        if each in _FREE_TOOLS:
+            continue
+        kind = next((kind for kind in (_PREVIEW, _SEARCH, _FILES, _CODE) if each.startswith(kind)), None)
+        if kind is None:
+            return None
+        paid.add(kind)
+    return frozenset(paid)
+
+
+def _searches_of(response: Response) -> frozenset[str]:
+    """Which search tools the response could use: two kinds exist, and their calls look alike."""
+    if not response.tool_use.web_searches or _PREVIEW.encode() not in response.body:
+        return frozenset()
+    types = {str(tool.get("type")) for tool in _objects(response.body, "tools")}
+    return frozenset(_PREVIEW if each.startswith(_PREVIEW) else _SEARCH for each in types if each.startswith(_SEARCH))
+
+
+def _has_uncounted_items(body: bytes) -> bool:
+    """Whether the response did something that costs money and is not in its usage."""
+    if _UNCOUNTED_ITEM.encode() not in body:
+        return False
+    return any(item.get("type") == _UNCOUNTED_ITEM for item in _objects(body, "output"))
+
+
+def _objects(body: bytes, field: str) -> list[dict[str, object]]:
+    document = orjson.loads(body)
+    items = document.get(field) if isinstance(document, dict) else None
+    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
