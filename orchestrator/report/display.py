@@ -1,0 +1,167 @@
+"""Progress on standard error: a live display on a terminal, or a line now and then where there is none."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from enum import StrEnum
+from types import TracebackType
+from typing import Protocol, Self
+
+import anyio
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+from structlog.typing import FilteringBoundLogger
+
+from orchestrator.core.events import Progress
+from orchestrator.report import figures
+from orchestrator.report.log import Style
+from orchestrator.report.progress import (
+    Pace,
+    View,
+    counts_words,
+    look,
+    pace_words,
+    plain_line,
+    total_words,
+    view_object,
+)
+
+__all__ = ["Bar", "Mode", "Plain", "bar_lines", "choose_mode", "displayed"]
+
+
+class Mode(StrEnum):
+    """How progress is shown; ``auto`` is the bar on a terminal and plain lines elsewhere."""
+
+    AUTO = "auto"
+    BAR = "bar"
+    PLAIN = "plain"
+    NONE = "none"
+
+
+class Display(Protocol):
+    """Draws one view at a time; entering and leaving it prepares and restores the terminal."""
+
+    every_s: float
+
+    def draw(self, view: View) -> None: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+
+def choose_mode(wish: Mode) -> Mode:
+    """What ``auto`` means here."""
+    if wish is not Mode.AUTO:
+        return wish
+    return Mode.BAR if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" else Mode.PLAIN
+
+
+@asynccontextmanager
+async def displayed(
+    progress: Callable[[], Progress], display: Display, *, now: Callable[[], float]
+) -> AsyncIterator[None]:
+    """Show progress while the body runs, and once more at its end."""
+    pace = Pace()
+
+    def draw() -> None:
+        current = progress()
+        if current.run:  # Before that there is nothing to tell.
+            display.draw(look(current, pace, now()))
+
+    async def keep_drawing() -> None:
+        while True:
+            await anyio.sleep(display.every_s)
+            draw()
+
+    with display:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(keep_drawing)
+            try:
+                yield
+            finally:
+                tasks.cancel_scope.cancel()
+                draw()
+
+
+class Plain:
+    """One line every ten seconds and one at the end: for logs, cron and pipes."""
+
+    every_s = 10.0
+
+    def __init__(self, log: FilteringBoundLogger, style: Style) -> None:
+        self._log = log
+        self._style = style
+
+    def draw(self, view: View) -> None:
+        if self._style is Style.JSON:
+            self._log.info("progress", **view_object(view))
+        else:
+            self._log.info(plain_line(view))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+
+class Bar:
+    """Three lines that stay in place and are gone when the run ends; log lines pass above them."""
+
+    every_s = 0.2
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False)
+        self._live = Live(console=self._console, auto_refresh=False, transient=True)
+        self._broken = False
+
+    def draw(self, view: View) -> None:
+        self._quietly(lambda: self._live.update(bar_lines(view), refresh=True))
+
+    def __enter__(self) -> Self:
+        self._quietly(self._live.start)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._quietly(self._live.stop)
+
+    def _quietly(self, action: Callable[[], None]) -> None:
+        # A terminal that was closed must not stop the run that it showed.
+        if not self._broken:
+            try:
+                action()
+            except (OSError, ValueError):
+                self._broken = True
+
+
+def bar_lines(view: View) -> Group:
+    """The live display: a bar, the counts, and what it costs or waits for."""
+    bar = Table.grid(padding=(0, 2), expand=True)
+    bar.add_column(no_wrap=True, max_width=28, overflow="ellipsis")
+    bar.add_column(ratio=1)
+    bar.add_column(no_wrap=True, justify="right")
+    bar.add_column(no_wrap=True, justify="right")
+    bar.add_row(
+        Text(view.run, "bold"),
+        ProgressBar(total=max(view.total, 1), completed=view.settled, complete_style="green"),
+        total_words(view),
+        f"{figures.span(view.left_s)} left" if view.left_s is not None else figures.share(view.settled, view.total),
+    )
+    counts = Text("  " + " · ".join(counts_words(view)))
+    if view.failed:
+        counts.highlight_words([f"{figures.count(view.failed)} failed"], "red")
+    lines: list[RenderableType] = [bar, counts, Text("  " + " · ".join(pace_words(view)))]
+    if view.waiting:
+        lines.append(Text(f"  {view.waiting}", "yellow"))
+    if view.stopping:
+        lines.append(Text("  stopping: nothing new is sent, what is on disk stays true", "yellow"))
+    return Group(*lines)

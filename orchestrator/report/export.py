@@ -1,0 +1,136 @@
+"""Results as files: JSON Lines, CSV and OpenAI batch output, written row by row in constant memory."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, BinaryIO, TypeAlias
+
+import orjson
+
+from orchestrator.core.lifecycle import State
+from orchestrator.core.money import format_usd
+from orchestrator.report.figures import stamp
+from orchestrator.report.flat import COLUMNS, error_of, flat_row
+from orchestrator.stores.base import ResultRecord
+
+__all__ = ["BodyOf", "Format", "asks_for_json", "format_for", "write_csv", "write_jsonl", "write_openai_batch"]
+
+BodyOf: TypeAlias = Callable[[ResultRecord], Awaitable[bytes | None]]
+
+_JSON_OPTIONS = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z | orjson.OPT_OMIT_MICROSECONDS
+_TEXT_BUFFER = 1 << 18
+
+
+class Format(StrEnum):
+    """The shapes that results can be written in."""
+
+    JSONL = "jsonl"
+    CSV = "csv"
+    PARQUET = "parquet"
+    OPENAI_BATCH = "openai-batch"
+
+
+def format_for(path: Path | None) -> Format:
+    """The format that a file's name asks for; JSON Lines where it asks for none."""
+    suffix = path.suffix.lower() if path else ""
+    return {".csv": Format.CSV, ".parquet": Format.PARQUET}.get(suffix, Format.JSONL)
+
+
+def asks_for_json(request: Mapping[str, Any]) -> bool:
+    """Whether a request template asks for structured output, so that an answer's text is a JSON value."""
+    text = request.get("text")
+    shape = text.get("format") if isinstance(text, Mapping) else None
+    return isinstance(shape, Mapping) and shape.get("type") in {"json_schema", "json_object"}
+
+
+async def write_jsonl(records: AsyncIterator[ResultRecord], out: BinaryIO, *, structured: bool) -> int:
+    """One object a line; returns how many. ``structured`` parses the answers into ``output``."""
+    rows = 0
+    dumps, write = orjson.dumps, out.write
+    async for record in records:
+        write(dumps(_line(record, structured=structured), option=_JSON_OPTIONS))
+        rows += 1
+    return rows
+
+
+def _line(record: ResultRecord, *, structured: bool) -> dict[str, Any]:
+    # Times and usage are handed over as they are: orjson writes both natively, in the order of their fields.
+    submitted, settled = record.submitted_at, record.settled_at
+    return {
+        "key": record.key,
+        "state": record.state.value,
+        "output_text": record.output_text,
+        "output": _parsed(record) if structured else None,
+        "error": error_of(record),
+        "response_id": record.response_id,
+        "model": record.model,
+        "service_tier": record.service_tier,
+        "status": record.status,
+        "attempts": record.attempts,
+        "usage": record.usage,
+        "cost_usd": None if record.cost_pusd is None else format_usd(record.cost_pusd),
+        "submitted_at": None if submitted is None else datetime.fromtimestamp(submitted, UTC),
+        "settled_at": None if settled is None else datetime.fromtimestamp(settled, UTC),
+    }
+
+
+def _parsed(record: ResultRecord) -> Any:
+    """The answer as a value; ``None`` where there is none or it is not JSON (the row then carries its error)."""
+    if record.state is not State.SUCCEEDED or record.output_text is None:
+        return None
+    try:
+        return orjson.loads(record.output_text)
+    except orjson.JSONDecodeError:
+        return None
+
+
+async def write_csv(records: AsyncIterator[ResultRecord], out: BinaryIO) -> int:
+    """One row a request under a header, UTF-8; what is unknown is an empty field. Returns how many rows."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    rows = 0
+    async for record in records:
+        writer.writerow(_csv_row(record))
+        rows += 1
+        if text.tell() >= _TEXT_BUFFER:
+            out.write(text.getvalue().encode())
+            text.seek(0)
+            text.truncate()
+    out.write(text.getvalue().encode())
+    return rows
+
+
+def _csv_row(record: ResultRecord) -> list[Any]:
+    *plain, cost, submitted, settled = flat_row(record)
+    return [*plain, None if cost is None else format_usd(cost), stamp(submitted), stamp(settled)]
+
+
+async def write_openai_batch(records: AsyncIterator[ResultRecord], out: BinaryIO, *, body_of: BodyOf) -> int:
+    """Lines as in the output file of OpenAI's Batch API, around the response as it was received.
+
+    A request that ended without a response has ``"response": null`` and our code in ``error``. ``request_id`` is
+    the provider's name for one HTTP exchange, which is not kept, so it is null.
+    """
+    rows = 0
+    async for record in records:
+        body = await body_of(record) if record.response_id else None
+        line = {
+            "id": f"batch_req_{record.request_id}",
+            "custom_id": record.key,
+            "response": {"status_code": 200, "request_id": None, "body": _one_line(body)} if body else None,
+            "error": None if body else error_of(record),
+        }
+        out.write(orjson.dumps(line, option=_JSON_OPTIONS))
+        rows += 1
+    return rows
+
+
+def _one_line(body: bytes) -> orjson.Fragment:
+    # Inside JSON strings line breaks are always escaped, so the bare ones are only layout.
+    return orjson.Fragment(body.replace(b"\n", b" ").replace(b"\r", b" "))

@@ -1,0 +1,173 @@
+"""How a run goes, while it goes: what there is to tell, decided apart from how it is drawn."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from orchestrator.core.events import Progress
+from orchestrator.core.lifecycle import SETTLED, State
+from orchestrator.core.money import Picodollars, format_usd
+from orchestrator.report import figures
+
+__all__ = ["Pace", "View", "look", "plain_line", "view_object"]
+
+_WINDOW_S = 20.0
+_ENOUGH = 5
+_WAITS = {
+    "rate limit": "held back by the rate limit",
+    "budget": "the budget is set aside; waiting for charges to settle",
+    "outage": "the provider does not answer",
+}
+
+
+@dataclass(slots=True)
+class Pace:
+    """How many requests settle in a second: lately where enough do, else since the watch began."""
+
+    _first: tuple[float, int] | None = None
+    _recent: deque[tuple[float, int]] = field(default_factory=deque)
+
+    def note(self, now: float, settled: int) -> None:
+        """Remember that ``settled`` requests had ended by ``now``."""
+        self._first = self._first or (now, settled)
+        self._recent.append((now, settled))
+        while len(self._recent) > 2 and self._recent[1][0] <= now - _WINDOW_S:
+            self._recent.popleft()
+
+    def per_second(self) -> float | None:
+        """``None`` while there is nothing to go by."""
+        if self._first is None:
+            return None
+        now, settled = self._recent[-1]
+        since = self._recent[0] if settled - self._recent[0][1] >= _ENOUGH else self._first
+        elapsed, done = now - since[0], settled - since[1]
+        return done / elapsed if done > 0 and elapsed >= 1 else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """All that a display tells at one moment; ``None`` is "not known yet".
+
+    ``total`` still grows while ``reading`` is true. ``waiting`` is a sentence that says what holds sending back.
+    """
+
+    run: str
+    total: int
+    reading: bool
+    settled: int
+    succeeded: int
+    failed: int
+    cancelled: int
+    in_doubt: int
+    in_flight: int
+    per_second: float | None
+    left_s: float | None
+    tokens: int
+    cost_pusd: Picodollars
+    cost_unknown: int
+    projected_pusd: Picodollars | None
+    budget_pusd: Picodollars | None
+    waiting: str | None
+    stopping: bool
+
+
+def look(progress: Progress, pace: Pace, now: float) -> View:
+    """What to tell now; notes the pace as it goes."""
+    counts = progress.requests
+    settled = sum(counts[state] for state in SETTLED)
+    total = max(counts.total(), progress.planned)
+    pace.note(now, progress.settled_here)
+    per_second = pace.per_second()
+    known = progress.planning_done and settled > 0
+    return View(
+        run=progress.run,
+        total=total,
+        reading=not progress.planning_done,
+        settled=settled,
+        succeeded=counts[State.SUCCEEDED],
+        failed=counts[State.FAILED],
+        cancelled=counts[State.CANCELLED],
+        in_doubt=counts[State.IN_DOUBT],
+        in_flight=counts[State.SUBMITTING] + counts[State.SUBMITTED],
+        per_second=per_second,
+        left_s=(total - settled) / per_second if known and per_second else None,
+        tokens=progress.usage.total_tokens,
+        cost_pusd=progress.cost_pusd,
+        cost_unknown=progress.cost_unknown,
+        projected_pusd=progress.cost_pusd * total // settled if known and settled < total else None,
+        budget_pusd=progress.budget_pusd,
+        waiting=_waiting(progress, now),
+        stopping=progress.stopping,
+    )
+
+
+def _waiting(progress: Progress, now: float) -> str | None:
+    if progress.waiting_for is None:
+        return None
+    text = _WAITS.get(progress.waiting_for, f"waiting for {progress.waiting_for}")
+    left_s = (progress.waiting_until or now) - now
+    # Waits of a moment come and go with every request; only those that a person can notice have a figure.
+    return f"{text}; next try in {figures.span(left_s)}" if left_s >= 1 else text
+
+
+def counts_words(view: View) -> list[str]:
+    """``["1,197 succeeded", "3 failed", "200 in flight"]``."""
+    words = [f"{figures.count(view.succeeded)} succeeded", f"{figures.count(view.failed)} failed"]
+    if view.cancelled:
+        words.append(f"{figures.count(view.cancelled)} cancelled")
+    if view.in_doubt:
+        words.append(f"{figures.count(view.in_doubt)} in doubt")
+    return [*words, f"{figures.count(view.in_flight)} in flight"]
+
+
+def pace_words(view: View) -> list[str]:
+    """``["84.0 rows/s", "1.23 M tokens", "$0.4213", "about $0.65 in all"]``."""
+    words = [figures.pace(view.per_second)] if view.per_second else []
+    unknown = f" + {figures.count(view.cost_unknown)} of unknown cost" if view.cost_unknown else ""
+    words += [f"{figures.short_count(view.tokens)} tokens", f"{figures.short_dollars(view.cost_pusd)}{unknown}"]
+    if view.projected_pusd:
+        words.append(f"about {figures.short_dollars(view.projected_pusd)} in all")
+    if view.budget_pusd is not None:
+        words.append(f"budget {figures.dollars(view.budget_pusd)}")
+    return words
+
+
+def total_words(view: View) -> str:
+    """``1,200 of 1,863``; a plus where the input is still being read."""
+    return f"{figures.count(view.settled)} of {figures.count(view.total)}{'+' if view.reading else ''}"
+
+
+def plain_line(view: View) -> str:
+    """The whole view as one line of text."""
+    parts = [f"{view.run}: {total_words(view)} settled", *counts_words(view), *pace_words(view)]
+    if view.left_s is not None:
+        parts.append(f"{figures.span(view.left_s)} left")
+    if view.waiting:
+        parts.append(view.waiting)
+    if view.stopping:
+        parts.append("stopping")
+    return ", ".join(parts)
+
+
+def view_object(view: View) -> dict[str, Any]:
+    """The view as fields of a log line."""
+    return {
+        "run": view.run,
+        "total": view.total,
+        "reading": view.reading,
+        "succeeded": view.succeeded,
+        "failed": view.failed,
+        "cancelled": view.cancelled,
+        "in_doubt": view.in_doubt,
+        "in_flight": view.in_flight,
+        "rows_per_s": None if view.per_second is None else round(view.per_second, 2),
+        "left_s": None if view.left_s is None else round(view.left_s),
+        "total_tokens": view.tokens,
+        "cost_usd": format_usd(view.cost_pusd),
+        "cost_unknown": view.cost_unknown,
+        "projected_usd": None if view.projected_pusd is None else format_usd(view.projected_pusd),
+        "waiting": view.waiting,
+        "stopping": view.stopping,
+    }

@@ -1,0 +1,178 @@
+"""The story of one request: its row, every attempt with its times and its charge, and the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from textwrap import indent
+from typing import Any
+
+import orjson
+from rich.text import Text
+
+from orchestrator.core.errors import CODES
+from orchestrator.core.lifecycle import State
+from orchestrator.core.model import Charge, UnitPrice
+from orchestrator.core.money import format_usd
+from orchestrator.report import figures
+from orchestrator.report.summary import usage_object
+from orchestrator.stores.base import AttemptRecord, RequestRecord
+
+__all__ = ["raw_body", "story_object", "story_text"]
+
+_LONG = 600
+_STYLES = {State.SUCCEEDED: "green", State.FAILED: "red", State.IN_DOUBT: "yellow", State.CANCELLED: "yellow"}
+
+
+def raw_body(attempts: Sequence[AttemptRecord]) -> bytes | None:
+    """The latest response as it was received, byte for byte."""
+    return next((attempt.body for attempt in reversed(attempts) if attempt.body is not None), None)
+
+
+def story_object(request: RequestRecord, attempts: Sequence[AttemptRecord]) -> dict[str, Any]:
+    """All that is known of one request, for scripts; ``response`` is the body as received, parsed."""
+    return {
+        "key": request.key,
+        "stage": request.stage,
+        "where": request.where,
+        "state": request.state.value,
+        "error": _error(request.code, request.message),
+        "row": orjson.loads(request.row),
+        "not_before": figures.stamp(request.not_before or None),
+        "settled_at": figures.stamp(request.settled_at),
+        "max_output_tokens": request.max_output_tokens,
+        "attempts": [_attempt_object(attempt) for attempt in attempts],
+    }
+
+
+def story_text(request: RequestRecord, attempts: Sequence[AttemptRecord]) -> Text:
+    """The same for people: long texts of the row are shortened, the answer is not."""
+    text = Text.assemble((request.key, "bold"), "  ", (request.state.value.replace("_", " "), _style(request.state)))
+    text.append(f"\nfrom {request.where}")
+    if request.code:
+        meaning = CODES.get(request.code)
+        text.append(f"\n{request.code}: {request.message or meaning or ''}".rstrip(": "))
+        text.append(f"\n({meaning})" if meaning and request.message else "", "dim")
+    for attempt in attempts:
+        text.append(f"\n\nattempt {attempt.number}", "bold")
+        text.append(f"  {'  '.join(_headline(attempt))}")
+        text.append(f"\n  {_times(attempt)}")
+        text.append(f"\n  {_charge_text(attempt)}" if attempt.charge else "")
+    text.append("\n\nrow", "bold")
+    text.append(f"\n{indent(_row_text(request.row), '  ')}")
+    answer = next((attempt.output_text for attempt in reversed(attempts) if attempt.output_text), None)
+    if answer:
+        text.append("\n\nanswer", "bold")
+        text.append(f"\n{indent(answer, '  ')}")
+    return text
+
+
+def _style(state: State) -> str:
+    return _STYLES.get(state, "cyan")
+
+
+def _error(code: str | None, message: str | None) -> dict[str, str] | None:
+    return {"code": code, "message": message or ""} if code else None
+
+
+def _attempt_object(attempt: AttemptRecord) -> dict[str, Any]:
+    return {
+        "number": attempt.number,
+        "counted": attempt.counted,
+        "response_id": attempt.response_id,
+        "status": attempt.status,
+        "http_status": attempt.http_status,
+        "model": attempt.model,
+        "service_tier": attempt.service_tier,
+        "error": _error(attempt.code, attempt.message),
+        "idempotency_key": attempt.idempotency_key,
+        "sent_at": figures.stamp(attempt.sent_at),
+        "accepted_at": figures.stamp(attempt.accepted_at),
+        "completed_at": figures.stamp(attempt.completed_at),
+        "ended_at": figures.stamp(attempt.ended_at),
+        "possible_duplicate": attempt.possible_duplicate,
+        "worst_case_usd": None if attempt.worst_case_pusd is None else format_usd(attempt.worst_case_pusd),
+        "charge": _charge_object(attempt.charge) if attempt.charge else None,
+        "output_text": attempt.output_text,
+        "response": orjson.loads(attempt.body) if attempt.body else None,
+    }
+
+
+def _charge_object(charge: Charge) -> dict[str, Any]:
+    return {
+        "usage": usage_object(charge.usage) if charge.usage else None,
+        "cost_usd": None if charge.cost_pusd is None else format_usd(charge.cost_pusd),
+        "upper_bound_usd": None if charge.upper_bound_pusd is None else format_usd(charge.upper_bound_pusd),
+        "web_searches": charge.tool_use.web_searches,
+        "file_searches": charge.tool_use.file_searches,
+        "code_sessions": charge.tool_use.code_sessions,
+        "price": _price_object(charge.price) if charge.price else None,
+    }
+
+
+def _price_object(price: UnitPrice) -> dict[str, Any]:
+    return {
+        "model": price.model,
+        "tier": price.tier,
+        "estimated": price.estimated,
+        "source": price.source,
+        "version": price.version,
+        "input_usd_per_million": format_usd(price.input * 10**6),
+        "cached_usd_per_million": format_usd(price.cached * 10**6),
+        "cache_write_usd_per_million": format_usd(price.cache_write * 10**6),
+        "output_usd_per_million": format_usd(price.output * 10**6),
+    }
+
+
+def _headline(attempt: AttemptRecord) -> list[str]:
+    words = [attempt.response_id or "no response", attempt.status or ""]
+    if attempt.code:
+        words.append(f"{attempt.code}: {attempt.message}" if attempt.message else attempt.code)
+    if not attempt.counted:
+        words.append("(does not count)")
+    if attempt.possible_duplicate:
+        words.append("(a response may exist that nobody can name)")
+    return [word for word in words if word]
+
+
+def _times(attempt: AttemptRecord) -> str:
+    times = [f"sent {figures.moment(attempt.sent_at)} UTC"]
+    for name, at in (
+        ("accepted", attempt.accepted_at),
+        ("completed", attempt.completed_at),
+        ("ended", attempt.ended_at),
+    ):
+        if at is not None:
+            times.append(f"{name} after {figures.span(at - attempt.sent_at)}")
+    return " · ".join(times)
+
+
+def _charge_text(attempt: AttemptRecord) -> str:
+    charge = attempt.charge
+    if charge is None:
+        return ""
+    parts = [", ".join(filter(None, (attempt.model, attempt.service_tier)))]
+    if charge.usage:
+        parts.append(f"{figures.count(charge.usage.input_tokens)} in")
+        parts.append(f"{figures.count(charge.usage.output_tokens)} out")
+    if charge.cost_pusd is not None:
+        parts.append(f"${format_usd(charge.cost_pusd)}")
+    elif charge.upper_bound_pusd is not None:
+        parts.append(f"cost unknown, at most ${format_usd(charge.upper_bound_pusd)}")
+    else:
+        parts.append("cost unknown")
+    if charge.price and charge.price.estimated:
+        parts.append("price inferred")
+    return " · ".join(filter(None, parts))
+
+
+def _row_text(row: bytes) -> str:
+    value = orjson.loads(row)
+    if isinstance(value, dict):
+        value = {name: _shortened(item) for name, item in value.items()}
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
+
+
+def _shortened(value: Any) -> Any:
+    if isinstance(value, str) and len(value) > _LONG:
+        return f"{value[:_LONG]} … ({figures.count(len(value))} characters; --json shows them all)"
+    return value

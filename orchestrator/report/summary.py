@@ -1,0 +1,156 @@
+"""Where a run stands: the object that scripts read, and the table that closes a run for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.text import Text
+
+from orchestrator.core.lifecycle import OPEN, SETTLED, RunState, State
+from orchestrator.core.model import Usage
+from orchestrator.core.money import format_usd
+from orchestrator.report import figures
+from orchestrator.report.table import columns
+from orchestrator.stores.base import Summary
+
+__all__ = ["closing_table", "runs_table", "summary_object", "usage_object"]
+
+_STYLES = {
+    RunState.ACTIVE: "cyan",
+    RunState.PAUSED: "yellow",
+    RunState.FINISHED: "green",
+    RunState.HALTED: "red",
+    RunState.CANCELLED: "yellow",
+}
+
+
+def summary_object(summary: Summary, database: str) -> dict[str, Any]:
+    """What ``run --json`` and ``status --json`` print: counts, tokens, and money as exact decimal strings."""
+    run = summary.run
+    return {
+        "run": run.name,
+        "job": run.job,
+        "state": run.state.value,
+        "reason": run.reason,
+        "requests": {
+            "total": sum(summary.requests.values()),
+            **{state.value: summary.requests.get(state, 0) for state in State},
+        },
+        "attempts": summary.attempts,
+        "polls": summary.polls,
+        "rate_limited": summary.rate_limited,
+        "possible_duplicates": summary.possible_duplicates,
+        "usage": usage_object(summary.usage),
+        "cost_usd": format_usd(summary.cost_pusd),
+        "cost_unknown": summary.cost_unknown,
+        "cost_unknown_upper_bound_usd": format_usd(summary.cost_unknown_upper_bound_pusd),
+        "reserved_usd": format_usd(summary.reserved_pusd),
+        "budget_usd": None if run.budget_pusd is None else format_usd(run.budget_pusd),
+        "elapsed_s": round(summary.elapsed_s, 3),
+        "database": database,
+    }
+
+
+def usage_object(usage: Usage) -> dict[str, int]:
+    """Tokens under the names that the export and the summary share."""
+    return {
+        "input_tokens": usage.input_tokens,
+        "cached_tokens": usage.cached_tokens,
+        "cache_write_tokens": usage.cache_write_tokens,
+        "output_tokens": usage.output_tokens,
+        "reasoning_tokens": usage.reasoning_tokens,
+        "total_tokens": usage.total_tokens,
+    }
+
+
+def closing_table(summary: Summary, *, places: Mapping[str, str], failures: Mapping[str, int]) -> Text:
+    """A run in a dozen lines.
+
+    ``places`` names what can be opened (``results``, ``database``); ``failures`` counts failed requests by code.
+    """
+    run = summary.run
+    text = Text.assemble((run.name, "bold"), "  ", (run.state.value, _STYLES[run.state]))
+    text.append(f" after {figures.span(summary.elapsed_s)}" if summary.elapsed_s else "")
+    text.append(f": {run.reason}" if run.reason else "")
+    lines = [
+        ("requests", figures.count(sum(summary.requests.values())), _request_notes(summary)),
+        ("failures", "", [f"{code} {figures.count(number)}" for code, number in failures.items()]),
+        ("attempts", figures.count(summary.attempts), _attempt_notes(summary)),
+        ("tokens", figures.count(summary.usage.total_tokens), _token_notes(summary.usage)),
+        ("cost", figures.dollars(summary.cost_pusd), _cost_notes(summary)),
+    ]
+    width = max(len(figure) for _, figure, _ in lines)
+    text.append("\n")
+    for name, figure, notes in lines:
+        if figure or notes:
+            text.append(f"\n  {name:<10}{figure:>{width}}   {' · '.join(notes)}".rstrip())
+    text.append("\n" if places else "")
+    for name, place in places.items():
+        text.append(f"\n  {name:<10}{place}")
+    return text
+
+
+def runs_table(summaries: Sequence[Summary]) -> Text:
+    """Every run on a line, in the order given."""
+    header = ("RUN", "JOB", "STATE", "SETTLED", "OF", "FAILED", "COST", "STARTED (UTC)")
+    rows = [
+        (
+            summary.run.name,
+            summary.run.job,
+            summary.run.state.value,
+            figures.count(sum(summary.requests.get(state, 0) for state in SETTLED)),
+            figures.count(sum(summary.requests.values())),
+            figures.count(summary.requests.get(State.FAILED, 0)),
+            figures.dollars(summary.cost_pusd) + ("+" if summary.cost_unknown else ""),
+            figures.moment(summary.run.created_at),
+        )
+        for summary in summaries
+    ]
+    return columns(header, rows, right=range(3, 7))
+
+
+def _request_notes(summary: Summary) -> list[str]:
+    counts = summary.requests
+    in_flight = sum(counts.get(state, 0) for state in OPEN - {State.IN_DOUBT})
+    parts = [
+        ("succeeded", counts.get(State.SUCCEEDED, 0)),
+        ("failed", counts.get(State.FAILED, 0)),
+        ("cancelled", counts.get(State.CANCELLED, 0)),
+        ("in doubt", counts.get(State.IN_DOUBT, 0)),
+        ("in flight", in_flight),
+        ("waiting", counts.get(State.PENDING, 0)),
+        ("bad rows skipped", summary.skipped_rows),
+    ]
+    return [f"{figures.count(number)} {word}" for word, number in parts if number]
+
+
+def _attempt_notes(summary: Summary) -> list[str]:
+    notes = [f"{figures.count(summary.polls)} polls"]
+    if summary.rate_limited:
+        notes.append(f"{figures.count(summary.rate_limited)} bounced off the rate limit")
+    if summary.possible_duplicates:
+        bound = figures.dollars(summary.possible_duplicates_upper_bound_pusd)
+        notes.append(f"{figures.count(summary.possible_duplicates)} possibly sent twice (at most {bound})")
+    return notes
+
+
+def _token_notes(usage: Usage) -> list[str]:
+    cached = f" ({figures.count(usage.cached_tokens)} cached)" if usage.cached_tokens else ""
+    reasoning = f" ({figures.count(usage.reasoning_tokens)} reasoning)" if usage.reasoning_tokens else ""
+    return [
+        f"{figures.count(usage.input_tokens)} in{cached}",
+        f"{figures.count(usage.output_tokens)} out{reasoning}",
+    ]
+
+
+def _cost_notes(summary: Summary) -> list[str]:
+    notes = []
+    if summary.cost_unknown:
+        bound = figures.dollars(summary.cost_unknown_upper_bound_pusd)
+        notes.append(f"plus {figures.count(summary.cost_unknown)} of unknown cost (at most {bound})")
+    if summary.run.budget_pusd is not None:
+        notes.append(f"budget {figures.dollars(summary.run.budget_pusd)}")
+    if summary.reserved_pusd:
+        notes.append(f"{figures.dollars(summary.reserved_pusd)} set aside")
+    return notes

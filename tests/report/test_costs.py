@@ -1,0 +1,74 @@
+"""Cost tables add up exactly, whatever the shape."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from orchestrator.core.model import Usage
+from orchestrator.report.costs import costs_csv, costs_object, costs_table
+from orchestrator.stores.base import CostRow
+
+BY = ("model", "tier")
+ROWS = [
+    CostRow(
+        group=("gpt-5-mini", "default"),
+        responses=1200,
+        usage=Usage(input_tokens=1_000_000, cached_tokens=5, output_tokens=7, total_tokens=1_000_007),
+        cost_pusd=100_000_000_001,
+        cost_unknown=0,
+        upper_bound_pusd=0,
+    ),
+    CostRow(
+        group=("gpt-x", "flex"),
+        responses=2,
+        usage=Usage(input_tokens=3, output_tokens=4, total_tokens=7),
+        cost_pusd=200_000_000_002,
+        cost_unknown=1,
+        upper_bound_pusd=30_000_000_000,
+    ),
+]
+
+
+def test_the_object_has_each_group_and_an_exact_total() -> None:
+    made = costs_object(ROWS, BY)
+    assert made["by"] == ["model", "tier"]
+    assert made["rows"][1] == {
+        "model": "gpt-x",
+        "tier": "flex",
+        "responses": 2,
+        "usage": {
+            "input_tokens": 3,
+            "cached_tokens": 0,
+            "cache_write_tokens": 0,
+            "output_tokens": 4,
+            "reasoning_tokens": 0,
+            "total_tokens": 7,
+        },
+        "cost_usd": "0.200000000002",
+        "cost_unknown": 1,
+        "cost_unknown_upper_bound_usd": "0.03",
+    }
+    assert (made["total"]["responses"], made["total"]["cost_usd"]) == (1202, "0.300000000003")
+
+
+def test_csv_has_a_line_a_group() -> None:
+    lines = list(csv.DictReader(io.StringIO(costs_csv(ROWS, BY))))
+    assert [(line["model"], line["tier"], line["cost_usd"], line["input_tokens"]) for line in lines] == [
+        ("gpt-5-mini", "default", "0.100000000001", "1000000"),
+        ("gpt-x", "flex", "0.200000000002", "3"),
+    ]
+
+
+def test_the_table_ends_with_the_total() -> None:
+    assert costs_table(ROWS, BY).plain.split("\n") == [
+        "MODEL       TIER     RESPONSES      INPUT  CACHED  OUTPUT   COST  UNKNOWN  AT MOST",
+        "gpt-5-mini  default      1,200  1,000,000       5       7  $0.10",
+        "gpt-x       flex             2          3       0       4  $0.20        1    $0.03",
+        "total                    1,202  1,000,003       5      11  $0.30        1    $0.03",
+    ]
+
+
+def test_nothing_spent_is_a_total_of_zero() -> None:
+    assert costs_object([], BY)["total"]["cost_usd"] == "0"
+    assert costs_csv([], BY).startswith("model,tier,responses,input_tokens")

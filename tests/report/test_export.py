@@ -1,0 +1,240 @@
+"""Exports hold every row once, in order, in the promised shape, and appear only when they are whole."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import stat
+from collections.abc import AsyncIterator, Callable, Iterable
+from decimal import Decimal
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+from orchestrator.core.errors import UsageError
+from orchestrator.core.lifecycle import State
+from orchestrator.report import export, parquet
+from orchestrator.report.sink import check_target, whole_file
+from orchestrator.stores.base import ResultRecord
+
+pytestmark = pytest.mark.anyio
+Build: TypeAlias = Callable[..., ResultRecord]
+Stream: TypeAlias = Callable[[Iterable[ResultRecord]], AsyncIterator[ResultRecord]]
+
+CONTRACT = """
+{"key":"row-1","state":"succeeded","output_text":"Grüße,\\n\\"you\\"","output":null,"error":null,"response_id":"resp_a",
+ "model":"gpt-5-mini-2025-08-07","service_tier":"default","status":"completed","attempts":1,
+ "usage":{"input_tokens":1000,"cached_tokens":200,"cache_write_tokens":10,"output_tokens":50,"reasoning_tokens":20,
+          "total_tokens":1050},
+ "cost_usd":"0.000001","submitted_at":"2026-11-21T20:00:00Z","settled_at":"2026-11-21T20:00:03Z"}
+"""
+FAILED = {
+    "state": State.FAILED,
+    "code": "content_filter",
+    "message": "stopped",
+    "output_text": None,
+    "usage": None,
+    "cost_pusd": None,
+    "response_id": None,
+    "settled_at": None,
+}
+
+
+async def test_a_line_is_the_contract_to_the_last_key_in_order(a_result: Build, stream: Stream) -> None:
+    out = io.BytesIO()
+    assert await export.write_jsonl(stream([a_result()]), out, structured=False) == 1
+    assert json.dumps(json.loads(out.getvalue())) == json.dumps(json.loads(CONTRACT))
+    assert out.getvalue().endswith(b"}\n")
+
+
+async def test_a_failed_row_carries_its_error_and_nulls_for_what_is_unknown(a_result: Build, stream: Stream) -> None:
+    out = io.BytesIO()
+    await export.write_jsonl(stream([a_result(**FAILED)]), out, structured=True)
+    line = json.loads(out.getvalue())
+    assert line["error"] == {"code": "content_filter", "message": "stopped"}
+    assert [line[name] for name in ("output", "usage", "cost_usd", "response_id", "settled_at")] == [None] * 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "output"),
+    [
+        ({"output_text": '{"a": [1]}'}, {"a": [1]}),
+        ({"output_text": "not JSON"}, None),
+        ({"output_text": None}, None),
+        ({"output_text": "{}", "state": State.FAILED, "code": "output_invalid"}, None),
+    ],
+)
+async def test_structured_answers_are_parsed(
+    a_result: Build, stream: Stream, changes: dict[str, object], output: object
+) -> None:
+    out = io.BytesIO()
+    await export.write_jsonl(stream([a_result(**changes)]), out, structured=True)
+    assert json.loads(out.getvalue())["output"] == output
+
+
+@pytest.mark.parametrize(
+    ("request_fields", "structured"),
+    [
+        ({"text": {"format": {"type": "json_schema", "name": "a"}}}, True),
+        ({"text": {"format": {"type": "json_object"}}}, True),
+        ({"text": {"format": {"type": "text"}}}, False),
+        ({"text": {"verbosity": "low"}}, False),
+        ({"text": "{{ t }}"}, False),
+        ({}, False),
+    ],
+)
+def test_whether_a_job_asks_for_json(request_fields: dict[str, object], structured: bool) -> None:
+    assert export.asks_for_json(request_fields) is structured
+
+
+async def test_csv_has_flat_columns_and_survives_commas_quotes_and_line_breaks(
+    a_result: Build, stream: Stream
+) -> None:
+    out = io.BytesIO()
+    assert await export.write_csv(stream([a_result(), a_result(key="row-2", **FAILED)]), out) == 2
+    first, second = csv.DictReader(io.StringIO(out.getvalue().decode(), newline=""))
+    assert first["output_text"] == 'Grüße,\n"you"'
+    assert (first["cached_tokens"], first["cost_usd"], first["settled_at"]) == (
+        "200",
+        "0.000001",
+        "2026-11-21T20:00:03Z",
+    )
+    assert (second["key"], second["error_code"], second["cost_usd"], second["settled_at"]) == (
+        "row-2",
+        "content_filter",
+        "",
+        "",
+    )
+
+
+async def test_csv_larger_than_its_buffer_is_whole(a_result: Build, stream: Stream) -> None:
+    out = io.BytesIO()
+    await export.write_csv(stream(a_result(key=str(n), output_text="x" * 1000) for n in range(1000)), out)
+    rows = list(csv.DictReader(io.StringIO(out.getvalue().decode(), newline="")))
+    assert [row["key"] for row in rows] == [str(n) for n in range(1000)]
+    assert {row["output_text"] for row in rows} == {"x" * 1000}
+
+
+async def test_batch_lines_wrap_the_response_as_received(a_result: Build, stream: Stream) -> None:
+    asked = []
+
+    async def body_of(record: ResultRecord) -> bytes:
+        asked.append(record.response_id)
+        return b'{\r\n  "id": "resp_a",\n  "n": 1.50, "text": "a\\nb"\n}'
+
+    out = io.BytesIO()
+    rows = [a_result(), a_result(key="row-2", request_id=8, **FAILED)]
+    assert await export.write_openai_batch(stream(rows), out, body_of=body_of) == 2
+    first, second = map(json.loads, out.getvalue().splitlines())
+    assert first == {
+        "id": "batch_req_7",
+        "custom_id": "row-1",
+        "response": {"status_code": 200, "request_id": None, "body": {"id": "resp_a", "n": 1.5, "text": "a\nb"}},
+        "error": None,
+    }
+    assert second["response"] is None
+    assert second["error"] == {"code": "content_filter", "message": "stopped"}
+    assert asked == ["resp_a"]
+    assert b"1.50" in out.getvalue(), "the body is passed on as it is, not written anew"
+
+
+async def test_parquet_has_typed_columns_and_exact_money(a_result: Build, stream: Stream, tmp_path: Path) -> None:
+    arro3_io = pytest.importorskip("arro3.io")
+    rows = [a_result(key=str(n), cost_pusd=n) for n in range(4_500)] + [a_result(key="last", **FAILED)]
+    with (tmp_path / "out.parquet").open("wb") as out:
+        assert await parquet.write_parquet(stream(rows), out) == 4_501
+    table = arro3_io.read_parquet(tmp_path / "out.parquet").read_all()
+    columns = {name: table.column(name).to_pylist() for name in table.column_names}
+    assert columns["key"] == [*map(str, range(4_500)), "last"]
+    assert columns["cost_usd"][4_499] == Decimal("0.000000004499")
+    assert columns["submitted_at"][0].isoformat() == "2026-11-21T20:00:00.250000+00:00"
+    assert [columns[name][-1] for name in ("cost_usd", "settled_at", "total_tokens", "error_code")] == [
+        None,
+        None,
+        None,
+        "content_filter",
+    ]
+
+
+async def test_an_error_while_reading_stops_the_parquet_export_as_it_is(a_result: Build, tmp_path: Path) -> None:
+    pytest.importorskip("arro3.io")
+
+    async def broken() -> AsyncIterator[ResultRecord]:
+        yield a_result()
+        raise UsageError("gone")
+
+    with (tmp_path / "out.parquet").open("wb") as out, pytest.raises(UsageError, match="gone"):
+        await parquet.write_parquet(broken(), out)
+
+
+@pytest.mark.parametrize(
+    ("name", "chosen"),
+    [("a.csv", "csv"), ("a.PARQUET", "parquet"), ("a.jsonl", "jsonl"), ("a", "jsonl"), (None, "jsonl")],
+)
+def test_the_name_chooses_the_format(name: str | None, chosen: str) -> None:
+    assert export.format_for(Path(name) if name else None).value == chosen
+
+
+def names_in(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
+def break_off(target: Path) -> None:
+    with whole_file(target) as out:
+        out.write(b"half")
+        raise RuntimeError
+
+
+class TestWholeFile:
+    def test_it_replaces_the_old_file_only_at_the_end(self, tmp_path: Path) -> None:
+        target = tmp_path / "new" / "out.jsonl"
+        for text in (b"first", b"second"):
+            with whole_file(target) as out:
+                out.write(text)
+                assert not target.exists() or target.read_bytes() == b"first"
+        assert target.read_bytes() == b"second"
+        assert names_in(target.parent) == ["out.jsonl"]
+
+    def test_a_failure_leaves_the_old_file_and_no_trace(self, tmp_path: Path) -> None:
+        target = tmp_path / "out.jsonl"
+        target.write_bytes(b"old")
+        with pytest.raises(RuntimeError):
+            break_off(target)
+        assert target.read_bytes() == b"old"
+        assert names_in(tmp_path) == ["out.jsonl"]
+
+    def test_a_link_keeps_pointing_to_the_file(self, tmp_path: Path) -> None:
+        (tmp_path / "real").write_bytes(b"old")
+        (tmp_path / "link").symlink_to(tmp_path / "real")
+        with whole_file(tmp_path / "link") as out:
+            out.write(b"new")
+        assert (tmp_path / "link").is_symlink()
+        assert (tmp_path / "real").read_bytes() == b"new"
+
+    def test_a_device_is_written_to_and_stays(self) -> None:
+        with whole_file(Path("/dev/null")) as out:
+            out.write(b"away")
+        assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+
+    def test_a_place_that_cannot_be_written_is_the_users_to_mend(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        with pytest.raises(UsageError) as caught, whole_file(tmp_path / "file" / "out.jsonl"):
+            pass
+        assert caught.value.where == str(tmp_path / "file" / "out.jsonl")
+
+
+class TestCheckTarget:
+    def test_a_place_that_can_be_made_is_fine_and_is_not_made(self, tmp_path: Path) -> None:
+        check_target(tmp_path / "a" / "b" / "out.jsonl")
+        assert names_in(tmp_path) == []
+
+    def test_a_directory_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(UsageError, match="is a directory"):
+            check_target(tmp_path)
+
+    def test_a_file_in_the_way_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        with pytest.raises(UsageError, match="not a directory"):
+            check_target(tmp_path / "file" / "out.jsonl")

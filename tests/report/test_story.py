@@ -1,0 +1,120 @@
+"""The story of a request is told whole to scripts, and readably to people."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import orjson
+
+from orchestrator.core.lifecycle import State
+from orchestrator.core.model import Charge, ToolUse, UnitPrice, Usage
+from orchestrator.report.story import raw_body, story_object, story_text
+from orchestrator.stores.base import AttemptRecord, RequestRecord
+
+PRICE = UnitPrice(
+    model="gpt-5-mini",
+    tier="default",
+    input=250_000,
+    cached=25_000,
+    cache_write=250_000,
+    output=2_000_000,
+    source="genai-prices",
+    version="0.2.3",
+)
+REQUEST = RequestRecord(
+    id=1,
+    key="washington-1790",
+    stage="main",
+    where="data/speeches.jsonl:1",
+    state=State.SUCCEEDED,
+    code=None,
+    message=None,
+    row=orjson.dumps({"id": "washington-1790", "text": "word " * 1000}),
+    not_before=0.0,
+    settled_at=1_795_291_210.0,
+    max_output_tokens=None,
+)
+FIRST = AttemptRecord(
+    id=1,
+    number=1,
+    counted=True,
+    idempotency_key="k1",
+    response_id=None,
+    status=None,
+    http_status=500,
+    model=None,
+    service_tier=None,
+    code="server_error",
+    message="try again",
+    sent_at=1_795_291_200.0,
+    accepted_at=None,
+    completed_at=None,
+    ended_at=1_795_291_200.5,
+    possible_duplicate=True,
+    worst_case_pusd=5_000_000_000,
+    charge=None,
+    output_text=None,
+    body=None,
+)
+SECOND = replace(
+    FIRST,
+    id=2,
+    number=2,
+    response_id="resp_a",
+    status="completed",
+    http_status=200,
+    model="gpt-5-mini-2025-08-07",
+    service_tier="default",
+    code=None,
+    message=None,
+    accepted_at=1_795_291_200.2,
+    completed_at=1_795_291_204.0,
+    possible_duplicate=False,
+    charge=Charge(
+        usage=Usage(input_tokens=1200, output_tokens=80, total_tokens=1280),
+        cost_pusd=460_000_000,
+        upper_bound_pusd=None,
+        price=PRICE,
+        tool_use=ToolUse(web_searches=2),
+    ),
+    output_text="A plain\nsummary.",
+    body=b'{"id": "resp_a",  "status": "completed"}',
+)
+
+
+def test_people_read_attempts_costs_and_the_answer() -> None:
+    text = story_text(REQUEST, [FIRST, SECOND]).plain
+    assert text.startswith("washington-1790  succeeded\nfrom data/speeches.jsonl:1\n")
+    assert "attempt 1  no response  server_error: try again  (a response may exist that nobody can name)" in text
+    assert "sent 2026-11-21 20:00:00 UTC · accepted after 0.2 s · completed after 4.0 s · ended after 0.5 s" in text
+    assert "gpt-5-mini-2025-08-07, default · 1,200 in · 80 out · $0.00046" in text
+    assert "… (5,000 characters; --json shows them all)" in text
+    assert text.endswith("answer\n  A plain\n  summary.")
+
+
+def test_a_code_of_ours_is_explained() -> None:
+    failed = replace(REQUEST, state=State.FAILED, code="queued_timeout")
+    assert "queued_timeout: the response stayed queued for longer" in story_text(failed, []).plain
+
+
+def test_an_unknown_cost_is_not_told_as_zero() -> None:
+    attempt = replace(SECOND, charge=Charge(usage=None, cost_pusd=None, upper_bound_pusd=10**9, price=None))
+    assert "cost unknown, at most $0.001" in story_text(REQUEST, [attempt]).plain
+
+
+def test_scripts_get_all_of_it() -> None:
+    story = story_object(REQUEST, [FIRST, SECOND])
+    assert len(story["row"]["text"]) == 5000
+    first, second = story["attempts"]
+    assert first["error"] == {"code": "server_error", "message": "try again"}
+    assert (first["charge"], first["response"]) == (None, None)
+    assert second["response"] == {"id": "resp_a", "status": "completed"}
+    assert second["charge"]["cost_usd"] == "0.00046"
+    assert second["charge"]["web_searches"] == 2
+    assert second["charge"]["price"]["output_usd_per_million"] == "2"
+    assert orjson.loads(orjson.dumps(story)) == story
+
+
+def test_the_raw_body_is_the_latest_byte_for_byte() -> None:
+    assert raw_body([FIRST, SECOND]) == SECOND.body
+    assert raw_body([FIRST]) is None

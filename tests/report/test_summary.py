@@ -1,0 +1,84 @@
+"""The summary object is the contract; the closing table tells people the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from orchestrator.core.lifecycle import RunState, State
+from orchestrator.report.summary import closing_table, runs_table, summary_object
+from orchestrator.stores.base import Summary
+
+CONTRACT = """
+{"run":"nightly-1","job":"nightly","state":"finished","reason":null,
+ "requests":{"total":1863,"pending":0,"submitting":0,"submitted":0,"in_doubt":0,"succeeded":1860,"failed":3,
+             "cancelled":0},
+ "attempts":1870,"polls":4100,"rate_limited":12,"possible_duplicates":0,
+ "usage":{"input_tokens":1000,"cached_tokens":200,"cache_write_tokens":10,"output_tokens":50,"reasoning_tokens":20,
+          "total_tokens":1050},
+ "cost_usd":"1.234567","cost_unknown":0,"cost_unknown_upper_bound_usd":"0","reserved_usd":"0","budget_usd":"5",
+ "elapsed_s":41.235,"database":"orchestrator.db"}
+"""
+
+
+def test_the_object_is_the_contract_to_the_last_key_in_order(a_summary: Callable[..., Summary]) -> None:
+    made = summary_object(a_summary(), "orchestrator.db")
+    assert json.dumps(made) == json.dumps(json.loads(CONTRACT))
+
+
+def test_no_budget_is_null(a_summary: Callable[..., Summary]) -> None:
+    assert summary_object(a_summary(run={"budget_pusd": None}), "x.db")["budget_usd"] is None
+
+
+def test_a_closing_table(a_summary: Callable[..., Summary]) -> None:
+    places = {"results": "results/out.jsonl (1,863 rows)", "database": "orchestrator.db"}
+    table = closing_table(a_summary(), places=places, failures={"content_filter": 2, "refusal": 1})
+    assert table.plain == (
+        "nightly-1  finished after 41 s\n"
+        "\n"
+        "  requests      1,863   1,860 succeeded · 3 failed\n"
+        "  failures              content_filter 2 · refusal 1\n"
+        "  attempts      1,870   4,100 polls · 12 bounced off the rate limit\n"
+        "  tokens        1,050   1,000 in (200 cached) · 50 out (20 reasoning)\n"
+        "  cost      $1.234567   budget $5.00\n"
+        "\n"
+        "  results   results/out.jsonl (1,863 rows)\n"
+        "  database  orchestrator.db"
+    )
+
+
+def test_what_is_unknown_or_held_is_told_with_its_bound(a_summary: Callable[..., Summary]) -> None:
+    table = closing_table(
+        a_summary(
+            run={"state": RunState.HALTED, "reason": "held in doubt"},
+            requests={
+                State.SUCCEEDED: 5,
+                State.IN_DOUBT: 2,
+                State.SUBMITTING: 1,
+                State.SUBMITTED: 1,
+                State.PENDING: 4,
+            },
+            skipped_rows=6,
+            possible_duplicates=1,
+            possible_duplicates_upper_bound_pusd=50_000_000_000,
+            cost_unknown=2,
+            cost_unknown_upper_bound_pusd=10_000_000_000,
+            reserved_pusd=20_000_000_000,
+        ),
+        places={},
+        failures={},
+    ).plain
+    assert "halted after 41 s: held in doubt" in table
+    assert "5 succeeded · 2 in doubt · 2 in flight · 4 waiting · 6 bad rows skipped" in table
+    assert "1 possibly sent twice (at most $0.05)" in table
+    assert "plus 2 of unknown cost (at most $0.01) · budget $5.00 · $0.02 set aside" in table
+    assert "failures" not in table
+
+
+def test_runs_line_up(a_summary: Callable[..., Summary]) -> None:
+    rows = [a_summary(), a_summary(run={"name": "研究-1", "state": RunState.PAUSED}, cost_unknown=1)]
+    assert runs_table(rows).plain.split("\n") == [
+        "RUN        JOB      STATE     SETTLED     OF  FAILED        COST  STARTED (UTC)",
+        "nightly-1  nightly  finished    1,863  1,863       3   $1.234567  2026-11-21 20:00:00",
+        "研究-1     nightly  paused      1,863  1,863       3  $1.234567+  2026-11-21 20:00:00",
+    ]
