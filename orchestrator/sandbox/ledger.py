@@ -1,0 +1,166 @@
+"""The provider's own account of what it was asked, what it did and what that cost, to hold a client's against.
+
+A response costs what it used once it has run to its end, at the published prices of the day of its creation; one
+that failed or was cancelled reports no usage and costs nothing here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypeAlias
+
+from orchestrator.core.model import ToolUse, Usage
+from orchestrator.core.money import Picodollars, format_usd
+from orchestrator.policy.prices import PriceBook, charge
+from orchestrator.sandbox.record import Record, has_ended, true_status, usage_at
+
+__all__ = ["Entry", "Ledger", "entry_of"]
+
+Json: TypeAlias = Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One response in the ledger. ``cost_pusd`` is None where it has no usage, or its model no published price.
+
+    ``delivered`` is the final status that a client was last told.
+    """
+
+    id: str
+    run: str | None
+    key: str | None
+    attempt: str | None
+    idempotency_key: str | None
+    model: str
+    service_tier: str
+    status: str
+    usage: Usage | None
+    cost_pusd: Picodollars | None
+    created_at: float
+    ended_at: float | None
+    reply_lost_by: str | None
+    delivered: str | None
+
+
+def entry_of(record: Record, now: float, prices: PriceBook) -> Entry:
+    """What the ledger says of a response at a moment."""
+    usage = usage_at(record, now)
+    return Entry(
+        id=record.id,
+        run=record.run,
+        key=record.key,
+        attempt=record.attempt,
+        idempotency_key=record.idempotency_key,
+        model=record.model,
+        service_tier=record.tier,
+        status=true_status(record, now),
+        usage=usage,
+        cost_pusd=_cost(record, usage, prices) if usage else None,
+        created_at=record.created_at,
+        ended_at=_ended_at(record) if has_ended(record, now) else None,
+        reply_lost_by=record.lost_by,
+        delivered=record.delivered,
+    )
+
+
+def _cost(record: Record, usage: Usage, prices: PriceBook) -> Picodollars | None:
+    price = prices.price(
+        record.model, record.tier, at=record.created_at, input_tokens=usage.input_tokens, window=record.window
+    )
+    return None if price is None else charge(usage, ToolUse(), price)
+
+
+def _ended_at(record: Record) -> float:
+    return min(record.ends_at, record.ends_at if record.cancel_asked_at is None else record.cancel_asked_at)
+
+
+class Bill:
+    """A sum over responses."""
+
+    def __init__(self) -> None:
+        self.responses: Counter[str] = Counter()
+        self.usage = Usage()
+        self.cost_pusd: Picodollars = 0
+        self.unpriced = 0
+
+    def add(self, entry: Entry, status: str) -> None:
+        self.responses[status] += 1
+        if entry.usage:
+            self.usage += entry.usage
+            self.cost_pusd += entry.cost_pusd or 0
+            self.unpriced += entry.cost_pusd is None
+
+    def summary(self) -> dict[str, Json]:
+        return {
+            "responses": dict(self.responses),
+            "usage": asdict(self.usage),
+            "cost_pusd": self.cost_pusd,
+            "cost_usd": format_usd(self.cost_pusd),
+            "unpriced": self.unpriced,
+        }
+
+
+class Ledger:
+    """Adds up entries, given in the order of their creation.
+
+    A key is what the client's metadata call run and row. ``usable`` duplicates are the answers beyond a key's first
+    that completed: what was paid for twice.
+    """
+
+    def __init__(self) -> None:
+        self._all = Bill()
+        self._seen = Bill()
+        self._lost: Counter[str] = Counter()
+        self._accepted = 0
+        self._by_key: defaultdict[tuple[str, str], list[Entry]] = defaultdict(list)
+        self._while_open = 0
+        self._after_lost_reply = 0
+
+    def add(self, entry: Entry) -> None:
+        self._accepted += 1
+        self._all.add(entry, entry.status)
+        # What a client was told of a response that went on after all (late after a cancel) is not yet its bill.
+        if entry.delivered is not None:
+            told = entry if entry.delivered == entry.status else replace(entry, usage=None, cost_pusd=None)
+            self._seen.add(told, entry.delivered)
+        if entry.reply_lost_by:
+            self._lost[entry.reply_lost_by] += 1
+        if entry.run is not None and entry.key is not None:
+            earlier = self._by_key[entry.run, entry.key]
+            self._while_open += any(each.ended_at is None or each.ended_at > entry.created_at for each in earlier)
+            self._after_lost_reply += any(each.reply_lost_by is not None for each in earlier)
+            earlier.append(entry)
+
+    def summary(self, counts: Mapping[str, int]) -> dict[str, Json]:
+        """The whole account; ``counts`` are the calls that the server counted, by dotted names."""
+        return {
+            "simulated": True,
+            "creates": {"accepted": self._accepted, **_counted(counts, "create")},
+            "looks": _counted(counts, "look"),
+            "cancels": _counted(counts, "cancel"),
+            "deletes": _counted(counts, "delete"),
+            "other_calls": _counted(counts, "other"),
+            "requests": len(self._by_key),
+            "duplicates": {
+                "while_open": self._while_open,
+                "after_lost_reply": self._after_lost_reply,
+                "usable": sum(max(0, _usable(entries) - 1) for entries in self._by_key.values()),
+            },
+            "replies_lost": {"total": self._lost.total(), **self._lost},
+            **self._all.summary(),
+            "seen_by_client": self._seen.summary(),
+        }
+
+
+def _usable(entries: Iterable[Entry]) -> int:
+    return sum(entry.status == "completed" for entry in entries)
+
+
+def _counted(counts: Mapping[str, int], group: str) -> dict[str, Json]:
+    """The counts of one kind of call: how many, how many were refused by kind, and what else was counted."""
+    names = {name.removeprefix(f"{group}."): n for name, n in sorted(counts.items()) if name.startswith(f"{group}.")}
+    refused = {name.removeprefix("refused."): n for name, n in names.items() if name.startswith("refused.")}
+    plain = {name: n for name, n in names.items() if not name.startswith("refused.")}
+    return {"calls": 0, **plain, "refused": {"total": sum(refused.values()), **refused}}

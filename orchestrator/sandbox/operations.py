@@ -1,0 +1,300 @@
+"""What each call of the Responses API does, on the stored responses and nothing else."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import anyio
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from orchestrator.core.clock import Clock
+from orchestrator.sandbox.checks import check_create, check_token_count
+from orchestrator.sandbox.creation import Call, PromptCache, create_record
+from orchestrator.sandbox.denials import bad_request, not_found
+from orchestrator.sandbox.fate import Fate, Fates
+from orchestrator.sandbox.limits import Allowance
+from orchestrator.sandbox.models import Catalogue, Model
+from orchestrator.sandbox.prompts import list_items, read_prompt
+from orchestrator.sandbox.record import Record, has_ended, is_known, shown_status, true_status
+from orchestrator.sandbox.refusals import gateway_error, html_page, refusal_of_create, refusal_of_look, wrong_key
+from orchestrator.sandbox.settings import CancelEnded, Idempotency, Limits, SandboxSettings
+from orchestrator.sandbox.shapes import is_final, response_body
+from orchestrator.sandbox.state import State
+from orchestrator.sandbox.wire import CutOff, Dropped, HangUp, Silence
+
+__all__ = ["Operations", "json_reply"]
+
+Json: TypeAlias = Any
+
+_A_YEAR_S = 365 * 86_400
+_LARGEST_PAGE = 100
+
+
+class Operations:
+    """The calls, each given the request and its ordinal among the calls of its kind."""
+
+    def __init__(self, settings: SandboxSettings, state: State, clock: Clock, hang_up: HangUp) -> None:
+        self._settings = settings
+        self._state = state
+        self._clock = clock
+        self._hang_up = hang_up
+        self._fates = Fates(settings)
+        self._catalogue = Catalogue(settings.models)
+        self._prompt_cache = PromptCache()
+        self._allowances = defaultdict[str, Allowance](lambda: Allowance(settings.limits, now=clock.now()))
+        polls = Limits(requests_per_minute=settings.limits.polls_per_minute, headers=False)
+        self._polls = Allowance(polls, now=clock.now())
+
+    async def create(self, request: Request, ordinal: int) -> Response:
+        """POST /v1/responses."""
+        fate = self._fates.of_create(ordinal)
+        body = await request.body()
+        self._refuse(fate.refusal)
+        self._refuse_by_schedule()
+        fields = _parse(body)
+        model = check_create(fields, self._catalogue)
+        _refuse_unsupported(fields)
+        self._refuse("rate_limited" if model.name == "sandbox-rate-limited" else None)
+        now = self._clock.now()
+        key = request.headers.get("idempotency-key")
+        if key and self._settings.idempotency is Idempotency.HONOUR:
+            known = self._state.find_by_idempotency_key(key)
+            if known is not None:
+                self._state.count("create.replayed")
+                return await self._show(known, now)
+        record, headers = await self._accept(fields, model, fate, ordinal=ordinal, now=now, key=key)
+        if fate.delivery is not None:
+            return self._lose(fate.delivery, record)
+        if not record.background and not await self._wait_for_end(request, record):
+            return Silence()
+        reply = await self._show(record, self._clock.now())
+        reply.headers.update(headers)
+        return reply
+
+    async def look(self, request: Request, ordinal: int) -> Response:
+        """GET /v1/responses/{response_id}."""
+        fault = self._fates.of_look(ordinal)
+        if fault is not None:
+            denial = not_found(request.path_params["response_id"])
+            raise refusal_of_look(fault, not_found=denial, hang_up=self._hang_up)
+        self._take_poll()
+        now = self._clock.now()
+        return await self._show(self._find(request, now), now)
+
+    async def cancel(self, request: Request, _ordinal: int) -> Response:
+        """POST /v1/responses/{response_id}/cancel."""
+        self._take_poll()
+        now = self._clock.now()
+        record = self._find(request, now)
+        if not record.background:
+            raise bad_request("Cannot cancel a synchronous response.", code=None, param=None)
+        if record.cancel_asked_at is None:
+            # A cancel also ends the quirk of the stale snapshot, so it is noted even when it comes too late.
+            self._state.ask_cancel(record, now)
+        if has_ended(record, now) and self._settings.cancel_ended is CancelEnded.REFUSE:
+            await self._state.committed()
+            message = f"Cannot cancel a {true_status(record, now)} response."
+            raise bad_request(message, code=None, param=None)
+        return await self._show(self._find(request, now), now)
+
+    async def delete(self, request: Request, _ordinal: int) -> Response:
+        """DELETE /v1/responses/{response_id}; one under way is deleted too, and runs (and costs) on unseen."""
+        self._take_poll()
+        now = self._clock.now()
+        record = self._find(request, now)
+        self._state.delete(record, now)
+        await self._state.committed()
+        return json_reply({"id": record.id, "object": "response", "deleted": True})
+
+    async def input_items(self, request: Request, _ordinal: int) -> Response:
+        """GET /v1/responses/{response_id}/input_items, newest first unless ``order=asc``."""
+        record = self._find(request, self._clock.now())
+        items = [*self._history(record.previous_id), *self._items_of(record)]
+        return json_reply(_page(items, request.query_params))
+
+    async def count_tokens(self, request: Request, _ordinal: int) -> Response:
+        """POST /v1/responses/input_tokens."""
+        fields = _parse(await request.body())
+        check_token_count(fields, self._catalogue)
+        prompt = read_prompt(fields, self._history(fields.get("previous_response_id")))
+        return json_reply({"object": "response.input_tokens", "input_tokens": prompt.tokens})
+
+    async def models(self, _request: Request, _ordinal: int) -> Response:
+        """GET /v1/models."""
+        return json_reply({"object": "list", "data": [_model_card(name) for name in self._catalogue.names()]})
+
+    async def model(self, request: Request, _ordinal: int) -> Response:
+        """GET /v1/models/{model}."""
+        return json_reply(_model_card(self._catalogue.get(request.path_params["model"]).name))
+
+    async def reply_delay(self, call: str, ordinal: int) -> None:
+        """Wait as long as the settings want every reply to take."""
+        seconds = self._fates.reply_s(call, ordinal)
+        if seconds:
+            await self._clock.sleep_until(self._clock.now() + seconds)
+
+    def _refuse(self, fault: str | None) -> None:
+        if fault is not None:
+            raise refusal_of_create(fault, hang_up=self._hang_up)
+
+    def _refuse_by_schedule(self) -> None:
+        faults, accepted = self._settings.faults, self._state.counts["create.accepted"]
+        if faults.bad_key_after is not None and accepted >= faults.bad_key_after:
+            raise wrong_key("Incorrect API key provided.")
+        if faults.quota_exhausted_after is not None and accepted >= faults.quota_exhausted_after:
+            self._refuse("insufficient_quota")
+
+    async def _accept(
+        self, fields: Mapping[str, Json], model: Model, fate: Fate, *, ordinal: int, now: float, key: str | None
+    ) -> tuple[Record, dict[str, str]]:
+        """Check size and limits, and put the new response on record; with the headers that tell the limits."""
+        prompt = read_prompt(fields, self._history(fields.get("previous_response_id")))
+        if prompt.tokens > model.context:
+            message = "Your input exceeds the context window of this model. Please adjust your input and try again."
+            raise bad_request(message, code="context_length_exceeded", param="input")
+        allowance = self._allowances[model.name]
+        allowance.take(now, tokens=prompt.tokens + (fields.get("max_output_tokens") or 0), model=model.name)
+        call = Call(
+            fields=fields,
+            model=model,
+            prompt=prompt,
+            fate=fate,
+            ordinal=ordinal,
+            now=now,
+            idempotency_key=key,
+        )
+        record = create_record(call, settings=self._settings, cache=self._prompt_cache)
+        self._state.count("create.accepted")
+        self._state.add(record, orjson.dumps(fields.get("input")))
+        await self._state.committed()
+        return record, allowance.headers(now)
+
+    def _lose(self, fault: str, record: Record) -> Response:
+        """The reply to a create that was done, but whose reply does not arrive whole."""
+        body = response_body(record, record.created_at)
+        match fault:
+            case "bad_gateway_after":
+                return gateway_error(502)
+            case "gateway_timeout":
+                return gateway_error(504)
+            case "drop_after":
+                return Dropped(self._hang_up)
+            case "drop_mid_body":
+                return CutOff(body, self._hang_up, arrives=len(body) // 2)
+            case "truncated_body":
+                return Response(body[: len(body) // 2], media_type="application/json")
+            case "html_200":
+                return html_page(200)
+            case "hang":
+                return Silence()
+            case _:
+                raise ValueError(f"no fault of delivery is called {fault!r}")
+
+    async def _wait_for_end(self, request: Request, record: Record) -> bool:
+        """Wait with a foreground reply; false if the client hangs up first, which cancels its response."""
+        left = False
+        async with anyio.create_task_group() as tasks:
+
+            async def cancel_when_left() -> None:
+                nonlocal left
+                while (await request.receive())["type"] != "http.disconnect":
+                    pass
+                left = True
+                self._state.ask_cancel(record, self._clock.now())
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(cancel_when_left)
+            await self._clock.sleep_until(min(record.ends_at, record.created_at + _A_YEAR_S))
+            tasks.cancel_scope.cancel()
+        return not left
+
+    async def _show(self, record: Record, now: float) -> Response:
+        """The response as it looks now; that a final state was told is on disk before it is told."""
+        status = shown_status(record, now)
+        if is_final(status) and record.delivered != status:
+            self._state.deliver(record, status)
+        await self._state.committed()
+        reply = Response(response_body(record, now), media_type="application/json")
+        if not is_final(status) and self._settings.poll_after_ms is not None:
+            reply.headers["openai-poll-after-ms"] = str(self._settings.poll_after_ms)
+        return reply
+
+    def _find(self, request: Request, now: float) -> Record:
+        response_id = request.path_params["response_id"]
+        record = self._state.get(response_id)
+        faults = self._settings.faults
+        if record is None or not is_known(record, now, young_s=faults.young_404_s, vanish_s=faults.vanish_after_s):
+            raise not_found(response_id)
+        return record
+
+    def _take_poll(self) -> None:
+        self._polls.take(self._clock.now(), tokens=0, model="this endpoint")
+
+    def _items_of(self, record: Record) -> list[dict[str, Json]]:
+        return list_items(orjson.loads(self._state.input_of(record.id)), record.id)
+
+    def _history(self, response_id: str | None) -> list[dict[str, Json]]:
+        """What was said before: input and output of the previous response, and of those before it."""
+        turns: list[list[dict[str, Json]]] = []
+        while response_id is not None:
+            record = self._state.get(response_id)
+            if record is None or record.deleted_at or true_status(record, self._clock.now()) != "completed":
+                message = f"Previous response with id '{response_id}' not found."
+                raise bad_request(message, code="previous_response_not_found", param="previous_response_id")
+            turns.append([*self._items_of(record), *orjson.loads(record.output)])
+            response_id = record.previous_id
+        return [item for turn in reversed(turns) for item in turn]
+
+
+def json_reply(value: Json) -> Response:
+    """A value as a JSON reply."""
+    return Response(orjson.dumps(value), media_type="application/json")
+
+
+def _parse(body: bytes) -> Json:
+    try:
+        fields = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise bad_request("We could not parse the JSON body of your request.", code=None, param=None) from None
+    if not isinstance(fields, dict):
+        raise bad_request("The body of your request must be a JSON object.", code="invalid_type", param=None)
+    return fields
+
+
+def _refuse_unsupported(fields: Mapping[str, Json]) -> None:
+    """What the API can do and the sandbox cannot."""
+    for name in ("stream", "conversation", "prompt"):
+        if fields.get(name):
+            raise bad_request(f"The sandbox does not support '{name}'.", code="unsupported_parameter", param=name)
+
+
+def _page(items: list[dict[str, Json]], query: Mapping[str, str]) -> dict[str, Json]:
+    """One page of a list (responses API, "input_items": 20 unless ``limit`` says 1 to 100, newest first)."""
+    order, limit, after = query.get("order", "desc"), query.get("limit", "20"), query.get("after")
+    if order not in ("asc", "desc"):
+        message = f"Invalid value: '{order}'. Supported values are: 'asc' and 'desc'."
+        raise bad_request(message, code="invalid_value", param="order")
+    if not limit.isdecimal() or not 1 <= int(limit) <= _LARGEST_PAGE:
+        message = f"Invalid 'limit': expected an integer from 1 to {_LARGEST_PAGE}, but got '{limit}' instead."
+        raise bad_request(message, code="invalid_value", param="limit")
+    ordered = items if order == "asc" else items[::-1]
+    ids = [item["id"] for item in ordered]
+    if after is not None and after not in ids:
+        raise bad_request(f"No item with id '{after}' found.", code="invalid_value", param="after")
+    start = ids.index(after) + 1 if after is not None else 0
+    data = ordered[start : start + int(limit)]
+    return {
+        "object": "list",
+        "data": data,
+        "first_id": data[0]["id"] if data else None,
+        "last_id": data[-1]["id"] if data else None,
+        "has_more": start + len(data) < len(ordered),
+    }
+
+
+def _model_card(name: str) -> dict[str, Json]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "sandbox"}

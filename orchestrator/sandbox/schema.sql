@@ -1,0 +1,45 @@
+-- The rehearsal provider's own book: every response it accepted, with its whole future, and what it counted.
+
+CREATE TABLE IF NOT EXISTS response (
+  ordinal INTEGER PRIMARY KEY,
+  id TEXT NOT NULL UNIQUE,
+  created_at REAL NOT NULL,
+  starts_at REAL NOT NULL,
+  ends_at REAL NOT NULL,
+  end_status TEXT NOT NULL,
+  error_code TEXT,
+  incomplete_reason TEXT,
+  quirk TEXT,
+  lost_by TEXT,
+  model TEXT NOT NULL,
+  tier TEXT NOT NULL,
+  "window" TEXT,
+  background INTEGER NOT NULL CHECK (background IN (0, 1)),
+  stored INTEGER NOT NULL CHECK (stored IN (0, 1)),
+  run TEXT,
+  key TEXT,
+  attempt TEXT,
+  idempotency_key TEXT,
+  previous_id TEXT,
+  input_tokens INTEGER,
+  cached_tokens INTEGER,
+  cache_write_tokens INTEGER,
+  output_tokens INTEGER,
+  reasoning_tokens INTEGER,
+  cancel_asked_at REAL,
+  deleted_at REAL,
+  delivered TEXT,
+  echo BLOB NOT NULL,
+  output BLOB NOT NULL,
+  input BLOB NOT NULL,
+  CHECK (created_at <= starts_at AND starts_at <= ends_at),
+  CHECK (cached_tokens + cache_write_tokens <= input_tokens AND reasoning_tokens <= output_tokens)
+) STRICT;
+
+CREATE INDEX IF NOT EXISTS response_by_idempotency_key
+  ON response (idempotency_key) WHERE idempotency_key IS NOT NULL;
+
+CREATE TABLE IF NOT EXISTS counter (
+  name TEXT PRIMARY KEY,
+  value INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;

@@ -1,0 +1,132 @@
+"""The rehearsal provider as an ASGI app: the Responses API's paths, and a ledger of what was asked.
+
+``POST /v1/responses`` and what belongs to it follow the API reference; ``GET /_ledger`` and
+``GET /_ledger/responses`` (JSON lines) need no key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import asdict
+from secrets import compare_digest, token_hex
+from time import perf_counter
+from typing import TypeAlias
+
+import anyio
+import anyio.to_thread
+import orjson
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from orchestrator.core.clock import Clock, SystemClock
+from orchestrator.policy.prices import PriceBook
+from orchestrator.sandbox.denials import Denied, refuse
+from orchestrator.sandbox.ledger import Ledger, entry_of
+from orchestrator.sandbox.operations import Operations, json_reply
+from orchestrator.sandbox.refusals import overloaded, wrong_key
+from orchestrator.sandbox.settings import OutageKind, SandboxSettings
+from orchestrator.sandbox.state import State
+from orchestrator.sandbox.wire import HangUp, cannot_hang_up
+
+__all__ = ["create_app"]
+
+Handler: TypeAlias = Callable[[Request, int], Awaitable[Response]]
+
+_HEADERS = {"openai-version": "2020-10-01", "openai-organization": "org-sandbox", "x-sandbox": "simulated"}
+
+
+def create_app(
+    settings: SandboxSettings, state: State, *, clock: Clock | None = None, hang_up: HangUp = cannot_hang_up
+) -> Starlette:
+    """The sandbox as an ASGI app; ``hang_up`` closes the connection of a call, for the faults that need it."""
+    front = _Front(settings, state, clock or SystemClock(), hang_up)
+    return Starlette(routes=front.routes(), exception_handlers={HTTPException: _no_such_path})
+
+
+class _Front:
+    """What surrounds every call: the key, outages, counting, the usual headers; and the ledger."""
+
+    def __init__(self, settings: SandboxSettings, state: State, clock: Clock, hang_up: HangUp) -> None:
+        self._key = settings.api_key.get_secret_value() if settings.api_key else None
+        self._outages = [each for each in settings.faults.outages if each.kind is OutageKind.OVERLOADED]
+        self._state = state
+        self._clock = clock
+        self._started_at = clock.now()
+        self._operations = Operations(settings, state, clock, hang_up)
+        self._prices = PriceBook()
+
+    def routes(self) -> list[Route]:
+        do, one = self._operations, "/v1/responses/{response_id}"
+        return [
+            Route("/v1/responses", self._counted("create", do.create), methods=["POST"]),
+            Route("/v1/responses/input_tokens", self._counted("other", do.count_tokens), methods=["POST"]),
+            Route(one, self._counted("look", do.look), methods=["GET"]),
+            Route(one, self._counted("delete", do.delete), methods=["DELETE"]),
+            Route(f"{one}/cancel", self._counted("cancel", do.cancel), methods=["POST"]),
+            Route(f"{one}/input_items", self._counted("other", do.input_items), methods=["GET"]),
+            Route("/v1/models", self._counted("other", do.models), methods=["GET"]),
+            Route("/v1/models/{model}", self._counted("other", do.model), methods=["GET"]),
+            Route("/_ledger", self._ledger, methods=["GET"]),
+            Route("/_ledger/responses", self._ledger_responses, methods=["GET"]),
+        ]
+
+    def _counted(self, group: str, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+        """The handler with all that surrounds it; ``group`` is what the ledger counts it as."""
+
+        async def endpoint(request: Request) -> Response:
+            began = perf_counter()
+            ordinal = self._state.count(f"{group}.calls")
+            try:
+                self._let_in(request)
+                reply = await handler(request, ordinal)
+            except Denied as denied:
+                self._state.count(f"{group}.refused.{denied.kind}")
+                reply = denied.response
+            await self._operations.reply_delay(group, ordinal)
+            reply.headers.update(_HEADERS)
+            reply.headers["x-request-id"] = f"req_{token_hex(16)}"
+            reply.headers["openai-processing-ms"] = str(round((perf_counter() - began) * 1000))
+            return reply
+
+        return endpoint
+
+    def _let_in(self, request: Request) -> None:
+        since_start = self._clock.now() - self._started_at
+        if any(outage.from_s <= since_start < outage.to_s for outage in self._outages):
+            raise overloaded()
+        scheme, _, key = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            key = request.headers.get("api-key", "")
+        if not key:
+            raise wrong_key("You didn't provide an API key.")
+        if key.startswith("sk-bad") or (
+            self._key is not None and not compare_digest(key.encode(), self._key.encode())
+        ):
+            raise wrong_key("Incorrect API key provided.")
+
+    async def _ledger(self, _request: Request) -> Response:
+        # The published prices take half a second to load, which must not hold up the calls of others.
+        await anyio.to_thread.run_sync(self._prices.load)
+        ledger, now = Ledger(), self._clock.now()
+        async for record in self._state.records():
+            ledger.add(entry_of(record, now, self._prices))
+        return json_reply(ledger.summary(self._state.counts))
+
+    async def _ledger_responses(self, _request: Request) -> Response:
+        await anyio.to_thread.run_sync(self._prices.load)
+        now = self._clock.now()
+
+        async def lines() -> AsyncIterator[bytes]:
+            async for record in self._state.records():
+                yield orjson.dumps(asdict(entry_of(record, now, self._prices)), option=orjson.OPT_APPEND_NEWLINE)
+
+        return StreamingResponse(lines(), media_type="application/jsonl")
+
+
+async def _no_such_path(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    message = f"Invalid URL ({request.method} {request.url.path})"
+    return refuse(status, message, type="invalid_request_error", code=None).response
