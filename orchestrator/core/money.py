@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from decimal import Decimal, InvalidOperation
+from fractions import Fraction
 from typing import TypeAlias
 
-__all__ = ["PICODOLLARS_PER_DOLLAR", "Picodollars", "format_usd", "parse_usd"]
+__all__ = ["MOST_PICODOLLARS", "PICODOLLARS_PER_DOLLAR", "Picodollars", "format_usd", "parse_usd"]
 
 Picodollars: TypeAlias = int
 
 PICODOLLARS_PER_DOLLAR = 10**12
+# SQLite counts to here, about 9.2 million dollars; a sum beyond it is an error there, never a wrong number.
+MOST_PICODOLLARS = 2**63 - 1
 
 
 def format_usd(amount: Picodollars) -> str:
@@ -21,11 +24,22 @@ def format_usd(amount: Picodollars) -> str:
 
 
 def parse_usd(text: str | int | Decimal) -> Picodollars:
-    """Picodollars of an amount in dollars; raises ``ValueError`` for anything finer than 1e-12 or not finite."""
+    """Picodollars of an amount in dollars.
+
+    Raises ``ValueError`` for what is not an amount, is finer than 1e-12, or is more than a database can count.
+    """
     try:
-        amount = Decimal(text) * PICODOLLARS_PER_DOLLAR
-    except InvalidOperation:
+        amount = Decimal(text)
+    except (InvalidOperation, TypeError, ValueError):
         raise ValueError(f"{text!r} is not an amount of dollars") from None
-    if not amount.is_finite() or amount != amount.to_integral_value():
+    if not amount.is_finite():
+        raise ValueError(f"{text!r} is not an amount of dollars")
+    # The exponent is looked at first, because "1e999999" is a number of a million digits; then Fraction, because
+    # Decimal's own arithmetic rounds what has more than 28.
+    place = amount.adjusted() if amount else 0
+    exact = Fraction(amount) * PICODOLLARS_PER_DOLLAR if -12 <= place <= 12 else None
+    if place < -12 or (exact is not None and exact.denominator != 1):
         raise ValueError(f"{text!r} is not an amount of dollars exact to 1e-12")
-    return int(amount)
+    if exact is None or abs(exact) > MOST_PICODOLLARS:
+        raise ValueError(f"{text!r} is more dollars than can be counted")
+    return int(exact)

@@ -10,7 +10,7 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 
 from orchestrator.core.money import Picodollars
-from orchestrator.policy.published import Rate, Rates, per_token, strip_date
+from orchestrator.policy.rates import Rate, Rates, per_token, strip_date
 
 __all__ = ["TIERS", "Fees", "LongRate", "PriceOverride", "PriceRules", "UnpricedTier", "tier_of"]
 
@@ -96,9 +96,9 @@ class PriceOverride:
         """The rates it states; for the longer inputs of which it is silent, the published ones where dearer."""
         short = _rate(self)
         if self.long:
-            return ((0, short), (self.long.above, _rate(self.long)))
-        longer = published[1:] if published else ()
-        return ((0, short), *((above, rate and rate.at_least(short).inferred()) for above, rate in longer))
+            return Rates(((0, short), (self.long.above, _rate(self.long))))
+        longer = published.map(lambda rate: rate.at_least(short).inferred()).steps[1:] if published else ()
+        return Rates(((0, short), *longer))
 
 
 def _rate(prices: PriceOverride | LongRate) -> Rate:

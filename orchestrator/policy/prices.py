@@ -6,19 +6,19 @@ for. Where the price or the usage is not known the cost is not known either, and
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
-from typing import NamedTuple, TypeAlias
-
-import orjson
+from typing import Any, NamedTuple, TypeAlias
 
 from orchestrator.core.model import Charge, Response, ToolUse, UnitPrice, Usage
 from orchestrator.core.money import Picodollars
 from orchestrator.policy.price_rules import PriceRules, UnpricedTier, tier_of
-from orchestrator.policy.published import Rate, Rates, published_rates, published_version, strip_date
+from orchestrator.policy.published import published_rates, published_version
+from orchestrator.policy.rates import Rate, Rates
+from orchestrator.policy.tokens import upper_bound_tokens
+from orchestrator.policy.tool_fees import dearest_fee, has_uncounted_items, paid_tools, search_fee, searches_of
 
 __all__ = ["PriceBook", "charge"]
 
@@ -26,30 +26,6 @@ _SECONDS_A_DAY = 86_400
 _EPOCH = date(1970, 1, 1).toordinal()
 # No published tier costs more than this multiple of the default one (ultrafast); it bounds a tier without a price.
 _DEAREST_TIER = 6
-# Tools that cost their tokens only. Beside these, the searches and the code interpreter have fees we know, and
-# anything else (image generation) costs something that no count here shows.
-_FREE_TOOLS = frozenset(
-    {
-        "apply_patch",
-        "computer",
-        "computer_use",
-        "computer_use_preview",
-        "custom",
-        "function",
-        "local_shell",
-        "mcp",
-        "namespace",
-        "programmatic_tool_calling",
-        "shell",
-        "tool_search",
-    }
-)
-_UNCOUNTED_ITEM = "image_generation_call"
-_SEARCH, _PREVIEW, _FILES, _CODE = "web_search", "web_search_preview", "file_search", "code_interpreter"
-# Models that do not reason pay the preview search by another fee.
-_PLAIN_MODEL = re.compile(r"(?:ft:)?(?:gpt-[34]|chatgpt-)|.*-chat\b")
-# Models that pay for the text a search finds in blocks of fixed size.
-_BLOCK_MODELS = frozenset({"gpt-4o-mini", "gpt-4.1-mini"})
 
 
 def charge(usage: Usage, tool_use: ToolUse, price: UnitPrice) -> Picodollars:
@@ -90,6 +66,30 @@ class _Found(NamedTuple):
 
 # Unit prices by the input length above which they hold, as in ``Rates``.
 _Quote: TypeAlias = tuple[tuple[int, UnitPrice | None], ...]
+
+
+class _Most(NamedTuple):
+    """The bounds of one request."""
+
+    input_tokens: int
+    output_tokens: int
+    paid_tools: frozenset[str]
+    tool_calls: int
+
+    def at(self, quote: _Quote | None) -> Picodollars | None:
+        """The most it can cost at these prices; None where one of the prices it may meet is not known."""
+        if quote is None:
+            return None
+        most = 0
+        for above, price in quote:
+            if above and self.input_tokens <= above:
+                continue
+            if price is None:
+                return None
+            dearest_input = max(price.input, price.cached, price.cache_write)
+            fees = self.tool_calls * dearest_fee(price, self.paid_tools)
+            most = max(most, self.input_tokens * dearest_input + self.output_tokens * price.output + fees)
+        return most
 
 
 class PriceBook:
@@ -145,11 +145,11 @@ class PriceBook:
             echoed or tier_of(requested_tier) or "default",
             _window(window),
             _day(at),
-            _searches_of(response),
+            searches_of(response),
             echoed is None or response.model is None,
         )
         price, bound = _pick(self._quote(case), usage.input_tokens), worst_case
-        if _has_uncounted_items(response.body):
+        if has_uncounted_items(response.body):
             price = None
         elif price is None:
             bound = self._bound(case, usage, tool_use, otherwise=worst_case)
@@ -160,6 +160,26 @@ class PriceBook:
         cost = charge(usage, tool_use, price)
         return Charge(usage=usage, cost_pusd=cost, upper_bound_pusd=None, price=price, tool_use=tool_use)
 
+    def worst_case_of(self, fields: Mapping[str, Any], *, at: float) -> Picodollars | None:
+        """The most that the body of a ``POST /v1/responses`` can cost; None where nothing bounds it."""
+        model, tier, cap = fields.get("model"), fields.get("service_tier"), fields.get("max_output_tokens")
+        if not isinstance(model, str) or not isinstance(cap, int) or not (tier is None or isinstance(tier, str)):
+            return None
+        input_tokens = upper_bound_tokens(fields)
+        if input_tokens is None:
+            return None
+        options, calls = fields.get("background_options"), fields.get("max_tool_calls")
+        return self.worst_case(
+            model,
+            tier,
+            at=at,
+            input_tokens=input_tokens,
+            max_output_tokens=cap,
+            window=options.get("completion_window") if isinstance(options, Mapping) else None,
+            tools=[str(tool.get("type")) for tool in fields.get("tools") or ()],
+            max_tool_calls=calls if isinstance(calls, int) else None,
+        )
+
     def worst_case(
         self,
         model: str,
@@ -168,33 +188,35 @@ class PriceBook:
         at: float,
         input_tokens: int | None,
         max_output_tokens: int | None,
+        window: str | None = None,
         tools: Collection[str] = (),
         max_tool_calls: int | None = None,
     ) -> Picodollars | None:
         """The most a request can cost, whatever tier it ends up at; None where nothing bounds it.
 
-        ``input_tokens`` is an upper bound, ``tools`` are the types of the request's tools. Completion windows only
-        lower a price, so they are not asked for. A tier that the model has no price for counts as the dearest one,
-        except that a request without a tier, or with ``auto``, is not taken to end at a tier that its model lacks.
+        ``input_tokens`` is an upper bound, ``tools`` are the types of the request's tools. Nothing is taken off for
+        a completion window. A tier that the model has no price for counts as the dearest one; but a request without
+        a tier, or with ``auto``, is not taken to end at a tier that its model lacks.
         """
-        paid = _paid_tools(tools)
+        paid = paid_tools(tools)
         if input_tokens is None or max_output_tokens is None or paid is None or (paid and max_tool_calls is None):
             return None
         asked = tier_of(tier)
-        case = _Case(model, model, "default", None, _day(at), paid & {_SEARCH, _PREVIEW}, False)
-        usage = Usage(input_tokens=input_tokens, output_tokens=max_output_tokens)
-        calls = max_tool_calls or 0
-        default = _most(self._quote(case), usage, paid, calls)
+        case = _Case(model, model, "default", None, _day(at), paid, False)
+        most = _Most(input_tokens, max_output_tokens, paid, max_tool_calls or 0)
+        default = most.at(self._quote(case))
         if default is None:
             return None
-        if asked is None:
-            tiers = [tier for tier in self._rules.auto_tiers if self._quote(case._replace(tier=tier)) is not None]
-        else:
-            tiers = [asked]
+        cases = [case._replace(tier=each) for each in ((asked,) if asked else self._rules.auto_tiers)]
+        if _window(window):
+            cases.append(case._replace(window=window))
         worst = 0 if asked == "batch" else default
-        for each in tiers:
-            most = _most(self._quote(case._replace(tier=each)), usage, paid, calls)
-            worst = max(worst, default * _DEAREST_TIER if most is None else most)
+        for each in cases:
+            quote = self._quote(each)
+            if quote is None and (each.window or asked is None):
+                continue
+            cost = most.at(quote)
+            worst = max(worst, default * _DEAREST_TIER if cost is None else cost)
         return worst
 
     def _bound(
@@ -228,7 +250,7 @@ class PriceBook:
             return None
         return tuple(
             (above, None if rate is None else self._unit_price(case, tier, rate, found, estimated=estimated))
-            for above, rate in found.rates
+            for above, rate in found.rates.steps
         )
 
     def _find(self, case: _Case, tier: str) -> _Found | None:
@@ -242,24 +264,17 @@ class PriceBook:
         if published is None or window:
             return None
         factor = self._rules.regional_factor(case.model)
-        return _Found(_times(published, factor) if factor else published, "genai-prices", published_version())
+        return _Found(published.times(factor) if factor else published, "genai-prices", published_version())
 
     def _discounted(self, case: _Case, factor: Decimal | None) -> _Found | None:
         found = self._find(case, "default")
         if found is None or factor is None:
             return None
-        rates = tuple((above, rate and rate.inferred()) for above, rate in _times(found.rates, factor))
-        return found._replace(rates=rates)
+        return found._replace(rates=found.rates.times(factor).inferred())
 
     def _unit_price(self, case: _Case, tier: str, rate: Rate, found: _Found, *, estimated: bool) -> UnitPrice:
         fees = self._rules.fees
-        in_blocks = strip_date(case.model) in _BLOCK_MODELS
-        search = fees.web_search + (fees.web_search_block_tokens * rate.input if in_blocks else 0)
-        preview = fees.web_search_preview_plain if _PLAIN_MODEL.match(case.model) else fees.web_search_preview
-        by_tool = {_SEARCH: search, _PREVIEW: preview}
-        # With both tools in one request nobody can tell which one a call was of. Whether a block of found text is
-        # also in the usage is not documented.
-        guessed = len(case.searches) > 1 or (in_blocks and _SEARCH in case.searches)
+        fee, guessed = search_fee(fees, case.model, case.searches, input_price=rate.input)
         return UnitPrice(
             model=case.model,
             tier=tier,
@@ -269,7 +284,7 @@ class PriceBook:
             output=rate.output,
             source=found.source,
             version=found.version,
-            fee_web_search=max(by_tool[tool] for tool in case.searches or {_SEARCH}),
+            fee_web_search=fee,
             fee_file_search=fees.file_search,
             fee_code_session=fees.code_session,
             estimated=rate.estimated or estimated or guessed,
@@ -286,27 +301,6 @@ def _pick(quote: _Quote | None, input_tokens: int) -> UnitPrice | None:
     return chosen
 
 
-def _most(quote: _Quote | None, usage: Usage, paid: frozenset[str], calls: int) -> Picodollars | None:
-    """The dearest reading of a usage that is an upper bound; None where one possible price is not known."""
-    if quote is None:
-        return None
-    most = 0
-    for above, price in quote:
-        if above and usage.input_tokens <= above:
-            continue
-        if price is None:
-            return None
-        fees = {_FILES: price.fee_file_search, _CODE: price.fee_code_session}
-        fee = max((fees.get(tool, price.fee_web_search) for tool in paid), default=0)
-        dearest_input = max(price.input, price.cached, price.cache_write)
-        most = max(most, usage.input_tokens * dearest_input + usage.output_tokens * price.output + calls * fee)
-    return most
-
-
-def _times(rates: Rates, factor: Decimal) -> Rates:
-    return tuple((above, rate and rate.times(factor)) for above, rate in rates)
-
-
 def _day(at: float) -> int:
     return int(at // _SECONDS_A_DAY)
 
@@ -317,37 +311,3 @@ def _window(window: str | None) -> str | None:
 
 def _is_negative(usage: Usage) -> bool:
     return min(usage.input_tokens, usage.cached_tokens, usage.cache_write_tokens, usage.output_tokens) < 0
-
-
-def _paid_tools(types: Collection[str]) -> frozenset[str] | None:
-    """The tools that have a fee, without the dates of their versions; None where one's cost is not known."""
-    paid = set()
-    for each in types:
-        if each in _FREE_TOOLS:
-            continue
-        kind = next((kind for kind in (_PREVIEW, _SEARCH, _FILES, _CODE) if each.startswith(kind)), None)
-        if kind is None:
-            return None
-        paid.add(kind)
-    return frozenset(paid)
-
-
-def _searches_of(response: Response) -> frozenset[str]:
-    """Which search tools the response could use: two kinds exist, and their calls look alike."""
-    if not response.tool_use.web_searches or _PREVIEW.encode() not in response.body:
-        return frozenset()
-    types = {str(tool.get("type")) for tool in _objects(response.body, "tools")}
-    return frozenset(_PREVIEW if each.startswith(_PREVIEW) else _SEARCH for each in types if each.startswith(_SEARCH))
-
-
-def _has_uncounted_items(body: bytes) -> bool:
-    """Whether the response did something that costs money and is not in its usage."""
-    if _UNCOUNTED_ITEM.encode() not in body:
-        return False
-    return any(item.get("type") == _UNCOUNTED_ITEM for item in _objects(body, "output"))
-
-
-def _objects(body: bytes, field: str) -> list[dict[str, object]]:
-    document = orjson.loads(body)
-    items = document.get(field) if isinstance(document, dict) else None
-    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
