@@ -1,0 +1,167 @@
+"""Every row of the table of outcomes: what becomes of a response that could be read."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.core.errors import CODES
+from orchestrator.core.model import Response
+from orchestrator.policy.judgement import RaiseTo, judge_response
+from orchestrator.policy.outcomes import OUTCOMES, OnIncomplete, Wish
+from orchestrator.policy.verdicts import Cancelled, Fail, Halt, Look, ResponseVerdict, Retry, Succeed
+
+ENDED = frozenset({"completed", "failed", "incomplete", "cancelled"})
+
+
+def a_response(status: str = "completed", **fields: Any) -> Response:
+    return Response(id="resp_1", status=status, ended=status in ENDED, body=b"{}", **fields)
+
+
+def cut_off(reason: str | None = "max_output_tokens", text: str = "Half of") -> Response:
+    return a_response("incomplete", incomplete_reason=reason, output_text=text)
+
+
+def ours(code: str) -> Fail:
+    return Fail(code, CODES[code])
+
+
+class Case(NamedTuple):
+    response: Response
+    verdict: ResponseVerdict
+    wish: Wish = Wish()
+
+
+MORE = Retry("max_output_tokens", message=CODES["max_output_tokens"], base_s=0.0, max_output_tokens=2000)
+KEEP = Wish(on_incomplete="keep")
+
+
+def raised(cap: int | None) -> Wish:
+    return Wish(on_incomplete=RaiseTo(2000), max_output_tokens=cap)
+
+
+CASES: dict[str, list[Case]] = {
+    "cancelled": [
+        Case(a_response("cancelled"), Cancelled()),
+        Case(a_response("cancelled", output_text="partial"), Cancelled(), KEEP),
+    ],
+    "content-filter": [
+        Case(cut_off("content_filter"), ours("content_filter")),
+        Case(cut_off("content_filter"), ours("content_filter"), KEEP),
+        Case(cut_off("content_filter"), ours("content_filter"), raised(100)),
+    ],
+    "refusal": [
+        Case(a_response(refusal="I cannot help with that."), Fail("refusal", "I cannot help with that.")),
+        Case(a_response(refusal="No.", output_text="Well"), Fail("refusal", "No.")),
+        Case(a_response("incomplete", refusal="No."), Fail("refusal", "No."), KEEP),
+    ],
+    "requires-action": [
+        Case(
+            a_response(waits_for="function_call", output_text="Let me see"),
+            Fail("requires_action", "the response waits for the output of function_call"),
+        ),
+    ],
+    "answered": [
+        Case(a_response(output_text="Hi"), Succeed()),
+        Case(a_response(output_text=" {} "), Succeed(), Wish(structured=True)),
+    ],
+    "empty": [
+        Case(a_response(), ours("empty_output")),
+        Case(a_response(output_text=" \n"), ours("empty_output")),
+        Case(a_response(), ours("empty_output"), raised(100)),
+    ],
+    "more-room": [
+        Case(cut_off("max_output_tokens"), MORE, raised(300)),
+        Case(cut_off("max_tokens"), MORE, raised(1999)),
+        Case(cut_off("length"), MORE, raised(300)),
+        Case(cut_off(text=""), MORE, raised(300)),
+        Case(cut_off(), MORE, raised(None)),
+    ],
+    "kept": [Case(cut_off(), Succeed(partial=True), KEEP), Case(cut_off(None), Succeed(partial=True), KEEP)],
+    "nothing-to-keep": [Case(cut_off(text=""), ours("empty_output"), KEEP)],
+    "incomplete": [
+        Case(cut_off("length"), ours("max_output_tokens")),
+        Case(cut_off(), ours("max_output_tokens"), raised(2000)),
+        Case(cut_off(), ours("max_output_tokens"), Wish(on_incomplete="keep", structured=True)),
+        Case(cut_off("a_new_reason"), Fail("a_new_reason", "the response is incomplete: a_new_reason")),
+        Case(cut_off(None), Fail("incomplete", "the response is incomplete: incomplete"), raised(100)),
+    ],
+    "open": [
+        Case(a_response("queued"), Look()),
+        Case(a_response("in_progress", output_text="so far"), Look()),
+        Case(a_response("running"), Look()),
+        Case(a_response("canceled"), Look()),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "case"),
+    [
+        pytest.param(name, case, id=f"{name}-{number}" if number else name)
+        for name, cases in CASES.items()
+        for number, case in enumerate(cases)
+    ],
+)
+def test_each_row_of_the_outcomes(name: str, case: Case) -> None:
+    row = next(row for row in OUTCOMES if row.matches(case.response, case.wish))
+    assert row.name == name
+    verdict = judge_response(
+        case.response,
+        on_incomplete=case.wish.on_incomplete,
+        max_output_tokens=case.wish.max_output_tokens,
+        structured=case.wish.structured,
+    )
+    assert verdict == case.verdict
+
+
+def test_no_row_of_the_outcomes_is_without_a_case() -> None:
+    assert list(CASES) == [row.name for row in OUTCOMES]
+
+
+def test_an_error_message_of_a_failed_response_is_kept() -> None:
+    response = a_response("failed", error_code="invalid_prompt", error_message="The prompt was flagged.")
+    assert judge_response(response) == Fail("invalid_prompt", "The prompt was flagged.")
+
+
+texts = st.one_of(st.none(), st.text(max_size=20))
+
+
+@given(
+    status=st.one_of(st.sampled_from([*sorted(ENDED), "queued", "in_progress"]), st.text(min_size=1, max_size=10)),
+    code=texts,
+    reason=st.one_of(st.sampled_from(["max_output_tokens", "length", "content_filter"]), texts),
+    text=st.text(max_size=5),
+    refusal=texts,
+    waits_for=st.sampled_from([None, "function_call"]),
+    on_incomplete=st.one_of(st.sampled_from(["fail", "keep"]), st.builds(RaiseTo, st.integers(16, 4000))),
+    cap=st.one_of(st.none(), st.integers(16, 4000)),
+    structured=st.booleans(),
+)
+def test_every_response_has_a_verdict_and_only_an_ended_one_ends(
+    status: str,
+    code: str | None,
+    reason: str | None,
+    text: str,
+    refusal: str | None,
+    waits_for: str | None,
+    on_incomplete: OnIncomplete,
+    cap: int | None,
+    structured: bool,
+) -> None:
+    response = a_response(
+        status, error_code=code, incomplete_reason=reason, output_text=text, refusal=refusal, waits_for=waits_for
+    )
+    verdict = judge_response(response, on_incomplete=on_incomplete, max_output_tokens=cap, structured=structured)
+    assert isinstance(verdict, Look) is not response.ended
+    if isinstance(verdict, Succeed):
+        assert text.strip()
+        assert status in {"completed", "incomplete"}
+        assert verdict.partial == (status == "incomplete")
+    if isinstance(verdict, Retry) and verdict.max_output_tokens is not None:
+        assert verdict.max_output_tokens > (cap or 0)
+    if isinstance(verdict, Fail | Retry | Halt):
+        assert verdict.code
