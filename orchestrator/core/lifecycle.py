@@ -88,4 +88,4 @@ def move(state: State, event: Event) -> State:
     try:
         return TRANSITIONS[state, event]
     except KeyError:
-        raise IllegalTransition(state, event) from None
+        raise IllegalTransition(state.value, event.value) from None
