@@ -113,6 +113,7 @@ CODES: dict[str, str] = {
     "cancelled": "the request was cancelled, by you or at the provider",
     "connection_failed": "no connection could be made; nothing was sent",
     "content_filter": "the provider's content filter stopped the answer",
+    "cost_unbounded": "the run has a budget, and nothing bounds what this request may cost: no price or no max_output_tokens",
     "deadline_exceeded": "the run's deadline passed before the request could be sent",
     "empty_output": "the response completed, and was charged, but holds no text",
     "max_output_tokens": "the answer was cut off at max_output_tokens",

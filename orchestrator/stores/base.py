@@ -54,12 +54,19 @@ class NewRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """The intent to send one request, on disk before the POST."""
+    """The intent to send one request, on disk before the POST.
+
+    ``model``, ``service_tier`` and ``window`` (``background_options.completion_window``) are what is asked for; the
+    ending replaces the first two by what the response says.
+    """
 
     request_id: int
     number: int
     idempotency_key: str
     at: float
+    model: str
+    service_tier: str | None = None
+    window: str | None = None
     # The most this attempt can cost; None where no price is known.
     worst_case_pusd: Picodollars | None
 
@@ -188,6 +195,9 @@ class OpenAttempt:
     epoch: int
     response_id: str | None
     status: str | None
+    model: str
+    service_tier: str | None
+    window: str | None
     sent_at: float
     accepted_at: float | None
     worst_case_pusd: Picodollars | None

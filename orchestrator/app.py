@@ -1,0 +1,260 @@
+"""The Python API, and the one place where the parts are wired together."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import anyio
+
+from orchestrator.assembly import assemble, open_executor
+from orchestrator.config import Config
+from orchestrator.core.clock import Clock, SystemClock
+from orchestrator.core.errors import RunNotFound, SpecError
+from orchestrator.core.events import Observer, Progress, RunEnded, RunEvent, RunStarted
+from orchestrator.core.lifecycle import RunState, State
+from orchestrator.engine.local import Ended, LocalLoop
+from orchestrator.engine.runs import JobIdentity, choose_run
+from orchestrator.intake.rows import input_identity
+from orchestrator.intake.spec import Job
+from orchestrator.intake.template import Renderer
+from orchestrator.stores.base import AttemptRecord, CostRow, RequestRecord, ResultRecord, Run, Summary
+from orchestrator.stores.lock import RunLock, is_held
+from orchestrator.stores.sqlite import SqliteReader, SqliteStore
+
+__all__ = ["Orchestrator", "Story"]
+
+_CANCEL_CHECK_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """Everything that is known of one row: the request, and each attempt at it."""
+
+    request: RequestRecord
+    attempts: list[AttemptRecord]
+
+
+class Orchestrator:
+    """Runs jobs and tells what became of them; use it as an async context manager.
+
+    Opening it touches nothing: the database is opened by the first call that needs it, and the provider only by
+    ``run`` and ``cancel``. ``observers`` are called with each event of a run (``core.events``); ``progress`` holds
+    the live counts of the run that goes on.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        database: str | Path | None = None,
+        observers: Sequence[Observer] = (),
+        clock: Clock | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._config = config
+        self.database = Path(database if database is not None else config.database)
+        self._observers = tuple(observers)
+        self._clock = clock or SystemClock()
+        self._rng = rng or random.Random()
+        self._resources = AsyncExitStack()
+        self._reader: SqliteReader | None = None
+        self._store: SqliteStore | None = None
+        self._loop: LocalLoop | None = None
+        self.progress = Progress()
+
+    async def __aenter__(self) -> Self:
+        await self._resources.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # A cancelled close would leave the database's thread answering an event loop that is gone.
+        with anyio.CancelScope(shield=True):
+            await self._resources.__aexit__(kind, error, trace)
+
+    # ── working ───────────────────────────────────────────────────────────────────────────────────────────
+
+    async def run(self, job: Job, *, name: str | None = None, new: bool = False) -> Summary:
+        """Carry a job out, or go on with it where an earlier process stopped.
+
+        Returns when every row is settled, when something halts the run, or soon after ``stop``. Raises ``BadRow``,
+        ``SpecError``, ``RunChanged``, ``RunBusy``, ``StoreError``, ``ConfigError`` or ``ProviderUnreachable``.
+        """
+        self._refuse_unbounded(job)
+        self._config.api_key(os.environ)  # a missing key is told before a database is made
+        renderer = Renderer(job)
+        identity = JobIdentity(
+            job=job.name,
+            spec=job.model_dump(mode="json"),
+            fingerprint=job.fingerprint(),
+            input_identity=await anyio.to_thread.run_sync(input_identity, job),
+            budget_pusd=job.budget.pusd if job.budget is not None else None,
+            deadline_s=job.deadline,
+        )
+        store = await self._open_store()
+        reader = await self._open_reader()
+        run, resumed = await choose_run(store, reader, identity, name=name, new=new, now=self._clock.now())
+        if run.state in (RunState.FINISHED, RunState.CANCELLED):
+            return await self.status(run.name)
+        with RunLock(self.database, run.id, run.name):
+            self._observe(RunStarted(run=run.name, job=job.name, resumed=resumed, database=str(self.database)))
+            ended = await self._carry_out(run, job, renderer)
+            if ended.state is not RunState.ACTIVE:
+                await store.set_run_state(run.id, ended.state, ended.reason, self._clock.now())
+        summary = await self.status(run.name)
+        self._observe(RunEnded(run=run.name, state=summary.run.state, reason=ended.message or ended.reason))
+        return summary
+
+    def stop(self) -> None:
+        """Send nothing new and return from ``run`` soon; everything on disk stays true and resumable."""
+        if self._loop is not None:
+            self._loop.leave()
+
+    async def cancel(self, run: str) -> Summary:
+        """Cancel what is pending, and what is open at the provider; late answers are taken and accounted."""
+        record = await self._find(run)
+        store = await self._open_store()
+        await store.request_cancel(record.id, self._clock.now())
+        if is_held(self.database, record.id):
+            await self._until_settled(record)
+            return await self.status(run)
+        with RunLock(self.database, record.id, record.name):
+            job = Job.model_validate_json(record.spec_json)
+            ended = await self._carry_out(await self._find(run), job, Renderer(job))
+            if ended.state is not RunState.ACTIVE:
+                await store.set_run_state(record.id, ended.state, ended.reason, self._clock.now())
+        return await self.status(run)
+
+    async def retry(
+        self,
+        run: str,
+        *,
+        states: Sequence[State] = (State.FAILED,),
+        code: str | None = None,
+        resolve_in_doubt: str | None = None,
+    ) -> int:
+        """Queue settled requests again, by state and code; returns how many. The next ``run`` sends them."""
+        record = await self._find(run)
+        store = await self._open_store()
+        with RunLock(self.database, record.id, record.name):
+            return await store.requeue(
+                record.id, states=states, code=code, resolve_in_doubt=resolve_in_doubt, at=self._clock.now()
+            )
+
+    # ── reading ───────────────────────────────────────────────────────────────────────────────────────────
+
+    async def status(self, run: str | None = None) -> Summary:
+        """The counts of a run; of the newest where none is named."""
+        reader = await self._open_reader()
+        if run is None:
+            runs = await reader.runs()
+            if not runs:
+                raise RunNotFound(f"{self.database} holds no run yet", hint="start one with: orchestrator run JOB")
+            return await self._summary(reader, runs[0])
+        return await self._summary(reader, await self._find(run))
+
+    async def runs(self) -> list[Summary]:
+        """Every run of the database, newest first."""
+        reader = await self._open_reader()
+        return [await self._summary(reader, run) for run in await reader.runs()]
+
+    async def results(
+        self, run: str, *, states: Sequence[State] = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
+    ) -> AsyncIterator[ResultRecord]:
+        """The requests of a run in input order, in constant memory."""
+        record = await self._find(run)
+        reader = await self._open_reader()
+        async for result in reader.results(record.id, states):
+            yield result
+
+    async def show(self, run: str, key: str) -> Story:
+        """Everything that is known of one row."""
+        record = await self._find(run)
+        reader = await self._open_reader()
+        request = await reader.request(record.id, key)
+        if request is None:
+            raise RunNotFound(
+                f"run {run!r} has no row with the key {key!r}", hint=f"list them: orchestrator export {run}"
+            )
+        return Story(request, await reader.attempts(request.id))
+
+    async def costs(self, run: str | None, by: Sequence[str]) -> list[CostRow]:
+        """Charges summed by ``run``, ``model``, ``tier``, ``day``, ``stage`` or ``state``; of one run or of all."""
+        reader = await self._open_reader()
+        return await reader.costs((await self._find(run)).id if run is not None else None, by)
+
+    # ── wiring ────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _carry_out(self, run: Run, job: Job, renderer: Renderer) -> Ended:
+        store, reader = await self._open_store(), await self._open_reader()
+        summary = await reader.summary(run.id)
+        async with open_executor(self._config, self.database) as executor:
+            self._loop = assemble(
+                config=self._config,
+                run=run,
+                summary=summary,
+                job=job,
+                renderer=renderer,
+                store=store,
+                reader=reader,
+                executor=executor,
+                clock=self._clock,
+                rng=self._rng,
+                observe=self._observe,
+            )
+            self.progress = self._loop.progress
+            try:
+                return await self._loop.run()
+            finally:
+                self._loop = None
+
+    def _refuse_unbounded(self, job: Job) -> None:
+        """Under a budget every request needs a cap; say so before anything is read, let alone sent."""
+        if job.budget is None or job.input.format == "openai-batch" or "max_output_tokens" in job.request:
+            return
+        raise SpecError(
+            "the job has a budget, but its requests have no max_output_tokens, so one of them could cost anything",
+            where=f"{job.source}: request" if job.source is not None else None,
+            hint="add request.max_output_tokens, or take the budget out",
+        )
+
+    def _observe(self, event: RunEvent) -> None:
+        for observer in self._observers:
+            observer(event)
+
+    async def _open_store(self) -> SqliteStore:
+        if self._store is None:
+            self._store = await self._resources.enter_async_context(SqliteStore.open(self.database))
+        return self._store
+
+    async def _open_reader(self) -> SqliteReader:
+        if self._reader is None:
+            self._reader = await self._resources.enter_async_context(SqliteReader.open(self.database))
+        return self._reader
+
+    async def _find(self, name: str) -> Run:
+        reader = await self._open_reader()
+        run = await reader.run(name)
+        if run is None:
+            known = ", ".join(each.name for each in (await reader.runs())[:5]) or "none"
+            raise RunNotFound(f"{self.database} has no run named {name!r}", hint=f"its newest runs: {known}")
+        return run
+
+    async def _summary(self, reader: SqliteReader, run: Run) -> Summary:
+        summary = await reader.summary(run.id)
+        if summary.run.state is RunState.ACTIVE and not is_held(self.database, run.id):
+            return replace(summary, run=replace(summary.run, state=RunState.PAUSED))
+        return summary
+
+    async def _until_settled(self, run: Run) -> None:
+        """Wait until the process that works on a run has seen the cancel and is done."""
+        while is_held(self.database, run.id):
+            await self._clock.sleep_until(self._clock.now() + _CANCEL_CHECK_S)

@@ -1,0 +1,198 @@
+"""Puts the parts of one run together: policies from the config, steps, tasks, and the loop that drives them."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from orchestrator.config import Config
+from orchestrator.core.clock import Clock
+from orchestrator.core.events import Observer, Progress
+from orchestrator.engine.flow import Flow
+from orchestrator.engine.learnt import Learnt, Lesson
+from orchestrator.engine.local import LocalLoop
+from orchestrator.engine.planner import Planner
+from orchestrator.engine.poller import Poller
+from orchestrator.engine.preparation import Preparation
+from orchestrator.engine.schedules import Schedules
+from orchestrator.engine.sender import Sender
+from orchestrator.engine.settings import Settings
+from orchestrator.engine.steps import Context
+from orchestrator.engine.upkeep import Upkeep
+from orchestrator.executors.background import BackgroundExecutor
+from orchestrator.executors.base import Executor
+from orchestrator.intake.plan import plan
+from orchestrator.intake.spec import Job
+from orchestrator.intake.template import Renderer
+from orchestrator.policy.budget import Budget, Cap
+from orchestrator.policy.circuit import Circuit
+from orchestrator.policy.deadlines import Timeouts
+from orchestrator.policy.first_tries import FirstCreates, FirstLooks
+from orchestrator.policy.limits import Limiter, Pools
+from orchestrator.policy.outcomes import RaiseTo
+from orchestrator.policy.prices import PriceBook
+from orchestrator.provider.client import ResponsesClient
+from orchestrator.provider.transport import Endpoint, Transport
+from orchestrator.sandbox.process import embedded_sandbox
+from orchestrator.stores.base import Reader, Run, Store, Summary
+
+__all__ = ["assemble", "open_executor"]
+
+
+@asynccontextmanager
+async def open_executor(config: Config, database: Path) -> AsyncIterator[Executor]:
+    """The provider of the config, or the embedded sandbox, which keeps its state beside the database."""
+    provider = config.provider
+    if provider.sandbox is None:
+        async with _executor(config, provider.base_url, config.api_key(os.environ)) as executor:
+            yield executor
+        return
+    state = database.with_name(database.name + ".sandbox")
+    async with (
+        embedded_sandbox(provider.sandbox, state) as endpoint,
+        _executor(config, endpoint.base_url, endpoint.api_key) as executor,
+    ):
+        yield executor
+
+
+@asynccontextmanager
+async def _executor(config: Config, base_url: str, api_key: str | None) -> AsyncIterator[Executor]:
+    provider, timeouts = config.provider, config.timeouts
+    endpoint = Endpoint(
+        base_url=base_url,
+        headers=provider.request_headers(api_key),
+        query=provider.query,
+        connect_timeout_s=timeouts.connect,
+        read_timeout_s=timeouts.read,
+    )
+    client = ResponsesClient(
+        _transport(provider.transport, endpoint),
+        create_codes=provider.create_codes,
+        status_aliases=provider.status_aliases,
+    )
+    executor = BackgroundExecutor(client)
+    try:
+        yield executor
+    finally:
+        await executor.aclose()
+
+
+def _transport(name: str, endpoint: Endpoint) -> Transport:
+    if name == "httpx":
+        from orchestrator.provider.httpx_transport import HttpxTransport
+
+        return HttpxTransport(endpoint)
+    from orchestrator.provider.aiohttp_transport import AiohttpTransport
+
+    return AiohttpTransport(endpoint)
+
+
+def assemble(
+    *,
+    config: Config,
+    run: Run,
+    summary: Summary,
+    job: Job,
+    renderer: Renderer,
+    store: Store,
+    reader: Reader,
+    executor: Executor,
+    clock: Clock,
+    rng: random.Random,
+    observe: Observer,
+) -> LocalLoop:
+    """The loop of one run, with everything it needs."""
+    now = clock.now()
+    limits = config.limits
+    overrides = config.provider.overrides
+    accepted = summary.attempts > 0
+    context = Context(
+        run=run,
+        store=store,
+        executor=executor,
+        clock=clock,
+        rng=rng,
+        settings=_settings(config, job),
+        progress=_progress(summary, now),
+        observe=observe,
+        prices=PriceBook(config.price_rules()),
+        budget=_budget(summary),
+        pools=Pools(
+            requests_per_minute=limits.requests_per_minute, tokens_per_minute=limits.tokens_per_minute, now=now
+        ),
+        polls=Limiter(requests_per_minute=limits.polls_per_minute, tokens_per_minute=None, now=now),
+        creates=FirstCreates(accepted=accepted, overrides=overrides),
+        looks=FirstLooks(seen=accepted, overrides=overrides),
+        circuit=Circuit(),
+        schedules=Schedules(rng, polls_per_minute=limits.polls_per_minute),
+        flow=Flow(cancelling=run.cancel_requested),
+    )
+    learnt = Learnt(
+        store,
+        reader,
+        [Lesson(f"latency:{job.name}", context.schedules.dump, context.schedules.load)],
+    )
+    preparation = Preparation(
+        run_uid=run.uid,
+        renderer=renderer,
+        executor=executor,
+        prices=context.prices,
+        pools=context.pools,
+        budget=context.budget,
+    )
+    poller = Poller(context, requeued=lambda at: sender.put_off(at))
+    sender = Sender(context, reader=reader, preparation=preparation, follow=poller.add)
+    planner = Planner(
+        context,
+        batches=lambda start: plan(job, renderer, start=start),
+        skip_bad_rows=job.input.on_bad_row == "skip",
+        added=context.flow.sender.set,
+    )
+    return LocalLoop(
+        context,
+        reader=reader,
+        planner=planner,
+        sender=sender,
+        poller=poller,
+        upkeep=Upkeep(context, reader=reader, poller=poller, learnt=learnt),
+        learnt=learnt,
+    )
+
+
+def _settings(config: Config, job: Job) -> Settings:
+    incomplete = job.on_incomplete
+    return Settings(
+        attempts=job.retry.attempts,
+        on_incomplete=incomplete if isinstance(incomplete, str) else RaiseTo(incomplete.raise_max_output_tokens_to),
+        timeouts=Timeouts(queued_s=config.timeouts.queued, run_s=config.timeouts.run),
+        resend_below_pusd=config.in_doubt.resend_below_pusd,
+        max_in_flight=config.limits.max_in_flight,
+        overrides=config.provider.overrides,
+    )
+
+
+def _progress(summary: Summary, now: float) -> Progress:
+    return Progress(
+        run=summary.run.name,
+        started_at=now,
+        requests=Counter(summary.requests),
+        planned=sum(summary.requests.values()),
+        planning_done=summary.run.plan.complete,
+        usage=summary.usage,
+        cost_pusd=summary.cost_pusd,
+        cost_unknown=summary.cost_unknown,
+        budget_pusd=summary.run.budget_pusd,
+    )
+
+
+def _budget(summary: Summary) -> Budget:
+    """The run's cap, less what its earlier processes spent or may have spent."""
+    limit = summary.run.budget_pusd
+    if limit is None:
+        return Budget()
+    committed = summary.cost_pusd + summary.cost_unknown_upper_bound_pusd
+    return Budget([Cap(scope="run", limit_pusd=limit, committed_pusd=committed)])

@@ -1,0 +1,57 @@
+"""What the engine's tasks share: how much is open, whether something stops the run, and who must be woken."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from orchestrator.core.clock import Signal
+from orchestrator.engine.work import Stopped
+
+__all__ = ["Flow"]
+
+
+@dataclass(slots=True)
+class Flow:
+    """One run's live counts and signals; every task of the run reads it, each field has one writer."""
+
+    # Creates on the wire (sender), responses open at the provider (poller), requests held in doubt (both).
+    sending: int = 0
+    open: int = 0
+    held: int = 0
+    # The provider has answered something in this process, be it a refusal: it is there.
+    heard: bool = False
+    planned: bool = False
+    queue_empty: bool = False
+    stopped: Stopped | None = None
+    # Set by the user's interrupt: nothing new, and no waiting for what is open.
+    leaving: bool = False
+    cancelling: bool = False
+    sender: Signal = field(default_factory=Signal)
+    poller: Signal = field(default_factory=Signal)
+    changed: Signal = field(default_factory=Signal)
+
+    @property
+    def in_flight(self) -> int:
+        return self.sending + self.open
+
+    @property
+    def may_send(self) -> bool:
+        return self.stopped is None and not self.leaving and not self.cancelling
+
+    @property
+    def done(self) -> bool:
+        """Nothing is left that this process could still bring forward."""
+        if self.in_flight:
+            return False
+        return self.stopped is not None or self.cancelling or (self.planned and self.queue_empty)
+
+    def stop(self, stopped: Stopped) -> None:
+        """Send nothing more; the first reason given is the one that is told."""
+        if self.stopped is None:
+            self.stopped = stopped
+        self.wake()
+
+    def wake(self) -> None:
+        self.sender.set()
+        self.poller.set()
+        self.changed.set()

@@ -1,0 +1,145 @@
+"""The engine of one machine: it decides when to call a step, until a run has nothing left to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import anyio
+
+from orchestrator.core.errors import OrchestratorError
+from orchestrator.core.events import Progress
+from orchestrator.core.lifecycle import RunState, State
+from orchestrator.engine import steps
+from orchestrator.engine.learnt import Learnt
+from orchestrator.engine.planner import Planner
+from orchestrator.engine.poller import Poller
+from orchestrator.engine.sender import Sender
+from orchestrator.engine.steps import Context
+from orchestrator.engine.upkeep import Upkeep
+from orchestrator.engine.work import Held, Queued, Waiting
+from orchestrator.stores.base import OpenAttempt, Reader
+
+__all__ = ["Ended", "LocalLoop"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How the engine came to its end. ``state`` ACTIVE means that it was interrupted and can go on."""
+
+    state: RunState
+    reason: str | None = None
+    message: str | None = None
+
+
+class LocalLoop:
+    """Plans, sends and polls one run at once, and knows when it is over."""
+
+    def __init__(
+        self,
+        context: Context,
+        *,
+        reader: Reader,
+        planner: Planner,
+        sender: Sender,
+        poller: Poller,
+        upkeep: Upkeep,
+        learnt: Learnt,
+    ) -> None:
+        self._context = context
+        self._flow = context.flow
+        self._reader = reader
+        self._planner = planner
+        self._sender = sender
+        self._poller = poller
+        self._upkeep = upkeep
+        self._learnt = learnt
+
+    @property
+    def progress(self) -> Progress:
+        """The live counts."""
+        return self._context.progress
+
+    async def run(self) -> Ended:
+        """Work until the run is over or stopped; what is on disk stays true whenever this is cancelled."""
+        await self._learnt.recall()
+        try:
+            async with anyio.create_task_group() as tasks:
+                await self._recover()
+                tasks.start_soon(self._poller.run, tasks)
+                tasks.start_soon(self._upkeep.run)
+                tasks.start_soon(self._planner.run)
+                tasks.start_soon(self._sender.run, tasks)
+                await self._until_done()
+                tasks.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            raise _only_cause(group) from None
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._upkeep.flush()
+        return self._ended()
+
+    def leave(self) -> None:
+        """Stop at once but cleanly: nothing new is sent, creates on the wire may still answer for a moment."""
+        self._flow.leaving = True
+        self.progress.stopping = True
+        self._flow.wake()
+
+    # ── start ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _recover(self) -> None:
+        """Take up what an earlier process left open, the oldest first: the provider may soon forget it."""
+        for attempt in await self._reader.open_attempts(self._context.run.id):
+            await self._take_up(attempt)
+
+    async def _take_up(self, attempt: OpenAttempt) -> None:
+        after = await steps.recover(self._context, attempt)
+        match after:
+            case Waiting():
+                self._poller.add(after)
+            case Queued(not_before):
+                self._sender.put_off(not_before)
+            case Held():
+                self._flow.held += 1
+
+    # ── end ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _until_done(self) -> None:
+        flow = self._flow
+        while not flow.done:
+            if flow.leaving or (flow.stopped is not None and not flow.stopped.collect):
+                with anyio.move_on_after(self._context.settings.stop_grace_s):
+                    while flow.sending:
+                        await flow.changed.wait()
+                return
+            await flow.changed.wait()
+
+    def _ended(self) -> Ended:
+        flow = self._flow
+        if flow.cancelling and not flow.in_flight:
+            return Ended(RunState.CANCELLED, "cancelled")
+        if flow.stopped is not None:
+            return Ended(RunState.HALTED, flow.stopped.code, flow.stopped.message)
+        if flow.leaving:
+            return Ended(RunState.ACTIVE)
+        if flow.held:
+            held = self.progress.requests[State.IN_DOUBT]
+            return Ended(
+                RunState.HALTED, "in_doubt", f"{held} requests may have been sent and are held for your decision"
+            )
+        return Ended(RunState.FINISHED)
+
+
+def _only_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error worth telling: one meant for the user before any other."""
+    leaves: list[BaseException] = []
+    stack: list[BaseException] = [group]
+    while stack:
+        error = stack.pop()
+        if isinstance(error, BaseExceptionGroup):
+            stack.extend(error.exceptions)
+        else:
+            leaves.append(error)
+    for error in leaves:
+        if isinstance(error, OrchestratorError):
+            return error
+    return leaves[-1]

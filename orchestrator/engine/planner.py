@@ -1,0 +1,76 @@
+"""Reads the input into the store, ahead of the sending and apart from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from anyio import to_thread
+
+from orchestrator.core.errors import BadRow
+from orchestrator.core.events import RowSkipped
+from orchestrator.core.lifecycle import State
+from orchestrator.core.model import NewRequest, PlanMark, SkippedRow
+from orchestrator.engine.steps import Context
+from orchestrator.intake.plan import PlannedBatch
+
+__all__ = ["Planner"]
+
+
+class Planner:
+    """Adds the input's rows as pending requests, from where an earlier process left off.
+
+    The mark of how far the input was read is committed with the rows, so planning twice adds nothing.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        *,
+        batches: Callable[[PlanMark], Iterator[PlannedBatch]],
+        skip_bad_rows: bool,
+        added: Callable[[], None],
+    ) -> None:
+        self._context = context
+        self._flow = context.flow
+        self._batches = batches
+        self._skip_bad_rows = skip_bad_rows
+        self._added = added
+
+    async def run(self) -> None:
+        """Plan until the input ends; raises ``BadRow`` where a bad row is to stop the run."""
+        if not self._context.run.plan.complete:
+            # File reading and JSON parsing would hold up the replies that are coming in.
+            batches = await to_thread.run_sync(self._batches, self._context.run.plan)
+            while self._flow.may_send:
+                batch = await to_thread.run_sync(next, batches, None)
+                if batch is None:
+                    break
+                await self._add(batch)
+            else:
+                return
+        self._flow.planned = True
+        self._context.progress.planning_done = True
+        self._flow.wake()
+
+    async def _add(self, batch: PlannedBatch) -> None:
+        taken = await self._context.store.add_rows(self._context.run.id, batch.rows, batch.skipped, batch.mark)
+        if taken and not self._skip_bad_rows:
+            first = taken[0]
+            raise BadRow(
+                f"the key {first.key!r} was used by an earlier row",
+                where=first.where,
+                hint="make input.key name a column that is unique, or set input.on_bad_row: skip",
+            )
+        progress = self._context.progress
+        added = len(batch.rows) - len(taken)
+        progress.planned += added
+        progress.requests[State.PENDING] += added
+        for row in (*batch.skipped, *map(_as_skipped, taken)):
+            self._context.observe(RowSkipped(where=row.where, reason=row.reason))
+        self._added()
+
+
+def _as_skipped(row: NewRequest) -> SkippedRow:
+    return SkippedRow(
+        position=row.position, where=row.where, reason=f"the key {row.key!r} was used by an earlier row"
+    )

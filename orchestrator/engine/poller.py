@@ -1,0 +1,91 @@
+"""Looks at each open response when it is likely to be done, within the allowance for polls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from anyio.abc import TaskGroup
+
+from orchestrator.engine import steps
+from orchestrator.engine.poll_queue import PollQueue
+from orchestrator.engine.steps import Context
+from orchestrator.engine.work import OpenResponse, Queued, Stopped, Waiting
+
+__all__ = ["Poller"]
+
+
+class Poller:
+    """One heap of due times, one limiter of its own, and a bounded number of looks on the wire."""
+
+    def __init__(self, context: Context, *, requeued: Callable[[float], None]) -> None:
+        self._context = context
+        self._flow = context.flow
+        self._requeued = requeued
+        self._queue = PollQueue()
+        self._looking = 0
+
+    def add(self, waiting: Waiting) -> None:
+        """Follow a response that has just been accepted, or that an earlier process left open."""
+        self._flow.open += 1
+        self._push(waiting)
+
+    def hurry(self) -> None:
+        """Look at everything now, as far as the allowance lets us."""
+        self._queue.pull_forward(self._context.clock.now())
+        self._flow.poller.set()
+
+    async def run(self, tasks: TaskGroup) -> None:
+        """Follow open responses until cancelled."""
+        clock = self._context.clock
+        while True:
+            wake_at = self._start_due(clock.now(), tasks)
+            await clock.wait(self._flow.poller, wake_at)
+
+    def _start_due(self, now: float, tasks: TaskGroup) -> float | None:
+        """Start the looks that are due and allowed; when to come back, None for when something happens."""
+        context, flow = self._context, self._flow
+        context.schedules.nothing_to_send(flow.planned and flow.queue_empty and not flow.sending)
+        while self._looking < context.settings.polls_at_once:
+            due = self._queue.next_due
+            if due is None or due > now:
+                return due
+            waiting = self._queue.pop()
+            if not waiting.forced and self._too_early(waiting.open, now):
+                continue
+            if not context.polls.take(now, 0):
+                self._queue.push(waiting)
+                return context.polls.ready_at(now, 0)
+            self._looking += 1
+            tasks.start_soon(self._look, waiting.open)
+        return None
+
+    def _too_early(self, open_: OpenResponse, now: float) -> bool:
+        """Ask the schedule once more before a look is spent: what others told meanwhile may say wait."""
+        if self._context.schedules.of(open_.model).due(open_.watch, now):
+            return False
+        self._queue.push(Waiting(open_, open_.watch.due_at))
+        return True
+
+    async def _look(self, open_: OpenResponse) -> None:
+        try:
+            after = await steps.look(self._context, open_)
+        finally:
+            self._looking -= 1
+        if self._looking == self._context.settings.polls_at_once - 1:
+            self._flow.poller.set()
+        if isinstance(after, Waiting):
+            self._push(after)
+            return
+        self._flow.open -= 1
+        match after:
+            case Queued(not_before):
+                self._requeued(not_before)
+            case Stopped():
+                # The response stays open on disk; a later process goes on with it.
+                self._flow.stop(after)
+        self._flow.sender.set()
+        self._flow.changed.set()
+
+    def _push(self, waiting: Waiting) -> None:
+        if self._queue.push(waiting):
+            self._flow.poller.set()

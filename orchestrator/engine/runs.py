@@ -1,0 +1,113 @@
+"""Which run a job means: the one to go on with, or a new one."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.core.errors import RunChanged, UsageError
+from orchestrator.core.lifecycle import RunState
+from orchestrator.core.money import Picodollars
+from orchestrator.stores.base import NewRun, Reader, Run, Store
+
+__all__ = ["JobIdentity", "choose_run"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobIdentity:
+    """What makes two executions of a job the same run, and what a new run is made of."""
+
+    job: str
+    spec: Mapping[str, Any]
+    fingerprint: str
+    input_identity: str
+    budget_pusd: Picodollars | None
+    deadline_s: float | None
+
+
+async def choose_run(
+    store: Store, reader: Reader, identity: JobIdentity, *, name: str | None, new: bool, now: float
+) -> tuple[Run, bool]:
+    """The run to work on, and whether it was there before.
+
+    With a name: that run, created where it does not exist. Without: the newest unfinished run of the same job with
+    the same fingerprint and input, else a new one. Raises ``RunChanged`` where the named run is of another job.
+    """
+    if name is not None:
+        run = await reader.run(name)
+        if run is not None and new:
+            raise UsageError(f"a run named {name!r} exists already", hint="give another name, or leave --new out")
+        if run is not None:
+            _refuse_changed(run, identity)
+            return await _resume(store, reader, run, identity, now), True
+        return await store.create_run(_new_run(identity, name, now)), False
+    runs = await reader.runs()
+    if not new:
+        for run in runs:
+            if run.state not in (RunState.FINISHED, RunState.CANCELLED) and _is_same(run, identity):
+                return await _resume(store, reader, run, identity, now), True
+    free = _free_name(identity.job, {run.name for run in runs})
+    return await store.create_run(_new_run(identity, free, now)), False
+
+
+async def _resume(store: Store, reader: Reader, run: Run, identity: JobIdentity, now: float) -> Run:
+    """Take over what may change between two executions: the budget, and a deadline that the user starts anew."""
+    deadline_at = run.deadline_at
+    halted_by_deadline = run.state is RunState.HALTED and run.reason == "deadline"
+    if identity.deadline_s is None:
+        deadline_at = None
+    elif deadline_at is None or halted_by_deadline:
+        deadline_at = now + identity.deadline_s
+    if (identity.budget_pusd, deadline_at) != (run.budget_pusd, run.deadline_at):
+        await store.set_budget(run.id, identity.budget_pusd, deadline_at)
+    if run.state is RunState.HALTED:
+        await store.set_run_state(run.id, RunState.ACTIVE, None, now)
+    return await reader.run(run.name) or run
+
+
+def _new_run(identity: JobIdentity, name: str, now: float) -> NewRun:
+    return NewRun(
+        name=name,
+        uid=uuid.uuid4().hex[:16],
+        job=identity.job,
+        spec_json=json.dumps(identity.spec, ensure_ascii=False, sort_keys=True),
+        fingerprint=identity.fingerprint,
+        input_identity=identity.input_identity,
+        budget_pusd=identity.budget_pusd,
+        deadline_at=now + identity.deadline_s if identity.deadline_s is not None else None,
+        created_at=now,
+    )
+
+
+def _free_name(job: str, taken: set[str]) -> str:
+    number = 1
+    while f"{job}-{number}" in taken:
+        number += 1
+    return f"{job}-{number}"
+
+
+def _is_same(run: Run, identity: JobIdentity) -> bool:
+    return run.fingerprint == identity.fingerprint and run.input_identity == identity.input_identity
+
+
+def _refuse_changed(run: Run, identity: JobIdentity) -> None:
+    if _is_same(run, identity):
+        return
+    changes = list(_differences(json.loads(run.spec_json), identity.spec)) or ["the content of the input changed"]
+    raise RunChanged(
+        f"run {run.name!r} was made from another job: " + "; ".join(changes[:8]),
+        hint="give another --run name for the changed job, or change it back to go on with this run",
+    )
+
+
+def _differences(old: Any, new: Any, path: str = "") -> list[str]:
+    """Where two specs differ: the fields' names only, because their values may hold prompts."""
+    if isinstance(old, dict) and isinstance(new, Mapping):
+        found: list[str] = []
+        for name in sorted({*old, *new}):
+            found += _differences(old.get(name), new.get(name), f"{path}.{name}" if path else str(name))
+        return found
+    return [] if old == new else [f"{path} changed"]

@@ -1,0 +1,65 @@
+"""What every step is given: one run, its store and executor, and the policies that decide."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from orchestrator.core.clock import Clock
+from orchestrator.core.events import Observer, Progress
+from orchestrator.core.lifecycle import State
+from orchestrator.core.problems import NeverSent, Problem
+from orchestrator.engine.flow import Flow
+from orchestrator.engine.schedules import Schedules
+from orchestrator.engine.settings import Settings
+from orchestrator.engine.work import Stopped
+from orchestrator.executors.base import Executor
+from orchestrator.policy.budget import Budget
+from orchestrator.policy.circuit import Circuit
+from orchestrator.policy.first_tries import FirstCreates, FirstLooks
+from orchestrator.policy.limits import Limiter, Pools
+from orchestrator.policy.prices import PriceBook
+from orchestrator.stores.base import Run, Store
+
+__all__ = ["Context", "unreachable"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """Shared by all steps of a run and the engine that calls them."""
+
+    run: Run
+    store: Store
+    executor: Executor
+    clock: Clock
+    rng: random.Random
+    settings: Settings
+    progress: Progress
+    observe: Observer
+    prices: PriceBook
+    budget: Budget
+    pools: Pools
+    polls: Limiter
+    creates: FirstCreates
+    looks: FirstLooks
+    circuit: Circuit
+    schedules: Schedules
+    flow: Flow
+
+    def count(self, from_state: State, to_state: State) -> None:
+        """Show a move in the live counts."""
+        self.progress.requests[from_state] -= 1
+        self.progress.requests[to_state] += 1
+
+
+def unreachable(context: Context, problem: Problem) -> Stopped | None:
+    """Whether nobody is there at all: a wrong address must be told at once, an outage later on is waited out."""
+    if context.flow.heard or not isinstance(problem, NeverSent):
+        return None
+    if context.clock.now() - context.progress.started_at < context.settings.first_contact_s:
+        return None
+    return Stopped(
+        "unreachable",
+        f"the provider cannot be reached: {problem.reason}; check provider.base_url and the network, then run again",
+        collect=False,
+    )

@@ -1,0 +1,44 @@
+"""A request may have been sent and its reply was lost: resend it cheaply, or hold it."""
+
+from __future__ import annotations
+
+from orchestrator.core.lifecycle import State
+from orchestrator.engine.steps.context import Context
+from orchestrator.engine.steps.settle import charged, unknown_charge
+from orchestrator.engine.work import After, Held, OpenResponse, Queued
+from orchestrator.policy.backoff import retry_wait
+from orchestrator.stores.base import Ending
+
+__all__ = ["doubt"]
+
+
+async def doubt(context: Context, open_: OpenResponse, code: str, message: str, *, counted: bool = True) -> After:
+    """It may have been sent: send it again only where that is cheap, else hold it for the operator.
+
+    ``counted`` is False where our own process died: a run that is killed again and again must not lose rows by it.
+    """
+    worst = open_.worst_case_pusd
+    spent = counted and open_.attempts >= context.settings.attempts
+    resend = worst is not None and worst < context.settings.resend_below_pusd and not spent
+    now = context.clock.now()
+    again_at = now + (retry_wait(open_.attempts, context.rng) if counted else 0.0)
+    await context.store.end(
+        Ending(
+            request_id=open_.request_id,
+            attempt_id=open_.attempt_id,
+            from_state=State.SUBMITTING,
+            to=State.PENDING if resend else State.IN_DOUBT,
+            at=now,
+            code=code,
+            message=message,
+            charge=unknown_charge(open_) if resend else None,
+            not_before=again_at,
+            count_attempt=counted,
+            possible_duplicate=resend,
+        )
+    )
+    context.count(State.SUBMITTING, State.PENDING if resend else State.IN_DOUBT)
+    if not resend:
+        return Held()
+    charged(context, open_, unknown_charge(open_))
+    return Queued(again_at)

@@ -1,0 +1,42 @@
+"""Take up what an earlier process left open."""
+
+from __future__ import annotations
+
+from orchestrator.core.lifecycle import State
+from orchestrator.engine.steps.context import Context
+from orchestrator.engine.steps.doubt import doubt
+from orchestrator.engine.steps.look import first_look
+from orchestrator.engine.work import After, Held, OpenResponse, Waiting
+from orchestrator.stores.base import OpenAttempt
+
+__all__ = ["recover"]
+
+
+async def recover(context: Context, attempt: OpenAttempt) -> After:
+    """Take up an attempt that an earlier process left open."""
+    open_ = OpenResponse(
+        request_id=attempt.request_id,
+        attempt_id=attempt.attempt_id,
+        key=attempt.key,
+        attempts=attempt.attempts,
+        response_id=attempt.response_id or "",
+        status=attempt.status or "",
+        sent_at=attempt.sent_at,
+        accepted_at=attempt.accepted_at or attempt.sent_at,
+        model=attempt.model,
+        service_tier=attempt.service_tier,
+        window=attempt.window,
+        worst_case_pusd=attempt.worst_case_pusd,
+        max_output_tokens=None,
+    )
+    context.budget.adopt(attempt.worst_case_pusd or 0)
+    match attempt.state:
+        case State.SUBMITTED:
+            first_look(context, open_, None)
+            return Waiting(open_, context.clock.now(), forced=True)
+        case State.SUBMITTING:
+            return await doubt(
+                context, open_, "submit_in_doubt", "the process ended while the request was being sent", counted=False
+            )
+        case _:
+            return Held()

@@ -1,0 +1,194 @@
+"""End an attempt: judge the response, charge it once, and settle the request or queue it again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orchestrator.core.events import Settled, Warned
+from orchestrator.core.lifecycle import SETTLED, State
+from orchestrator.core.model import Charge, Response
+from orchestrator.core.money import format_usd
+from orchestrator.core.problems import Problem, Refused
+from orchestrator.engine.steps.context import Context
+from orchestrator.engine.work import After, Finished, OpenResponse, Queued, Stopped, Waiting
+from orchestrator.policy.backoff import retry_wait
+from orchestrator.policy.judgement import judge_response
+from orchestrator.policy.verdicts import Cancelled, Fail, Halt, Look, Retry, Succeed
+from orchestrator.stores.base import Ending
+
+__all__ = ["charged", "end", "parting", "settle", "unknown_charge"]
+
+
+async def settle(context: Context, open_: OpenResponse, response: Response) -> After:
+    """Settle a response that has come to its end, whichever way we heard of it."""
+    now = context.clock.now()
+    verdict = judge_response(
+        response,
+        on_incomplete=context.settings.on_incomplete,
+        max_output_tokens=open_.max_output_tokens,
+        overrides=context.settings.overrides,
+    )
+    if isinstance(verdict, Cancelled) and open_.cancelled_at is not None:
+        verdict = parting(open_)
+    match verdict:
+        case Look():
+            return Waiting(open_, now + (verdict.after_s or 1.0), forced=True)
+        case Retry(rate_limited=True):
+            pool = context.pools.pool(open_.model)
+            pool.bounced(now, open_.sent_at, retry_after_s=verdict.after_s, limits=None, slow_down=False)
+        case Halt():
+            await end(context, open_, State.SUBMITTED, Retry(verdict.code), response=response)
+            return Stopped.by(verdict, collect=True)
+    return await end(context, open_, State.SUBMITTED, verdict, response=response)
+
+
+def parting(open_: OpenResponse) -> Retry | Cancelled:
+    """What becomes of a request whose response we cancelled ourselves."""
+    if open_.given_up is None:
+        return Cancelled("cancelled at your request")
+    return Retry(open_.given_up, message="the response took too long and was given up")
+
+
+async def end(
+    context: Context,
+    open_: OpenResponse,
+    from_state: State,
+    verdict: Succeed | Retry | Fail | Cancelled,
+    *,
+    response: Response | None = None,
+    problem: Problem | None = None,
+) -> After:
+    """End an attempt with its charge, and settle its request or put it back into the queue."""
+    now = context.clock.now()
+    created = from_state is State.SUBMITTED
+    charge = _charge(context, open_, response) if created else None
+    if created:
+        _learn_latency(context, open_, response, now)
+    counted = not (isinstance(verdict, Retry) and verdict.outage and _outage(context, now, verdict.code))
+    goal = _destination(context, open_, verdict, now, counted=counted)
+    await context.store.end(
+        Ending(
+            request_id=open_.request_id,
+            attempt_id=open_.attempt_id,
+            from_state=from_state,
+            to=goal.to,
+            at=now,
+            code=goal.code,
+            message=goal.message,
+            http_status=problem.status if isinstance(problem, Refused) else None,
+            status=response.status if response is not None else None,
+            model=response.model if response is not None else None,
+            service_tier=response.service_tier if response is not None else None,
+            completed_at=response.completed_at if response is not None else None,
+            output_text=response.output_text if response is not None else None,
+            body=response.body if response is not None else None,
+            charge=charge,
+            not_before=goal.not_before,
+            renew_idempotency=created,
+            count_attempt=counted,
+            max_output_tokens=verdict.max_output_tokens if isinstance(verdict, Retry) else None,
+        )
+    )
+    if charge is not None:
+        charged(context, open_, charge)
+    else:
+        context.budget.release(open_.worst_case_pusd or 0)
+    context.count(from_state, goal.to)
+    if goal.to not in SETTLED:
+        return Queued(goal.not_before)
+    context.progress.settled_here += 1
+    context.observe(
+        Settled(
+            key=open_.key,
+            state=goal.to,
+            code=goal.code,
+            response_id=open_.response_id or None,
+            status=open_.status if response is None else response.status,
+            attempts=open_.attempts,
+            usage=charge.usage if charge is not None else None,
+            cost_pusd=charge.cost_pusd if charge is not None else None,
+            elapsed_s=now - open_.sent_at,
+        )
+    )
+    return Finished()
+
+
+def _destination(
+    context: Context, open_: OpenResponse, verdict: Succeed | Retry | Fail | Cancelled, now: float, *, counted: bool
+) -> _Destination:
+    match verdict:
+        case Succeed():
+            return _Destination(State.SUCCEEDED)
+        case Fail(code, message):
+            return _Destination(State.FAILED, code, message)
+        case Cancelled(message, code):
+            return _Destination(State.CANCELLED, code, message)
+        case Retry():
+            attempts = min(context.settings.attempts, verdict.most_attempts or context.settings.attempts)
+            if counted and open_.attempts >= attempts:
+                message = f"{attempts} attempts, the last ended with {verdict.code}: {verdict.message}".rstrip(": ")
+                return _Destination(State.FAILED, "attempts_exhausted", message)
+            wait_s = retry_wait(open_.attempts, context.rng, at_least_s=verdict.after_s, base_s=verdict.base_s)
+            return _Destination(State.PENDING, verdict.code, verdict.message, now + wait_s)
+
+
+def _learn_latency(context: Context, open_: OpenResponse, response: Response | None, now: float) -> None:
+    schedule = context.schedules.of(open_.model)
+    if response is None:
+        schedule.drop(open_.watch)
+        return
+    began, ended = response.created_at, response.completed_at
+    schedule.ended(open_.watch, now, took_s=ended - began if began is not None and ended is not None else None)
+
+
+def _outage(context: Context, now: float, code: str) -> bool:
+    """Tell the circuit of a failure that is the provider's; True where everything fails."""
+    context.circuit.failed(now, code)
+    return context.circuit.is_open
+
+
+def _charge(context: Context, open_: OpenResponse, response: Response | None) -> Charge:
+    if response is None:
+        return unknown_charge(open_)
+    return context.prices.charge_response(
+        response,
+        requested_model=open_.model,
+        requested_tier=open_.service_tier,
+        at=open_.sent_at,
+        window=open_.window,
+        worst_case=open_.worst_case_pusd,
+    )
+
+
+def charged(context: Context, open_: OpenResponse, charge: Charge) -> None:
+    """Turn what was set aside into what was spent; an unknown cost stays set aside at its upper bound."""
+    reserved = open_.worst_case_pusd or 0
+    progress = context.progress
+    if charge.usage is not None:
+        progress.usage += charge.usage
+    if charge.cost_pusd is None:
+        progress.cost_unknown += 1
+        crossed = context.budget.hold(reserved, charge.upper_bound_pusd)
+    else:
+        progress.cost_pusd += charge.cost_pusd
+        crossed = context.budget.settle(reserved, charge.cost_pusd)
+    progress.reserved_pusd = context.budget.reserved_pusd
+    for each in crossed:
+        spent, cap = format_usd(each.committed_pusd), format_usd(each.limit_pusd)
+        message = f"{each.percent} % of the {each.scope}'s budget is used: {spent} of {cap} dollars"
+        context.observe(Warned(code="budget", message=message))
+
+
+@dataclass(frozen=True, slots=True)
+class _Destination:
+    """Where a request goes when its attempt ends."""
+
+    to: State
+    code: str | None = None
+    message: str | None = None
+    not_before: float = 0.0
+
+
+def unknown_charge(open_: OpenResponse) -> Charge:
+    """Something may have been spent, nobody knows what: never zero, and never more than was set aside."""
+    return Charge(usage=None, cost_pusd=None, upper_bound_pusd=open_.worst_case_pusd, price=None)

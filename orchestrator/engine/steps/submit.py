@@ -1,0 +1,148 @@
+"""Send one request: intent on disk, POST, response id on disk."""
+
+from __future__ import annotations
+
+from orchestrator.core.lifecycle import State
+from orchestrator.core.model import Seen
+from orchestrator.core.problems import NeverSent, Problem, Refused
+from orchestrator.engine.steps.context import Context, unreachable
+from orchestrator.engine.steps.doubt import doubt
+from orchestrator.engine.steps.look import first_look
+from orchestrator.engine.steps.settle import end, settle
+from orchestrator.engine.work import After, Finished, OpenResponse, Prepared, Queued, Returned, Stopped
+from orchestrator.policy.backoff import retry_wait
+from orchestrator.policy.verdicts import Bounce, Fail, Found, Halt, InDoubt, Later, Outage, Retry
+from orchestrator.stores.base import Acceptance, Claim, Release
+
+__all__ = ["submit"]
+
+
+async def submit(context: Context, prepared: Prepared) -> After:
+    """Send one request: intent on disk, POST, id on disk."""
+    request = prepared.request
+    key = f"{context.run.uid}-{request.id}-{request.epoch}"
+    sent_at = context.clock.now()
+    attempt_id = await context.store.claim(
+        Claim(
+            request_id=request.id,
+            number=prepared.number,
+            idempotency_key=key,
+            at=sent_at,
+            model=prepared.model,
+            service_tier=prepared.service_tier,
+            window=prepared.window,
+            worst_case_pusd=prepared.worst_case_pusd,
+        )
+    )
+    if attempt_id is None:  # cancelled by somebody else before it was ours
+        context.budget.release(prepared.worst_case_pusd or 0)
+        return Finished()
+    context.count(State.PENDING, State.SUBMITTING)
+    answer = await context.executor.submit(
+        prepared.body, idempotency_key=key, client_request_id=f"{key}-{prepared.number}"
+    )
+    open_ = OpenResponse(
+        request_id=request.id,
+        attempt_id=attempt_id,
+        key=request.key,
+        attempts=request.attempts + 1,
+        response_id="",
+        status="",
+        sent_at=sent_at,
+        accepted_at=sent_at,
+        model=prepared.model,
+        service_tier=prepared.service_tier,
+        window=prepared.window,
+        worst_case_pusd=prepared.worst_case_pusd,
+        max_output_tokens=prepared.max_output_tokens,
+    )
+    now = context.clock.now()
+    context.flow.heard |= not isinstance(answer, NeverSent)
+    if isinstance(answer, Seen):
+        context.circuit.succeeded(now)
+        context.pools.pool(prepared.model).learn(now, sent_at, answer.rate_limits)
+        return await _accepted(context, open_, answer.response.id, answer.response.status, answer)
+    return await _not_accepted(context, prepared, open_, answer)
+
+
+async def _accepted(context: Context, open_: OpenResponse, response_id: str, status: str, seen: Seen | None) -> After:
+    """Write the response id down; only then is anything else done with it."""
+    context.creates.accepted()
+    now = context.clock.now()
+    await context.store.accept(
+        Acceptance(
+            request_id=open_.request_id,
+            attempt_id=open_.attempt_id,
+            response_id=response_id,
+            status=status,
+            at=now,
+        )
+    )
+    context.count(State.SUBMITTING, State.SUBMITTED)
+    open_.response_id, open_.status = response_id, status
+    open_.accepted_at = now
+    waiting = first_look(context, open_, seen)
+    if seen is not None and seen.response.ended:
+        return await settle(context, open_, seen.response)
+    return waiting
+
+
+async def _not_accepted(context: Context, prepared: Prepared, open_: OpenResponse, problem: Problem) -> After:
+    """No response was created for certain, or nobody knows."""
+    now = context.clock.now()
+    verdict = context.creates.judge(problem)
+    match verdict:
+        case Found(response_id):
+            return await _accepted(context, open_, response_id, "", None)
+        case InDoubt(code, message):
+            return await doubt(context, open_, code, message)
+        case Halt():
+            if verdict.maybe_sent:
+                await doubt(context, open_, "submit_in_doubt", verdict.message)
+            else:
+                await _release(context, prepared, open_, now)
+            return Stopped.by(verdict, collect=_can_still_look(problem))
+        case Bounce():
+            _bounced(context, prepared, open_.sent_at, verdict, problem)
+            await _release(context, prepared, open_, now, rate_limited=True)
+            return Returned(prepared)
+        case Later(after_s):
+            await _release(context, prepared, open_, now + after_s)
+            return Queued(now + after_s)
+        case Outage(code, after_s, _):
+            if (gone := unreachable(context, problem)) is not None:
+                await _release(context, prepared, open_, now)
+                return gone
+            context.circuit.failed(now, code)
+            wait_s = retry_wait(1, context.rng, at_least_s=after_s)
+            await _release(context, prepared, open_, now + wait_s)
+            return Queued(now + wait_s)
+        case Retry() | Fail():
+            return await end(context, open_, State.SUBMITTING, verdict, problem=problem)
+
+
+async def _release(
+    context: Context, prepared: Prepared, open_: OpenResponse, at: float, *, rate_limited: bool = False
+) -> None:
+    """Undo a claim: nothing was created, and the attempt is not counted."""
+    await context.store.release(
+        Release(request_id=open_.request_id, attempt_id=open_.attempt_id, not_before=at, rate_limited=rate_limited)
+    )
+    context.budget.release(prepared.worst_case_pusd or 0)
+    context.count(State.SUBMITTING, State.PENDING)
+
+
+def _bounced(context: Context, prepared: Prepared, sent_at: float, verdict: Bounce, problem: Problem) -> None:
+    context.progress.rate_limited += 1
+    context.pools.pool(prepared.model).bounced(
+        context.clock.now(),
+        sent_at,
+        retry_after_s=verdict.after_s,
+        limits=problem.rate_limits if isinstance(problem, Refused) else None,
+        slow_down=verdict.slow_down,
+    )
+
+
+def _can_still_look(problem: Problem) -> bool:
+    """Whether open responses can still be fetched after this: not with a key that is refused."""
+    return isinstance(problem, Refused) and problem.status not in (401, 403)

@@ -1,0 +1,74 @@
+"""What must be done now and then while a run goes on: counters, deadlines, a cancel asked for elsewhere."""
+
+from __future__ import annotations
+
+from orchestrator.engine.learnt import Learnt
+from orchestrator.engine.poller import Poller
+from orchestrator.engine.steps import Context
+from orchestrator.engine.work import Stopped
+from orchestrator.stores.base import Counts, Reader
+
+__all__ = ["Upkeep"]
+
+_PERIOD_S = 1.0
+_LEARNT_EVERY = 30
+
+
+class Upkeep:
+    """Once a second: write the counters down, look for a cancel, stop sending at the run's deadline."""
+
+    def __init__(self, context: Context, *, reader: Reader, poller: Poller, learnt: Learnt) -> None:
+        self._context = context
+        self._run = context.run
+        self._flow = context.flow
+        self._clock = context.clock
+        self._reader = reader
+        self._poller = poller
+        self._learnt = learnt
+        self._written = Counts()
+        self._written_at = context.clock.now()
+
+    async def run(self) -> None:
+        """Keep things in order until cancelled."""
+        rounds = 0
+        while True:
+            await self._clock.sleep_until(self._clock.now() + _PERIOD_S)
+            rounds += 1
+            await self._write_counts()
+            await self._see_cancel()
+            self._see_deadline()
+            if rounds % _LEARNT_EVERY == 0:
+                await self._learnt.save()
+
+    async def flush(self) -> None:
+        """Write down what is only in memory; the run is over or interrupted."""
+        await self._write_counts()
+        await self._learnt.save()
+
+    async def _write_counts(self) -> None:
+        now = self._clock.now()
+        progress, written = self._context.progress, self._written
+        new = Counts(polls=progress.polls, rate_limited=progress.rate_limited)
+        await self._context.store.add_counts(
+            self._run.id,
+            Counts(
+                polls=new.polls - written.polls,
+                rate_limited=new.rate_limited - written.rate_limited,
+                elapsed_s=now - self._written_at,
+            ),
+        )
+        self._written, self._written_at = new, now
+
+    async def _see_cancel(self) -> None:
+        if self._flow.cancelling:
+            return
+        run = await self._reader.run(self._run.name)
+        if run is not None and run.cancel_requested:
+            self._flow.cancelling = True
+            self._poller.hurry()
+            self._flow.wake()
+
+    def _see_deadline(self) -> None:
+        deadline = self._run.deadline_at
+        if deadline is not None and self._clock.now() >= deadline:
+            self._flow.stop(Stopped("deadline", "the run's deadline has passed; nothing new is sent", collect=True))

@@ -1,0 +1,113 @@
+"""The two things the engine holds in memory, and what a step says of them when it is through.
+
+Both kinds are bounded: a few hundred requests made ready, and as many open responses as the limits allow.
+All else is in the store.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from orchestrator.core.money import Picodollars
+from orchestrator.policy.polling import Watch
+from orchestrator.policy.verdicts import Halt
+from orchestrator.stores.base import PendingRequest
+
+__all__ = ["After", "Finished", "Held", "OpenResponse", "Prepared", "Queued", "Returned", "Stopped", "Waiting"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A pending request, rendered and encoded, that waits only for leave to be sent.
+
+    ``tokens`` is what the rate limit counts; ``worst_case_pusd`` is what the budget sets aside.
+    """
+
+    request: PendingRequest
+    number: int
+    body: bytes
+    model: str
+    service_tier: str | None
+    window: str | None
+    tokens: int
+    worst_case_pusd: Picodollars | None
+    max_output_tokens: int | None
+
+
+@dataclass(slots=True, kw_only=True)
+class OpenResponse:
+    """A response at the provider that has not been seen to end."""
+
+    request_id: int
+    attempt_id: int
+    key: str
+    attempts: int
+    response_id: str
+    status: str
+    sent_at: float
+    accepted_at: float
+    model: str
+    service_tier: str | None
+    window: str | None
+    worst_case_pusd: Picodollars | None
+    max_output_tokens: int | None
+    # How the poll schedule follows it, from its acceptance on.
+    watch: Watch = field(init=False)
+    looks: int = 0
+    # Looks in a row that brought no readable answer, and when the first 404 came.
+    misses: int = 0
+    missing_since: float | None = None
+    # When we asked the provider to cancel it, and under which code if it was for lack of patience.
+    cancelled_at: float | None = None
+    given_up: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The response is open: look again at ``look_at``; ``forced`` says even if the schedule finds it too early."""
+
+    open: OpenResponse
+    look_at: float
+    forced: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """The request is pending on disk again, due at ``not_before``."""
+
+    not_before: float
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """The request could not be sent now and was not counted; it goes back to the head of the queue."""
+
+    prepared: Prepared
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The request is settled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The request is in doubt and held for the operator."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """Nothing more may be sent in this run. ``collect`` says whether open responses can still be fetched."""
+
+    code: str
+    message: str
+    collect: bool
+
+    @classmethod
+    def by(cls, halt: Halt, *, collect: bool) -> Stopped:
+        """The stop that a verdict asks for, with its advice to the user."""
+        return cls(halt.code, f"{halt.message}; {halt.hint}" if halt.hint else halt.message, collect)
+
+
+After: TypeAlias = Waiting | Queued | Returned | Finished | Held | Stopped
