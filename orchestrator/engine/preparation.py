@@ -87,7 +87,7 @@ class Preparation:
         if worst_case is None:
             return Unsendable(
                 "cost_unbounded",
-                "under a budget every request needs a known price and max_output_tokens; this one could cost anything",
+                "under a budget every request needs a known price and max_output_tokens; this one has no bound",
             )
         if not self._budget.could_ever_fit(worst_case):
             return Unsendable("over_budget", "the worst case of this one request is more than the whole budget")

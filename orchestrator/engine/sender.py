@@ -12,6 +12,7 @@ from orchestrator.engine.admission import admit
 from orchestrator.engine.preparation import Preparation, Unsendable
 from orchestrator.engine.steps import Context
 from orchestrator.engine.work import After, Held, Prepared, Queued, Returned, Stopped, Waiting
+from orchestrator.policy.deadlines import may_send
 from orchestrator.stores.base import PendingRequest, Reader
 
 __all__ = ["Sender"]
@@ -51,6 +52,8 @@ class Sender:
                 flow.sending += 1
                 tasks.start_soon(self._send, prepared)
             self._tell(decision.held_by, decision.ask_again_at)
+            if self._waits_past_deadline:
+                flow.stop(Stopped("deadline", "what is left would have to wait beyond the run's deadline", True))
             if decision.held_by == "budget" and not flow.in_flight:
                 flow.stop(
                     Stopped("budget", "the worst case of the next request does not fit into what is left", True)
@@ -63,6 +66,13 @@ class Sender:
     @property
     def _ready(self) -> int:
         return sum(map(len, self._queues.values()))
+
+    @property
+    def _waits_past_deadline(self) -> bool:
+        """Nothing is left but retries that come due after the deadline: that wait is not waited."""
+        at = self._delayed_at
+        only_delayed = self._flow.planned and not self._ready and not self._flow.in_flight
+        return at is not None and only_delayed and not may_send(at, self._context.run.deadline_at)
 
     def _places(self, now: float) -> int:
         """How many more creates may be on the wire now."""

@@ -6,6 +6,7 @@ from orchestrator.engine.learnt import Learnt
 from orchestrator.engine.poller import Poller
 from orchestrator.engine.steps import Context
 from orchestrator.engine.work import Stopped
+from orchestrator.policy.deadlines import may_send
 from orchestrator.stores.base import Counts, Reader
 
 __all__ = ["Upkeep"]
@@ -69,6 +70,5 @@ class Upkeep:
             self._flow.wake()
 
     def _see_deadline(self) -> None:
-        deadline = self._run.deadline_at
-        if deadline is not None and self._clock.now() >= deadline:
+        if not may_send(self._clock.now(), self._run.deadline_at):
             self._flow.stop(Stopped("deadline", "the run's deadline has passed; nothing new is sent", collect=True))

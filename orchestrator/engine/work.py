@@ -54,8 +54,9 @@ class OpenResponse:
     max_output_tokens: int | None
     # How the poll schedule follows it, from its acceptance on.
     watch: Watch = field(init=False)
-    looks: int = 0
     # Looks in a row that brought no readable answer, and when the first 404 came.
+    # False for one that an earlier process left: it may have expired while nobody looked.
+    accepted_here: bool = True
     misses: int = 0
     missing_since: float | None = None
     # When we asked the provider to cancel it, and under which code if it was for lack of patience.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-__all__ = ["full_jitter", "retry_at", "retry_wait"]
+__all__ = ["full_jitter", "retry_wait"]
 
 # Over a Retry-After, so that a thousand requests told the same second do not come back in the same second.
 _SPREAD = 0.25
@@ -28,18 +28,3 @@ def retry_wait(
     if at_least_s is None:
         return wait_s
     return max(wait_s, at_least_s + rng.uniform(0.0, min(at_least_s * _SPREAD, _SPREAD_CAP_S)))
-
-
-def retry_at(
-    now: float,
-    attempt: int,
-    rng: Random,
-    *,
-    at_least_s: float | None = None,
-    base_s: float = 1.0,
-    cap_s: float = 60.0,
-    deadline_at: float | None = None,
-) -> float | None:
-    """The moment of the next try, or None where it would come after the run's deadline: that wait is not waited."""
-    when = now + retry_wait(attempt, rng, at_least_s=at_least_s, base_s=base_s, cap_s=cap_s)
-    return when if deadline_at is None or when < deadline_at else None

@@ -8,7 +8,7 @@ from statistics import mean
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.policy.backoff import full_jitter, retry_at, retry_wait
+from orchestrator.policy.backoff import full_jitter, retry_wait
 
 attempts = st.integers(-5, 10**6)
 seeds = st.integers(0, 2**32)
@@ -51,24 +51,3 @@ def test_those_told_the_same_second_do_not_come_back_together() -> None:
 def test_a_retry_after_of_nothing_still_backs_off() -> None:
     rng = random.Random(1)
     assert mean(retry_wait(5, rng, at_least_s=0) for _ in range(1000)) > 5
-
-
-def test_a_wait_over_the_deadline_is_not_waited() -> None:
-    rng = random.Random(1)
-    assert retry_at(100, 1, rng, at_least_s=10, deadline_at=110) is None
-    assert retry_at(100, 1, rng, at_least_s=float("inf"), deadline_at=1e12) is None
-    soon = retry_at(100, 1, rng, at_least_s=10, base_s=1, deadline_at=120)
-    assert soon is not None
-    assert 110 <= soon < 120
-
-
-@given(attempts, seeds, waits, st.floats(0, 1e6), st.one_of(st.none(), st.floats(0, 1e6)))
-def test_the_next_try_is_never_in_the_past_nor_after_the_deadline(
-    attempt: int, seed: int, at_least_s: float | None, now: float, deadline_at: float | None
-) -> None:
-    when = retry_at(now, attempt, random.Random(seed), at_least_s=at_least_s, deadline_at=deadline_at)
-    if when is not None:
-        assert when >= now
-        assert deadline_at is None or when < deadline_at
-    else:
-        assert deadline_at is not None

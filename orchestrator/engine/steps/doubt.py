@@ -7,6 +7,7 @@ from orchestrator.engine.steps.context import Context
 from orchestrator.engine.steps.settle import charged, unknown_charge
 from orchestrator.engine.work import After, Held, OpenResponse, Queued
 from orchestrator.policy.backoff import retry_wait
+from orchestrator.policy.judgement import may_resend
 from orchestrator.stores.base import Ending
 
 __all__ = ["doubt"]
@@ -17,9 +18,8 @@ async def doubt(context: Context, open_: OpenResponse, code: str, message: str, 
 
     ``counted`` is False where our own process died: a run that is killed again and again must not lose rows by it.
     """
-    worst = open_.worst_case_pusd
     spent = counted and open_.attempts >= context.settings.attempts
-    resend = worst is not None and worst < context.settings.resend_below_pusd and not spent
+    resend = not spent and may_resend(open_.worst_case_pusd, below_pusd=context.settings.resend_below_pusd)
     now = context.clock.now()
     again_at = now + (retry_wait(open_.attempts, context.rng) if counted else 0.0)
     await context.store.end(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from orchestrator.core.lifecycle import State
 from orchestrator.core.model import Seen
 from orchestrator.core.problems import NeverSent, Problem, Refused
@@ -10,8 +12,9 @@ from orchestrator.engine.steps.settle import end, parting, settle
 from orchestrator.engine.work import After, OpenResponse, Stopped, Waiting
 from orchestrator.policy.backoff import retry_wait
 from orchestrator.policy.deadlines import gives_up_at, let_go, overdue
+from orchestrator.policy.judgement import judge_look, may_resend
 from orchestrator.policy.polling import Watch
-from orchestrator.policy.verdicts import Bounce, Expired, Halt, Look, Retry
+from orchestrator.policy.verdicts import Bounce, Expired, Fail, Halt, Look, Retry
 
 __all__ = ["first_look", "look"]
 
@@ -29,7 +32,6 @@ async def look(context: Context, open_: OpenResponse) -> After:
     answer = await context.executor.look(open_.response_id)
     context.flow.heard |= not isinstance(answer, NeverSent)
     context.progress.polls += 1
-    open_.looks += 1
     if isinstance(answer, Seen):
         context.polls.learn(context.clock.now(), sent_at, answer.rate_limits)
         return await _seen(context, open_, answer, sent_at)
@@ -40,7 +42,8 @@ async def _seen(context: Context, open_: OpenResponse, seen: Seen, sent_at: floa
     response = seen.response
     now = context.clock.now()
     open_.misses, open_.missing_since = 0, None
-    context.looks.seen()
+    if open_.accepted_here:
+        context.looks.seen()
     if response.ended:
         return await settle(context, open_, response)
     if response.status != open_.status:
@@ -56,7 +59,8 @@ async def _not_seen(context: Context, open_: OpenResponse, problem: Problem, sen
     open_.misses += 1
     if isinstance(problem, Refused) and problem.status == 404 and open_.missing_since is None:
         open_.missing_since = now
-    verdict = context.looks.judge(
+    judge = context.looks.judge if open_.accepted_here else partial(judge_look, overrides=context.settings.overrides)
+    verdict = judge(
         problem,
         age_s=now - open_.accepted_at,
         misses=open_.misses,
@@ -64,7 +68,7 @@ async def _not_seen(context: Context, open_: OpenResponse, problem: Problem, sen
     )
     match verdict:
         case Expired(message, code):
-            return await end(context, open_, State.SUBMITTED, Retry(code, message=message))
+            return await end(context, open_, State.SUBMITTED, _after_expiry(context, open_, code, message))
         case Halt():
             return Stopped.by(verdict, collect=False)
         case Bounce(after_s):
@@ -101,6 +105,13 @@ async def _patience(context: Context, open_: OpenResponse, now: float) -> After 
     elif let_go(cancelled_at=open_.cancelled_at, now=now):
         return await end(context, open_, State.SUBMITTED, parting(open_))
     return None
+
+
+def _after_expiry(context: Context, open_: OpenResponse, code: str, message: str) -> Retry | Fail:
+    """The lost result may have been paid for: ask again without asking you only where that is cheap."""
+    if may_resend(open_.worst_case_pusd, below_pusd=context.settings.resend_below_pusd):
+        return Retry(code, message=message)
+    return Fail(code, message)
 
 
 async def _cancel(context: Context, open_: OpenResponse) -> None:

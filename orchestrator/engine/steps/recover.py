@@ -28,6 +28,7 @@ async def recover(context: Context, attempt: OpenAttempt) -> After:
         window=attempt.window,
         worst_case_pusd=attempt.worst_case_pusd,
         max_output_tokens=None,
+        accepted_here=False,
     )
     context.budget.adopt(attempt.worst_case_pusd or 0)
     match attempt.state:

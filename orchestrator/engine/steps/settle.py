@@ -37,7 +37,7 @@ async def settle(context: Context, open_: OpenResponse, response: Response) -> A
             pool = context.pools.pool(open_.model)
             pool.bounced(now, open_.sent_at, retry_after_s=verdict.after_s, limits=None, slow_down=False)
         case Halt():
-            await end(context, open_, State.SUBMITTED, Retry(verdict.code), response=response)
+            await end(context, open_, State.SUBMITTED, Retry(verdict.code), response=response, blameless=True)
             return Stopped.by(verdict, collect=True)
     return await end(context, open_, State.SUBMITTED, verdict, response=response)
 
@@ -57,14 +57,19 @@ async def end(
     *,
     response: Response | None = None,
     problem: Problem | None = None,
+    blameless: bool = False,
 ) -> After:
-    """End an attempt with its charge, and settle its request or put it back into the queue."""
+    """End an attempt with its charge, and settle its request or put it back into the queue.
+
+    The attempt does not count in an outage, or where ``blameless`` says that the request had no part in it.
+    """
     now = context.clock.now()
     created = from_state is State.SUBMITTED
     charge = _charge(context, open_, response) if created else None
     if created:
         _learn_latency(context, open_, response, now)
-    counted = not (isinstance(verdict, Retry) and verdict.outage and _outage(context, now, verdict.code))
+    outage = isinstance(verdict, Retry) and verdict.outage and _outage(context, now, verdict.code)
+    counted = not (outage or blameless)
     goal = _destination(context, open_, verdict, now, counted=counted)
     await context.store.end(
         Ending(
