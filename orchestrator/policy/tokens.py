@@ -42,19 +42,17 @@ _ADDING_FIELDS = ("previous_response_id", "conversation", "prompt", "context_man
 # Fields that the model is never shown.
 _UNSEEN_FIELDS = frozenset({"metadata", "model", "prompt_cache_key", "safety_identifier", "user"})
 # Tools that the client runs. All others are run by the provider, turn after turn, and what they find is input too.
-_CLIENT_TOOLS = frozenset({"custom", "function"})
-_TEXTUAL_TYPES = frozenset(
-    {
-        None,
-        "custom_tool_call",
-        "custom_tool_call_output",
-        "function_call",
-        "function_call_output",
-        "input_text",
-        "message",
-        "output_text",
-        "refusal",
-    }
+_CLIENT_TOOLS = ("custom", "function")
+_TEXTUAL_TYPES = (
+    None,
+    "custom_tool_call",
+    "custom_tool_call_output",
+    "function_call",
+    "function_call_output",
+    "input_text",
+    "message",
+    "output_text",
+    "refusal",
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.core.money import MOST_PICODOLLARS, format_usd, parse_usd
@@ -75,11 +75,13 @@ def test_what_the_database_cannot_count_is_refused(text: str | int) -> None:
         parse_usd(text)
 
 
+@settings(deadline=None)
 @given(st.integers(-MOST_PICODOLLARS, MOST_PICODOLLARS))
 def test_what_is_written_reads_back_the_same(amount: int) -> None:
     assert parse_usd(format_usd(amount)) == amount
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_text_is_an_amount_or_a_value_error(text: str) -> None:
     try:
