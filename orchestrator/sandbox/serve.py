@@ -33,14 +33,20 @@ sandbox: to use it: export OPENAI_BASE_URL={base_url} OPENAI_API_KEY={key}
 
 @asynccontextmanager
 async def running_sandbox(
-    settings: SandboxSettings, *, host: str = "127.0.0.1", port: int = 0, state_file: Path | None = None
+    settings: SandboxSettings,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    state_file: Path | None = None,
+    clock: Clock | None = None,
 ) -> AsyncIterator[str]:
     """A sandbox in this event loop, by the base URL that clients need, until the block is left.
 
+    Everything in it happens by ``clock``, which is the system's unless a test brings its own.
     Raises ``StoreError`` where the state file cannot be used, and ``ConfigError`` where the address cannot be had.
     """
     count_tokens("Load the vocabulary now, and not within the first call.")
-    clock = SystemClock()
+    clock = clock or SystemClock()
     listener = Listener(host, port)
     with State(state_file, keep_bodies=settings.keep_bodies) as state:
         app = create_app(settings, state, clock=clock, hang_up=listener.hang_up)

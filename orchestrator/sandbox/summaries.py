@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from itertools import chain
 
 __all__ = ["sentences_asked_for", "summarise"]
 
@@ -12,8 +13,11 @@ _WORDS |= {"nine": 9, "ten": 10, "eleven": 11, "twelve": 12}
 _ASKED = re.compile(
     rf"\b(\d{{1,2}}|{'|'.join(_WORDS)})\b[\s-]+(?:\w+\s+)?(?:sentence|line|bullet|point)s?\b", re.IGNORECASE
 )
-_ENDS = re.compile(r"(?<=[.!?])[\"'”’)\]]*\s+(?=[\"'“‘(\[]?[A-Z0-9])|\n\s*\n")
+_PARAGRAPHS = re.compile(r"\n\s*\n")
+# The space comes first, so that the rest is only looked at where there is one.
+_ENDS = re.compile(r" (?:(?<=[.!?] )|(?<=[.!?][\"'”’)\]] ))(?=[\"'“‘(\[]?[A-Z0-9])")
 _ABBREVIATED = re.compile(r"(?:\b(?:Mr|Mrs|Ms|Dr|St|Gen|Col|Gov|Sen|Rep|No|vs|etc|viz)|\b[A-Z])\.$")
+_LONGEST_ABBREVIATION = 5
 _WORD = re.compile(r"[A-Za-z][A-Za-z'’-]{3,}")
 _COMMON = frozenset(
     _WORD.findall(
@@ -46,17 +50,17 @@ def summarise(text: str, count: int) -> str:
     sentences = _sentences(_without_instruction(text[:_LONGEST]))
     if len(sentences) <= count:
         return " ".join(sentences)
-    words = [[word for word in _WORD.findall(sentence.lower()) if word not in _COMMON] for sentence in sentences]
-    frequency = Counter(word for each in words for word in each)
+    words = [set(_WORD.findall(sentence.lower())) - _COMMON for sentence in sentences]
+    frequency = Counter(chain.from_iterable(words))
     best = sorted(range(len(sentences)), key=lambda n: (-_weight(sentences[n], words[n], frequency), n))[:count]
     return " ".join(sentences[n] for n in sorted(best))
 
 
-def _weight(sentence: str, words: list[str], frequency: Counter[str]) -> float:
+def _weight(sentence: str, words: set[str], frequency: Counter[str]) -> float:
     length = sentence.count(" ") + 1
     if not words or not _SHORTEST_SENTENCE <= length <= _LONGEST_SENTENCE:
         return 0.0
-    return sum(frequency[word] for word in set(words)) / len(words)
+    return sum(map(frequency.__getitem__, words)) / len(words)
 
 
 def _without_instruction(text: str) -> str:
@@ -67,10 +71,12 @@ def _without_instruction(text: str) -> str:
 
 def _sentences(text: str) -> list[str]:
     sentences: list[str] = []
-    begun = ""
-    for piece in _ENDS.split(text):
-        begun = f"{begun} {' '.join(piece.split())}".strip()
-        if begun and not _ABBREVIATED.search(begun):
-            sentences.append(begun)
-            begun = ""
-    return [*sentences, begun] if begun else sentences
+    for paragraph in _PARAGRAPHS.split(text):
+        begun = ""
+        for piece in _ENDS.split(" ".join(paragraph.split())):
+            begun = f"{begun} {piece}" if begun else piece
+            if not _ABBREVIATED.search(begun, len(begun) - _LONGEST_ABBREVIATION):
+                sentences.append(begun)
+                begun = ""
+        sentences.append(begun)
+    return [sentence for sentence in sentences if sentence]
