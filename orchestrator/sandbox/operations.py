@@ -156,7 +156,7 @@ class Operations:
         if prompt.tokens > model.context:
             message = "Your input exceeds the context window of this model. Please adjust your input and try again."
             raise bad_request(message, code="context_length_exceeded", param="input")
-        allowance = self._allowances[model.name]
+        allowance = self._allowances[model.snapshot]
         allowance.take(now, tokens=prompt.tokens + (fields.get("max_output_tokens") or 0), model=model.name)
         call = Call(
             fields=fields,

@@ -1,0 +1,75 @@
+"""The settings: what they accept, and how a seed decides."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from orchestrator.sandbox.fate import Fates, draw_duration
+from orchestrator.sandbox.settings import Lognormal, SandboxSettings, Uniform
+
+
+def settings(**fields: Any) -> SandboxSettings:
+    return SandboxSettings.model_validate(fields)
+
+
+def test_a_duration_is_a_number_a_range_or_a_median() -> None:
+    latency = settings(latency={"queue": 1, "run": {"from_s": 1, "to_s": 2}, "reply": {"median_s": 3}}).latency
+    assert (latency.queue, latency.run, latency.reply) == (1.0, Uniform(from_s=1, to_s=2), Lognormal(median_s=3))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "where"),
+    [
+        ({"latency": {"run": -1}}, ("latency", "run", "fixed")),
+        ({"latency": {"run": {"from_s": 2, "to_s": 1}}}, ("latency", "run", "uniform")),
+        ({"latency": {"run": {"median": 1}}}, ("latency", "run", "uniform", "from_s")),
+        ({"faults": {"hang": 1.5}}, ("faults", "hang")),
+        ({"faults": {"hangs": 1}}, ("faults", "hangs")),
+        ({"faults": {"hang": 0.6, "drop_after": 0.6}}, ("faults",)),
+        ({"faults": {"outages": [{"from_s": 5, "to_s": 5}]}}, ("faults", "outages", 0)),
+        ({"seeds": 1}, ("seeds",)),
+    ],
+)
+def test_wrong_settings_are_refused_where_they_are_wrong(wrong: dict[str, Any], where: tuple[str | int, ...]) -> None:
+    with pytest.raises(ValidationError) as caught:
+        settings(**wrong)
+    assert where in [error["loc"] for error in caught.value.errors()]
+
+
+def test_a_key_does_not_show() -> None:
+    assert "sk-secret" not in repr(settings(api_key="sk-secret"))
+
+
+@pytest.mark.parametrize(
+    ("spread", "median"), [(2.0, 2.0), (Uniform(from_s=1, to_s=3), 2.0), (Lognormal(median_s=2, sigma=1), 2.0)]
+)
+def test_durations_follow_their_distribution(spread: Any, median: float) -> None:
+    rng = Random(1)
+    drawn = sorted(draw_duration(spread, rng) for _ in range(2000))
+    assert drawn[0] >= 0
+    assert drawn[1000] == pytest.approx(median, rel=0.1)
+
+
+def test_the_same_seed_has_the_same_luck() -> None:
+    faults = {"rate_limited": 0.2, "hang": 0.2, "refusal": 0.2, "ill_typed": 0.2, "poll_500": 0.2}
+    first, again, other = (Fates(settings(seed=seed, faults=faults)) for seed in (7, 7, 8))
+    assert [first.of_create(n) for n in range(50)] == [again.of_create(n) for n in range(50)]
+    assert [first.of_look(n) for n in range(50)] == [again.of_look(n) for n in range(50)]
+    assert [first.of_create(n) for n in range(50)] != [other.of_create(n) for n in range(50)]
+
+
+def test_faults_strike_as_often_as_their_rate_says() -> None:
+    fates = Fates(settings(faults={"rate_limited": 0.1, "slow_down": 0.05}))
+    refusals = [fates.of_create(n).refusal for n in range(4000)]
+    assert refusals.count("rate_limited") == pytest.approx(400, rel=0.2)
+    assert refusals.count("slow_down") == pytest.approx(200, rel=0.2)
+
+
+def test_switching_a_fault_on_leaves_the_luck_of_other_groups() -> None:
+    plain, harder = (Fates(settings(faults=faults)) for faults in ({"refusal": 0.3}, {"refusal": 0.3, "hang": 0.5}))
+    assert [plain.of_create(n).ending for n in range(50)] == [harder.of_create(n).ending for n in range(50)]
+    assert [plain.of_create(n).run_s for n in range(50)] == [harder.of_create(n).run_s for n in range(50)]

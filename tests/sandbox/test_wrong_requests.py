@@ -1,0 +1,114 @@
+"""Wrong requests are refused with the status, the code and the parameter of the real API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from .callers import Start
+
+pytestmark = pytest.mark.anyio
+
+NESTED = {"type": "function", "function": {"name": "look_up", "parameters": {}}}
+
+WRONG: list[tuple[dict[str, Any], str | None, str | None]] = [
+    ({"model": None}, "invalid_type", "model"),
+    ({"model": 5}, "invalid_type", "model"),
+    ({"input": {"role": "user", "content": "x"}}, "invalid_type", "input"),
+    ({"input": [{"content": "x"}]}, "missing_required_parameter", "input[0].type"),
+    ({"input": ["x"]}, "invalid_type", "input[0]"),
+    ({"input": [{"role": "robot", "content": "x"}]}, "invalid_value", "input[0].role"),
+    ({"input": [{"role": "user"}]}, "missing_required_parameter", "input[0].content"),
+    ({"input": [{"role": "user", "content": 1}]}, "invalid_type", "input[0].content"),
+    ({"input": [{"role": "user", "content": [{"type": "text"}]}]}, "invalid_value", "input[0].content[0].type"),
+    ({"input": [{"type": "function_call_output"}]}, "missing_required_parameter", "input[0].call_id"),
+    ({"messages": []}, "unknown_parameter", "messages"),
+    ({"max_tokens": 50}, "unknown_parameter", "max_tokens"),
+    ({"reasoning_effort": "low"}, "unknown_parameter", "reasoning_effort"),
+    ({"response_format": {}}, "unknown_parameter", "response_format"),
+    ({"seed": 1}, "unknown_parameter", "seed"),
+    ({"max_output_tokens": 15}, "integer_below_min_value", "max_output_tokens"),
+    ({"max_output_tokens": "100"}, "invalid_type", "max_output_tokens"),
+    ({"max_output_tokens": True}, "invalid_type", "max_output_tokens"),
+    ({"background": "yes"}, "invalid_type", "background"),
+    ({"background": True, "store": False}, None, "background"),
+    ({"background": False, "background_options": {"completion_window": "8h"}}, None, "background_options"),
+    ({"background_options": {"completion_window": "1h"}}, "invalid_value", "background_options.completion_window"),
+    ({"previous_response_id": "resp_x", "conversation": "conv_x"}, None, "previous_response_id"),
+    ({"previous_response_id": "resp_x"}, "previous_response_not_found", "previous_response_id"),
+    ({"temperature": 0.2}, "unsupported_parameter", "temperature"),
+    ({"top_p": 0.2}, "unsupported_parameter", "top_p"),
+    ({"model": "gpt-4.1", "temperature": 3}, "decimal_above_max_value", "temperature"),
+    ({"reasoning": {"effort": "huge"}}, "invalid_value", "reasoning.effort"),
+    ({"service_tier": "gold"}, "invalid_value", "service_tier"),
+    ({"tools": [NESTED]}, "missing_required_parameter", "tools[0].name"),
+    ({"tools": [{"type": "file_search"}]}, "missing_required_parameter", "tools[0].vector_store_ids"),
+    ({"tools": [{"type": "computer_use"}]}, "invalid_value", "tools[0].type"),
+    ({"tools": [{}]}, "missing_required_parameter", "tools[0].type"),
+    ({"tools": [{"type": ["function"]}]}, "invalid_type", "tools[0].type"),
+    (
+        {"text": {"format": {"type": "json_schema", "json_schema": {}}}},
+        "missing_required_parameter",
+        "text.format.name",
+    ),
+    ({"text": {"format": {"type": "yaml"}}}, "invalid_value", "text.format.type"),
+    ({"metadata": {str(n): "x" for n in range(17)}}, "object_above_max_properties", "metadata"),
+    ({"metadata": {"k" * 65: "x"}}, "string_above_max_length", "metadata"),
+    ({"metadata": {"k": "x" * 513}}, "string_above_max_length", "metadata.k"),
+    ({"metadata": {"k": 1}}, "invalid_type", "metadata.k"),
+    ({"metadata": {"k": None}}, "invalid_type", "metadata.k"),
+    ({"model": "gpt-4o", "input": "word " * 130_000}, "context_length_exceeded", "input"),
+    ({"input": "x" * 10_485_761}, "string_above_max_length", "input"),
+]
+
+
+@pytest.mark.parametrize(("fields", "code", "param"), WRONG, ids=lambda value: str(value)[:40])
+async def test_a_wrong_field_is_a_400(start: Start, fields: dict[str, Any], code: str | None, param: str) -> None:
+    caller = await start()
+    reply = await caller.create(**fields)
+    error = reply.json()["error"]
+    assert reply.status_code == 400
+    assert (error["type"], error["code"], error["param"]) == ("invalid_request_error", code, param)
+    assert error["message"]
+    ledger = await caller.ledger()
+    assert (ledger["creates"]["accepted"], ledger["creates"]["refused"]["total"]) == (0, 1)
+
+
+async def test_an_unknown_model_is_a_404(start: Start) -> None:
+    caller = await start()
+    reply = await caller.create(model="gpt-99")
+    assert (reply.status_code, reply.json()["error"]["code"]) == (404, "model_not_found")
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"x"', b"\xff"])
+async def test_a_body_that_is_no_object_is_a_400(start: Start, body: bytes) -> None:
+    caller = await start()
+    reply = await caller.http.post("/responses", content=body)
+    assert (reply.status_code, reply.json()["error"]["type"]) == (400, "invalid_request_error")
+
+
+async def test_model_and_input_are_needed(start: Start) -> None:
+    caller = await start()
+    missing = [(await caller.http.post("/responses", json=body)).json() for body in ({}, {"model": "gpt-5"})]
+    assert [each["error"]["param"] for each in missing] == ["model", "input"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"metadata": {str(n): "x" * 512 for n in range(16)}},
+        {"max_output_tokens": 16},
+        {"temperature": 0.2, "reasoning": {"effort": "none"}},
+        {"model": "gpt-4.1", "temperature": 2},
+        {"instructions": None, "metadata": None, "tools": None, "previous_response_id": None},
+        {"input": [{"role": "user", "content": [{"type": "input_text", "text": "x"}]}]},
+        {"background_options": {"completion_window": "8h"}},
+        {"tools": [{"type": "web_search"}]},
+    ],
+    ids=str,
+)
+async def test_what_the_api_allows_is_allowed(start: Start, fields: dict[str, Any]) -> None:
+    caller = await start()
+    response = await caller.created(**fields)
+    assert len(response["metadata"]) <= 16
