@@ -13,7 +13,8 @@ from typing import Self
 
 import anyio
 
-from orchestrator.assembly import assemble, open_executor
+from orchestrator.assembly import assemble, open_client
+from orchestrator.checkup import DryRun, Finding, check, rehearse
 from orchestrator.config import Config
 from orchestrator.core.clock import Clock, SystemClock
 from orchestrator.core.errors import RunNotFound, SpecError
@@ -21,6 +22,7 @@ from orchestrator.core.events import Observer, Progress, RunEnded, RunEvent, Run
 from orchestrator.core.lifecycle import RunState, State
 from orchestrator.engine.local import Ended, LocalLoop
 from orchestrator.engine.runs import JobIdentity, choose_run
+from orchestrator.executors.background import BackgroundExecutor
 from orchestrator.intake.rows import input_identity
 from orchestrator.intake.spec import Job
 from orchestrator.intake.template import Renderer
@@ -28,7 +30,7 @@ from orchestrator.stores.base import AttemptRecord, CostRow, RequestRecord, Resu
 from orchestrator.stores.lock import RunLock, is_held
 from orchestrator.stores.sqlite import SqliteReader, SqliteStore
 
-__all__ = ["Orchestrator", "Story"]
+__all__ = ["DryRun", "Finding", "Orchestrator", "Story"]
 
 _CANCEL_CHECK_S = 0.5
 
@@ -191,12 +193,22 @@ class Orchestrator:
         reader = await self._open_reader()
         return await reader.costs((await self._find(run)).id if run is not None else None, by)
 
+    # ── looking before leaping ────────────────────────────────────────────────────────────────────────────
+
+    async def doctor(self) -> list[Finding]:
+        """Whether everything is in place for a run: database, config, key, provider."""
+        return await check(self._config, self.database)
+
+    async def dry_run(self, job: Job) -> DryRun:
+        """Read and check every row and show the first request; nothing is sent, nothing is stored."""
+        return await rehearse(job)
+
     # ── wiring ────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _carry_out(self, run: Run, job: Job, renderer: Renderer) -> Ended:
         store, reader = await self._open_store(), await self._open_reader()
         summary = await reader.summary(run.id)
-        async with open_executor(self._config, self.database) as executor:
+        async with open_client(self._config, self.database) as client:
             self._loop = assemble(
                 config=self._config,
                 run=run,
@@ -205,7 +217,7 @@ class Orchestrator:
                 renderer=renderer,
                 store=store,
                 reader=reader,
-                executor=executor,
+                executor=BackgroundExecutor(client),
                 clock=self._clock,
                 rng=self._rng,
                 observe=self._observe,

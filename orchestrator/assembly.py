@@ -6,7 +6,7 @@ import os
 import random
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from orchestrator.config import Config
@@ -23,7 +23,6 @@ from orchestrator.engine.sender import Sender
 from orchestrator.engine.settings import Settings
 from orchestrator.engine.steps import Context
 from orchestrator.engine.upkeep import Upkeep
-from orchestrator.executors.background import BackgroundExecutor
 from orchestrator.executors.base import Executor
 from orchestrator.intake.plan import plan
 from orchestrator.intake.spec import Job
@@ -40,45 +39,34 @@ from orchestrator.provider.transport import Endpoint, Transport
 from orchestrator.sandbox.process import embedded_sandbox
 from orchestrator.stores.base import Reader, Run, Store, Summary
 
-__all__ = ["assemble", "open_executor"]
+__all__ = ["assemble", "open_client"]
 
 
 @asynccontextmanager
-async def open_executor(config: Config, database: Path) -> AsyncIterator[Executor]:
+async def open_client(config: Config, database: Path) -> AsyncIterator[ResponsesClient]:
     """The provider of the config, or the embedded sandbox, which keeps its state beside the database."""
-    provider = config.provider
-    if provider.sandbox is None:
-        async with _executor(config, provider.base_url, config.api_key(os.environ)) as executor:
-            yield executor
-        return
-    state = database.with_name(database.name + ".sandbox")
-    async with (
-        embedded_sandbox(provider.sandbox, state) as endpoint,
-        _executor(config, endpoint.base_url, endpoint.api_key) as executor,
-    ):
-        yield executor
-
-
-@asynccontextmanager
-async def _executor(config: Config, base_url: str, api_key: str | None) -> AsyncIterator[Executor]:
-    provider, timeouts = config.provider, config.timeouts
-    endpoint = Endpoint(
-        base_url=base_url,
-        headers=provider.request_headers(api_key),
-        query=provider.query,
-        connect_timeout_s=timeouts.connect,
-        read_timeout_s=timeouts.read,
-    )
-    client = ResponsesClient(
-        _transport(provider.transport, endpoint),
-        create_codes=provider.create_codes,
-        status_aliases=provider.status_aliases,
-    )
-    executor = BackgroundExecutor(client)
-    try:
-        yield executor
-    finally:
-        await executor.aclose()
+    async with AsyncExitStack() as stack:
+        provider = config.provider
+        if provider.sandbox is None:
+            base_url, api_key = provider.base_url, config.api_key(os.environ)
+        else:
+            state = database.with_name(database.name + ".sandbox")
+            sandbox = await stack.enter_async_context(embedded_sandbox(provider.sandbox, state))
+            base_url, api_key = sandbox.base_url, sandbox.api_key
+        endpoint = Endpoint(
+            base_url=base_url,
+            headers=provider.request_headers(api_key),
+            query=provider.query,
+            connect_timeout_s=config.timeouts.connect,
+            read_timeout_s=config.timeouts.read,
+        )
+        client = ResponsesClient(
+            _transport(provider.transport, endpoint),
+            create_codes=provider.create_codes,
+            status_aliases=provider.status_aliases,
+        )
+        stack.push_async_callback(client.aclose)
+        yield client
 
 
 def _transport(name: str, endpoint: Endpoint) -> Transport:

@@ -53,24 +53,26 @@ class Planner:
         self._flow.wake()
 
     async def _add(self, batch: PlannedBatch) -> None:
-        taken = await self._context.store.add_rows(self._context.run.id, batch.rows, batch.skipped, batch.mark)
+        context, progress = self._context, self._context.progress
+        taken = await context.store.add_rows(
+            context.run.id, batch.rows, batch.skipped, batch.mark, skip_taken=self._skip_bad_rows
+        )
         if taken and not self._skip_bad_rows:
-            first = taken[0]
-            raise BadRow(
-                f"the key {first.key!r} was used by an earlier row",
-                where=first.where,
-                hint="make input.key name a column that is unique, or set input.on_bad_row: skip",
-            )
-        progress = self._context.progress
+            raise key_taken(taken[0])
         added = len(batch.rows) - len(taken)
         progress.planned += added
         progress.requests[State.PENDING] += added
-        for row in (*batch.skipped, *map(_as_skipped, taken)):
-            self._context.observe(RowSkipped(where=row.where, reason=row.reason))
+        for row in batch.skipped:
+            context.observe(RowSkipped(where=row.where, reason=row.reason))
+        for row in taken:
+            context.observe(RowSkipped(where=row.where, reason=key_taken(row).message))
         self._added()
 
 
-def _as_skipped(row: NewRequest) -> SkippedRow:
-    return SkippedRow(
-        position=row.position, where=row.where, reason=f"the key {row.key!r} was used by an earlier row"
+def key_taken(row: NewRequest) -> BadRow:
+    """The error for a row whose key is not its own."""
+    return BadRow(
+        f"the key {row.key!r} was used by an earlier row",
+        where=row.where,
+        hint="make input.key name a column that is unique, or set input.on_bad_row: skip",
     )

@@ -11,7 +11,7 @@ from orchestrator.core.model import Seen
 from orchestrator.core.problems import Problem
 from orchestrator.provider.client import ResponsesClient
 
-__all__ = ["ATTEMPT", "KEY", "RUN", "BackgroundExecutor"]
+__all__ = ["ATTEMPT", "KEY", "RUN", "BackgroundExecutor", "create_body"]
 
 # The names of our own metadata pairs: they let a response whose id was lost be matched to its row.
 RUN = "orchestrator_run"
@@ -32,13 +32,7 @@ class BackgroundExecutor:
         self._client = client
 
     def encode(self, fields: Mapping[str, Any], *, run_uid: str, key: str, number: int) -> bytes:
-        metadata = {
-            **(fields.get("metadata") or {}),
-            RUN: run_uid,
-            KEY: key[:_METADATA_VALUE_LIMIT],
-            ATTEMPT: str(number),
-        }
-        return orjson.dumps({**fields, "background": True, "store": True, "metadata": metadata})
+        return create_body(fields, run_uid=run_uid, key=key, number=number)
 
     async def submit(self, body: bytes, *, idempotency_key: str, client_request_id: str) -> Seen | Problem:
         return await self._client.create(body, idempotency_key=idempotency_key, client_request_id=client_request_id)
@@ -49,5 +43,13 @@ class BackgroundExecutor:
     async def cancel(self, response_id: str) -> Seen | Problem:
         return await self._client.cancel(response_id)
 
-    async def aclose(self) -> None:
-        await self._client.aclose()
+
+def create_body(fields: Mapping[str, Any], *, run_uid: str, key: str, number: int) -> bytes:
+    """The JSON of a create call: the job's fields, in the background, marked with whose it is."""
+    metadata = {
+        **(fields.get("metadata") or {}),
+        RUN: run_uid,
+        KEY: key[:_METADATA_VALUE_LIMIT],
+        ATTEMPT: str(number),
+    }
+    return orjson.dumps({**fields, "background": True, "store": True, "metadata": metadata})
