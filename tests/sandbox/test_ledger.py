@@ -1,0 +1,167 @@
+"""The ledger: its sums, its duplicates, and what it says a client has seen."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from orchestrator.core.model import Usage
+from orchestrator.sandbox.ledger import Entry, Ledger
+from orchestrator.testing import FakeClock
+
+from .callers import Caller, Start
+
+pytestmark = pytest.mark.anyio
+
+USAGE = Usage(input_tokens=100, cached_tokens=40, output_tokens=10, reasoning_tokens=4, total_tokens=110)
+ENTRY = Entry(
+    id="resp_1",
+    run="r",
+    key="k",
+    attempt="1",
+    idempotency_key=None,
+    model="gpt-5",
+    service_tier="default",
+    status="completed",
+    usage=USAGE,
+    cost_pusd=7,
+    created_at=100.0,
+    ended_at=110.0,
+    reply_lost_by=None,
+    delivered="completed",
+)
+
+
+def summary(*entries: Entry) -> Any:
+    ledger = Ledger()
+    for entry in entries:
+        ledger.add(entry)
+    return ledger.summary({})
+
+
+def test_sums_are_of_all_that_has_usage_and_of_what_was_told() -> None:
+    unseen = replace(ENTRY, id="resp_2", key="b", delivered=None)
+    unpriced = replace(ENTRY, id="resp_3", key="c", cost_pusd=None)
+    failed = replace(ENTRY, id="resp_4", key="d", status="failed", usage=None, cost_pusd=None, delivered="failed")
+    account = summary(ENTRY, unseen, unpriced, failed)
+    assert account["responses"] == {"completed": 3, "failed": 1}
+    assert account["usage"]["total_tokens"] == 330
+    assert (account["cost_pusd"], account["cost_usd"], account["unpriced"]) == (14, "0.000000000014", 1)
+    seen = account["seen_by_client"]
+    assert seen["responses"] == {"completed": 2, "failed": 1}
+    assert (seen["usage"]["total_tokens"], seen["cost_pusd"], seen["unpriced"]) == (220, 7, 1)
+
+
+def test_a_completion_that_nobody_was_told_of_is_not_seen() -> None:
+    late = replace(ENTRY, delivered="cancelled")
+    seen = summary(late)["seen_by_client"]
+    assert (seen["responses"], seen["cost_pusd"]) == ({"cancelled": 1}, 0)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "duplicates"),
+    [
+        ({}, {}, (0, 0, 1)),
+        ({"ended_at": None, "status": "in_progress"}, {}, (1, 0, 0)),
+        ({"ended_at": 130.0}, {}, (1, 0, 1)),
+        ({"reply_lost_by": "hang"}, {}, (0, 1, 1)),
+        ({"reply_lost_by": "hang", "ended_at": 130.0}, {}, (1, 1, 1)),
+        ({"status": "failed"}, {}, (0, 0, 0)),
+        ({"status": "failed"}, {"status": "incomplete"}, (0, 0, 0)),
+        ({}, {"key": "other"}, (0, 0, 0)),
+        ({}, {"run": "other"}, (0, 0, 0)),
+        ({"run": None}, {"run": None}, (0, 0, 0)),
+    ],
+)
+def test_duplicates(first: dict[str, Any], second: dict[str, Any], duplicates: tuple[int, int, int]) -> None:
+    again = replace(ENTRY, id="resp_2", created_at=120.0, ended_at=130.0)
+    account = summary(replace(ENTRY, **first), replace(again, **second))["duplicates"]
+    assert (account["while_open"], account["after_lost_reply"], account["usable"]) == duplicates
+
+
+async def create_for(caller: Caller, key: str, **fields: Any) -> Any:
+    metadata = {"orchestrator_run": "run-1", "orchestrator_key": key, "orchestrator_attempt": "1"}
+    return await caller.created(metadata=metadata, **fields)
+
+
+async def test_it_agrees_with_the_usage_that_was_sent(start: Start, clock: FakeClock) -> None:
+    caller = await start()
+    ids = [(await create_for(caller, str(n), model="gpt-4.1-nano"))["id"] for n in range(3)]
+    clock.advance(30)
+    told = [(await caller.seen(each))["usage"] for each in ids[:2]]
+
+    account = await caller.ledger()
+    assert account["simulated"] is True
+    assert account["creates"] == {"calls": 3, "accepted": 3, "refused": {"total": 0}}
+    assert account["looks"] == {"calls": 2, "refused": {"total": 0}}
+    assert (account["requests"], account["responses"]) == (3, {"completed": 3})
+    seen = account["seen_by_client"]
+    assert seen["usage"]["total_tokens"] == sum(usage["total_tokens"] for usage in told)
+    # gpt-4.1-nano costs 0.10 and 0.40 dollars a million tokens: 100,000 and 400,000 picodollars each.
+    cost = sum(100_000 * usage["input_tokens"] + 400_000 * usage["output_tokens"] for usage in told)
+    assert seen["cost_pusd"] == cost
+    assert account["cost_pusd"] == cost * 3 // 2
+
+
+async def test_cached_tokens_are_charged_as_cached(start: Start, clock: FakeClock) -> None:
+    caller = await start()
+    text = "The harvest was good this year. " * 400
+    ids = [(await caller.created(model="gpt-4.1-nano", input=text))["id"] for _ in range(2)]
+    clock.advance(30)
+    first, second = [(await caller.seen(each))["usage"] for each in ids]
+    cached = second["input_tokens_details"]["cached_tokens"]
+    assert (first["input_tokens_details"]["cached_tokens"], cached) == (0, 1024)
+    # A cached token costs a quarter of a fresh one.
+    fresh = 2 * first["input_tokens"] - cached
+    cost = 100_000 * fresh + 25_000 * cached + 400_000 * (first["output_tokens"] + second["output_tokens"])
+    assert (await caller.ledger())["cost_pusd"] == cost
+
+
+async def test_newer_models_bill_what_they_write_to_the_cache(start: Start, clock: FakeClock) -> None:
+    caller = await start()
+    text = "The harvest was good this year. " * 400
+    ids = [(await caller.created(model="gpt-6-luna", input=text))["id"] for _ in range(2)]
+    plain = await caller.created(model="gpt-6-luna", input=text, prompt_cache_options={"mode": "explicit"})
+    clock.advance(30)
+    details = [(await caller.seen(each))["usage"]["input_tokens_details"] for each in (*ids, plain["id"])]
+    assert details == [
+        {"cached_tokens": 0, "cache_write_tokens": 1024},
+        {"cached_tokens": 1024, "cache_write_tokens": 0},
+        {"cached_tokens": 0, "cache_write_tokens": 0},
+    ]
+
+
+async def test_an_unknown_price_is_not_zero(start: Start, clock: FakeClock) -> None:
+    caller = await start(models=["my-own"])
+    await caller.created(model="my-own")
+    clock.advance(30)
+    account = await caller.ledger()
+    assert (account["cost_pusd"], account["unpriced"]) == (0, 1)
+
+
+async def test_what_was_cancelled_is_not_billed(start: Start, clock: FakeClock) -> None:
+    caller = await start()
+    response = await caller.created()
+    await caller.cancel(response["id"])
+    clock.advance(30)
+    account = await caller.ledger()
+    assert (account["responses"], account["cost_pusd"], account["unpriced"]) == ({"cancelled": 1}, 0, 0)
+
+
+async def test_each_response_is_a_line(start: Start, clock: FakeClock) -> None:
+    caller = await start()
+    ids = [(await create_for(caller, str(n)))["id"] for n in range(3)]
+    clock.advance(30)
+    await caller.seen(ids[1])
+    reply = await caller.http.get(
+        caller.base_url.replace("/v1/", "/_ledger/responses"), headers={"authorization": ""}
+    )
+    lines = [json.loads(line) for line in reply.text.splitlines()]
+    assert [(line["id"], line["run"], line["key"]) for line in lines] == [
+        (each, "run-1", str(n)) for n, each in enumerate(ids)
+    ]
+    assert [line["delivered"] for line in lines] == [None, "completed", None]
+    assert sum(line["cost_pusd"] for line in lines) == (await caller.ledger())["cost_pusd"]
