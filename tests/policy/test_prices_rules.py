@@ -65,10 +65,11 @@ def test_an_override_holds_from_midnight_of_its_day_until_the_next() -> None:
 
 def test_the_best_fitting_name_wins_then_the_newest_then_the_last() -> None:
     prices = book(
-        override("*", "9"),
-        override("gpt-5*", "8", since=date(2026, 11, 1)),
-        override("gpt-5-mini", "7"),
         override("gpt-5-mini-2025-08-07", "6"),
+        override("gpt-5-mini", "7"),
+        override("gpt-5*", "8", since=date(2026, 11, 1)),
+        override("gpt-5*", "3"),
+        override("*", "9"),
         override("local", "5"),
         override("local", "4"),
     )

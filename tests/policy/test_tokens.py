@@ -57,8 +57,12 @@ def test_exact_counts_agree_with_another_tokenizer(text: str) -> None:
     assert EXACT.count(text) == len(ORACLE.encode_ordinary(text))
 
 
+# Both split text by Unicode's categories; the other tokenizer asks Python, which may not know the newest letters.
+KNOWN_CHARACTERS = st.characters(exclude_categories=["Cs", "Cn"])
+
+
 @settings(deadline=None)
-@given(st.text())
+@given(st.text(KNOWN_CHARACTERS))
 def test_exact_counts_agree_on_any_text(text: str) -> None:
     assert count_tokens(text) == len(ORACLE.encode_ordinary(text))
 
