@@ -32,7 +32,7 @@ from orchestrator.report.progress import (
     view_object,
 )
 
-__all__ = ["Bar", "Mode", "Plain", "bar_lines", "choose_mode", "displayed"]
+__all__ = ["Bar", "Display", "Mode", "Plain", "bar_lines", "choose_mode", "displayed"]
 
 
 class Mode(StrEnum):
@@ -67,9 +67,12 @@ def choose_mode(wish: Mode) -> Mode:
 
 @asynccontextmanager
 async def displayed(
-    progress: Callable[[], Progress], display: Display, *, now: Callable[[], float]
+    progress: Callable[[], Progress], display: Display | None, *, now: Callable[[], float]
 ) -> AsyncIterator[None]:
-    """Show progress while the body runs, and once more at its end."""
+    """Show progress while the body runs, and once more at its end; without a display show nothing."""
+    if display is None:
+        yield
+        return
     pace = Pace()
 
     def draw() -> None:

@@ -64,15 +64,19 @@ def usage_object(usage: Usage) -> dict[str, int]:
     }
 
 
-def closing_table(summary: Summary, *, places: Mapping[str, str], failures: Mapping[str, int]) -> Text:
+def closing_table(
+    summary: Summary, *, places: Mapping[str, str], failures: Mapping[str, int], reason: str | None = None
+) -> Text:
     """A run in a dozen lines.
 
-    ``places`` names what can be opened (``results``, ``database``); ``failures`` counts failed requests by code.
+    ``places`` names what can be opened (``results``, ``database``); ``failures`` counts failed requests by code;
+    ``reason`` says in words what the stored reason says in one.
     """
     run = summary.run
     text = Text.assemble((run.name, "bold"), "  ", (run.state.value, _STYLES[run.state]))
     text.append(f" after {figures.span(summary.elapsed_s)}" if summary.elapsed_s else "")
-    text.append(f": {run.reason}" if run.reason else "")
+    reason = reason or run.reason
+    text.append(f": {reason}" if reason else "")
     lines = [
         ("requests", figures.count(sum(summary.requests.values())), _request_notes(summary)),
         ("failures", "", [f"{code} {figures.count(number)}" for code, number in failures.items()]),

@@ -1,0 +1,35 @@
+"""``doctor``: is everything in place for a run?"""
+
+from __future__ import annotations
+
+from rich.text import Text
+
+from orchestrator.cli.opening import opened
+from orchestrator.cli.options import ConfigFile, Database, Json
+from orchestrator.cli.output import say, say_json
+from orchestrator.core.errors import ExitCode
+
+__all__ = ["doctor"]
+
+
+async def doctor(*, db: Database = None, config: ConfigFile = None, json: Json = False) -> int:
+    """Check whether everything is in place for a run.
+
+    Looks at Python, SQLite, the database, the config, the key (which is never shown) and the provider.
+    """
+    async with opened(db, config) as orchestrator:
+        findings = await orchestrator.doctor()
+    well = all(finding.ok for finding in findings)
+    if json:
+        fields = ("name", "ok", "detail", "hint")
+        say_json({"ok": well, "findings": [{name: getattr(each, name) for name in fields} for each in findings]})
+        return ExitCode.OK if well else ExitCode.USAGE
+    text = Text()
+    for finding in findings:
+        text.append("ok    " if finding.ok else "wrong ", "green" if finding.ok else "red")
+        text.append(f"{finding.name:<10}  {finding.detail}\n")
+        if finding.hint:
+            text.append(f"{'':18}{finding.hint}\n", "dim")
+    text.rstrip()
+    say(text)
+    return ExitCode.OK if well else ExitCode.USAGE

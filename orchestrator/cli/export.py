@@ -1,0 +1,104 @@
+"""``export``: results as a file, and the same at the end of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal, TypeAlias
+
+from cyclopts import Parameter
+
+from orchestrator.cli.opening import opened
+from orchestrator.cli.options import ConfigOfDatabase, Database, RunName
+from orchestrator.cli.output import note, stdout_bytes
+from orchestrator.core.lifecycle import SETTLED, State
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orchestrator.app import Orchestrator
+    from orchestrator.report.export import Format
+    from orchestrator.stores.base import ResultRecord, Run
+
+__all__ = ["export", "export_to_file"]
+
+Which: TypeAlias = Literal["settled", "succeeded", "failed", "cancelled", "all"]
+
+_STATES: dict[str, Sequence[State]] = {
+    "settled": tuple(state for state in State if state in SETTLED),
+    "succeeded": (State.SUCCEEDED,),
+    "failed": (State.FAILED,),
+    "cancelled": (State.CANCELLED,),
+    "all": tuple(State),
+}
+
+
+async def export(
+    run: RunName,
+    /,
+    *,
+    format: Annotated[  # noqa: A002
+        Literal["jsonl", "csv", "parquet", "openai-batch"] | None,
+        Parameter(help="The shape; without it by the name of the file, else jsonl."),
+    ] = None,
+    state: Annotated[
+        Which, Parameter(help="Which requests, all that have ended without it; `all` has the others too.")
+    ] = "settled",
+    output: Annotated[
+        str | None,
+        Parameter(
+            name=["--output", "-o"],
+            metavar="FILE",
+            allow_leading_hyphen=True,
+            help="The file to write, replaced only when the new one is whole; without it standard output.",
+        ),
+    ] = None,
+    db: Database = None,
+    config: ConfigOfDatabase = None,
+) -> None:
+    """Write a run's results, in the order of the input."""
+    from orchestrator.report.export import Format, format_for
+
+    path = None if output in {None, "-"} else Path(str(output))
+    shape = Format(format) if format else format_for(path)
+    async with opened(db, config) as orchestrator:
+        stored = (await orchestrator.status(run)).run
+        if path:
+            rows = await export_to_file(orchestrator, stored, path, shape, state)
+            note(f"{path}: {rows:,} rows")
+        else:
+            with stdout_bytes() as out:
+                await _write(orchestrator, stored, out, shape, state)
+
+
+async def export_to_file(
+    orchestrator: Orchestrator, run: Run, path: Path, shape: Format, which: Which = "settled"
+) -> int:
+    """Write a file that appears only when it is whole; returns how many rows it has."""
+    from orchestrator.report.sink import whole_file
+
+    with whole_file(path) as out:
+        return await _write(orchestrator, run, out, shape, which)
+
+
+async def _write(orchestrator: Orchestrator, run: Run, out: BinaryIO, shape: Format, which: Which) -> int:
+    import orjson
+
+    from orchestrator.report import export as files
+
+    async def body_of(record: ResultRecord) -> bytes | None:
+        story = await orchestrator.show(run.name, record.key)
+        return next((each.body for each in story.attempts if each.response_id == record.response_id), None)
+
+    records = orchestrator.results(run.name, states=_STATES[which])
+    match shape:
+        case files.Format.JSONL:
+            structured = files.asks_for_json(orjson.loads(run.spec_json).get("request", {}))
+            return await files.write_jsonl(records, out, structured=structured)
+        case files.Format.CSV:
+            return await files.write_csv(records, out)
+        case files.Format.OPENAI_BATCH:
+            return await files.write_openai_batch(records, out, body_of=body_of)
+        case files.Format.PARQUET:
+            from orchestrator.report.parquet import write_parquet
+
+            return await write_parquet(records, out)

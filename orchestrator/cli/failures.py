@@ -1,0 +1,61 @@
+"""How a failure is told: what, where and what to do on standard error, and an exit code for scripts."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from pathlib import Path
+
+from cyclopts import CycloptsError
+
+import orchestrator
+from orchestrator.cli.output import note
+from orchestrator.core.errors import ExitCode, OrchestratorError
+
+__all__ = ["culprit", "report_bug", "report_misuse", "report_problem"]
+
+DEBUG_VARIABLE = "ORCHESTRATOR_DEBUG"
+
+
+def culprit(error: BaseException) -> BaseException:
+    """The one failure that matters out of a group: the first that the user can mend, else the first."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    leaves = [culprit(inner) for inner in error.exceptions]
+    return next((leaf for leaf in leaves if isinstance(leaf, OrchestratorError)), leaves[0])
+
+
+def report_problem(error: OrchestratorError) -> int:
+    """Something the user can mend."""
+    note(f"error: {error}")
+    return error.exit_code
+
+
+def report_misuse(error: CycloptsError) -> int:
+    """A command line that cannot be understood."""
+    error.verbose = False
+    chain = " ".join(["orchestrator", *(error.command_chain or ())])
+    note(f"error: {str(error).rstrip()}\n  hint: {chain} --help")
+    return ExitCode.USAGE
+
+
+def report_bug(error: BaseException) -> int:
+    """A mistake of ours: its kind and place only, for its message might quote a prompt."""
+    if os.environ.get(DEBUG_VARIABLE):
+        traceback.print_exception(error)
+    note(
+        f"error: this is a bug in orchestrator: {type(error).__name__} at {_place(error)}\n"
+        f"  hint: what is stored is safe; {DEBUG_VARIABLE}=1 shows the traceback (it may hold texts of yours)"
+    )
+    return ExitCode.BUG
+
+
+def _place(error: BaseException) -> str:
+    """The innermost line of this package that was running."""
+    home = Path(orchestrator.__file__).parent
+    frames = [(Path(frame.f_code.co_filename), line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    if not frames:
+        return "an unknown place"
+    ours = [(path, line) for path, line in frames if path.is_relative_to(home)]
+    path, line = (ours or frames)[-1]
+    return f"{path.relative_to(home.parent) if ours else path.name}:{line}"

@@ -1,0 +1,110 @@
+"""``status``, ``runs``, ``show`` and ``costs``: look at runs without touching them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from orchestrator.cli.opening import opened
+from orchestrator.cli.options import ConfigOfDatabase, Database, Json, RunName, RunNameOrNewest
+from orchestrator.cli.output import say, say_json, stdout_bytes
+from orchestrator.core.errors import UsageError
+
+__all__ = ["costs", "runs", "show", "status"]
+
+_GROUPINGS = ("run", "model", "tier", "day", "stage", "state")
+
+
+async def status(
+    run: RunNameOrNewest = None, /, *, db: Database = None, config: ConfigOfDatabase = None, json: Json = False
+) -> None:
+    """Show where a run stands: counts, tokens, cost, failures."""
+    from orchestrator.cli.closing import failure_codes
+    from orchestrator.report.summary import closing_table, summary_object
+
+    async with opened(db, config) as orchestrator:
+        summary = await orchestrator.status(run)
+        if json:
+            say_json(summary_object(summary, str(orchestrator.database)))
+            return
+        failures = await failure_codes(orchestrator, summary)
+        say(closing_table(summary, places={"database": str(orchestrator.database)}, failures=failures))
+
+
+async def runs(*, db: Database = None, config: ConfigOfDatabase = None, json: Json = False) -> None:
+    """List every run in the database, the newest first."""
+    from orchestrator.report.summary import runs_table, summary_object
+
+    async with opened(db, config) as orchestrator:
+        summaries = await orchestrator.runs()
+        if json:
+            say_json([summary_object(summary, str(orchestrator.database)) for summary in summaries])
+        else:
+            say(runs_table(summaries))
+
+
+async def show(
+    run: RunName,
+    key: Annotated[str, Parameter(name="KEY", help="The row's key, as in the export.")],
+    /,
+    *,
+    raw: Annotated[bool, Parameter(help="Print the latest response as it was received.")] = False,
+    db: Database = None,
+    config: ConfigOfDatabase = None,
+    json: Json = False,
+) -> None:
+    """Tell the story of one row: attempts, charges, answer."""
+    from orchestrator.report.story import raw_body, story_object, story_text
+
+    async with opened(db, config) as orchestrator:
+        story = await orchestrator.show(run, key)
+        if raw:
+            body = raw_body(story.attempts)
+            if body is None:
+                raise UsageError(f"no response is stored for {key!r}")
+            with stdout_bytes() as out:
+                out.write(body if body.endswith(b"\n") else body + b"\n")
+        elif json:
+            say_json(story_object(story.request, story.attempts))
+        else:
+            say(story_text(story.request, story.attempts))
+
+
+async def costs(
+    run: Annotated[str | None, Parameter(name="RUN", help="The run's name; without it all runs.")] = None,
+    /,
+    *,
+    by: Annotated[
+        str | None,
+        Parameter(metavar="WORDS", help=f"Group by any of {', '.join(_GROUPINGS)}, with commas between them."),
+    ] = None,
+    csv: Annotated[bool, Parameter(help="Print CSV, a line for each group.")] = False,
+    db: Database = None,
+    config: ConfigOfDatabase = None,
+    json: Json = False,
+) -> None:
+    """Sum up what was spent, exactly.
+
+    A response whose cost is not known is never counted as free: it is shown apart, with the most it can be.
+    """
+    from orchestrator.report.costs import costs_csv, costs_object, costs_table
+
+    groups = _groupings(by or ("model,tier" if run else "run"))
+    async with opened(db, config) as orchestrator:
+        rows = await orchestrator.costs(run, groups)
+        if json:
+            say_json(costs_object(rows, groups))
+        elif csv:
+            with stdout_bytes() as out:
+                out.write(costs_csv(rows, groups).encode())
+        else:
+            say(costs_table(rows, groups))
+
+
+def _groupings(words: str) -> list[str]:
+    groups = [word.strip() for word in words.split(",")]
+    for group in groups:
+        if group not in _GROUPINGS:
+            raise UsageError(f"--by: {group!r} is not one of {', '.join(_GROUPINGS)}")
+    return list(dict.fromkeys(groups))

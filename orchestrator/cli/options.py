@@ -1,0 +1,31 @@
+"""The options that commands share, so that each means the same everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+from cyclopts import Parameter
+
+__all__ = ["ConfigFile", "ConfigOfDatabase", "Database", "Json", "RunName", "RunNameOrNewest"]
+
+Database: TypeAlias = Annotated[
+    Path | None,
+    Parameter(name="--db", metavar="FILE", help="The database of runs; else the config's, else orchestrator.db."),
+]
+ConfigFile: TypeAlias = Annotated[
+    Path | None,
+    Parameter(
+        name="--config",
+        metavar="FILE",
+        help="Provider, limits, database; else the real API with OPENAI_API_KEY.",
+    ),
+]
+ConfigOfDatabase: TypeAlias = Annotated[
+    Path | None, Parameter(name="--config", metavar="FILE", help="The config that names the database.")
+]
+Json: TypeAlias = Annotated[bool, Parameter(name="--json", help="Print one JSON object for scripts.")]
+RunName: TypeAlias = Annotated[str, Parameter(name="RUN", help="The run's name, as in `orchestrator runs`.")]
+RunNameOrNewest: TypeAlias = Annotated[
+    str | None, Parameter(name="RUN", help="The run's name; without it the newest run.")
+]

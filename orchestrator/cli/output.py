@@ -1,0 +1,78 @@
+"""What goes to standard output: results for people or scripts, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO
+
+import orjson
+from rich.console import Console
+from rich.text import Text
+
+from orchestrator.core.errors import UsageError
+
+__all__ = ["PipeConsole", "ReaderGone", "let_go_of_stdout", "note", "say", "say_json", "stdout_bytes"]
+
+
+class ReaderGone(Exception):
+    """Whoever read standard output has enough, as ``| head`` does."""
+
+
+class PipeConsole(Console):
+    """A console for standard output that tells when its reader is gone."""
+
+    def on_broken_pipe(self) -> None:
+        """Called by rich."""
+        raise ReaderGone
+
+
+def say(text: Text | str) -> None:
+    """A result for people, coloured only on a terminal and never cut to its width."""
+    with _writing():
+        PipeConsole(highlight=False, soft_wrap=True).print(text)
+        sys.stdout.flush()
+
+
+def say_json(value: Any) -> None:
+    """A result for scripts: one JSON value on one line."""
+    with stdout_bytes() as out:
+        out.write(orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE))
+
+
+def note(text: str) -> None:
+    """A remark for people, on standard error; a closed terminal is no reason to fail."""
+    try:
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        return
+
+
+@contextmanager
+def stdout_bytes() -> Iterator[BinaryIO]:
+    """Standard output as a stream of bytes; raises ``ReaderGone`` when nobody reads it any more."""
+    with _writing():
+        sys.stdout.flush()
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+
+
+def let_go_of_stdout() -> None:
+    """Flush, and where that fails make sure that the interpreter does not try (and complain) once more."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise ReaderGone from None
+    except OSError as error:
+        raise UsageError(f"standard output cannot be written: {error.strerror}") from error

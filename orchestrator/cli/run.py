@@ -1,0 +1,185 @@
+"""``run``: do a job, or go on with it where it stopped."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from orchestrator.cli.closing import exit_code, failure_codes, next_steps
+from orchestrator.cli.export import export_to_file
+from orchestrator.cli.opening import opened
+from orchestrator.cli.options import ConfigFile, Database, Json
+from orchestrator.cli.output import ReaderGone, note, say, say_json
+from orchestrator.cli.rehearsal import show_dry_run
+from orchestrator.cli.resume import program, resume_command
+from orchestrator.core.errors import ExitCode, UsageError
+from orchestrator.core.lifecycle import SETTLED, RunState, State
+
+if TYPE_CHECKING:
+    from orchestrator.app import Orchestrator
+    from orchestrator.cli.watch import Outcome
+    from orchestrator.intake.spec import Job
+
+__all__ = ["EPILOGUE", "overrides", "run"]
+
+EPILOGUE = """\
+Examples
+  orchestrator run jobs/summarise.yaml --config configs/sandbox.yaml
+      try a job against the built-in sandbox: no key, no cost
+  orchestrator run jobs/summarise.yaml --limit 10 --set request.model=gpt-5-nano
+      ten rows with another model
+  orchestrator run jobs/summarise.yaml --run nightly --json > summary.json
+      a named run, created or resumed, with the summary for a script
+
+Exit codes
+  0         every request succeeded
+  2         wrong usage, job or config; nothing was sent
+  3         finished, but some requests failed
+  4         halted by key, quota, budget, deadline or doubt; resumable
+  5         the database cannot be used
+  130, 143  interrupted; resumable
+
+Environment
+  ORCHESTRATOR_LOG         the level of the log: debug, info, warning
+  ORCHESTRATOR_LOG_FORMAT  how it is written: console, json
+  NO_COLOR=1               no colours"""
+
+
+async def run(
+    job: Annotated[Path, Parameter(name="JOB", help="The job file.")],
+    /,
+    *,
+    config: ConfigFile = None,
+    db: Database = None,
+    run: Annotated[
+        str | None,
+        Parameter(name="--run", metavar="NAME", help="Create the run of this name, or resume it if it exists."),
+    ] = None,
+    new: Annotated[bool, Parameter(help="Start a new run even if one of this job is unfinished.")] = False,
+    limit: Annotated[int | None, Parameter(metavar="N", help="Read only the first N rows.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        Parameter(
+            name="--set", metavar="FIELD=VALUE", help="Change a field of the job: request.model=gpt-5 (repeatable)."
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        Parameter(name=["--output", "-o"], metavar="FILE", help="Write the results here at the end."),
+    ] = None,
+    dry_run: Annotated[bool, Parameter(help="Check every row and show the first request; send nothing.")] = False,
+    progress: Annotated[
+        Literal["auto", "bar", "plain", "none"],
+        Parameter(help="Progress on standard error; auto is a bar on a terminal and plain lines elsewhere."),
+    ] = "auto",
+    yes: Annotated[bool, Parameter(name=["--yes", "-y"], help="Ask nothing.")] = False,
+    json: Json = False,
+) -> int:
+    """Run a job, or go on with it where it stopped.
+
+    Every row of the job's input becomes a background response; results and costs are kept in the database as they
+    come. Without --run, the newest unfinished run of the same job is resumed, else a new one is made. Ctrl-C leaves
+    everything true on disk and says how to go on.
+    """
+    from orchestrator.cli.watch import Watch
+    from orchestrator.intake.spec import load_job
+    from orchestrator.report.display import Mode
+    from orchestrator.report.sink import check_target
+
+    spec = load_job(job, overrides=overrides(set_ or ()), limit=limit)
+    target = output or spec.output_path
+    if target:
+        check_target(target)
+    watch = Watch(Mode(progress), os.environ)
+    for warning in spec.warnings():
+        watch.warn(warning)
+    async with opened(db, config, observers=watch.observers) as orchestrator:
+        if dry_run:
+            show_dry_run(await orchestrator.dry_run(spec), json=json)
+            return ExitCode.OK
+        if new and not yes:
+            await _ask_before_paying_twice(orchestrator, spec)
+        outcome = await watch.follow(orchestrator, spec, name=run, new=new)
+        await _close(orchestrator, outcome, target, json=json)
+        _print_next_steps(orchestrator, outcome, spec)
+        return exit_code(outcome.summary, outcome.interrupted)
+
+
+def overrides(texts: Sequence[str]) -> dict[str, str]:
+    """``["request.model=gpt-5"]`` as a mapping; raises ``UsageError`` where there is no ``=``."""
+    changes = {}
+    for text in texts:
+        field, equals, value = text.partition("=")
+        if not field or not equals:
+            raise UsageError(f"--set {text}: no value is given", hint="write it as --set request.model=gpt-5")
+        changes[field.strip()] = value
+    return changes
+
+
+async def _ask_before_paying_twice(orchestrator: Orchestrator, job: Job) -> None:
+    """On a terminal, let the user think again where ``--new`` would leave paid work of the same job behind."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty() and orchestrator.database.exists()):
+        return
+    for summary in await orchestrator.runs():
+        run, settled = summary.run, sum(summary.requests.get(state, 0) for state in SETTLED)
+        open_ended = run.state in {RunState.HALTED, RunState.PAUSED}
+        if open_ended and settled and (run.job, run.fingerprint) == (job.name, job.fingerprint()):
+            note(f"{run.name} of the same job is unfinished: {settled:,} requests are answered and paid for.")
+            note(f"Without --new, or with --run {run.name}, it goes on. Start another run all the same? [y/N] ")
+            if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+                raise UsageError("no new run was started")
+            return
+
+
+async def _close(orchestrator: Orchestrator, outcome: Outcome, target: Path | None, *, json: bool) -> None:
+    """Write the results where the run is complete, so that a file in this place is always whole, and tell the end."""
+    from orchestrator.report.export import format_for
+    from orchestrator.report.summary import closing_table, summary_object
+
+    summary, database = outcome.summary, str(orchestrator.database)
+    finished = summary.run.state is RunState.FINISHED
+    places = {"database": database}
+    problem: UsageError | None = None
+    if target and finished:
+        try:
+            rows = await export_to_file(orchestrator, summary.run, target, format_for(target))
+            places = {"results": f"{target} ({rows:,} rows)", **places}
+        except UsageError as error:
+            error.hint = f"the results are safe in {database}; orchestrator export {summary.run.name} -o FILE"
+            problem = error
+    if finished and not outcome.began:
+        note(f"nothing was left to do: every request of {summary.run.name} is settled")
+    # Whoever reads standard output may be gone; how the run ended stays the same.
+    with suppress(ReaderGone):
+        if json:
+            say_json(summary_object(summary, database))
+        else:
+            failures = await failure_codes(orchestrator, summary)
+            say(closing_table(summary, places=places, failures=failures, reason=outcome.reason))
+    if problem:
+        raise problem
+
+
+def _print_next_steps(orchestrator: Orchestrator, outcome: Outcome, job: Job) -> None:
+    summary, called_as = outcome.summary, program()
+    counts = summary.requests
+    if outcome.interrupted and summary.run.state is not RunState.FINISHED:
+        settled = sum(counts.get(state, 0) for state in SETTLED)
+        open_ones = counts.get(State.SUBMITTED, 0)
+        note(f"interrupted with {settled:,} settled and {open_ones:,} open; nothing is lost")
+    steps = next_steps(
+        summary,
+        called_as=called_as,
+        database=str(orchestrator.database),
+        resume=resume_command(called_as, sys.argv[1:], summary.run.name),
+    )
+    for step in steps:
+        note(f"  {step}")
+    if steps and job.input.path == "-":
+        note("  (with the same rows on standard input)")

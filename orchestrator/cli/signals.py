@@ -1,0 +1,78 @@
+"""Ctrl-C and its kin: the first asks the run to stop, the second ends the process at once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Self
+
+from orchestrator.core.errors import ExitCode
+
+__all__ = ["Interruption"]
+
+_SIGNALS = {
+    signal.SIGINT: ExitCode.INTERRUPTED,
+    signal.SIGTERM: ExitCode.TERMINATED,
+    signal.SIGHUP: ExitCode.TERMINATED,
+}
+# What is on disk is true at any moment, so a run that does not come to rest in time can simply be ended.
+_PATIENCE_S = 4.0
+_SHOW_CURSOR = "\x1b[?25h"
+
+
+class Interruption:
+    """Watches for signals while a run goes on; ``code`` is the exit code of the first one that came.
+
+    After a first signal the process ends within five seconds in any case, unless ``disarm`` is called.
+    """
+
+    def __init__(self, stop: Callable[[], None]) -> None:
+        self.code: ExitCode | None = None
+        self._stop = stop
+        self._loop = asyncio.get_running_loop()
+        self._last_resort: threading.Timer | None = None
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> Self:
+        # Handlers of Python rather than of the event loop: they are heard even while the loop is busy.
+        # Under nohup a hang-up is to be ignored.
+        heard = [
+            number for number in _SIGNALS if (number, signal.getsignal(number)) != (signal.SIGHUP, signal.SIG_IGN)
+        ]
+        self._before = {number: signal.signal(number, self._heard) for number in heard}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def disarm(self) -> None:
+        """The run came to its end after all: take the time that the rest needs."""
+        if self._last_resort:
+            self._last_resort.cancel()
+
+    def _heard(self, number: int, _frame: FrameType | None) -> None:
+        if self.code is not None:
+            _end(_SIGNALS[signal.Signals(number)], "ended at once; what is on disk is safe")
+        self.code = code = _SIGNALS[signal.Signals(number)]
+        self._last_resort = threading.Timer(
+            _PATIENCE_S, _end, (code, "stopping took too long, so the process was ended; what is on disk is safe")
+        )
+        self._last_resort.daemon = True
+        self._last_resort.start()
+        self._loop.call_soon_threadsafe(self._stop)
+
+
+def _end(code: int, message: str) -> None:
+    """End the process without another look at anything: buffers and locks may be held by what was interrupted."""
+    cursor = _SHOW_CURSOR if os.isatty(2) else ""
+    try:
+        os.write(2, f"{cursor}\n{message}\n".encode())
+    except OSError:
+        pass
+    finally:
+        os._exit(code)

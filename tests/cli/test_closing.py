@@ -1,0 +1,140 @@
+"""How a run ended decides the exit code and what is offered next."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from orchestrator.cli.closing import exit_code, next_steps
+from orchestrator.cli.resume import program, resume_command
+from orchestrator.cli.run import overrides
+from orchestrator.core.errors import ExitCode
+from orchestrator.core.lifecycle import RunState, State
+from orchestrator.core.model import PlanMark, Usage
+from orchestrator.stores.base import Run, Summary
+
+
+def a_summary(state: RunState, **counts: int) -> Summary:
+    run = Run(
+        id=1,
+        name="nightly-1",
+        uid="u",
+        job="nightly",
+        spec_json="{}",
+        fingerprint="f",
+        input_identity="i",
+        state=state,
+        reason=None,
+        budget_pusd=None,
+        deadline_at=None,
+        created_at=0.0,
+        ended_at=None,
+        cancel_requested=False,
+        plan=PlanMark(position=0, complete=True),
+    )
+    return Summary(
+        run=run,
+        requests={State(name): number for name, number in counts.items()},
+        skipped_rows=0,
+        attempts=0,
+        polls=0,
+        rate_limited=0,
+        possible_duplicates=0,
+        possible_duplicates_upper_bound_pusd=0,
+        usage=Usage(),
+        cost_pusd=0,
+        cost_unknown=0,
+        cost_unknown_upper_bound_pusd=0,
+        reserved_pusd=0,
+        elapsed_s=0.0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("summary", "interrupted", "code"),
+    [
+        (a_summary(RunState.FINISHED, succeeded=3), None, ExitCode.OK),
+        (a_summary(RunState.FINISHED), None, ExitCode.OK),
+        (a_summary(RunState.FINISHED, succeeded=3), ExitCode.INTERRUPTED, ExitCode.OK),
+        (a_summary(RunState.FINISHED, succeeded=3, failed=1), None, ExitCode.SOME_FAILED),
+        (a_summary(RunState.FINISHED, succeeded=3, cancelled=1), None, ExitCode.SOME_FAILED),
+        (a_summary(RunState.HALTED, succeeded=3, pending=1), None, ExitCode.HALTED),
+        (a_summary(RunState.CANCELLED, cancelled=1), None, ExitCode.HALTED),
+        (a_summary(RunState.PAUSED, pending=1), ExitCode.INTERRUPTED, ExitCode.INTERRUPTED),
+        (a_summary(RunState.PAUSED, pending=1), ExitCode.TERMINATED, ExitCode.TERMINATED),
+    ],
+)
+def test_exit_codes(summary: Summary, interrupted: ExitCode | None, code: ExitCode) -> None:
+    assert exit_code(summary, interrupted) is code
+
+
+def steps(summary: Summary) -> list[str]:
+    return next_steps(summary, called_as="orchestrator", database="my runs.db", resume="RESUME")
+
+
+def test_a_run_without_trouble_offers_nothing() -> None:
+    assert steps(a_summary(RunState.FINISHED, succeeded=3)) == []
+
+
+def test_failures_can_be_seen_queued_and_sent_again() -> None:
+    assert steps(a_summary(RunState.FINISHED, failed=3)) == [
+        "see what failed:  orchestrator export nightly-1 --db 'my runs.db' --state failed",
+        "queue it again:   orchestrator retry nightly-1 --db 'my runs.db'",
+        "and send it:      RESUME",
+    ]
+
+
+def test_a_halted_run_goes_on_and_what_is_in_doubt_is_decided() -> None:
+    assert steps(a_summary(RunState.HALTED, pending=3)) == ["go on:  RESUME"]
+    assert steps(a_summary(RunState.HALTED, in_doubt=1)) == [
+        "decide what is in doubt:  orchestrator retry nightly-1 --db 'my runs.db' --resolve-in-doubt resend",
+        "go on:  RESUME",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        (["run", "a b.yaml"], "o run 'a b.yaml' --run n-1"),
+        (["run", "j.yaml", "--new", "--db", "x.db"], "o run j.yaml --db x.db --run n-1"),
+        (["run", "j.yaml", "--run", "n-1", "--json"], "o run j.yaml --json --run n-1"),
+        (["run", "--run=n-1", "j.yaml"], "o run j.yaml --run n-1"),
+        (
+            ["run", "j.yaml", "--set", "request.input=it's $5"],
+            "o run j.yaml --set 'request.input=it'\"'\"'s $5' --run n-1",
+        ),
+    ],
+)
+def test_the_resume_command_is_the_same_command_on_the_same_run(arguments: list[str], command: str) -> None:
+    assert resume_command("o", arguments, "n-1") == command
+
+
+def test_the_module_is_named_as_it_was_called(tmp_path: Path) -> None:
+    script = (
+        "import sys; sys.argv[0] = '/x/orchestrator/__main__.py'; "
+        "from orchestrator.cli.resume import program; print(program())"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == f"{sys.executable} -m orchestrator"
+
+
+def test_a_script_off_the_path_is_named_by_its_own_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    script = tmp_path / "my tools" / "orchestrator"
+    script.parent.mkdir()
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o755)
+    monkeypatch.setattr("sys.argv", [str(script)])
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert program() == f"'{script}'"
+    monkeypatch.setenv("PATH", str(script.parent))
+    assert program() == "orchestrator"
+
+
+def test_overrides_keep_what_stands_behind_the_first_equals_sign() -> None:
+    assert overrides(["request.model=gpt-5", "request.input=a=b"]) == {
+        "request.model": "gpt-5",
+        "request.input": "a=b",
+    }
