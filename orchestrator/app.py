@@ -111,6 +111,8 @@ class Orchestrator:
             ended = await self._carry_out(run, job, renderer)
             if ended.state is not RunState.ACTIVE:
                 await store.set_run_state(run.id, ended.state, ended.reason, self._clock.now())
+            if ended.error is not None:
+                raise ended.error
         summary = await self.status(run.name)
         self._observe(RunEnded(run=run.name, state=summary.run.state, reason=ended.message or ended.reason))
         return summary

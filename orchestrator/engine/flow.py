@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from orchestrator.core.clock import Signal
+from orchestrator.core.errors import OrchestratorError
 from orchestrator.engine.work import Stopped
 
 __all__ = ["Flow"]
@@ -23,6 +24,8 @@ class Flow:
     planned: bool = False
     queue_empty: bool = False
     stopped: Stopped | None = None
+    # An error of the user's to be raised when the run has come to its stop.
+    error: OrchestratorError | None = None
     # Set by the user's interrupt: nothing new, and no waiting for what is open.
     leaving: bool = False
     cancelling: bool = False

@@ -29,6 +29,7 @@ class Ended:
     state: RunState
     reason: str | None = None
     message: str | None = None
+    error: OrchestratorError | None = None
 
 
 class LocalLoop:
@@ -71,6 +72,9 @@ class LocalLoop:
                 tasks.start_soon(self._sender.run, tasks)
                 await self._until_done()
                 tasks.cancel_scope.cancel()
+            if self._flow.cancelling:
+                # What was being sent when the cancel came may have gone back to the queue.
+                await self._context.store.request_cancel(self._context.run.id, self._context.clock.now())
         except BaseExceptionGroup as group:
             raise _only_cause(group) from None
         finally:
@@ -118,7 +122,7 @@ class LocalLoop:
         if flow.cancelling and not flow.in_flight:
             return Ended(RunState.CANCELLED, "cancelled")
         if flow.stopped is not None:
-            return Ended(RunState.HALTED, flow.stopped.code, flow.stopped.message)
+            return Ended(RunState.HALTED, flow.stopped.code, flow.stopped.message, flow.error)
         if flow.leaving:
             return Ended(RunState.ACTIVE)
         if flow.held:

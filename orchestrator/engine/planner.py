@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from anyio import to_thread
 
 from orchestrator.core.errors import BadRow
-from orchestrator.core.events import RowSkipped
+from orchestrator.core.events import RowSkipped, Warned
 from orchestrator.core.lifecycle import State
-from orchestrator.core.model import NewRequest, PlanMark, SkippedRow
+from orchestrator.core.model import NewRequest, PlanMark
 from orchestrator.engine.steps import Context
+from orchestrator.engine.work import Stopped
 from orchestrator.intake.plan import PlannedBatch
 
 __all__ = ["Planner"]
@@ -37,20 +38,29 @@ class Planner:
         self._added = added
 
     async def run(self) -> None:
-        """Plan until the input ends; raises ``BadRow`` where a bad row is to stop the run."""
-        if not self._context.run.plan.complete:
-            # File reading and JSON parsing would hold up the replies that are coming in.
-            batches = await to_thread.run_sync(self._batches, self._context.run.plan)
-            while self._flow.may_send:
-                batch = await to_thread.run_sync(next, batches, None)
-                if batch is None:
-                    break
-                await self._add(batch)
-            else:
+        """Plan until the input ends; a bad row stops the run, and what was sent before it is still collected."""
+        try:
+            if not self._context.run.plan.complete and not await self._read():
                 return
+        except BadRow as error:
+            self._flow.error = error
+            self._context.observe(Warned(code="bad_row", message=str(error)))
+            self._flow.stop(Stopped("bad_row", error.message, collect=True))
+            return
         self._flow.planned = True
         self._context.progress.planning_done = True
         self._flow.wake()
+
+    async def _read(self) -> bool:
+        """Read the input into the store; whether its end was reached."""
+        # File reading and JSON parsing would hold up the replies that are coming in.
+        batches = await to_thread.run_sync(self._batches, self._context.run.plan)
+        while self._flow.may_send:
+            batch = await to_thread.run_sync(next, batches, None)
+            if batch is None:
+                return True
+            await self._add(batch)
+        return False
 
     async def _add(self, batch: PlannedBatch) -> None:
         context, progress = self._context, self._context.progress
@@ -64,8 +74,8 @@ class Planner:
         progress.requests[State.PENDING] += added
         for row in batch.skipped:
             context.observe(RowSkipped(where=row.where, reason=row.reason))
-        for row in taken:
-            context.observe(RowSkipped(where=row.where, reason=key_taken(row).message))
+        for repeated in taken:
+            context.observe(RowSkipped(where=repeated.where, reason=key_taken(repeated).message))
         self._added()
 
 

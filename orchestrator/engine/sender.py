@@ -8,7 +8,7 @@ from collections.abc import Callable
 from anyio.abc import TaskGroup
 
 from orchestrator.engine import steps
-from orchestrator.engine.admission import admit
+from orchestrator.engine.admission import Admission, admit
 from orchestrator.engine.preparation import Preparation, Unsendable
 from orchestrator.engine.steps import Context
 from orchestrator.engine.work import After, Held, Prepared, Queued, Returned, Stopped, Waiting
@@ -17,8 +17,10 @@ from orchestrator.stores.base import PendingRequest, Reader
 
 __all__ = ["Sender"]
 
-# So many requests are kept ready, rendered and encoded, while they wait for leave to be sent.
-READY = 256
+# So many requests are kept ready, rendered and encoded, while they wait for leave to be sent; retries that come due
+# go before them, and are kept ready up to the second number.
+_READY = 256
+_MOST_READY = 512
 
 
 class Sender:
@@ -37,28 +39,28 @@ class Sender:
         # Requests read from the store and not yet claimed there: a second read must not prepare them twice.
         self._in_hand: set[int] = set()
         self._after_id = 0
+        # Every row of the input was read and handed out once; what comes back is put off, not fresh.
+        self._exhausted = False
         # The soonest moment at which a put-off request is due; 0 makes the first look ask the store.
         self._delayed_at: float | None = 0.0
 
     async def run(self, tasks: TaskGroup) -> None:
         """Send until nothing more may be sent; ends by itself when the flow says so."""
-        flow = self._flow
+        flow, context = self._flow, self._context
         while flow.may_send:
             await self._refill()
             now = self._clock.now()
-            places = self._places(now)
-            decision = admit(now, self._queues, pools=self._context.pools, budget=self._context.budget, places=places)
+            decision = admit(now, self._queues, pools=context.pools, budget=context.budget, places=self._places(now))
             for prepared in decision.admitted:
                 flow.sending += 1
                 tasks.start_soon(self._send, prepared)
+            self._note_empty()
             self._tell(decision.held_by, decision.ask_again_at)
-            if self._waits_past_deadline:
-                flow.stop(Stopped("deadline", "what is left would have to wait beyond the run's deadline", True))
-            if decision.held_by == "budget" and not flow.in_flight:
-                flow.stop(
-                    Stopped("budget", "the worst case of the next request does not fit into what is left", True)
-                )
-            if not decision.admitted or self._ready < READY // 2:
+            if decision.admitted:
+                continue
+            if (stopped := self._stuck(decision)) is not None:
+                flow.stop(stopped)
+            else:
                 await self._clock.wait(flow.sender, self._wake_at(now, decision.ask_again_at))
 
     # ── choosing ──────────────────────────────────────────────────────────────────────────────────────────
@@ -67,12 +69,16 @@ class Sender:
     def _ready(self) -> int:
         return sum(map(len, self._queues.values()))
 
-    @property
-    def _waits_past_deadline(self) -> bool:
-        """Nothing is left but retries that come due after the deadline: that wait is not waited."""
-        at = self._delayed_at
-        only_delayed = self._flow.planned and not self._ready and not self._flow.in_flight
-        return at is not None and only_delayed and not may_send(at, self._context.run.deadline_at)
+    def _stuck(self, decision: Admission) -> Stopped | None:
+        """Why nothing can ever be sent again, where that is so and nothing in flight could change it."""
+        if self._flow.in_flight:
+            return None
+        if decision.held_by == "budget":
+            return Stopped("budget", "the worst case of the next request is more than what is left", collect=True)
+        only_later = self._flow.planned and not self._ready and self._delayed_at is not None
+        if only_later and not may_send(self._delayed_at or 0.0, self._context.run.deadline_at):
+            return Stopped("deadline", "what is left would have to wait beyond the run's deadline", collect=True)
+        return None
 
     def _places(self, now: float) -> int:
         """How many more creates may be on the wire now."""
@@ -83,9 +89,9 @@ class Sender:
         return max(0, min(free, self._context.circuit.places(now, self._flow.sending)))
 
     def _wake_at(self, now: float, ask_again_at: float | None) -> float | None:
-        moments = [moment for moment in (ask_again_at, self._delayed_at) if moment is not None]
-        if self._context.circuit.is_open:
-            moments.append(self._context.circuit.next_probe_at)
+        delayed_at = self._delayed_at if self._ready < _MOST_READY else None
+        probe_at = self._context.circuit.next_probe_at if self._context.circuit.is_open else None
+        moments = [moment for moment in (ask_again_at, delayed_at, probe_at) if moment is not None]
         return max(now, min(moments)) if moments else None
 
     def _tell(self, held_by: str | None, until: float | None) -> None:
@@ -98,22 +104,23 @@ class Sender:
 
     async def _refill(self) -> None:
         now = self._clock.now()
-        if self._delayed_at is not None and self._delayed_at <= now:
+        if self._delayed_at is not None and self._delayed_at <= now and self._ready < _MOST_READY:
             await self._take_delayed(now)
-        if self._ready < READY // 2:
-            # Read before looking: rows planned after this point wake the sender again.
+        if not self._exhausted and self._ready < _READY // 2:
+            # Asked before looking: what is planned from here on wakes the sender again.
             planned = self._flow.planned
-            fresh = await self._reader.fresh(self._context.run.id, after_id=self._after_id, limit=READY)
+            fresh = await self._reader.fresh(self._context.run.id, after_id=self._after_id, limit=_READY)
             for request in fresh:
                 self._after_id = request.id
                 await self._make_ready(request, deque.append)
-            self._flow.queue_empty = planned and not fresh and not self._ready and self._delayed_at is None
-            if self._flow.queue_empty:
-                self._flow.changed.set()
+            self._exhausted = planned and not fresh
 
     async def _take_delayed(self, now: float) -> None:
-        delayed = await self._reader.delayed(self._context.run.id, limit=READY)
-        self._delayed_at = None
+        """Put those that are due before all fresh ones, and note when the next is due."""
+        # Those in hand are still pending in the store and come up again; this many more are new.
+        limit = len(self._in_hand) + _READY
+        delayed = await self._reader.delayed(self._context.run.id, limit=limit)
+        self._delayed_at = now if len(delayed) == limit else None
         for request in reversed(delayed):
             if request.id in self._in_hand:
                 continue
@@ -151,6 +158,7 @@ class Sender:
                 self._flow.held += 1
             case Stopped():
                 self._flow.stop(after)
+        self._note_empty()
         self._flow.sender.set()
         self._flow.changed.set()
 
@@ -159,3 +167,8 @@ class Sender:
         self._delayed_at = not_before if self._delayed_at is None else min(self._delayed_at, not_before)
         self._flow.queue_empty = False
         self._flow.sender.set()
+
+    def _note_empty(self) -> None:
+        self._flow.queue_empty = self._exhausted and not self._ready and self._delayed_at is None
+        if self._flow.queue_empty:
+            self._flow.changed.set()

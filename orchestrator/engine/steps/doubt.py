@@ -19,7 +19,8 @@ async def doubt(context: Context, open_: OpenResponse, code: str, message: str, 
     ``counted`` is False where our own process died: a run that is killed again and again must not lose rows by it.
     """
     spent = counted and open_.attempts >= context.settings.attempts
-    resend = not spent and may_resend(open_.worst_case_pusd, below_pusd=context.settings.resend_below_pusd)
+    may_send = not spent and not context.flow.cancelling
+    resend = may_send and may_resend(open_.worst_case_pusd, below_pusd=context.settings.resend_below_pusd)
     now = context.clock.now()
     again_at = now + (retry_wait(open_.attempts, context.rng) if counted else 0.0)
     await context.store.end(

@@ -6,7 +6,9 @@ from orchestrator.core.lifecycle import State
 from orchestrator.engine.steps.context import Context
 from orchestrator.engine.steps.doubt import doubt
 from orchestrator.engine.steps.look import first_look
+from orchestrator.engine.steps.settle import end
 from orchestrator.engine.work import After, Held, OpenResponse, Waiting
+from orchestrator.policy.verdicts import Cancelled
 from orchestrator.stores.base import OpenAttempt
 
 __all__ = ["recover"]
@@ -36,8 +38,11 @@ async def recover(context: Context, attempt: OpenAttempt) -> After:
             first_look(context, open_, None)
             return Waiting(open_, context.clock.now(), forced=True)
         case State.SUBMITTING:
-            return await doubt(
+            after = await doubt(
                 context, open_, "submit_in_doubt", "the process ended while the request was being sent", counted=False
             )
         case _:
-            return Held()
+            after = Held()
+    if isinstance(after, Held) and context.flow.cancelling:
+        return await end(context, open_, State.IN_DOUBT, Cancelled("cancelled at your request"))
+    return after

@@ -65,9 +65,11 @@ async def end(
     """
     now = context.clock.now()
     created = from_state is State.SUBMITTED
-    charge = _charge(context, open_, response) if created else None
     if created:
         _learn_latency(context, open_, response, now)
+    charge = _charge(context, open_, response) if from_state is not State.SUBMITTING else None
+    if context.flow.cancelling and isinstance(verdict, Retry):
+        verdict = Cancelled("cancelled at your request")
     outage = isinstance(verdict, Retry) and verdict.outage and _outage(context, now, verdict.code)
     counted = not (outage or blameless)
     goal = _destination(context, open_, verdict, now, counted=counted)
