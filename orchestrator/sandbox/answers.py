@@ -37,6 +37,8 @@ class Answer:
     status: str
     error_code: str | None = None
     incomplete_reason: str | None = None
+    # Whether this is what the request asked for: a whole answer in text.
+    usable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class _Draft:
     item: dict[str, Json] | None
     tokens: int
     incomplete_reason: str | None = None
+    usable: bool = False
 
 
 def answer(
@@ -72,6 +75,7 @@ def answer(
         reasoning_tokens=thought,
         status="incomplete" if draft.incomplete_reason else "completed",
         incomplete_reason=draft.incomplete_reason,
+        usable=draft.usable,
     )
 
 
@@ -91,9 +95,11 @@ def _draft(
         return _cut(text, min(room, tokens // 4), tail, "content_filter")
     if ending == "incomplete":
         return _cut(text, min(room, tokens // 2), tail, "max_output_tokens")
+    if ending == "incomplete_length":
+        return _cut(text, min(room, tokens // 2), tail, "length")
     if tokens > room:
         return _cut(text, room, tail, "max_output_tokens")
-    return _Draft(_message(_spoken(text), tail), tokens)
+    return _Draft(_message(_spoken(text), tail), tokens, usable=True)
 
 
 def _cut(text: str, tokens: int, tail: str, reason: str) -> _Draft:

@@ -94,6 +94,7 @@ def create_record(call: Call, *, settings: SandboxSettings, cache: PromptCache) 
         end_status=done.status,
         error_code=done.error_code,
         incomplete_reason=done.incomplete_reason,
+        usable=done.usable,
         usage=_usage(call, done, quirk, cache) if done.status != "failed" else None,
         model=call.model.snapshot,
         tier=_ECHOED_TIERS.get(tier) or str(tier),

@@ -6,8 +6,9 @@ that failed or was cancelled reports no usage and costs nothing here.
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeAlias
 
@@ -25,7 +26,7 @@ Json: TypeAlias = Any
 class Entry:
     """One response in the ledger. ``cost_pusd`` is None where it has no usage, or its model no published price.
 
-    ``delivered`` is the final status that a client was last told.
+    ``usable``: it has answered what was asked. ``delivered`` is the final status that a client was last told.
     """
 
     id: str
@@ -36,6 +37,7 @@ class Entry:
     model: str
     service_tier: str
     status: str
+    usable: bool
     usage: Usage | None
     cost_pusd: Picodollars | None
     created_at: float
@@ -56,6 +58,7 @@ def entry_of(record: Record, now: float, prices: PriceBook) -> Entry:
         model=record.model,
         service_tier=record.tier,
         status=true_status(record, now),
+        usable=record.usable and true_status(record, now) == record.end_status,
         usage=usage,
         cost_pusd=_cost(record, usage, prices) if usage else None,
         created_at=record.created_at,
@@ -102,24 +105,32 @@ class Bill:
         }
 
 
+@dataclass(slots=True)
+class Earlier:
+    """What came before, for one row of a client's run."""
+
+    open_until: float = -math.inf
+    reply_lost: bool = False
+    usable: int = 0
+
+
 class Ledger:
     """Adds up entries, given in the order of their creation.
 
-    A key is what the client's metadata call run and row. ``usable`` duplicates are the answers beyond a key's first
-    that completed: what was paid for twice.
+    A request is one run and row of the client's metadata. Its duplicates are creates that came ``while_open``, while
+    an earlier response to it was under way; ``after_lost_reply``, when a fault of ours had eaten an earlier reply;
+    and ``usable`` answers beyond its first, which is what was paid for twice.
     """
 
     def __init__(self) -> None:
         self._all = Bill()
         self._seen = Bill()
         self._lost: Counter[str] = Counter()
-        self._accepted = 0
-        self._by_key: defaultdict[tuple[str, str], list[Entry]] = defaultdict(list)
+        self._requests = defaultdict[tuple[str, str], Earlier](Earlier)
         self._while_open = 0
         self._after_lost_reply = 0
 
     def add(self, entry: Entry) -> None:
-        self._accepted += 1
         self._all.add(entry, entry.status)
         # What a client was told of a response that went on after all (late after a cancel) is not yet its bill.
         if entry.delivered is not None:
@@ -128,34 +139,32 @@ class Ledger:
         if entry.reply_lost_by:
             self._lost[entry.reply_lost_by] += 1
         if entry.run is not None and entry.key is not None:
-            earlier = self._by_key[entry.run, entry.key]
-            self._while_open += any(each.ended_at is None or each.ended_at > entry.created_at for each in earlier)
-            self._after_lost_reply += any(each.reply_lost_by is not None for each in earlier)
-            earlier.append(entry)
+            earlier = self._requests[entry.run, entry.key]
+            self._while_open += earlier.open_until > entry.created_at
+            self._after_lost_reply += earlier.reply_lost
+            earlier.open_until = max(earlier.open_until, math.inf if entry.ended_at is None else entry.ended_at)
+            earlier.reply_lost |= entry.reply_lost_by is not None
+            earlier.usable += entry.usable
 
     def summary(self, counts: Mapping[str, int]) -> dict[str, Json]:
         """The whole account; ``counts`` are the calls that the server counted, by dotted names."""
         return {
             "simulated": True,
-            "creates": {"accepted": self._accepted, **_counted(counts, "create")},
-            "looks": _counted(counts, "look"),
+            "creates": {"accepted": 0, **_counted(counts, "create")},
+            "polls": _counted(counts, "poll"),
             "cancels": _counted(counts, "cancel"),
             "deletes": _counted(counts, "delete"),
             "other_calls": _counted(counts, "other"),
-            "requests": len(self._by_key),
+            "requests": len(self._requests),
             "duplicates": {
                 "while_open": self._while_open,
                 "after_lost_reply": self._after_lost_reply,
-                "usable": sum(max(0, _usable(entries) - 1) for entries in self._by_key.values()),
+                "usable": sum(max(0, each.usable - 1) for each in self._requests.values()),
             },
             "replies_lost": {"total": self._lost.total(), **self._lost},
             **self._all.summary(),
             "seen_by_client": self._seen.summary(),
         }
-
-
-def _usable(entries: Iterable[Entry]) -> int:
-    return sum(entry.status == "completed" for entry in entries)
 
 
 def _counted(counts: Mapping[str, int], group: str) -> dict[str, Json]:

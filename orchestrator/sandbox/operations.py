@@ -53,12 +53,13 @@ class Operations:
         """POST /v1/responses."""
         fate = self._fates.of_create(ordinal)
         body = await request.body()
-        self._refuse(fate.refusal)
+        self._refuse(fate.refusal if fate.refusal != "flex_unavailable" else None)
         self._refuse_by_schedule()
         fields = _parse(body)
         model = check_create(fields, self._catalogue)
         _refuse_unsupported(fields)
         self._refuse("rate_limited" if model.name == "sandbox-rate-limited" else None)
+        self._refuse(fate.refusal if fields.get("service_tier") == "flex" else None)
         now = self._clock.now()
         key = request.headers.get("idempotency-key")
         if key and self._settings.idempotency is Idempotency.HONOUR:
@@ -69,7 +70,8 @@ class Operations:
         record, headers = await self._accept(fields, model, fate, ordinal=ordinal, now=now, key=key)
         if fate.delivery is not None:
             return self._lose(fate.delivery, record)
-        if not record.background and not await self._wait_for_end(request, record):
+        waits = not record.background or record.quirk == "background_ignored"
+        if waits and not await self._wait_for_end(request, record):
             return Silence()
         reply = await self._show(record, self._clock.now())
         reply.headers.update(headers)
@@ -80,7 +82,8 @@ class Operations:
         fault = self._fates.of_look(ordinal)
         if fault is not None:
             denial = not_found(request.path_params["response_id"])
-            raise refusal_of_look(fault, not_found=denial, hang_up=self._hang_up)
+            retry_after = self._settings.faults.retry_after
+            raise refusal_of_look(fault, not_found=denial, retry_after=retry_after, hang_up=self._hang_up)
         self._take_poll()
         now = self._clock.now()
         return await self._show(self._find(request, now), now)
@@ -139,7 +142,8 @@ class Operations:
 
     def _refuse(self, fault: str | None) -> None:
         if fault is not None:
-            raise refusal_of_create(fault, hang_up=self._hang_up)
+            retry_after = self._settings.faults.retry_after
+            raise refusal_of_create(fault, retry_after=retry_after, hang_up=self._hang_up)
 
     def _refuse_by_schedule(self) -> None:
         faults, accepted = self._settings.faults, self._state.counts["create.accepted"]
@@ -181,6 +185,8 @@ class Operations:
                 return gateway_error(502)
             case "gateway_timeout":
                 return gateway_error(504)
+            case "gateway_reset":
+                return gateway_error(503)
             case "drop_after":
                 return Dropped(self._hang_up)
             case "drop_mid_body":

@@ -19,9 +19,10 @@ _OTHER_WORDS = {"queued": "pending", "in_progress": "running"}
 class Record:
     """A response with its whole future. Times are Unix seconds; infinity means never.
 
-    ``end_status`` is the status that it reaches at ``ends_at`` unless it is cancelled before, ``quirk`` the odd way
-    in which it is shown, ``lost_by`` the fault that ate the reply to its create. ``echo`` is a JSON object of the
-    fields that never change, ``output`` the JSON list of the items of the finished response.
+    ``end_status`` is the status that it reaches at ``ends_at`` unless it is cancelled before, ``usable`` whether it
+    then answers what was asked, ``quirk`` the odd way in which it is shown, and ``lost_by`` the fault that ate the
+    reply to its create. ``echo`` is a JSON object of the fields that never change, ``output`` the JSON list of the
+    items of the finished response.
     """
 
     id: str
@@ -30,6 +31,7 @@ class Record:
     starts_at: float
     ends_at: float
     end_status: str
+    usable: bool
     usage: Usage | None
     model: str
     tier: str

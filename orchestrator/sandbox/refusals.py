@@ -9,16 +9,17 @@ from orchestrator.sandbox.wire import Dropped, HangUp, Silence
 
 __all__ = ["gateway_error", "html_page", "overloaded", "refusal_of_create", "refusal_of_look", "wrong_key"]
 
-_RETRY_SOON = {"retry-after": "1"}
-_REASONS = {502: "Bad Gateway", 504: "Gateway Time-out"}
+_REASONS = {502: "Bad Gateway"}
+_GATEWAY_WORDS = {
+    503: "upstream connect error or disconnect/reset before headers. reset reason: connection termination"
+}
 
 
-def refusal_of_create(fault: str, *, hang_up: HangUp) -> Denied:
+def refusal_of_create(fault: str, *, retry_after: str | None, hang_up: HangUp) -> Denied:
     """The reply to a create that one of the settings' refusals strikes."""
     match fault:
         case "rate_limited":
-            message = "Rate limit reached on requests per min (RPM). Please try again in 1s."
-            return refuse(429, message, type="requests", code="rate_limit_exceeded", headers=_RETRY_SOON, kind=fault)
+            return _rate_limited(fault, retry_after)
         case "slow_down":
             message = "The load rose too quickly. Slow down, and raise it again gradually."
             return refuse(429, message, type="rate_limit_error", code="slow_down", kind=fault)
@@ -36,6 +37,10 @@ def refusal_of_create(fault: str, *, hang_up: HangUp) -> Denied:
         case "queue_full":
             body = b'{"detail":"Background worker queue is full. Please try again later."}'
             return Denied(fault, Response(body, 400, media_type="application/json"))
+        case "flex_unavailable":
+            # Neither type nor code of this one is known; the guide only names it "Resource Unavailable".
+            message = "Resource Unavailable: there is no flex capacity at the moment, and you were not charged."
+            return refuse(429, message, type="rate_limit_error", code=None, kind=fault)
         case "conversation_locked":
             message = "Another process is currently operating on this conversation. Please retry in a few seconds."
             return bad_request(message, code="conversation_locked", param="conversation")
@@ -45,18 +50,19 @@ def refusal_of_create(fault: str, *, hang_up: HangUp) -> Denied:
             raise ValueError(f"no refusal is called {fault!r}")
 
 
-def refusal_of_look(fault: str, *, not_found: Denied, hang_up: HangUp) -> Denied:
+def refusal_of_look(fault: str, *, not_found: Denied, retry_after: str | None, hang_up: HangUp) -> Denied:
     """The reply to a look that one of the settings' faults of polls strikes."""
     match fault:
         case "poll_500":
             return _server_error(fault)
         case "poll_429":
-            message = "Rate limit reached for this endpoint. Please try again in 1s."
-            return refuse(429, message, type="requests", code="rate_limit_exceeded", headers=_RETRY_SOON, kind=fault)
+            return _rate_limited(fault, retry_after)
         case "poll_404":
             return Denied(fault, not_found.response)
         case "poll_drop":
             return Denied(fault, Dropped(hang_up))
+        case "poll_html":
+            return Denied(fault, html_page(200))
         case "poll_hang":
             return Denied(fault, Silence())
         case _:
@@ -76,7 +82,8 @@ def wrong_key(message: str) -> Denied:
 
 def gateway_error(status: int) -> Response:
     """What a gateway says in its own words, as plain text."""
-    return Response(f"error code: {status}", status, media_type="text/plain")
+    words = _GATEWAY_WORDS.get(status, f"error code: {status}")
+    return Response(words, status, media_type="text/plain")
 
 
 def html_page(status: int) -> Response:
@@ -87,6 +94,12 @@ def html_page(status: int) -> Response:
         f"<body><center><h1>{title}</h1></center><hr><center>gateway</center></body></html>"
     )
     return Response(page, status, media_type="text/html")
+
+
+def _rate_limited(kind: str, retry_after: str | None) -> Denied:
+    message = "Rate limit reached on requests per min (RPM). Please try again later."
+    headers = {} if retry_after is None else {"retry-after": retry_after}
+    return refuse(429, message, type="requests", code="rate_limit_exceeded", headers=headers, kind=kind)
 
 
 def _server_error(kind: str) -> Denied:

@@ -7,6 +7,7 @@ CREATE TABLE IF NOT EXISTS response (
   starts_at REAL NOT NULL,
   ends_at REAL NOT NULL,
   end_status TEXT NOT NULL,
+  usable INTEGER NOT NULL CHECK (usable IN (0, 1)),
   error_code TEXT,
   incomplete_reason TEXT,
   quirk TEXT,

@@ -63,7 +63,7 @@ class _Front:
         return [
             Route("/v1/responses", self._counted("create", do.create), methods=["POST"]),
             Route("/v1/responses/input_tokens", self._counted("other", do.count_tokens), methods=["POST"]),
-            Route(one, self._counted("look", do.look), methods=["GET"]),
+            Route(one, self._counted("poll", do.look), methods=["GET"]),
             Route(one, self._counted("delete", do.delete), methods=["DELETE"]),
             Route(f"{one}/cancel", self._counted("cancel", do.cancel), methods=["POST"]),
             Route(f"{one}/input_items", self._counted("other", do.input_items), methods=["GET"]),

@@ -135,7 +135,7 @@ class Faults(Section):
 
     # Refusals: the create is answered with an error, and nothing was created.
     rate_limited: Rate = 0
-    """429 ``rate_limit_exceeded`` with ``Retry-After: 1``, although the limits allow the request."""
+    """429 ``rate_limit_exceeded`` with ``Retry-After``, although the limits allow the request."""
     slow_down: Rate = 0
     """429 ``slow_down``: the load rose too fast, although it is inside the limits."""
     insufficient_quota: Rate = 0
@@ -150,6 +150,8 @@ class Faults(Section):
     """502 with an HTML page in place of JSON; nothing was created."""
     queue_full: Rate = 0
     """HTTP 400 ``{"detail": "… queue is full …"}``: a passing overload that looks like a wrong request."""
+    flex_unavailable: Rate = 0
+    """429 "Resource Unavailable", for requests of the service tier ``flex`` only."""
     conversation_locked: Rate = 0
     """400 ``conversation_locked``: another response is writing to the conversation."""
     drop_before: Rate = 0
@@ -160,6 +162,8 @@ class Faults(Section):
     """502 from a gateway that lost the reply."""
     gateway_timeout: Rate = 0
     """504 from a gateway that did not wait for the reply."""
+    gateway_reset: Rate = 0
+    """503 from a gateway whose connection broke after it had sent the request on."""
     drop_after: Rate = 0
     """The connection is closed in place of a reply."""
     drop_mid_body: Rate = 0
@@ -180,6 +184,8 @@ class Faults(Section):
     """Ends ``failed`` with ``invalid_prompt``; a new response would fail again."""
     incomplete: Rate = 0
     """Ends ``incomplete`` because of ``max_output_tokens``, with half of the answer."""
+    incomplete_length: Rate = 0
+    """Ends ``incomplete`` because of ``length``, as some servers call the same thing."""
     content_filter: Rate = 0
     """Ends ``incomplete`` because of ``content_filter``."""
     empty_output: Rate = 0
@@ -204,6 +210,8 @@ class Faults(Section):
     """Usage without details, ``created_at`` as ISO text, item statuses null."""
     terminal_in_create: Rate = 0
     """The answer is complete in the reply to the create, although the background was asked for."""
+    background_ignored: Rate = 0
+    """The reply to the create comes only when the answer is complete, although the background was asked for."""
     unknown_status: Rate = 0
     """Shown as ``pending`` and ``running`` in place of ``queued`` and ``in_progress``."""
     stale_snapshot: Rate = 0
@@ -213,11 +221,13 @@ class Faults(Section):
     poll_500: Rate = 0
     """A look is answered with 500."""
     poll_429: Rate = 0
-    """A look is answered with 429 and ``Retry-After: 1``."""
+    """A look is answered with 429 and ``Retry-After``."""
     poll_404: Rate = 0
     """A look is answered with 404, although the response is there."""
     poll_drop: Rate = 0
     """The connection is closed in place of a reply to a look."""
+    poll_html: Rate = 0
+    """A look is answered with 200 and an HTML page."""
     poll_hang: Rate = 0
     """A look is not answered until the client gives up."""
 
@@ -229,6 +239,8 @@ class Faults(Section):
     outages: tuple[Outage, ...] = ()
     """Windows of time in which nothing works."""
 
+    retry_after: str | None = Field(default="1", pattern=r"^[ -~]*$")
+    """What ``Retry-After`` says in the 429 of a fault: seconds, a date or nonsense; ``null`` leaves it out."""
     vanish_after_s: float = Field(default=5, ge=0)
     """How long after its end a response that will ``vanish`` is still there."""
     young_404_s: float = Field(default=1, ge=0)

@@ -167,6 +167,7 @@ class State:
             self._commit_counts()
             if self._db.in_transaction:
                 self._db.execute("COMMIT")
+            self._uncommitted_counts.clear()
         except sqlite3.Error as error:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
@@ -185,7 +186,6 @@ class State:
             "INSERT INTO counter (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
             [(name, self.counts[name]) for name in self._uncommitted_counts],
         )
-        self._uncommitted_counts.clear()
 
 
 def _record(row: sqlite3.Row) -> Record:
@@ -194,7 +194,8 @@ def _record(row: sqlite3.Row) -> Record:
     usage = None
     if tokens["input_tokens"] is not None:
         usage = Usage(**tokens, total_tokens=tokens["input_tokens"] + tokens["output_tokens"])
-    return Record(**values | {"usage": usage, "background": bool(row["background"]), "stored": bool(row["stored"])})
+    flags = {name: bool(values[name]) for name in ("background", "stored", "usable")}
+    return Record(**values | flags | {"usage": usage})
 
 
 def _lock(path: Path, wait_s: float) -> IO[bytes]:

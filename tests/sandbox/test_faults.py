@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from typing import Any
 
+import anyio
 import httpx
 import pytest
 
@@ -68,6 +69,19 @@ async def test_queue_full_looks_like_a_wrong_request(start: Start) -> None:
     assert await accepted(caller) == 0
 
 
+async def test_flex_unavailable_strikes_flex_only(start: Start) -> None:
+    caller = await struck(start, "flex_unavailable")
+    reply = await caller.create(service_tier="flex")
+    assert (reply.status_code, "Resource Unavailable" in reply.text) == (429, True)
+    assert (await caller.create()).status_code == 200
+
+
+@pytest.mark.parametrize("text", ["0", "-5", "1.5", "soon", "Fri, 31 Dec 2027 23:59:59 GMT", None])
+async def test_retry_after_says_what_the_settings_say(start: Start, text: str | None) -> None:
+    caller = await struck(start, "rate_limited", faults={"retry_after": text})
+    assert (await caller.create()).headers.get("retry-after") == text
+
+
 @pytest.mark.parametrize("fault", ["bad_gateway_before", "html_502"])
 async def test_a_gateway_fails_before_anything_was_created(start: Start, fault: str) -> None:
     caller = await struck(start, fault)
@@ -98,7 +112,9 @@ async def test_every_lost_reply_is_counted_under_its_name(start: Start) -> None:
         assert ledger["replies_lost"] == {"total": 1, fault: 1}
 
 
-@pytest.mark.parametrize(("fault", "status"), [("bad_gateway_after", 502), ("gateway_timeout", 504)])
+@pytest.mark.parametrize(
+    ("fault", "status"), [("bad_gateway_after", 502), ("gateway_timeout", 504), ("gateway_reset", 503)]
+)
 async def test_a_gateway_loses_the_reply(start: Start, fault: str, status: int) -> None:
     caller = await struck(start, fault)
     assert (await caller.create()).status_code == status
@@ -161,7 +177,10 @@ async def test_a_response_fails_without_usage(start: Start, clock: FakeClock, fa
     assert (response["usage"], response["output"], response["completed_at"]) == (None, [], None)
 
 
-@pytest.mark.parametrize(("fault", "reason"), [("incomplete", "max_output_tokens"), ("content_filter",) * 2])
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [("incomplete", "max_output_tokens"), ("incomplete_length", "length"), ("content_filter", "content_filter")],
+)
 async def test_a_response_stops_early(start: Start, clock: FakeClock, fault: str, reason: str) -> None:
     response = await ended(await struck(start, fault), clock, model="gpt-4.1")
     assert (response["status"], response["incomplete_details"]) == ("incomplete", {"reason": reason})
@@ -251,6 +270,19 @@ async def test_terminal_in_create(start: Start) -> None:
     assert (await caller.ledger())["seen_by_client"]["responses"] == {"completed": 1}
 
 
+async def test_background_ignored_answers_when_it_is_done(start: Start, clock: FakeClock) -> None:
+    caller = await struck(start, "background_ignored")
+    replies: list[Any] = []
+
+    async def create() -> None:
+        replies.append(await caller.created())
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(create)
+        assert await clock.advance_to_next() == 30
+    assert (replies[0]["status"], replies[0]["background"]) == ("completed", True)
+
+
 async def test_unknown_status(start: Start, clock: FakeClock) -> None:
     caller = await struck(start, "unknown_status")
     response = await caller.created()
@@ -281,7 +313,7 @@ async def test_a_look_is_refused(start: Start, fault: str, status: int, retry_af
     response = await caller.created()
     reply = await caller.look(response["id"])
     assert (reply.status_code, reply.headers.get("retry-after")) == (status, retry_after)
-    assert (await caller.ledger())["looks"]["refused"] == {"total": 1, fault: 1}
+    assert (await caller.ledger())["polls"]["refused"] == {"total": 1, fault: 1}
 
 
 async def test_poll_drop(start: Start) -> None:
@@ -289,6 +321,12 @@ async def test_poll_drop(start: Start) -> None:
     response = await caller.created()
     with pytest.raises(httpx.RemoteProtocolError):
         await caller.look(response["id"])
+
+
+async def test_poll_html(start: Start) -> None:
+    caller = await struck(start, "poll_html")
+    reply = await caller.look((await caller.created())["id"])
+    assert (reply.status_code, reply.headers["content-type"]) == (200, "text/html; charset=utf-8")
 
 
 async def test_poll_hang(start: Start) -> None:

@@ -26,6 +26,7 @@ ENTRY = Entry(
     model="gpt-5",
     service_tier="default",
     status="completed",
+    usable=True,
     usage=USAGE,
     cost_pusd=7,
     created_at=100.0,
@@ -65,12 +66,12 @@ def test_a_completion_that_nobody_was_told_of_is_not_seen() -> None:
     ("first", "second", "duplicates"),
     [
         ({}, {}, (0, 0, 1)),
-        ({"ended_at": None, "status": "in_progress"}, {}, (1, 0, 0)),
+        ({"ended_at": None, "usable": False}, {}, (1, 0, 0)),
         ({"ended_at": 130.0}, {}, (1, 0, 1)),
         ({"reply_lost_by": "hang"}, {}, (0, 1, 1)),
         ({"reply_lost_by": "hang", "ended_at": 130.0}, {}, (1, 1, 1)),
-        ({"status": "failed"}, {}, (0, 0, 0)),
-        ({"status": "failed"}, {"status": "incomplete"}, (0, 0, 0)),
+        ({"usable": False}, {}, (0, 0, 0)),
+        ({"usable": False}, {"usable": False}, (0, 0, 0)),
         ({}, {"key": "other"}, (0, 0, 0)),
         ({}, {"run": "other"}, (0, 0, 0)),
         ({"run": None}, {"run": None}, (0, 0, 0)),
@@ -96,7 +97,7 @@ async def test_it_agrees_with_the_usage_that_was_sent(start: Start, clock: FakeC
     account = await caller.ledger()
     assert account["simulated"] is True
     assert account["creates"] == {"calls": 3, "accepted": 3, "refused": {"total": 0}}
-    assert account["looks"] == {"calls": 2, "refused": {"total": 0}}
+    assert account["polls"] == {"calls": 2, "refused": {"total": 0}}
     assert (account["requests"], account["responses"]) == (3, {"completed": 3})
     seen = account["seen_by_client"]
     assert seen["usage"]["total_tokens"] == sum(usage["total_tokens"] for usage in told)
@@ -149,6 +150,26 @@ async def test_what_was_cancelled_is_not_billed(start: Start, clock: FakeClock) 
     clock.advance(30)
     account = await caller.ledger()
     assert (account["responses"], account["cost_pusd"], account["unpriced"]) == ({"cancelled": 1}, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("fault", "usable"),
+    [
+        (None, True),
+        ("refusal", False),
+        ("empty_output", False),
+        ("incomplete", False),
+        ("failed_server_error", False),
+    ],
+)
+async def test_an_answer_is_usable_when_it_is_what_was_asked_for(
+    start: Start, clock: FakeClock, fault: str | None, usable: bool
+) -> None:
+    caller = await start(faults={fault: 1} if fault else {})
+    for _ in range(2):
+        await create_for(caller, "k")
+        clock.advance(30)
+    assert (await caller.ledger())["duplicates"]["usable"] == usable
 
 
 async def test_each_response_is_a_line(start: Start, clock: FakeClock) -> None:
