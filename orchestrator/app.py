@@ -26,6 +26,7 @@ from orchestrator.executors.background import BackgroundExecutor
 from orchestrator.intake.rows import input_identity
 from orchestrator.intake.spec import Job
 from orchestrator.intake.template import Renderer
+from orchestrator.policy.prices import PriceBook
 from orchestrator.stores.base import AttemptRecord, CostRow, RequestRecord, ResultRecord, Run, Summary
 from orchestrator.stores.lock import RunLock, is_held
 from orchestrator.stores.sqlite import SqliteReader, SqliteStore
@@ -210,6 +211,9 @@ class Orchestrator:
     async def _carry_out(self, run: Run, job: Job, renderer: Renderer) -> Ended:
         store, reader = await self._open_store(), await self._open_reader()
         summary = await reader.summary(run.id)
+        prices = PriceBook(self._config.price_rules())
+        # Half a second of reading, which must not hold up the first replies.
+        await anyio.to_thread.run_sync(prices.load)
         async with open_client(self._config, self.database) as client:
             self._loop = assemble(
                 config=self._config,
@@ -220,6 +224,7 @@ class Orchestrator:
                 store=store,
                 reader=reader,
                 executor=BackgroundExecutor(client),
+                prices=prices,
                 clock=self._clock,
                 rng=self._rng,
                 observe=self._observe,

@@ -89,6 +89,7 @@ def assemble(
     store: Store,
     reader: Reader,
     executor: Executor,
+    prices: PriceBook,
     clock: Clock,
     rng: random.Random,
     observe: Observer,
@@ -107,7 +108,7 @@ def assemble(
         settings=_settings(config, job),
         progress=_progress(summary, now),
         observe=observe,
-        prices=PriceBook(config.price_rules()),
+        prices=prices,
         budget=_budget(summary),
         pools=Pools(
             requests_per_minute=limits.requests_per_minute, tokens_per_minute=limits.tokens_per_minute, now=now

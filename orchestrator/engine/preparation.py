@@ -13,7 +13,7 @@ from orchestrator.intake.template import Renderer
 from orchestrator.policy.budget import Budget
 from orchestrator.policy.limits import Pools
 from orchestrator.policy.prices import PriceBook
-from orchestrator.policy.tokens import estimate_request, upper_bound_tokens
+from orchestrator.policy.tokens import estimate_request
 from orchestrator.stores.base import PendingRequest
 
 __all__ = ["Preparation", "Unsendable"]
@@ -55,16 +55,7 @@ class Preparation:
             return Unsendable(
                 "request_too_large", f"the request needs about {tokens} tokens, more than the limit of a whole minute"
             )
-        tier = fields.get("service_tier")
-        worst_case = self._prices.worst_case(
-            model,
-            tier,
-            at=now,
-            input_tokens=upper_bound_tokens(fields),
-            max_output_tokens=cap if isinstance(cap, int) else None,
-            tools=_tool_types(fields),
-            max_tool_calls=fields.get("max_tool_calls"),
-        )
+        worst_case = self._prices.worst_case_of(fields, at=now)
         refusal = self._over_budget(worst_case)
         if refusal is not None:
             return refusal
@@ -74,11 +65,11 @@ class Preparation:
             number=number,
             body=self._executor.encode(fields, run_uid=self._run_uid, key=request.key, number=number),
             model=model,
-            service_tier=tier,
+            service_tier=_text(fields.get("service_tier")),
             window=_completion_window(fields),
             tokens=tokens,
             worst_case_pusd=worst_case,
-            max_output_tokens=cap,
+            max_output_tokens=cap if isinstance(cap, int) else None,
         )
 
     def _over_budget(self, worst_case: int | None) -> Unsendable | None:
@@ -96,8 +87,9 @@ class Preparation:
 
 def _completion_window(fields: Mapping[str, Any]) -> str | None:
     options = fields.get("background_options")
-    return options.get("completion_window") if isinstance(options, dict) else None
+    return _text(options.get("completion_window")) if isinstance(options, dict) else None
 
 
-def _tool_types(fields: Mapping[str, Any]) -> list[str]:
-    return [str(tool.get("type")) for tool in fields.get("tools") or () if isinstance(tool, dict)]
+def _text(value: Any) -> str | None:
+    """A field as text; a row's template may have made anything of it, and the provider will refuse that."""
+    return value if isinstance(value, str) else None
