@@ -1,0 +1,326 @@
+"""The config file: which provider, at what pace, with what patience, and where runs are kept.
+
+The same job runs in the sandbox, at OpenAI, or at a server of one's own: only the config differs.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+
+from orchestrator.core.errors import ConfigError
+from orchestrator.core.money import Picodollars, parse_usd
+from orchestrator.intake.document import Document, load_document
+from orchestrator.intake.mistakes import Mistake, did_you_mean, refuse
+from orchestrator.intake.schema import DIALECT
+from orchestrator.intake.values import Duration, Usd
+from orchestrator.policy.error_rules import Action, Met, Override
+from orchestrator.policy.price_file import PriceFile, file_version
+from orchestrator.policy.price_rules import PriceRules
+from orchestrator.policy.profiles import PROFILES, overrides_for
+from orchestrator.sandbox.settings import SandboxSettings
+
+__all__ = [
+    "Config",
+    "ErrorOverride",
+    "InDoubt",
+    "Limits",
+    "Provider",
+    "Timeouts",
+    "config_schema",
+    "load_config",
+]
+
+DEFAULT_BASE_URL = "https://api.openai.com/v1"
+BASE_URL_VARIABLE = "OPENAI_BASE_URL"
+SANDBOX_CONFIG = "configs/sandbox.yaml"
+
+# Names under which servers and gateways expect a secret; its value belongs into the environment.
+_SECRET_NAME = re.compile(
+    r"(^|[-_.])(auth|authentication|authorization|bearer|cookie|credentials?|(api)?key|password|secret|sig|signature|token)($|[-_.])",
+    re.IGNORECASE,
+)
+_SECRET_VALUE = re.compile(r"\s*(bearer\s|basic\s|sk-)", re.IGNORECASE)
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
+# A key is one word of printable ASCII: anything else is a quoting slip, and would break the request.
+_KEY = re.compile(r"[\x21-\x7e]+")
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class ErrorOverride(Section):
+    """What to do about an error that this server means differently than its status says.
+
+    All conditions given must hold.
+    """
+
+    action: Action = Field(alias="class")
+    """`retry` (counts as an attempt), `bounce` (wait and send again, counts as none), `slow_down` (the same, at a
+    lower rate), `outage` (nobody is served), `fail` (this request), `in_doubt` (it may have been done), `halt` (the
+    run), or, for looks, `missing` (the response is unknown)."""
+    status: int | None = Field(default=None, ge=100, le=599)
+    """The HTTP status."""
+    code: str | None = Field(default=None, min_length=1)
+    """The error's code or type."""
+    text: str | None = Field(default=None, min_length=1)
+    """Words found anywhere in the error, in any case."""
+    met: Met = Met.CREATE
+    """Where the error is met: on `create`, on a `look` at a response, or as the error of a `failed` response."""
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> Self:
+        self.override()
+        return self
+
+    def override(self) -> Override:
+        """The same for the judge; raises ``ValueError`` where it could never be."""
+        return Override(action=self.action, status=self.status, code=self.code, text=self.text, met=self.met)
+
+
+class Provider(Section):
+    """The server that answers, and how to speak to it."""
+
+    base_url: str = DEFAULT_BASE_URL
+    """Where the Responses API is served, up to and without `/responses`. The environment variable `OPENAI_BASE_URL`
+    goes before it."""
+    api_key_env: str | None = "OPENAI_API_KEY"
+    """The environment variable that holds the key; `null` for a server that asks for none. The key itself is never
+    in a file."""
+    api_key_header: str = "Authorization"
+    """The header that carries the key, such as `api-key` at Azure."""
+    api_key_scheme: str = "Bearer"
+    """The word before the key; empty for none."""
+    headers: dict[str, str] = Field(default_factory=dict)
+    """Further headers of every request, such as `OpenAI-Organization`. No secrets."""
+    query: dict[str, str] = Field(default_factory=dict)
+    """Query parameters of every request, such as `api-version`."""
+    transport: Literal["aiohttp", "httpx"] = "aiohttp"
+    """The HTTP library: `aiohttp` is the faster one; `httpx` takes special proxies and custom transports."""
+    create_codes: frozenset[Annotated[int, Field(ge=200, le=299)]] = Field(
+        default=frozenset({200, 201, 202}), min_length=1
+    )
+    """HTTP statuses that mean that a response was created."""
+    status_aliases: dict[str, Literal["queued", "in_progress", "completed", "failed", "incomplete", "cancelled"]] = (
+        Field(default_factory=dict)
+    )
+    """Other words that this server uses for a response's status, such as `{pending: queued}`."""
+    profile: str = "openai"
+    """A kind of server whose odd errors are known."""
+    errors: tuple[ErrorOverride, ...] = ()
+    """Errors that this server means differently; they go before those of the profile."""
+    sandbox: SandboxSettings | None = None
+    """In place of a server: the built-in sandbox, started for this run on this machine. No key, no cost."""
+
+    @property
+    def overrides(self) -> tuple[Override, ...]:
+        """How errors are judged differently here: by the config's own word first, then by the profile's."""
+        return overrides_for(self.profile, [error.override() for error in self.errors])
+
+    def request_headers(self, api_key: str | None) -> dict[str, str]:
+        """The headers of every request, the key among them: not to be logged."""
+        if not api_key:
+            return dict(self.headers)
+        return {**self.headers, self.api_key_header: f"{self.api_key_scheme} {api_key}".strip()}
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_address(cls, base_url: str) -> str:
+        try:
+            parts = urlsplit(base_url)
+            parts.port  # noqa: B018 – raises ValueError for a port that is none
+        except ValueError:
+            raise ValueError("must be an address such as https://api.openai.com/v1") from None
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("must be an address such as https://api.openai.com/v1")
+        if parts.username or parts.password:
+            raise ValueError("must not hold a user name or password; the key comes from provider.api_key_env")
+        if parts.query or parts.fragment:
+            raise ValueError("must not hold a query; use provider.query")
+        return base_url.rstrip("/").removesuffix("/responses")
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _is_variable(cls, name: str | None) -> str | None:
+        # Whoever writes the key here by mistake must not see it repeated in an error.
+        if name is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise ValueError("must be the name of an environment variable, not the key itself")
+        return name
+
+    @field_validator("api_key_header")
+    @classmethod
+    def _is_header(cls, name: str) -> str:
+        if not _HEADER_NAME.fullmatch(name):
+            raise ValueError("must be the name of a header")
+        return name
+
+    @field_validator("profile")
+    @classmethod
+    def _is_shipped(cls, profile: str) -> str:
+        if profile not in PROFILES:
+            refuse("profile", [Mistake((), f"must be one of {', '.join(PROFILES)}", did_you_mean(profile, PROFILES))])
+        return profile
+
+    @field_validator("headers")
+    @classmethod
+    def _are_headers(cls, headers: dict[str, str]) -> dict[str, str]:
+        refuse("headers", [*_secrets_in(headers), *_unsendable(headers)])
+        return headers
+
+    @field_validator("query")
+    @classmethod
+    def _holds_no_secret(cls, query: dict[str, str]) -> dict[str, str]:
+        refuse("query", _secrets_in(query))
+        return query
+
+    @field_validator("sandbox", mode="before")
+    @classmethod
+    def _is_said_aloud(cls, sandbox: Any) -> Any:
+        # "sandbox:" with nothing behind it would be the real provider, and real money.
+        if sandbox is None:
+            raise ValueError("must be a mapping; write sandbox: {} for a sandbox with its defaults")
+        return sandbox
+
+    @model_validator(mode="after")
+    def _is_one_place(self) -> Self:
+        if self.sandbox and "base_url" in self.model_fields_set:
+            refuse("provider", [Mistake(("base_url",), "cannot stand beside sandbox", "keep one of the two")])
+        return self
+
+
+class Limits(Section):
+    """How much may be asked at once. What the provider's headers tell goes before it."""
+
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    """Creates in a minute, for each model; left out, the limit is discovered."""
+    tokens_per_minute: int | None = Field(default=None, ge=1)
+    """Tokens in a minute, for each model: input and `max_output_tokens` together; left out, it is discovered."""
+    polls_per_minute: int = Field(default=6000, ge=1)
+    """Looks at responses in a minute."""
+    max_in_flight: int = Field(default=2000, ge=1)
+    """Open background responses at once."""
+
+
+class Timeouts(Section):
+    """How long to be patient."""
+
+    connect: Annotated[Duration, Field(gt=0)] = 5.0
+    """For a connection to be made."""
+    read: Annotated[Duration, Field(gt=0)] = 60.0
+    """For the reply to a call. A create whose reply does not come in time is in doubt."""
+    queued: Annotated[Duration, Field(gt=0)] = 3600.0
+    """For a response to be started; then it is cancelled and tried again."""
+    run: Annotated[Duration, Field(gt=0)] = 21600.0
+    """For a response to end; then it is cancelled and tried again."""
+
+
+class InDoubt(Section):
+    """What to do with a request that may have been sent, but whose reply was lost."""
+
+    resend_below_usd: Usd = Decimal("0.05")
+    """It is sent again only if its worst case costs less than this many US dollars; else it is held for your
+    decision: `orchestrator retry RUN --resolve-in-doubt resend|fail`."""
+
+    @property
+    def resend_below_pusd(self) -> Picodollars:
+        """The same in picodollars."""
+        return parse_usd(self.resend_below_usd)
+
+
+class Config(Section):
+    """How runs are carried out; every field has a default, which is the real API at OpenAI."""
+
+    provider: Provider = Provider()
+    """The server that answers, and how to speak to it."""
+    limits: Limits = Limits()
+    """How much may be asked at once."""
+    timeouts: Timeouts = Timeouts()
+    """How long to be patient."""
+    in_doubt: InDoubt = InDoubt()
+    """What to do with a request that may have been sent, but whose reply was lost."""
+    prices: str | None = Field(default=None, min_length=1)
+    """A file of your own prices, relative to this file; they go before the published ones."""
+    database: Path = Path("orchestrator.db")
+    """The database of runs, relative to the working directory, as `--db` is: so commands that are given no config
+    find the same one."""
+
+    _source: Path | None = PrivateAttr(default=None)
+
+    @property
+    def source(self) -> Path | None:
+        """The config file, or None where there is none."""
+        return self._source
+
+    def model_post_init(self, context: Any) -> None:
+        if isinstance(context, dict):
+            self._source = context.get("source")
+
+    def api_key(self, environ: Mapping[str, str]) -> str | None:
+        """The provider's key, from the environment; None where none is needed. Raises ``ConfigError``."""
+        name = self.provider.api_key_env
+        if self.provider.sandbox is not None or name is None:
+            return None
+        key = environ.get(name, "").strip()
+        if not key:
+            raise ConfigError(
+                f"there is no API key: the environment variable {name} is not set",
+                hint=f"set {name}, or try the job without a key and without cost: --config {SANDBOX_CONFIG}",
+            )
+        if not _KEY.fullmatch(key):
+            raise ConfigError(
+                f"the environment variable {name} holds something that cannot be an API key",
+                hint="a key has no spaces, quotes or line breaks in it",
+            )
+        return key
+
+    def price_rules(self) -> PriceRules:
+        """The user's own prices, read from the file that ``prices`` names; raises ``ConfigError``."""
+        if self.prices is None:
+            return PriceRules()
+        path = (self._source.parent if self._source else Path()) / self.prices
+        prices = load_document(path, PriceFile, kind="prices")
+        return prices.rules(source=str(path), version=file_version(path.read_bytes()))
+
+
+def load_config(path: str | Path | None = None, *, environ: Mapping[str, str] | None = None) -> Config:
+    """Read a config file, or take the defaults: OpenAI's own API. Raises ``ConfigError``.
+
+    ``OPENAI_BASE_URL`` in the environment replaces ``provider.base_url``, but never a sandbox.
+    """
+    document = Document.empty("config") if path is None else Document.read(Path(path), kind="config")
+    provider = document.data.get("provider") or {}
+    base_url = (os.environ if environ is None else environ).get(BASE_URL_VARIABLE)
+    if base_url and isinstance(provider, dict) and "sandbox" not in provider:
+        document.set("provider.base_url", base_url, source=f"environment variable {BASE_URL_VARIABLE}")
+    return document.validate(Config)
+
+
+def config_schema() -> dict[str, Any]:
+    """The JSON Schema of a config file, for editors."""
+    return {"$schema": DIALECT, **Config.model_json_schema()}
+
+
+def _secrets_in(pairs: Mapping[str, str]) -> Iterator[Mistake]:
+    for name, value in pairs.items():
+        if _SECRET_NAME.search(name) or _SECRET_VALUE.match(value):
+            yield Mistake(
+                (name,),
+                "looks like a key, and a key never stands in a file",
+                "put it into an environment variable, and name that in provider.api_key_env "
+                "(and its header in provider.api_key_header)",
+            )
+
+
+def _unsendable(headers: Mapping[str, str]) -> Iterator[Mistake]:
+    for name, value in headers.items():
+        if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
+            yield Mistake((name,), "is no header: names and values are plain ASCII on one line")

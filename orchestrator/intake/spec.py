@@ -1,0 +1,272 @@
+"""The job file: what to ask, of which rows, and how hard to try."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeAlias
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PrivateAttr,
+    Tag,
+    field_validator,
+    model_validator,
+)
+
+from orchestrator.core.errors import SpecError
+from orchestrator.core.money import Picodollars, parse_usd
+from orchestrator.intake.document import Document, apply_overrides
+from orchestrator.intake.mistakes import FieldPath, Mistake, refuse
+from orchestrator.intake.parameters import (
+    LEAST_OUTPUT_TOKENS,
+    missing_parameters,
+    parameter_mistakes,
+    parameter_warnings,
+)
+from orchestrator.intake.request_template import compile_request
+from orchestrator.intake.sources import GivenFormat, find_sources, resolve_format
+from orchestrator.intake.values import Duration, Usd
+
+__all__ = ["Budget", "Input", "Job", "OnIncomplete", "RaiseMaxOutputTokens", "Retry", "load_job"]
+
+_NAME = "^[a-z0-9][a-z0-9-]*$"
+_OUTPUT_SUFFIXES = (".jsonl", ".csv", ".parquet")
+
+# What does not change the requests, and may therefore differ when a run is resumed.
+_NOT_IN_FINGERPRINT = {"name", "retry", "budget", "deadline", "output"}
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Input(Section):
+    """Where the rows come from."""
+
+    path: str = Field(min_length=1, examples=["data/documents.jsonl.gz", "letters/*.txt", "-"])
+    """The input file, relative to the job file. `*` and `**` name several files; `-` is standard input.
+    `.jsonl`, `.csv`, `.txt` and `.md` may end in `.gz`."""
+    format: GivenFormat = "auto"
+    """How the file is read; `auto` goes by its suffix, and knows OpenAI batch files by their first line."""
+    key: str | None = Field(default=None, min_length=1)
+    """The column that identifies a row. Default: the file's path (text), `custom_id` (openai-batch), else the line
+    number (with the file's path before it, where `path` names several files)."""
+    limit: int | None = Field(default=None, ge=1)
+    """Read only this many rows."""
+    on_bad_row: Literal["stop", "skip"] = "stop"
+    """What to do with a row that cannot become a request: `stop` the run, or `skip` the row, recorded and counted."""
+
+
+class Retry(Section):
+    """How hard to try."""
+
+    attempts: int = Field(default=5, ge=1, le=100)
+    """The most attempts of one request. Waiting for a rate limit is no attempt."""
+
+
+class RaiseMaxOutputTokens(Section):
+    """Ask again, with more room for the answer."""
+
+    raise_max_output_tokens_to: int = Field(ge=LEAST_OUTPUT_TOKENS)
+    """The `max_output_tokens` of the further attempts."""
+
+
+class Budget(Section):
+    """A hard cap: the worst case of each request is set aside before it is sent."""
+
+    usd: Usd = Field(gt=0)
+    """The most that the run may cost, in US dollars."""
+
+    @property
+    def pusd(self) -> Picodollars:
+        """The cap in picodollars."""
+        return parse_usd(self.usd)
+
+
+def _kind_of_on_incomplete(value: Any) -> str | None:
+    if isinstance(value, (dict, RaiseMaxOutputTokens)):
+        return "raise"
+    return "word" if value in ("fail", "keep") else None
+
+
+OnIncomplete: TypeAlias = Annotated[
+    Annotated[Literal["fail", "keep"], Tag("word")] | Annotated[RaiseMaxOutputTokens, Tag("raise")],
+    Discriminator(
+        _kind_of_on_incomplete,
+        custom_error_type="mistake",
+        custom_error_message="{reason}",
+        custom_error_context={"reason": "must be fail, keep or {raise_max_output_tokens_to: N}", "hint": None},
+    ),
+]
+
+
+class Job(Section):
+    """One file that describes a whole job: rows in, one request for each, results out."""
+
+    name: str = Field(max_length=100, json_schema_extra={"pattern": _NAME})
+    """The job's name: small letters, digits and hyphens. Runs are named after it."""
+    input: Input
+    """Where the rows come from."""
+    request: dict[str, Any] = Field(default_factory=dict)
+    """Any field of `POST /v1/responses`. Strings are Jinja templates over the row's columns; a string that is exactly
+    one `{{ expression }}` keeps a value that is not text (a number, a list). Unknown fields are sent as they are.
+    With an OpenAI batch file, whose lines carry the requests, the fields given here replace those of each line."""
+    retry: Retry = Retry()
+    """How hard to try."""
+    on_incomplete: OnIncomplete = "fail"
+    """When an answer is cut off at `max_output_tokens`: `fail`, `keep` what there is, or
+    `{raise_max_output_tokens_to: N}` to ask again with more room."""
+    budget: Budget | None = None
+    """A hard cap for the cost of the run; without it there is none."""
+    deadline: Annotated[Duration, Field(gt=0)] | None = None
+    """How long after its start the run may send; past it, nothing new is sent."""
+    output: str | None = None
+    """Where the results are exported at the end, relative to the job file; `.jsonl`, `.csv` or `.parquet`."""
+
+    _source: Path | None = PrivateAttr(default=None)
+
+    @property
+    def source(self) -> Path | None:
+        """The job file, or None for a job made in Python."""
+        return self._source
+
+    @property
+    def base_dir(self) -> Path:
+        """The folder that paths in the job are relative to: the job file's own, or the working directory."""
+        return self._source.parent if self._source else Path()
+
+    @property
+    def output_path(self) -> Path | None:
+        """Where the results are exported, or None."""
+        if self.output is None:
+            return None
+        path = self.base_dir / self.output
+        # "results/x.jsonl" reads better than "jobs/../results/x.jsonl", where it is the same place.
+        plain = Path(os.path.normpath(path))
+        return plain if plain.resolve() == path.resolve() else path
+
+    def fingerprint(self) -> str:
+        """A hash over all that decides the requests; runs are resumed only where it is the same.
+
+        A field at its default counts as not given, so that a later version with more fields agrees with this one.
+        """
+        decisive = self.model_dump(mode="json", exclude=_NOT_IN_FINGERPRINT, exclude_defaults=True)
+        canonical = json.dumps(decisive, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def warnings(self) -> list[str]:
+        """What looks like a slip of the pen but may be meant: nothing of it is refused."""
+        return list(parameter_warnings(self.request))
+
+    def model_post_init(self, context: Any) -> None:
+        if isinstance(context, dict):
+            self._source = context.get("source")
+
+    @field_validator("name")
+    @classmethod
+    def _is_plain(cls, name: str) -> str:
+        if not re.fullmatch(_NAME, name):
+            raise ValueError("must be small letters, digits and hyphens, such as my-job-2")
+        return name
+
+    @field_validator("request")
+    @classmethod
+    def _can_be_sent(cls, request: dict[str, Any]) -> dict[str, Any]:
+        refuse("request", _not_json(request, ()))
+        plain: dict[str, Any] = _plain(request)
+        _, template_mistakes = compile_request(plain)
+        refuse("request", [*parameter_mistakes(plain), *template_mistakes])
+        return plain
+
+    @field_validator("output")
+    @classmethod
+    def _can_be_exported(cls, output: str | None) -> str | None:
+        if output is not None and not output.endswith(_OUTPUT_SUFFIXES):
+            raise ValueError(f"must end in {', '.join(_OUTPUT_SUFFIXES[:-1])} or {_OUTPUT_SUFFIXES[-1]}")
+        return output
+
+    @model_validator(mode="after")
+    def _raises_indeed(self) -> Self:
+        allowed = self.request.get("max_output_tokens")
+        raised = self.on_incomplete
+        if (
+            isinstance(raised, RaiseMaxOutputTokens)
+            and isinstance(allowed, int)
+            and raised.raise_max_output_tokens_to <= allowed
+        ):
+            field = ("on_incomplete", "raise_max_output_tokens_to")
+            refuse("job", [Mistake(field, f"must be more than request.max_output_tokens, which is {allowed}")])
+        return self
+
+
+def load_job(path: str | Path, *, overrides: Mapping[str, str] | None = None, limit: int | None = None) -> Job:
+    """Read a job file; raises ``SpecError`` with file, line and field where it is wrong, or its input is not there.
+
+    ``overrides`` are ``--set`` paths with values as YAML scalars: ``{"request.model": "gpt-5"}``; ``limit`` stands in
+    for ``input.limit``.
+    """
+    document = Document.read(Path(path), kind="job")
+    apply_overrides(document, overrides or {})
+    if limit is not None:
+        document.set("input.limit", limit, source="--limit")
+    job = document.validate(Job)
+    try:
+        sources = find_sources(job.input.path, job.base_dir)
+        layout = resolve_format(job.input.path, job.input.format, job.base_dir)
+    except SpecError as error:
+        if error.where is not None:
+            raise
+        raise document.error([Mistake(("input", "path"), error.message, error.hint)]) from None
+    if layout != "openai-batch" and (absent := [*missing_parameters(job.request)]):
+        raise document.error(replace(mistake, field=("request", *mistake.field)) for mistake in absent)
+    if job.output_path and any(_same_file(source.path, job.output_path) for source in sources):
+        raise document.error([Mistake(("output",), "would overwrite the input", "name another file")])
+    return job
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    return one.name == other.name and one.resolve() == other.resolve()
+
+
+def _not_json(value: Any, path: FieldPath) -> Iterator[Mistake]:
+    """What the request holds that a JSON body cannot."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            if isinstance(name, str):
+                yield from _not_json(inner, (*path, name))
+            else:
+                yield Mistake(path, "field names must be text")
+    elif isinstance(value, (list, tuple)):
+        for index, inner in enumerate(value):
+            yield from _not_json(inner, (*path, index))
+    elif isinstance(value, int):
+        if not -(2**63) <= value < 2**64:
+            yield Mistake(path, "is too large a number", "put it in quotes")
+    elif isinstance(value, (float, Decimal)):
+        if not math.isfinite(value):
+            yield Mistake(path, "must be a finite number")
+    elif value is not None and not isinstance(value, str):
+        yield Mistake(path, f"holds a {type(value).__name__}, which JSON does not have")
+
+
+def _plain(value: Any) -> Any:
+    """The same in the types of JSON."""
+    match value:
+        case dict():
+            return {name: _plain(inner) for name, inner in value.items()}
+        case list() | tuple():
+            return [_plain(inner) for inner in value]
+        case Decimal():
+            return float(value)
+    return value

@@ -1,0 +1,86 @@
+"""From a row to the fields of its request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from orchestrator.core.errors import BadRow, SpecError
+from orchestrator.intake.expressions import CannotRender
+from orchestrator.intake.openai_batch import BODY
+from orchestrator.intake.parameters import missing_parameters, parameter_mistakes
+from orchestrator.intake.request_template import compile_request
+from orchestrator.intake.rows import Row
+from orchestrator.intake.sources import resolve_format
+from orchestrator.intake.spec import Job
+
+__all__ = ["Renderer"]
+
+
+class Renderer:
+    """Fills the job's request in for each row.
+
+    ``columns`` are those that must be kept of a row so that it can be rendered later; None means all.
+    """
+
+    def __init__(self, job: Job) -> None:
+        """Raises ``SpecError`` where the job asks for nothing: no model, or no input."""
+        self._template, mistakes = compile_request(job.request)
+        self._carries_requests = resolve_format(job.input.path, job.input.format, job.base_dir) == "openai-batch"
+        if not self._carries_requests:
+            mistakes += missing_parameters(job.request)
+        for mistake in mistakes:
+            raise SpecError(f"request.{_dotted(mistake.field)}: {mistake.message}", hint=mistake.hint)
+        self.columns: frozenset[str] | None = None if self._carries_requests else self._template.columns
+
+    def pack(self, row: Row) -> bytes:
+        """The row as compact JSON, as far as the template reads it."""
+        data = row.data
+        if self.columns is None:
+            return orjson.dumps(data)
+        return orjson.dumps({name: data[name] for name in self.columns if name in data})
+
+    def check(self, row: Row) -> None:
+        """Raises ``BadRow`` if the row cannot be rendered.
+
+        Where the template only inserts columns, looking whether they are there is enough; any other is tried.
+        """
+        data = row.data
+        if self._template.certain and not self._carries_requests:
+            for column in self._template.needed:
+                if data.get(column) is None:
+                    break
+            else:
+                return
+        self._fields(data, row.where)
+
+    def render(self, packed: bytes, *, where: str) -> dict[str, Any]:
+        """The request's fields for a packed row; raises ``BadRow``.
+
+        The top level is the caller's own; what is below is shared with other requests and must not be changed.
+        """
+        return self._fields(orjson.loads(packed), where)
+
+    def _fields(self, data: Mapping[str, Any], where: str) -> dict[str, Any]:
+        try:
+            fields = self._template.fill(data)
+        except CannotRender as error:
+            raise BadRow(str(error), where=where) from None
+        if self._carries_requests:
+            fields = {**data[BODY], **fields}
+            mistakes = [*parameter_mistakes(fields, templates=False), *missing_parameters(fields)]
+        elif self._template.judged:
+            known_now = {name: fields[name] for name in self._template.judged}
+            mistakes = list(parameter_mistakes(known_now, templates=False))
+        else:
+            return fields
+        for mistake in mistakes:
+            part = "body" if self._carries_requests else "request"
+            raise BadRow(f"{part}.{_dotted(mistake.field)}: {mistake.message}", where=where, hint=mistake.hint)
+        return fields
+
+
+def _dotted(field: tuple[str | int, ...]) -> str:
+    return ".".join(map(str, field))
