@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, TypeAlias
 import orjson
 
 from orchestrator.core.lifecycle import State
-from orchestrator.core.money import format_usd
+from orchestrator.core.money import Picodollars, format_usd
 from orchestrator.report.figures import stamp
 from orchestrator.report.flat import COLUMNS, error_of, flat_row
 from orchestrator.stores.base import ResultRecord
@@ -73,7 +73,7 @@ def _line(record: ResultRecord, *, structured: bool) -> dict[str, Any]:
         "status": record.status,
         "attempts": record.attempts,
         "usage": record.usage,
-        "cost_usd": None if record.cost_pusd is None else format_usd(record.cost_pusd),
+        "cost_usd": _usd(record.cost_pusd),
         "submitted_at": None if submitted is None else datetime.fromtimestamp(submitted, UTC),
         "settled_at": None if settled is None else datetime.fromtimestamp(settled, UTC),
     }
@@ -107,8 +107,12 @@ async def write_csv(records: AsyncIterator[ResultRecord], out: BinaryIO) -> int:
 
 
 def _csv_row(record: ResultRecord) -> list[Any]:
-    *plain, cost, submitted, settled = flat_row(record)
-    return [*plain, None if cost is None else format_usd(cost), stamp(submitted), stamp(settled)]
+    *plain, cost, bound, submitted, settled = flat_row(record)
+    return [*plain, _usd(cost), _usd(bound), stamp(submitted), stamp(settled)]
+
+
+def _usd(amount: Picodollars | None) -> str | None:
+    return None if amount is None else format_usd(amount)
 
 
 async def write_openai_batch(records: AsyncIterator[ResultRecord], out: BinaryIO, *, body_of: BodyOf) -> int:

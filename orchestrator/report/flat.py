@@ -37,7 +37,9 @@ COLUMNS = {
     "output_tokens": Kind.COUNT,
     "reasoning_tokens": Kind.COUNT,
     "total_tokens": Kind.COUNT,
+    "possible_duplicates": Kind.COUNT,
     "cost_usd": Kind.MONEY,
+    "cost_upper_bound_usd": Kind.MONEY,
     "submitted_at": Kind.TIME,
     "settled_at": Kind.TIME,
 }
@@ -70,7 +72,9 @@ def flat_row(record: ResultRecord) -> tuple[Any, ...]:
         usage.output_tokens if usage else None,
         usage.reasoning_tokens if usage else None,
         usage.total_tokens if usage else None,
+        record.possible_duplicates,
         record.cost_pusd,
+        record.upper_bound_pusd,
         record.submitted_at,
         record.settled_at,
     )

@@ -82,6 +82,7 @@ def a_result() -> Callable[..., ResultRecord]:
             usage=USAGE,
             cost_pusd=1_000_000,
             upper_bound_pusd=None,
+            possible_duplicates=0,
             submitted_at=1_795_291_200.25,
             settled_at=1_795_291_203.75,
         )

@@ -37,6 +37,8 @@ FAILED = {
     "output_text": None,
     "usage": None,
     "cost_pusd": None,
+    "upper_bound_pusd": 2_000_000,
+    "possible_duplicates": 1,
     "response_id": None,
     "settled_at": None,
 }
@@ -107,6 +109,7 @@ async def test_csv_has_flat_columns_and_survives_commas_quotes_and_line_breaks(
         "",
         "",
     )
+    assert (second["cost_upper_bound_usd"], second["possible_duplicates"]) == ("0.000002", "1")
 
 
 async def test_csv_larger_than_its_buffer_is_whole(a_result: Build, stream: Stream) -> None:
