@@ -1,0 +1,53 @@
+"""The product as its users have it: commands in a folder with a job, a config and a database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks.latency import Latency
+from benchmarks.processes import Cost, measure, python
+from benchmarks.serving import responder
+from benchmarks.workload import Workload
+
+__all__ = ["command", "database_bytes", "run_command", "scratch", "start_up"]
+
+# On a real disk: where temporary files live in memory, a durable commit costs nothing.
+_HOME = Path("results/benchmarks")
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder for one measurement, gone afterwards."""
+    _HOME.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=_HOME) as folder:
+        yield Path(folder)
+
+
+def command(folder: Path, *arguments: str) -> list[str]:
+    """A command of the product on the folder's database."""
+    return python("-m", "orchestrator", *arguments, "--db", folder / "runs.db")
+
+
+def run_command(folder: Path, name: str = "measured") -> list[str]:
+    """Run the folder's job, or resume its run of that name."""
+    files = (str(folder / "job.yaml"), "--config", str(folder / "config.yaml"))
+    return command(folder, "run", *files, "--run", name, "--json", "--progress", "none")
+
+
+def database_bytes(folder: Path) -> int:
+    """The size of the database with everything that lies beside it."""
+    return sum(file.stat().st_size for file in folder.glob("runs.db*"))
+
+
+@cache
+def start_up() -> Cost:
+    """What a run of a single row costs: nearly all of it is start and end, which longer runs are to be freed of."""
+    with scratch() as folder, responder(Latency(0.05)) as server:
+        Workload(rows=1).write(folder, server.base_url)
+        # The first one fills the caches of files and compiled modules.
+        costs = [measure(run_command(folder, f"start-{number}")) for number in range(4)]
+    return sorted(costs[1:], key=lambda cost: cost.cpu_s)[1]

@@ -1,0 +1,134 @@
+"""The bytes that the responder answers with: response objects of the API's shape, made once and filled in by id.
+
+The request is not echoed (``metadata`` stays empty), which would be the only reason to parse it.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+from benchmarks.words import passage
+
+__all__ = ["ID_LENGTH", "Replies", "http_reply", "response_id"]
+
+_MODEL = "gpt-5-mini-2025-08-07"
+_VARIANTS = 64
+_ID_DIGITS = 48
+ID_LENGTH = len("resp_") + _ID_DIGITS
+
+# What a create is answered with beside the object; so high that no client is to slow down by it.
+_RATE_LIMITS = b"".join(
+    b"x-ratelimit-limit-%b: 100000000\r\nx-ratelimit-remaining-%b: 99999999\r\nx-ratelimit-reset-%b: 1ms\r\n"
+    % (kind, kind, kind)
+    for kind in (b"requests", b"tokens")
+)
+_COMMON = b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\nopenai-version: 2020-10-01\r\n"
+_REASONS = {200: b"OK", 404: b"Not Found"}
+
+
+class Replies:
+    """Whole HTTP replies for responses that are queued, in progress, or completed with about ``body_bytes``."""
+
+    def __init__(self, body_bytes: int) -> None:
+        rng = random.Random(1)
+        bare = len(_tail(_completed("")))
+        texts = [passage(rng, max(1, body_bytes - bare - ID_LENGTH)) for _ in range(_VARIANTS)]
+        self._queued = _Template(_open("queued"), _RATE_LIMITS)
+        self._in_progress = _Template(_open("in_progress"), b"")
+        self._completed = [_Template(_completed(text), b"") for text in texts]
+
+    def queued(self, number: int, created_at: int) -> bytes:
+        return self._queued.fill(number, created_at, b"null")
+
+    def in_progress(self, number: int, created_at: int) -> bytes:
+        return self._in_progress.fill(number, created_at, b"null")
+
+    def completed(self, number: int, created_at: int, completed_at: int) -> bytes:
+        return self._completed[number % _VARIANTS].fill(number, created_at, b"%d" % completed_at)
+
+
+class _Template:
+    """One kind of reply: only the few bytes at the front of the body differ, and its length never does."""
+
+    def __init__(self, rest: dict[str, Any], headers: bytes) -> None:
+        self._tail = _tail(rest)
+        self._front = b'{"id":"%b","object":"response","created_at":%d,"completed_at":%b,'
+        self._head = _COMMON % (200, b"OK") + headers
+
+    def fill(self, number: int, created_at: int, completed_at: bytes) -> bytes:
+        front = self._front % (response_id(number), created_at, completed_at)
+        length = len(front) + len(self._tail)
+        return b"%bx-request-id: req_%024x\r\ncontent-length: %d\r\n\r\n%b%b" % (
+            self._head,
+            number,
+            length,
+            front,
+            self._tail,
+        )
+
+
+def response_id(number: int) -> bytes:
+    """The id of the response that was created as the number-th."""
+    return b"resp_%048x" % number
+
+
+def http_reply(status: int, value: Any) -> bytes:
+    """Any other reply."""
+    body = json.dumps(value).encode()
+    return _COMMON % (status, _REASONS[status]) + b"content-length: %d\r\n\r\n" % len(body) + body
+
+
+def _tail(fields: dict[str, Any]) -> bytes:
+    return json.dumps(fields, separators=(",", ":")).encode().removeprefix(b"{")
+
+
+def _open(status: str) -> dict[str, Any]:
+    return {"status": status, "output": [], "usage": None, "service_tier": "auto", **_ECHOES}
+
+
+def _completed(text: str) -> dict[str, Any]:
+    part = {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+    message = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": [part]}
+    return {
+        "status": "completed",
+        "output": [{"type": "reasoning", "id": "rs_1", "summary": []}, message],
+        "usage": {
+            "input_tokens": 400,
+            "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+            "output_tokens": 160,
+            "output_tokens_details": {"reasoning_tokens": 64},
+            "total_tokens": 560,
+        },
+        "service_tier": "default",
+        **_ECHOES,
+    }
+
+
+# The fields that say how the request was understood (responses API, the response object).
+_ECHOES: dict[str, Any] = {
+    "background": True,
+    "conversation": None,
+    "error": None,
+    "incomplete_details": None,
+    "instructions": None,
+    "max_output_tokens": 300,
+    "max_tool_calls": None,
+    "metadata": {},
+    "model": _MODEL,
+    "parallel_tool_calls": True,
+    "previous_response_id": None,
+    "prompt_cache_key": None,
+    "reasoning": {"effort": "medium", "summary": None},
+    "safety_identifier": None,
+    "store": True,
+    "temperature": 1.0,
+    "text": {"format": {"type": "text"}, "verbosity": "medium"},
+    "tool_choice": "auto",
+    "tools": [],
+    "top_logprobs": 0,
+    "top_p": 1.0,
+    "truncation": "disabled",
+    "user": None,
+}

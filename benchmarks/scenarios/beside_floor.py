@@ -1,0 +1,79 @@
+"""The product beside the floor: the same calls to the same server, taken in turns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from benchmarks.figures import AtLeast, AtMost, Figure, figure
+from benchmarks.latency import Latency
+from benchmarks.processes import measure, python
+from benchmarks.product import database_bytes, run_command, scratch, start_up
+from benchmarks.scenarios import Extent
+from benchmarks.serving import responder
+from benchmarks.workload import Workload
+
+__all__ = ["documents", "hot_path"]
+
+_LATENCY = Latency(0.05)
+
+
+def hot_path(extent: Extent) -> Iterator[Figure]:
+    """CPU per row and rows/s, 200 in flight at 50 ms."""
+    return _beside_floor(extent, Workload(rows=3000), reply_bytes=2000, ratio=1.5)
+
+
+def documents(extent: Extent) -> Iterator[Figure]:
+    """The same with prompts of 8 kB and responses of 10 kB."""
+    return _beside_floor(extent, Workload(rows=3000, prompt_bytes=8000), reply_bytes=10_000, ratio=2.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    cpu_ms: float
+    rows_per_s: float
+    peak_mb: float
+    busy: float
+    # The database beside what it may take: the input's size and 1.2 kB a row.
+    stored: float = 0.0
+
+
+def _beside_floor(extent: Extent, workload: Workload, *, reply_bytes: int, ratio: float) -> Iterator[Figure]:
+    rounds = [(_floor(workload, reply_bytes), _product(workload, reply_bytes)) for _ in range(extent.rounds)]
+    floors, products = zip(*rounds, strict=True)
+    rate = figure("floor: rows/s", [taken.rows_per_s for taken in floors], "/s")
+    yield figure("floor: CPU per row", [taken.cpu_ms for taken in floors], "ms")
+    yield figure("product: CPU per row", [taken.cpu_ms for taken in products], "ms")
+    yield figure(
+        "CPU per row, product / floor",
+        [product.cpu_ms / floor.cpu_ms for floor, product in rounds],
+        "×",
+        AtMost(ratio),
+    )
+    yield rate
+    yield figure(
+        "product: rows/s", [taken.rows_per_s for taken in products], "/s", AtLeast(min(800.0, 0.65 * rate.value))
+    )
+    yield figure("product: peak memory", [taken.peak_mb for taken in products], "MB", AtMost(200))
+    yield figure("database / (input + 1.2 kB a row)", [taken.stored for taken in products], "×", AtMost(1.0))
+    yield figure("responder: share of its core", max(taken.busy for taken in (*floors, *products)), "×", AtMost(0.7))
+
+
+def _floor(workload: Workload, reply_bytes: int) -> _Taken:
+    with responder(_LATENCY, reply_bytes=reply_bytes) as server:
+        sizes = ("--rows", workload.rows, "--in-flight", workload.in_flight, "--prompt-bytes", workload.prompt_bytes)
+        cost = measure(python("-m", "benchmarks.floor", server.base_url, "--latency", _LATENCY.median_s, *sizes))
+        seen = server.seen()
+    cpu_s: float = json.loads(cost.output)["cpu_s"]
+    return _Taken(cpu_s / workload.rows * 1e3, seen.rows_per_s, cost.peak_mb, seen.busy)
+
+
+def _product(workload: Workload, reply_bytes: int) -> _Taken:
+    with scratch() as folder, responder(_LATENCY, reply_bytes=reply_bytes) as server:
+        input_bytes = workload.write(folder, server.base_url)
+        cost = measure(run_command(folder))
+        seen = server.seen()
+        stored = database_bytes(folder) / (input_bytes + 1200 * workload.rows)
+    cpu_s = (cost.cpu_s - start_up().cpu_s) / (workload.rows - 1)
+    return _Taken(cpu_s * 1e3, seen.rows_per_s, cost.peak_mb, seen.busy, stored)

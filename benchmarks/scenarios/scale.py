@@ -1,0 +1,97 @@
+"""Many rows: memory that does not grow, a resume that does not scan, reading commands that do not wait."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.figures import AtLeast, AtMost, Figure, figure
+from benchmarks.latency import Latency
+from benchmarks.processes import Cost, measure, start
+from benchmarks.product import command, database_bytes, run_command, scratch
+from benchmarks.scenarios import Extent
+from benchmarks.serving import Responder, responder
+from benchmarks.workload import Workload
+
+__all__ = ["scale"]
+
+_LATENCY = Latency(0.05)
+_SIZES = (2_000, 10_000, 100_000)
+_MANY = 1_000_000
+# Late enough that the first process shows whether its memory grows, early enough that much is left to resume.
+_KILLED_AT = 0.8
+_REPEATS = 3
+
+
+def scale(extent: Extent) -> Iterator[Figure]:
+    """Peak memory by number of rows; kill and resume; status, costs, export and the database's size."""
+    *smaller, largest = (*_SIZES, _MANY) if extent.full else _SIZES
+    peaks = {}
+    for rows in smaller:
+        peaks[rows] = _peaks(rows)
+        yield figure(f"peak memory, {rows:,} rows", peaks[rows].run_mb, "MB", AtMost(200))
+    yield from _largest(largest, peaks[10_000])
+
+
+@dataclass(frozen=True, slots=True)
+class _Peaks:
+    run_mb: float
+    export_mb: float
+
+
+def _peaks(rows: int) -> _Peaks:
+    with scratch() as folder, responder(_LATENCY) as server:
+        Workload(rows=rows).write(folder, server.base_url)
+        return _Peaks(measure(run_command(folder)).peak_mb, _export(folder).peak_mb)
+
+
+def _largest(rows: int, compared: _Peaks) -> Iterator[Figure]:
+    with scratch() as folder, responder(_LATENCY) as server:
+        input_bytes = Workload(rows=rows).write(folder, server.base_url)
+        killed, first_call_s = _until_killed(folder, server, round(rows * _KILLED_AT))
+        server.mark()
+        resumed = measure(run_command(folder))
+        peak_mb = max(killed.peak_mb, resumed.peak_mb)
+        yield figure(f"peak memory, {rows:,} rows", peak_mb, "MB", AtMost(200))
+        yield figure("the same / 10,000 rows", peak_mb / compared.run_mb, "×", AtMost(1.3))
+        yield figure("rows/s", rows / server.seen().makespan_s, "/s")
+        yield figure("start to first request", first_call_s, "s", AtMost(2.0))
+        yield figure(
+            "resume after kill -9 to first request", _first_call_s(server, resumed.started_at), "s", AtMost(3.0)
+        )
+        stored = database_bytes(folder) / (input_bytes + 1200 * rows)
+        yield figure("database / (input + 1.2 kB a row)", stored, "×", AtMost(1.0))
+        yield from _reading(folder, rows, compared)
+
+
+def _reading(folder: Path, rows: int, compared: _Peaks) -> Iterator[Figure]:
+    def taken_s(name: str) -> list[float]:
+        return [measure(command(folder, name, "measured")).wall_s for _ in range(_REPEATS)]
+
+    status = figure("status", taken_s("status"), "s", AtMost(0.5))
+    yield status
+    yield figure("costs", taken_s("costs"), "s")
+    export = _export(folder)
+    # What a status takes is what any command takes to start.
+    yield figure("export, start-up left out", rows / (export.wall_s - status.value), "rows/s", AtLeast(50_000))
+    yield figure("export: peak memory / 10,000 rows", export.peak_mb / compared.export_mb, "×", AtMost(1.3))
+
+
+def _export(folder: Path) -> Cost:
+    return measure(command(folder, "export", "measured", "-o", str(folder / "results.jsonl")))
+
+
+def _until_killed(folder: Path, server: Responder, settled: int) -> tuple[Cost, float]:
+    """Run until about so many rows are settled, then kill -9; also tells how long the first request took."""
+    with start(run_command(folder)) as child:
+        while server.seen().seen < settled and not child.ended():
+            time.sleep(0.2)
+        child.signal(signal.SIGKILL)
+        return child.wait(codes=(-signal.SIGKILL,)), _first_call_s(server, child.started_at)
+
+
+def _first_call_s(server: Responder, started_at: float) -> float:
+    return (server.seen().first_call_at or float("inf")) - started_at

@@ -1,0 +1,30 @@
+"""Start-up: how long somebody waits for a command that does next to nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from benchmarks.figures import AtMost, Figure, figure
+from benchmarks.latency import Latency
+from benchmarks.processes import measure, python
+from benchmarks.product import command, run_command, scratch, start_up
+from benchmarks.scenarios import Extent
+from benchmarks.serving import responder
+from benchmarks.workload import Workload
+
+__all__ = ["startup"]
+
+
+def startup(extent: Extent) -> Iterator[Figure]:
+    """``--help``, ``status``, and a run of one row, on a warm disk."""
+    with scratch() as folder, responder(Latency(0.05)) as server:
+        Workload(rows=100).write(folder, server.base_url)
+        measure(run_command(folder))
+        # Taken in turns, so that a busy moment of the machine hits both.
+        help_, status = python("-m", "orchestrator", "--help"), command(folder, "status", "measured")
+        taken = [(measure(help_).wall_s, measure(status).wall_s) for _ in range(2 * extent.rounds)]
+    helps, statuses = zip(*taken, strict=True)
+    yield figure("--help", helps, "s", AtMost(0.5))
+    yield figure("status", statuses, "s", AtMost(0.8))
+    yield figure("a run of one row", start_up().wall_s, "s")
+    yield figure("a run of one row: CPU", start_up().cpu_s, "s")
