@@ -116,7 +116,8 @@ def _cut(text: str, tokens: int, tail: str, reason: str) -> _Draft:
 
 
 def _text(fields: Mapping[str, Json], prompt: Prompt, rng: Random) -> str:
-    summary = summarise(prompt.text, sentences_asked_for(prompt.instructions, prompt.text))
+    first_line = prompt.text.partition("\n")[0]
+    summary = summarise(prompt.text, sentences_asked_for(prompt.instructions, first_line))
     shape = (fields.get("text") or {}).get("format") or {"type": "text"}
     match shape["type"]:
         case "json_schema":

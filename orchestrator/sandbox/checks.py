@@ -130,6 +130,7 @@ _TOOLS: dict[str, tuple[str, ...]] = {
     "tool_search": (),
     "programmatic_tool_calling": (),
 }
+_TOOL_KEYS = {"name": _text(longest=64), "parameters": _OBJECT, "server_label": _text()}
 
 
 def check_create(fields: Mapping[str, Json], catalogue: Catalogue) -> Model:
@@ -281,6 +282,7 @@ def _check_tools(tools: Iterable[Json]) -> None:
             raise _unsupported_choice(kind, _TOOLS, f"{param}.type")
         # The nested form of the chat API ends here: its name is not where this API looks for it.
         _require(tool, _TOOLS[kind], param)
+        _check_fields({key: tool[key] for key in _TOOL_KEYS if key in tool}, _TOOL_KEYS, f"{param}.")
 
 
 def _check_sampling(fields: Mapping[str, Json], model: Model) -> None:

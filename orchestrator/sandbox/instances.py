@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any, TypeAlias
 
-__all__ = ["instance_of"]
+__all__ = ["BadSchema", "instance_of"]
 
 Json: TypeAlias = Any
 
@@ -25,12 +25,21 @@ _FORMATS = {
 }
 
 
+class BadSchema(ValueError):
+    """The schema is none that a value could be made for."""
+
+
 def instance_of(schema: Mapping[str, Json], *, text: str, rng: Random) -> Json:
     """A value that the schema accepts, as far as it uses what structured outputs allow.
 
-    Strings are pieces of ``text``; of an enum the value that the text names is taken, else a drawn one.
+    Strings are pieces of ``text``; of an enum the value that the text names is taken, else a drawn one. Raises
+    ``BadSchema``.
     """
-    return _Filler(schema, text, rng).fill(schema, 0)
+    try:
+        return _Filler(schema, text, rng).fill(schema, 0)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
+        # What a schema may hold where is a long list; whatever cannot be followed is wrong.
+        raise BadSchema(f"{type(error).__name__} while following it") from error
 
 
 class _Filler:

@@ -16,6 +16,7 @@ from orchestrator.sandbox.checks import check_create, check_token_count
 from orchestrator.sandbox.creation import Call, PromptCache, create_record
 from orchestrator.sandbox.denials import bad_request, not_found
 from orchestrator.sandbox.fate import Fate, Fates
+from orchestrator.sandbox.instances import BadSchema
 from orchestrator.sandbox.limits import Allowance
 from orchestrator.sandbox.models import Catalogue, Model
 from orchestrator.sandbox.prompts import list_items, read_prompt
@@ -156,7 +157,9 @@ class Operations:
         self, fields: Mapping[str, Json], model: Model, fate: Fate, *, ordinal: int, now: float, key: str | None
     ) -> tuple[Record, dict[str, str]]:
         """Check size and limits, and put the new response on record; with the headers that tell the limits."""
-        prompt = read_prompt(fields, self._history(fields.get("previous_response_id")))
+        previous_id = fields.get("previous_response_id")
+        self._check_previous(previous_id)
+        prompt = read_prompt(fields, self._history(previous_id))
         if prompt.tokens > model.context:
             message = "Your input exceeds the context window of this model. Please adjust your input and try again."
             raise bad_request(message, code="context_length_exceeded", param="input")
@@ -171,7 +174,10 @@ class Operations:
             now=now,
             idempotency_key=key,
         )
-        record = create_record(call, settings=self._settings, cache=self._prompt_cache)
+        try:
+            record = create_record(call, settings=self._settings, cache=self._prompt_cache)
+        except BadSchema as error:
+            raise bad_request(f"Invalid schema: {error}.", code="invalid_json_schema", param=None) from error
         self._state.count("create.accepted")
         self._state.add(record, orjson.dumps(fields.get("input")))
         await self._state.committed()
@@ -243,14 +249,22 @@ class Operations:
     def _items_of(self, record: Record) -> list[dict[str, Json]]:
         return list_items(orjson.loads(self._state.input_of(record.id)), record.id)
 
+    def _check_previous(self, response_id: str | None) -> None:
+        """Only a completed response that is still stored can be gone on with."""
+        if response_id is None:
+            return
+        record = self._state.get(response_id)
+        if record is None or record.deleted_at or true_status(record, self._clock.now()) != "completed":
+            message = f"Previous response with id '{response_id}' not found."
+            raise bad_request(message, code="previous_response_not_found", param="previous_response_id")
+
     def _history(self, response_id: str | None) -> list[dict[str, Json]]:
-        """What was said before: input and output of the previous response, and of those before it."""
+        """What was said before: input and output of the previous response, and of those before it that are left."""
         turns: list[list[dict[str, Json]]] = []
         while response_id is not None:
             record = self._state.get(response_id)
-            if record is None or record.deleted_at or true_status(record, self._clock.now()) != "completed":
-                message = f"Previous response with id '{response_id}' not found."
-                raise bad_request(message, code="previous_response_not_found", param="previous_response_id")
+            if record is None or record.deleted_at:
+                break
             turns.append([*self._items_of(record), *orjson.loads(record.output)])
             response_id = record.previous_id
         return [item for turn in reversed(turns) for item in turn]

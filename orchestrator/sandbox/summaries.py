@@ -30,6 +30,9 @@ _COMMON = frozenset(
 
 # Longer texts are judged by their beginning: a rehearsal must stay quick.
 _LONGEST = 100_000
+_LONGEST_INSTRUCTION = 2_000
+# Text without full stops, or in a script that writes them otherwise, is taken in pieces of so many characters.
+_LONGEST_PIECE = 600
 _USUAL = 3
 # A sentence outside these bounds, in words, says too little or reads badly in a summary.
 _SHORTEST_SENTENCE, _LONGEST_SENTENCE = 5, 45
@@ -38,7 +41,7 @@ _SHORTEST_SENTENCE, _LONGEST_SENTENCE = 5, 45
 def sentences_asked_for(*instructions: str) -> int:
     """How many sentences (or points, or lines) the first instruction that names a number asks for; else three."""
     for text in instructions:
-        asked = _ASKED.search(text[:2_000])
+        asked = _ASKED.search(text[:_LONGEST_INSTRUCTION])
         if asked:
             word = asked[1].lower()
             return max(1, int(word) if word.isdigit() else _WORDS[word])
@@ -79,4 +82,8 @@ def _sentences(text: str) -> list[str]:
                 sentences.append(begun)
                 begun = ""
         sentences.append(begun)
-    return [sentence for sentence in sentences if sentence]
+    return [
+        sentence[start : start + _LONGEST_PIECE]
+        for sentence in sentences
+        for start in range(0, len(sentence), _LONGEST_PIECE)
+    ]

@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.policy.tokens import count_tokens
@@ -74,6 +74,7 @@ def test_abbreviations_do_not_end_a_sentence() -> None:
 
 
 @given(text=st.text(max_size=400), count=st.integers(1, 5))
+@settings(deadline=None)
 def test_a_summary_says_nothing_that_the_text_does_not_say(text: str, count: int) -> None:
     words = text.split()
     for word in summarise(text, count).split():
@@ -131,6 +132,7 @@ def check_person(person: Any) -> None:
 
 
 @given(seed=st.integers(0, 2**32))
+@settings(deadline=None)
 def test_a_schema_that_refers_to_itself_comes_to_an_end(seed: int) -> None:
     check_person(instance_of(PERSON, text=TEXT, rng=Random(seed)))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.sandbox.denials import Denied
@@ -77,6 +77,7 @@ async def test_polls_have_a_limit_of_their_own(start: Start, clock: FakeClock) -
     tokens=st.integers(100, 100_000),
     calls=st.lists(st.tuples(st.floats(0, 5), st.integers(1, 500)), max_size=60),
 )
+@settings(deadline=None)
 def test_no_minute_lets_more_in_than_it_may(requests: int, tokens: int, calls: list[tuple[float, int]]) -> None:
     allowance = Allowance(Limits(requests_per_minute=requests, tokens_per_minute=tokens, burst_s=1), now=0)
     now, let_in = 0.0, list[tuple[float, int]]()

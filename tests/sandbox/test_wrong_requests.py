@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 import pytest
 
-from .callers import Start
+from orchestrator.sandbox.answers import answer
+from orchestrator.sandbox.checks import FIELDS, check_create
+from orchestrator.sandbox.denials import Denied
+from orchestrator.sandbox.instances import BadSchema
+from orchestrator.sandbox.models import Catalogue
+from orchestrator.sandbox.prompts import read_prompt
+from orchestrator.sandbox.shapes import echo_of
+
+from .callers import TEXT, Start
 
 pytestmark = pytest.mark.anyio
 
@@ -112,3 +121,67 @@ async def test_what_the_api_allows_is_allowed(start: Start, fields: dict[str, An
     caller = await start()
     response = await caller.created(**fields)
     assert len(response["metadata"]) <= 16
+
+
+# Words that have a meaning somewhere in a request, so that a wrong value meets the code that reads it.
+KEYS = [
+    *("type", "role", "content", "text", "name", "parameters", "properties", "items", "enum", "anyOf", "$ref"),
+    *("format", "schema", "effort", "call_id", "output", "server_label", "mode", "minimum", "required"),
+]
+WORDS = [
+    "",
+    "x",
+    "auto",
+    "required",
+    "user",
+    "message",
+    "function",
+    "mcp",
+    "json_schema",
+    "input_text",
+    "low",
+    "object",
+]
+FUNCTION = {"type": "function", "name": "look_up", "parameters": {"type": "object", "properties": {}}}
+SHAPED = {"format": {"type": "json_schema", "name": "shape", "schema": {"type": "object", "properties": {}}}}
+
+
+def any_json(rng: Random, depth: int = 0) -> Any:
+    kind = rng.random()
+    if depth > 4 or kind < 0.5:
+        return rng.choice([None, True, False, 5, -3, 0.5, *WORDS])
+    if kind < 0.65:
+        return [any_json(rng, depth + 1) for _ in range(rng.randint(0, 2))]
+    return {rng.choice(KEYS): any_json(rng, depth + 1) for _ in range(rng.randint(0, 4))}
+
+
+def spoilt(rng: Random, value: Any) -> Any:
+    """The value with one thing in it replaced."""
+    if not isinstance(value, dict | list) or not value or rng.random() < 0.2:
+        return any_json(rng)
+    place = rng.choice(list(value) if isinstance(value, dict) else range(len(value)))
+    changed = value.copy()
+    changed[place] = spoilt(rng, value[place])
+    return changed
+
+
+def test_no_request_is_beyond_an_answer() -> None:
+    whole: dict[str, Any] = {
+        "input": [{"role": "user", "content": [{"type": "input_text", "text": TEXT}]}],
+        "tools": [FUNCTION],
+        "text": SHAPED,
+        "reasoning": {"effort": "low"},
+    }
+    answered = 0
+    for seed in range(4000):
+        rng = Random(seed)
+        field, other = rng.choice(list(whole)), rng.choice(list(FIELDS))
+        asked = {"model": "gpt-5-mini", **whole, other: any_json(rng), field: spoilt(rng, whole[field])}
+        try:
+            model = check_create(asked, Catalogue())
+            answer(asked, read_prompt(asked), model, ending=None, response_id="resp_1", seed=1)
+        except (Denied, BadSchema):
+            continue
+        echo_of(asked, model)
+        answered += 1
+    assert answered > 200
