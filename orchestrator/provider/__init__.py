@@ -1,1 +1,1 @@
-"""TODO"""
+"""The wire: how a request reaches the provider, and what its answers mean."""

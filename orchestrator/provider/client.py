@@ -1,0 +1,194 @@
+"""The calls of the Responses API: bytes out, and a response or a problem as a value back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from typing import Any, TypeVar
+from urllib.parse import quote, urlencode
+
+from pydantic import BaseModel, NonNegativeInt, ValidationError
+from pydantic_core import to_json
+
+from orchestrator.core.model import Seen
+from orchestrator.core.problems import Problem, Refused, ReplyLost
+from orchestrator.provider.headers import parse_rate_limits, poll_after, request_id
+from orchestrator.provider.refusal import parse_refusal
+from orchestrator.provider.transport import Reply, Transport, TransportError
+from orchestrator.provider.wire import UnreadableReply, parse_response, salvage_id
+
+__all__ = ["CREATE_CODES", "CallFailed", "ResponsesClient"]
+
+# 201 and 202 are how some other servers answer a create call (responses API, other servers).
+CREATE_CODES = frozenset({200, 201, 202})
+
+_JSON = {"Content-Type": "application/json"}
+_PAGE = 100
+
+_BodyT = TypeVar("_BodyT", bound=BaseModel)
+
+
+class CallFailed(Exception):
+    """A call in the middle of a listing came to nothing; ``problem`` says why."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(f"{type(problem).__name__}: {_words(problem)}")
+        self.problem = problem
+
+
+class _Deleted(BaseModel):
+    deleted: bool
+
+
+class _Counted(BaseModel):
+    input_tokens: NonNegativeInt
+
+
+class _Page(BaseModel):
+    data: list[Any]
+    has_more: bool | None = None
+    last_id: str | None = None
+
+
+class ResponsesClient:
+    """One provider. A problem comes back as a value, never as an exception.
+
+    ``create_codes`` are the statuses by which a create call may succeed; ``status_aliases`` translates another
+    server's words for a response's status. ``clock`` gives the time that a ``Retry-After`` date is relative to.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        create_codes: Collection[int] = CREATE_CODES,
+        status_aliases: Mapping[str, str] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._transport = transport
+        self._create_codes = frozenset(create_codes)
+        self._status_aliases = dict(status_aliases or {})
+        self._clock = clock
+
+    async def create(self, body: bytes, *, idempotency_key: str, client_request_id: str) -> Seen | Problem:
+        """Create a response; of a lost reply the id is salvaged where what did arrive has it."""
+        headers = {**_JSON, "Idempotency-Key": idempotency_key, "X-Client-Request-Id": client_request_id}
+        reply = await self._call("POST", "/responses", body=body, headers=headers)
+        return self._seen(reply, self._create_codes)
+
+    async def retrieve(self, response_id: str) -> Seen | Problem:
+        """Look at a response."""
+        return self._seen(await self._call("GET", _path(response_id)))
+
+    async def cancel(self, response_id: str) -> Seen | Problem:
+        """Ask for an end; servers differ in what they answer once there is one, so look afterwards."""
+        return self._seen(await self._call("POST", f"{_path(response_id)}/cancel"))
+
+    async def delete(self, response_id: str) -> Problem | None:
+        """Delete the provider's copy; None where the provider confirms it, or no longer knows the response.
+
+        A 404 counts as "no longer known" only where it is the API's own, which names the response or has an error
+        code or type; a 404 of a gateway without such a route is a ``Refused``.
+        """
+        reply = await self._call("DELETE", _path(response_id))
+        if not isinstance(reply, Reply):
+            return reply
+        if reply.status == 404:
+            refused = parse_refusal(reply, now=self._clock())
+            gone = refused.code or refused.type or response_id in refused.message
+            return None if gone else refused
+        confirmed = self._read(reply, _Deleted)
+        if not isinstance(confirmed, _Deleted):
+            return confirmed
+        return None if confirmed.deleted else ReplyLost(reason="the deletion is not confirmed", status=reply.status)
+
+    async def count_input_tokens(self, body: bytes) -> int | Problem:
+        """The input tokens of a request, as the provider counts them."""
+        reply = await self._call("POST", "/responses/input_tokens", body=body, headers=_JSON)
+        counted = self._read(reply, _Counted)
+        return counted.input_tokens if isinstance(counted, _Counted) else counted
+
+    async def input_items(self, response_id: str, *, order: str = "asc") -> AsyncIterator[bytes]:
+        """The input items of a response, each as JSON, over all pages; raises ``CallFailed``."""
+        after: str | None = None
+        seen: set[str] = set()
+        while True:
+            # The order is repeated on each page: a page that is asked for without it comes in reverse.
+            query = {"limit": str(_PAGE), "order": order} | ({"after": after} if after else {})
+            page = self._read(await self._call("GET", f"{_path(response_id)}/input_items?{urlencode(query)}"), _Page)
+            if not isinstance(page, _Page):
+                raise CallFailed(page)
+            for item in page.data:
+                yield to_json(item)
+            after = page.last_id or _last_id(page.data)
+            # A server without paging would otherwise send its one page for ever.
+            if not page.has_more or after is None or after in seen:
+                return
+            seen.add(after)
+
+    async def models(self) -> list[str] | Problem:
+        """The names of the models that this key may use."""
+        page = self._read(await self._call("GET", "/models"), _Page)
+        if not isinstance(page, _Page):
+            return page
+        return [item["id"] for item in page.data if isinstance(item, dict) and isinstance(item.get("id"), str)]
+
+    async def aclose(self) -> None:
+        """Close the transport."""
+        await self._transport.aclose()
+
+    async def _call(
+        self, method: str, path: str, *, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> Reply | Problem:
+        try:
+            return await self._transport.call(method, path, body=body, headers=headers)
+        except TransportError as error:
+            partial = error.partial
+            if partial is None:
+                return error.problem
+            if partial.status >= 300:
+                # The status line is the answer, however little of the explanation arrived.
+                return partial
+            return ReplyLost(reason=error.problem.reason, status=partial.status, response_id=salvage_id(partial.body))
+
+    def _seen(self, reply: Reply | Problem, accepted: Collection[int] | None = None) -> Seen | Problem:
+        if not isinstance(reply, Reply):
+            return reply
+        if reply.status >= 300:
+            return parse_refusal(reply, now=self._clock())
+        try:
+            if accepted is not None and reply.status not in accepted:
+                raise UnreadableReply(f"HTTP status {reply.status} is not one that a create call answers with")
+            response = parse_response(reply.body, status_aliases=self._status_aliases)
+        except UnreadableReply as error:
+            return ReplyLost(reason=str(error), status=reply.status, response_id=salvage_id(reply.body))
+        return Seen(
+            response=response,
+            rate_limits=parse_rate_limits(reply.headers),
+            poll_after_s=poll_after(reply.headers),
+            request_id=request_id(reply.headers),
+        )
+
+    def _read(self, reply: Reply | Problem, model: type[_BodyT]) -> _BodyT | Problem:
+        if not isinstance(reply, Reply):
+            return reply
+        if reply.status >= 300:
+            return parse_refusal(reply, now=self._clock())
+        try:
+            return model.model_validate_json(reply.body)
+        except ValidationError:
+            return ReplyLost(reason="the reply is not what this call answers with", status=reply.status)
+
+
+def _path(response_id: str) -> str:
+    return f"/responses/{quote(response_id, safe='')}"
+
+
+def _last_id(items: list[Any]) -> str | None:
+    last = items[-1] if items else None
+    found = last.get("id") if isinstance(last, dict) else None
+    return found if isinstance(found, str) else None
+
+
+def _words(problem: Problem) -> str:
+    return problem.message if isinstance(problem, Refused) else problem.reason

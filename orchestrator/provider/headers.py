@@ -1,0 +1,123 @@
+"""What the headers beside a reply say: limits, when to come back, whether to try again.
+
+Every function takes headers with lower-case names and reads nothing into a value that it does not understand.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+from orchestrator.core.model import RateLimits
+
+__all__ = ["parse_rate_limits", "poll_after", "request_id", "retry_after", "should_retry"]
+
+_REQUESTS = ("x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests")
+_TOKENS = ("x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens")
+# Seen instead of the plain names on some accounts (responses API, rate limits).
+_TOKENS_VARIANT = tuple(f"{name}_usage_based" for name in _TOKENS)
+
+_ABSENT: list[str | None] = [None, None, None]
+_NOTHING = RateLimits()
+
+# Longer units first where one begins another: "ms" before "m", or "12ms" would be twelve minutes.
+_GO_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|μs|ns|h|m|s)")
+_GO_DURATION = re.compile(rf"(?:{_GO_PART.pattern})+")
+_UNIT_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}
+
+
+def parse_rate_limits(headers: Mapping[str, str]) -> RateLimits | None:
+    """The ``x-ratelimit-*`` headers, or None where not one of them can be read."""
+    requests = [headers.get(name) for name in _REQUESTS]
+    tokens = [headers.get(name) for name in _TOKENS]
+    if tokens == _ABSENT:
+        tokens = [headers.get(name) for name in _TOKENS_VARIANT]
+        if requests == tokens == _ABSENT:
+            return None
+    limits = RateLimits(
+        limit_requests=_count(requests[0]),
+        limit_tokens=_count(tokens[0]),
+        remaining_requests=_count(requests[1]),
+        remaining_tokens=_count(tokens[1]),
+        reset_requests_s=_go_duration(requests[2]),
+        reset_tokens_s=_go_duration(tokens[2]),
+    )
+    return None if limits == _NOTHING else limits
+
+
+def retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """Seconds that the provider asks to wait, never negative; None where it says nothing that can be read.
+
+    ``retry-after-ms`` wins over ``retry-after``, which may be seconds (fractions too) or an HTTP date. A date is
+    taken relative to the reply's own ``date`` header where there is one, so that a wrong clock here does not matter.
+    """
+    milliseconds = _number(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    text = headers.get("retry-after")
+    if text is None:
+        return None
+    seconds = _number(text)
+    if seconds is not None:
+        return seconds
+    moment = _http_date(text)
+    if moment is None:
+        return None
+    sent_at = _http_date(headers.get("date"))
+    return max(0.0, moment - (now if sent_at is None else sent_at))
+
+
+def should_retry(headers: Mapping[str, str]) -> bool | None:
+    """The provider's own word on whether a retry makes sense (``x-should-retry``)."""
+    return {"true": True, "false": False}.get(headers.get("x-should-retry", "").strip().lower())
+
+
+def poll_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds after which the provider asks to look again (``openai-poll-after-ms``)."""
+    milliseconds = _number(headers.get("openai-poll-after-ms"))
+    return None if milliseconds is None else milliseconds / 1000
+
+
+def request_id(headers: Mapping[str, str]) -> str | None:
+    """The id under which the provider's support finds this exchange."""
+    return headers.get("x-request-id") or None
+
+
+def _number(text: str | None) -> float | None:
+    """A finite number that is not negative, else None."""
+    if text is None:
+        return None
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and number >= 0 else None
+
+
+def _count(text: str | None) -> int | None:
+    number = _number(text)
+    return None if number is None else int(number)
+
+
+def _go_duration(text: str | None) -> float | None:
+    """Seconds of ``1s``, ``6m0s``, ``12ms``, ``1m30.5s``, ``1h2m3s``; a bare number is seconds."""
+    if text is None:
+        return None
+    text = text.strip()
+    if _GO_DURATION.fullmatch(text):
+        return sum(float(amount) * _UNIT_S[unit] for amount, unit in _GO_PART.findall(text))
+    return _number(text)
+
+
+def _http_date(text: str | None) -> float | None:
+    if not text:
+        return None
+    try:
+        moment: datetime = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):
+        return None
+    # A date in "-0000" comes back without a zone; HTTP dates are always in UTC.
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

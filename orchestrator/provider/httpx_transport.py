@@ -1,0 +1,168 @@
+"""The pluggable transport: any httpx transport, for HTTP/2, a proxy of one's own, or an ASGI app in tests."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Iterator, Mapping
+
+import anyio
+import httpx
+
+from orchestrator.core.problems import NeverSent, ReplyLost
+from orchestrator.provider.transport import (
+    KEEPALIVE_S,
+    Endpoint,
+    Reply,
+    Slots,
+    TransportError,
+    environment_proxy,
+    system_words,
+    tls_context,
+    too_large,
+)
+
+__all__ = ["HttpxTransport"]
+
+_NETWORK_ERRORS = (httpx.RequestError, OSError)
+
+# What httpx's own transports raise before the first byte of a request is written.
+_UNCONNECTED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
+_HTTPX_OWN = (httpx.AsyncHTTPTransport, httpx.ASGITransport, httpx.MockTransport)
+
+# What the operating system says only of a connection that was never made.
+_NO_CONNECTION = (ConnectionRefusedError, socket.gaierror, ssl.SSLCertVerificationError)
+
+
+class HttpxTransport:
+    """Speaks through an httpx transport: httpx's own pool unless another one is given, which is closed with this one.
+
+    It costs several times the CPU time of ``AiohttpTransport``, and more the more calls are in progress.
+    Of a foreign transport "never sent" is believed only where the operating system said so: some of them
+    report a connection that was dropped *after* the request as one that was never made.
+    """
+
+    def __init__(self, endpoint: Endpoint, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        self._endpoint = endpoint
+        self._headers = endpoint.request_headers()
+        self._transport = transport if transport is not None else _pool(endpoint)
+        self._trusted = isinstance(self._transport, _HTTPX_OWN)
+        self._slots = Slots(endpoint.max_connections, wait_s=endpoint.connect_timeout_s)
+        self._closed = False
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        read_timeout_s: float | None = None,
+    ) -> Reply:
+        if self._closed:
+            raise RuntimeError("the transport is closed")
+        read_s = self._endpoint.read_timeout_s if read_timeout_s is None else read_timeout_s
+        request = self._request(method, path, body, headers, read_s)
+        await self._slots.take()
+        response: httpx.Response | None = None
+        chunks: list[bytes] = []
+        try:
+            with anyio.fail_after(self._endpoint.connect_timeout_s + read_s):
+                response = await self._transport.handle_async_request(request)
+                try:
+                    await self._read(response, chunks)
+                finally:
+                    await response.aclose()
+            return self._reply(response, chunks)
+        except _NETWORK_ERRORS as error:
+            if response is None and self._never_sent(error):
+                raise TransportError(NeverSent(reason=_unconnected(error, request.url))) from None
+            partial = self._reply(response, chunks) if response is not None else None
+            status = partial.status if partial else None
+            raise TransportError(ReplyLost(reason=_lost(error, read_s), status=status), partial) from None
+        finally:
+            self._slots.give_back()
+
+    async def aclose(self) -> None:
+        if not self._closed:
+            self._closed = True
+            with anyio.CancelScope(shield=True):
+                await self._transport.aclose()
+
+    def _request(
+        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str] | None, read_s: float
+    ) -> httpx.Request:
+        connect_s = self._endpoint.connect_timeout_s
+        return httpx.Request(
+            method,
+            self._endpoint.url(path),
+            headers={**self._headers, **(headers or {})},
+            content=body,
+            extensions={"timeout": {"connect": connect_s, "pool": connect_s, "read": read_s, "write": read_s}},
+        )
+
+    async def _read(self, response: httpx.Response, chunks: list[bytes]) -> None:
+        size = 0
+        async for chunk in response.aiter_bytes():
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > self._endpoint.max_reply_bytes:
+                raise too_large(self._endpoint, self._reply(response, chunks))
+
+    def _reply(self, response: httpx.Response, chunks: list[bytes]) -> Reply:
+        return Reply(response.status_code, dict(response.headers), self._endpoint.redact(b"".join(chunks)))
+
+    def _never_sent(self, error: Exception) -> bool:
+        if not isinstance(error, _UNCONNECTED):
+            return False
+        return self._trusted or any(isinstance(cause, _NO_CONNECTION) for cause in _causes(error))
+
+
+def _pool(endpoint: Endpoint) -> httpx.AsyncHTTPTransport:
+    return httpx.AsyncHTTPTransport(
+        verify=tls_context(),
+        proxy=environment_proxy(endpoint.base_url) if endpoint.trust_env else None,
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=KEEPALIVE_S),
+    )
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what led to it; of several attempts to connect, each."""
+    while error is not None:
+        yield error
+        if isinstance(error, BaseExceptionGroup):
+            yield from error.exceptions
+        error = error.__cause__ or error.__context__
+
+
+def _unconnected(error: Exception, url: httpx.URL) -> str:
+    for cause in _causes(error):
+        match cause:
+            case socket.gaierror():
+                return f"the name {url.host} cannot be resolved"
+            case ssl.SSLCertVerificationError():
+                return f"the certificate of {url.host} is not valid: {system_words(cause)}"
+            case ssl.SSLError():
+                return f"no TLS connection to {url.host}: {system_words(cause)}"
+            case httpx.ProxyError():
+                return "the proxy refused the connection"
+            case httpx.ConnectTimeout():
+                return f"no connection to {url.host} in time"
+            case OSError(errno=int()):
+                return f"no connection to {url.host}:{url.port}: {system_words(cause)}"
+    return f"no connection to {url.host}: {type(error).__name__}"
+
+
+def _lost(error: Exception, read_s: float) -> str:
+    match error:
+        case httpx.ReadTimeout():
+            return f"no answer within {read_s:g} s"
+        case TimeoutError() | httpx.TimeoutException():
+            return "the answer was not complete in time"
+        case httpx.RemoteProtocolError():
+            return "the connection was closed before the answer was complete, or the answer is not HTTP"
+        case httpx.DecodingError():
+            return "the answer cannot be decoded"
+        case OSError():
+            return f"the connection broke: {system_words(error)}"
+    return f"the connection broke: {type(error).__name__}"

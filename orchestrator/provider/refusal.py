@@ -1,0 +1,103 @@
+"""Error replies become values, whatever shape the provider or a gateway on the way gave them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic_core import from_json
+
+from orchestrator.core.problems import Refused
+from orchestrator.provider.headers import parse_rate_limits, request_id, retry_after, should_retry
+from orchestrator.provider.prose import collapse, prose
+from orchestrator.provider.transport import Reply
+
+__all__ = ["error_fields", "parse_refusal", "word"]
+
+
+def parse_refusal(reply: Reply, *, now: float) -> Refused:
+    """What an error reply says.
+
+    Understood are ``{"error": {…}}``, ``{"error": "text"}``, ``{"detail": …}`` and ``{"message": …}``, each also
+    cut off in the middle; of anything else the text is kept (of a page its title).
+    """
+    error = error_fields(_document(reply.body))
+    message = _location(reply) or _text(error.get("message")) or prose(reply.body) or _phrase(reply.status)
+    return Refused(
+        status=reply.status,
+        code=word(error.get("code")),
+        type=word(error.get("type")),
+        param=word(error.get("param")),
+        message=message,
+        retry_after_s=retry_after(reply.headers, now),
+        should_retry=should_retry(reply.headers),
+        rate_limits=parse_rate_limits(reply.headers),
+        request_id=request_id(reply.headers),
+    )
+
+
+def error_fields(document: Any) -> Mapping[str, Any]:
+    """The object of an error body that has ``message``, ``code`` and the like; empty where there is none."""
+    match document:
+        case {"error": dict() as error}:
+            # OpenRouter puts the kind of error beside the envelope (responses API, other servers).
+            return {"type": document.get("error_type"), **error}
+        case {"error": str() as error}:
+            message = _text(document.get("message"))
+            return {**document, "message": f"{error}: {message}" if message else error}
+        case {"detail": dict() as detail}:
+            return error_fields(detail) or detail
+        case {"detail": str() as detail}:
+            return {"message": detail}
+        case {"detail": list() as details}:
+            return {"message": "; ".join(_complaints(details))}
+        case {"message": str()}:
+            return dict(document)
+    return {}
+
+
+def word(value: Any) -> str | None:
+    """A code as text; some servers write numbers."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return (collapse(value) or None) if isinstance(value, str) else None
+
+
+def _document(body: bytes) -> Any:
+    try:
+        return from_json(body, allow_partial=True)
+    except ValueError:
+        return None
+
+
+def _complaints(details: Iterable[Any]) -> Iterable[str]:
+    """One line for each complaint of a validator, without the ``input`` that quotes the request."""
+    for detail in details:
+        match detail:
+            case str():
+                yield detail
+            case {"loc": list() as place, "msg": str() as message}:
+                yield f"{'.'.join(str(part) for part in place)}: {message}"
+            case {"msg": str() as message}:
+                yield message
+
+
+def _text(value: Any) -> str:
+    return collapse(value) if isinstance(value, str) else ""
+
+
+def _location(reply: Reply) -> str | None:
+    """Where a redirect points to: it is not followed, since a create call must not be sent twice."""
+    target = reply.headers.get("location")
+    if target is None or not 300 <= reply.status < 400:
+        return None
+    return collapse(f"redirected to {urlsplit(target)._replace(query='', fragment='').geturl()}")
+
+
+def _phrase(status: int) -> str:
+    try:
+        return f"{HTTPStatus(status).phrase} (empty reply)"
+    except ValueError:
+        return "empty reply"

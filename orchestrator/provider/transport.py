@@ -1,0 +1,253 @@
+"""One HTTP exchange with the provider: what every transport promises, and what they share."""
+
+from __future__ import annotations
+
+import os
+import re
+import ssl
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from ipaddress import ip_address
+from typing import Protocol
+from urllib.parse import urlencode, urlsplit
+
+import anyio
+import certifi
+
+from orchestrator.core.errors import ConfigError
+from orchestrator.core.problems import NeverSent, ReplyLost
+
+__all__ = [
+    "KEEPALIVE_S",
+    "Endpoint",
+    "Reply",
+    "Slots",
+    "Transport",
+    "TransportError",
+    "environment_proxy",
+    "system_words",
+    "tls_context",
+    "too_large",
+]
+
+# Shorter than the five seconds after which uvicorn and Node close an idle connection: a create call sent into
+# a connection that is just being closed can never be told from one that was received.
+KEEPALIVE_S = 4.0
+
+_HEADER_TEXT = re.compile(r"[\t\x20-\x7e]*")
+
+# Headers whose values are secrets. Of "Bearer sk-…" the word "Bearer" is none: too short to be one.
+_SECRET_NAME = re.compile("auth|key|token|secret|cookie", re.IGNORECASE)
+_SECRET_LENGTH = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An HTTP reply, read to its end: the names of ``headers`` are lower-case, ``body`` is decompressed."""
+
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+
+
+class TransportError(Exception):
+    """No complete reply came back; ``problem`` says whether the request was sent.
+
+    ``partial`` is what had arrived, where at least the status line had.
+    """
+
+    def __init__(self, problem: NeverSent | ReplyLost, partial: Reply | None = None) -> None:
+        super().__init__(problem.reason)
+        self.problem = problem
+        self.partial = partial
+
+
+class Transport(Protocol):
+    """Sends one request over HTTP and reads one reply; thousands of calls may be in progress at a time."""
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        read_timeout_s: float | None = None,
+    ) -> Reply:
+        """The reply, whatever its status; raises ``TransportError`` and nothing else of the network's.
+
+        ``path`` begins with a slash, is already quoted, and may have a query. Redirects are not followed.
+        ``NeverSent`` is raised only where not one byte of the request can have left; everything doubtful is
+        ``ReplyLost``. A silent provider is given up after ``read_timeout_s``, and one that dribbles after
+        ``connect_timeout_s + read_timeout_s``.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close every connection; no call may follow."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Endpoint:
+    """Where the provider is, and how to speak to it.
+
+    ``headers`` (authentication included) and ``query`` go with every request. ``max_reply_bytes`` caps a
+    decompressed body. ``trust_env`` honours ``HTTPS_PROXY``, ``HTTP_PROXY`` and ``NO_PROXY``, never for loopback.
+    Raises ``ConfigError`` for a URL or a header that HTTP cannot carry, and never shows what it holds.
+    """
+
+    base_url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = field(default_factory=dict)
+    connect_timeout_s: float = 5.0
+    read_timeout_s: float = 60.0
+    max_connections: int = 256
+    max_reply_bytes: int = 64 * 2**20
+    trust_env: bool = True
+    _secrets: tuple[bytes, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not _is_base_url(self.base_url):
+            raise ConfigError(
+                f"{_without_login(self.base_url)!r} is not the base URL of an API",
+                hint="it looks like https://api.openai.com/v1; a query belongs into provider.query, a login into "
+                "provider.headers",
+            )
+        for name, value in self.headers.items():
+            if not _HEADER_TEXT.fullmatch(value):
+                raise ConfigError(
+                    f"the value of the header {name} holds a character that HTTP does not allow",
+                    hint="a key that was read from a file often ends in a line break",
+                )
+        words = (word for name, value in self.headers.items() if _SECRET_NAME.search(name) for word in value.split())
+        object.__setattr__(self, "_secrets", tuple(word.encode() for word in words if len(word) >= _SECRET_LENGTH))
+
+    def __repr__(self) -> str:
+        """Without the values of headers and query: they hold the key."""
+        return f"Endpoint({self.base_url!r}, headers={sorted(self.headers)}, query={sorted(self.query)})"
+
+    def url(self, path: str) -> str:
+        """The whole URL of a path, with the endpoint's query."""
+        url = self.base_url.rstrip("/") + path
+        if not self.query:
+            return url
+        return f"{url}{'&' if '?' in path else '?'}{urlencode(self.query)}"
+
+    def request_headers(self) -> dict[str, str]:
+        """What goes with every request; a header of the endpoint replaces ours of the same name."""
+        ours = {"Accept": "application/json", "Accept-Encoding": "gzip, deflate", "User-Agent": _user_agent()}
+        theirs = {name.lower() for name in self.headers}
+        return {**{name: value for name, value in ours.items() if name.lower() not in theirs}, **self.headers}
+
+    def redact(self, body: bytes) -> bytes:
+        """The body with every secret that we sent in a header blotted out: error pages like to echo them."""
+        for secret in self._secrets:
+            body = body.replace(secret, b"[redacted]")
+        return body
+
+
+class Slots:
+    """The connections that may be in use at a time; one that cannot have any in time was never sent."""
+
+    def __init__(self, count: int, *, wait_s: float) -> None:
+        self._count = count
+        self._wait_s = wait_s
+        self._free = anyio.Semaphore(count, fast_acquire=True)
+
+    async def take(self) -> None:
+        """Hold one; raises ``TransportError`` (never sent, local) where all stay busy."""
+        try:
+            self._free.acquire_nowait()
+        except anyio.WouldBlock:
+            with anyio.move_on_after(self._wait_s):
+                await self._free.acquire()
+                return
+            reason = f"all {self._count} connections stayed busy for {self._wait_s:g} s"
+            raise TransportError(NeverSent(reason=reason, local=True)) from None
+
+    def give_back(self) -> None:
+        self._free.release()
+
+
+def too_large(endpoint: Endpoint, partial: Reply) -> TransportError:
+    """The error for a body that grew over the endpoint's cap."""
+    reason = f"the reply is larger than {endpoint.max_reply_bytes} bytes"
+    return TransportError(ReplyLost(reason=reason, status=partial.status), partial)
+
+
+def environment_proxy(base_url: str) -> str | None:
+    """The proxy that the environment names for a URL, or None; loopback never goes through one."""
+    parts = urlsplit(base_url)
+    host = parts.hostname or ""
+    if _is_loopback(host) or urllib.request.proxy_bypass(host):
+        return None
+    proxies = urllib.request.getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if proxy is None:
+        return None
+    if "://" not in proxy:
+        proxy = f"http://{proxy}"
+    scheme = urlsplit(proxy).scheme
+    if scheme not in {"http", "https"}:
+        raise ConfigError(
+            f"the environment names a {scheme} proxy, and only HTTP proxies are supported",
+            hint=f"set NO_PROXY={host} if the provider can be reached without it",
+        )
+    return proxy
+
+
+def tls_context() -> ssl.SSLContext:
+    """Verifies against the system's certificate authorities and certifi's, or against SSL_CERT_FILE alone."""
+    context = ssl.create_default_context()
+    if not (os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")):
+        # A slim container image or a fresh macOS Python has no authorities of its own.
+        context.load_verify_locations(certifi.where())
+    return context
+
+
+def system_words(error: BaseException) -> str:
+    """The operating system's or OpenSSL's own words; never ``str(error)``, which may quote what was sent."""
+    match error:
+        case ssl.SSLCertVerificationError():
+            return error.verify_message
+        case ssl.SSLError():
+            return error.reason or "handshake failed"
+        # asyncio puts a text of its own over the system's; a resolver's numbers are negative and not the system's.
+        case OSError(errno=int() as number) if number > 0:
+            return os.strerror(number)
+    return type(error).__name__
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _user_agent() -> str:
+    try:
+        return f"orchestrator/{version('orchestrator')}"
+    except PackageNotFoundError:
+        return "orchestrator"
+
+
+def _is_base_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        host.encode("idna")
+        valid = parts.port is None or parts.port > 0
+    except ValueError:
+        return False
+    plain = not (parts.query or parts.fragment) and "@" not in parts.netloc
+    return valid and plain and bool(host) and parts.scheme in {"http", "https"}
+
+
+def _without_login(url: str) -> str:
+    return re.sub(r"//[^/@]*@", "//", url)

@@ -1,0 +1,36 @@
+"""A raw server, and a transport of each kind that speaks to it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeAlias
+
+import pytest
+
+from orchestrator.provider.aiohttp_transport import AiohttpTransport
+from orchestrator.provider.httpx_transport import HttpxTransport
+from orchestrator.provider.transport import Endpoint, Transport
+from tests.provider.raw_server import RawServer, serve_raw
+
+Connect: TypeAlias = Callable[..., Transport]
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[RawServer]:
+    async with serve_raw() as server:
+        yield server
+
+
+@pytest.fixture(params=[AiohttpTransport, HttpxTransport])
+async def connect(request: pytest.FixtureRequest, server: RawServer) -> AsyncIterator[Connect]:
+    """Make a transport, to the raw server unless another ``base_url`` is given; closed at the end."""
+    made: list[Transport] = []
+
+    def make(**settings: Any) -> Transport:
+        transport: Transport = request.param(Endpoint(**{"base_url": server.url, **settings}))
+        made.append(transport)
+        return transport
+
+    yield make
+    for transport in made:
+        await transport.aclose()

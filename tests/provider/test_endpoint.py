@@ -1,0 +1,82 @@
+"""An endpoint refuses what cannot work, and never shows its key."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.core.errors import ConfigError
+from orchestrator.core.problems import NeverSent
+from orchestrator.provider.transport import Endpoint, Reply, TransportError
+
+KEY = "sk-abcdefghijklmnop"
+
+
+def test_the_repr_hides_what_is_secret() -> None:
+    endpoint = Endpoint(
+        base_url="https://h/v1", headers={"Authorization": f"Bearer {KEY}"}, query={"key": "another-secret"}
+    )
+    assert repr(endpoint) == "Endpoint('https://h/v1', headers=['Authorization'], query=['key'])"
+    assert KEY not in f"{endpoint}"
+
+
+def test_a_reply_shows_neither_headers_nor_body() -> None:
+    assert repr(Reply(200, {"set-cookie": "secret"}, b"the model's words")) == "Reply(status=200)"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "api.openai.com/v1",
+        "ftp://h/v1",
+        "https://",
+        "https://h/v1?key=1",
+        "https://h/v1#x",
+        "/v1",
+        "http://h:port/v1",
+        "http://[::1/v1",
+        f"http://{'x' * 64}/v1",
+    ],
+)
+def test_what_is_not_a_base_url(url: str) -> None:
+    with pytest.raises(ConfigError, match="base URL"):
+        Endpoint(base_url=url)
+
+
+def test_a_login_in_the_url_is_refused_without_showing_it() -> None:
+    for url in ("https://user:secret@h/v1", "https://user:secret@h/v1?x=1"):
+        with pytest.raises(ConfigError) as caught:
+            Endpoint(base_url=url)
+        assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [f"Bearer {KEY}\n", f"Bearer {KEY}\r\nX: y", f"Bearer {KEY}ä"])
+def test_a_header_that_http_cannot_carry(value: str) -> None:
+    with pytest.raises(ConfigError, match="Authorization") as caught:
+        Endpoint(base_url="https://h/v1", headers={"Authorization": value})
+    assert KEY not in str(caught.value)
+
+
+def test_urls() -> None:
+    assert Endpoint(base_url="https://h/v1/").url("/models") == "https://h/v1/models"
+    endpoint = Endpoint(base_url="https://h", query={"api-version": "2026&1"})
+    assert endpoint.url("/models") == "https://h/models?api-version=2026%261"
+    assert endpoint.url("/models?a=b") == "https://h/models?a=b&api-version=2026%261"
+
+
+def test_a_header_of_the_user_replaces_ours() -> None:
+    headers = Endpoint(base_url="https://h", headers={"user-agent": "mine", "X-Team": "a"}).request_headers()
+    assert headers["user-agent"] == "mine"
+    assert "User-Agent" not in headers
+    assert headers["Accept"] == "application/json"
+
+
+def test_secrets_are_blotted_out() -> None:
+    headers = {"Authorization": f"Bearer {KEY}", "Api-Key": "0123456789abcdef", "X-Title": "a title of mine"}
+    endpoint = Endpoint(base_url="https://h", headers=headers)
+    body = f"Bearer {KEY}, 0123456789abcdef, a title of mine".encode()
+    assert endpoint.redact(body) == b"Bearer [redacted], [redacted], a title of mine"
+
+
+def test_an_error_reads_as_its_reason() -> None:
+    assert str(TransportError(NeverSent(reason="refused"))) == "refused"
