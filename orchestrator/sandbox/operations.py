@@ -54,13 +54,16 @@ class Operations:
         """POST /v1/responses."""
         fate = self._fates.of_create(ordinal)
         body = await request.body()
-        self._refuse(fate.refusal if fate.refusal != "flex_unavailable" else None)
+        if fate.refusal != "flex_unavailable":
+            self._refuse(fate.refusal)
         self._refuse_by_schedule()
         fields = _parse(body)
         model = check_create(fields, self._catalogue)
         _refuse_unsupported(fields)
-        self._refuse("rate_limited" if model.name == "sandbox-rate-limited" else None)
-        self._refuse(fate.refusal if fields.get("service_tier") == "flex" else None)
+        if model.name == "sandbox-rate-limited":
+            self._refuse("rate_limited")
+        if fields.get("service_tier") == "flex":
+            self._refuse(fate.refusal)
         now = self._clock.now()
         key = request.headers.get("idempotency-key")
         if key and self._settings.idempotency is Idempotency.HONOUR:

@@ -35,7 +35,7 @@ _LONGEST_INSTRUCTION = 2_000
 _LONGEST_PIECE = 600
 _USUAL = 3
 # A sentence outside these bounds, in words, says too little or reads badly in a summary.
-_SHORTEST_SENTENCE, _LONGEST_SENTENCE = 5, 45
+_SHORTEST_SENTENCE, _LONGEST_SENTENCE = 5, 36
 
 
 def sentences_asked_for(*instructions: str) -> int:
@@ -55,7 +55,9 @@ def summarise(text: str, count: int) -> str:
         return " ".join(sentences)
     words = [set(_WORD.findall(sentence.lower())) - _COMMON for sentence in sentences]
     frequency = Counter(chain.from_iterable(words))
-    best = sorted(range(len(sentences)), key=lambda n: (-_weight(sentences[n], words[n], frequency), n))[:count]
+    best = sorted(
+        range(len(sentences)), key=lambda n: (-_weight(sentences[n], words[n], frequency), len(sentences[n]))
+    )[:count]
     return " ".join(sentences[n] for n in sorted(best))
 
 
