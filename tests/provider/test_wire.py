@@ -302,6 +302,7 @@ def test_a_long_error_is_cut() -> None:
         ({"reason": "max_output_tokens"}, "max_output_tokens"),
         ({"reason": "length"}, "length"),
         ({"reason": None}, None),
+        ({"reason": 7}, None),
         ({}, None),
         ("length", None),
         (None, None),
