@@ -144,6 +144,12 @@ def test_a_wrong_config_is_refused_with_line_field_and_what_is_allowed(
     assert refusal(tmp_path, text).startswith(f"config.yaml:{message}")
 
 
+@pytest.mark.parametrize("ending", ["", "/", "/responses", "/responses/"])
+def test_the_base_url_may_be_written_with_its_last_part(tmp_path: Path, ending: str) -> None:
+    config = load(tmp_path, f"provider: {{base_url: 'https://x:8443/openai/v1{ending}'}}")
+    assert config.provider.base_url == "https://x:8443/openai/v1"
+
+
 # ── Keys and other secrets ────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -138,7 +138,7 @@ def apply_overrides(document: Document, overrides: Mapping[str, str]) -> None:
 
 def _text_of(path: Path, kind: Kind) -> str:
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        return path.read_bytes().decode()
     except FileNotFoundError:
         raise _error(kind, f"there is no such {kind} file", where=str(path), hint=_neighbour(path)) from None
     except OSError as error:

@@ -295,6 +295,19 @@ def test_a_refusal_never_repeats_the_row(template: str, values: dict[str, Any]) 
     assert "CANARY" not in text
 
 
+def test_a_wrong_template_is_refused_without_the_text_around_it() -> None:
+    with pytest.raises(
+        ValueError, match="is not a valid template: expected token 'end of print statement'"
+    ) as caught:
+        renderer(input="{{ text CANARY }}")
+    assert "CANARY" not in str(caught.value).partition("[type=")[0]
+
+
+def test_what_jinja_supplies_is_no_column() -> None:
+    message = refusal(renderer(input="{{ range(2) | list }}{{ a.b }}"), a={})
+    assert message == "request.input: the template reads a field that this row does not have"
+
+
 def test_a_loop_is_bounded() -> None:
     assert "OverflowError" in refusal(renderer(input="{% for i in range(10**7) %}x{% endfor %}"))
 
@@ -334,6 +347,7 @@ def test_fields_of_the_job_replace_those_of_each_line(make_job: MakeJob, write: 
         ({"model": "m", "input": {"a": "CANARY"}}, "body.input: must be text or a list of input items"),
         ({"input": "CANARY"}, "body.model: is required"),
         ({"model": "m"}, "body.input: is required"),
+        ({"model": "m", "input": "x", "max_output_tokens": "{{ n }}"}, "body.max_output_tokens: must be a whole"),
     ],
 )
 def test_a_body_that_cannot_work(make_job: MakeJob, write: Write, body: dict[str, Any], message: str) -> None:
