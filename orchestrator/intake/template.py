@@ -23,17 +23,18 @@ class Renderer:
     """Fills the job's request in for each row.
 
     ``columns`` are those that must be kept of a row so that it can be rendered later; None means all.
+    ``carries_requests`` says that the input is an OpenAI batch file, whose lines are requests themselves.
     """
 
     def __init__(self, job: Job) -> None:
         """Raises ``SpecError`` where the job asks for nothing: no model, or no input."""
         self._template, mistakes = compile_request(job.request)
-        self._carries_requests = resolve_format(job.input.path, job.input.format, job.base_dir) == "openai-batch"
-        if not self._carries_requests:
+        self.carries_requests = resolve_format(job.input.path, job.input.format, job.base_dir) == "openai-batch"
+        if not self.carries_requests:
             mistakes += missing_parameters(job.request)
         for mistake in mistakes:
             raise SpecError(f"request.{_dotted(mistake.field)}: {mistake.message}", hint=mistake.hint)
-        self.columns: frozenset[str] | None = None if self._carries_requests else self._template.columns
+        self.columns: frozenset[str] | None = None if self.carries_requests else self._template.columns
 
     def pack(self, row: Row) -> bytes:
         """The row as compact JSON, as far as the template reads it."""
@@ -48,7 +49,7 @@ class Renderer:
         Where the template only inserts columns, looking whether they are there is enough; any other is tried.
         """
         data = row.data
-        if self._template.certain and not self._carries_requests:
+        if self._template.certain and not self.carries_requests:
             for column in self._template.needed:
                 if data.get(column) is None:
                     break
@@ -68,7 +69,7 @@ class Renderer:
             fields = self._template.fill(data)
         except CannotRender as error:
             raise BadRow(str(error), where=where) from None
-        if self._carries_requests:
+        if self.carries_requests:
             fields = {**data[BODY], **fields}
             mistakes = [*parameter_mistakes(fields, templates=False), *missing_parameters(fields)]
         elif self._template.judged:
@@ -77,7 +78,7 @@ class Renderer:
         else:
             return fields
         for mistake in mistakes:
-            part = "body" if self._carries_requests else "request"
+            part = "body" if self.carries_requests else "request"
             raise BadRow(f"{part}.{_dotted(mistake.field)}: {mistake.message}", where=where, hint=mistake.hint)
         return fields
 

@@ -325,7 +325,7 @@ def test_the_body_of_a_batch_line_is_the_request(make_job: MakeJob, write: Write
     body = {"model": "m", "input": "{{ not a template }}", "metadata": {"a": "b"}}
     line = row(custom_id="a", body=body)
     render.check(line)
-    assert render.columns is None
+    assert (render.columns, render.carries_requests) == (None, True)
     assert render.render(render.pack(line), where="") == body
 
 
