@@ -22,7 +22,6 @@ __all__ = ["ROW", "BadTemplate", "CannotRender", "Expression", "compile_expressi
 # The whole row, for columns whose name is no Jinja name: {{ row["Full Name"] }}.
 ROW = "row"
 
-_ONE_EXPRESSION = re.compile(r"\{\{[-+]?(.*?)[-+]?\}\}", re.DOTALL)
 _NO_LOADER = (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)
 _INSERTING = (nodes.Template, nodes.Output, nodes.TemplateData, nodes.Name)
 
@@ -99,8 +98,8 @@ def compile_expression(text: str, *, native: bool) -> Expression:
         _refuse_loading(tree)
         names = frozenset(meta.find_undeclared_variables(tree))
         of_row = _columns_of_row(tree) if ROW in names else frozenset()
-        keeps_type = native and _is_one_expression(tree, text)
-        evaluate = _native(text) if keeps_type else _as_text(text)
+        single = _single_expression(tree, text) if native else None
+        evaluate = _as_text(text) if single is None else _native(text, single)
     except TemplateSyntaxError as error:
         raise BadTemplate(_syntax_message(error, text)) from None
     plain = names - {ROW}
@@ -108,7 +107,7 @@ def compile_expression(text: str, *, native: bool) -> Expression:
         columns=None if of_row is None else plain | of_row,
         needed=(plain - _JINJA.globals.keys()) | (of_row or frozenset()),
         inserts_only=all(isinstance(node, _INSERTING) for node in _walk(tree)),
-        always_text=not keeps_type,
+        always_text=single is None,
         _evaluate=_with_row(evaluate) if ROW in names else evaluate,
     )
 
@@ -117,15 +116,15 @@ def _as_text(text: str) -> Callable[[Mapping[str, Any]], str]:
     return _JINJA.from_string(text).render
 
 
-def _native(text: str) -> Callable[[Mapping[str, Any]], Any]:
+def _native(text: str, single: nodes.Node) -> Callable[[Mapping[str, Any]], Any]:
+    bare = text.strip()
+    if isinstance(single, nodes.Name) and text == bare and single.name not in _JINJA.globals:
+        # A column by itself needs no template machinery: this is the hot path of many jobs.
+        column = single.name
+        return lambda row: row[column]
     as_text = _as_text(text)
-    match = _ONE_EXPRESSION.fullmatch(text.strip())
-    source = match[1].strip() if match else ""
-    alone = text == text.strip()
-    if alone and source.isidentifier() and source not in _JINJA.globals:
-        # A bare column needs no template machinery: this is the hot path of most jobs.
-        return lambda row: row[source]
-    expression = _JINJA.compile_expression(source, undefined_to_none=False)
+    # Without the braces, and the signs in them that eat the white space around.
+    expression = _JINJA.compile_expression(re.sub(r"^\{\{[-+]?|[-+]?\}\}$", "", bare), undefined_to_none=False)
 
     def evaluate(row: Mapping[str, Any]) -> Any:
         value = expression(row)
@@ -149,18 +148,15 @@ def _with_row(evaluate: Callable[[Mapping[str, Any]], Any]) -> Callable[[Mapping
     return lambda row: evaluate({**row, ROW: row})
 
 
-def _is_one_expression(tree: nodes.Template, text: str) -> bool:
+def _single_expression(tree: nodes.Template, text: str) -> nodes.Node | None:
+    """The expression, if the text is one ``{{ … }}`` with nothing but white space around it."""
+    bare = text.strip()
     match tree.body:
-        case [nodes.Output(nodes=[*parts])]:
+        case [nodes.Output(nodes=[*parts])] if bare.startswith("{{") and bare.endswith("}}"):
             inserted = [part for part in parts if not (isinstance(part, nodes.TemplateData) and part.data.isspace())]
-            bare = text.strip()
-            return (
-                len(inserted) == 1
-                and not isinstance(inserted[0], nodes.TemplateData)
-                and bare.startswith("{{")
-                and bare.endswith("}}")
-            )
-    return False
+            if len(inserted) == 1 and not isinstance(inserted[0], nodes.TemplateData):
+                return inserted[0]
+    return None
 
 
 def _columns_of_row(tree: nodes.Template) -> frozenset[str] | None:

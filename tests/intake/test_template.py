@@ -88,6 +88,8 @@ def test_text(template: str, expected: str | None) -> None:
         ("{{ n }}", 7),
         ("{{ -n }}", -7),
         ("{{ n / 2 }}", 3.5),
+        ("{{ true }}", True),
+        ("{{\n  n\n}}", 7),
         ("{{ flag }}", True),
         ("{{ nothing }}", None),
         ("{{ tags }}", ["a", "b"]),
