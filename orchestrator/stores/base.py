@@ -100,10 +100,12 @@ class Ending:
     """How one attempt ended, with everything that belongs into the same transaction.
 
     ``to`` is the state the request moves to: a settled one, or ``PENDING`` (with ``not_before``) to try again, or
-    ``IN_DOUBT``. ``charge`` is given exactly when the attempt has a response id. ``renew_idempotency`` says that
-    a response *with an id* has ended, so that the next create is a new wish and gets a new key.
-    ``count_attempt`` is False where the attempt must not count against ``retry.attempts`` although it stays on
-    record.
+    ``IN_DOUBT``. ``charge`` is given where the attempt has a response id; without one, only a charge of unknown
+    cost is taken (the reply was lost, and something may have been spent). ``renew_idempotency`` says that a response
+    *with an id* has ended, so that the next create is a new wish and gets a new key. ``count_attempt`` is False
+    where the attempt must not count against ``retry.attempts`` although it stays on record. An attempt that ends
+    ``IN_DOUBT`` is still open: it ends, and counts, when the doubt is resolved. A ``not_before`` in the past means at
+    once.
     """
 
     request_id: int
@@ -124,7 +126,7 @@ class Ending:
     not_before: float = 0.0
     renew_idempotency: bool = False
     count_attempt: bool = True
-    # A response may exist that nobody can name: counted as a possible duplicate if the request is sent again.
+    # A response may exist that nobody can name, and the request is sent again: counted as a possible duplicate.
     possible_duplicate: bool = False
     # Replaces the job's max_output_tokens from the next attempt on (on_incomplete: raise_max_output_tokens_to).
     max_output_tokens: int | None = None
@@ -225,7 +227,12 @@ class Summary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResultRecord:
-    """One request with its decisive attempt, as ``export`` writes it."""
+    """One request with its latest attempt, as ``export`` writes it.
+
+    ``attempts`` are all that were made. ``usage``, ``cost_pusd`` and ``possible_duplicates`` are those of all of them
+    together, so that the rows add up to the run. The cost is None as soon as one of them is unknown or still open;
+    then ``upper_bound_pusd`` is the most that all can cost, or None where not even that is known.
+    """
 
     request_id: int
     key: str
@@ -242,6 +249,7 @@ class ResultRecord:
     usage: Usage | None
     cost_pusd: Picodollars | None
     upper_bound_pusd: Picodollars | None
+    possible_duplicates: int
     submitted_at: float | None
     settled_at: float | None
 
@@ -265,7 +273,10 @@ class RequestRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptRecord:
-    """One attempt as ``show`` tells it; ``body`` is the response as received."""
+    """One attempt as ``show`` tells it; ``body`` is the response as received.
+
+    ``model`` and ``service_tier`` are what was asked for, and what the provider echoed once the response has ended.
+    """
 
     id: int
     number: int
@@ -307,14 +318,17 @@ class CostRow:
 class Store(Protocol):
     """The one writer of a database."""
 
-    async def create_run(self, run: NewRun) -> Run: ...
+    async def create_run(self, run: NewRun) -> Run:
+        """Create an active run; raises ``RunBusy`` where another process was just faster with the same name."""
+        ...
 
     async def add_rows(
         self, run_id: int, rows: Sequence[NewRequest], skipped: Sequence[SkippedRow], mark: PlanMark
     ) -> list[NewRequest]:
-        """Add planned rows and move the mark, in one transaction; returns the rows whose key was taken already.
+        """Add planned rows and move the mark, in one transaction; returns those whose key another row has.
 
-        A returned row was not added; the others were.
+        A returned row was not added; the others were, or are there from an earlier call with the same rows: adding
+        twice changes nothing.
         """
         ...
 
@@ -323,7 +337,11 @@ class Store(Protocol):
         ...
 
     async def accept(self, acceptance: Acceptance) -> bool:
-        """Submitting (or in doubt) → submitted, with the response id."""
+        """Submitting (or in doubt) → submitted, with the response id.
+
+        A response that an earlier attempt holds already (some gateways answer from a cache) is noted as shared, and
+        is not charged again.
+        """
         ...
 
     async def release(self, release: Release) -> bool:
@@ -338,7 +356,10 @@ class Store(Protocol):
         ...
 
     async def late_charge(self, attempt_id: int, charge: Charge, status: str, body: bytes | None) -> bool:
-        """Replace an attempt's *unknown* charge with what a late look found; False where it was known already."""
+        """Put what a late look found in the place of an attempt's *unknown* charge, or of none.
+
+        False, and nothing written, where the cost was known already. The charge keeps the time of the first one.
+        """
         ...
 
     async def fail_pending(self, request_id: int, code: str, message: str, at: float) -> bool:
@@ -346,19 +367,28 @@ class Store(Protocol):
         ...
 
     async def note_status(self, attempt_id: int, status: str) -> None:
-        """Keep the provider's latest word on an open response; may be lost in a crash, never waited for."""
+        """Keep the provider's latest word on an open response; never waits, and may be lost in a crash.
+
+        It is in the database a second later at most, and with the next verb that is waited for.
+        """
         ...
 
     async def request_cancel(self, run_id: int, at: float) -> None:
-        """Flag the run as to be cancelled, and cancel every pending request of it."""
+        """Flag the run as to be cancelled, and cancel every pending request of it.
+
+        Rows added later are not cancelled by it: whoever plans looks at the flag, and may call this again.
+        """
         ...
 
     async def requeue(
         self, run_id: int, *, states: Sequence[State], code: str | None, resolve_in_doubt: str | None, at: float
     ) -> int:
-        """Settled (or in doubt) → pending for ``retry``; history is kept. Returns how many were moved.
+        """Failed or cancelled → pending for ``retry``, attempts anew, history kept. Returns how many moved.
 
-        ``resolve_in_doubt`` is ``"resend"``, ``"fail"`` or None (held requests are left alone).
+        ``code`` narrows it to requests that ended with it. ``resolve_in_doubt`` is ``"resend"`` (→ pending, and
+        the lost attempt becomes a possible duplicate), ``"fail"`` (→ failed) or None (held requests are left alone);
+        either way the lost attempt's cost is unknown, with its worst case as the upper bound. The run becomes active
+        again where anything moved. What succeeded is never touched: asking for it raises ``UsageError``.
         """
         ...
 
@@ -366,7 +396,9 @@ class Store(Protocol):
 
     async def set_budget(self, run_id: int, budget_pusd: Picodollars | None, deadline_at: float | None) -> None: ...
 
-    async def add_counts(self, run_id: int, counts: Counts) -> None: ...
+    async def add_counts(self, run_id: int, counts: Counts) -> None:
+        """Add to a run's counters; never waits, as ``note_status``."""
+        ...
 
     async def remember(self, name: str, value: bytes) -> None:
         """Keep a small learnt value (a latency table, a discovered limit) under a name."""
@@ -395,15 +427,15 @@ class Reader(Protocol):
     async def pending(self, request_id: int) -> PendingRequest | None: ...
 
     async def open_attempts(self, run_id: int) -> list[OpenAttempt]:
-        """The latest attempt of every open request, the one accepted longest ago first."""
+        """The latest attempt of every open request, the one accepted longest ago first, those never accepted last."""
         ...
 
     async def open_runs(self) -> list[Run]:
-        """Runs that are not at their end (active), newest first."""
+        """Runs that can go on (active or halted), newest first."""
         ...
 
     def results(self, run_id: int, states: Sequence[State]) -> AsyncIterator[ResultRecord]:
-        """Requests in input order, in constant memory."""
+        """Requests in input order, in constant memory; each is read when its turn comes, not at one moment."""
         ...
 
     async def request(self, run_id: int, key: str, *, stage: str = "main") -> RequestRecord | None: ...
@@ -415,7 +447,7 @@ class Reader(Protocol):
         ...
 
     async def spent_since(self, since: float) -> Picodollars:
-        """What all runs of the database spent (or may have spent) since a moment."""
+        """What all runs of the database were charged since a moment, unknown costs at their upper bound."""
         ...
 
     async def skipped(self, run_id: int) -> list[SkippedRow]: ...

@@ -1,0 +1,158 @@
+-- What readers ask. States are spelt out so that the partial indexes serve: a bound state could be any.
+
+-- name: run_by_name
+SELECT * FROM run WHERE name = :name;
+
+-- name: run_by_id
+SELECT * FROM run WHERE id = :run_id;
+
+-- name: runs
+SELECT * FROM run ORDER BY id DESC;
+
+-- name: open_runs
+SELECT * FROM run WHERE state = 'active' OR state = 'halted' ORDER BY id DESC;
+
+-- name: tally
+SELECT state, sum(requests) AS requests FROM tally WHERE run_id = :run_id GROUP BY state;
+
+-- name: totals
+SELECT * FROM run_total WHERE run_id = :run_id;
+
+-- name: reserved
+SELECT coalesce(sum(attempt.worst_case_pusd), 0) AS pusd
+FROM request JOIN attempt ON attempt.id = request.id * 1000000 + request.number
+WHERE request.run_id = :run_id AND request.settled_at IS NULL AND request.state <> 'pending';
+
+-- name: fresh
+SELECT
+  request.id, request.key, request.stage, input_row.source, request.attempts, request.number, request.epoch,
+  request.not_before, request.max_output_tokens, input_row.data
+FROM request JOIN input_row ON input_row.request_id = request.id
+WHERE request.run_id = :run_id AND request.state = 'pending' AND request.not_before = 0 AND request.id > :after_id
+ORDER BY request.id LIMIT :limit;
+
+-- name: delayed
+SELECT
+  request.id, request.key, request.stage, input_row.source, request.attempts, request.number, request.epoch,
+  request.not_before, request.max_output_tokens, input_row.data
+FROM request JOIN input_row ON input_row.request_id = request.id
+WHERE request.run_id = :run_id AND request.state = 'pending' AND request.not_before > 0
+ORDER BY request.not_before, request.id LIMIT :limit;
+
+-- name: pending
+SELECT
+  request.id, request.key, request.stage, input_row.source, request.attempts, request.number, request.epoch,
+  request.not_before, request.max_output_tokens, input_row.data
+FROM request JOIN input_row ON input_row.request_id = request.id
+WHERE request.id = :request_id AND request.state = 'pending';
+
+-- name: open_attempts
+-- The oldest first: the provider may soon forget them.
+SELECT
+  attempt.id AS attempt_id, request.id AS request_id, request.key, request.state, request.number, request.attempts,
+  request.epoch, attempt.response_id, attempt.status, attempt.model, attempt.service_tier, attempt.completion_window,
+  attempt.sent_at, attempt.accepted_at, attempt.worst_case_pusd
+FROM request JOIN attempt ON attempt.id = request.id * 1000000 + request.number
+WHERE request.run_id = :run_id AND request.settled_at IS NULL AND request.state <> 'pending'
+ORDER BY attempt.accepted_at IS NULL, attempt.accepted_at, attempt.id;
+
+-- name: results
+-- One slice of a run. What the attempts before the latest one cost is asked apart (spent_before), for few have any.
+-- The run's bounds keep it from scanning other runs; the plus keeps the planner from walking all keys of the run.
+SELECT
+  request.id, request.key, request.stage, request.state, request.code, request.message, request.number,
+  attempt.response_id, attempt.status, attempt.model, attempt.service_tier, result.output_text,
+  charge.attempt_id IS NOT NULL, charge.cost_pusd, charge.upper_bound_pusd,
+  charge.input_tokens, charge.cached_tokens, charge.cache_write_tokens, charge.output_tokens,
+  charge.reasoning_tokens, charge.total_tokens,
+  attempt.possible_duplicate, attempt.worst_case_pusd, attempt.sent_at, request.settled_at
+FROM request
+LEFT JOIN attempt ON attempt.id = request.id * 1000000 + request.number
+LEFT JOIN charge ON charge.attempt_id = attempt.id
+LEFT JOIN result ON result.attempt_id = attempt.id
+WHERE request.id > max(:after_id, (SELECT coalesce(first_request_id - 1, 0) FROM run WHERE id = :run_id))
+  AND request.id <= (SELECT last_request_id FROM run WHERE id = :run_id) AND +request.run_id = :run_id
+  AND request.state IN (SELECT value FROM json_each(:states))
+ORDER BY request.id LIMIT :limit;
+
+-- name: spent_before
+SELECT
+  request.id AS request_id, coalesce(sum(charge.cost_pusd), 0) AS cost_pusd,
+  count(charge.attempt_id) - count(charge.cost_pusd) AS cost_unknown,
+  count(charge.attempt_id) - count(coalesce(charge.cost_pusd, charge.upper_bound_pusd)) AS cost_unbounded,
+  coalesce(sum(iif(charge.cost_pusd IS NULL, charge.upper_bound_pusd, 0)), 0) AS upper_bound_pusd,
+  count(charge.input_tokens) AS with_usage,
+  coalesce(sum(charge.input_tokens), 0) AS input_tokens, coalesce(sum(charge.cached_tokens), 0) AS cached_tokens,
+  coalesce(sum(charge.cache_write_tokens), 0) AS cache_write_tokens,
+  coalesce(sum(charge.output_tokens), 0) AS output_tokens,
+  coalesce(sum(charge.reasoning_tokens), 0) AS reasoning_tokens,
+  coalesce(sum(charge.total_tokens), 0) AS total_tokens, sum(attempt.possible_duplicate) AS possible_duplicates
+FROM json_each(:request_ids) AS wanted
+JOIN request ON request.id = wanted.value
+JOIN attempt ON attempt.id BETWEEN request.id * 1000000 AND request.id * 1000000 + request.number - 1
+LEFT JOIN charge ON charge.attempt_id = attempt.id
+GROUP BY request.id;
+
+-- name: request_by_key
+SELECT
+  request.id, request.key, request.stage, input_row.source, request.state, request.code, request.message,
+  input_row.data, request.not_before, request.settled_at, request.max_output_tokens
+FROM request JOIN input_row ON input_row.request_id = request.id
+WHERE request.run_id = :run_id AND request.stage = :stage AND request.key = :key;
+
+-- name: attempts
+SELECT
+  attempt.id, attempt.number, attempt.counted, attempt.idempotency_key, attempt.response_id, attempt.status,
+  attempt.http_status, attempt.model, attempt.service_tier, attempt.code, attempt.message, attempt.sent_at,
+  attempt.accepted_at, attempt.completed_at, attempt.ended_at, attempt.possible_duplicate, attempt.worst_case_pusd,
+  result.output_text, result.body,
+  charge.attempt_id IS NOT NULL AS charged, charge.cost_pusd, charge.upper_bound_pusd, charge.input_tokens,
+  charge.cached_tokens, charge.cache_write_tokens, charge.output_tokens, charge.reasoning_tokens, charge.total_tokens,
+  charge.web_searches, charge.file_searches, charge.code_sessions,
+  price.id AS price_id, price.model AS price_model, price.tier, price.input, price.cached, price.cache_write,
+  price.output, price.source, price.version, price.fee_web_search, price.fee_file_search, price.fee_code_session,
+  price.estimated
+FROM attempt
+LEFT JOIN result ON result.attempt_id = attempt.id
+LEFT JOIN charge ON charge.attempt_id = attempt.id
+LEFT JOIN price ON price.id = charge.price_id
+WHERE attempt.id BETWEEN :request_id * 1000000 AND :request_id * 1000000 + 999999
+ORDER BY attempt.id;
+
+-- name: costs
+-- A grouping that was not asked for is constant, so that one statement serves them all.
+SELECT
+  iif(:by_run, run.name, NULL) AS run,
+  iif(:by_model, coalesce(attempt.model, 'unknown'), NULL) AS model,
+  iif(:by_tier, coalesce(attempt.service_tier, 'unknown'), NULL) AS tier,
+  iif(:by_day, date(charge.charged_at, 'unixepoch'), NULL) AS day,
+  iif(:by_stage, request.stage, NULL) AS stage,
+  iif(:by_state, request.state, NULL) AS state,
+  count(*) AS responses, coalesce(sum(charge.input_tokens), 0) AS input_tokens,
+  coalesce(sum(charge.cached_tokens), 0) AS cached_tokens,
+  coalesce(sum(charge.cache_write_tokens), 0) AS cache_write_tokens,
+  coalesce(sum(charge.output_tokens), 0) AS output_tokens,
+  coalesce(sum(charge.reasoning_tokens), 0) AS reasoning_tokens,
+  coalesce(sum(charge.total_tokens), 0) AS total_tokens, coalesce(sum(charge.cost_pusd), 0) AS cost_pusd,
+  count(*) - count(charge.cost_pusd) AS cost_unknown,
+  coalesce(sum(iif(charge.cost_pusd IS NULL, charge.upper_bound_pusd, 0)), 0) AS upper_bound_pusd
+FROM charge
+JOIN attempt ON attempt.id = charge.attempt_id
+JOIN request ON request.id = attempt.request_id
+JOIN run ON run.id = request.run_id
+WHERE (:run_id IS NULL OR run.id = :run_id)
+  -- The run's bounds keep it from scanning other runs' charges.
+  AND charge.attempt_id >= coalesce((SELECT first_request_id * 1000000 FROM run WHERE id = :run_id), 0)
+  AND charge.attempt_id < coalesce(
+    (SELECT (last_request_id + 1) * 1000000 FROM run WHERE id = :run_id), 9223372036854775807
+  )
+GROUP BY 1, 2, 3, 4, 5, 6;
+
+-- name: spent_since
+SELECT coalesce(sum(coalesce(cost_pusd, upper_bound_pusd)), 0) AS pusd FROM charge WHERE charged_at >= :since;
+
+-- name: skipped
+SELECT position, source, reason FROM skipped_row WHERE run_id = :run_id ORDER BY position;
+
+-- name: recall
+SELECT value FROM memory WHERE name = :name;

@@ -1,0 +1,235 @@
+-- Every move of a request is a compare-and-set: it returns a row to exactly one caller, and none where somebody else
+-- moved the request first. An attempt's id is request_id * 1000000 + number (see the schema).
+
+-- name: create_run
+INSERT INTO run (
+  name, uid, job, spec, fingerprint, input_identity, state, budget_pusd, deadline_at, created_at
+) VALUES (
+  :name, :uid, :job, :spec_json, :fingerprint, :input_identity, 'active', :budget_pusd, :deadline_at, :created_at
+) ON CONFLICT (name) DO NOTHING
+RETURNING id;
+
+-- name: create_total
+INSERT INTO run_total (run_id) VALUES (:run_id);
+
+-- name: set_run_state
+UPDATE run SET state = :state, reason = :reason, ended_at = iif(:state = 'active', NULL, :at) WHERE id = :run_id;
+
+-- name: set_budget
+UPDATE run SET budget_pusd = :budget_pusd, deadline_at = :deadline_at WHERE id = :run_id;
+
+-- name: flag_cancel
+UPDATE run SET cancel_requested = 1 WHERE id = :run_id RETURNING first_request_id, last_request_id;
+
+-- name: request_bounds
+SELECT first_request_id, last_request_id FROM run WHERE id = :run_id;
+
+-- ── planning ──
+
+-- name: last_request_id
+SELECT coalesce(max(id), 0) FROM request;
+
+-- name: add_request
+INSERT INTO request (id, run_id, stage, key, state) VALUES (:id, :run_id, :stage, :key, 'pending')
+ON CONFLICT (run_id, stage, key) DO NOTHING;
+
+-- name: requests_after
+SELECT id FROM request WHERE id > :id;
+
+-- name: position_of_key
+SELECT input_row.position
+FROM request JOIN input_row ON input_row.request_id = request.id
+WHERE request.run_id = :run_id AND request.stage = :stage AND request.key = :key;
+
+-- name: add_input_row
+INSERT INTO input_row (request_id, position, source, data) VALUES (:id, :position, :source, :data);
+
+-- name: add_skipped_row
+INSERT INTO skipped_row (run_id, position, source, reason) VALUES (:run_id, :position, :source, :reason)
+ON CONFLICT DO NOTHING;
+
+-- name: move_plan_mark
+-- Never back: a batch that is added again must not make the planner read rows twice.
+UPDATE run SET
+  planned_position = max(planned_position, :position), planned_complete = max(planned_complete, :complete),
+  first_request_id = coalesce(first_request_id, :first_id), last_request_id = coalesce(:last_id, last_request_id)
+WHERE id = :run_id;
+
+-- ── the life of an attempt ──
+
+-- name: claim_request
+UPDATE request SET state = 'submitting', number = :number
+WHERE id = :request_id AND state = 'pending'
+RETURNING run_id, stage;
+
+-- name: add_attempt
+INSERT INTO attempt (id, idempotency_key, model, service_tier, completion_window, worst_case_pusd, sent_at)
+VALUES (:attempt_id, :idempotency_key, :model, :service_tier, :window, :worst_case_pusd, :at);
+
+-- name: accept_request
+UPDATE request SET state = 'submitted', code = NULL, message = NULL
+WHERE id = :request_id AND number = :number AND state = :from_state
+RETURNING run_id, stage;
+
+-- name: accept_attempt
+UPDATE attempt SET
+  response_id = :response_id, status = :status, accepted_at = :at, code = NULL, message = NULL,
+  shares_response = EXISTS (
+    SELECT 1 FROM attempt AS other
+    WHERE other.response_id = :response_id AND other.shares_response = 0 AND other.id <> :attempt_id
+  )
+WHERE id = :attempt_id;
+
+-- name: release_request
+UPDATE request SET state = 'pending', not_before = :not_before, number = number - 1
+WHERE id = :request_id AND number = :number AND state = 'submitting'
+RETURNING run_id, stage;
+
+-- name: remove_attempt
+DELETE FROM attempt WHERE id = :attempt_id;
+
+-- name: end_request
+UPDATE request SET
+  state = :to, not_before = :not_before, attempts = attempts + :counted, epoch = epoch + :renewed,
+  max_output_tokens = coalesce(:max_output_tokens, max_output_tokens),
+  code = :code, message = :message, settled_at = :settled_at
+WHERE id = :request_id AND number = :number AND state = :from_state
+RETURNING run_id, stage;
+
+-- name: end_attempt
+UPDATE attempt SET
+  status = coalesce(:status, status), http_status = :http_status, model = coalesce(:model, model),
+  service_tier = coalesce(:service_tier, service_tier), completed_at = :completed_at, ended_at = :ended_at,
+  code = :code, message = :message, counted = :counted, possible_duplicate = :possible_duplicate
+WHERE id = :attempt_id
+RETURNING response_id IS NOT NULL, shares_response, worst_case_pusd;
+
+-- name: add_charge
+INSERT INTO charge (
+  attempt_id, charged_at, cost_pusd, upper_bound_pusd, price_id, input_tokens, cached_tokens, cache_write_tokens,
+  output_tokens, reasoning_tokens, total_tokens, web_searches, file_searches, code_sessions
+) VALUES (
+  :attempt_id, :at, :cost_pusd, :upper_bound_pusd, :price_id, :input_tokens, :cached_tokens, :cache_write_tokens,
+  :output_tokens, :reasoning_tokens, :total_tokens, :web_searches, :file_searches, :code_sessions
+);
+
+-- name: add_result
+INSERT INTO result (attempt_id, output_text, body) VALUES (:attempt_id, :output_text, :body);
+
+-- name: fail_pending
+UPDATE request SET state = 'failed', code = :code, message = :message, settled_at = :at
+WHERE id = :request_id AND state = 'pending'
+RETURNING run_id, stage;
+
+-- name: note_status
+UPDATE attempt SET status = :status WHERE id = :attempt_id AND ended_at IS NULL;
+
+-- ── a charge that becomes known late ──
+
+-- name: charge_so_far
+SELECT
+  request.run_id, coalesce(attempt.ended_at, attempt.sent_at), attempt.shares_response, charge.attempt_id,
+  charge.cost_pusd, charge.upper_bound_pusd, charge.input_tokens, charge.cached_tokens, charge.cache_write_tokens,
+  charge.output_tokens, charge.reasoning_tokens, charge.total_tokens
+FROM attempt
+JOIN request ON request.id = attempt.request_id
+LEFT JOIN charge ON charge.attempt_id = attempt.id
+WHERE attempt.id = :attempt_id;
+
+-- name: replace_charge
+UPDATE charge SET
+  cost_pusd = :cost_pusd, upper_bound_pusd = :upper_bound_pusd, price_id = :price_id,
+  input_tokens = :input_tokens, cached_tokens = :cached_tokens, cache_write_tokens = :cache_write_tokens,
+  output_tokens = :output_tokens, reasoning_tokens = :reasoning_tokens, total_tokens = :total_tokens,
+  web_searches = :web_searches, file_searches = :file_searches, code_sessions = :code_sessions
+WHERE attempt_id = :attempt_id;
+
+-- name: set_status
+UPDATE attempt SET status = :status WHERE id = :attempt_id;
+
+-- name: replace_body
+INSERT INTO result (attempt_id, body) VALUES (:attempt_id, :body)
+ON CONFLICT (attempt_id) DO UPDATE SET body = excluded.body;
+
+-- ── an operator's word, in slices of ids so that other writes get through ──
+-- The plus keeps the planner on the ids: through the index of keys it would walk the whole run for each slice.
+
+-- name: pending_in_slice
+SELECT stage, count(*) FROM request
+WHERE id BETWEEN :first_id AND :last_id AND +run_id = :run_id AND state = 'pending'
+GROUP BY stage;
+
+-- name: cancel_slice
+UPDATE request SET state = 'cancelled', code = 'cancelled', message = NULL, settled_at = :at
+WHERE id BETWEEN :first_id AND :last_id AND +run_id = :run_id AND state = 'pending';
+
+-- name: settled_in_slice
+SELECT stage, state, count(*) FROM request
+WHERE id BETWEEN :first_id AND :last_id AND +run_id = :run_id AND (:code IS NULL OR code = :code)
+  AND ((state = 'failed' AND :failed) OR (state = 'cancelled' AND :cancelled))
+GROUP BY stage, state;
+
+-- name: requeue_slice
+UPDATE request SET
+  state = 'pending', not_before = 0, attempts = 0, code = NULL, message = NULL, settled_at = NULL
+WHERE id BETWEEN :first_id AND :last_id AND +run_id = :run_id AND (:code IS NULL OR code = :code)
+  AND ((state = 'failed' AND :failed) OR (state = 'cancelled' AND :cancelled));
+
+-- name: doubted_in_slice
+SELECT request.id, request.stage, request.number, attempt.worst_case_pusd
+FROM request JOIN attempt ON attempt.id = request.id * 1000000 + request.number
+WHERE request.id BETWEEN :first_id AND :last_id AND request.run_id = :run_id AND request.state = 'in_doubt'
+  AND request.settled_at IS NULL AND request.state <> 'pending' AND (:code IS NULL OR request.code = :code);
+
+-- name: resolve_request
+UPDATE request SET
+  state = :to, not_before = 0, attempts = iif(:to = 'pending', 0, attempts + 1),
+  code = iif(:to = 'pending', NULL, code), message = iif(:to = 'pending', NULL, message),
+  settled_at = iif(:to = 'pending', NULL, :at)
+WHERE id = :request_id AND state = 'in_doubt';
+
+-- name: resolve_attempt
+UPDATE attempt SET ended_at = :at, counted = 1, possible_duplicate = iif(:to = 'pending', 1, 0)
+WHERE id = :attempt_id;
+
+-- name: reopen_run
+UPDATE run SET state = 'active', reason = NULL, ended_at = NULL, cancel_requested = 0 WHERE id = :run_id;
+
+-- ── sums, prices, memory ──
+
+-- name: move_tally
+UPDATE tally SET requests = requests + :change WHERE run_id = :run_id AND stage = :stage AND state = :state;
+
+-- name: add_tally
+INSERT INTO tally (run_id, stage, state, requests) VALUES (:run_id, :stage, :state, :change);
+
+-- name: add_totals
+UPDATE run_total SET
+  attempts = attempts + :attempts, polls = polls + :polls, rate_limited = rate_limited + :rate_limited,
+  elapsed_s = elapsed_s + :elapsed_s, skipped_rows = skipped_rows + :skipped_rows,
+  possible_duplicates = possible_duplicates + :possible_duplicates,
+  possible_duplicates_upper_bound_pusd = possible_duplicates_upper_bound_pusd + :possible_duplicates_upper_bound_pusd,
+  cost_pusd = cost_pusd + :cost_pusd, cost_unknown = cost_unknown + :cost_unknown,
+  cost_unknown_upper_bound_pusd = cost_unknown_upper_bound_pusd + :cost_unknown_upper_bound_pusd,
+  input_tokens = input_tokens + :input_tokens, cached_tokens = cached_tokens + :cached_tokens,
+  cache_write_tokens = cache_write_tokens + :cache_write_tokens, output_tokens = output_tokens + :output_tokens,
+  reasoning_tokens = reasoning_tokens + :reasoning_tokens, total_tokens = total_tokens + :total_tokens
+WHERE run_id = :run_id;
+
+-- name: add_price
+INSERT INTO price (
+  model, tier, input, cached, cache_write, output, fee_web_search, fee_file_search, fee_code_session,
+  source, version, estimated
+) VALUES (
+  :model, :tier, :input, :cached, :cache_write, :output, :fee_web_search, :fee_file_search, :fee_code_session,
+  :source, :version, :estimated
+) ON CONFLICT DO NOTHING;
+
+-- name: find_price
+SELECT id FROM price
+WHERE model = :model AND tier = :tier AND input = :input AND cached = :cached AND cache_write = :cache_write
+  AND output = :output AND fee_web_search = :fee_web_search AND fee_file_search = :fee_file_search
+  AND fee_code_session = :fee_code_session AND source = :source AND version = :version AND estimated = :estimated;
+
+-- name: remember
+INSERT INTO memory (name, value) VALUES (:name, :value) ON CONFLICT (name) DO UPDATE SET value = excluded.value;

@@ -1,0 +1,6 @@
+"""The store on SQLite: one writing connection that commits in groups, and readers beside it."""
+
+from orchestrator.stores.sqlite.reader import SqliteReader
+from orchestrator.stores.sqlite.store import SqliteStore
+
+__all__ = ["SqliteReader", "SqliteStore"]

@@ -1,0 +1,207 @@
+"""Opening a database file, bringing its schema up to date, and saying in words what SQLite says in codes."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Literal, TypeAlias, TypeVar
+
+import aiosqlite
+
+from orchestrator.core.errors import StoreError
+from orchestrator.stores.sqlite.queries import migrations, statements
+
+__all__ = [
+    "Synchronous",
+    "in_thread",
+    "is_locked",
+    "migrate",
+    "open_reader",
+    "open_writer",
+    "store_error",
+    "unusable",
+]
+
+Synchronous: TypeAlias = Literal["FULL", "NORMAL"]
+T = TypeVar("T")
+
+# Marks the file as ours ("orch"), so that no other program's database is ever changed.
+_APPLICATION_ID = 0x6F726368
+# STRICT tables; UPSERT, RETURNING and generated columns are older.
+_OLDEST_SQLITE = (3, 37, 0)
+# How long SQLite itself waits for a lock, in the thread; longer waits are the writer's, which can be interrupted.
+_BUSY_TIMEOUT_MS = 1000
+
+
+async def open_writer(path: Path, *, synchronous: Synchronous) -> aiosqlite.Connection:
+    """The one writing connection; makes the file where there is none and upgrades an older schema."""
+
+    def prepare(connection: sqlite3.Connection) -> None:
+        connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+        version = _version(connection, path)
+        mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        if mode != "wal":
+            raise StoreError(
+                "SQLite's write-ahead log does not work here",
+                where=str(path),
+                hint="put the database on a local disk: network file systems cannot share its index",
+            )
+        connection.execute(f"PRAGMA synchronous = {synchronous}")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA wal_autocheckpoint = 4000")
+        connection.execute("PRAGMA cache_size = -32000")
+        connection.execute("PRAGMA temp_store = MEMORY")
+        if version < len(migrations()):
+            migrate(connection, migrations(), path=path)
+
+    return await _open(path, str(path), prepare)
+
+
+async def open_reader(path: Path) -> aiosqlite.Connection:
+    """A connection that cannot write; readers never hold up the writer, nor it them."""
+
+    def prepare(connection: sqlite3.Connection) -> None:
+        connection.execute(f"PRAGMA busy_timeout = {10 * _BUSY_TIMEOUT_MS}")
+        connection.execute("PRAGMA cache_size = -8000")
+        connection.execute("PRAGMA temp_store = MEMORY")
+        version = _version(connection, path)
+        if version == 0:
+            raise StoreError("the database is empty", where=str(path), hint="start a run with: orchestrator run JOB")
+        if version < len(migrations()):
+            raise StoreError(
+                f"the database has schema version {version}, this program reads version {len(migrations())}",
+                where=str(path),
+                hint="make a copy, then upgrade it with any command that writes, such as: orchestrator run JOB",
+            )
+
+    return await _open(path, _existing(path), prepare)
+
+
+def _existing(path: Path) -> str:
+    if not path.exists():
+        raise StoreError("there is no such database", where=str(path), hint="name the right one with --db FILE")
+    return f"{path.absolute().as_uri()}?mode=ro"
+
+
+async def _open(path: Path, target: str, prepare: Callable[[sqlite3.Connection], None]) -> aiosqlite.Connection:
+    if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+        raise StoreError(
+            f"Python's SQLite is version {sqlite3.sqlite_version}; 3.37 or newer is needed",
+            hint="use a newer Python: those from python.org and uv bring their own SQLite",
+        )
+    connecting = aiosqlite.connect(
+        target, isolation_level=None, cached_statements=256, uri=target.startswith("file:")
+    )
+    # Python waits at its end for threads that are not daemons: an exit that could not close would hang for ever.
+    connecting._thread.daemon = True  # noqa: SLF001
+    try:
+        connection = await connecting
+    except sqlite3.Error as error:
+        raise store_error(error, path) from error
+    try:
+        await in_thread(connection, prepare)
+    except BaseException as error:
+        await connection.close()
+        if isinstance(error, sqlite3.Error):
+            raise store_error(error, path) from error
+        raise
+    return connection
+
+
+async def in_thread(connection: aiosqlite.Connection, function: Callable[[sqlite3.Connection], T]) -> T:
+    """Run a function of many statements in the connection's own thread, with one hop there and back.
+
+    aiosqlite's public methods hop once a statement, which costs more than most statements here. It runs functions
+    by this private method, so its version is pinned.
+    """
+    execute: Callable[[Callable[[], T]], Awaitable[T]] = connection._execute  # noqa: SLF001
+    return await execute(lambda: function(connection._conn))  # noqa: SLF001
+
+
+def migrate(connection: sqlite3.Connection, scripts: Sequence[str], *, path: Path) -> None:
+    """Apply the scripts that the database has not seen, each in a transaction of its own."""
+    for number, script in enumerate(scripts, start=1):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            # Read inside the transaction: another process may be doing the same.
+            if _version(connection, path, newest=len(scripts)) < number:
+                for statement in statements(script):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+                connection.execute(f"PRAGMA user_version = {number}")
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+
+
+def _version(connection: sqlite3.Connection, path: Path, *, newest: int | None = None) -> int:
+    """The schema's version; raises ``StoreError`` for a newer one and for a database that is not ours."""
+    newest = newest or len(migrations())
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    if connection.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
+        if version or connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+            raise StoreError(
+                "this is a database of another program", where=str(path), hint="name another file with --db FILE"
+            )
+    elif version > newest:
+        raise StoreError(
+            f"the database has schema version {version}, this program knows versions up to {newest}",
+            where=str(path),
+            hint="a newer orchestrator wrote it: upgrade this one, or name another file with --db FILE",
+        )
+    return version
+
+
+# ── what SQLite says ──────────────────────────────────────────────────────────────────────────────────────────
+
+_MEANINGS: dict[int, tuple[str, str]] = {
+    sqlite3.SQLITE_BUSY: (
+        "another program keeps the database locked",
+        "close what has it open for writing (a sqlite3 shell, a backup), then run the same command again",
+    ),
+    sqlite3.SQLITE_FULL: (
+        "the disk is full",
+        "free some space, then run the same command again: all that was reported as done is safe",
+    ),
+    sqlite3.SQLITE_READONLY: (
+        "the database cannot be written",
+        "check the permissions of the file and of its folder, or name another file with --db FILE",
+    ),
+    sqlite3.SQLITE_CANTOPEN: (
+        "the database cannot be opened",
+        "check that its folder exists and may be written, or name another file with --db FILE",
+    ),
+    sqlite3.SQLITE_NOTADB: ("this is not a database", "name another file with --db FILE"),
+    sqlite3.SQLITE_CORRUPT: (
+        "the database is damaged",
+        "work on a copy: sqlite3 FILE .recover | sqlite3 NEWFILE, and check the disk",
+    ),
+    sqlite3.SQLITE_IOERR: (
+        "reading or writing the database failed",
+        "check the disk; all that was reported as done is in the file",
+    ),
+}
+_UNUSABLE = frozenset({*_MEANINGS, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PROTOCOL})
+
+
+def _primary_code(error: BaseException) -> int | None:
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
+
+
+def unusable(error: BaseException) -> bool:
+    """Whether an error is about the file, the disk or a lock, rather than about what was asked."""
+    return _primary_code(error) in _UNUSABLE
+
+
+def is_locked(error: BaseException) -> bool:
+    """Whether another program holds the lock, so that waiting may help."""
+    return _primary_code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def store_error(error: sqlite3.Error, path: Path) -> StoreError:
+    """What to tell the user."""
+    message, hint = _MEANINGS.get(_primary_code(error) or 0, (f"the database refused: {error}", None))
+    return StoreError(message, where=str(path), hint=hint)

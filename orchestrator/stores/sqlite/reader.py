@@ -1,0 +1,194 @@
+"""Reading a database that somebody else may be writing."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import aiosqlite
+import anyio
+
+from orchestrator.core.errors import UsageError
+from orchestrator.core.lifecycle import State
+from orchestrator.core.model import SkippedRow
+from orchestrator.core.money import Picodollars
+from orchestrator.stores.base import (
+    AttemptRecord,
+    CostRow,
+    OpenAttempt,
+    PendingRequest,
+    RequestRecord,
+    ResultRecord,
+    Run,
+    Summary,
+)
+from orchestrator.stores.sqlite import records
+from orchestrator.stores.sqlite.database import in_thread, open_reader, store_error
+from orchestrator.stores.sqlite.queries import queries
+
+__all__ = ["SqliteReader"]
+
+T = TypeVar("T")
+
+_SQL = queries("read.sql")
+# So many results are read at once: a slice holds the writer's log back for a few milliseconds, and no longer.
+_SLICE = 1_000
+# Where the query ``results`` has the number of a request's latest attempt.
+_NUMBER = 6
+_GROUPINGS = ("run", "model", "tier", "day", "stage", "state")
+
+
+class SqliteReader:
+    """Reads a SQLite database through a connection that cannot write; see ``stores.base.Reader``."""
+
+    def __init__(self, connection: aiosqlite.Connection, path: Path) -> None:
+        self._connection = connection
+        self._path = path
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, path: str | Path) -> AsyncIterator[Self]:
+        """Open a database that exists; raises ``StoreError`` where it does not, or cannot be read."""
+        path = Path(path)
+        connection = await open_reader(path)
+        try:
+            yield cls(connection, path)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await connection.close()
+
+    # ── runs ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def run(self, name: str) -> Run | None:
+        found = await self._rows("run_by_name", name=name)
+        return records.run(found[0]) if found else None
+
+    async def runs(self) -> list[Run]:
+        return [records.run(row) for row in await self._rows("runs")]
+
+    async def open_runs(self) -> list[Run]:
+        return [records.run(row) for row in await self._rows("open_runs")]
+
+    async def summary(self, run_id: int) -> Summary:
+        return await self._read(partial(_summary, run_id))
+
+    async def skipped(self, run_id: int) -> list[SkippedRow]:
+        found = await self._rows("skipped", run_id=run_id)
+        return [SkippedRow(position=row["position"], where=row["source"], reason=row["reason"]) for row in found]
+
+    # ── what is to be done ────────────────────────────────────────────────────────────────────────────────
+
+    async def fresh(self, run_id: int, *, after_id: int, limit: int) -> list[PendingRequest]:
+        return await self._pending("fresh", run_id=run_id, after_id=after_id, limit=limit)
+
+    async def delayed(self, run_id: int, *, limit: int) -> list[PendingRequest]:
+        return await self._pending("delayed", run_id=run_id, limit=limit)
+
+    async def pending(self, request_id: int) -> PendingRequest | None:
+        found = await self._pending("pending", request_id=request_id)
+        return found[0] if found else None
+
+    async def open_attempts(self, run_id: int) -> list[OpenAttempt]:
+        return [records.open_attempt(row) for row in await self._rows("open_attempts", run_id=run_id)]
+
+    # ── what came out ─────────────────────────────────────────────────────────────────────────────────────
+
+    async def results(self, run_id: int, states: Sequence[State]) -> AsyncIterator[ResultRecord]:
+        chosen = {"run_id": run_id, "states": json.dumps([state.value for state in states]), "limit": _SLICE}
+        after_id = 0
+        while found := await self._read(partial(_results, {**chosen, "after_id": after_id})):
+            for record in found:
+                yield record
+            after_id = found[-1].request_id
+
+    async def request(self, run_id: int, key: str, *, stage: str = "main") -> RequestRecord | None:
+        found = await self._rows("request_by_key", run_id=run_id, stage=stage, key=key)
+        return records.request(found[0]) if found else None
+
+    async def attempts(self, request_id: int) -> list[AttemptRecord]:
+        return [records.attempt(row) for row in await self._rows("attempts", request_id=request_id)]
+
+    # ── money ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def costs(self, run_id: int | None, by: Sequence[str]) -> list[CostRow]:
+        unknown = [grouping for grouping in by if grouping not in _GROUPINGS]
+        if unknown:
+            raise UsageError(
+                f"costs cannot be grouped by {', '.join(map(repr, unknown))}",
+                hint=f"what they can be grouped by: {', '.join(_GROUPINGS)}",
+            )
+        chosen = {"run_id": run_id, **{f"by_{grouping}": grouping in by for grouping in _GROUPINGS}}
+        rows = await self._rows("costs", **chosen)
+        return sorted((records.cost(row, by) for row in rows), key=lambda row: row.group)
+
+    async def spent_since(self, since: float) -> Picodollars:
+        [spent] = await self._rows("spent_since", since=since)
+        pusd: Picodollars = spent["pusd"]
+        return pusd
+
+    # ── memory ────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def recall(self, name: str) -> bytes | None:
+        found = await self._rows("recall", name=name)
+        return found[0]["value"] if found else None
+
+    # ── how ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _pending(self, query: str, **parameters: Any) -> list[PendingRequest]:
+        return await self._read(partial(_pending, query, parameters))
+
+    async def _rows(self, query: str, **parameters: Any) -> list[sqlite3.Row]:
+        return await self._read(partial(_rows, query, parameters))
+
+    async def _read(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a function in the connection's thread; what it reads is of one moment."""
+
+        def at_one_moment(connection: sqlite3.Connection) -> T:
+            connection.execute("BEGIN")
+            try:
+                return function(connection)
+            finally:
+                connection.execute("COMMIT")
+
+        try:
+            return await in_thread(self._connection, at_one_moment)
+        except sqlite3.Error as error:
+            raise store_error(error, self._path) from error
+
+
+# ── in the connection's thread ────────────────────────────────────────────────────────────────────────────────
+
+
+def _rows(query: str, parameters: Mapping[str, Any], connection: sqlite3.Connection) -> list[sqlite3.Row]:
+    cursor = connection.cursor()
+    cursor.row_factory = sqlite3.Row
+    return cursor.execute(_SQL[query], parameters).fetchall()
+
+
+def _pending(query: str, parameters: Mapping[str, Any], connection: sqlite3.Connection) -> list[PendingRequest]:
+    # In the thread, because long rows are expanded here.
+    return [records.pending(row) for row in _rows(query, parameters, connection)]
+
+
+def _summary(run_id: int, connection: sqlite3.Connection) -> Summary:
+    parameters = {"run_id": run_id}
+    [run] = _rows("run_by_id", parameters, connection)
+    [totals] = _rows("totals", parameters, connection)
+    [reserved] = _rows("reserved", parameters, connection)
+    tally = {row["state"]: row["requests"] for row in _rows("tally", parameters, connection)}
+    return records.summary(run, totals, tally, reserved["pusd"])
+
+
+def _results(chosen: Mapping[str, Any], connection: sqlite3.Connection) -> list[ResultRecord]:
+    rows = connection.execute(_SQL["results"], chosen).fetchall()
+    tried_again = [row[0] for row in rows if row[_NUMBER] > 1]
+    if not tried_again:
+        return [records.result(row, None) for row in rows]
+    sums = _rows("spent_before", {"request_ids": json.dumps(tried_again)}, connection)
+    before = {row["request_id"]: records.spent(row) for row in sums}
+    return [records.result(row, before.get(row[0])) for row in rows]

@@ -1,0 +1,132 @@
+"""The store on SQLite: each verb is handed to the one writer."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Self
+
+import anyio
+
+from orchestrator.core.lifecycle import RunState, State
+from orchestrator.core.model import Charge, NewRequest, PlanMark, SkippedRow
+from orchestrator.core.money import Picodollars
+from orchestrator.stores.base import Acceptance, Claim, Counts, Ending, NewRun, Release, Run
+from orchestrator.stores.sqlite import slices, verbs
+from orchestrator.stores.sqlite.database import Synchronous, open_writer
+from orchestrator.stores.sqlite.writer import Writer
+
+__all__ = ["SqliteStore"]
+
+
+class SqliteStore:
+    """The one writer of a SQLite database; see ``stores.base.Store`` for what the verbs promise."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, path: str | Path, *, synchronous: Synchronous = "FULL", lock_patience_s: float = 30.0
+    ) -> AsyncIterator[Self]:
+        """Open a database for writing, made where there is none; raises ``StoreError`` where it cannot be used.
+
+        ``synchronous="NORMAL"`` is faster and loses the last moments at a power cut, though not at a crash; a lost
+        response id is lost money. ``lock_patience_s`` is how long to wait for another program's lock.
+        """
+        path = Path(path)
+        connection = await open_writer(path, synchronous=synchronous)
+        writer = Writer(connection, path, lock_patience_s=lock_patience_s)
+        try:
+            yield cls(writer)
+        finally:
+            # A cancelled close would leave the thread answering an event loop that is gone.
+            with anyio.CancelScope(shield=True):
+                await writer.aclose()
+
+    # ── runs ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def create_run(self, run: NewRun) -> Run:
+        run_id = await self._writer.write(verbs.create_run, run)
+        return Run(
+            id=run_id,
+            name=run.name,
+            uid=run.uid,
+            job=run.job,
+            spec_json=run.spec_json,
+            fingerprint=run.fingerprint,
+            input_identity=run.input_identity,
+            state=RunState.ACTIVE,
+            reason=None,
+            budget_pusd=run.budget_pusd,
+            deadline_at=run.deadline_at,
+            created_at=run.created_at,
+            ended_at=None,
+            cancel_requested=False,
+            plan=PlanMark(position=0, complete=False),
+        )
+
+    async def set_run_state(self, run_id: int, state: RunState, reason: str | None, at: float) -> None:
+        await self._writer.write(verbs.set_run_state, run_id, state, reason, at)
+
+    async def set_budget(self, run_id: int, budget_pusd: Picodollars | None, deadline_at: float | None) -> None:
+        await self._writer.write(verbs.set_budget, run_id, budget_pusd, deadline_at)
+
+    async def request_cancel(self, run_id: int, at: float) -> None:
+        bounds = await self._writer.write(slices.flag_cancel, run_id)
+        for ids in slices.slices(bounds):
+            await self._writer.write(slices.cancel_slice, run_id, ids, at)
+
+    async def requeue(
+        self, run_id: int, *, states: Sequence[State], code: str | None, resolve_in_doubt: str | None, at: float
+    ) -> int:
+        wish = slices.Requeue(run_id=run_id, states=states, code=code, resolve_in_doubt=resolve_in_doubt, at=at)
+        bounds = await self._writer.write(slices.request_bounds, run_id)
+        return sum([await self._writer.write(slices.requeue_slice, wish, ids) for ids in slices.slices(bounds)])
+
+    # ── requests ──────────────────────────────────────────────────────────────────────────────────────────
+
+    async def add_rows(
+        self, run_id: int, rows: Sequence[NewRequest], skipped: Sequence[SkippedRow], mark: PlanMark
+    ) -> list[NewRequest]:
+        return await self._writer.write(verbs.add_rows, run_id, rows, skipped, mark)
+
+    async def claim(self, claim: Claim) -> int | None:
+        return await self._writer.write(verbs.claim, claim)
+
+    async def accept(self, acceptance: Acceptance) -> bool:
+        return await self._writer.write(verbs.accept, acceptance)
+
+    async def release(self, release: Release) -> bool:
+        return await self._writer.write(verbs.release, release)
+
+    async def end(self, ending: Ending) -> bool:
+        return await self._writer.write(verbs.end, ending)
+
+    async def late_charge(self, attempt_id: int, charge: Charge, status: str, body: bytes | None) -> bool:
+        return await self._writer.write(verbs.late_charge, attempt_id, charge, status, body)
+
+    async def fail_pending(self, request_id: int, code: str, message: str, at: float) -> bool:
+        return await self._writer.write(verbs.fail_pending, request_id, code, message, at)
+
+    # ── notes ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def note_status(self, attempt_id: int, status: str) -> None:
+        self._writer.note(("status", attempt_id), verbs.note_status, attempt_id, status)
+
+    async def add_counts(self, run_id: int, counts: Counts) -> None:
+        key = ("counts", run_id)
+        waiting = self._writer.noted(key)
+        if waiting is not None:
+            earlier: Counts = waiting[1]
+            counts = Counts(
+                polls=earlier.polls + counts.polls,
+                rate_limited=earlier.rate_limited + counts.rate_limited,
+                elapsed_s=earlier.elapsed_s + counts.elapsed_s,
+            )
+        self._writer.note(key, verbs.add_counts, run_id, counts)
+
+    async def remember(self, name: str, value: bytes) -> None:
+        await self._writer.write(verbs.remember, name, value)

@@ -1,0 +1,110 @@
+"""One transaction of the writer: its statements, and the sums that it keeps in step with them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from orchestrator.core.lifecycle import State
+from orchestrator.core.model import Charge, UnitPrice, Usage
+from orchestrator.stores.sqlite.queries import queries
+
+__all__ = ["SQL", "TOTALS", "USAGE", "Transaction", "usage_of"]
+
+SQL = queries("write.sql")
+
+USAGE = (
+    "input_tokens",
+    "cached_tokens",
+    "cache_write_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+    "total_tokens",
+)
+TOTALS = (
+    "attempts",
+    "polls",
+    "rate_limited",
+    "elapsed_s",
+    "skipped_rows",
+    "possible_duplicates",
+    "possible_duplicates_upper_bound_pusd",
+    "cost_pusd",
+    "cost_unknown",
+    "cost_unknown_upper_bound_pusd",
+    *USAGE,
+)
+
+
+class Transaction:
+    """Runs statements, and adds up what they change of ``tally`` and ``run_total``.
+
+    The sums are written once at the end of the group, in its transaction. Triggers would do the same for each row,
+    for a quarter more CPU in all (measured: 25 µs of 100 µs a settled row).
+    """
+
+    __slots__ = ("_connection", "_known_prices", "_moves", "_totals", "execute", "new_prices")
+
+    def __init__(self, connection: sqlite3.Connection, known_prices: Mapping[UnitPrice, int]) -> None:
+        self._connection = connection
+        self.execute = connection.execute
+        self._known_prices = known_prices
+        # Kept apart until the commit: after a rollback these ids are nobody's.
+        self.new_prices: dict[UnitPrice, int] = {}
+        self._moves: defaultdict[tuple[int, str, str], int] = defaultdict(int)
+        self._totals: defaultdict[int, dict[str, float]] = defaultdict(lambda: dict.fromkeys(TOTALS, 0))
+
+    def execute_many(self, statement: str, rows: Iterable[Mapping[str, Any]]) -> int:
+        """Run a statement for each row; returns how many rows it changed in all."""
+        return self._connection.executemany(statement, rows).rowcount
+
+    def moved(self, run_id: int, stage: str, source: State | None, target: State, requests: int = 1) -> None:
+        """Requests went from one state to another; from None where they are new."""
+        if source is not None:
+            self._moves[run_id, stage, source.value] -= requests
+        self._moves[run_id, stage, target.value] += requests
+
+    def totals(self, run_id: int) -> dict[str, float]:
+        """What this transaction adds to the totals of a run, to be added to."""
+        return self._totals[run_id]
+
+    def charged(self, run_id: int, charge: Charge, *, sign: int = 1) -> None:
+        """A charge was added to a run; or taken away, with ``sign`` -1."""
+        totals = self._totals[run_id]
+        if charge.usage is not None:
+            for name in USAGE:
+                totals[name] += sign * getattr(charge.usage, name)
+        if charge.cost_pusd is None:
+            totals["cost_unknown"] += sign
+            totals["cost_unknown_upper_bound_pusd"] += sign * (charge.upper_bound_pusd or 0)
+        else:
+            totals["cost_pusd"] += sign * charge.cost_pusd
+
+    def price_id(self, price: UnitPrice | None) -> int | None:
+        """The row of a set of unit prices, made where it is new."""
+        if price is None:
+            return None
+        known = self._known_prices.get(price) or self.new_prices.get(price)
+        if known is None:
+            columns = {**asdict(price), "estimated": int(price.estimated)}
+            self.execute(SQL["add_price"], columns)
+            known = self.new_prices[price] = int(self.execute(SQL["find_price"], columns).fetchone()[0])
+        return known
+
+    def write_sums(self) -> None:
+        """Bring ``tally`` and ``run_total`` into step; the last thing before the commit."""
+        for (run_id, stage, state), change in self._moves.items():
+            if change:
+                row = {"run_id": run_id, "stage": stage, "state": state, "change": change}
+                if not self.execute(SQL["move_tally"], row).rowcount:
+                    self.execute(SQL["add_tally"], row)
+        for run_id, totals in self._totals.items():
+            self.execute(SQL["add_totals"], {**totals, "run_id": run_id})
+
+
+def usage_of(columns: tuple[int | None, ...]) -> Usage | None:
+    """Usage of its six columns, in the order of ``USAGE``; None where none was reported."""
+    return None if columns[0] is None else Usage(*columns)  # type: ignore[arg-type]  # all are set with the first

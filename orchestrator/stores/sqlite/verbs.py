@@ -1,0 +1,347 @@
+"""What each verb of the store does to the database: plain functions, run in the writer's thread and transaction."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from orchestrator.core.errors import RunBusy
+from orchestrator.core.lifecycle import SETTLED, TRANSITIONS, RunState, State
+from orchestrator.core.model import Charge, NewRequest, PlanMark, SkippedRow
+from orchestrator.core.money import Picodollars
+from orchestrator.stores.base import Acceptance, Claim, Counts, Ending, NewRun, Release
+from orchestrator.stores.sqlite.packing import pack_body, pack_row
+from orchestrator.stores.sqlite.transaction import SQL, USAGE, Transaction, usage_of
+
+__all__ = [
+    "ATTEMPTS_A_REQUEST",
+    "accept",
+    "add_charge",
+    "add_counts",
+    "add_possible_duplicate",
+    "add_rows",
+    "claim",
+    "create_run",
+    "end",
+    "fail_pending",
+    "late_charge",
+    "note_status",
+    "release",
+    "remember",
+    "set_budget",
+    "set_run_state",
+]
+
+# An attempt's id is its request's times this, plus its number.
+ATTEMPTS_A_REQUEST = 1_000_000
+
+_ENDINGS = frozenset(
+    (source, target)
+    for (source, _), target in TRANSITIONS.items()
+    if target in SETTLED or target in (State.PENDING, State.IN_DOUBT)
+)
+
+
+# ── runs ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def create_run(tx: Transaction, run: NewRun) -> int:
+    """The new run's id."""
+    created = tx.execute(SQL["create_run"], asdict(run)).fetchall()
+    if not created:
+        raise RunBusy(
+            f"a run named {run.name!r} was created a moment ago by another process",
+            hint="run the same command again to go on with it, or give another name with --run NAME",
+        )
+    run_id: int = created[0][0]
+    tx.execute(SQL["create_total"], {"run_id": run_id})
+    return run_id
+
+
+def set_run_state(tx: Transaction, run_id: int, state: RunState, reason: str | None, at: float) -> None:
+    tx.execute(SQL["set_run_state"], {"run_id": run_id, "state": state.value, "reason": reason, "at": at})
+
+
+def set_budget(tx: Transaction, run_id: int, budget_pusd: Picodollars | None, deadline_at: float | None) -> None:
+    tx.execute(SQL["set_budget"], {"run_id": run_id, "budget_pusd": budget_pusd, "deadline_at": deadline_at})
+
+
+def add_counts(tx: Transaction, run_id: int, counts: Counts) -> None:
+    totals = tx.totals(run_id)
+    totals["polls"] += counts.polls
+    totals["rate_limited"] += counts.rate_limited
+    totals["elapsed_s"] += counts.elapsed_s
+
+
+def remember(tx: Transaction, name: str, value: bytes) -> None:
+    tx.execute(SQL["remember"], {"name": name, "value": value})
+
+
+# ── planning ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def add_rows(
+    tx: Transaction, run_id: int, rows: Sequence[NewRequest], skipped: Sequence[SkippedRow], mark: PlanMark
+) -> list[NewRequest]:
+    """Add rows, skipped rows and the mark; returns the rows whose key belongs to another row."""
+    before: int = tx.execute(SQL["last_request_id"]).fetchone()[0]
+    records: list[dict[str, Any]] = [
+        {
+            "id": request_id,
+            "run_id": run_id,
+            "stage": row.stage,
+            "key": row.key,
+            "position": row.position,
+            "source": row.where,
+            "data": pack_row(row.row),
+        }
+        for request_id, row in enumerate(rows, start=before + 1)
+    ]
+    added = records
+    if tx.execute_many(SQL["add_request"], records) != len(records):
+        ids = {request_id for (request_id,) in tx.execute(SQL["requests_after"], {"id": before})}
+        added = [record for record in records if record["id"] in ids]
+    tx.execute_many(SQL["add_input_row"], added)
+    for stage, requests in Counter(record["stage"] for record in added).items():
+        tx.moved(run_id, stage, None, State.PENDING, requests)
+    tx.totals(run_id)["skipped_rows"] += tx.execute_many(
+        SQL["add_skipped_row"],
+        [{"run_id": run_id, "position": row.position, "source": row.where, "reason": row.reason} for row in skipped],
+    )
+    tx.execute(
+        SQL["move_plan_mark"],
+        {
+            "run_id": run_id,
+            "position": mark.position,
+            "complete": int(mark.complete),
+            "first_id": added[0]["id"] if added else None,
+            "last_id": added[-1]["id"] if added else None,
+        },
+    )
+    return [] if added is records else _taken(tx, rows, records)
+
+
+def _taken(tx: Transaction, rows: Sequence[NewRequest], records: Sequence[dict[str, Any]]) -> list[NewRequest]:
+    """The rows whose key is held from another place in the input; the same place means that the row is there."""
+    return [
+        row
+        for row, record in zip(rows, records, strict=True)
+        if tx.execute(SQL["position_of_key"], record).fetchone()[0] != row.position
+    ]
+
+
+# ── the life of an attempt ────────────────────────────────────────────────────────────────────────────────────
+
+
+def claim(tx: Transaction, claim: Claim) -> int | None:
+    """The new attempt's id, or None where the request is no longer pending."""
+    attempt_id = claim.request_id * ATTEMPTS_A_REQUEST + claim.number
+    moved = tx.execute(SQL["claim_request"], {"request_id": claim.request_id, "number": claim.number}).fetchall()
+    if not moved:
+        return None
+    tx.execute(
+        SQL["add_attempt"],
+        {
+            "attempt_id": attempt_id,
+            "idempotency_key": claim.idempotency_key,
+            "model": claim.model,
+            "service_tier": claim.service_tier,
+            "window": claim.window,
+            "worst_case_pusd": claim.worst_case_pusd,
+            "at": claim.at,
+        },
+    )
+    run_id, stage = moved[0]
+    tx.moved(run_id, stage, State.PENDING, State.SUBMITTING)
+    tx.totals(run_id)["attempts"] += 1
+    return attempt_id
+
+
+def accept(tx: Transaction, acceptance: Acceptance) -> bool:
+    for source in (State.SUBMITTING, State.IN_DOUBT):
+        moved = tx.execute(
+            SQL["accept_request"],
+            {
+                "request_id": acceptance.request_id,
+                "number": _number(acceptance.attempt_id),
+                "from_state": source.value,
+            },
+        ).fetchall()
+        if moved:
+            tx.execute(
+                SQL["accept_attempt"],
+                {
+                    "attempt_id": acceptance.attempt_id,
+                    "response_id": acceptance.response_id,
+                    "status": acceptance.status,
+                    "at": acceptance.at,
+                },
+            )
+            run_id, stage = moved[0]
+            tx.moved(run_id, stage, source, State.SUBMITTED)
+            return True
+    return False
+
+
+def release(tx: Transaction, release: Release) -> bool:
+    moved = tx.execute(
+        SQL["release_request"],
+        {
+            "request_id": release.request_id,
+            "number": _number(release.attempt_id),
+            "not_before": release.not_before,
+        },
+    ).fetchall()
+    if not moved:
+        return False
+    tx.execute(SQL["remove_attempt"], {"attempt_id": release.attempt_id})
+    run_id, stage = moved[0]
+    tx.moved(run_id, stage, State.SUBMITTING, State.PENDING)
+    totals = tx.totals(run_id)
+    totals["attempts"] -= 1
+    totals["rate_limited"] += release.rate_limited
+    return True
+
+
+def end(tx: Transaction, ending: Ending) -> bool:
+    if (ending.from_state, ending.to) not in _ENDINGS:
+        raise ValueError(f"no attempt ends from {ending.from_state} to {ending.to}")
+    doubted = ending.to is State.IN_DOUBT
+    moved = tx.execute(
+        SQL["end_request"],
+        {
+            "request_id": ending.request_id,
+            "number": _number(ending.attempt_id),
+            "from_state": ending.from_state.value,
+            "to": ending.to.value,
+            # 0 would mean "never put off", and whoever reads fresh requests in order has passed this one.
+            "not_before": max(ending.not_before, ending.at) if ending.to is State.PENDING else 0.0,
+            "counted": int(ending.count_attempt and not doubted),
+            "renewed": int(ending.renew_idempotency),
+            "max_output_tokens": ending.max_output_tokens,
+            "code": None if ending.to is State.PENDING else ending.code,
+            "message": None if ending.to is State.PENDING else _storable(ending.message),
+            "settled_at": ending.at if ending.to in SETTLED else None,
+        },
+    ).fetchall()
+    if not moved:
+        return False
+    run_id, stage = moved[0]
+    tx.moved(run_id, stage, ending.from_state, ending.to)
+    _end_attempt(tx, run_id, ending)
+    if ending.body is not None or ending.output_text:
+        text = _storable(ending.output_text)
+        tx.execute(
+            SQL["add_result"],
+            {
+                "attempt_id": ending.attempt_id,
+                "output_text": text,
+                "body": None if ending.body is None else pack_body(ending.body, text),
+            },
+        )
+    return True
+
+
+def _end_attempt(tx: Transaction, run_id: int, ending: Ending) -> None:
+    doubted = ending.to is State.IN_DOUBT
+    possible_duplicate = ending.possible_duplicate and not doubted
+    [(named, shared, worst_case_pusd)] = tx.execute(
+        SQL["end_attempt"],
+        {
+            "attempt_id": ending.attempt_id,
+            "status": ending.status,
+            "http_status": ending.http_status,
+            "model": ending.model,
+            "service_tier": ending.service_tier,
+            "completed_at": ending.completed_at,
+            "ended_at": None if doubted else ending.at,
+            "code": ending.code,
+            "message": _storable(ending.message),
+            "counted": int(ending.count_attempt or doubted),
+            "possible_duplicate": int(possible_duplicate),
+        },
+    ).fetchall()
+    if possible_duplicate:
+        add_possible_duplicate(tx, run_id, worst_case_pusd)
+    if ending.charge is not None and not shared:
+        if not named and ending.charge.cost_pusd is not None:
+            raise ValueError("a charge of known cost needs a response id")
+        add_charge(tx, run_id, ending.attempt_id, ending.charge, at=ending.at)
+
+
+def fail_pending(tx: Transaction, request_id: int, code: str, message: str, at: float) -> bool:
+    moved = tx.execute(
+        SQL["fail_pending"], {"request_id": request_id, "code": code, "message": _storable(message), "at": at}
+    ).fetchall()
+    if not moved:
+        return False
+    run_id, stage = moved[0]
+    tx.moved(run_id, stage, State.PENDING, State.FAILED)
+    return True
+
+
+def note_status(tx: Transaction, attempt_id: int, status: str) -> None:
+    tx.execute(SQL["note_status"], {"attempt_id": attempt_id, "status": status})
+
+
+# ── charges ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def add_charge(tx: Transaction, run_id: int, attempt_id: int, charge: Charge, *, at: float) -> None:
+    """Charge an attempt that has no charge yet."""
+    tx.execute(SQL["add_charge"], {**_charge_columns(tx, attempt_id, charge), "at": at})
+    tx.charged(run_id, charge)
+
+
+def late_charge(tx: Transaction, attempt_id: int, charge: Charge, status: str, body: bytes | None) -> bool:
+    found = tx.execute(SQL["charge_so_far"], {"attempt_id": attempt_id}).fetchone()
+    if found is None:
+        return False
+    run_id, at, shared, charged, cost_pusd, upper_bound_pusd, *usage = found
+    if shared or cost_pusd is not None:
+        return False
+    if charged is None:
+        add_charge(tx, run_id, attempt_id, charge, at=at)
+    else:
+        before = Charge(usage=usage_of(tuple(usage)), cost_pusd=None, upper_bound_pusd=upper_bound_pusd, price=None)
+        tx.charged(run_id, before, sign=-1)
+        tx.execute(SQL["replace_charge"], _charge_columns(tx, attempt_id, charge))
+        tx.charged(run_id, charge)
+    tx.execute(SQL["set_status"], {"attempt_id": attempt_id, "status": status})
+    if body is not None:
+        tx.execute(SQL["replace_body"], {"attempt_id": attempt_id, "body": pack_body(body, None)})
+    return True
+
+
+def _charge_columns(tx: Transaction, attempt_id: int, charge: Charge) -> dict[str, Any]:
+    usage = charge.usage
+    return {
+        "attempt_id": attempt_id,
+        "cost_pusd": charge.cost_pusd,
+        "upper_bound_pusd": charge.upper_bound_pusd,
+        "price_id": tx.price_id(charge.price),
+        **{name: None if usage is None else getattr(usage, name) for name in USAGE},
+        "web_searches": charge.tool_use.web_searches,
+        "file_searches": charge.tool_use.file_searches,
+        "code_sessions": charge.tool_use.code_sessions,
+    }
+
+
+def add_possible_duplicate(tx: Transaction, run_id: int, worst_case_pusd: Picodollars | None) -> None:
+    """Count an attempt whose response may exist, unnamed, while its request is sent again."""
+    totals = tx.totals(run_id)
+    totals["possible_duplicates"] += 1
+    totals["possible_duplicates_upper_bound_pusd"] += worst_case_pusd or 0
+
+
+def _number(attempt_id: int) -> int:
+    return attempt_id % ATTEMPTS_A_REQUEST
+
+
+def _storable(text: str | None) -> str | None:
+    """A provider's text with lone surrogates replaced: JSON can spell them, SQLite refuses them."""
+    if text is None or text.isascii():
+        return text
+    return text.encode("utf-8", "replace").decode()

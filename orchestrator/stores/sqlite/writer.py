@@ -1,0 +1,191 @@
+"""The group-committing writer: whatever is queued goes into one transaction, with one sync to disk for all of it.
+
+A commit that survives a power cut takes a sync of the disk, which costs more than a hundred small writes. So the
+callers wait while one task takes the whole queue, has it written in the connection's thread, and tells each how its
+own write went; meanwhile the queue fills again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar, TypeVarTuple
+
+import aiosqlite
+
+from orchestrator.core.errors import StoreError
+from orchestrator.core.model import UnitPrice
+from orchestrator.stores.sqlite.database import in_thread, is_locked, store_error, unusable
+from orchestrator.stores.sqlite.transaction import Transaction
+
+__all__ = ["Writer"]
+
+T = TypeVar("T")
+Arguments = TypeVarTuple("Arguments")
+
+_GROUP = 2_000
+# Notes are written with the next group, or after this time if there is none.
+_NOTES_WAIT_S = 1.0
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 2.0
+_PATIENCE_WHEN_CLOSING_S = 2.0
+
+
+@dataclass(slots=True)
+class _Write:
+    """One verb with its arguments, and who waits for it; nobody waits for a note."""
+
+    verb: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    done: asyncio.Future[Any] | None = None
+
+
+_Outcome: TypeAlias = tuple[Any, Exception | None]
+
+
+class Writer:
+    """Runs verbs in order, many to a transaction; a verb returns when it is on disk.
+
+    A caller that is cancelled leaves its write in the queue, where it is carried out as if nothing had happened.
+    """
+
+    def __init__(self, connection: aiosqlite.Connection, path: Path, *, lock_patience_s: float) -> None:
+        self._connection = connection
+        self._path = path
+        self._lock_patience_s = lock_patience_s
+        self._queue: deque[_Write] = deque()
+        self._notes: dict[Hashable, _Write] = {}
+        self._notes_due: asyncio.TimerHandle | None = None
+        self._wake = asyncio.Event()
+        self._closing = False
+        self._prices: dict[UnitPrice, int] = {}
+        # A task of its own, outside any cancel scope: what was queued is written whatever happens to its caller.
+        self._drain = asyncio.get_running_loop().create_task(self._write_queue(), name="store writer")
+
+    async def write(self, verb: Callable[[Transaction, *Arguments], T], *arguments: *Arguments) -> T:
+        """Carry a verb out, durably; raises ``StoreError`` where that cannot be."""
+        if self._closing:
+            raise StoreError("the database is closed already", where=str(self._path))
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._queue.append(_Write(verb, arguments, done))
+        self._wake.set()
+        return await done
+
+    def note(self, key: Hashable, verb: Callable[[Transaction, *Arguments], None], *arguments: *Arguments) -> None:
+        """Carry a verb out soon, in the place of an earlier note with the same key; it is lost in a crash."""
+        self._notes[key] = _Write(verb, arguments)
+        if self._notes_due is None and not self._closing:
+            self._notes_due = asyncio.get_running_loop().call_later(_NOTES_WAIT_S, self._wake.set)
+
+    def noted(self, key: Hashable) -> tuple[Any, ...] | None:
+        """The arguments of a note that is still to be written."""
+        note = self._notes.get(key)
+        return None if note is None else note.arguments
+
+    async def aclose(self) -> None:
+        """Write what is queued, then close the connection."""
+        self._closing = True
+        self._wake.set()
+        try:
+            await self._drain
+        finally:
+            if self._notes_due is not None:
+                self._notes_due.cancel()
+            await self._connection.close()
+
+    # ── the one task ──────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _write_queue(self) -> None:
+        while not self._closing:
+            await self._wake.wait()
+            self._wake.clear()
+            while group := self._next_group():
+                await self._commit(group)
+
+    def _next_group(self) -> list[_Write]:
+        group = [self._queue.popleft() for _ in range(min(len(self._queue), _GROUP))]
+        if self._notes:
+            group.extend(self._notes.values())
+            self._notes.clear()
+        if self._notes_due is not None:
+            self._notes_due.cancel()
+            self._notes_due = None
+        return group
+
+    async def _commit(self, group: list[_Write]) -> None:
+        """Write a group, waiting for a lock that somebody else holds, and tell the callers."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        wait = _FIRST_WAIT_S
+        while True:
+            try:
+                outcomes = await in_thread(
+                    self._connection, lambda connection: _apply(connection, self._prices, group)
+                )
+            except Exception as error:  # noqa: BLE001  # whatever it is, the callers must hear of it
+                patience = (
+                    min(self._lock_patience_s, _PATIENCE_WHEN_CLOSING_S) if self._closing else self._lock_patience_s
+                )
+                if is_locked(error) and loop.time() - began < patience:
+                    await asyncio.sleep(wait)
+                    wait = min(2 * wait, _LONGEST_WAIT_S)
+                    continue
+                outcomes = [(None, error)] * len(group)
+            break
+        for write, (value, failure) in zip(group, outcomes, strict=True):
+            self._tell(write, value, failure)
+
+    def _tell(self, write: _Write, value: Any, error: Exception | None) -> None:
+        if write.done is None or write.done.done():  # a note, or a caller that was cancelled
+            return
+        if error is None:
+            write.done.set_result(value)
+        elif isinstance(error, sqlite3.Error):
+            told = store_error(error, self._path)
+            told.__cause__ = error
+            write.done.set_exception(told)
+        else:
+            write.done.set_exception(error)
+
+
+# ── in the connection's thread ────────────────────────────────────────────────────────────────────────────────
+
+
+def _apply(connection: sqlite3.Connection, prices: dict[UnitPrice, int], group: Sequence[_Write]) -> list[_Outcome]:
+    """Write a group in one transaction; where one of it is refused, each in its own, so that only that one fails.
+
+    Raises what is wrong with the database itself: then nothing of the group was written.
+    """
+    try:
+        return [(value, None) for value in _transact(connection, prices, group)]
+    except Exception as error:
+        if unusable(error):
+            raise
+        if len(group) == 1:
+            return [(None, error)]
+    outcomes: list[_Outcome] = []
+    for write in group:
+        try:
+            outcomes.append((_transact(connection, prices, [write])[0], None))
+        except Exception as error:  # noqa: BLE001  # told to the one whose write it was
+            outcomes.append((None, error))
+    return outcomes
+
+
+def _transact(connection: sqlite3.Connection, prices: dict[UnitPrice, int], writes: Sequence[_Write]) -> list[Any]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        tx = Transaction(connection, prices)
+        values = [write.verb(tx, *write.arguments) for write in writes]
+        tx.write_sums()
+        connection.execute("COMMIT")
+    except BaseException:
+        # Some errors have rolled back already.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    prices.update(tx.new_prices)
+    return values
