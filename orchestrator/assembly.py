@@ -123,7 +123,10 @@ def assemble(
     learnt = Learnt(
         store,
         reader,
-        [Lesson(f"latency:{job.name}", context.schedules.dump, context.schedules.load)],
+        [
+            Lesson(f"latency:{job.name}", context.schedules.dump, context.schedules.load),
+            Lesson(f"limits:{_address(config)}", context.pools.snapshot, context.pools.restore),
+        ],
     )
     preparation = Preparation(
         run_uid=run.uid,
@@ -150,6 +153,11 @@ def assemble(
         upkeep=Upkeep(context, reader=reader, poller=poller, learnt=learnt),
         learnt=learnt,
     )
+
+
+def _address(config: Config) -> str:
+    """Whose limits were learnt: another server has others."""
+    return "sandbox" if config.provider.sandbox is not None else config.provider.base_url
 
 
 def _settings(config: Config, job: Job) -> Settings:

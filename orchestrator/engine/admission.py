@@ -17,10 +17,13 @@ __all__ = ["Admission", "admit"]
 class Admission:
     """What leaves the queues now, what holds the rest back, and when it is worth asking again.
 
-    ``ask_again_at`` is None where only an event (a freed place, a settled charge) can change the answer.
+    ``oversized`` leave them too, but can never be sent: the limit of a whole minute, as the provider has told it
+    meanwhile, is too small for them. ``ask_again_at`` is None where only an event (a freed place, a settled charge)
+    can change the answer.
     """
 
     admitted: tuple[Prepared, ...]
+    oversized: tuple[Prepared, ...] = ()
     held_by: str | None = None
     ask_again_at: float | None = None
 
@@ -34,16 +37,20 @@ def admit(
     ones. One model whose pool is exhausted does not hold up another.
     """
     admitted: list[Prepared] = []
+    oversized: list[Prepared] = []
     held_by: str | None = None
     ask_again_at: float | None = None
     for model, queue in queues.items():
         pool = pools.pool(model)
         while queue:
             head = queue[0]
+            if pool.never_fits(head.tokens):
+                oversized.append(queue.popleft())
+                continue
             if len(admitted) >= places:
-                return Admission(tuple(admitted), held_by, ask_again_at)
+                return Admission(tuple(admitted), tuple(oversized), held_by, ask_again_at)
             if not budget.reserve(head.worst_case_pusd or 0):
-                return Admission(tuple(admitted), "budget", ask_again_at)
+                return Admission(tuple(admitted), tuple(oversized), "budget", ask_again_at)
             if not pool.take(now, head.tokens):
                 budget.release(head.worst_case_pusd or 0)
                 ready_at = pool.ready_at(now, head.tokens)
@@ -51,4 +58,4 @@ def admit(
                 held_by = "rate limit"
                 break
             admitted.append(queue.popleft())
-    return Admission(tuple(admitted), held_by, ask_again_at)
+    return Admission(tuple(admitted), tuple(oversized), held_by, ask_again_at)

@@ -16,7 +16,7 @@ from orchestrator.policy.prices import PriceBook
 from orchestrator.policy.tokens import estimate_request
 from orchestrator.stores.base import PendingRequest
 
-__all__ = ["Preparation", "Unsendable"]
+__all__ = ["Preparation", "Unsendable", "too_large"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +52,7 @@ class Preparation:
         cap = fields.get("max_output_tokens")
         tokens = estimate_request(fields)
         if self._pools.pool(model).never_fits(tokens):
-            return Unsendable(
-                "request_too_large", f"the request needs about {tokens} tokens, more than the limit of a whole minute"
-            )
+            return too_large(tokens)
         worst_case = self._prices.worst_case_of(fields, at=now)
         refusal = self._over_budget(worst_case)
         if refusal is not None:
@@ -83,6 +81,13 @@ class Preparation:
         if not self._budget.could_ever_fit(worst_case):
             return Unsendable("over_budget", "the worst case of this one request is more than the whole budget")
         return None
+
+
+def too_large(tokens: int) -> Unsendable:
+    """Why a request with so many tokens can never be sent."""
+    return Unsendable(
+        "request_too_large", f"the request needs about {tokens} tokens, more than the limit of a whole minute"
+    )
 
 
 def _completion_window(fields: Mapping[str, Any]) -> str | None:

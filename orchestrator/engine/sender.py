@@ -9,7 +9,7 @@ from anyio.abc import TaskGroup
 
 from orchestrator.engine import steps
 from orchestrator.engine.admission import Admission, admit
-from orchestrator.engine.preparation import Preparation, Unsendable
+from orchestrator.engine.preparation import Preparation, Unsendable, too_large
 from orchestrator.engine.steps import Context
 from orchestrator.engine.work import After, Held, Prepared, Queued, Returned, Stopped, Waiting
 from orchestrator.policy.deadlines import may_send
@@ -54,9 +54,12 @@ class Sender:
             for prepared in decision.admitted:
                 flow.sending += 1
                 tasks.start_soon(self._send, prepared)
+            for prepared in decision.oversized:
+                await steps.refuse(context, prepared.request, too_large(prepared.tokens))
+                self._in_hand.discard(prepared.request.id)
             self._note_empty()
             self._tell(decision.held_by, decision.ask_again_at)
-            if decision.admitted:
+            if decision.admitted or decision.oversized:
                 continue
             if (stopped := self._stuck(decision)) is not None:
                 flow.stop(stopped)
