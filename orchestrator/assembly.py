@@ -116,7 +116,8 @@ def assemble(
         polls=Limiter(requests_per_minute=limits.polls_per_minute, tokens_per_minute=None, now=now),
         creates=FirstCreates(accepted=accepted, overrides=overrides),
         looks=FirstLooks(seen=accepted, overrides=overrides),
-        circuit=Circuit(),
+        create_circuit=Circuit(rng),
+        look_circuit=Circuit(rng),
         schedules=Schedules(rng, polls_per_minute=limits.polls_per_minute),
         flow=Flow(cancelling=run.cancel_requested),
     )

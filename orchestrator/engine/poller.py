@@ -23,6 +23,8 @@ class Poller:
         self._requeued = requeued
         self._queue = PollQueue()
         self._looking = 0
+        # Something is due, and waits for a look on the wire to end.
+        self._full = False
 
     def add(self, waiting: Waiting) -> None:
         """Follow a response that has just been accepted, or that an earlier process left open."""
@@ -45,19 +47,25 @@ class Poller:
         """Start the looks that are due and allowed; when to come back, None for when something happens."""
         context, flow = self._context, self._flow
         context.schedules.nothing_to_send(flow.planned and flow.queue_empty and not flow.sending)
-        while self._looking < context.settings.polls_at_once:
-            due = self._queue.next_due
-            if due is None or due > now:
-                return due
+        self._full = False
+        while (due := self._queue.next_due) is not None and due <= now:
+            if not self._places(now):
+                self._full = True
+                return context.look_circuit.next_probe_at if context.look_circuit.is_open else None
             waiting = self._queue.pop()
             if not waiting.forced and self._too_early(waiting.open, now):
                 continue
             if not context.polls.take(now, 0):
                 self._queue.push(waiting)
                 return context.polls.ready_at(now, 0)
+            context.look_circuit.probing(now)
             self._looking += 1
             tasks.start_soon(self._look, waiting.open)
-        return None
+        return due
+
+    def _places(self, now: float) -> int:
+        free = self._context.settings.polls_at_once - self._looking
+        return min(free, self._context.look_circuit.places(now, self._looking))
 
     def _too_early(self, open_: OpenResponse, now: float) -> bool:
         """Ask the schedule once more before a look is spent: what others told meanwhile may say wait."""
@@ -71,7 +79,7 @@ class Poller:
             after = await steps.look(self._context, open_)
         finally:
             self._looking -= 1
-        if self._looking == self._context.settings.polls_at_once - 1:
+        if self._full:
             self._flow.poller.set()
         if isinstance(after, Waiting):
             self._push(after)

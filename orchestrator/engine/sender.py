@@ -51,6 +51,8 @@ class Sender:
             await self._refill()
             now = self._clock.now()
             decision = admit(now, self._queues, pools=context.pools, budget=context.budget, places=self._places(now))
+            if decision.admitted:
+                context.create_circuit.probing(now)
             for prepared in decision.admitted:
                 flow.sending += 1
                 tasks.start_soon(self._send, prepared)
@@ -89,17 +91,17 @@ class Sender:
             self._context.settings.creates_at_once - self._flow.sending,
             self._context.settings.max_in_flight - self._flow.in_flight,
         )
-        return max(0, min(free, self._context.circuit.places(now, self._flow.sending)))
+        return max(0, min(free, self._context.create_circuit.places(now, self._flow.sending)))
 
     def _wake_at(self, now: float, ask_again_at: float | None) -> float | None:
         delayed_at = self._delayed_at if self._ready < _MOST_READY else None
-        probe_at = self._context.circuit.next_probe_at if self._context.circuit.is_open else None
+        probe_at = self._context.create_circuit.next_probe_at if self._context.create_circuit.is_open else None
         moments = [moment for moment in (ask_again_at, delayed_at, probe_at) if moment is not None]
         return max(now, min(moments)) if moments else None
 
     def _tell(self, held_by: str | None, until: float | None) -> None:
-        if self._context.circuit.is_open:
-            held_by, until = "outage", self._context.circuit.next_probe_at
+        if self._context.create_circuit.is_open:
+            held_by, until = "outage", self._context.create_circuit.next_probe_at
         self._context.progress.waiting_for = held_by
         self._context.progress.waiting_until = until
 

@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass
 
 from orchestrator.core.clock import Clock
-from orchestrator.core.events import Observer, Progress
+from orchestrator.core.events import Observer, OutageBegan, OutageEnded, Progress
 from orchestrator.core.lifecycle import State
 from orchestrator.core.problems import NeverSent, Problem
 from orchestrator.engine.flow import Flow
@@ -21,7 +21,7 @@ from orchestrator.policy.limits import Limiter, Pools
 from orchestrator.policy.prices import PriceBook
 from orchestrator.stores.base import Run, Store
 
-__all__ = ["Context", "unreachable"]
+__all__ = ["Context", "note_failure", "note_success", "unreachable"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,8 @@ class Context:
     polls: Limiter
     creates: FirstCreates
     looks: FirstLooks
-    circuit: Circuit
+    create_circuit: Circuit
+    look_circuit: Circuit
     schedules: Schedules
     flow: Flow
 
@@ -63,3 +64,19 @@ def unreachable(context: Context, problem: Problem) -> Stopped | None:
         f"the provider cannot be reached: {problem.reason}; check provider.base_url and the network, then run again",
         collect=False,
     )
+
+
+def note_failure(context: Context, circuit: Circuit, sent_at: float, code: str) -> None:
+    """Tell a circuit of a failure that is the provider's, and the user when it opens."""
+    was_open = circuit.is_open
+    circuit.failed(context.clock.now(), sent_at, code)
+    if circuit.is_open and not was_open:
+        context.observe(OutageBegan(reason=code))
+
+
+def note_success(context: Context, circuit: Circuit, sent_at: float) -> None:
+    """Tell a circuit of an answer, and the user when that ends an outage."""
+    opened_at = circuit.opened_at
+    circuit.succeeded(sent_at)
+    if opened_at is not None and not circuit.is_open:
+        context.observe(OutageEnded(lasted_s=context.clock.now() - opened_at))

@@ -7,7 +7,7 @@ from functools import partial
 from orchestrator.core.lifecycle import State
 from orchestrator.core.model import Seen
 from orchestrator.core.problems import NeverSent, Problem, Refused
-from orchestrator.engine.steps.context import Context, unreachable
+from orchestrator.engine.steps.context import Context, note_failure, note_success, unreachable
 from orchestrator.engine.steps.settle import end, parting, settle
 from orchestrator.engine.work import After, OpenResponse, Stopped, Waiting
 from orchestrator.policy.backoff import retry_wait
@@ -33,6 +33,7 @@ async def look(context: Context, open_: OpenResponse) -> After:
     context.flow.heard |= not isinstance(answer, NeverSent)
     context.progress.polls += 1
     if isinstance(answer, Seen):
+        note_success(context, context.look_circuit, sent_at)
         context.polls.learn(context.clock.now(), sent_at, answer.rate_limits)
         return await _seen(context, open_, answer, sent_at)
     return await _not_seen(context, open_, answer, sent_at)
@@ -82,9 +83,12 @@ async def _not_seen(context: Context, open_: OpenResponse, problem: Problem, sen
             )
             return Waiting(open_, now, forced=True)
         case Look(after_s):
+            if verdict.outage:
+                note_failure(context, context.look_circuit, sent_at, "provider")
             if (away := unreachable(context, problem)) is not None:
                 return away
-            if (gone := await _patience(context, open_, now)) is not None:
+            # In an outage nothing is given up: whether it ended well is only to be seen when the provider is back.
+            if not context.look_circuit.is_open and (gone := await _patience(context, open_, now)) is not None:
                 return gone
             wait_s = retry_wait(open_.misses, context.rng, at_least_s=after_s, cap_s=_LONGEST_MISS_S)
             return Waiting(open_, now + wait_s, forced=True)

@@ -9,7 +9,7 @@ from orchestrator.core.lifecycle import SETTLED, State
 from orchestrator.core.model import Charge, Response
 from orchestrator.core.money import format_usd
 from orchestrator.core.problems import Problem, Refused
-from orchestrator.engine.steps.context import Context
+from orchestrator.engine.steps.context import Context, note_failure
 from orchestrator.engine.work import After, Finished, OpenResponse, Queued, Stopped, Waiting
 from orchestrator.policy.backoff import retry_wait
 from orchestrator.policy.judgement import judge_response
@@ -70,7 +70,7 @@ async def end(
     charge = _charge(context, open_, response) if from_state is not State.SUBMITTING else None
     if context.flow.cancelling and isinstance(verdict, Retry):
         verdict = Cancelled("cancelled at your request")
-    outage = isinstance(verdict, Retry) and verdict.outage and _outage(context, now, verdict.code)
+    outage = isinstance(verdict, Retry) and verdict.outage and _outage(context, open_.sent_at, verdict.code)
     counted = not (outage or blameless)
     goal = _destination(context, open_, verdict, now, counted=counted)
     await context.store.end(
@@ -148,10 +148,10 @@ def _learn_latency(context: Context, open_: OpenResponse, response: Response | N
     schedule.ended(open_.watch, now, took_s=ended - began if began is not None and ended is not None else None)
 
 
-def _outage(context: Context, now: float, code: str) -> bool:
+def _outage(context: Context, sent_at: float, code: str) -> bool:
     """Tell the circuit of a failure that is the provider's; True where everything fails."""
-    context.circuit.failed(now, code)
-    return context.circuit.is_open
+    note_failure(context, context.create_circuit, sent_at, code)
+    return context.create_circuit.is_open
 
 
 def _charge(context: Context, open_: OpenResponse, response: Response | None) -> Charge:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from orchestrator.core.lifecycle import State
 from orchestrator.core.model import Seen
 from orchestrator.core.problems import NeverSent, Problem, Refused
-from orchestrator.engine.steps.context import Context, unreachable
+from orchestrator.engine.steps.context import Context, note_failure, note_success, unreachable
 from orchestrator.engine.steps.doubt import doubt
 from orchestrator.engine.steps.look import first_look
 from orchestrator.engine.steps.settle import end, settle
@@ -59,7 +59,7 @@ async def submit(context: Context, prepared: Prepared) -> After:
     now = context.clock.now()
     context.flow.heard |= not isinstance(answer, NeverSent)
     if isinstance(answer, Seen):
-        context.circuit.succeeded(now)
+        note_success(context, context.create_circuit, sent_at)
         context.pools.pool(prepared.model).learn(now, sent_at, answer.rate_limits)
         return await _accepted(context, open_, answer.response.id, answer.response.status, answer)
     return await _not_accepted(context, prepared, open_, answer)
@@ -113,7 +113,7 @@ async def _not_accepted(context: Context, prepared: Prepared, open_: OpenRespons
             if (gone := unreachable(context, problem)) is not None:
                 await _release(context, prepared, open_, now)
                 return gone
-            context.circuit.failed(now, code)
+            note_failure(context, context.create_circuit, open_.sent_at, code)
             wait_s = retry_wait(1, context.rng, at_least_s=after_s)
             await _release(context, prepared, open_, now + wait_s)
             return Queued(now + wait_s)
