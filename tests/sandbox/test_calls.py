@@ -60,8 +60,9 @@ async def test_a_client_that_hangs_up_cancels_its_foreground_response(start: Sta
     with pytest.raises(httpx.ReadTimeout):
         await caller.create(background=False)
     caller.http.timeout = httpx.Timeout(5)
-    while (await caller.ledger())["responses"] != {"cancelled": 1}:
-        await anyio.lowlevel.checkpoint()
+    with anyio.fail_after(5):
+        while (await caller.ledger())["responses"] != {"cancelled": 1}:
+            await anyio.lowlevel.checkpoint()
 
 
 async def test_a_response_that_is_not_stored_cannot_be_found(start: Start) -> None:

@@ -48,6 +48,18 @@ async def test_requests_beyond_the_limit_wait(start: Start, clock: FakeClock) ->
     assert (await caller.ledger())["creates"]["refused"] == {"total": 1, "rate_limit_exceeded": 1}
 
 
+async def test_the_allowance_comes_back_steadily(start: Start, clock: FakeClock) -> None:
+    caller = await start(limits={"requests_per_minute": 60})
+    left = []
+    for _ in range(4):
+        left.append((await caller.create()).headers["x-ratelimit-remaining-requests"])
+    clock.advance(2)
+    left.append((await caller.create()).headers["x-ratelimit-remaining-requests"])
+    clock.advance(600)
+    left.append((await caller.create()).headers["x-ratelimit-remaining-requests"])
+    assert left == ["59", "58", "57", "56", "57", "59"]
+
+
 async def test_each_model_has_its_own_limits(start: Start) -> None:
     caller = await start(limits={"requests_per_minute": 1, "burst_s": 60})
     replies = [await caller.create(model=name) for name in ("gpt-5", "o3", "gpt-5-2025-08-07")]
@@ -73,9 +85,9 @@ async def test_polls_have_a_limit_of_their_own(start: Start, clock: FakeClock) -
 
 
 @given(
-    requests=st.integers(1, 600),
-    tokens=st.integers(100, 100_000),
-    calls=st.lists(st.tuples(st.floats(0, 5), st.integers(1, 500)), max_size=60),
+    requests=st.integers(1, 120),
+    tokens=st.integers(500, 20_000),
+    calls=st.lists(st.tuples(st.floats(0, 2), st.integers(1, 500)), min_size=20, max_size=80),
 )
 @settings(deadline=None)
 def test_no_minute_lets_more_in_than_it_may(requests: int, tokens: int, calls: list[tuple[float, int]]) -> None:
