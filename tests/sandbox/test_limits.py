@@ -51,13 +51,10 @@ async def test_requests_beyond_the_limit_wait(start: Start, clock: FakeClock) ->
 async def test_the_allowance_comes_back_steadily(start: Start, clock: FakeClock) -> None:
     caller = await start(limits={"requests_per_minute": 60})
     left = []
-    for _ in range(4):
+    for pause in (0, 0, 0, 2, 600):
+        clock.advance(pause)
         left.append((await caller.create()).headers["x-ratelimit-remaining-requests"])
-    clock.advance(2)
-    left.append((await caller.create()).headers["x-ratelimit-remaining-requests"])
-    clock.advance(600)
-    left.append((await caller.create()).headers["x-ratelimit-remaining-requests"])
-    assert left == ["59", "58", "57", "56", "57", "59"]
+    assert left == ["59", "58", "57", "58", "59"]
 
 
 async def test_each_model_has_its_own_limits(start: Start) -> None:
