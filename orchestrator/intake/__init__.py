@@ -1,1 +1,1 @@
-"""TODO"""
+"""A job file and its input become requests: spec, rows, templates, plan."""
