@@ -67,9 +67,10 @@ def _take(names: list[str], extent: Extent) -> dict[str, Any]:
         began = time.perf_counter()
         print(f"\n{name}: {_summary(_SCENARIOS[name])}", flush=True)
         figures = list(_SCENARIOS[name](extent))
-        taken_s = time.perf_counter() - began
-        print(*table_lines(figures), f"  took {taken_s:.0f} s", sep="\n", flush=True)
-        results.append({"scenario": name, "taken_s": taken_s, "figures": [as_json(each) for each in figures]})
+        taken_s, load = time.perf_counter() - began, os.getloadavg()[0]
+        print(*table_lines(figures), f"  took {taken_s:.0f} s, at a load of {load:.1f}", sep="\n", flush=True)
+        shown = [as_json(each) for each in figures]
+        results.append({"scenario": name, "taken_s": taken_s, "load": load, "figures": shown})
     return {"machine": machine, "full": extent.full, "rounds": extent.rounds, "scenarios": results}
 
 

@@ -145,7 +145,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.responder", description=__doc__)
     parser.add_argument("--latency", type=parse_latency, default=parse_latency("0.05"), metavar="SECONDS[:SIGMA]")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--reply-bytes", type=int, default=2000, help="size of a completed response object")
+    parser.add_argument("--reply-bytes", type=int, default=1500, help="size of a completed response object")
     wanted = parser.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

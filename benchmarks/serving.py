@@ -78,7 +78,7 @@ class Responder:
 
 
 @contextmanager
-def responder(latency: Latency, *, seed: int = 1, reply_bytes: int = 2000) -> Iterator[Responder]:
+def responder(latency: Latency, *, seed: int = 1, reply_bytes: int = 1500) -> Iterator[Responder]:
     """Start a responder on the server's core; it ends with the block, or with this process."""
     sizes = ("--latency", str(latency), "--seed", seed, "--reply-bytes", reply_bytes)
     with on_core(SERVER_CORE):

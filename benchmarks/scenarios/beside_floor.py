@@ -21,7 +21,7 @@ _LATENCY = Latency(0.05)
 
 def hot_path(extent: Extent) -> Iterator[Figure]:
     """CPU per row and rows/s, 200 in flight at 50 ms."""
-    return _beside_floor(extent, Workload(rows=3000), reply_bytes=2000, ratio=1.5)
+    return _beside_floor(extent, Workload(rows=3000), reply_bytes=1500, ratio=1.5)
 
 
 def documents(extent: Extent) -> Iterator[Figure]:
