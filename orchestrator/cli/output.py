@@ -14,7 +14,16 @@ from rich.text import Text
 
 from orchestrator.core.errors import UsageError
 
-__all__ = ["PipeConsole", "ReaderGone", "let_go_of_stdout", "note", "say", "say_json", "stdout_bytes"]
+__all__ = [
+    "PipeConsole",
+    "ReaderGone",
+    "hold_standard_streams",
+    "let_go_of_stdout",
+    "note",
+    "say",
+    "say_json",
+    "stdout_bytes",
+]
 
 
 class ReaderGone(Exception):
@@ -27,6 +36,20 @@ class PipeConsole(Console):
     def on_broken_pipe(self) -> None:
         """Called by rich."""
         raise ReaderGone
+
+
+def hold_standard_streams() -> None:
+    """Put /dev/null where a standard stream was closed by the caller.
+
+    Otherwise the next file or socket would take its number, and what is meant for a terminal would go into it.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)
+        if number == 1:
+            sys.stdout = os.fdopen(1, "w", closefd=False)
+        elif number == 2:
+            sys.stderr = os.fdopen(2, "w", closefd=False)
+    os.close(number)
 
 
 def say(text: Text | str) -> None:

@@ -157,7 +157,7 @@ def bar_lines(view: View) -> Group:
         Text(view.run, "bold"),
         ProgressBar(total=max(view.total, 1), completed=view.settled, complete_style="green"),
         total_words(view),
-        f"{figures.span(view.left_s)} left" if view.left_s is not None else figures.share(view.settled, view.total),
+        f"{figures.span(view.left_s)} left" if view.left_s is not None else "",
     )
     counts = Text("  " + " · ".join(counts_words(view)))
     if view.failed:

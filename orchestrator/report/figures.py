@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from orchestrator.core.money import Picodollars
 
-__all__ = ["count", "dollars", "moment", "pace", "share", "short_count", "short_dollars", "span", "stamp"]
+__all__ = ["count", "dollars", "moment", "pace", "short_count", "short_dollars", "span", "stamp"]
 
 _SCALES = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
 _MICRO = 10**6
@@ -24,11 +24,6 @@ def short_count(number: int) -> str:
             value = number / scale
             return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f} {letter}"
     return str(number)
-
-
-def share(part: int, whole: int) -> str:
-    """``64 %``, rounded down so that 100 % means all of it."""
-    return f"{part * 100 // whole if whole else 100} %"
 
 
 def span(seconds: float) -> str:

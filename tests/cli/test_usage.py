@@ -110,8 +110,8 @@ def test_a_wrong_value_is_exit_2_and_one_message(
     assert (said.out, message in said.err) == ("", True)
 
 
-def test_the_version_is_printed(cli: Callable[..., Ended]) -> None:
-    ended = cli("--version")
+def test_the_version_is_printed(process: Callable[..., Ended]) -> None:
+    ended = process("--version")
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.strip()[0].isdigit()
 

@@ -65,10 +65,6 @@ def test_pace(per_second: float, text: str) -> None:
     assert figures.pace(per_second) == text
 
 
-def test_a_share_is_full_only_when_all_is_done() -> None:
-    assert [figures.share(999, 1000), figures.share(1000, 1000), figures.share(0, 0)] == ["99 %", "100 %", "100 %"]
-
-
 def test_moments_are_utc() -> None:
     assert figures.stamp(1_795_291_203.9) == "2026-11-21T20:00:03Z"
     assert figures.stamp(None) is None
