@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from orchestrator.core.clock import Clock
+from orchestrator.sandbox.archive import Archive
 from orchestrator.sandbox.checks import check_create, check_token_count
 from orchestrator.sandbox.creation import Call, PromptCache, create_record
 from orchestrator.sandbox.denials import bad_request, not_found
@@ -22,25 +23,28 @@ from orchestrator.sandbox.models import Catalogue, Model
 from orchestrator.sandbox.prompts import list_items, read_prompt
 from orchestrator.sandbox.record import Record, has_ended, is_known, shown_status, true_status
 from orchestrator.sandbox.refusals import gateway_error, html_page, refusal_of_create, refusal_of_look, wrong_key
+from orchestrator.sandbox.replies import json_reply, page_of, parse_object
 from orchestrator.sandbox.settings import CancelEnded, Idempotency, Limits, SandboxSettings
 from orchestrator.sandbox.shapes import is_final, response_body
 from orchestrator.sandbox.state import State
 from orchestrator.sandbox.wire import CutOff, Dropped, HangUp, Silence
 
-__all__ = ["Operations", "json_reply"]
+__all__ = ["Operations"]
 
 Json: TypeAlias = Any
 
 _A_YEAR_S = 365 * 86_400
-_LARGEST_PAGE = 100
 
 
 class Operations:
     """The calls, each given the request and its ordinal among the calls of its kind."""
 
-    def __init__(self, settings: SandboxSettings, state: State, clock: Clock, hang_up: HangUp) -> None:
+    def __init__(
+        self, settings: SandboxSettings, state: State, archive: Archive, clock: Clock, hang_up: HangUp
+    ) -> None:
         self._settings = settings
         self._state = state
+        self._archive = archive
         self._clock = clock
         self._hang_up = hang_up
         self._fates = Fates(settings)
@@ -57,7 +61,7 @@ class Operations:
         if fate.refusal != "flex_unavailable":
             self._refuse(fate.refusal)
         self._refuse_by_schedule()
-        fields = _parse(body)
+        fields = parse_object(body)
         model = check_create(fields, self._catalogue)
         _refuse_unsupported(fields)
         if model.name == "sandbox-rate-limited":
@@ -67,7 +71,7 @@ class Operations:
         now = self._clock.now()
         key = request.headers.get("idempotency-key")
         if key and self._settings.idempotency is Idempotency.HONOUR:
-            known = self._state.find_by_idempotency_key(key)
+            known = self._archive.find_by_idempotency_key(key)
             if known is not None:
                 self._state.count("create.replayed")
                 return await self._show(known, now)
@@ -101,7 +105,7 @@ class Operations:
             raise bad_request("Cannot cancel a synchronous response.", code=None, param=None)
         if record.cancel_asked_at is None:
             # A cancel also ends the quirk of the stale snapshot, so it is noted even when it comes too late.
-            self._state.ask_cancel(record, now)
+            self._archive.ask_cancel(record, now)
         if has_ended(record, now) and self._settings.cancel_ended is CancelEnded.REFUSE:
             await self._state.committed()
             message = f"Cannot cancel a {true_status(record, now)} response."
@@ -113,7 +117,7 @@ class Operations:
         self._take_poll()
         now = self._clock.now()
         record = self._find(request, now)
-        self._state.delete(record, now)
+        self._archive.delete(record, now)
         await self._state.committed()
         return json_reply({"id": record.id, "object": "response", "deleted": True})
 
@@ -121,11 +125,11 @@ class Operations:
         """GET /v1/responses/{response_id}/input_items, newest first unless ``order=asc``."""
         record = self._find(request, self._clock.now())
         items = [*self._history(record.previous_id), *self._items_of(record)]
-        return json_reply(_page(items, request.query_params))
+        return json_reply(page_of(items, request.query_params))
 
     async def count_tokens(self, request: Request, _ordinal: int) -> Response:
         """POST /v1/responses/input_tokens."""
-        fields = _parse(await request.body())
+        fields = parse_object(await request.body())
         check_token_count(fields, self._catalogue)
         prompt = read_prompt(fields, self._history(fields.get("previous_response_id")))
         return json_reply({"object": "response.input_tokens", "input_tokens": prompt.tokens})
@@ -182,7 +186,7 @@ class Operations:
         except BadSchema as error:
             raise bad_request(f"Invalid schema: {error}.", code="invalid_json_schema", param=None) from error
         self._state.count("create.accepted")
-        self._state.add(record, orjson.dumps(fields.get("input")))
+        self._archive.add(record, orjson.dumps(fields.get("input")))
         await self._state.committed()
         return record, allowance.headers(now)
 
@@ -219,7 +223,7 @@ class Operations:
                 while (await request.receive())["type"] != "http.disconnect":
                     pass
                 left = True
-                self._state.ask_cancel(record, self._clock.now())
+                self._archive.ask_cancel(record, self._clock.now())
                 tasks.cancel_scope.cancel()
 
             tasks.start_soon(cancel_when_left)
@@ -231,7 +235,7 @@ class Operations:
         """The response as it looks now; that a final state was told is on disk before it is told."""
         status = shown_status(record, now)
         if is_final(status) and record.delivered != status:
-            self._state.deliver(record, status)
+            self._archive.deliver(record, status)
         await self._state.committed()
         reply = Response(response_body(record, now), media_type="application/json")
         if not is_final(status) and self._settings.poll_after_ms is not None:
@@ -240,7 +244,7 @@ class Operations:
 
     def _find(self, request: Request, now: float) -> Record:
         response_id = request.path_params["response_id"]
-        record = self._state.get(response_id)
+        record = self._archive.get(response_id)
         faults = self._settings.faults
         if record is None or not is_known(record, now, young_s=faults.young_404_s, vanish_s=faults.vanish_after_s):
             raise not_found(response_id)
@@ -250,13 +254,13 @@ class Operations:
         self._polls.take(self._clock.now(), tokens=0, model="this endpoint")
 
     def _items_of(self, record: Record) -> list[dict[str, Json]]:
-        return list_items(orjson.loads(self._state.input_of(record.id)), record.id)
+        return list_items(orjson.loads(self._archive.input_of(record.id)), record.id)
 
     def _check_previous(self, response_id: str | None) -> None:
         """Only a completed response that is still stored can be gone on with."""
         if response_id is None:
             return
-        record = self._state.get(response_id)
+        record = self._archive.get(response_id)
         if record is None or record.deleted_at or true_status(record, self._clock.now()) != "completed":
             message = f"Previous response with id '{response_id}' not found."
             raise bad_request(message, code="previous_response_not_found", param="previous_response_id")
@@ -265,7 +269,7 @@ class Operations:
         """What was said before: input and output of the previous response, and of those before it that are left."""
         turns: list[list[dict[str, Json]]] = []
         while response_id is not None:
-            record = self._state.get(response_id)
+            record = self._archive.get(response_id)
             if record is None or record.deleted_at:
                 break
             turns.append([*self._items_of(record), *orjson.loads(record.output)])
@@ -273,50 +277,11 @@ class Operations:
         return [item for turn in reversed(turns) for item in turn]
 
 
-def json_reply(value: Json) -> Response:
-    """A value as a JSON reply."""
-    return Response(orjson.dumps(value), media_type="application/json")
-
-
-def _parse(body: bytes) -> Json:
-    try:
-        fields = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        raise bad_request("We could not parse the JSON body of your request.", code=None, param=None) from None
-    if not isinstance(fields, dict):
-        raise bad_request("The body of your request must be a JSON object.", code="invalid_type", param=None)
-    return fields
-
-
 def _refuse_unsupported(fields: Mapping[str, Json]) -> None:
     """What the API can do and the sandbox cannot."""
     for name in ("stream", "conversation", "prompt"):
         if fields.get(name):
             raise bad_request(f"The sandbox does not support '{name}'.", code="unsupported_parameter", param=name)
-
-
-def _page(items: list[dict[str, Json]], query: Mapping[str, str]) -> dict[str, Json]:
-    """One page of a list (responses API, "input_items": 20 unless ``limit`` says 1 to 100, newest first)."""
-    order, limit, after = query.get("order", "desc"), query.get("limit", "20"), query.get("after")
-    if order not in ("asc", "desc"):
-        message = f"Invalid value: '{order}'. Supported values are: 'asc' and 'desc'."
-        raise bad_request(message, code="invalid_value", param="order")
-    if not limit.isdecimal() or not 1 <= int(limit) <= _LARGEST_PAGE:
-        message = f"Invalid 'limit': expected an integer from 1 to {_LARGEST_PAGE}, but got '{limit}' instead."
-        raise bad_request(message, code="invalid_value", param="limit")
-    ordered = items if order == "asc" else items[::-1]
-    ids = [item["id"] for item in ordered]
-    if after is not None and after not in ids:
-        raise bad_request(f"No item with id '{after}' found.", code="invalid_value", param="after")
-    start = ids.index(after) + 1 if after is not None else 0
-    data = ordered[start : start + int(limit)]
-    return {
-        "object": "list",
-        "data": data,
-        "first_id": data[0]["id"] if data else None,
-        "last_id": data[-1]["id"] if data else None,
-        "has_more": start + len(data) < len(ordered),
-    }
 
 
 def _model_card(name: str) -> dict[str, Json]:

@@ -85,6 +85,11 @@ async def _end(process: Process) -> None:
         await process.wait()
     if process.returncode is None:
         process.kill()
+        await process.wait()
+    # Read to its end, the pipe is closed by the event loop; else it is left open, and Python warns of it.
+    if process.stdout is not None:
+        async for _ in process.stdout:
+            pass
     await process.aclose()
 
 

@@ -48,7 +48,7 @@ async def running_sandbox(
     count_tokens("Load the vocabulary now, and not within the first call.")
     clock = clock or SystemClock()
     listener = Listener(host, port)
-    with State(state_file, keep_bodies=settings.keep_bodies) as state:
+    with State(state_file) as state:
         app = create_app(settings, state, clock=clock, hang_up=listener.hang_up)
         await listener.open(app)
         try:
@@ -92,7 +92,7 @@ async def _serve(settings: SandboxSettings, host: str, port: int, state_file: Pa
                     base_url=base_url,
                     ledger=base_url.removesuffix("/v1") + "/_ledger",
                     memory=f"state in {state_file}" if state_file else "state in memory only",
-                    key="the key of your settings" if settings.api_key else "sk-sandbox",
+                    key="<the key of your settings>" if settings.api_key else "sk-sandbox",
                 )
             )
             sys.stderr.flush()

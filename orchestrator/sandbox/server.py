@@ -23,10 +23,12 @@ from starlette.routing import Route
 
 from orchestrator.core.clock import Clock, SystemClock
 from orchestrator.policy.prices import PriceBook
+from orchestrator.sandbox.archive import Archive
 from orchestrator.sandbox.denials import Denied, refuse
 from orchestrator.sandbox.ledger import Ledger, entry_of
-from orchestrator.sandbox.operations import Operations, json_reply
+from orchestrator.sandbox.operations import Operations
 from orchestrator.sandbox.refusals import overloaded, wrong_key
+from orchestrator.sandbox.replies import json_reply
 from orchestrator.sandbox.settings import OutageKind, SandboxSettings
 from orchestrator.sandbox.state import State
 from orchestrator.sandbox.wire import HangUp, cannot_hang_up
@@ -55,7 +57,8 @@ class _Front:
         self._state = state
         self._clock = clock
         self._started_at = clock.now()
-        self._operations = Operations(settings, state, clock, hang_up)
+        self._archive = Archive(state, keep_bodies=settings.keep_bodies)
+        self._operations = Operations(settings, state, self._archive, clock, hang_up)
         self._prices = PriceBook()
 
     def routes(self) -> list[Route]:
@@ -111,7 +114,7 @@ class _Front:
         # The published prices take half a second to load, which must not hold up the calls of others.
         await anyio.to_thread.run_sync(self._prices.load)
         ledger, now = Ledger(), self._clock.now()
-        async for record in self._state.records():
+        async for record in self._archive.records():
             ledger.add(entry_of(record, now, self._prices))
         return json_reply(ledger.summary(self._state.counts))
 
@@ -120,7 +123,7 @@ class _Front:
         now = self._clock.now()
 
         async def lines() -> AsyncIterator[bytes]:
-            async for record in self._state.records():
+            async for record in self._archive.records():
                 yield orjson.dumps(asdict(entry_of(record, now, self._prices)), option=orjson.OPT_APPEND_NEWLINE)
 
         return StreamingResponse(lines(), media_type="application/jsonl")

@@ -1,4 +1,4 @@
-"""The sandbox's memory in SQLite, in a file or not: responses, idempotency keys and counts.
+"""The sandbox's memory in SQLite, in a file or not.
 
 It runs on the event loop's own thread: a look by key takes about ten microseconds, a commit of all that waits about
 fifty, and handing either to another thread costs more. What a reply says is committed before the reply leaves, so
@@ -12,50 +12,32 @@ import contextlib
 import fcntl
 import sqlite3
 import time
-from collections import Counter, deque
-from collections.abc import AsyncIterator
-from dataclasses import fields
+import zlib
+from collections import Counter
 from importlib import resources
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, Self, TypeAlias
 
 from orchestrator.core.errors import StoreError
-from orchestrator.core.model import Usage
-from orchestrator.sandbox.record import Record
 
-__all__ = ["State"]
+__all__ = ["State", "Values"]
 
-# Marks a file as ours, so that somebody's own database is never written to by mistake ("SBOX").
-_APPLICATION_ID = 0x53424F58
-_VERSION = 1
+# What is put into a statement: by position or by name.
+Values: TypeAlias = tuple[Any, ...] | dict[str, Any]
+
+_SCHEMA = resources.files(__package__).joinpath("schema.sql").read_text()
+# Marks a file as ours ("SBOX"), so that somebody's own database is never written to by mistake, and with which
+# tables: a rehearsal's state is not worth a migration.
+_OWNER = (0x53424F58, zlib.crc32(_SCHEMA.encode()) & 0x7FFF_FFFF)
 _COUNTS_WAIT_S = 0.05
-_CHUNK = 500
-
-_USAGE = ("input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
-_BODIES = ("echo", "output")
-_PLAIN = tuple(field.name for field in fields(Record) if field.name not in {"usage", *_BODIES})
-_COLUMNS = (*_PLAIN, *_USAGE)
-
-
-# The names that are put together here are this module's own, never a client's.
-_SELECTED = ", ".join(f'"{name}"' for name in _COLUMNS)
-_VALUES = ", ".join(f":{name}" for name in _COLUMNS)
-_INSERT = f"INSERT INTO response ({_SELECTED}, echo, output, input) VALUES ({_VALUES}, :echo, :output, :input)"  # noqa: S608
-_SELECT = f"SELECT {_SELECTED}, echo, output FROM response"  # noqa: S608
-_SELECT_LIGHT = (
-    f"SELECT {_SELECTED}, x'' AS echo, x'' AS output FROM response "  # noqa: S608
-    "WHERE ordinal > ? ORDER BY ordinal LIMIT ?"
-)
 
 
 class State:
-    """Opened once a process; a second process on the same file waits ``lock_wait_s`` for the first to end.
+    """Opened once a process; a second process on the same file waits ``lock_wait_s`` for the first to end."""
 
-    Without a file at most ``keep_bodies`` responses keep their text; older ones count as deleted.
-    """
-
-    def __init__(self, path: Path | None = None, *, keep_bodies: int = 20_000, lock_wait_s: float = 30) -> None:
+    def __init__(self, path: Path | None = None, *, lock_wait_s: float = 30) -> None:
+        self.in_memory = path is None
         self._lock = _lock(path, lock_wait_s) if path else None
         try:
             self._db = _open(path)
@@ -67,7 +49,6 @@ class State:
         self._uncommitted_counts: set[str] = set()
         self._commit: asyncio.Future[None] | None = None
         self._counts_timer: asyncio.TimerHandle | None = None
-        self._bodies: deque[int] | None = deque(maxlen=keep_bodies) if path is None else None
 
     def __enter__(self) -> Self:
         return self
@@ -90,65 +71,17 @@ class State:
             self._counts_timer = asyncio.get_running_loop().call_later(_COUNTS_WAIT_S, self._commit_now)
         return self.counts[name]
 
-    def add(self, record: Record, input_json: bytes) -> None:
-        """Remember a new response and the JSON of its input."""
-        values = {name: getattr(record, name) for name in (*_PLAIN, *_BODIES)}
-        values |= {name: getattr(record.usage, name, None) for name in _USAGE}
-        self._write(_INSERT, values | {"input": input_json})
-        if self._bodies is not None:
-            if len(self._bodies) == self._bodies.maxlen:
-                self._forget(self._bodies[0], record.created_at)
-            self._bodies.append(record.ordinal)
+    def rows(self, query: str, values: Values = ()) -> list[sqlite3.Row]:
+        """What a query finds, what is not yet committed included."""
+        return self._db.execute(query, values).fetchall()
 
-    def get(self, response_id: str) -> Record | None:
-        """The response of that id, deleted ones included."""
-        return self._one(f"{_SELECT} WHERE id = ?", response_id)
+    def row(self, query: str, values: Values = ()) -> sqlite3.Row | None:
+        """The first thing that a query finds."""
+        row: sqlite3.Row | None = self._db.execute(query, values).fetchone()
+        return row
 
-    def find_by_idempotency_key(self, key: str) -> Record | None:
-        """The first response created under a key."""
-        return self._one(f"{_SELECT} WHERE idempotency_key = ? ORDER BY ordinal LIMIT 1", key)
-
-    def input_of(self, response_id: str) -> bytes:
-        """The JSON of the input that the response was created with."""
-        row = self._db.execute("SELECT input FROM response WHERE id = ?", (response_id,)).fetchone()
-        return bytes(row["input"])
-
-    def ask_cancel(self, record: Record, now: float) -> None:
-        self._write("UPDATE response SET cancel_asked_at = ? WHERE id = ?", (now, record.id))
-
-    def delete(self, record: Record, now: float) -> None:
-        self._write("UPDATE response SET deleted_at = ? WHERE id = ?", (now, record.id))
-
-    def deliver(self, record: Record, status: str) -> None:
-        """Note that a client is told this final status."""
-        self._write("UPDATE response SET delivered = ? WHERE id = ?", (status, record.id))
-
-    async def records(self) -> AsyncIterator[Record]:
-        """All responses in the order of their creation, without their bodies; the loop runs on in between."""
-        ordinal = -1
-        while rows := self._db.execute(_SELECT_LIGHT, (ordinal, _CHUNK)).fetchall():
-            for row in rows:
-                yield _record(row)
-            ordinal = rows[-1]["ordinal"]
-            await asyncio.sleep(0)
-
-    async def committed(self) -> None:
-        """Wait until everything written so far is on disk; raises ``StoreError`` if it cannot be."""
-        if self._commit is not None:
-            await asyncio.shield(self._commit)
-
-    def _one(self, query: str, key: str) -> Record | None:
-        row = self._db.execute(query, (key,)).fetchone()
-        return _record(row) if row else None
-
-    def _forget(self, ordinal: int, now: float) -> None:
-        self._write(
-            "UPDATE response SET deleted_at = coalesce(deleted_at, ?), echo = x'', output = x'', input = x'' "
-            "WHERE ordinal = ?",
-            (now, ordinal),
-        )
-
-    def _write(self, statement: str, values: Any) -> None:
+    def write(self, statement: str, values: Values) -> None:
+        """Change something; it is on disk when ``committed`` returns."""
         if not self._db.in_transaction:
             self._db.execute("BEGIN")
         self._db.execute(statement, values)
@@ -157,6 +90,11 @@ class State:
             self._commit = loop.create_future()
             # Runs after every call that is ready now, so that all of them share one commit.
             loop.call_soon(self._commit_now)
+
+    async def committed(self) -> None:
+        """Wait until everything written so far is on disk; raises ``StoreError`` if it cannot be."""
+        if self._commit is not None:
+            await asyncio.shield(self._commit)
 
     def _commit_now(self) -> None:
         waiting, self._commit = self._commit, None
@@ -186,16 +124,6 @@ class State:
             "INSERT INTO counter (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
             [(name, self.counts[name]) for name in self._uncommitted_counts],
         )
-
-
-def _record(row: sqlite3.Row) -> Record:
-    values = dict(row)
-    tokens = {name: values.pop(name) for name in _USAGE}
-    usage = None
-    if tokens["input_tokens"] is not None:
-        usage = Usage(**tokens, total_tokens=tokens["input_tokens"] + tokens["output_tokens"])
-    flags = {name: bool(values[name]) for name in ("background", "stored", "usable")}
-    return Record(**values | flags | {"usage": usage})
 
 
 def _lock(path: Path, wait_s: float) -> IO[bytes]:
@@ -229,9 +157,9 @@ def _open(path: Path | None) -> sqlite3.Connection:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
         db.execute("PRAGMA wal_autocheckpoint = 4000")
-        db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-        db.execute(f"PRAGMA user_version = {_VERSION}")
-        db.executescript(resources.files(__package__).joinpath("schema.sql").read_text())
+        db.execute(f"PRAGMA application_id = {_OWNER[0]}")
+        db.execute(f"PRAGMA user_version = {_OWNER[1]}")
+        db.executescript(_SCHEMA)
     except sqlite3.Error as error:
         db.close()
         raise StoreError(f"the state file {path} cannot be used: {error}", hint="choose another --state") from error
@@ -244,7 +172,7 @@ def _open(path: Path | None) -> sqlite3.Connection:
 def _check_owner(db: sqlite3.Connection, path: Path | None) -> None:
     tables: int = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
     owner = db.execute("PRAGMA application_id").fetchone()[0], db.execute("PRAGMA user_version").fetchone()[0]
-    if tables and owner != (_APPLICATION_ID, _VERSION):
+    if tables and owner != _OWNER:
         raise StoreError(
             f"{path} is not a state file of this version's sandbox", hint="choose another --state, or remove the file"
         )
