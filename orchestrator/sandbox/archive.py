@@ -62,6 +62,15 @@ class Archive:
         row = self._state.row("SELECT input FROM response WHERE id = ?", (response_id,))
         return bytes(row["input"]) if row else b"null"
 
+    def pending_in(self, conversation_id: str) -> list[Record]:
+        """The responses of a conversation whose items are not in it yet, oldest first."""
+        condition = "conversation_id = ? AND in_conversation = 0 ORDER BY ordinal"
+        return [_record(row) for row in self._state.rows(f"{_SELECT} WHERE {condition}", (conversation_id,))]
+
+    def take_into_conversation(self, record: Record) -> None:
+        """Note that the items of a response are in its conversation."""
+        self._state.write("UPDATE response SET in_conversation = 1 WHERE id = ?", (record.id,))
+
     def ask_cancel(self, record: Record, now: float) -> None:
         self._state.write("UPDATE response SET cancel_asked_at = ? WHERE id = ?", (now, record.id))
 

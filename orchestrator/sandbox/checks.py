@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from orchestrator.sandbox.denials import Denied, bad_request
 from orchestrator.sandbox.models import Catalogue, Model
 
-__all__ = ["check_create", "check_token_count"]
+__all__ = ["check_conversation", "check_create", "check_token_count"]
 
 Json: TypeAlias = Any
 
@@ -20,6 +20,7 @@ _KINDS: dict[type, str] = {str: "string", bool: "boolean", int: "integer", float
 _KINDS |= {dict: "object", type(None): "null"}
 
 MAX_TEXT = 10_485_760
+_MOST_ITEMS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +107,7 @@ _REASONING = {
 }
 _WINDOW = {"completion_window": _text("soonest", "2h", "8h"), "continuation_id": _text()}
 _TEXT = {"format": _OBJECT, "verbosity": _text("low", "medium", "high")}
+_CONVERSATION = {"id": Rule(kinds=(str,), nullable=False)}
 _ROLES = ("user", "system", "developer", "assistant")
 _PARTS = ("input_text", "input_image", "input_file", "output_text", "refusal")
 
@@ -145,6 +147,9 @@ def check_create(fields: Mapping[str, Json], catalogue: Catalogue) -> Model:
     _check_metadata(fields.get("metadata") or {})
     _check_fields(fields.get("reasoning") or {}, _REASONING, "reasoning.")
     _check_fields(fields.get("background_options") or {}, _WINDOW, "background_options.")
+    if isinstance(fields.get("conversation"), dict):
+        _check_fields(fields["conversation"], _CONVERSATION, "conversation.")
+        _require(fields["conversation"], ("id",), "conversation")
     _check_text(fields.get("text") or {})
     _check_tools(fields.get("tools") or [])
     _check_sampling(fields, model)
@@ -159,6 +164,17 @@ def check_token_count(fields: Mapping[str, Json], catalogue: Catalogue) -> None:
         catalogue.get(fields["model"])
     _check_items(fields.get("input") or [])
     _check_tools(fields.get("tools") or [])
+
+
+def check_conversation(fields: Mapping[str, Json]) -> None:
+    """Raises ``Denied`` if the body of a call that begins or changes a conversation, or adds to it, is wrong."""
+    _check_fields(fields, {"items": _ARRAY, "metadata": _OBJECT}, "")
+    items = fields.get("items") or []
+    if len(items) > _MOST_ITEMS:
+        message = f"Invalid 'items': array too long. Expected an array with at most {_MOST_ITEMS} items."
+        raise bad_request(message, code="array_above_max_length", param="items")
+    _check_items(items, "items")
+    _check_metadata(fields.get("metadata") or {})
 
 
 def _check_fields(fields: Mapping[str, Json], rules: Mapping[str, Rule], prefix: str) -> None:
@@ -205,11 +221,11 @@ def _check_bounds(value: float, rule: Rule, param: str) -> None:
     raise bad_request(f"Invalid '{param}': {expected}, but got {value} instead.", code=code, param=param)
 
 
-def _check_items(items: Json) -> None:
+def _check_items(items: Json, name: str = "input") -> None:
     if isinstance(items, str) or items is None:
         return
     for index, item in enumerate(items):
-        param = f"input[{index}]"
+        param = f"{name}[{index}]"
         if not isinstance(item, dict):
             raise _wrong_type(param, (dict,), item)
         kind = item.get("type", "message" if "role" in item else None)

@@ -19,7 +19,7 @@ from orchestrator.sandbox.record import Record
 from orchestrator.sandbox.settings import SandboxSettings
 from orchestrator.sandbox.shapes import echo_of
 
-__all__ = ["Call", "PromptCache", "create_record"]
+__all__ = ["Call", "PromptCache", "conversation_of", "create_record"]
 
 Json: TypeAlias = Any
 
@@ -76,6 +76,12 @@ class Call:
     idempotency_key: str | None
 
 
+def conversation_of(fields: Mapping[str, Json]) -> str | None:
+    """The id of the conversation that a request belongs to; it may be given alone or in an object."""
+    conversation = fields.get("conversation")
+    return conversation["id"] if isinstance(conversation, dict) else conversation
+
+
 def create_record(call: Call, *, settings: SandboxSettings, cache: PromptCache) -> Record:
     """The response to a create, with everything that will ever happen to it."""
     response_id = f"resp_{secrets.token_hex(25)}"
@@ -110,6 +116,7 @@ def create_record(call: Call, *, settings: SandboxSettings, cache: PromptCache) 
         attempt=metadata.get(_ATTEMPT),
         idempotency_key=call.idempotency_key,
         previous_id=call.fields.get("previous_response_id"),
+        conversation_id=conversation_of(call.fields),
     )
 
 

@@ -14,7 +14,8 @@ from starlette.responses import Response
 from orchestrator.core.clock import Clock
 from orchestrator.sandbox.archive import Archive
 from orchestrator.sandbox.checks import check_create, check_token_count
-from orchestrator.sandbox.creation import Call, PromptCache, create_record
+from orchestrator.sandbox.conversations import Conversations
+from orchestrator.sandbox.creation import Call, PromptCache, conversation_of, create_record
 from orchestrator.sandbox.denials import bad_request, not_found
 from orchestrator.sandbox.fate import Fate, Fates
 from orchestrator.sandbox.instances import BadSchema
@@ -40,11 +41,19 @@ class Operations:
     """The calls, each given the request and its ordinal among the calls of its kind."""
 
     def __init__(
-        self, settings: SandboxSettings, state: State, archive: Archive, clock: Clock, hang_up: HangUp
+        self,
+        settings: SandboxSettings,
+        *,
+        state: State,
+        archive: Archive,
+        conversations: Conversations,
+        clock: Clock,
+        hang_up: HangUp,
     ) -> None:
         self._settings = settings
         self._state = state
         self._archive = archive
+        self._conversations = conversations
         self._clock = clock
         self._hang_up = hang_up
         self._fates = Fates(settings)
@@ -131,7 +140,7 @@ class Operations:
         """POST /v1/responses/input_tokens."""
         fields = parse_object(await request.body())
         check_token_count(fields, self._catalogue)
-        prompt = read_prompt(fields, self._history(fields.get("previous_response_id")))
+        prompt = read_prompt(fields, self._said_before(fields, self._clock.now()))
         return json_reply({"object": "response.input_tokens", "input_tokens": prompt.tokens})
 
     async def models(self, _request: Request, _ordinal: int) -> Response:
@@ -164,9 +173,8 @@ class Operations:
         self, fields: Mapping[str, Json], model: Model, fate: Fate, *, ordinal: int, now: float, key: str | None
     ) -> tuple[Record, dict[str, str]]:
         """Check size and limits, and put the new response on record; with the headers that tell the limits."""
-        previous_id = fields.get("previous_response_id")
-        self._check_previous(previous_id)
-        prompt = read_prompt(fields, self._history(previous_id))
+        self._check_goes_on(fields, now)
+        prompt = read_prompt(fields, self._said_before(fields, now))
         if prompt.tokens > model.context:
             message = "Your input exceeds the context window of this model. Please adjust your input and try again."
             raise bad_request(message, code="context_length_exceeded", param="input")
@@ -256,14 +264,23 @@ class Operations:
     def _items_of(self, record: Record) -> list[dict[str, Json]]:
         return list_items(orjson.loads(self._archive.input_of(record.id)), record.id)
 
-    def _check_previous(self, response_id: str | None) -> None:
-        """Only a completed response that is still stored can be gone on with."""
+    def _check_goes_on(self, fields: Mapping[str, Json], now: float) -> None:
+        """A request can go on with a completed response that is still stored, or a conversation that is free."""
+        conversation_id, response_id = conversation_of(fields), fields.get("previous_response_id")
+        if conversation_id is not None:
+            self._conversations.check_free(conversation_id, now)
         if response_id is None:
             return
         record = self._archive.get(response_id)
-        if record is None or record.deleted_at or true_status(record, self._clock.now()) != "completed":
+        if record is None or record.deleted_at or true_status(record, now) != "completed":
             message = f"Previous response with id '{response_id}' not found."
             raise bad_request(message, code="previous_response_not_found", param="previous_response_id")
+
+    def _said_before(self, fields: Mapping[str, Json], now: float) -> list[dict[str, Json]]:
+        conversation_id = conversation_of(fields)
+        if conversation_id is not None:
+            return self._conversations.items(conversation_id, now)
+        return self._history(fields.get("previous_response_id"))
 
     def _history(self, response_id: str | None) -> list[dict[str, Json]]:
         """What was said before: input and output of the previous response, and of those before it that are left."""
@@ -279,7 +296,7 @@ class Operations:
 
 def _refuse_unsupported(fields: Mapping[str, Json]) -> None:
     """What the API can do and the sandbox cannot."""
-    for name in ("stream", "conversation", "prompt"):
+    for name in ("stream", "prompt"):
         if fields.get(name):
             raise bad_request(f"The sandbox does not support '{name}'.", code="unsupported_parameter", param=name)
 

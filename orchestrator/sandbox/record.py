@@ -49,6 +49,7 @@ class Record:
     attempt: str | None = None
     idempotency_key: str | None = None
     previous_id: str | None = None
+    conversation_id: str | None = None
     cancel_asked_at: float | None = None
     deleted_at: float | None = None
     # The final status that a client was last told, if any.

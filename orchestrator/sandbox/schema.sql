@@ -22,6 +22,8 @@ CREATE TABLE IF NOT EXISTS response (
   attempt TEXT,
   idempotency_key TEXT,
   previous_id TEXT,
+  conversation_id TEXT,
+  in_conversation INTEGER NOT NULL DEFAULT 0 CHECK (in_conversation IN (0, 1)),
   input_tokens INTEGER,
   cached_tokens INTEGER,
   cache_write_tokens INTEGER,
@@ -39,6 +41,24 @@ CREATE TABLE IF NOT EXISTS response (
 
 CREATE INDEX IF NOT EXISTS response_by_idempotency_key
   ON response (idempotency_key) WHERE idempotency_key IS NOT NULL;
+
+CREATE INDEX IF NOT EXISTS response_pending_in_conversation
+  ON response (conversation_id) WHERE conversation_id IS NOT NULL AND in_conversation = 0;
+
+CREATE TABLE IF NOT EXISTS conversation (
+  id TEXT PRIMARY KEY,
+  created_at REAL NOT NULL,
+  metadata BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE IF NOT EXISTS item (
+  position INTEGER PRIMARY KEY,
+  conversation_id TEXT NOT NULL,
+  id TEXT NOT NULL,
+  body BLOB NOT NULL
+) STRICT;
+
+CREATE INDEX IF NOT EXISTS item_by_conversation ON item (conversation_id, position);
 
 CREATE TABLE IF NOT EXISTS counter (
   name TEXT PRIMARY KEY,

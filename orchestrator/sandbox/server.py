@@ -24,6 +24,8 @@ from starlette.routing import Route
 from orchestrator.core.clock import Clock, SystemClock
 from orchestrator.policy.prices import PriceBook
 from orchestrator.sandbox.archive import Archive
+from orchestrator.sandbox.conversation_calls import ConversationCalls
+from orchestrator.sandbox.conversations import Conversations
 from orchestrator.sandbox.denials import Denied, refuse
 from orchestrator.sandbox.ledger import Ledger, entry_of
 from orchestrator.sandbox.operations import Operations
@@ -58,7 +60,11 @@ class _Front:
         self._clock = clock
         self._started_at = clock.now()
         self._archive = Archive(state, keep_bodies=settings.keep_bodies)
-        self._operations = Operations(settings, state, self._archive, clock, hang_up)
+        conversations = Conversations(state, self._archive)
+        self._conversations = ConversationCalls(conversations, state, clock)
+        self._operations = Operations(
+            settings, state=state, archive=self._archive, conversations=conversations, clock=clock, hang_up=hang_up
+        )
         self._prices = PriceBook()
 
     def routes(self) -> list[Route]:
@@ -70,10 +76,27 @@ class _Front:
             Route(one, self._counted("delete", do.delete), methods=["DELETE"]),
             Route(f"{one}/cancel", self._counted("cancel", do.cancel), methods=["POST"]),
             Route(f"{one}/input_items", self._counted("other", do.input_items), methods=["GET"]),
+            *self._conversation_routes(),
             Route("/v1/models", self._counted("other", do.models), methods=["GET"]),
             Route("/v1/models/{model}", self._counted("other", do.model), methods=["GET"]),
             Route("/_ledger", self._ledger, methods=["GET"]),
             Route("/_ledger/responses", self._ledger_responses, methods=["GET"]),
+        ]
+
+    def _conversation_routes(self) -> list[Route]:
+        do, one = self._conversations, "/v1/conversations/{conversation_id}"
+        return [
+            Route(path, self._counted("other", handler), methods=[method])
+            for method, path, handler in (
+                ("POST", "/v1/conversations", do.create),
+                ("GET", one, do.retrieve),
+                ("POST", one, do.update),
+                ("DELETE", one, do.delete),
+                ("GET", f"{one}/items", do.items),
+                ("POST", f"{one}/items", do.add_items),
+                ("GET", f"{one}/items/{{item_id}}", do.item),
+                ("DELETE", f"{one}/items/{{item_id}}", do.remove_item),
+            )
         ]
 
     def _counted(self, group: str, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
