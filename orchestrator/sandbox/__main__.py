@@ -25,7 +25,16 @@ def main() -> int:
 async def _run() -> int:
     orders = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
+    pipe, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
+    try:
+        return await _serve(orders)
+    finally:
+        pipe.close()
+        # The loop closes the pipe in its next round, and there may be none.
+        await anyio.sleep(0)
+
+
+async def _serve(orders: asyncio.StreamReader) -> int:
     line = await orders.readline()
     if not line:
         return 0
