@@ -91,9 +91,9 @@ class Orchestrator:
         Returns when every row is settled, when something halts the run, or soon after ``stop``. Raises ``BadRow``,
         ``SpecError``, ``RunChanged``, ``RunBusy``, ``StoreError``, ``ConfigError`` or ``ProviderUnreachable``.
         """
-        self._refuse_unbounded(job)
         self._config.api_key(os.environ)  # a missing key is told before a database is made
         renderer = Renderer(job)
+        _refuse_unbounded(job, renderer)
         identity = JobIdentity(
             job=job.name,
             spec=job.model_dump(mode="json"),
@@ -235,16 +235,6 @@ class Orchestrator:
             finally:
                 self._loop = None
 
-    def _refuse_unbounded(self, job: Job) -> None:
-        """Under a budget every request needs a cap; say so before anything is read, let alone sent."""
-        if job.budget is None or job.input.format == "openai-batch" or "max_output_tokens" in job.request:
-            return
-        raise SpecError(
-            "the job has a budget, but its requests have no max_output_tokens, so one of them could cost anything",
-            where=f"{job.source}: request" if job.source is not None else None,
-            hint="add request.max_output_tokens, or take the budget out",
-        )
-
     def _observe(self, event: RunEvent) -> None:
         for observer in self._observers:
             observer(event)
@@ -277,3 +267,14 @@ class Orchestrator:
         """Wait until the process that works on a run has seen the cancel and is done."""
         while is_held(self.database, run.id):
             await self._clock.sleep_until(self._clock.now() + _CANCEL_CHECK_S)
+
+
+def _refuse_unbounded(job: Job, renderer: Renderer) -> None:
+    """Under a budget every request needs a cap; say so before anything is read, let alone sent."""
+    if job.budget is None or renderer.carries_requests or "max_output_tokens" in job.request:
+        return
+    raise SpecError(
+        "the job has a budget, but its requests have no max_output_tokens, so one of them could cost anything",
+        where=f"{job.source}: request" if job.source is not None else None,
+        hint="add request.max_output_tokens, or take the budget out",
+    )

@@ -64,7 +64,9 @@ class Planner:
 
     async def _add(self, batch: PlannedBatch) -> None:
         context, progress = self._context, self._context.progress
-        taken = await context.store.add_rows(context.run.id, batch.rows, batch.skipped, batch.mark)
+        taken = await context.store.add_rows(
+            context.run.id, batch.rows, batch.skipped, batch.mark, skip_taken=self._skip_bad_rows
+        )
         if taken and not self._skip_bad_rows:
             raise key_taken(taken[0])
         added = len(batch.rows) - len(taken)

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Pure decisions: what is judged, limited, priced and scheduled. Time and chance are arguments."""

@@ -323,12 +323,19 @@ class Store(Protocol):
         ...
 
     async def add_rows(
-        self, run_id: int, rows: Sequence[NewRequest], skipped: Sequence[SkippedRow], mark: PlanMark
+        self,
+        run_id: int,
+        rows: Sequence[NewRequest],
+        skipped: Sequence[SkippedRow],
+        mark: PlanMark,
+        *,
+        skip_taken: bool = False,
     ) -> list[NewRequest]:
         """Add planned rows and move the mark, in one transaction; returns those whose key another row has.
 
-        A returned row was not added; the others were, or are there from an earlier call with the same rows: adding
-        twice changes nothing.
+        With ``skip_taken`` such rows are recorded as skipped and the others added. Without it, one of them keeps the
+        whole batch out and the mark where it was, so that a later process comes upon it again. Rows that are there
+        from an earlier call are no such rows: adding twice changes nothing.
         """
         ...
 

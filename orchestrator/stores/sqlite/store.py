@@ -89,9 +89,15 @@ class SqliteStore:
     # ── requests ──────────────────────────────────────────────────────────────────────────────────────────
 
     async def add_rows(
-        self, run_id: int, rows: Sequence[NewRequest], skipped: Sequence[SkippedRow], mark: PlanMark
+        self,
+        run_id: int,
+        rows: Sequence[NewRequest],
+        skipped: Sequence[SkippedRow],
+        mark: PlanMark,
+        *,
+        skip_taken: bool = False,
     ) -> list[NewRequest]:
-        return await self._writer.write(verbs.add_rows, run_id, rows, skipped, mark)
+        return await self._writer.write(verbs.add_rows, run_id, rows, skipped, mark, skip_taken)
 
     async def claim(self, claim: Claim) -> int | None:
         return await self._writer.write(verbs.claim, claim)

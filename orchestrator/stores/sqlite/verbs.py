@@ -83,9 +83,18 @@ def remember(tx: Transaction, name: str, value: bytes) -> None:
 
 
 def add_rows(
-    tx: Transaction, run_id: int, rows: Sequence[NewRequest], skipped: Sequence[SkippedRow], mark: PlanMark
+    tx: Transaction,
+    run_id: int,
+    rows: Sequence[NewRequest],
+    skipped: Sequence[SkippedRow],
+    mark: PlanMark,
+    skip_taken: bool,
 ) -> list[NewRequest]:
-    """Add rows, skipped rows and the mark; returns the rows whose key belongs to another row."""
+    """Add rows, skipped rows and the mark; returns the rows whose key belongs to another row.
+
+    Where there are such rows and they are not to be skipped, nothing is added.
+    """
+    tx.execute("SAVEPOINT planning")
     before: int = tx.execute(SQL["last_request_id"]).fetchone()[0]
     records: list[dict[str, Any]] = [
         {
@@ -99,16 +108,23 @@ def add_rows(
         }
         for request_id, row in enumerate(rows, start=before + 1)
     ]
-    added = records
+    added, taken = records, []
     if tx.execute_many(SQL["add_request"], records) != len(records):
         ids = {request_id for (request_id,) in tx.execute(SQL["requests_after"], {"id": before})}
         added = [record for record in records if record["id"] in ids]
+        taken = _taken(tx, rows, records)
+        if taken and not skip_taken:
+            tx.execute("ROLLBACK TO planning")
+            return taken
     tx.execute_many(SQL["add_input_row"], added)
     for stage, requests in Counter(record["stage"] for record in added).items():
         tx.moved(run_id, stage, None, State.PENDING, requests)
     tx.totals(run_id)["skipped_rows"] += tx.execute_many(
         SQL["add_skipped_row"],
-        [{"run_id": run_id, "position": row.position, "source": row.where, "reason": row.reason} for row in skipped],
+        [
+            {"run_id": run_id, "position": row.position, "source": row.where, "reason": row.reason}
+            for row in (*skipped, *map(_skipped, taken))
+        ],
     )
     tx.execute(
         SQL["move_plan_mark"],
@@ -120,7 +136,11 @@ def add_rows(
             "last_id": added[-1]["id"] if added else None,
         },
     )
-    return [] if added is records else _taken(tx, rows, records)
+    return taken
+
+
+def _skipped(row: NewRequest) -> SkippedRow:
+    return SkippedRow(position=row.position, where=row.where, reason=f"an earlier row has the key {row.key!r}")
 
 
 def _taken(tx: Transaction, rows: Sequence[NewRequest], records: Sequence[dict[str, Any]]) -> list[NewRequest]:
