@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import anyio
+import anyio.lowlevel
 import orjson
 
 from orchestrator.core.errors import OrchestratorError
@@ -31,7 +31,7 @@ async def _run() -> int:
     finally:
         pipe.close()
         # The loop closes the pipe in its next round, and there may be none.
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
 
 
 async def _serve(orders: asyncio.StreamReader) -> int:
