@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from orchestrator.app import Orchestrator
-    from orchestrator.core.events import Observer
 
 __all__ = ["opened"]
 
 
 @asynccontextmanager
-async def opened(
-    db: Path | None, config: Path | None, *, observers: Sequence[Observer] = ()
-) -> AsyncIterator[Orchestrator]:
+async def opened(db: Path | None, config: Path | None) -> AsyncIterator[Orchestrator]:
     """The orchestrator that the options describe; what it does not need it does not open."""
     from orchestrator.app import Orchestrator
     from orchestrator.config import load_config
 
-    async with Orchestrator(load_config(config), database=db, observers=observers) as orchestrator:
+    async with Orchestrator(load_config(config), database=db) as orchestrator:
         yield orchestrator

@@ -13,7 +13,6 @@ from cyclopts import Parameter
 
 from orchestrator.cli.closing import exit_code, failure_codes, next_steps
 from orchestrator.cli.export import export_to_file
-from orchestrator.cli.opening import opened
 from orchestrator.cli.options import ConfigFile, Database, Json
 from orchestrator.cli.output import ReaderGone, note, say, say_json
 from orchestrator.cli.rehearsal import show_dry_run
@@ -87,7 +86,9 @@ async def run(
     come. Without --run, the newest unfinished run of the same job is resumed, else a new one is made. Ctrl-C leaves
     everything true on disk and says how to go on.
     """
+    from orchestrator.app import Orchestrator
     from orchestrator.cli.watch import Watch
+    from orchestrator.config import load_config
     from orchestrator.intake.spec import load_job
     from orchestrator.report.display import Mode
     from orchestrator.report.sink import check_target
@@ -96,10 +97,11 @@ async def run(
     target = output or spec.output_path
     if target:
         check_target(target)
-    watch = Watch(Mode(progress), os.environ)
+    settings = load_config(config)
+    watch = Watch(Mode(progress), os.environ, simulated=settings.provider.sandbox is not None)
     for warning in spec.warnings():
         watch.warn(warning)
-    async with opened(db, config, observers=watch.observers) as orchestrator:
+    async with Orchestrator(settings, database=db, observers=watch.observers) as orchestrator:
         if dry_run:
             show_dry_run(await orchestrator.dry_run(spec), json=json)
             return ExitCode.OK

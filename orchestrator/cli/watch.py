@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeVar
 
+from orchestrator.cli.output import note
 from orchestrator.cli.signals import Interruption
 from orchestrator.core.errors import ConfigError, ExitCode
 from orchestrator.core.events import RunEnded, RunEvent, RunStarted
@@ -42,12 +43,13 @@ class Outcome:
 class Watch:
     """Observes one run; give ``observers`` to the orchestrator that is to be watched."""
 
-    def __init__(self, mode: Mode, environ: Mapping[str, str]) -> None:
+    def __init__(self, mode: Mode, environ: Mapping[str, str], *, simulated: bool) -> None:
         mode = choose_mode(mode)
         usual = Level.INFO if mode is Mode.PLAIN else Level.WARNING
         self._style = _chosen(environ, "ORCHESTRATOR_LOG_FORMAT", Style, Style.CONSOLE)
         self._log = logger(_chosen(environ, "ORCHESTRATOR_LOG", Level, usual), self._style)
         self._mode = mode
+        self._simulated = simulated
         self._began = False
         self._reason: str | None = None
         self.observers = (observer(self._log), self._keep)
@@ -78,6 +80,8 @@ class Watch:
         match event:
             case RunStarted():
                 self._began = True
+                if self._simulated:
+                    note("sandbox: simulated answers and play money; nothing is sent to a provider")
             case RunEnded(reason=reason):
                 self._reason = reason
 

@@ -50,10 +50,13 @@ def costs_csv(rows: Sequence[CostRow], by: Sequence[str]) -> str:
 
 
 def costs_table(rows: Sequence[CostRow], by: Sequence[str]) -> Text:
-    """Groups with the total on the last line."""
-    header = (*(name.upper() for name in by), "RESPONSES", "INPUT", "CACHED", "OUTPUT", "COST", "UNKNOWN", "AT MOST")
-    lines = [(*row.group, *_cells(row)) for row in rows]
-    lines.append((*("total" if index == 0 else "" for index in range(len(by))), *_cells(total(rows))))
+    """Groups with the total on the last line; what is unknown has columns only where something is."""
+    together = total(rows)
+    figures_of = _cells if together.cost_unknown else lambda row: _cells(row)[:-2]
+    header = [*(name.upper() for name in by), "RESPONSES", "INPUT", "CACHED", "OUTPUT", "COST"]
+    header += ["UNKNOWN", "AT MOST"] if together.cost_unknown else []
+    lines = [(*row.group, *figures_of(row)) for row in rows]
+    lines.append((*("total" if index == 0 else "" for index in range(len(by))), *figures_of(together)))
     return columns(header, lines, right=range(len(by), len(header)))
 
 

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from enum import StrEnum
 from types import TracebackType
 from typing import Protocol, Self
@@ -75,15 +76,16 @@ async def displayed(
         return
     pace = Pace()
 
-    def draw() -> None:
+    def view() -> View | None:
         current = progress()
-        if current.run:  # Before that there is nothing to tell.
-            display.draw(look(current, pace, now()))
+        # Before a run has begun there is nothing to tell.
+        return look(current, pace, now()) if current.run else None
 
     async def keep_drawing() -> None:
         while True:
             await anyio.sleep(display.every_s)
-            draw()
+            if seen := view():
+                display.draw(seen)
 
     with display:
         async with anyio.create_task_group() as tasks:
@@ -92,7 +94,8 @@ async def displayed(
                 yield
             finally:
                 tasks.cancel_scope.cancel()
-                draw()
+                if seen := view():
+                    display.draw(replace(seen, waiting=None, left_s=None))
 
 
 class Plain:

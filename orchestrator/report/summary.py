@@ -76,22 +76,27 @@ def closing_table(
     text = Text.assemble((run.name, "bold"), "  ", (run.state.value, _STYLES[run.state]))
     text.append(f" after {figures.span(summary.elapsed_s)}" if summary.elapsed_s else "")
     reason = reason or run.reason
-    text.append(f": {reason}" if reason else "")
+    text.append(f"\n{reason}" if reason else "")
     lines = [
         ("requests", figures.count(sum(summary.requests.values())), _request_notes(summary)),
         ("failures", "", [f"{code} {figures.count(number)}" for code, number in failures.items()]),
         ("attempts", figures.count(summary.attempts), _attempt_notes(summary)),
-        ("tokens", figures.count(summary.usage.total_tokens), _token_notes(summary.usage)),
+        ("tokens in", figures.count(summary.usage.input_tokens), _part(summary.usage.cached_tokens, "cached")),
+        (
+            "tokens out",
+            figures.count(summary.usage.output_tokens),
+            _part(summary.usage.reasoning_tokens, "reasoning"),
+        ),
         ("cost", figures.dollars(summary.cost_pusd), _cost_notes(summary)),
     ]
     width = max(len(figure) for _, figure, _ in lines)
     text.append("\n")
     for name, figure, notes in lines:
         if figure or notes:
-            text.append(f"\n  {name:<10}{figure:>{width}}   {' · '.join(notes)}".rstrip())
+            text.append(f"\n  {name:<12}{figure:>{width}}   {' · '.join(notes)}".rstrip())
     text.append("\n" if places else "")
     for name, place in places.items():
-        text.append(f"\n  {name:<10}{place}")
+        text.append(f"\n  {name:<12}{place}")
     return text
 
 
@@ -139,13 +144,8 @@ def _attempt_notes(summary: Summary) -> list[str]:
     return notes
 
 
-def _token_notes(usage: Usage) -> list[str]:
-    cached = f" ({figures.count(usage.cached_tokens)} cached)" if usage.cached_tokens else ""
-    reasoning = f" ({figures.count(usage.reasoning_tokens)} reasoning)" if usage.reasoning_tokens else ""
-    return [
-        f"{figures.count(usage.input_tokens)} in{cached}",
-        f"{figures.count(usage.output_tokens)} out{reasoning}",
-    ]
+def _part(number: int, word: str) -> list[str]:
+    return [f"{figures.count(number)} {word}"] if number else []
 
 
 def _cost_notes(summary: Summary) -> list[str]:

@@ -27,6 +27,7 @@ def test_a_run_answers_every_row_and_a_second_has_nothing_to_do(folder: Path, pr
     assert ended.out.startswith("first  finished after ")
     assert "30 succeeded" in ended.out
     assert "results/greetings.jsonl (30 rows)" in ended.out
+    assert "sandbox: simulated answers" in ended.err
     assert "first: 30 of 30 settled" in ended.err
     lines = [json.loads(line) for line in (folder / "results" / "greetings.jsonl").read_text().splitlines()]
     assert [line["key"] for line in lines] == [f"row-{n}" for n in range(ROWS)]
@@ -80,7 +81,7 @@ def test_a_run_that_cannot_go_on_is_exit_4_and_says_why(folder: Path, cli: Cli) 
     write_config(folder, faults="insufficient_quota: 1")
     ended = cli(*RUN)
     assert ended.code == 4
-    assert re.match(r"greet-1  halted after .*quota", ended.out)
+    assert re.match(r"greet-1  halted after .* s\n.*quota", ended.out)
     assert "go on:  " in ended.err
     assert not (folder / "results").exists()
 

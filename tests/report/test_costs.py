@@ -69,6 +69,12 @@ def test_the_table_ends_with_the_total() -> None:
     ]
 
 
+def test_the_table_has_no_columns_for_what_nobody_lacks() -> None:
+    assert costs_table(ROWS[:1], BY).plain.split("\n")[0] == (
+        "MODEL       TIER     RESPONSES      INPUT  CACHED  OUTPUT   COST"
+    )
+
+
 def test_nothing_spent_is_a_total_of_zero() -> None:
     assert costs_object([], BY)["total"]["cost_usd"] == "0"
     assert costs_csv([], BY).startswith("model,tier,responses,input_tokens")

@@ -11,6 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TypeAlias
 
+import anyio
 import pytest
 
 from orchestrator.core.errors import UsageError
@@ -170,6 +171,22 @@ async def test_an_error_while_reading_stops_the_parquet_export_as_it_is(a_result
 
     with (tmp_path / "out.parquet").open("wb") as out, pytest.raises(UsageError, match="gone"):
         await parquet.write_parquet(broken(), out)
+
+
+async def test_a_cancelled_parquet_export_ends(a_result: Build) -> None:
+    pytest.importorskip("arro3.io")
+    started = anyio.Event()
+
+    async def endless() -> AsyncIterator[ResultRecord]:
+        while True:
+            started.set()
+            await anyio.lowlevel.checkpoint()
+            yield a_result()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(parquet.write_parquet, endless(), io.BytesIO())
+        await started.wait()
+        tasks.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize(

@@ -36,14 +36,15 @@ def test_a_closing_table(a_summary: Callable[..., Summary]) -> None:
     assert table.plain == (
         "nightly-1  finished after 41 s\n"
         "\n"
-        "  requests      1,863   1,860 succeeded · 3 failed\n"
-        "  failures              content_filter 2 · refusal 1\n"
-        "  attempts      1,870   4,100 polls · 12 bounced off the rate limit\n"
-        "  tokens        1,050   1,000 in (200 cached) · 50 out (20 reasoning)\n"
-        "  cost      $1.234567   budget $5.00\n"
+        "  requests        1,863   1,860 succeeded · 3 failed\n"
+        "  failures                content_filter 2 · refusal 1\n"
+        "  attempts        1,870   4,100 polls · 12 bounced off the rate limit\n"
+        "  tokens in       1,000   200 cached\n"
+        "  tokens out         50   20 reasoning\n"
+        "  cost        $1.234567   budget $5.00\n"
         "\n"
-        "  results   results/out.jsonl (1,863 rows)\n"
-        "  database  orchestrator.db"
+        "  results     results/out.jsonl (1,863 rows)\n"
+        "  database    orchestrator.db"
     )
 
 
@@ -68,7 +69,7 @@ def test_what_is_unknown_or_held_is_told_with_its_bound(a_summary: Callable[...,
         places={},
         failures={},
     ).plain
-    assert "halted after 41 s: held in doubt" in table
+    assert "halted after 41 s\nheld in doubt\n\n" in table
     assert "5 succeeded · 2 in doubt · 2 in flight · 4 waiting · 6 bad rows skipped" in table
     assert "1 possibly sent twice (at most $0.05)" in table
     assert "plus 2 of unknown cost (at most $0.01) · budget $5.00 · $0.02 set aside" in table
