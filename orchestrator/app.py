@@ -70,6 +70,8 @@ class Orchestrator:
         self._reader: SqliteReader | None = None
         self._store: SqliteStore | None = None
         self._loop: LocalLoop | None = None
+        # A stop may come while the input is still being looked at, before there is a loop to tell.
+        self._stopped = False
         self.progress = Progress()
 
     async def __aenter__(self) -> Self:
@@ -92,6 +94,7 @@ class Orchestrator:
         ``SpecError``, ``RunChanged``, ``RunBusy``, ``StoreError``, ``ConfigError`` or ``ProviderUnreachable``.
         """
         self._config.api_key(os.environ)  # a missing key is told before a database is made
+        self._stopped = False
         renderer = Renderer(job)
         _refuse_unbounded(job, renderer)
         identity = JobIdentity(
@@ -120,6 +123,7 @@ class Orchestrator:
 
     def stop(self) -> None:
         """Send nothing new and return from ``run`` soon; everything on disk stays true and resumable."""
+        self._stopped = True
         if self._loop is not None:
             self._loop.leave()
 
@@ -230,6 +234,8 @@ class Orchestrator:
                 observe=self._observe,
             )
             self.progress = self._loop.progress
+            if self._stopped:
+                self._loop.leave()
             try:
                 return await self._loop.run()
             finally:
