@@ -21,7 +21,7 @@ from orchestrator.core.errors import RunNotFound, SpecError
 from orchestrator.core.events import Observer, Progress, RunEnded, RunEvent, RunStarted
 from orchestrator.core.lifecycle import RunState, State
 from orchestrator.engine.local import Ended, LocalLoop
-from orchestrator.engine.runs import JobIdentity, choose_run
+from orchestrator.engine.runs import JobIdentity, choose_run, resume
 from orchestrator.executors.background import BackgroundExecutor
 from orchestrator.intake.rows import input_identity
 from orchestrator.intake.spec import Job
@@ -111,6 +111,7 @@ class Orchestrator:
         if run.state in (RunState.FINISHED, RunState.CANCELLED):
             return await self.status(run.name)
         with RunLock(self.database, run.id, run.name):
+            run = await resume(store, reader, run, identity, self._clock.now())
             self._observe(RunStarted(run=run.name, job=job.name, resumed=resumed, database=str(self.database)))
             ended = await self._carry_out(run, job, renderer)
             if ended.state is not RunState.ACTIVE:

@@ -13,7 +13,7 @@ from orchestrator.core.lifecycle import RunState
 from orchestrator.core.money import Picodollars
 from orchestrator.stores.base import NewRun, Reader, Run, Store
 
-__all__ = ["JobIdentity", "choose_run"]
+__all__ = ["JobIdentity", "choose_run", "resume"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,19 +42,22 @@ async def choose_run(
             raise UsageError(f"a run named {name!r} exists already", hint="give another name, or leave --new out")
         if run is not None:
             _refuse_changed(run, identity)
-            return await _resume(store, reader, run, identity, now), True
+            return run, True
         return await store.create_run(_new_run(identity, name, now)), False
     runs = await reader.runs()
     if not new:
         for run in runs:
             if run.state not in (RunState.FINISHED, RunState.CANCELLED) and _is_same(run, identity):
-                return await _resume(store, reader, run, identity, now), True
+                return run, True
     free = _free_name(identity.job, {run.name for run in runs})
     return await store.create_run(_new_run(identity, free, now)), False
 
 
-async def _resume(store: Store, reader: Reader, run: Run, identity: JobIdentity, now: float) -> Run:
-    """Take over what may change between two executions: the budget, and a deadline that the user starts anew."""
+async def resume(store: Store, reader: Reader, run: Run, identity: JobIdentity, now: float) -> Run:
+    """Take over what may change between two executions: the budget, and a deadline that the user starts anew.
+
+    Only for whoever holds the run's lock.
+    """
     deadline_at = run.deadline_at
     halted_by_deadline = run.state is RunState.HALTED and run.reason == "deadline"
     if identity.deadline_s is None:
