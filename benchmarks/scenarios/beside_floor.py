@@ -21,7 +21,7 @@ _LATENCY = Latency(0.05)
 
 def hot_path(extent: Extent) -> Iterator[Figure]:
     """CPU per row and rows/s, 200 in flight at 50 ms."""
-    return _beside_floor(extent, Workload(rows=3000), reply_bytes=1500, ratio=1.5)
+    return _beside_floor(extent, Workload(rows=3000), reply_bytes=1500, ratio=1.5, stored=AtMost(1.0))
 
 
 def documents(extent: Extent) -> Iterator[Figure]:
@@ -39,7 +39,9 @@ class _Taken:
     stored: float = 0.0
 
 
-def _beside_floor(extent: Extent, workload: Workload, *, reply_bytes: int, ratio: float) -> Iterator[Figure]:
+def _beside_floor(
+    extent: Extent, workload: Workload, *, reply_bytes: int, ratio: float, stored: AtMost | None = None
+) -> Iterator[Figure]:
     rounds = [(_floor(workload, reply_bytes), _product(workload, reply_bytes)) for _ in range(extent.rounds)]
     floors, products = zip(*rounds, strict=True)
     rate = figure("floor: rows/s", [taken.rows_per_s for taken in floors], "/s")
@@ -56,7 +58,7 @@ def _beside_floor(extent: Extent, workload: Workload, *, reply_bytes: int, ratio
         "product: rows/s", [taken.rows_per_s for taken in products], "/s", AtLeast(min(800.0, 0.65 * rate.value))
     )
     yield figure("product: peak memory", [taken.peak_mb for taken in products], "MB", AtMost(200))
-    yield figure("database / (input + 1.2 kB a row)", [taken.stored for taken in products], "×", AtMost(1.0))
+    yield figure("database / (input + 1.2 kB a row)", [taken.stored for taken in products], "×", stored)
     yield figure("responder: share of its core", max(taken.busy for taken in (*floors, *products)), "×", AtMost(0.7))
 
 

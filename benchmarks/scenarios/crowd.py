@@ -23,7 +23,7 @@ _POLLS_PER_MINUTE = 6000
 
 def crowd(extent: Extent) -> Iterator[Figure]:
     """CPU and memory with 10,000 responses open at once, from the last create until the first can end."""
-    latency_s = 60.0 if extent.full else 25.0
+    latency_s = 60.0 if extent.full else 20.0
     workload = Workload(rows=_OPEN, in_flight=_OPEN, polls_per_minute=_POLLS_PER_MINUTE)
     with scratch() as folder, responder(Latency(latency_s)) as server:
         workload.write(folder, server.base_url)

@@ -20,8 +20,8 @@ from benchmarks.workload import Workload
 __all__ = ["scale"]
 
 _LATENCY = Latency(0.05)
-_SIZES = (2_000, 10_000, 100_000)
-_MANY = 1_000_000
+_SIZES = (2_000, 10_000, 50_000)
+_FULL_SIZES = (2_000, 10_000, 100_000, 1_000_000)
 # Late enough that the first process shows whether its memory grows, early enough that much is left to resume.
 _KILLED_AT = 0.8
 _REPEATS = 3
@@ -29,7 +29,7 @@ _REPEATS = 3
 
 def scale(extent: Extent) -> Iterator[Figure]:
     """Peak memory by number of rows; kill and resume; status, costs, export and the database's size."""
-    *smaller, largest = (*_SIZES, _MANY) if extent.full else _SIZES
+    *smaller, largest = _FULL_SIZES if extent.full else _SIZES
     peaks = {}
     for rows in smaller:
         peaks[rows] = _peaks(rows)
