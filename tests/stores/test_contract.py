@@ -113,14 +113,32 @@ async def test_an_old_batch_does_not_move_the_mark_back(desk: Desk) -> None:
     assert run.plan == PlanMark(position=5, complete=True)
 
 
-async def test_a_key_that_another_row_has_is_returned(desk: Desk) -> None:
+async def test_a_key_that_another_row_has_keeps_the_batch_out(desk: Desk) -> None:
     await desk.store.add_rows(desk.run.id, rows(3), [], mark(3))
     again = a_row(3, key="row-1")
-    twice = [a_row(4, key="new"), a_row(5, key="new")]
-    assert await desk.store.add_rows(desk.run.id, [again, *twice, a_row(6)], [], mark(7)) == [again, twice[1]]
+    for _ in range(2):
+        assert await desk.store.add_rows(desk.run.id, [a_row(4), again], [], mark(5)) == [again]
+    assert await desk.states() == {State.PENDING: 3}
+    run = await desk.reader.run("demo")
+    assert run is not None
+    assert run.plan == mark(3)
+    assert await desk.reader.skipped(desk.run.id) == []
+
+
+async def test_a_key_that_another_row_has_can_be_skipped(desk: Desk) -> None:
+    await desk.store.add_rows(desk.run.id, rows(3), [], mark(3))
+    batch = [a_row(3, key="row-1"), a_row(4, key="new"), a_row(5, key="new"), a_row(6)]
+    for _ in range(2):
+        taken = await desk.store.add_rows(desk.run.id, batch, [], mark(7), skip_taken=True)
+        assert taken == [batch[0], batch[2]]
     fresh = await desk.reader.fresh(desk.run.id, after_id=0, limit=10)
     assert [request.key for request in fresh] == ["row-0", "row-1", "row-2", "new", "row-6"]
     assert await desk.states() == {State.PENDING: 5}
+    skipped = await desk.reader.skipped(desk.run.id)
+    assert [(row.where, row.reason) for row in skipped] == [
+        ("rows.jsonl:4", "an earlier row has the key 'row-1'"),
+        ("rows.jsonl:6", "an earlier row has the key 'new'"),
+    ]
 
 
 async def test_the_same_key_may_be_in_two_runs_and_two_stages(desk: Desk) -> None:

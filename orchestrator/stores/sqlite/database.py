@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias, TypeVar
 
 import aiosqlite
+import anyio
 
 from orchestrator.core.errors import StoreError
 from orchestrator.stores.sqlite.queries import migrations, statements
 
 __all__ = [
     "Synchronous",
+    "despite_locks",
     "in_thread",
-    "is_locked",
     "migrate",
     "open_reader",
     "open_writer",
@@ -32,9 +34,11 @@ _APPLICATION_ID = 0x6F726368
 _OLDEST_SQLITE = (3, 37, 0)
 # How long SQLite itself waits for a lock, in the thread; longer waits are the writer's, which can be interrupted.
 _BUSY_TIMEOUT_MS = 1000
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 2.0
+_READER_PATIENCE_S = 10.0
 
 
-async def open_writer(path: Path, *, synchronous: Synchronous) -> aiosqlite.Connection:
+async def open_writer(path: Path, *, synchronous: Synchronous, lock_patience_s: float) -> aiosqlite.Connection:
     """The one writing connection; makes the file where there is none and upgrades an older schema."""
 
     def prepare(connection: sqlite3.Connection) -> None:
@@ -55,14 +59,14 @@ async def open_writer(path: Path, *, synchronous: Synchronous) -> aiosqlite.Conn
         if version < len(migrations()):
             migrate(connection, migrations(), path=path)
 
-    return await _open(path, str(path), prepare)
+    return await _open(path, str(path), prepare, lock_patience_s)
 
 
 async def open_reader(path: Path) -> aiosqlite.Connection:
     """A connection that cannot write; readers never hold up the writer, nor it them."""
 
     def prepare(connection: sqlite3.Connection) -> None:
-        connection.execute(f"PRAGMA busy_timeout = {10 * _BUSY_TIMEOUT_MS}")
+        connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
         connection.execute("PRAGMA cache_size = -8000")
         connection.execute("PRAGMA temp_store = MEMORY")
         version = _version(connection, path)
@@ -75,16 +79,20 @@ async def open_reader(path: Path) -> aiosqlite.Connection:
                 hint="make a copy, then upgrade it with any command that writes, such as: orchestrator run JOB",
             )
 
-    return await _open(path, _existing(path), prepare)
+    return await _open(path, _existing(path), prepare, _READER_PATIENCE_S)
 
 
 def _existing(path: Path) -> str:
     if not path.exists():
         raise StoreError("there is no such database", where=str(path), hint="name the right one with --db FILE")
+    if path.is_dir():
+        raise StoreError("this is a folder", where=str(path), hint="name the database in it with --db FILE")
     return f"{path.absolute().as_uri()}?mode=ro"
 
 
-async def _open(path: Path, target: str, prepare: Callable[[sqlite3.Connection], None]) -> aiosqlite.Connection:
+async def _open(
+    path: Path, target: str, prepare: Callable[[sqlite3.Connection], None], lock_patience_s: float
+) -> aiosqlite.Connection:
     if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
         raise StoreError(
             f"Python's SQLite is version {sqlite3.sqlite_version}; 3.37 or newer is needed",
@@ -97,10 +105,15 @@ async def _open(path: Path, target: str, prepare: Callable[[sqlite3.Connection],
     connecting._thread.daemon = True  # noqa: SLF001
     try:
         connection = await connecting
-    except sqlite3.Error as error:
-        raise store_error(error, path) from error
+    except BaseException as error:
+        # The thread is told to stop and not waited for: it would complain about an event loop that is gone by then.
+        connecting._thread.join()  # noqa: SLF001
+        if isinstance(error, sqlite3.Error):
+            raise store_error(error, path) from error
+        raise
     try:
-        await in_thread(connection, prepare)
+        # Another process may be making the same file: SQLite does not wait for the lock of that by itself.
+        await despite_locks(lambda: in_thread(connection, prepare), lambda: lock_patience_s)
     except BaseException as error:
         await connection.close()
         if isinstance(error, sqlite3.Error):
@@ -117,6 +130,23 @@ async def in_thread(connection: aiosqlite.Connection, function: Callable[[sqlite
     """
     execute: Callable[[Callable[[], T]], Awaitable[T]] = connection._execute  # noqa: SLF001
     return await execute(lambda: function(connection._conn))  # noqa: SLF001
+
+
+async def despite_locks(write: Callable[[], Awaitable[T]], patience_s: Callable[[], float]) -> T:
+    """Repeat a write that another program's lock prevents, at growing intervals, until patience ends.
+
+    ``patience_s`` is asked each time, because it may end early.
+    """
+    began = time.monotonic()
+    wait_s = _FIRST_WAIT_S
+    while True:
+        try:
+            return await write()
+        except sqlite3.OperationalError as error:
+            if not _is_locked(error) or time.monotonic() - began >= patience_s():
+                raise
+        await anyio.sleep(wait_s)
+        wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
 
 
 def migrate(connection: sqlite3.Connection, scripts: Sequence[str], *, path: Path) -> None:
@@ -196,8 +226,7 @@ def unusable(error: BaseException) -> bool:
     return _primary_code(error) in _UNUSABLE
 
 
-def is_locked(error: BaseException) -> bool:
-    """Whether another program holds the lock, so that waiting may help."""
+def _is_locked(error: BaseException) -> bool:
     return _primary_code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 

@@ -37,7 +37,7 @@ class SqliteStore:
         response id is lost money. ``lock_patience_s`` is how long to wait for another program's lock.
         """
         path = Path(path)
-        connection = await open_writer(path, synchronous=synchronous)
+        connection = await open_writer(path, synchronous=synchronous, lock_patience_s=lock_patience_s)
         writer = Writer(connection, path, lock_patience_s=lock_patience_s)
         try:
             yield cls(writer)

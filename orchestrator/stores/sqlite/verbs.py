@@ -108,15 +108,15 @@ def add_rows(
         }
         for request_id, row in enumerate(rows, start=before + 1)
     ]
-    added, taken = records, []
+    added = records
     if tx.execute_many(SQL["add_request"], records) != len(records):
         ids = {request_id for (request_id,) in tx.execute(SQL["requests_after"], {"id": before})}
         added = [record for record in records if record["id"] in ids]
-        taken = _taken(tx, rows, records)
-        if taken and not skip_taken:
-            tx.execute("ROLLBACK TO planning")
-            return taken
     tx.execute_many(SQL["add_input_row"], added)
+    taken = [] if added is records else _taken(tx, rows, records)
+    if taken and not skip_taken:
+        tx.execute("ROLLBACK TO planning")
+        return taken
     for stage, requests in Counter(record["stage"] for record in added).items():
         tx.moved(run_id, stage, None, State.PENDING, requests)
     tx.totals(run_id)["skipped_rows"] += tx.execute_many(

@@ -19,7 +19,7 @@ import aiosqlite
 
 from orchestrator.core.errors import StoreError
 from orchestrator.core.model import UnitPrice
-from orchestrator.stores.sqlite.database import in_thread, is_locked, store_error, unusable
+from orchestrator.stores.sqlite.database import despite_locks, in_thread, store_error, unusable
 from orchestrator.stores.sqlite.transaction import Transaction
 
 __all__ = ["Writer"]
@@ -30,7 +30,6 @@ Arguments = TypeVarTuple("Arguments")
 _GROUP = 2_000
 # Notes are written with the next group, or after this time if there is none.
 _NOTES_WAIT_S = 1.0
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 2.0
 _PATIENCE_WHEN_CLOSING_S = 2.0
 
 
@@ -116,25 +115,16 @@ class Writer:
         return group
 
     async def _commit(self, group: list[_Write]) -> None:
-        """Write a group, waiting for a lock that somebody else holds, and tell the callers."""
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        wait = _FIRST_WAIT_S
-        while True:
-            try:
-                outcomes = await in_thread(
-                    self._connection, lambda connection: _apply(connection, self._prices, group)
-                )
-            except Exception as error:  # noqa: BLE001  # whatever it is, the callers must hear of it
-                patience = (
+        """Write a group and tell the callers how their own writes went."""
+        try:
+            outcomes = await despite_locks(
+                lambda: in_thread(self._connection, lambda connection: _apply(connection, self._prices, group)),
+                lambda: (
                     min(self._lock_patience_s, _PATIENCE_WHEN_CLOSING_S) if self._closing else self._lock_patience_s
-                )
-                if is_locked(error) and loop.time() - began < patience:
-                    await asyncio.sleep(wait)
-                    wait = min(2 * wait, _LONGEST_WAIT_S)
-                    continue
-                outcomes = [(None, error)] * len(group)
-            break
+                ),
+            )
+        except Exception as error:  # noqa: BLE001  # whatever it is, the callers must hear of it
+            outcomes = [(None, error)] * len(group)
         for write, (value, failure) in zip(group, outcomes, strict=True):
             self._tell(write, value, failure)
 

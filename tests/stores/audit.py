@@ -1,0 +1,105 @@
+"""Counts a database anew, row by row, and compares that with the sums that it keeps."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.core.lifecycle import State
+from orchestrator.stores.sqlite.transaction import TOTALS
+
+_RECOUNT = """
+SELECT
+  count(attempt.id) AS attempts,
+  coalesce(sum(attempt.possible_duplicate), 0) AS possible_duplicates,
+  coalesce(sum(iif(attempt.possible_duplicate, attempt.worst_case_pusd, 0)), 0)
+    AS possible_duplicates_upper_bound_pusd,
+  coalesce(sum(charge.cost_pusd), 0) AS cost_pusd,
+  count(charge.attempt_id) - count(charge.cost_pusd) AS cost_unknown,
+  coalesce(sum(iif(charge.cost_pusd IS NULL, charge.upper_bound_pusd, 0)), 0) AS cost_unknown_upper_bound_pusd,
+  coalesce(sum(charge.input_tokens), 0) AS input_tokens,
+  coalesce(sum(charge.cached_tokens), 0) AS cached_tokens,
+  coalesce(sum(charge.cache_write_tokens), 0) AS cache_write_tokens,
+  coalesce(sum(charge.output_tokens), 0) AS output_tokens,
+  coalesce(sum(charge.reasoning_tokens), 0) AS reasoning_tokens,
+  coalesce(sum(charge.total_tokens), 0) AS total_tokens,
+  (SELECT count(*) FROM skipped_row WHERE skipped_row.run_id = :run_id) AS skipped_rows
+FROM request
+JOIN attempt ON attempt.request_id = request.id
+LEFT JOIN charge ON charge.attempt_id = attempt.id
+WHERE request.run_id = :run_id
+"""
+
+# Polls, bounces and time belong to no request: nothing is left to count them by.
+_RECOUNTED = sorted({*TOTALS} - {"polls", "rate_limited", "elapsed_s"})
+
+# What must never be found, whatever happened.
+_NEVER = {
+    "a request without its row": "SELECT id FROM request WHERE id NOT IN (SELECT request_id FROM input_row)",
+    "a request twice": "SELECT key FROM request GROUP BY run_id, stage, key HAVING count(*) > 1",
+    "a response charged twice": """
+        SELECT response_id FROM attempt JOIN charge ON charge.attempt_id = attempt.id
+        WHERE response_id IS NOT NULL GROUP BY response_id HAVING count(*) > 1""",
+    "a known cost without a response": """
+        SELECT attempt.id FROM attempt JOIN charge ON charge.attempt_id = attempt.id
+        WHERE response_id IS NULL AND cost_pusd IS NOT NULL""",
+    "an open attempt of a request that is not open, or the reverse": """
+        SELECT request.id FROM request LEFT JOIN attempt ON attempt.id = request.id * 1000000 + request.number
+        WHERE (request.settled_at IS NULL AND request.state <> 'pending')
+           <> (attempt.id IS NOT NULL AND attempt.ended_at IS NULL)""",
+    "an earlier attempt that is open": """
+        SELECT attempt.id FROM attempt JOIN request ON request.id = attempt.request_id
+        WHERE attempt.ended_at IS NULL AND attempt.number < request.number""",
+    "a gap in the numbers of attempts": """
+        SELECT request.id FROM request LEFT JOIN attempt ON attempt.request_id = request.id
+        GROUP BY request.id HAVING count(attempt.id) <> max(request.number)""",
+    "a submitted request without a response id": """
+        SELECT request.id FROM request JOIN attempt ON attempt.id = request.id * 1000000 + request.number
+        WHERE request.state = 'submitted' AND attempt.response_id IS NULL""",
+    "a success without a result": """
+        SELECT request.id FROM request LEFT JOIN result ON result.attempt_id = request.id * 1000000 + request.number
+        WHERE request.state = 'succeeded' AND result.attempt_id IS NULL""",
+    "a request outside its run's bounds": """
+        SELECT request.id FROM request JOIN run ON run.id = request.run_id
+        WHERE request.id NOT BETWEEN run.first_request_id AND run.last_request_id""",
+    "damage": "SELECT * FROM pragma_integrity_check WHERE integrity_check <> 'ok'",
+    "a broken reference": "SELECT * FROM pragma_foreign_key_check",
+}
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What a recount of all runs found."""
+
+    states: Counter[State]
+    cost_pusd: int
+
+
+def audit(database: Path) -> Sums:
+    """Assert that the database is whole and that its sums are right; returns them."""
+    states: Counter[State] = Counter()
+    cost_pusd = 0
+    with closing(sqlite3.connect(database)) as connection:
+        for what, query in _NEVER.items():
+            assert connection.execute(query).fetchall() == [], what
+        connection.row_factory = sqlite3.Row
+        for (run_id,) in connection.execute("SELECT id FROM run").fetchall():
+            parameters = {"run_id": run_id}
+            kept = connection.execute(
+                "SELECT stage, state, requests FROM tally WHERE run_id = :run_id AND requests > 0", parameters
+            )
+            counted = connection.execute(
+                "SELECT stage, state, count(*) FROM request WHERE run_id = :run_id GROUP BY stage, state", parameters
+            )
+            found = {(stage, state): requests for stage, state, requests in counted}
+            assert {(stage, state): requests for stage, state, requests in kept} == found
+            for (_, state), requests in found.items():
+                states[State(state)] += requests
+            [totals] = connection.execute("SELECT * FROM run_total WHERE run_id = :run_id", parameters)
+            [recount] = connection.execute(_RECOUNT, parameters)
+            assert {name: totals[name] for name in _RECOUNTED} == {name: recount[name] for name in _RECOUNTED}
+            cost_pusd += totals["cost_pusd"]
+    return Sums(states, cost_pusd)

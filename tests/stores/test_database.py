@@ -1,0 +1,326 @@
+"""The file itself: its schema, its versions, and what is said of a file that cannot be used."""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import anyio
+import pytest
+
+from orchestrator.core.errors import ExitCode, StoreError
+from orchestrator.core.lifecycle import State
+from orchestrator.stores.sqlite import SqliteReader, SqliteStore
+from orchestrator.stores.sqlite.database import migrate
+from orchestrator.stores.sqlite.queries import migrations, queries, statements
+
+from .builders import Desk, a_charge, an_unknown_charge, ask
+
+pytestmark = pytest.mark.anyio
+
+
+async def opened(path: Path, kind: type[SqliteStore | SqliteReader] = SqliteStore) -> None:
+    async with kind.open(path):
+        pass
+
+
+def make(path: Path) -> None:
+    anyio.run(opened, path)
+
+
+def refusal(path: Path, kind: type[SqliteStore | SqliteReader] = SqliteStore) -> str:
+    with pytest.raises(StoreError) as told:
+        anyio.run(opened, path, kind)
+    assert told.value.exit_code is ExitCode.STORE
+    assert str(path) in str(told.value)
+    assert told.value.hint
+    return str(told.value)
+
+
+# ── versions ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def schema_of(path: Path) -> list[tuple[str, str]]:
+    return ask(path, "SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name")
+
+
+def upgrade(path: Path, scripts: list[str]) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        migrate(connection, scripts, path=path)
+
+
+NEXT = """-- A later version.
+ALTER TABLE run ADD COLUMN owner TEXT;
+
+CREATE TABLE chain (
+  -- Requests that run in order.
+  id INTEGER PRIMARY KEY
+) STRICT;
+"""
+
+
+def test_an_upgraded_database_has_the_schema_of_a_fresh_one(tmp_path: Path) -> None:
+    later = [*migrations(), NEXT]
+    upgrade(tmp_path / "fresh.db", later)
+    for version in range(1, len(later) + 1):
+        upgrade(tmp_path / "upgraded.db", later[:version])
+    assert schema_of(tmp_path / "upgraded.db") == schema_of(tmp_path / "fresh.db")
+    assert ask(tmp_path / "upgraded.db", "PRAGMA user_version") == [(len(later),)]
+
+
+def test_opening_twice_changes_nothing(database: Path) -> None:
+    make(database)
+    before = schema_of(database)
+    make(database)
+    assert schema_of(database) == before
+    assert ask(database, "PRAGMA user_version") == [(len(migrations()),)]
+
+
+def test_a_failed_upgrade_leaves_the_old_version(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    upgrade(path, migrations())
+    before = schema_of(path)
+    with pytest.raises(sqlite3.OperationalError):
+        upgrade(path, [*migrations(), NEXT + "CREATE TABLE run (id);\n"])
+    assert schema_of(path) == before
+
+
+def test_a_newer_version_is_refused_with_both_numbers(database: Path) -> None:
+    make(database)
+    newer = len(migrations()) + 3
+    ask(database, f"PRAGMA user_version = {newer}")
+    for kind in (SqliteStore, SqliteReader):
+        message = refusal(database, kind)
+        assert f"schema version {newer}" in message
+        assert f"up to {len(migrations())}" in message
+
+
+def test_processes_that_make_a_database_at_once_all_succeed(database: Path) -> None:
+    script = (
+        "import anyio, sys\n"
+        "from orchestrator.stores.sqlite import SqliteStore\n"
+        "async def main():\n"
+        "    print('ready', flush=True); sys.stdin.readline()\n"
+        "    async with SqliteStore.open(sys.argv[1]): pass\n"
+        "anyio.run(main)\n"
+    )
+    makers = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, str(database)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(4)
+    ]
+    for maker in makers:
+        assert maker.stdout is not None
+        assert maker.stdout.readline() == "ready\n"
+    for maker in makers:
+        assert maker.stdin is not None
+        maker.stdin.write("\n")
+        maker.stdin.flush()
+    assert [maker.communicate()[1] for maker in makers] == [""] * 4
+    assert ask(database, "PRAGMA user_version") == [(len(migrations()),)]
+
+
+# ── files that cannot be used ─────────────────────────────────────────────────────────────────────────────────
+
+
+def test_no_such_folder(tmp_path: Path) -> None:
+    assert "cannot be opened" in refusal(tmp_path / "nowhere" / "runs.db")
+
+
+def test_a_folder_is_no_database(tmp_path: Path) -> None:
+    assert "cannot be opened" in refusal(tmp_path)
+    assert "this is a folder" in refusal(tmp_path, SqliteReader)
+
+
+def test_some_other_file(database: Path) -> None:
+    database.write_bytes(b"key,text\n1,hello\n" * 100)
+    for kind in (SqliteStore, SqliteReader):
+        assert "this is not a database" in refusal(database, kind)
+    assert database.read_bytes() == b"key,text\n1,hello\n" * 100
+
+
+def test_the_database_of_another_program_is_left_alone(database: Path) -> None:
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("CREATE TABLE songs (title)")
+        connection.commit()
+    before = database.read_bytes()
+    for kind in (SqliteStore, SqliteReader):
+        assert "of another program" in refusal(database, kind)
+    assert database.read_bytes() == before
+
+
+def test_a_damaged_file(database: Path) -> None:
+    make(database)
+    pages = bytearray(database.read_bytes())
+    pages[100:4096] = os.urandom(3996)
+    database.write_bytes(pages)
+    assert "is damaged" in refusal(database)
+
+
+def test_nothing_to_read(database: Path) -> None:
+    assert "there is no such database" in refusal(database, SqliteReader)
+    assert not database.exists()
+    database.touch()
+    assert "the database is empty" in refusal(database, SqliteReader)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anything")
+def test_a_file_that_may_not_be_written(database: Path) -> None:
+    make(database)
+    database.chmod(0o444)
+    database.parent.chmod(0o555)
+    assert "cannot be written" in refusal(database)
+
+
+# ── the schema ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_every_table_is_strict_and_says_what_it_is_for(database: Path) -> None:
+    make(database)
+    tables = ask(database, "SELECT name, strict FROM pragma_table_list WHERE schema = 'main' AND type = 'table'")
+    assert [name for name, strict in tables if not strict and not name.startswith("sqlite_")] == []
+    for name, sql in ask(database, "SELECT name, sql FROM sqlite_schema WHERE type IN ('table', 'view')"):
+        assert re.search(r"\n\s+-- [A-Z].*\.", sql), f"{name} has no comment in its schema"
+
+
+def wrong(database: Path, statement: str) -> None:
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA foreign_keys = ON")
+        with pytest.raises(sqlite3.IntegrityError):
+            connection.execute(statement)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE request SET state = 'done'",
+        "UPDATE request SET state = 'pending'",
+        "UPDATE request SET settled_at = NULL",
+        "UPDATE request SET key = 'row-1' WHERE key = 'row-0'",
+        "UPDATE request SET state = 7",
+        "UPDATE run SET state = 'paused'",
+        "UPDATE run SET spec = '{'",
+        "UPDATE attempt SET response_id = 'resp_same'",
+        "UPDATE attempt SET shares_response = 1, response_id = NULL",
+        "UPDATE charge SET cost_pusd = -1",
+        "UPDATE charge SET input_tokens = NULL",
+        "INSERT INTO charge (attempt_id, charged_at) SELECT attempt_id, charged_at FROM charge",
+        "INSERT INTO charge (attempt_id, charged_at) VALUES (77, 1)",
+        "INSERT INTO attempt (id, idempotency_key, sent_at) VALUES (99000001, 'key', 1)",
+        "INSERT INTO attempt (id, idempotency_key, sent_at) VALUES (1000000, 'key', 1)",
+        "INSERT INTO input_row (request_id, position, source, data) VALUES (99, 1, 'file', '{}')",
+        "UPDATE tally SET requests = -1",
+    ],
+)
+async def test_the_schema_refuses_what_the_code_must_never_do(desk: Desk, database: Path, statement: str) -> None:
+    for request in await desk.add(2):
+        await desk.succeed(request)
+    wrong(database, statement)
+
+
+async def test_the_views_read_well(desk: Desk, database: Path) -> None:
+    first, second, third = await desk.add(3)
+    await desk.end(first, await desk.submit(first), State.PENDING, charge=a_charge(1))
+    await desk.succeed(
+        first, charge=a_charge(2_500_000_000_000), model="gpt-5-mini-2025-08-07", service_tier="default"
+    )
+    await desk.end(second, await desk.submit(second), State.FAILED, code="refusal", charge=an_unknown_charge(70))
+    await desk.submit(third)
+    assert ask(
+        database, "SELECT run, key, state, output_text, code, attempts, cost_usd, sent, settled FROM results"
+    ) == [
+        (
+            "demo",
+            "row-0",
+            "succeeded",
+            "An answer.",
+            None,
+            2,
+            "2.500000000001",
+            "2026-09-21 14:13:20",
+            "2026-09-21 14:13:30",
+        ),
+        ("demo", "row-1", "failed", None, "refusal", 1, None, "2026-09-21 14:13:20", "2026-09-21 14:13:30"),
+        ("demo", "row-2", "submitted", None, None, 1, None, "2026-09-21 14:13:20", None),
+    ]
+    assert ask(database, "SELECT key, number, status, cost_usd, ended FROM attempts ORDER BY key, number") == [
+        ("row-0", 1, "completed", "0.000000000001", "2026-09-21 14:13:30"),
+        ("row-0", 2, "completed", "2.500000000000", "2026-09-21 14:13:30"),
+        ("row-1", 1, "completed", None, "2026-09-21 14:13:30"),
+        ("row-2", 1, "queued", None, None),
+    ]
+    assert ask(
+        database,
+        "SELECT run, model, responses, input_tokens, cost_usd, cost_pusd, cost_unknown, cost_unknown_at_most_usd"
+        " FROM costs ORDER BY model",
+    ) == [
+        ("demo", "gpt-5-mini", 2, 100, "0.000000000001", 1, 1, "0.000000000070"),
+        ("demo", "gpt-5-mini-2025-08-07", 1, 100, "2.500000000000", 2_500_000_000_000, 0, "0.000000000000"),
+    ]
+
+
+# ── the queries ───────────────────────────────────────────────────────────────────────────────────────────────
+
+PLANS = {
+    "fresh": "USING INDEX request_fresh (run_id=? AND rowid>?)",
+    "delayed": "USING INDEX request_delayed (run_id=? AND not_before>?)",
+    "open_attempts": "USING INDEX request_open (run_id=?)",
+    "reserved": "USING INDEX request_open (run_id=?)",
+    "results": "request USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
+    "costs": "attempt USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
+    "spent_since": "USING COVERING INDEX charge_time (charged_at>?)",
+    "spent_before": "attempt USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
+    "attempts": "attempt USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
+    "request_by_key": "(run_id=? AND stage=? AND key=?)",
+    "accept_attempt": "other USING INDEX attempt_response (response_id=?)",
+    "cancel_slice": "request USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
+    "requeue_slice": "request USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
+    "doubted_in_slice": "USING INDEX request_open",
+}
+
+
+def plan_of(connection: sqlite3.Connection, query: str) -> list[str]:
+    parameters = dict.fromkeys(re.findall(r":(\w+)", query), 1)
+    return [str(row[3]) for row in connection.execute(f"EXPLAIN QUERY PLAN {query}", parameters)]
+
+
+def test_no_query_scans_a_table_that_grows(database: Path) -> None:
+    make(database)
+    with closing(sqlite3.connect(database)) as connection:
+        for name, query in (queries("read.sql") | queries("write.sql")).items():
+            plan = plan_of(connection, query)
+            assert PLANS.get(name, "") in "\n".join(plan), name
+            for step in plan:
+                assert not re.match(r"SCAN (request|attempt|charge|result|input_row)\b", step), f"{name}: {step}"
+
+
+def test_results_and_queues_are_not_sorted(database: Path) -> None:
+    make(database)
+    with closing(sqlite3.connect(database)) as connection:
+        for name in ("fresh", "delayed", "results"):
+            assert not [step for step in plan_of(connection, queries("read.sql")[name]) if "TEMP B-TREE" in step], (
+                name
+            )
+
+
+def test_statements_are_found_by_name() -> None:
+    assert queries("read.sql")["recall"] == "SELECT value FROM memory WHERE name = :name"
+    script = "-- about it\nCREATE TABLE a (\n  -- kept; with a semicolon\n  b\n);\n\nDROP TABLE a;\n"
+    assert list(statements(script)) == ["CREATE TABLE a (\n  -- kept; with a semicolon\n  b\n);", "DROP TABLE a;"]
+
+
+def test_every_statement_is_used() -> None:
+    package = Path(sys.modules[SqliteStore.__module__].__file__ or "").parent
+    code = "\n".join(path.read_text(encoding="utf-8") for path in package.glob("*.py"))
+    names = [*queries("read.sql"), *queries("write.sql")]
+    assert [name for name in names if f'"{name}"' not in code] == []

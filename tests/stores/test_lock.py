@@ -1,0 +1,142 @@
+"""One process a run, however the last one ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from orchestrator.core.errors import ExitCode, RunBusy, StoreError
+from orchestrator.stores.lock import RunLock, is_held
+
+HOLD = """
+import sys
+from pathlib import Path
+from orchestrator.core.errors import RunBusy
+from orchestrator.stores.lock import RunLock
+try:
+    with RunLock(Path(sys.argv[1]), int(sys.argv[2]), "demo"):
+        print("held", flush=True)
+        sys.stdin.readline()
+except RunBusy as error:
+    print(error.message, flush=True)
+"""
+
+
+@contextmanager
+def another_process(database: Path, run_id: int) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A process that takes the lock; gives it and its first words."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(database), str(run_id)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            yield process, process.stdout.readline().strip()
+        finally:
+            process.kill()
+
+
+def test_a_second_process_is_told_who_holds_the_run(database: Path) -> None:
+    with another_process(database, 1) as (holder, said):
+        assert said == "held"
+        assert is_held(database, 1)
+        with (
+            pytest.raises(RunBusy, match=rf"another process \({holder.pid}\) works on run 'demo'") as told,
+            RunLock(database, 1, "demo"),
+        ):
+            pass
+        assert told.value.exit_code is ExitCode.USAGE
+        assert told.value.hint == "see how far it is: orchestrator status demo"
+
+
+def test_a_killed_holder_leaves_the_run_free_at_once(database: Path) -> None:
+    with another_process(database, 1) as (holder, _):
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+        assert not is_held(database, 1)
+        with RunLock(database, 1, "demo"):
+            assert is_held(database, 1)
+
+
+def test_we_hold_it_against_others(database: Path) -> None:
+    with RunLock(database, 1, "demo"), another_process(database, 1) as (_, said):
+        assert said == f"another process ({os.getpid()}) works on run 'demo'"
+    with another_process(database, 1) as (_, said):
+        assert said == "held"
+
+
+def test_two_in_one_process_exclude_one_another(database: Path) -> None:
+    with RunLock(database, 1, "demo"):
+        with pytest.raises(RunBusy, match="this process works on run 'demo'"), RunLock(database, 1, "demo"):
+            pass
+        assert is_held(database, 1)
+    assert not is_held(database, 1)
+    with RunLock(database, 1, "demo"):
+        pass
+
+
+def test_runs_of_one_database_do_not_get_in_each_others_way(database: Path) -> None:
+    with another_process(database, 1) as (_, first), another_process(database, 2) as (_, second):
+        assert (first, second) == ("held", "held")
+        with RunLock(database, 3, "third"), RunLock(database, 4, "fourth"):
+            assert [is_held(database, run_id) for run_id in range(6)] == [False, True, True, True, True, False]
+        # Closing a handle drops all POSIX locks of a process: giving up one run must not give up another.
+        with RunLock(database, 3, "third"):
+            with RunLock(database, 4, "fourth"):
+                pass
+            with another_process(database, 3) as (_, said):
+                assert said.startswith("another process")
+
+
+def test_looking_does_not_let_go(database: Path) -> None:
+    with RunLock(database, 1, "demo"):
+        assert not is_held(database, 2)
+        assert is_held(database, 1)
+        with another_process(database, 1) as (_, said):
+            assert said.startswith("another process")
+
+
+def test_every_path_to_a_database_leads_to_the_same_lock(
+    database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database.touch()
+    link = tmp_path / "link.db"
+    link.symlink_to(database)
+    monkeypatch.chdir(tmp_path)
+    with RunLock(link, 1, "demo"):
+        assert is_held(Path(database.name), 1)
+        with another_process(database, 1) as (_, said):
+            assert said.startswith("another process")
+
+
+def test_looking_leaves_no_file(database: Path) -> None:
+    assert not is_held(database, 1)
+    assert list(database.parent.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="Linux tells which files are open")
+def test_no_handle_is_left_open(database: Path) -> None:
+    before = len([*Path("/proc/self/fd").iterdir()])
+    with RunLock(database, 1, "demo"), RunLock(database, 2, "other"):
+        with pytest.raises(RunBusy), RunLock(database, 1, "demo"):
+            pass
+        is_held(database, 3)
+    assert len([*Path("/proc/self/fd").iterdir()]) == before
+
+
+def test_a_lock_file_that_cannot_be_made(tmp_path: Path) -> None:
+    with (
+        pytest.raises(StoreError, match="lock file cannot be written") as told,
+        RunLock(tmp_path / "nowhere" / "runs.db", 1, "demo"),
+    ):
+        pass
+    assert told.value.hint

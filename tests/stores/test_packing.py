@@ -1,0 +1,92 @@
+"""What is compressed comes back byte for byte, and pays."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.stores.sqlite.packing import pack_body, pack_row, unpack_body, unpack_row
+
+
+def a_body(text: str, *, indent: int | None) -> bytes:
+    response = {
+        "id": "resp_" + "0123456789abcdef" * 3,
+        "object": "response",
+        "created_at": 1764158832,
+        "status": "completed",
+        "background": True,
+        "error": None,
+        "incomplete_details": None,
+        "instructions": None,
+        "max_output_tokens": None,
+        "model": "gpt-5-mini-2025-08-07",
+        "output": [
+            {
+                "id": "msg_" + "fedcba9876543210" * 3,
+                "type": "message",
+                "status": "completed",
+                "content": [{"type": "output_text", "annotations": [], "logprobs": [], "text": text}],
+                "role": "assistant",
+            }
+        ],
+        "usage": {"input_tokens": 1200, "output_tokens": 80, "total_tokens": 1280},
+    }
+    return json.dumps(response, indent=indent, separators=None if indent else (",", ":")).encode()
+
+
+@given(st.binary(max_size=3_000))
+def test_any_row_comes_back(row: bytes) -> None:
+    assert unpack_row(pack_row(row)) == row
+
+
+@given(st.binary(max_size=3_000), st.none() | st.text(max_size=2_000))
+def test_any_body_comes_back(body: bytes, text: str | None) -> None:
+    assert unpack_body(pack_body(body, text), text) == body
+
+
+@pytest.mark.parametrize("size", [0, 1, 29_000, 33_000, 200_000])
+def test_bodies_around_the_window_come_back(size: int) -> None:
+    text = "".join(chr(97 + n * n % 26) for n in range(size))
+    body = a_body(text, indent=None)
+    assert unpack_body(pack_body(body, text), text) == body
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_body_takes_little_beside_its_text(indent: int | None) -> None:
+    letters = random.Random(1)
+    text = " ".join("".join(letters.choices("etaoinshrdlu", k=6)) for _ in range(100))
+    body = a_body(text, indent=indent)
+    assert len(pack_body(body, text)) < 200 < 400 < len(pack_body(body, None))
+
+
+def test_a_short_row_stays_readable_text() -> None:
+    assert pack_row(b'{"a":1}') == '{"a":1}'
+
+
+def test_a_long_row_is_compressed_only_where_that_pays() -> None:
+    long = json.dumps({"text": "the same words again " * 100}).encode()
+    packed = pack_row(long)
+    assert isinstance(packed, bytes)
+    assert len(packed) < len(long) / 5
+    noise = random.Random(1).randbytes(600)
+    assert pack_row(noise) == b"\x00" + noise
+
+
+def test_the_shape_is_part_of_the_format() -> None:
+    """These bytes were written by the first version: a changed dictionary would make old bodies unreadable."""
+    body = b'{"id":"resp_1","object":"response","status":"completed"}'
+    assert unpack_body(bytes.fromhex(STORED_WITH_SHAPE), None) == body
+    assert unpack_body(bytes.fromhex(STORED_WITH_TEXT), "An answer.") == body
+
+
+def test_an_unknown_codec_is_said() -> None:
+    with pytest.raises(ValueError, match="unknown codec 9"):
+        unpack_body(b"\x09rest", None)
+
+
+STORED_WITH_SHAPE = "02787d43426d8a432e9d0c71144f58b24a2d00085212f5"
+STORED_WITH_TEXT = "03787d9de17117432ea70c71145458324d2d00085212f5"

@@ -1,0 +1,273 @@
+"""No sequence of verbs settles twice, charges a response twice, loses a row, or puts the sums out of step.
+
+Random moves, legal and illegal, current and stale, are played against a small model that says what each must answer;
+then the database is counted anew.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+import anyio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from orchestrator.core.lifecycle import OPEN, SETTLED, State
+from orchestrator.core.model import Charge, SkippedRow
+from orchestrator.stores.base import Acceptance, Ending, Release, Store
+from orchestrator.stores.sqlite import SqliteReader, SqliteStore
+
+from .audit import audit
+from .builders import NOW, PRICE, a_charge, a_claim, a_run, an_unknown_charge, mark, rows
+
+ATTEMPTS = 1_000_000
+
+Move: TypeAlias = tuple[str, int, int]
+OF_A_REQUEST = (
+    *("claim", "claim", "claim", "accept", "accept", "end", "end", "end"),
+    *("release", "refuse", "late", "note"),
+)
+OF_THE_RUN = ("plan", "replan", "requeue", "resolve", "cancel")
+MOVES = st.tuples(
+    st.sampled_from(OF_A_REQUEST + OF_THE_RUN),
+    st.integers(0, 7),
+    st.integers(0, 11),
+)
+
+
+@dataclass
+class Row:
+    """What the model knows of one request."""
+
+    state: State = State.PENDING
+    number: int = 0
+    attempts: int = 0
+    epoch: int = 0
+    code: str | None = None
+
+
+@dataclass
+class Turn:
+    """One move: of which request, which of its attempts, and two numbers to vary it by."""
+
+    row: Row
+    request_id: int
+    number: int
+    which: int
+    how: int
+
+    @property
+    def attempt_id(self) -> int:
+        return self.request_id * ATTEMPTS + self.number
+
+    @property
+    def is_latest(self) -> bool:
+        return self.number == self.row.number
+
+
+@dataclass
+class Game:
+    """Plays moves on a store, and knows what each must answer."""
+
+    store: Store
+    run_id: int
+    rows: list[Row] = field(default_factory=list)
+    # The attempt that holds each response, and what each attempt's charge is (None: unknown).
+    holders: dict[str, int] = field(default_factory=dict)
+    named: dict[int, str] = field(default_factory=dict)
+    charges: dict[int, int | None] = field(default_factory=dict)
+
+    async def play(self, what: str, which: int, how: int) -> None:
+        index = which % len(self.rows)
+        row = self.rows[index]
+        # One in six moves comes too late: it is about the attempt before the latest one.
+        turn = Turn(row, index + 1, row.number - (how % 6 == 5), which, how)
+        await getattr(self, what)(turn)
+
+    # ── the whole run ─────────────────────────────────────────────────────────────────────────────────────
+
+    async def plan(self, turn: Turn) -> None:
+        await self.add(turn.which)
+
+    async def add(self, count: int) -> None:
+        start = len(self.rows)
+        assert await self.store.add_rows(self.run_id, rows(count, start), [], mark(start + count)) == []
+        self.rows += [Row() for _ in range(count)]
+
+    async def replan(self, turn: Turn) -> None:
+        skipped = [SkippedRow(position=10_000 + turn.which, where="rows.jsonl", reason="not JSON")]
+        assert await self.store.add_rows(self.run_id, rows(len(self.rows)), skipped, mark(0)) == []
+
+    async def requeue(self, turn: Turn) -> None:
+        states = [(State.FAILED,), (State.CANCELLED,), (State.FAILED, State.CANCELLED)][turn.how % 3]
+        code = "broken" if turn.which % 2 else None
+        moved = await self.store.requeue(self.run_id, states=states, code=code, resolve_in_doubt=None, at=NOW)
+        chosen = [row for row in self.rows if row.state in states and code in (None, row.code)]
+        assert moved == len(chosen)
+        for row in chosen:
+            row.state, row.code, row.attempts = State.PENDING, None, 0
+
+    async def resolve(self, turn: Turn) -> None:
+        word = "resend" if turn.how % 2 else "fail"
+        moved = await self.store.requeue(self.run_id, states=(), code=None, resolve_in_doubt=word, at=NOW)
+        held = [(index, row) for index, row in enumerate(self.rows) if row.state is State.IN_DOUBT]
+        assert moved == len(held)
+        for index, row in held:
+            row.state = State.PENDING if word == "resend" else State.FAILED
+            row.attempts = 0 if word == "resend" else row.attempts + 1
+            self.charges[(index + 1) * ATTEMPTS + row.number] = None
+
+    async def cancel(self, _: Turn) -> None:
+        await self.store.request_cancel(self.run_id, NOW)
+        for row in self.rows:
+            if row.state is State.PENDING:
+                row.state, row.code = State.CANCELLED, "cancelled"
+
+    # ── one request ───────────────────────────────────────────────────────────────────────────────────────
+
+    async def claim(self, turn: Turn) -> None:
+        row = turn.row
+        attempt_id = await self.store.claim(a_claim(turn.request_id, number=row.number + 1))
+        assert (attempt_id is not None) == (row.state is State.PENDING)
+        if attempt_id is not None:
+            assert attempt_id == turn.request_id * ATTEMPTS + row.number + 1
+            row.state, row.number = State.SUBMITTING, row.number + 1
+
+    async def accept(self, turn: Turn) -> None:
+        # Few names, so that a provider often names a response that another attempt holds.
+        response_id = f"resp_{turn.how}" if turn.how > 7 else f"resp_{turn.attempt_id}"
+        accepted = await self.store.accept(
+            Acceptance(
+                request_id=turn.request_id,
+                attempt_id=turn.attempt_id,
+                response_id=response_id,
+                status="queued",
+                at=NOW,
+            )
+        )
+        assert accepted == (turn.row.state in (State.SUBMITTING, State.IN_DOUBT) and turn.is_latest)
+        if accepted:
+            turn.row.state, turn.row.code = State.SUBMITTED, None
+            self.named[turn.attempt_id] = response_id
+            self.holders.setdefault(response_id, turn.attempt_id)
+
+    async def release(self, turn: Turn) -> None:
+        released = await self.store.release(
+            Release(
+                request_id=turn.request_id,
+                attempt_id=turn.attempt_id,
+                not_before=NOW,
+                rate_limited=turn.how % 2 == 0,
+            )
+        )
+        assert released == (turn.row.state is State.SUBMITTING and turn.is_latest)
+        if released:
+            turn.row.state, turn.row.number = State.PENDING, turn.row.number - 1
+
+    async def end(self, turn: Turn) -> None:
+        row = turn.row
+        source, to = ENDINGS[turn.how % len(ENDINGS)]
+        charge = self.a_charge(turn, source, to)
+        ended = await self.store.end(
+            Ending(
+                request_id=turn.request_id,
+                attempt_id=turn.attempt_id,
+                from_state=source,
+                to=to,
+                at=NOW,
+                code=None if to is State.SUCCEEDED else "broken",
+                output_text="An answer." if source is State.SUBMITTED else None,
+                body=b'{"id": "resp"}' if source is State.SUBMITTED else None,
+                charge=charge,
+                renew_idempotency=source is State.SUBMITTED,
+                count_attempt=turn.how % 3 != 0,
+                possible_duplicate=source is not State.SUBMITTED,
+            )
+        )
+        assert ended == (row.state is source and turn.is_latest)
+        if ended:
+            row.state, row.code = to, None if to in (State.PENDING, State.SUCCEEDED) else "broken"
+            row.attempts += to is not State.IN_DOUBT and turn.how % 3 != 0
+            row.epoch += source is State.SUBMITTED
+            if charge is not None and not self.is_shared(turn.attempt_id):
+                self.charges[turn.attempt_id] = charge.cost_pusd
+
+    def a_charge(self, turn: Turn, source: State, to: State) -> Charge | None:
+        if source is State.SUBMITTED:
+            return a_charge(turn.how + 1) if turn.which % 2 else an_unknown_charge(turn.which)
+        return an_unknown_charge(turn.which) if to is State.PENDING else None
+
+    def is_shared(self, attempt_id: int) -> bool:
+        return self.holders.get(self.named.get(attempt_id, ""), attempt_id) != attempt_id
+
+    async def refuse(self, turn: Turn) -> None:
+        refused = await self.store.fail_pending(turn.request_id, "broken", "it cannot be sent", NOW)
+        assert refused == (turn.row.state is State.PENDING)
+        if refused:
+            turn.row.state, turn.row.code = State.FAILED, "broken"
+
+    async def late(self, turn: Turn) -> None:
+        if turn.attempt_id not in self.named or (turn.is_latest and turn.row.state in OPEN):
+            return  # a late look is at a response of ours that has ended
+        replaced = await self.store.late_charge(turn.attempt_id, a_charge(turn.how), "completed", b'{"late": true}')
+        unknown = self.charges.get(turn.attempt_id) is None
+        assert replaced == (unknown and not self.is_shared(turn.attempt_id))
+        if replaced:
+            self.charges[turn.attempt_id] = turn.how
+
+    async def note(self, turn: Turn) -> None:
+        await self.store.note_status(turn.attempt_id, "in_progress")
+
+
+ENDINGS = [
+    (State.SUBMITTED, State.SUCCEEDED),
+    (State.SUBMITTED, State.PENDING),
+    (State.SUBMITTED, State.FAILED),
+    (State.SUBMITTED, State.CANCELLED),
+    (State.SUBMITTING, State.IN_DOUBT),
+    (State.SUBMITTING, State.PENDING),
+    (State.SUBMITTING, State.FAILED),
+    (State.IN_DOUBT, State.PENDING),
+    (State.IN_DOUBT, State.FAILED),
+    (State.SUBMITTED, State.SUCCEEDED),
+]
+
+
+async def played(moves: list[Move], database: Path) -> None:
+    async with SqliteStore.open(database, synchronous="NORMAL") as store, SqliteReader.open(database) as reader:
+        run = await store.create_run(a_run())
+        game = Game(store, run.id)
+        await game.add(3)
+        for what, which, how in moves:
+            await game.play(what, which, how)
+        summary = await reader.summary(run.id)
+        records = [record async for record in reader.results(run.id, list(State))]
+        pending = [*await reader.fresh(run.id, after_id=0, limit=999), *await reader.delayed(run.id, limit=999)]
+        attempts = [attempt for record in records for attempt in await reader.attempts(record.request_id)]
+        open_ = await reader.open_attempts(run.id)
+    sums = audit(database)
+    assert sums.states == Counter(row.state for row in game.rows)
+    assert [(record.state, record.code) for record in records] == [(row.state, row.code) for row in game.rows]
+    assert {request.id: (request.number, request.attempts, request.epoch) for request in pending} == {
+        index + 1: (row.number, row.attempts, row.epoch)
+        for index, row in enumerate(game.rows)
+        if row.state is State.PENDING
+    }
+    assert len(open_) == sum(row.state in OPEN for row in game.rows)
+    assert sum(count for state, count in summary.requests.items() if state in SETTLED) == sum(
+        record.settled_at is not None for record in records
+    )
+    assert {each.id: each.charge.cost_pusd for each in attempts if each.charge is not None} == game.charges
+    assert all(each.charge.price == PRICE for each in attempts if each.charge and each.charge.cost_pusd is not None)
+    assert summary.cost_pusd == sums.cost_pusd == sum(cost or 0 for cost in game.charges.values())
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(MOVES, min_size=5, max_size=60))
+def test_any_sequence_of_verbs_keeps_the_books(moves: list[Move]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        anyio.run(played, moves, Path(folder) / "runs.db")
