@@ -1,0 +1,241 @@
+"""How fast to send: found out by sending, because a limit may be unknown, wrong, or shared with others.
+
+A refusal (429) can mean two things: we are too fast, or the provider refuses now and then whatever we do. The two are
+told apart by the one thing that differs: *does slowing down help?*
+
+* A single refusal among successes changes nothing; the request is sent again in its turn.
+* A cluster of them is trouble. At a speed close to one that is known to be too fast, it is cut by a fifth. Anywhere
+  else there is a trial: a pause, then some calls at a third of the speed. If refusals are gone, speed was the cause,
+  and half of it is where to go on. If not, it was not: the speed is restored, and such a share of refusals is
+  expected from then on.
+* Ten refusals in a row, or a cluster with a long ``Retry-After``, mean that nothing goes through for a while: stop
+  for as long as the provider says. Then go on at half of what was sent in the last minute, because that is known to
+  be allowed: whatever the provider counts (fixed minutes, sliding ones, a bucket that holds a minute's worth), it let
+  that much through in a minute, so its allowance is at least half of it. Pauses that follow each other without a
+  success in between get longer, up to a minute.
+
+Only calls sent *after* the last change of speed say anything about it; the late replies of those sent before are part
+of the same episode, and an episode is answered once. Speed grows only while it is used: quickly far below what was
+too fast, gently near it. After ``slow_down`` it grows by half in 15 minutes, as the provider's ramp rule says
+(responses API, "Rate limits").
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+__all__ = ["Pace"]
+
+# The alarm: each refusal raises it by one, each call lowers it by the share of refusals that is tolerated, and at a
+# height of two it rings. A share that is expected wanders, so its alarm falls faster and rings later. Where the
+# provider says that there is room, it takes two refusals in five to ring it at all.
+_TOLERATED = 0.06
+_ALARM = 2.0
+_ALARM_WITH_ROOM = 0.15
+_NOISE_TOLERATED = 1.5
+_NOISE_ALARM = 24.0
+
+# A trial: so many calls at a third of the speed, or at as many a minute as were sent in the last one (but 2,000 at
+# least), whichever is slower.
+_TRIAL_CALLS = 32
+_TRIAL_SPEED = 1.0 / 3.0
+_MODEST = 2000.0
+# One refusal in a trial may be chance; more than this share of them is no chance either: still too fast.
+_CHANCE = 1
+_INCREDIBLE = 0.4
+# Added to the refusals of a trial: an expectation that is too low would ring the alarm again and again.
+_DOUBT = 3
+
+_CUT = 0.8
+_HALF = 0.5
+_NOTHING_GOES = 10
+_SLOWEST = 20.0
+
+# Growth per second, as an exponent: doubled in six seconds up to 65 % of what was too fast; one per cent up to 80 %;
+# then half a per cent. After slow_down by half in 15 minutes.
+_QUICK = math.log(2.0) / 6.0
+_QUICK_UP_TO = 0.65
+_GENTLE = 0.01
+_RAMP = math.log(1.5) / 900.0
+# Nobody looked for longer than this: what happened meanwhile is not known to have been full use.
+_LONGEST_STRIDE_S = 5.0
+
+_LONG_WAIT_S = 5.0
+_FIRST_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 60.0
+
+
+@dataclass(slots=True)
+class _Trial:
+    """A stretch of slower calls, to see whether that helps; ``speed`` and ``too_fast`` are those before it."""
+
+    speed: float
+    too_fast: float
+    calls: int = 0
+    refusals: int = 0
+
+
+class Pace:
+    """A speed in calls per minute that learns from accepted and refused calls."""
+
+    __slots__ = (
+        "_alarm",
+        "_changed_at",
+        "_growth",
+        "_noise",
+        "_pauses",
+        "_streak",
+        "_too_fast",
+        "_trial",
+        "paused_until",
+        "per_minute",
+    )
+
+    def __init__(self, per_minute: float) -> None:
+        self.per_minute = per_minute
+        self.paused_until = -math.inf
+        # A speed that is known to have been too fast, and how speed grows when it comes near it.
+        self._too_fast = math.inf
+        self._growth = _GENTLE
+        # Calls sent before this moment say nothing about the present speed.
+        self._changed_at = -math.inf
+        self._alarm = 0.0
+        # Refusals since the last accepted call, and pauses among them.
+        self._streak = 0
+        self._pauses = 0
+        self._trial: _Trial | None = None
+        # The share of refusals to be expected at any speed.
+        self._noise = 0.0
+
+    @property
+    def found(self) -> float | None:
+        """The speed that refusals have taught; None while none has, and it is only as high as it was needed."""
+        if self._trial is not None:
+            return self._trial.speed
+        return None if self._too_fast == math.inf else self.per_minute
+
+    def grow(self, used_s: float, ceiling: float) -> None:
+        """The speed was used for so long: a little more of it, up to the ceiling."""
+        if self._trial is not None or self._streak:
+            return
+        growth = self._growth
+        if growth != _RAMP and self.per_minute < _QUICK_UP_TO * self._too_fast:
+            growth = _QUICK
+        elif growth != _RAMP and self.per_minute > _CUT * self._too_fast:
+            growth = _GENTLE / 2.0
+        grown = self.per_minute * math.exp(growth * min(used_s, _LONGEST_STRIDE_S))
+        self.per_minute = min(grown, max(ceiling, _SLOWEST))
+
+    def start_from(self, per_minute: float) -> None:
+        """Begin at least at this speed, unless a refusal has already taught better."""
+        if self.found is None:
+            self.per_minute = max(self.per_minute, per_minute)
+
+    def recover(self, per_minute: float) -> None:
+        """Take up what an earlier run had ``found``: from half of it quickly, and gently beyond it."""
+        self._too_fast = per_minute / _CUT
+        self.per_minute = max(_SLOWEST, per_minute * _HALF)
+
+    def accepted(self, now: float, sent_at: float) -> None:
+        """A call that left at ``sent_at`` was accepted."""
+        self._streak = self._pauses = 0
+        if sent_at >= self._changed_at:
+            self._count(now, 0)
+
+    def refused(
+        self,
+        now: float,
+        sent_at: float,
+        *,
+        sent_last_minute: int,
+        speed: float,
+        retry_after_s: float | None,
+        ramp: bool = False,
+        room: bool = False,
+    ) -> None:
+        """A call that left at ``sent_at`` was refused.
+
+        ``speed`` is what was really sent of late, per minute. ``ramp`` is the provider's ``slow_down``. ``room`` says
+        that by the provider's own word there is allowance left, so that our speed is hardly the cause.
+        """
+        self._streak += 1
+        if sent_at < self._changed_at:
+            return
+        if ramp:
+            self._growth = _RAMP
+            self._change(now, min(speed, self.per_minute) / 1.5)
+            self._pause(now, retry_after_s)
+        elif self._pauses:
+            # The first word after a pause is no again.
+            self._changed_at = now
+            self._pause(now, retry_after_s)
+        elif self._streak >= _NOTHING_GOES:
+            if not room:
+                self._go_back(now, sent_last_minute)
+            self._pause(now, retry_after_s)
+        else:
+            self._count(now, 1, alarm=_ALARM_WITH_ROOM if room else 1.0)
+            if self._trial is not None or self._alarm < _ALARM + _NOISE_ALARM * self._noise:
+                return
+            if retry_after_s is not None and retry_after_s > _LONG_WAIT_S:
+                self._go_back(now, sent_last_minute)
+            else:
+                self._trouble(now, min(speed, self.per_minute), sent_last_minute)
+            self._pause(now, retry_after_s)
+
+    def _count(self, now: float, refused: int, *, alarm: float = 0.0) -> None:
+        trial = self._trial
+        if trial is None:
+            self._alarm = max(0.0, self._alarm + alarm - _TOLERATED - _NOISE_TOLERATED * self._noise)
+            return
+        trial.calls += 1
+        trial.refusals += refused
+        if trial.calls >= _TRIAL_CALLS:
+            self._end(now, trial)
+
+    def _go_back(self, now: float, sent_last_minute: int) -> None:
+        """Half of what a minute let through is allowed; more than all of it, hardly."""
+        before = self._trial.speed if self._trial is not None else self.per_minute
+        self._noise = 0.0
+        self._too_fast = max(float(sent_last_minute), before / 8.0) / _QUICK_UP_TO
+        self._change(now, min(sent_last_minute / 2.0, self.per_minute))
+
+    def _trouble(self, now: float, speed: float, sent_last_minute: int) -> None:
+        """Too many were refused: slow down where that is known to help, else try whether it does."""
+        if speed >= _CUT * self._too_fast:
+            self._too_fast = speed
+            self._change(now, speed * _CUT)
+        elif self._noise:
+            # More than the last trial explained: it was wrong, or things have changed.
+            self._go_back(now, sent_last_minute)
+        else:
+            self._try(now, speed, min(speed * _TRIAL_SPEED, max(_MODEST, float(sent_last_minute))))
+
+    def _try(self, now: float, speed: float, trial_speed: float) -> None:
+        trial = _Trial(speed, self._too_fast)
+        self._change(now, trial_speed)
+        self._trial = trial
+
+    def _end(self, now: float, trial: _Trial) -> None:
+        if trial.refusals > _INCREDIBLE * trial.calls:
+            self._too_fast = trial.speed
+            self._try(now, self.per_minute, self.per_minute * _TRIAL_SPEED)
+        elif trial.refusals > _CHANCE:
+            self._noise = (trial.refusals + _DOUBT) / trial.calls
+            self._too_fast = trial.too_fast
+            self._change(now, trial.speed)
+        else:
+            self._too_fast = trial.speed
+            self._change(now, trial.speed * _HALF)
+
+    def _change(self, now: float, per_minute: float) -> None:
+        self.per_minute = max(_SLOWEST, per_minute)
+        self._changed_at = now
+        self._alarm = 0.0
+        self._trial = None
+
+    def _pause(self, now: float, retry_after_s: float | None) -> None:
+        wait_s = max(retry_after_s or 0.0, _FIRST_PAUSE_S * 2.0**self._pauses)
+        self._pauses = min(self._pauses + 1, 16)
+        self.paused_until = max(self.paused_until, now + min(wait_s, _LONGEST_PAUSE_S))
