@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import anyio
 
@@ -62,7 +63,7 @@ async def _findings(config: Config, database: Path) -> AsyncIterator[Finding]:
         return
     needed = config.provider.sandbox is None and config.provider.api_key_env is not None
     yield Finding("key", True, f"{config.provider.api_key_env} is set" if needed else "none is needed")
-    yield await _provider(config, database)
+    yield await _provider(config)
 
 
 async def _database(path: Path) -> Finding:
@@ -79,11 +80,13 @@ async def _database(path: Path) -> Finding:
     return Finding("database", True, f"{path} {'can be used' if there else 'can be made'}")
 
 
-async def _provider(config: Config, database: Path) -> Finding:
+async def _provider(config: Config) -> Finding:
     where = "sandbox" if config.provider.sandbox is not None else config.provider.base_url
     try:
-        async with open_client(config, database) as client:
-            answer = await client.models()
+        # An embedded sandbox keeps its state beside a database; this one is to leave nothing behind.
+        with TemporaryDirectory() as folder:
+            async with open_client(config, Path(folder) / "doctor.db") as client:
+                answer = await client.models()
     except OrchestratorError as error:
         return Finding("provider", False, error.message, error.hint)
     match answer:
