@@ -67,7 +67,7 @@ async def _findings(config: Config, database: Path) -> AsyncIterator[Finding]:
 
 
 async def _database(path: Path) -> Finding:
-    there = path.exists()
+    there = await anyio.Path(path).exists()
     try:
         async with SqliteStore.open(path):
             pass
@@ -75,9 +75,13 @@ async def _database(path: Path) -> Finding:
         return Finding("database", False, error.message, error.hint)
     if not there:
         # A look leaves nothing behind.
-        for leftover in (path, *path.parent.glob(f"{path.name}-*")):
-            leftover.unlink(missing_ok=True)
+        await anyio.to_thread.run_sync(_remove, path)
     return Finding("database", True, f"{path} {'can be used' if there else 'can be made'}")
+
+
+def _remove(database: Path) -> None:
+    for each in (database, *database.parent.glob(f"{database.name}-*")):
+        each.unlink(missing_ok=True)
 
 
 async def _provider(config: Config) -> Finding:
