@@ -1,0 +1,195 @@
+"""The poll schedule in simulated runs: what it costs in looks, in lag and in time, beside an oracle that sees all."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from statistics import fmean
+
+import pytest
+
+from orchestrator.policy.polling import PollSchedule, Watch
+
+Latency = Callable[[Random, float], float]
+
+ROUND_TRIP_S = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Looks and lag (seconds) per response, the time taken relative to the oracle's, and what was learnt."""
+
+    looks: float
+    lag_s: float
+    slower: float
+    learnt: bytes
+
+
+def lognormal(median_s: float, sigma: float) -> Latency:
+    return lambda draws, _: draws.lognormvariate(math.log(median_s), sigma)
+
+
+def simulate(
+    latency: Latency,
+    *,
+    rows: int = 1800,
+    in_flight: int = 300,
+    seed: int = 0,
+    learnt: bytes | None = None,
+    polls_per_minute: float = 60_000.0,
+    whole_seconds: bool = False,
+    gated: bool = False,
+) -> Outcome:
+    """A run of so many rows, one sent as soon as another is seen to have ended.
+
+    ``whole_seconds`` cuts the provider's times; ``gated`` holds looks to the allowance, as the limiter would.
+    """
+    draws = Random(seed)
+    latencies = [latency(draws, row / rows) for row in range(rows)]
+    schedule = PollSchedule(Random(seed + 1), polls_per_minute=polls_per_minute, learnt=learnt)
+    began = 1_700_000_000.3
+    heap: list[tuple[float, int, Watch, float]] = []
+    sent = looks = 0
+    lags: list[float] = []
+    ended_at = free_at = began
+
+    def send(at: float) -> None:
+        nonlocal sent
+        watch = schedule.watch(at)
+        heapq.heappush(heap, (watch.due_at, sent, watch, latencies[sent]))
+        sent += 1
+        schedule.nothing_to_send = sent == rows
+
+    for _ in range(min(in_flight, rows)):
+        send(began)
+    while heap:
+        now, order, watch, took_s = heapq.heappop(heap)
+        now = max(now, free_at) if gated else now
+        if not schedule.due(watch, now):
+            heapq.heappush(heap, (watch.due_at, order, watch, took_s))
+            continue
+        looks += 1
+        free_at = now + 60.0 / polls_per_minute
+        if watch.accepted_at + took_s <= now + ROUND_TRIP_S / 2:
+            seen_at = now + ROUND_TRIP_S
+            lags.append(seen_at - watch.accepted_at - took_s)
+            ended_at = max(ended_at, seen_at)
+            completed_at = watch.accepted_at + took_s
+            told_s = math.floor(completed_at) - math.floor(watch.accepted_at) if whole_seconds else took_s
+            schedule.ended(watch, seen_at, took_s=float(told_s))
+            if sent < rows:
+                send(seen_at)
+        else:
+            schedule.still_running(watch, now)
+            heapq.heappush(heap, (watch.due_at, order, watch, took_s))
+    return Outcome(looks / rows, fmean(lags), (ended_at - began) / oracle_s(latencies, in_flight), schedule.dump())
+
+
+def oracle_s(latencies: list[float], in_flight: int) -> float:
+    """How long the run takes for one who sees each end at once."""
+    ends = latencies[:in_flight]
+    heapq.heapify(ends)
+    for took_s in latencies[in_flight:]:
+        heapq.heapreplace(ends, ends[0] + took_s)
+    return max(ends)
+
+
+def cold_and_warm(
+    latency: Latency, *, seeds: int = 6, whole_seconds: bool = False
+) -> tuple[list[Outcome], list[Outcome]]:
+    """First runs ever, and for each a second run of the same job."""
+    cold = [simulate(latency, seed=seed, whole_seconds=whole_seconds) for seed in range(seeds)]
+    warm = [
+        simulate(latency, seed=100 + seed, whole_seconds=whole_seconds, learnt=first.learnt)
+        for seed, first in enumerate(cold)
+    ]
+    return cold, warm
+
+
+def mean(outcomes: list[Outcome], field: str) -> float:
+    return fmean(getattr(outcome, field) for outcome in outcomes)
+
+
+@pytest.mark.parametrize("whole_seconds", [False, True])
+def test_the_usual_latencies(whole_seconds: bool) -> None:
+    cold, warm = cold_and_warm(lognormal(8.0, 0.7), whole_seconds=whole_seconds)
+    assert mean(cold, "looks") <= 3.8
+    assert mean(cold, "lag_s") <= 1.8
+    assert mean(cold, "slower") <= 1.15
+    assert mean(warm, "looks") <= (3.45 if whole_seconds else 3.4)
+    assert mean(warm, "lag_s") <= 1.6
+    assert mean(warm, "slower") <= 1.10
+
+
+def test_twenty_thousand_responses() -> None:
+    outcome = simulate(lognormal(8.0, 0.7), rows=20_000, seed=3)
+    assert outcome.looks <= 3.4
+    assert outcome.lag_s <= 1.6
+    assert len(outcome.learnt) < 4000
+
+
+def test_two_kinds_of_answers() -> None:
+    def quick_or_slow(draws: Random, _: float) -> float:
+        return draws.lognormvariate(math.log(2.0 if draws.random() < 0.6 else 40.0), 0.3)
+
+    for outcomes in cold_and_warm(quick_or_slow, seeds=2):
+        assert mean(outcomes, "looks") <= 4.2
+        assert mean(outcomes, "lag_s") <= 1.8
+        assert mean(outcomes, "slower") <= 1.10
+
+
+@pytest.mark.parametrize(("first_s", "last_s"), [(4.0, 20.0), (20.0, 4.0)])
+def test_a_provider_that_gets_slower_or_quicker(first_s: float, last_s: float) -> None:
+    def drifting(draws: Random, progress: float) -> float:
+        return draws.lognormvariate(math.log(first_s + (last_s - first_s) * progress), 0.6)
+
+    for outcomes in cold_and_warm(drifting, seeds=2):
+        assert mean(outcomes, "looks") <= 4.4
+        assert mean(outcomes, "lag_s") <= 3.4
+        assert mean(outcomes, "slower") <= 1.15
+
+
+@pytest.mark.parametrize("learnt_s", [1.0, 60.0])
+def test_what_was_learnt_of_another_day_does_not_mislead_for_long(learnt_s: float) -> None:
+    learnt = simulate(lognormal(learnt_s, 0.5)).learnt
+    outcome = simulate(lognormal(8.0, 0.7), seed=1, learnt=learnt)
+    assert outcome.looks <= 4.5
+    assert outcome.slower <= 1.35
+
+
+def test_answers_like_clockwork_take_hardly_more_than_one_look() -> None:
+    outcome = simulate(lambda *_: 60.0, rows=900, seed=1, learnt=simulate(lambda *_: 60.0, rows=900).learnt)
+    assert outcome.looks <= 2.0
+    assert outcome.lag_s <= 3.0
+
+
+def test_answers_in_a_moment_take_one_look() -> None:
+    learnt = simulate(lambda *_: 0.05, rows=300, in_flight=20).learnt
+    outcome = simulate(lambda *_: 0.05, rows=300, in_flight=20, learnt=learnt)
+    assert outcome.looks <= 1.2
+    assert outcome.lag_s <= 0.1
+
+
+def test_research_that_takes_hours() -> None:
+    cold = simulate(lognormal(7200.0, 0.4), rows=60, in_flight=30)
+    for outcome in (cold, simulate(lognormal(7200.0, 0.4), rows=60, in_flight=30, seed=1, learnt=cold.learnt)):
+        assert outcome.lag_s <= 60.0
+        assert outcome.looks <= 250.0
+        assert outcome.slower <= 1.03
+
+
+def test_five_rows_are_over_soon() -> None:
+    outcomes = [simulate(lognormal(8.0, 0.7), rows=5, seed=seed) for seed in range(20)]
+    assert mean(outcomes, "slower") <= 1.10
+    assert mean(outcomes, "looks") <= 20.0
+
+
+def test_a_short_allowance_is_shared_out_rather_than_queued_for() -> None:
+    # 2,000 looks a minute for 300 in flight: 33 a second, where 85 would be due.
+    outcome = simulate(lognormal(8.0, 0.7), polls_per_minute=2000.0, gated=True)
+    assert outcome.looks <= 1.8
+    assert outcome.lag_s <= 5.5
+    assert outcome.slower <= 1.35
