@@ -1,0 +1,37 @@
+"""The clock that hurries: the same time for all who use it, only faster."""
+
+from __future__ import annotations
+
+import time
+
+import anyio
+import pytest
+
+from orchestrator.core.clock import Signal
+from orchestrator.testing import FastClock
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_an_hours_sleep_is_over_in_a_moment() -> None:
+    clock = FastClock(36_000)
+    began, really = clock.now(), time.monotonic()
+    await clock.sleep_until(began + 3600)
+    assert clock.now() >= began + 3600
+    assert 0.1 <= time.monotonic() - really < 5
+
+
+async def test_it_begins_with_the_present() -> None:
+    assert FastClock(1).now() == pytest.approx(time.time(), abs=5)
+
+
+async def test_a_signal_ends_a_wait_and_so_does_its_moment() -> None:
+    clock, signal = FastClock(36_000), Signal()
+    began = clock.now()
+    await clock.wait(signal, began + 3600)
+    assert clock.now() >= began + 3600
+    signal.set()
+    with anyio.fail_after(5):
+        await clock.wait(signal, None)
+        signal.set()
+        await clock.wait(signal, clock.now() + 36_000 * 60)
