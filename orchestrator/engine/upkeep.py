@@ -26,7 +26,7 @@ class Upkeep:
         self._reader = reader
         self._poller = poller
         self._learnt = learnt
-        self._written = Counts()
+        self._written_polls = 0
         self._written_at = context.clock.now()
 
     async def run(self) -> None:
@@ -47,18 +47,11 @@ class Upkeep:
         await self._learnt.save()
 
     async def _write_counts(self) -> None:
-        now = self._clock.now()
-        progress, written = self._context.progress, self._written
-        new = Counts(polls=progress.polls, rate_limited=progress.rate_limited)
-        await self._context.store.add_counts(
-            self._run.id,
-            Counts(
-                polls=new.polls - written.polls,
-                rate_limited=new.rate_limited - written.rate_limited,
-                elapsed_s=now - self._written_at,
-            ),
-        )
-        self._written, self._written_at = new, now
+        # Bounces off a limit are not among them: each is written where it happens.
+        now, polls = self._clock.now(), self._context.progress.polls
+        counts = Counts(polls=polls - self._written_polls, elapsed_s=now - self._written_at)
+        self._written_polls, self._written_at = polls, now
+        await self._context.store.add_counts(self._run.id, counts)
 
     async def _see_cancel(self) -> None:
         if self._flow.cancelling:

@@ -15,6 +15,7 @@ from orchestrator.policy.deadlines import gives_up_at, let_go, overdue
 from orchestrator.policy.judgement import judge_look, may_resend
 from orchestrator.policy.polling import Watch
 from orchestrator.policy.verdicts import Bounce, Expired, Fail, Halt, Look, Retry
+from orchestrator.stores.base import Counts
 
 __all__ = ["first_look", "look"]
 
@@ -74,6 +75,7 @@ async def _not_seen(context: Context, open_: OpenResponse, problem: Problem, sen
             return Stopped.by(verdict, collect=False)
         case Bounce(after_s):
             context.progress.rate_limited += 1
+            await context.store.add_counts(context.run.id, Counts(rate_limited=1))
             context.polls.bounced(
                 now,
                 sent_at,

@@ -1,0 +1,187 @@
+"""A whole run in this process: rows, a job, the orchestrator on a real database, and the sandbox on a real socket."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import httpx
+
+from orchestrator import Config, load_job
+from orchestrator.app import Orchestrator
+from orchestrator.cli.closing import exit_code
+from orchestrator.core.clock import Clock
+from orchestrator.core.errors import ExitCode
+from orchestrator.core.events import RunEvent, Settled
+from orchestrator.core.lifecycle import State
+from orchestrator.core.model import Usage
+from orchestrator.intake.spec import Job
+from orchestrator.stores.base import AttemptRecord, ResultRecord, Summary
+
+from .gateway import Gateway
+
+__all__ = ["RUN", "Account", "Rehearsal", "Rehearse", "write_job"]
+
+RUN = "rehearsal"
+
+# Open responses may end at any pace of these tests; what limits a test names itself.
+AMPLE = {"requests_per_minute": 60_000, "tokens_per_minute": 100_000_000, "polls_per_minute": 60_000}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """What both sides say after a run: our summary and results, and the sandbox's ledger."""
+
+    summary: Summary
+    results: dict[str, ResultRecord]
+    ledger: dict[str, Any]
+
+    @property
+    def exit(self) -> ExitCode:
+        """What the command would end with."""
+        return exit_code(self.summary, None)
+
+    @property
+    def states(self) -> dict[str, int]:
+        """How many requests are in each state, those in none left out."""
+        return {state.value: n for state, n in self.summary.requests.items() if n}
+
+    @property
+    def codes(self) -> dict[str | None, int]:
+        """The codes of the rows that failed or were cancelled."""
+        return dict(Counter(row.code for row in self.results.values() if row.state is not State.SUCCEEDED))
+
+    @property
+    def creates(self) -> int:
+        """The create calls that reached the sandbox."""
+        return int(self.ledger["creates"]["calls"])
+
+    @property
+    def accepted(self) -> int:
+        """The responses that the sandbox created."""
+        return int(self.ledger["creates"]["accepted"])
+
+    @property
+    def refused(self) -> dict[str, int]:
+        """The creates that the sandbox refused, by fault."""
+        return {name: n for name, n in self.ledger["creates"]["refused"].items() if name != "total"}
+
+    @property
+    def lost(self) -> int:
+        """The replies to creates that the sandbox lost on purpose."""
+        return int(self.ledger["replies_lost"]["total"])
+
+    @property
+    def delivered(self) -> dict[str, int]:
+        """The responses by the final status that we were told."""
+        return dict(self.ledger["seen_by_client"]["responses"])
+
+    def check(self) -> None:
+        """What is true after any run, whatever befell it: both sides have the same bill, and the rows add up."""
+        summary, seen = self.summary, self.ledger["seen_by_client"]
+        assert summary.cost_pusd == seen["cost_pusd"]
+        assert summary.usage == Usage(**seen["usage"])
+        assert seen["unpriced"] == 0
+        rows = self.results.values()
+        assert sum(row.attempts for row in rows) == summary.attempts
+        assert sum(row.possible_duplicates for row in rows) == summary.possible_duplicates
+        assert sum((row.usage or Usage() for row in rows), Usage()) == summary.usage
+        # What was paid for twice is no more than what we said may have been.
+        assert self.ledger["duplicates"]["usable"] <= summary.possible_duplicates + summary.cost_unknown
+        assert summary.reserved_pusd == 0 or {State.SUBMITTING, State.SUBMITTED, State.IN_DOUBT} & {
+            state for state, n in summary.requests.items() if n
+        }
+
+
+@dataclass(kw_only=True)
+class Rehearsal:
+    """One job and one sandbox; each call works as a process of its own does, on what is on disk."""
+
+    folder: Path
+    base_url: str
+    clock: Clock
+    job: Job
+    config: Config
+    # Stands between the orchestrator and the sandbox, where the test asked for it.
+    gateway: Gateway | None = None
+    events: list[RunEvent] = field(default_factory=list)
+
+    def orchestrator(self) -> Orchestrator:
+        """A new process's, so to speak."""
+        return Orchestrator(
+            self.config, database=self.folder / "runs.db", observers=[self.events.append], clock=self.clock
+        )
+
+    async def run(self) -> Account:
+        """Carry the job out, or go on with it, and compare the books."""
+        async with self.orchestrator() as orchestrator:
+            await orchestrator.run(self.job, name=RUN)
+        return await self.account()
+
+    async def account(self) -> Account:
+        """What both sides say now."""
+        async with self.orchestrator() as orchestrator:
+            results = {row.key: row async for row in orchestrator.results(RUN, states=tuple(State))}
+            account = Account(
+                summary=await orchestrator.status(RUN), results=results, ledger=await self.ask("/_ledger")
+            )
+        account.check()
+        settled = Counter(event.key for event in self.events if isinstance(event, Settled))
+        assert not self.settles_once or max(settled.values(), default=0) <= 1
+        return account
+
+    settles_once: bool = True
+
+    async def retry(self, **which: Any) -> int:
+        """Queue settled rows again, as the command does."""
+        async with self.orchestrator() as orchestrator:
+            self.settles_once = False
+            return await orchestrator.retry(RUN, **which)
+
+    async def attempts(self, key: str) -> list[AttemptRecord]:
+        """Every attempt at a row, in order."""
+        async with self.orchestrator() as orchestrator:
+            return (await orchestrator.show(RUN, key)).attempts
+
+    async def responses(self) -> list[dict[str, Any]]:
+        """What the sandbox says of each response that it created, in order."""
+        return [json.loads(line) for line in (await self._get("/_ledger/responses")).text.splitlines()]
+
+    async def ask(self, path: str) -> Any:
+        """The JSON of a page of the sandbox."""
+        return (await self._get(path)).json()
+
+    async def _get(self, path: str) -> httpx.Response:
+        # There is no TLS here, and loading its certificates takes longer than most of these tests.
+        async with httpx.AsyncClient(verify=False, timeout=30) as http:  # noqa: S501
+            return await http.get(self.base_url.removesuffix("/v1") + path)
+
+
+Rehearse: TypeAlias = Callable[..., Coroutine[Any, Any, Rehearsal]]
+
+
+def write_job(folder: Path, rows: int, job: dict[str, Any]) -> Job:
+    """A job file over so many rows; ``job`` changes fields of it, of ``request`` one by one."""
+    fields = [{"id": f"row-{n}", "text": _speech(n), "n": n} for n in range(rows)]
+    (folder / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in fields))
+    request = {
+        "model": "gpt-5-mini",
+        "input": "Summarise in two sentences:\n{{ text }}",
+        "max_output_tokens": 400,
+        **job.pop("request", {}),
+    }
+    whole = {"name": "speeches", "input": {"path": "rows.jsonl", "key": "id"}, "request": request, **job}
+    (folder / "job.yaml").write_text(json.dumps(whole))  # YAML is a superset of JSON
+    return load_job(folder / "job.yaml")
+
+
+def _speech(number: int) -> str:
+    topics = ["the harbour", "the railways", "our treaties", "the harvest", "public schools", "the navy"]
+    return " ".join(
+        f"In year {1800 + number} the report on {topics[(number + turn) % len(topics)]} was read aloud in full."
+        for turn in range(4)
+    )

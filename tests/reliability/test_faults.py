@@ -1,0 +1,229 @@
+"""Each fault that the sandbox can play, switched on alone: what becomes of the rows, and what it costs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from orchestrator.core.errors import ExitCode
+from orchestrator.sandbox.settings import Faults
+
+from .rehearsal import Account, Rehearsal, Rehearse
+
+pytestmark = pytest.mark.anyio
+
+ROWS = 12
+# A row that is struck again and again must not run out of attempts; which rows those are depends on who comes first.
+PATIENT = {"retry": {"attempts": 50}}
+
+OGX = {"profile": "ogx"}
+FLEX = {"request": {"service_tier": "flex"}}
+
+# The create is refused and nothing was created: it waits and is sent again, and no attempt is spent.
+BOUNCED: dict[str, dict[str, Any]] = {
+    "rate_limited": {},
+    "slow_down": {},
+    "queue_full": {"provider": OGX},
+    "flex_unavailable": {"job": FLEX, "speed": 100.0},
+}
+UNSPENT: dict[str, dict[str, Any]] = {"overloaded": {"speed": 40.0}}
+# Refused, and one of the job's attempts is spent.
+SPENT: dict[str, dict[str, Any]] = {"server_error": {"speed": 40.0}, "conversation_locked": {"speed": 40.0}}
+# Nobody can know whether something was created: sent again under the same key, and counted as a possible duplicate.
+NEVER_CREATED: dict[str, dict[str, Any]] = {"bad_gateway_before": {}, "html_502": {}, "drop_before": {}}
+CREATED: dict[str, dict[str, Any]] = {
+    "bad_gateway_after": {},
+    "gateway_timeout": {},
+    "gateway_reset": {},
+    "drop_after": {},
+    "html_200": {"limits": {"max_in_flight": 4}},
+    "hang": {"timeouts": {"read": 0.3}, "rate": 0.15},
+}
+# The id was in what did arrive.
+SALVAGED: dict[str, dict[str, Any]] = {"drop_mid_body": {}, "truncated_body": {}}
+# The response is known and does not end well: a new one is asked for.
+ASKED_AGAIN: dict[str, dict[str, Any]] = {
+    "failed_server_error": {"speed": 40.0},
+    "failed_rate_limited": {"speed": 40.0},
+    "stuck_queued": {"timeouts": {"queued": 10}, "rate": 0.2},
+    "stuck_in_progress": {"timeouts": {"run": 10}, "rate": 0.2},
+}
+# It ends in a way in which it would end again: the row fails with this code, and what was used is charged.
+FAILED = {
+    "failed_invalid_prompt": "invalid_prompt",
+    "incomplete": "max_output_tokens",
+    "incomplete_length": "max_output_tokens",
+    "content_filter": "content_filter",
+    "empty_output": "empty_output",
+    "refusal": "refusal",
+    "requires_action": "requires_action",
+}
+# It ends well, however it is shown; nothing is sent twice.
+HARMLESS: dict[str, dict[str, Any]] = {
+    "vanish": {"faults": {"vanish_after_s": 60}},
+    "young_404": {"faults": {"young_404_s": 3}, "speed": 40.0},
+    "ill_typed": {},
+    "terminal_in_create": {},
+    "background_ignored": {"rate": 1.0},
+    "unknown_status": {"rate": 1.0},
+    "late_after_cancel": {"rate": 1.0},
+    "stream_drop": {"rate": 1.0},
+}
+# A look brings nothing: it is repeated, and nothing is sent twice.
+LOOKED_AGAIN: dict[str, dict[str, Any]] = {
+    "poll_500": {},
+    "poll_429": {},
+    "poll_404": {"speed": 40.0},
+    "poll_drop": {},
+    "poll_html": {},
+    "poll_hang": {"timeouts": {"read": 0.3}, "rate": 0.1},
+}
+
+
+async def struck(rehearse: Rehearse, fault: str, settings: dict[str, Any]) -> tuple[Rehearsal, Account]:
+    """A run in which that fault alone is switched on."""
+    settings = dict(settings)
+    faults = {fault: settings.pop("rate", 0.3), **settings.pop("faults", {})}
+    job = {**PATIENT, **settings.pop("job", {})}
+    at = await rehearse(rows=ROWS, faults=faults, job=job, **settings)
+    return at, await at.run()
+
+
+def all_answered(account: Account) -> None:
+    assert account.exit is ExitCode.OK
+    assert account.states == {"succeeded": ROWS}
+    assert all(row.output_text for row in account.results.values())
+
+
+@pytest.mark.parametrize(("fault", "settings"), BOUNCED.items())
+async def test_a_bounce_off_a_limit_costs_no_attempt(
+    rehearse: Rehearse, fault: str, settings: dict[str, Any]
+) -> None:
+    _, account = await struck(rehearse, fault, settings)
+    all_answered(account)
+    assert account.refused[fault] > 0
+    assert account.creates == ROWS + account.refused[fault]
+    assert account.summary.attempts == ROWS
+    assert account.summary.rate_limited == account.refused[fault]
+    assert account.summary.cost_unknown == account.summary.possible_duplicates == 0
+
+
+@pytest.mark.parametrize(("fault", "settings"), UNSPENT.items())
+async def test_an_overload_costs_no_attempt(rehearse: Rehearse, fault: str, settings: dict[str, Any]) -> None:
+    _, account = await struck(rehearse, fault, settings)
+    all_answered(account)
+    assert account.refused[fault] > 0
+    assert account.creates == ROWS + account.refused[fault]
+    assert account.summary.attempts == ROWS
+    assert account.summary.rate_limited == account.summary.cost_unknown == account.summary.possible_duplicates == 0
+
+
+@pytest.mark.parametrize(("fault", "settings"), SPENT.items())
+async def test_a_refusal_that_may_pass_spends_an_attempt(
+    rehearse: Rehearse, fault: str, settings: dict[str, Any]
+) -> None:
+    _, account = await struck(rehearse, fault, settings)
+    all_answered(account)
+    assert account.refused[fault] > 0
+    assert account.summary.attempts == account.creates == ROWS + account.refused[fault]
+    # Nothing was created by a refusal, so it cannot have cost anything.
+    assert account.summary.cost_unknown == account.summary.possible_duplicates == 0
+
+
+@pytest.mark.parametrize(("fault", "settings"), {**NEVER_CREATED, **CREATED}.items())
+async def test_what_may_have_been_sent_is_counted_and_sent_again_under_its_key(
+    rehearse: Rehearse, fault: str, settings: dict[str, Any]
+) -> None:
+    at, account = await struck(rehearse, fault, settings)
+    all_answered(account)
+    again = account.creates - ROWS
+    assert again == (account.refused[fault] if fault in NEVER_CREATED else account.lost) > 0
+    assert account.accepted == ROWS + account.lost
+    assert account.summary.attempts == account.creates
+    assert account.summary.possible_duplicates == account.summary.cost_unknown == again
+    assert account.summary.possible_duplicates_upper_bound_pusd == account.summary.cost_unknown_upper_bound_pusd > 0
+    assert account.ledger["duplicates"]["after_lost_reply"] == account.lost
+    responses = await at.responses()
+    assert len({(each["key"], each["idempotency_key"]) for each in responses}) == ROWS
+
+
+@pytest.mark.parametrize(("fault", "settings"), SALVAGED.items())
+async def test_an_id_in_a_broken_reply_is_followed(rehearse: Rehearse, fault: str, settings: dict[str, Any]) -> None:
+    _, account = await struck(rehearse, fault, settings)
+    all_answered(account)
+    assert account.lost > 0
+    assert account.creates == account.accepted == account.summary.attempts == ROWS
+    assert account.summary.cost_unknown == account.summary.possible_duplicates == 0
+
+
+@pytest.mark.parametrize(("fault", "settings"), ASKED_AGAIN.items())
+async def test_a_response_that_fails_for_now_is_asked_for_again(
+    rehearse: Rehearse, fault: str, settings: dict[str, Any]
+) -> None:
+    at, account = await struck(rehearse, fault, settings)
+    all_answered(account)
+    gone = account.accepted - ROWS
+    assert gone > 0
+    assert account.delivered == {"completed": ROWS, "cancelled" if "stuck" in fault else "failed": gone}
+    assert account.creates == account.summary.attempts == account.accepted
+    # Nobody says what a failed or cancelled response cost; but each is known, so none is a duplicate.
+    assert account.summary.cost_unknown == gone
+    assert account.summary.possible_duplicates == 0
+    responses = await at.responses()
+    assert len({each["idempotency_key"] for each in responses}) == account.accepted
+
+
+@pytest.mark.parametrize(("fault", "code"), FAILED.items())
+async def test_a_response_that_ends_badly_for_good_fails_its_row(rehearse: Rehearse, fault: str, code: str) -> None:
+    _, account = await struck(rehearse, fault, {})
+    failed = account.states["failed"]
+    assert account.exit is ExitCode.SOME_FAILED
+    assert account.states == {"succeeded": ROWS - failed, "failed": failed}
+    assert account.codes == {code: failed}
+    assert account.creates == account.accepted == account.summary.attempts == ROWS
+    if fault == "failed_invalid_prompt":
+        assert account.summary.cost_unknown == failed
+    else:
+        assert account.summary.cost_unknown == 0
+        assert account.summary.cost_pusd == account.ledger["cost_pusd"]
+
+
+@pytest.mark.parametrize(("fault", "settings"), HARMLESS.items())
+async def test_a_quirk_changes_nothing(rehearse: Rehearse, fault: str, settings: dict[str, Any]) -> None:
+    _, account = await struck(rehearse, fault, settings)
+    all_answered(account)
+    assert account.creates == account.accepted == account.summary.attempts == ROWS
+    assert account.summary.cost_unknown == account.summary.possible_duplicates == 0
+
+
+@pytest.mark.parametrize(("fault", "settings"), LOOKED_AGAIN.items())
+async def test_a_look_that_brings_nothing_is_repeated(
+    rehearse: Rehearse, fault: str, settings: dict[str, Any]
+) -> None:
+    _, account = await struck(rehearse, fault, settings)
+    all_answered(account)
+    assert sum(n for name, n in account.ledger["polls"]["refused"].items() if name != "total") > 0
+    assert account.creates == account.accepted == account.summary.attempts == ROWS
+    assert account.summary.cost_unknown == account.summary.possible_duplicates == 0
+    assert account.summary.rate_limited == account.ledger["polls"]["refused"].get("poll_429", 0)
+
+
+async def test_a_stale_snapshot_is_given_up_and_its_answer_taken_all_the_same(rehearse: Rehearse) -> None:
+    _, account = await struck(rehearse, "stale_snapshot", {"timeouts": {"queued": 10}})
+    all_answered(account)
+    # The cancel brings the truth to light: it had completed long ago, and is paid for once.
+    assert account.ledger["cancels"]["calls"] > 0
+    assert account.creates == account.accepted == account.summary.attempts == ROWS
+    assert account.summary.cost_unknown == 0
+
+
+# Those that stop a run, and windows of time, are in files of their own.
+ELSEWHERE = {"insufficient_quota", "quota_exhausted_after", "bad_key_after", "outages"}
+SETTINGS = {"retry_after", "vanish_after_s", "young_404_s"}
+
+
+def test_no_fault_is_left_out() -> None:
+    tables = (BOUNCED, UNSPENT, SPENT, NEVER_CREATED, CREATED, SALVAGED, ASKED_AGAIN, FAILED, HARMLESS, LOOKED_AGAIN)
+    named = {fault for table in tables for fault in table} | {"stale_snapshot"} | ELSEWHERE
+    assert named == Faults.model_fields.keys() - SETTINGS
