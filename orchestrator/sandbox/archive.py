@@ -108,5 +108,5 @@ def _record(row: sqlite3.Row) -> Record:
     usage = None
     if tokens["input_tokens"] is not None:
         usage = Usage(**tokens, total_tokens=tokens["input_tokens"] + tokens["output_tokens"])
-    flags = {name: bool(values[name]) for name in ("background", "stored", "usable")}
+    flags = {name: bool(values[name]) for name in ("background", "stored", "streamed", "usable")}
     return Record(**values | flags | {"usage": usage})

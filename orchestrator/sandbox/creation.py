@@ -107,6 +107,7 @@ def create_record(call: Call, *, settings: SandboxSettings, cache: PromptCache) 
         window=(call.fields.get("background_options") or {}).get("completion_window"),
         background=bool(call.fields.get("background")),
         stored=call.fields.get("store") is not False,
+        streamed=bool(call.fields.get("stream")),
         echo=echo_of(call.fields, call.model),
         output=done.output,
         quirk=quirk,

@@ -28,6 +28,7 @@ from orchestrator.sandbox.settings import (
 __all__ = ["Fate", "Fates", "draw_duration"]
 
 _STANDARD_NORMAL = NormalDist()
+_LONGEST_BROKEN_STREAM = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +53,7 @@ class Fates:
         self._deliveries = _ladder(settings.faults, DELIVERY_FAULTS)
         self._endings = _ladder(settings.faults, ENDING_FAULTS)
         self._quirks = _ladder(settings.faults, QUIRKS)
+        self._stream_drop = settings.faults.stream_drop
         self._polls = _ladder(settings.faults, POLL_FAULTS)
 
     def of_create(self, ordinal: int) -> Fate:
@@ -69,6 +71,11 @@ class Fates:
     def of_look(self, ordinal: int) -> str | None:
         """The fault that strikes the look number ``ordinal``, if any."""
         return _pick(self._polls, Random(f"{self._seed}:look:{ordinal}").random()) if self._polls else None
+
+    def of_stream(self, ordinal: int) -> int | None:
+        """After how many events the stream number ``ordinal`` breaks, if it does."""
+        rng = Random(f"{self._seed}:stream:{ordinal}")
+        return rng.randint(1, _LONGEST_BROKEN_STREAM) if rng.random() < self._stream_drop else None
 
     def reply_s(self, call: str, ordinal: int) -> float:
         """How long the reply to the call number ``ordinal`` of a kind takes, in seconds."""

@@ -28,6 +28,7 @@ from orchestrator.sandbox.replies import json_reply, page_of, parse_object
 from orchestrator.sandbox.settings import CancelEnded, Idempotency, Limits, SandboxSettings
 from orchestrator.sandbox.shapes import is_final, response_body
 from orchestrator.sandbox.state import State
+from orchestrator.sandbox.stream_calls import Streams, stream_position
 from orchestrator.sandbox.wire import CutOff, Dropped, HangUp, Silence
 
 __all__ = ["Operations"]
@@ -57,6 +58,7 @@ class Operations:
         self._clock = clock
         self._hang_up = hang_up
         self._fates = Fates(settings)
+        self._streams = Streams(state, archive, clock=clock, fates=self._fates, hang_up=hang_up)
         self._catalogue = Catalogue(settings.models)
         self._prompt_cache = PromptCache()
         self._allowances = defaultdict[str, Allowance](lambda: Allowance(settings.limits, now=clock.now()))
@@ -87,6 +89,8 @@ class Operations:
         record, headers = await self._accept(fields, model, fate, ordinal=ordinal, now=now, key=key)
         if fate.delivery is not None:
             return self._lose(fate.delivery, record)
+        if record.streamed:
+            return self._streams.follow(request, record, after=-1, headers=headers)
         waits = not record.background or record.quirk == "background_ignored"
         if waits and not await self._wait_for_end(request, record):
             return Silence()
@@ -103,7 +107,13 @@ class Operations:
             raise refusal_of_look(fault, not_found=denial, retry_after=retry_after, hang_up=self._hang_up)
         self._take_poll()
         now = self._clock.now()
-        return await self._show(self._find(request, now), now)
+        record = self._find(request, now)
+        after = stream_position(request.query_params)
+        if after is None:
+            return await self._show(record, now)
+        if not record.streamed:
+            raise bad_request("This response was not created with 'stream'.", code=None, param="stream")
+        return self._streams.follow(request, record, after=after, headers={})
 
     async def cancel(self, request: Request, _ordinal: int) -> Response:
         """POST /v1/responses/{response_id}/cancel."""
@@ -296,7 +306,7 @@ class Operations:
 
 def _refuse_unsupported(fields: Mapping[str, Json]) -> None:
     """What the API can do and the sandbox cannot."""
-    for name in ("stream", "prompt"):
+    for name in ("prompt",):
         if fields.get(name):
             raise bad_request(f"The sandbox does not support '{name}'.", code="unsupported_parameter", param=name)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from orchestrator.core.model import Usage
 
-__all__ = ["Record", "has_ended", "is_known", "shown_status", "true_status", "usage_at"]
+__all__ = ["Record", "has_ended", "is_cut_off", "is_known", "shown_status", "true_status", "usage_at"]
 
 _OTHER_WORDS = {"queued": "pending", "in_progress": "running"}
 
@@ -19,6 +19,7 @@ _OTHER_WORDS = {"queued": "pending", "in_progress": "running"}
 class Record:
     """A response with its whole future. Times are Unix seconds; infinity means never.
 
+    ``streamed`` says whether its events were asked for; only then can they be followed.
     ``end_status`` is the status that it reaches at ``ends_at`` unless it is cancelled before, ``usable`` whether it
     then answers what was asked, ``quirk`` the odd way in which it is shown, and ``lost_by`` the fault that ate the
     reply to its create. ``echo`` is a JSON object of the fields that never change, ``output`` the JSON list of the
@@ -37,6 +38,7 @@ class Record:
     tier: str
     background: bool
     stored: bool
+    streamed: bool
     echo: bytes
     output: bytes
     window: str | None = None
@@ -81,6 +83,12 @@ def shown_status(record: Record, now: float) -> str:
         return "queued"
     status = true_status(record, now)
     return _OTHER_WORDS.get(status, status) if record.quirk == "unknown_status" else status
+
+
+def is_cut_off(record: Record, at: float) -> bool:
+    """Whether a cancel came before that moment, and in time."""
+    asked = record.cancel_asked_at
+    return asked is not None and asked < record.ends_at and asked < at
 
 
 def usage_at(record: Record, now: float) -> Usage | None:

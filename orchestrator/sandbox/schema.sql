@@ -17,6 +17,7 @@ CREATE TABLE IF NOT EXISTS response (
   "window" TEXT,
   background INTEGER NOT NULL CHECK (background IN (0, 1)),
   stored INTEGER NOT NULL CHECK (stored IN (0, 1)),
+  streamed INTEGER NOT NULL CHECK (streamed IN (0, 1)),
   run TEXT,
   key TEXT,
   attempt TEXT,

@@ -17,6 +17,7 @@ __all__ = [
     "POLL_FAULTS",
     "QUIRKS",
     "REFUSAL_FAULTS",
+    "STREAM_FAULTS",
     "CancelEnded",
     "Faults",
     "Idempotency",
@@ -231,6 +232,10 @@ class Faults(Section):
     poll_hang: Rate = 0
     """A look is not answered until the client gives up."""
 
+    # Streams: drawn anew for each stream.
+    stream_drop: Rate = 0
+    """The connection breaks after some events of a stream."""
+
     # Schedules: they begin at a certain point and then always strike.
     quota_exhausted_after: int | None = Field(default=None, ge=0)
     """After this many accepted creates, each further one is refused with ``insufficient_quota``."""
@@ -265,12 +270,14 @@ DELIVERY_FAULTS = _between("bad_gateway_after", "hang")
 ENDING_FAULTS = _between("failed_server_error", "stuck_in_progress")
 QUIRKS = _between("late_after_cancel", "stale_snapshot")
 POLL_FAULTS = _between("poll_500", "poll_hang")
+STREAM_FAULTS = ("stream_drop",)
 GROUPS = {
     "refusals": REFUSAL_FAULTS,
     "faults of delivery": DELIVERY_FAULTS,
     "endings": ENDING_FAULTS,
     "quirks": QUIRKS,
     "faults of polls": POLL_FAULTS,
+    "faults of streams": STREAM_FAULTS,
 }
 
 

@@ -1,0 +1,184 @@
+"""Streams: the events of a response, followed from the start or from any of them, with the official package."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+import anyio
+import openai
+import orjson
+import pytest
+from openai import AsyncOpenAI
+
+from orchestrator.sandbox.record import Record
+from orchestrator.sandbox.streams import events_of
+from orchestrator.testing import FakeClock
+
+from .callers import TEXT, Caller, Start
+
+pytestmark = pytest.mark.anyio
+
+Client: TypeAlias = Any
+AT_ONCE = {"queue": 0, "run": 0}
+MESSAGE = {
+    "type": "message",
+    "id": "msg_1",
+    "role": "assistant",
+    "status": "completed",
+    "content": [{"type": "output_text", "text": TEXT, "annotations": []}],
+}
+RECORD = Record(
+    id="resp_1",
+    ordinal=1,
+    created_at=100,
+    starts_at=110,
+    ends_at=130,
+    end_status="completed",
+    usable=True,
+    usage=None,
+    model="gpt-5",
+    tier="default",
+    background=True,
+    stored=True,
+    streamed=True,
+    echo=b"{}",
+    output=orjson.dumps([MESSAGE]),
+)
+
+
+@pytest.fixture
+async def client(start: Start) -> AsyncIterator[Client]:
+    """Starts a sandbox with the settings given; returns the package's client and a plain one."""
+    async with AsyncExitStack() as stack:
+
+        async def client(**settings: Any) -> tuple[Any, Caller]:
+            caller = await start(**settings)
+            package = AsyncOpenAI(base_url=caller.base_url, api_key="sk-test", max_retries=0, timeout=5)
+            return await stack.enter_async_context(package), caller
+
+        yield client
+
+
+async def all_events(stream: Any) -> list[Any]:
+    return [event async for event in stream]
+
+
+async def test_a_foreground_stream_tells_the_whole_response(client: Client) -> None:
+    package, caller = await client(latency=AT_ONCE)
+    events = await all_events(await package.responses.create(model="gpt-5-mini", input=TEXT, stream=True))
+    types = [event.type for event in events]
+    assert types[:2] == ["response.created", "response.in_progress"]
+    items = [name.rpartition(".")[2] for name in types if "output_item" in name]
+    assert items == ["added", "done", "added", "done"]
+    assert types[-1] == "response.completed"
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+
+    done = events[-1].response
+    assert "".join(event.delta for event in events if event.type == "response.output_text.delta") == done.output_text
+    assert (await caller.seen(done.id))["usage"]["total_tokens"] == done.usage.total_tokens
+    assert (await caller.ledger())["seen_by_client"]["responses"] == {"completed": 1}
+
+
+async def test_the_packages_own_reader_understands_it(client: Client) -> None:
+    package, _ = await client(latency=AT_ONCE)
+    async with package.responses.stream(model="gpt-4.1", input=TEXT) as stream:
+        final = await stream.get_final_response()
+    assert final.output_text
+
+
+async def test_a_stream_lasts_as_long_as_its_response(client: Client, clock: FakeClock) -> None:
+    package, _ = await client(latency={"queue": 10, "run": 20})
+    began = clock.now()
+    stream = await package.responses.create(model="gpt-4.1", input=TEXT, background=True, stream=True)
+
+    async def let_time_pass() -> None:
+        while True:
+            await clock.advance_to_next()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(let_time_pass)
+        events = await all_events(stream)
+        tasks.cancel_scope.cancel()
+    assert events[-1].type == "response.completed"
+    assert clock.now() - began == pytest.approx(30)
+
+
+async def test_a_cancel_ends_a_stream_without_a_word(client: Client, clock: FakeClock) -> None:
+    package, caller = await client()
+    stream = await package.responses.create(model="gpt-4.1", input=TEXT, background=True, stream=True)
+    first = await anext(aiter(stream))
+    await caller.cancel(first.response.id)
+    await clock.advance_to_next()
+    rest = await all_events(stream)
+    assert [event.type for event in rest] == ["response.queued"]
+
+
+async def test_leaving_a_foreground_stream_cancels_its_response(client: Client) -> None:
+    package, caller = await client()
+    stream = await package.responses.create(model="gpt-4.1", input=TEXT, stream=True)
+    response_id = (await anext(aiter(stream))).response.id
+    await stream.close()
+    with anyio.fail_after(5):
+        while (await caller.seen(response_id))["status"] != "cancelled":
+            await anyio.lowlevel.checkpoint()
+
+
+@pytest.mark.parametrize(
+    "query", [{"starting_after": "3"}, {"stream": "true"}, {"stream": "true", "starting_after": "x"}]
+)
+async def test_a_stream_that_cannot_be_is_refused(client: Client, query: dict[str, str]) -> None:
+    _, caller = await client(latency=AT_ONCE)
+    response = await caller.created()
+    reply = await caller.http.get(f"/responses/{response['id']}", params=query)
+    assert (reply.status_code, reply.json()["error"]["type"]) == (400, "invalid_request_error")
+
+
+def test_events_are_due_while_their_response_runs() -> None:
+    events = events_of(RECORD)
+    assert [event.number for event in events] == list(range(len(events)))
+    assert [event.at for event in events] == sorted(event.at for event in events)
+    when = {event.type: event.at for event in reversed(events)}
+    assert (when["response.created"], when["response.queued"], when["response.in_progress"]) == (100, 100, 110)
+    assert 110 < when["response.output_text.delta"] < when["response.completed"] == 130
+
+
+@pytest.mark.parametrize("part", [{"type": "output_text", "text": TEXT}, {"type": "refusal", "refusal": TEXT}])
+def test_deltas_add_up_to_the_whole(part: dict[str, str]) -> None:
+    item = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": [part]}
+    events = events_of(replace(RECORD, output=orjson.dumps([item])))
+    assert "".join(event.fields["delta"] for event in events if event.type.endswith(".delta")) == TEXT
+
+
+def test_a_function_call_is_told_in_pieces() -> None:
+    call = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "f", "arguments": '{"year": 1831}'}
+    events = events_of(replace(RECORD, output=orjson.dumps([call])))
+    arguments = [event.fields for event in events if "arguments" in event.type]
+    assert "".join(each.get("delta", "") for each in arguments) == arguments[-1]["arguments"] == call["arguments"]
+
+
+async def test_a_background_stream_is_resumed_where_it_was(client: Client) -> None:
+    package, _ = await client(latency=AT_ONCE)
+    stream = await package.responses.create(model="gpt-5-mini", input=TEXT, background=True, stream=True)
+    whole = await all_events(stream)
+    again = await package.responses.retrieve(whole[0].response.id, stream=True, starting_after=4)
+    assert [event.to_dict() for event in await all_events(again)] == [event.to_dict() for event in whole[5:]]
+
+
+async def test_a_broken_stream_can_be_followed_to_its_end(client: Client) -> None:
+    package, _ = await client(latency=AT_ONCE, faults={"stream_drop": 0.7})
+    events: list[Any] = []
+    stream = await package.responses.create(model="gpt-5-mini", input=TEXT, background=True, stream=True)
+    breaks = 0
+    while not events or events[-1].type != "response.completed":
+        try:
+            async for event in stream:
+                events.append(event)  # noqa: PERF401 - what came before the break is kept
+        except openai.APIConnectionError:
+            breaks += 1
+            last = events[-1].sequence_number
+            stream = await package.responses.retrieve(events[0].response.id, stream=True, starting_after=last)
+    assert breaks > 0
+    assert [event.sequence_number for event in events] == list(range(len(events)))
