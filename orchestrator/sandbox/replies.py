@@ -14,7 +14,9 @@ __all__ = ["json_reply", "page_of", "parse_object"]
 
 Json: TypeAlias = Any
 
+# Responses API, "input_items".
 _LARGEST_PAGE = 100
+_USUAL_PAGE = 20
 
 
 def json_reply(value: Json) -> Response:
@@ -33,14 +35,20 @@ def parse_object(body: bytes) -> dict[str, Json]:
     return fields
 
 
-def page_of(items: Sequence[dict[str, Json]], query: Mapping[str, str]) -> dict[str, Json]:
-    """One page of a list (responses API, "input_items": 20 unless ``limit`` says 1 to 100, newest first)."""
-    order, limit, after = query.get("order", "desc"), query.get("limit", "20"), query.get("after")
+def page_of(
+    items: Sequence[dict[str, Json]],
+    query: Mapping[str, str],
+    *,
+    largest: int = _LARGEST_PAGE,
+    usual: int = _USUAL_PAGE,
+) -> dict[str, Json]:
+    """One page of a list whose items are given oldest first; newest first unless the query says ``order=asc``."""
+    order, limit, after = query.get("order", "desc"), query.get("limit", str(usual)), query.get("after")
     if order not in ("asc", "desc"):
         message = f"Invalid value: '{order}'. Supported values are: 'asc' and 'desc'."
         raise bad_request(message, code="invalid_value", param="order")
-    if not limit.isdecimal() or not 1 <= int(limit) <= _LARGEST_PAGE:
-        message = f"Invalid 'limit': expected an integer from 1 to {_LARGEST_PAGE}, but got '{limit}' instead."
+    if not limit.isdecimal() or not 1 <= int(limit) <= largest:
+        message = f"Invalid 'limit': expected an integer from 1 to {largest}, but got '{limit}' instead."
         raise bad_request(message, code="invalid_value", param="limit")
     ordered = items if order == "asc" else items[::-1]
     ids = [item["id"] for item in ordered]

@@ -61,6 +61,16 @@ CREATE TABLE IF NOT EXISTS item (
 
 CREATE INDEX IF NOT EXISTS item_by_conversation ON item (conversation_id, position);
 
+CREATE TABLE IF NOT EXISTS file (
+  position INTEGER PRIMARY KEY,
+  id TEXT NOT NULL UNIQUE,
+  created_at REAL NOT NULL,
+  filename TEXT NOT NULL,
+  purpose TEXT NOT NULL,
+  expires_at REAL,
+  content BLOB NOT NULL
+) STRICT;
+
 CREATE TABLE IF NOT EXISTS counter (
   name TEXT PRIMARY KEY,
   value INTEGER NOT NULL

@@ -27,6 +27,7 @@ from orchestrator.sandbox.archive import Archive
 from orchestrator.sandbox.conversation_calls import ConversationCalls
 from orchestrator.sandbox.conversations import Conversations
 from orchestrator.sandbox.denials import Denied, refuse
+from orchestrator.sandbox.files import FileCalls
 from orchestrator.sandbox.ledger import Ledger, entry_of
 from orchestrator.sandbox.operations import Operations
 from orchestrator.sandbox.refusals import overloaded, wrong_key
@@ -61,6 +62,7 @@ class _Front:
         self._started_at = clock.now()
         self._archive = Archive(state, keep_bodies=settings.keep_bodies)
         conversations = Conversations(state, self._archive)
+        self._files = FileCalls(state, clock)
         self._conversations = ConversationCalls(conversations, state, clock)
         self._operations = Operations(
             settings, state=state, archive=self._archive, conversations=conversations, clock=clock, hang_up=hang_up
@@ -77,6 +79,7 @@ class _Front:
             Route(f"{one}/cancel", self._counted("cancel", do.cancel), methods=["POST"]),
             Route(f"{one}/input_items", self._counted("other", do.input_items), methods=["GET"]),
             *self._conversation_routes(),
+            *self._file_routes(),
             Route("/v1/models", self._counted("other", do.models), methods=["GET"]),
             Route("/v1/models/{model}", self._counted("other", do.model), methods=["GET"]),
             Route("/_ledger", self._ledger, methods=["GET"]),
@@ -85,18 +88,26 @@ class _Front:
 
     def _conversation_routes(self) -> list[Route]:
         do, one = self._conversations, "/v1/conversations/{conversation_id}"
+        items, item = f"{one}/items", f"{one}/items/{{item_id}}"
         return [
-            Route(path, self._counted("other", handler), methods=[method])
-            for method, path, handler in (
-                ("POST", "/v1/conversations", do.create),
-                ("GET", one, do.retrieve),
-                ("POST", one, do.update),
-                ("DELETE", one, do.delete),
-                ("GET", f"{one}/items", do.items),
-                ("POST", f"{one}/items", do.add_items),
-                ("GET", f"{one}/items/{{item_id}}", do.item),
-                ("DELETE", f"{one}/items/{{item_id}}", do.remove_item),
-            )
+            Route("/v1/conversations", self._counted("other", do.create), methods=["POST"]),
+            Route(one, self._counted("other", do.retrieve), methods=["GET"]),
+            Route(one, self._counted("other", do.update), methods=["POST"]),
+            Route(one, self._counted("other", do.delete), methods=["DELETE"]),
+            Route(items, self._counted("other", do.items), methods=["GET"]),
+            Route(items, self._counted("other", do.add_items), methods=["POST"]),
+            Route(item, self._counted("other", do.item), methods=["GET"]),
+            Route(item, self._counted("other", do.remove_item), methods=["DELETE"]),
+        ]
+
+    def _file_routes(self) -> list[Route]:
+        do, one = self._files, "/v1/files/{file_id}"
+        return [
+            Route("/v1/files", self._counted("other", do.create), methods=["POST"]),
+            Route("/v1/files", self._counted("other", do.list_files), methods=["GET"]),
+            Route(one, self._counted("other", do.retrieve), methods=["GET"]),
+            Route(one, self._counted("other", do.delete), methods=["DELETE"]),
+            Route(f"{one}/content", self._counted("other", do.content), methods=["GET"]),
         ]
 
     def _counted(self, group: str, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
