@@ -426,6 +426,14 @@ async def test_results_are_read_slice_by_slice(desk: Desk) -> None:
     assert [record async for record in desk.reader.results(desk.run.id, [State.FAILED])] == []
 
 
+async def test_long_results_are_read_in_shorter_slices(desk: Desk) -> None:
+    requests = await desk.add(300)
+    for request in requests[:130]:
+        await desk.succeed(request, output_text=request.key * 4_000)
+    keys = [record.key async for record in desk.reader.results(desk.run.id, [State.SUCCEEDED, State.PENDING])]
+    assert keys == [f"row-{n}" for n in range(300)]
+
+
 async def test_a_run_without_rows_has_no_results(desk: Desk) -> None:
     assert [record async for record in desk.reader.results(desk.run.id, list(State))] == []
     assert await desk.states() == {}

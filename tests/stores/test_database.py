@@ -255,7 +255,7 @@ async def test_the_views_read_well(desk: Desk, database: Path) -> None:
     ]
     assert ask(database, "SELECT key, number, status, cost_usd, ended FROM attempts ORDER BY key, number") == [
         ("row-0", 1, "completed", "0.000000000001", "2026-09-21 14:13:30"),
-        ("row-0", 2, "completed", "2.500000000000", "2026-09-21 14:13:30"),
+        ("row-0", 2, "completed", "2.5", "2026-09-21 14:13:30"),
         ("row-1", 1, "completed", None, "2026-09-21 14:13:30"),
         ("row-2", 1, "queued", None, None),
     ]
@@ -264,8 +264,8 @@ async def test_the_views_read_well(desk: Desk, database: Path) -> None:
         "SELECT run, model, responses, input_tokens, cost_usd, cost_pusd, cost_unknown, cost_unknown_at_most_usd"
         " FROM costs ORDER BY model",
     ) == [
-        ("demo", "gpt-5-mini", 2, 100, "0.000000000001", 1, 1, "0.000000000070"),
-        ("demo", "gpt-5-mini-2025-08-07", 1, 100, "2.500000000000", 2_500_000_000_000, 0, "0.000000000000"),
+        ("demo", "gpt-5-mini", 2, 100, "0.000000000001", 1, 1, "0.00000000007"),
+        ("demo", "gpt-5-mini-2025-08-07", 1, 100, "2.5", 2_500_000_000_000, 0, "0"),
     ]
 
 

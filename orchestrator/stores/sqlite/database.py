@@ -67,8 +67,8 @@ async def open_reader(path: Path) -> aiosqlite.Connection:
 
     def prepare(connection: sqlite3.Connection) -> None:
         connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+        # Also what a sum over many charges sorts in memory before it takes a temporary file.
         connection.execute("PRAGMA cache_size = -8000")
-        connection.execute("PRAGMA temp_store = MEMORY")
         version = _version(connection, path)
         if version == 0:
             raise StoreError("the database is empty", where=str(path), hint="start a run with: orchestrator run JOB")
@@ -115,7 +115,8 @@ async def _open(
         # Another process may be making the same file: SQLite does not wait for the lock of that by itself.
         await despite_locks(lambda: in_thread(connection, prepare), lambda: lock_patience_s)
     except BaseException as error:
-        await connection.close()
+        with anyio.CancelScope(shield=True):
+            await connection.close()
         if isinstance(error, sqlite3.Error):
             raise store_error(error, path) from error
         raise
@@ -162,7 +163,7 @@ def migrate(connection: sqlite3.Connection, scripts: Sequence[str], *, path: Pat
                 connection.execute(f"PRAGMA user_version = {number}")
             connection.execute("COMMIT")
         except BaseException:
-            connection.execute("ROLLBACK")
+            connection.rollback()
             raise
 
 

@@ -36,8 +36,11 @@ __all__ = ["SqliteReader"]
 T = TypeVar("T")
 
 _SQL = queries("read.sql")
-# So many results are read at once: a slice holds the writer's log back for a few milliseconds, and no longer.
+# So many results are read at once at most, and fewer where their texts are long: memory stays small, and the writer's
+# log is held back for a few milliseconds only.
 _SLICE = 1_000
+_FIRST_SLICE = 125
+_SLICE_CHARACTERS = 2_000_000
 # Where the query ``results`` has the number of a request's latest attempt.
 _NUMBER = 6
 _GROUPINGS = ("run", "model", "tier", "day", "stage", "state")
@@ -99,12 +102,18 @@ class SqliteReader:
     # ── what came out ─────────────────────────────────────────────────────────────────────────────────────
 
     async def results(self, run_id: int, states: Sequence[State]) -> AsyncIterator[ResultRecord]:
-        chosen = {"run_id": run_id, "states": json.dumps([state.value for state in states]), "limit": _SLICE}
-        after_id = 0
-        while found := await self._read(partial(_results, {**chosen, "after_id": after_id})):
+        wanted = json.dumps([state.value for state in states])
+        after_id, limit = 0, _FIRST_SLICE
+        while True:
+            chosen = {"run_id": run_id, "states": wanted, "after_id": after_id, "limit": limit}
+            found = await self._read(partial(_results, chosen))
             for record in found:
                 yield record
+            if len(found) < limit:
+                return
             after_id = found[-1].request_id
+            characters = sum(len(record.output_text or "") for record in found)
+            limit = max(1, limit // 2) if characters > _SLICE_CHARACTERS else min(2 * limit, _SLICE)
 
     async def request(self, run_id: int, key: str, *, stage: str = "main") -> RequestRecord | None:
         found = await self._rows("request_by_key", run_id=run_id, stage=stage, key=key)
@@ -153,7 +162,7 @@ class SqliteReader:
             try:
                 return function(connection)
             finally:
-                connection.execute("COMMIT")
+                connection.rollback()
 
         try:
             return await in_thread(self._connection, at_one_moment)

@@ -6,7 +6,7 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeAlias
 
 from orchestrator.core.lifecycle import State
 from orchestrator.core.model import Charge, UnitPrice, Usage
@@ -37,6 +37,8 @@ TOTALS = (
     "cost_unknown_upper_bound_pusd",
     *USAGE,
 )
+# Integers, money above all; only ``elapsed_s`` is not one.
+Totals: TypeAlias = dict[str, Any]
 
 
 class Transaction:
@@ -55,7 +57,7 @@ class Transaction:
         # Kept apart until the commit: after a rollback these ids are nobody's.
         self.new_prices: dict[UnitPrice, int] = {}
         self._moves: defaultdict[tuple[int, str, str], int] = defaultdict(int)
-        self._totals: defaultdict[int, dict[str, float]] = defaultdict(lambda: dict.fromkeys(TOTALS, 0))
+        self._totals: defaultdict[int, Totals] = defaultdict(lambda: dict.fromkeys(TOTALS, 0))
 
     def execute_many(self, statement: str, rows: Iterable[Mapping[str, Any]]) -> int:
         """Run a statement for each row; returns how many rows it changed in all."""
@@ -67,7 +69,7 @@ class Transaction:
             self._moves[run_id, stage, source.value] -= requests
         self._moves[run_id, stage, target.value] += requests
 
-    def totals(self, run_id: int) -> dict[str, float]:
+    def totals(self, run_id: int) -> Totals:
         """What this transaction adds to the totals of a run, to be added to."""
         return self._totals[run_id]
 

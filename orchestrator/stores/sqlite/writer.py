@@ -173,9 +173,7 @@ def _transact(connection: sqlite3.Connection, prices: dict[UnitPrice, int], writ
         tx.write_sums()
         connection.execute("COMMIT")
     except BaseException:
-        # Some errors have rolled back already.
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
+        connection.rollback()  # does nothing where the error itself did it
         raise
     prices.update(tx.new_prices)
     return values

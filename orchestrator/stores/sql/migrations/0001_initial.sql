@@ -189,7 +189,10 @@ CREATE VIEW results AS
   -- open, and where the cost of one is unknown. Dollars are exact text; cost_pusd is for adding up.
   SELECT
     run, key, state, output_text, code, message, response_id, model, attempts,
-    iif(cost_pusd IS NULL, NULL, printf('%d.%012d', cost_pusd / 1000000000000, cost_pusd % 1000000000000)) AS cost_usd,
+    iif(
+      cost_pusd IS NULL, NULL,
+      rtrim(rtrim(printf('%d.%012d', cost_pusd / 1000000000000, cost_pusd % 1000000000000), '0'), '.')
+    ) AS cost_usd,
     cost_pusd, sent, settled, source
   FROM (
     SELECT
@@ -221,7 +224,7 @@ CREATE VIEW attempts AS
     charge.input_tokens, charge.cached_tokens, charge.output_tokens, charge.reasoning_tokens,
     iif(
       charge.cost_pusd IS NULL, NULL,
-      printf('%d.%012d', charge.cost_pusd / 1000000000000, charge.cost_pusd % 1000000000000)
+      rtrim(rtrim(printf('%d.%012d', charge.cost_pusd / 1000000000000, charge.cost_pusd % 1000000000000), '0'), '.')
     ) AS cost_usd,
     charge.cost_pusd, price.source AS price_source, price.version AS price_version, attempt.idempotency_key
   FROM attempt
@@ -234,9 +237,11 @@ CREATE VIEW costs AS
   -- What each run spent, by model and tier: what is known, to the digit, and apart from it what is not.
   SELECT
     run, model, service_tier, responses, input_tokens, cached_tokens, output_tokens, reasoning_tokens,
-    printf('%d.%012d', cost_pusd / 1000000000000, cost_pusd % 1000000000000) AS cost_usd, cost_pusd,
-    cost_unknown,
-    printf('%d.%012d', upper_bound_pusd / 1000000000000, upper_bound_pusd % 1000000000000) AS cost_unknown_at_most_usd
+    rtrim(rtrim(printf('%d.%012d', cost_pusd / 1000000000000, cost_pusd % 1000000000000), '0'), '.') AS cost_usd,
+    cost_pusd, cost_unknown,
+    rtrim(
+      rtrim(printf('%d.%012d', upper_bound_pusd / 1000000000000, upper_bound_pusd % 1000000000000), '0'), '.'
+    ) AS cost_unknown_at_most_usd
   FROM (
     SELECT
       run.name AS run, attempt.model, attempt.service_tier, count(*) AS responses,
