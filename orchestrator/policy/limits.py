@@ -111,13 +111,16 @@ class Limiter:
         self._advance(now)
         self._hear(sent_at, limits)
         window, pace = self._requests.window, self._pace
-        lately = window.since(now - _LATELY_S) * 60.0 / _LATELY_S
         speed = self.pace_per_minute
+        if not self._requests.is_drained(speed):
+            # Something else holds sending back (places, tokens, work): what was sent of late was too fast.
+            lately = window.since(sent_at - _LATELY_S) * 60.0 / (now - sent_at + _LATELY_S)
+            speed = min(speed, max(lately, float(window.used)))
         pace.refused(
             now,
             sent_at,
             sent_last_minute=window.used,
-            speed=speed if self._requests.is_drained(speed) else min(pace.per_minute, lately),
+            speed=speed,
             retry_after_s=retry_after_s,
             ramp=slow_down,
             room=self._requests.has_room and (self._tokens.told is None or self._tokens.has_room),

@@ -70,7 +70,7 @@ class Meter:
     def ready_at(self, now: float, amount: int, rate: float) -> float:
         """The earliest moment at which the amount may be used; ``now`` means at once, ``inf`` never."""
         limit = self.limit
-        if limit is None and rate == math.inf:
+        if not amount or (limit is None and rate == math.inf):
             return now
         if limit is not None and amount > limit:
             return math.inf
@@ -97,7 +97,7 @@ class Meter:
 
     def rest_until(self, moment: float) -> None:
         """Let the flow stand still until then, and begin with a single call: a pause must not end in a burst."""
-        self._level = min(self._level, 1.0)
+        self._level = 1.0
         self._at = max(self._at, moment)
 
     def hear(self, sent_at: float, limit: int | None, remaining: int | None, reset_s: float | None = None) -> None:
