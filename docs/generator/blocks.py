@@ -1,0 +1,190 @@
+"""Every generated part of the documentation by its name; each is made from the code that it describes."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from itertools import groupby
+from pathlib import Path
+from types import MappingProxyType
+
+from docs.generator.fields import field_table
+from docs.generator.markdown import code, plain, table
+from orchestrator.cli.reference import reference
+from orchestrator.config import config_schema
+from orchestrator.core.errors import CODES, ExitCode
+from orchestrator.core.lifecycle import SETTLED, TRANSITIONS, Event, State
+from orchestrator.intake.parameters import PARAMETERS, WRONG_PARAMETERS
+from orchestrator.intake.schema import job_schema
+from orchestrator.policy.judgement import judgement_table
+from orchestrator.policy.price_file import PriceFile
+from orchestrator.policy.profiles import PROFILES
+from orchestrator.sandbox.settings import Latency, SandboxSettings, fault_table
+from orchestrator.stores.sqlite.database import migrate
+from orchestrator.stores.sqlite.queries import migrations
+
+__all__ = ["BLOCKS"]
+
+_STATES: Mapping[State, str] = {
+    State.PENDING: "waits to be sent, for the first time or again; with a moment before which it is not due",
+    State.SUBMITTING: "the intent to send it is on disk; the POST may be on the wire",
+    State.SUBMITTED: "the response's id is on disk; it is looked at until it has ended",
+    State.IN_DOUBT: "it may have been sent, and its reply was lost; held until somebody decides",
+    State.SUCCEEDED: "the answer is on disk, with what it cost",
+    State.FAILED: "it came to nothing; its code says why",
+    State.CANCELLED: "it was cancelled, by you or at the provider",
+}
+_EVENTS: Mapping[Event, str] = {
+    Event.CLAIM: "a place, the rate limits and the budget let it go",
+    Event.ACCEPT: "the provider's reply with a response id arrived",
+    Event.RELEASE: "nothing was created, through no fault of the request: no attempt is spent",
+    Event.LOSE: "the reply was lost, and sending again could be dear",
+    Event.RETRY: "it is tried again: after a passing failure, or where a lost reply is cheap to repeat",
+    Event.SUCCEED: "the response holds an answer",
+    Event.FAIL: "trying again would end the same way, or has been tried often enough",
+    Event.CANCEL: "somebody cancelled it",
+    Event.REQUEUE: "you asked for it with `orchestrator retry`",
+}
+_EXITS: Mapping[ExitCode, tuple[str, str]] = {
+    ExitCode.OK: ("every request succeeded", "go on"),
+    ExitCode.BUG: ("a bug in orchestrator; what is stored is safe", "report it; the same command goes on"),
+    ExitCode.USAGE: ("wrong usage, job, config or input, or another process works on the run", "read the message"),
+    ExitCode.SOME_FAILED: ("finished, but some requests failed", "`export --state failed`, then `retry`"),
+    ExitCode.HALTED: (
+        "halted by key, quota, budget, deadline, doubt or an unreachable provider, or cancelled",
+        "mend the cause; the same command goes on",
+    ),
+    ExitCode.STORE: ("the database cannot be used", "free space or mend the path; the same command goes on"),
+    ExitCode.INTERRUPTED: ("interrupted by Ctrl-C", "the same command goes on"),
+    ExitCode.TERMINATED: ("ended by SIGTERM or a closed terminal", "the same command goes on"),
+}
+
+
+def _states() -> str:
+    rows = ((code(state), "yes" if state in SETTLED else "", _STATES[state]) for state in State)
+    return table(("State", "Settled", "Meaning"), rows)
+
+
+def _transitions() -> str:
+    rows = ((code(before), code(event), code(after)) for (before, event), after in TRANSITIONS.items())
+    return table(("From", "What happens", "To"), rows)
+
+
+def _events() -> str:
+    return table(("What happens", "When"), ((code(event), _EVENTS[event]) for event in Event))
+
+
+def _diagram() -> str:
+    arrows = [f"  {before} --> {after}: {event}" for (before, event), after in TRANSITIONS.items()]
+    ends = [f"  {state} --> [*]" for state in State if state in SETTLED]
+    return "\n".join(["```mermaid", "stateDiagram-v2", f"  [*] --> {State.PENDING}", *arrows, *ends, "```"])
+
+
+def _exit_codes() -> str:
+    return table(
+        ("Code", "What happened", "What to do"), ((code(str(int(e))), *words) for e, words in _EXITS.items())
+    )
+
+
+def _error_codes() -> str:
+    return table(("Code", "Meaning"), ((code(name), meaning) for name, meaning in sorted(CODES.items())))
+
+
+def _judged_on(met: str) -> str:
+    """The rows of the judgement table for one place, in the order in which they are tried."""
+    rows = [row for row in judgement_table() if met in row.met.split(", ")]
+    if any(row.reach for row in rows):
+        header = ("Row", "When", "Then", "Who else", "Why")
+        return table(header, ((code(row.name), row.when, row.then, row.reach, row.why) for row in rows))
+    return table(("Row", "When", "Then", "Why"), ((code(row.name), row.when, row.then, row.why) for row in rows))
+
+
+def _profiles() -> str:
+    return table(("Profile", "For"), ((code(name), profile.about) for name, profile in PROFILES.items()))
+
+
+def _faults() -> str:
+    parts = []
+    for group, faults in groupby(fault_table(), key=lambda fault: fault[0]):
+        rows = ((code(name), plain(meaning)) for _, name, meaning in faults)
+        parts.append(f"### {group.capitalize()}\n\n" + table(("Fault", "What it does"), rows))
+    return "\n\n".join(parts)
+
+
+def _sandbox_fields() -> str:
+    durations = {f"latency.{phase}" for phase in Latency.model_fields}
+    return field_table(SandboxSettings.model_json_schema(), without={"faults"}, whole=durations)
+
+
+def _parameters() -> str:
+    return table(("Field", "What it is"), ((code(f"request.{name}"), about) for name, about in PARAMETERS.items()))
+
+
+def _wrong_parameters() -> str:
+    return table(("Refused", "Instead"), ((code(f"request.{name}"), hint) for name, hint in WRONG_PARAMETERS.items()))
+
+
+def _commands() -> str:
+    # Its title is the page's own.
+    return reference().partition("\n\n")[2].strip()
+
+
+def _views() -> str:
+    with _empty_database() as database:
+        parts = []
+        for name, sql in _definitions(database, "view"):
+            columns = (column[1] for column in database.execute(f"PRAGMA table_info({name})"))
+            parts.append(f"### {name}\n\n{_first_comment(sql)}\n\nColumns: {', '.join(map(code, columns))}.")
+    return "\n\n".join(parts)
+
+
+def _tables() -> str:
+    with _empty_database() as database:
+        return "\n\n".join(f"### {name}\n\n```sql\n{sql}\n```" for name, sql in _definitions(database, "table"))
+
+
+def _empty_database() -> sqlite3.Connection:
+    database = sqlite3.connect(":memory:", isolation_level=None)
+    migrate(database, migrations(), path=Path(":memory:"))
+    return database
+
+
+def _definitions(database: sqlite3.Connection, kind: str) -> Iterator[tuple[str, str]]:
+    yield from database.execute("SELECT name, sql FROM sqlite_master WHERE type = ? ORDER BY rowid", (kind,))
+
+
+def _first_comment(sql: str) -> str:
+    """The comment that a definition begins with."""
+    lines: list[str] = []
+    for line in sql.splitlines()[1:]:
+        if not line.strip().startswith("--"):
+            break
+        lines.append(line.strip().removeprefix("--").strip())
+    return " ".join(lines)
+
+
+BLOCKS: Mapping[str, Callable[[], str]] = MappingProxyType(
+    {
+        "commands": _commands,
+        "config-fields": lambda: field_table(config_schema(), without={"provider.sandbox"}),
+        "diagram": _diagram,
+        "error-codes": _error_codes,
+        "events": _events,
+        "exit-codes": _exit_codes,
+        "faults": _faults,
+        "job-fields": lambda: field_table(job_schema(), without={"request"}),
+        "judgement-create": lambda: _judged_on("create"),
+        "judgement-failed": lambda: _judged_on("failed"),
+        "judgement-look": lambda: _judged_on("look"),
+        "judgement-response": lambda: _judged_on("response"),
+        "parameters": _parameters,
+        "price-fields": lambda: field_table(PriceFile.model_json_schema()),
+        "profiles": _profiles,
+        "sandbox-fields": _sandbox_fields,
+        "states": _states,
+        "tables": _tables,
+        "transitions": _transitions,
+        "views": _views,
+        "wrong-parameters": _wrong_parameters,
+    }
+)

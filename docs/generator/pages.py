@@ -1,0 +1,33 @@
+"""Where generated parts stand: between two comments that a reader of the page does not see.
+
+``<!-- generated: NAME -->``, whatever ``BLOCKS[NAME]`` returns, ``<!-- end of generated -->``.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from docs.generator.blocks import BLOCKS
+
+__all__ = ["ROOT", "block_names", "pages", "regenerated"]
+
+ROOT = Path(__file__).resolve().parents[2]
+
+_END = "<!-- end of generated -->"
+_GENERATED = re.compile(rf"(?P<begin><!-- generated: (?P<name>[a-z-]+) -->\n).*?(?P<end>{_END})", re.DOTALL)
+
+
+def pages() -> list[Path]:
+    """Every page of the documentation, the README among them."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def block_names(text: str) -> list[str]:
+    """The generated parts that a page holds."""
+    return [found["name"] for found in _GENERATED.finditer(text)]
+
+
+def regenerated(text: str) -> str:
+    """The page with its generated parts made anew; raises ``KeyError`` for a part that nobody generates."""
+    return _GENERATED.sub(lambda found: f"{found['begin']}\n{BLOCKS[found['name']]()}\n\n{found['end']}", text)
