@@ -106,10 +106,10 @@ class RunLock:
             except OSError:
                 time.sleep(_BETWEEN_S)
                 continue
-            os.lseek(handle, self._run_id * _LINE, os.SEEK_SET)
+            os.lseek(handle, (self._run_id - 1) * _LINE, os.SEEK_SET)
             os.write(handle, f"{self._run_id} {os.getpid()}".ljust(_LINE - 1).encode() + b"\n")
             return
-        os.lseek(handle, self._run_id * _LINE, os.SEEK_SET)
+        os.lseek(handle, (self._run_id - 1) * _LINE, os.SEEK_SET)
         holder = os.read(handle, _LINE).split()
         raise self._busy(f"another process ({int(holder[1])})" if len(holder) == 2 else "another process")
 

@@ -118,6 +118,12 @@ def test_every_path_to_a_database_leads_to_the_same_lock(
             assert said.startswith("another process")
 
 
+def test_the_file_tells_people_who_works_on_what(database: Path) -> None:
+    with RunLock(database, 1, "demo"), RunLock(database, 2, "other"):
+        lines = database.with_name("runs.db.lock").read_text(encoding="ascii").splitlines()
+        assert [line.split() for line in lines] == [["1", str(os.getpid())], ["2", str(os.getpid())]]
+
+
 def test_looking_leaves_no_file(database: Path) -> None:
     assert not is_held(database, 1)
     assert list(database.parent.iterdir()) == []
