@@ -37,6 +37,7 @@ def another_process(database: Path, run_id: int) -> Iterator[tuple[subprocess.Po
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        cwd=Path(__file__).parents[2],
     ) as process:
         try:
             assert process.stdout is not None
