@@ -113,7 +113,7 @@ CODES: dict[str, str] = {
     "cancelled": "the request was cancelled, by you or at the provider",
     "connection_failed": "no connection could be made; nothing was sent",
     "content_filter": "the provider's content filter stopped the answer",
-    "cost_unbounded": "the run has a budget, and nothing bounds what this request may cost: no price or no max_output_tokens",
+    "cost_unbounded": "under a budget, nothing bounds what this request may cost: no price, or no max_output_tokens",
     "deadline_exceeded": "the run's deadline passed before the request could be sent",
     "empty_output": "the response completed, and was charged, but holds no text",
     "incomplete": "the response ended before it was complete, and the provider gives no reason",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 
@@ -122,17 +123,24 @@ class Sender:
 
     async def _take_delayed(self, now: float) -> None:
         """Put those that are due before all fresh ones, and note when the next is due."""
-        # Those in hand are still pending in the store and come up again; this many more are new.
-        limit = len(self._in_hand) + _READY
+        # Those in hand are still pending in the store and come up again; this many more are new. When the answer
+        # comes, one of them may have been sent and put off once more: what it says of them is out of date.
+        in_hand = frozenset(self._in_hand)
+        limit = len(in_hand) + _READY
+        # What is put off while the answer is on its way is not in it, but is noted here meanwhile.
+        self._delayed_at = math.inf
         delayed = await self._reader.delayed(self._context.run.id, limit=limit)
-        self._delayed_at = now if len(delayed) == limit else None
         for request in reversed(delayed):
-            if request.id in self._in_hand:
+            if request.id in in_hand:
                 continue
             if request.not_before > now:
-                self._delayed_at = request.not_before
+                self._delayed_at = min(self._delayed_at, request.not_before)
             else:
                 await self._make_ready(request, deque.appendleft)
+        if len(delayed) == limit and delayed[-1].not_before <= now:
+            self._delayed_at = now
+        elif self._delayed_at == math.inf:
+            self._delayed_at = None
 
     async def _make_ready(self, request: PendingRequest, put: Callable[[deque[Prepared], Prepared], None]) -> None:
         prepared = self._preparation.prepare(request, self._clock.now())
