@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
@@ -130,7 +131,7 @@ def _commands() -> str:
 
 
 def _views() -> str:
-    with _empty_database() as database:
+    with closing(_empty_database()) as database:
         parts = []
         for name, sql in _definitions(database, "view"):
             columns = (column[1] for column in database.execute(f"PRAGMA table_info({name})"))
@@ -139,7 +140,7 @@ def _views() -> str:
 
 
 def _tables() -> str:
-    with _empty_database() as database:
+    with closing(_empty_database()) as database:
         return "\n\n".join(f"### {name}\n\n```sql\n{sql}\n```" for name, sql in _definitions(database, "table"))
 
 

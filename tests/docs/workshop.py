@@ -15,6 +15,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,9 @@ _QUICK = {"queue": 0.05, "run": {"median_s": 0.15, "sigma": 0.2}}
 _OURS = ("OPENAI_", "ORCHESTRATOR_")
 _MARK = "@@exit"
 _TIMEOUT_S = 60
+
+# What ends a command's own arguments.
+_SHELL = re.compile(r"[|&;<]+|2?>>?")
 
 _PYTHON = """\
 import ast, asyncio, inspect, sys
@@ -69,7 +73,7 @@ class Workshop:
             case "python":
                 self._run_python(snippet)
             case "sql":
-                with sqlite3.connect(f"file:{self.folder}/orchestrator.db?mode=ro", uri=True) as database:
+                with closing(sqlite3.connect(f"file:{self.folder}/orchestrator.db?mode=ro", uri=True)) as database:
                     for statement in snippet.text.rstrip().rstrip(";").split(";"):
                         assert database.execute(statement).fetchall(), f"{snippet.where} finds nothing"
             case "yaml":
@@ -189,7 +193,9 @@ def _pieces(line: str) -> list[str]:
 def orchestrator_arguments(line: str) -> list[str] | None:
     """The arguments of a command line of ours, without what the shell does around it; None where it is another's."""
     words = shlex.split(line.replace("\\\n", " "), comments=True)
+    while words and "=" in words[0]:  # variables set for this command only
+        del words[0]
     if not words or words[0] != "orchestrator":
         return None
-    ends = [position for position, word in enumerate(words) if word in {"|", ">", ">>", "&", "&&", ";", "||", "<"}]
+    ends = [position for position, word in enumerate(words) if _SHELL.fullmatch(word)]
     return words[1 : ends[0] if ends else None]
