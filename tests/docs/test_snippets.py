@@ -17,6 +17,8 @@ _SNIPPETS: dict[str, list[Snippet]] = {
 }
 
 
+# A page runs up to two dozen commands, each a process of its own.
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     "page", [page for page, found in _SNIPPETS.items() if any(not each.not_run for each in found)]
 )
