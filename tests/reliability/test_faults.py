@@ -25,11 +25,11 @@ BOUNCED: dict[str, dict[str, Any]] = {
     "rate_limited": {},
     "slow_down": {},
     "queue_full": {"provider": OGX},
-    "flex_unavailable": {"job": FLEX, "speed": 100.0},
+    "flex_unavailable": {"job": FLEX, "speed": 240.0},
 }
-UNSPENT: dict[str, dict[str, Any]] = {"overloaded": {"speed": 40.0}}
+UNSPENT: dict[str, dict[str, Any]] = {"overloaded": {}}
 # Refused, and one of the job's attempts is spent.
-SPENT: dict[str, dict[str, Any]] = {"server_error": {"speed": 40.0}, "conversation_locked": {"speed": 40.0}}
+SPENT: dict[str, dict[str, Any]] = {"server_error": {}, "conversation_locked": {}}
 # Nobody can know whether something was created: sent again under the same key, and counted as a possible duplicate.
 NEVER_CREATED: dict[str, dict[str, Any]] = {"bad_gateway_before": {}, "html_502": {}, "drop_before": {}}
 CREATED: dict[str, dict[str, Any]] = {
@@ -40,12 +40,13 @@ CREATED: dict[str, dict[str, Any]] = {
     "html_200": {"limits": {"max_in_flight": 4}},
     "hang": {"timeouts": {"read": 0.3}, "rate": 0.15},
 }
-# The id was in what did arrive.
-SALVAGED: dict[str, dict[str, Any]] = {"drop_mid_body": {}, "truncated_body": {}}
+# The id was in what did arrive: so it is in doubt for nobody, not even where nothing may be sent again.
+HOLD = {"config": {"in_doubt": {"resend_below_usd": 0}}}
+SALVAGED: dict[str, dict[str, Any]] = {"drop_mid_body": HOLD, "truncated_body": HOLD}
 # The response is known and does not end well: a new one is asked for.
 ASKED_AGAIN: dict[str, dict[str, Any]] = {
-    "failed_server_error": {"speed": 40.0},
-    "failed_rate_limited": {"speed": 40.0},
+    "failed_server_error": {},
+    "failed_rate_limited": {},
     "stuck_queued": {"timeouts": {"queued": 10}, "rate": 0.2},
     "stuck_in_progress": {"timeouts": {"run": 10}, "rate": 0.2},
 }
@@ -62,7 +63,7 @@ FAILED = {
 # It ends well, however it is shown; nothing is sent twice.
 HARMLESS: dict[str, dict[str, Any]] = {
     "vanish": {"faults": {"vanish_after_s": 60}},
-    "young_404": {"faults": {"young_404_s": 3}, "speed": 40.0},
+    "young_404": {"faults": {"young_404_s": 6}},
     "ill_typed": {},
     "terminal_in_create": {},
     "background_ignored": {"rate": 1.0},
@@ -74,7 +75,7 @@ HARMLESS: dict[str, dict[str, Any]] = {
 LOOKED_AGAIN: dict[str, dict[str, Any]] = {
     "poll_500": {},
     "poll_429": {},
-    "poll_404": {"speed": 40.0},
+    "poll_404": {},
     "poll_drop": {},
     "poll_html": {},
     "poll_hang": {"timeouts": {"read": 0.3}, "rate": 0.1},

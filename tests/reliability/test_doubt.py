@@ -1,0 +1,148 @@
+"""A request that may have been sent, its reply lost: sent again where that is cheap, else held for a decision."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import anyio
+import pytest
+
+from orchestrator.core.errors import ExitCode
+from orchestrator.core.lifecycle import State
+from orchestrator.core.model import Usage
+
+from .rehearsal import RUN, Account, Rehearse
+
+pytestmark = pytest.mark.anyio
+
+ROWS = 12
+# Nothing is cheap enough to be sent again without asking.
+HOLD = {"in_doubt": {"resend_below_usd": 0}}
+SEND_AGAIN = {"in_doubt": {"resend_below_usd": 0.05}}
+
+
+def held(account: Account) -> int:
+    """How many are held; and that the run says so, with nothing else wrong."""
+    n = account.states["in_doubt"]
+    assert account.exit is ExitCode.HALTED
+    assert account.summary.run.reason == "in_doubt"
+    assert account.summary.requests[State.SUCCEEDED] == ROWS - n
+    return n
+
+
+async def test_what_is_not_cheap_is_held_and_nothing_is_sent_twice(rehearse: Rehearse) -> None:
+    at = await rehearse(faults={"drop_after": 0.3}, config=HOLD)
+    account = await at.run()
+    assert held(account) == account.lost > 0
+    assert account.creates == account.accepted == account.summary.attempts == ROWS
+    assert account.summary.possible_duplicates == 0
+    # To go on without a decision changes nothing and sends nothing.
+    again = await at.run()
+    assert held(again) == account.lost
+    assert again.creates == ROWS
+
+
+async def test_held_rows_are_sent_again_on_the_operators_word(rehearse: Rehearse) -> None:
+    at = await rehearse(faults={"drop_after": 0.3}, config=HOLD)
+    account = await at.run()
+    rounds = 0
+    while account.exit is ExitCode.HALTED:
+        rounds += 1
+        held_now = held(account)
+        assert await at.retry(states=(), resolve_in_doubt="resend") == held_now
+        account = await at.run()
+    assert rounds > 0
+    assert account.exit is ExitCode.OK
+    assert account.accepted == account.creates == account.summary.attempts == ROWS + account.lost
+    assert account.summary.possible_duplicates == account.summary.cost_unknown == account.lost
+    assert account.summary.possible_duplicates_upper_bound_pusd == account.summary.cost_unknown_upper_bound_pusd > 0
+    # The operator's word does not make it another wish: a server that honours keys would still answer it once.
+    responses = await at.responses()
+    assert len({each["idempotency_key"] for each in responses}) == ROWS
+
+
+async def test_held_rows_fail_on_the_operators_word(rehearse: Rehearse) -> None:
+    at = await rehearse(faults={"drop_after": 0.3}, config=HOLD)
+    n = held(await at.run())
+    assert await at.retry(states=(), resolve_in_doubt="fail") == n
+    account = await at.run()
+    assert account.exit is ExitCode.SOME_FAILED
+    assert account.states == {"succeeded": ROWS - n, "failed": n}
+    assert account.codes == {"submit_in_doubt": n}
+    assert account.creates == ROWS
+    # What they may have cost is shown, though no row is sent twice.
+    assert account.summary.cost_unknown == n
+    assert account.summary.possible_duplicates == 0
+
+
+async def test_a_row_whose_worst_case_is_dear_is_held_beside_cheap_ones_that_are_not(rehearse: Rehearse) -> None:
+    """The first six may cost a cent, the rest a tenth of one; the line is drawn between them."""
+    request = {"max_output_tokens": "{{ 5000 if n < 6 else 400 }}"}
+    at = await rehearse(
+        faults={"drop_after": 0.4}, job={"request": request}, config={"in_doubt": {"resend_below_usd": 0.005}}
+    )
+    dear = {f"row-{n}" for n in range(6)}
+    account = await at.run()
+    in_doubt = {key for key, row in account.results.items() if row.state is State.IN_DOUBT}
+    repeated = {key for key, row in account.results.items() if row.possible_duplicates}
+    assert in_doubt
+    assert repeated
+    assert in_doubt <= dear
+    assert not repeated & dear
+
+
+async def test_attempts_run_out_in_doubt_rather_than_in_more_duplicates(rehearse: Rehearse) -> None:
+    at = await rehearse(faults={"drop_after": 1}, job={"retry": {"attempts": 3}}, config=SEND_AGAIN)
+    account = await at.run()
+    assert held(account) == ROWS
+    assert account.creates == account.summary.attempts == ROWS * 3
+    assert account.summary.possible_duplicates == ROWS * 2
+
+
+@pytest.mark.parametrize("fault", ["drop_after", "bad_gateway_after", "html_200", "hang"])
+async def test_a_server_that_honours_keys_is_never_paid_twice(rehearse: Rehearse, fault: str) -> None:
+    at = await rehearse(
+        faults={fault: 0.25},
+        sandbox={"idempotency": "honour"},
+        timeouts={"read": 0.3},
+        limits={"max_in_flight": 4},
+    )
+    account = await at.run()
+    assert account.exit is ExitCode.OK
+    assert account.lost > 0
+    assert account.accepted == ROWS
+    assert account.ledger["creates"]["replayed"] == account.lost == account.summary.possible_duplicates
+    assert account.summary.cost_pusd == account.ledger["cost_pusd"]
+
+
+async def test_the_books_of_a_row_in_doubt_are_open_until_it_is_resolved(rehearse: Rehearse) -> None:
+    at = await rehearse(rows=1, faults={"drop_after": 1}, config=HOLD)
+    account = await at.run()
+    assert (account.summary.cost_pusd, account.summary.usage) == (0, Usage())
+    assert account.summary.reserved_pusd > 0
+    (row,) = account.results.values()
+    assert (row.cost_pusd, row.upper_bound_pusd) == (None, account.summary.reserved_pusd)
+    (attempt,) = await at.attempts("row-0")
+    assert (attempt.ended_at, attempt.response_id, attempt.charge) == (None, None, None)
+
+
+async def test_a_process_that_dies_while_sending_costs_no_attempt(rehearse: Rehearse) -> None:
+    """Every time it dies its creates are on the wire; the attempts of the job would not last for it."""
+    at = await rehearse(sandbox={"latency": {"reply": 4, "run": 20}}, job={"retry": {"attempts": 2}})
+    deaths = 4
+    for death in range(deaths):
+        async with at.orchestrator() as orchestrator:
+            with anyio.move_on_after(20) as life:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(partial(orchestrator.run, at.job, name=RUN))
+                    while (await at.ask("/_ledger"))["creates"]["accepted"] < ROWS * (death + 1):
+                        await anyio.sleep(0.01)
+                    tasks.cancel_scope.cancel()
+            assert not life.cancelled_caught
+    account = await at.run()
+    assert account.exit is ExitCode.OK
+    assert account.accepted == account.creates == ROWS * (deaths + 1)
+    assert account.summary.possible_duplicates == ROWS * deaths
+    attempts = await at.attempts("row-0")
+    assert [attempt.counted for attempt in attempts] == [False] * deaths + [True]
+    assert len({attempt.idempotency_key for attempt in attempts}) == 1
