@@ -6,6 +6,10 @@ insist keep a provider down. So after a streak of failures the circuit *opens*: 
 intervals. The first success closes it, and the flow swells by doubling rather than all at once.
 
 Only calls sent after the last change count: the late failures of those sent before belong to the same streak.
+
+A request can also be at fault by itself, and fail whenever it is sent. So its second failure and those after it are
+no news of the provider, and do not open the circuit. Where several such are all that is left, they look like an
+outage for ever; so an outage is an excuse for two hours and no longer.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ _LASTING_S = 5.0
 _FIRST_PROBE_S = 1.0
 _LONGEST_PROBE_S = 30.0
 _JITTER = 0.2
+_LONGEST_EXCUSE_S = 7200.0
 # After it has closed: so many at once, doubled with each success until there are so many that it no longer matters.
 _FIRST_PLACES = 2
 _ENOUGH_PLACES = 256
@@ -35,7 +40,6 @@ class Circuit:
         self._streak = 0
         self._streak_began = 0.0
         self._opened_at: float | None = None
-        self._probed_at = 0.0
         self._wait_s = _FIRST_PROBE_S
         self._next_probe_at = 0.0
         self._places = _ENOUGH_PLACES
@@ -56,6 +60,10 @@ class Circuit:
         """When the next probe may go, while it is open."""
         return self._next_probe_at
 
+    def excuses(self, now: float) -> bool:
+        """Whether a failure now is the provider's, so that no request is to suffer for it."""
+        return self._opened_at is not None and now - self._opened_at < _LONGEST_EXCUSE_S
+
     def places(self, now: float, on_the_wire: int) -> int:
         """How many more calls may start, beside those on the wire."""
         if self._opened_at is None:
@@ -63,28 +71,30 @@ class Circuit:
         return 1 if now >= self._next_probe_at else 0
 
     def probing(self, now: float) -> None:
-        """A probe leaves: until its answer, or a whole interval later, no second one goes."""
+        """A probe leaves: until its answer, or the longest interval later, no second one goes."""
         if self._opened_at is not None:
-            self._probed_at = now
-            self._next_probe_at = now + self._interval()
+            self._next_probe_at = now + self._jittered(_LONGEST_PROBE_S)
 
-    def failed(self, now: float, sent_at: float, reason: str) -> None:
-        """A call failed in a way that is the provider's; ``reason`` is a code, for people."""
+    def failed(self, now: float, sent_at: float, reason: str, *, again: bool = False) -> None:
+        """A call failed in a way that is the provider's; ``reason`` is a code, for people.
+
+        ``again`` says that the same request failed before.
+        """
         self.reason = reason
         if self._opened_at is not None:
-            if sent_at >= self._probed_at > self._opened_at:
+            if sent_at > self._opened_at:
                 self._wait_s = min(self._wait_s * 2, _LONGEST_PROBE_S)
-                self._next_probe_at = now + self._interval()
+                self._next_probe_at = now + self._jittered(self._wait_s)
             return
-        if self._streak == 0:
-            self._streak_began = sent_at
-        self._streak += 1
+        if not again:
+            if self._streak == 0:
+                self._streak_began = sent_at
+            self._streak += 1
         lasting = now - self._streak_began >= _LASTING_S
         if self._streak >= _STREAK or (self._streak >= _SHORT_STREAK and lasting):
             self._opened_at = now
-            self._probed_at = 0.0
             self._wait_s = _FIRST_PROBE_S
-            self._next_probe_at = now + self._interval()
+            self._next_probe_at = now + self._jittered(self._wait_s)
 
     def succeeded(self, sent_at: float) -> None:
         """A call that left at ``sent_at`` was answered well."""
@@ -98,5 +108,5 @@ class Circuit:
         elif self._places < _ENOUGH_PLACES:
             self._places *= 2
 
-    def _interval(self) -> float:
-        return self._wait_s * self._rng.uniform(1.0 - _JITTER, 1.0 + _JITTER)
+    def _jittered(self, seconds: float) -> float:
+        return seconds * self._rng.uniform(1.0 - _JITTER, 1.0 + _JITTER)

@@ -59,6 +59,38 @@ def test_one_probe_at_a_time_at_growing_intervals() -> None:
     assert all(later > earlier for earlier, later in itertools.pairwise(waits[:5]))
 
 
+def test_a_probe_that_hangs_is_not_joined_by_others_and_counts_when_it_fails() -> None:
+    circuit = opened()
+    probe_at = circuit.next_probe_at
+    circuit.probing(probe_at)
+    assert all(circuit.places(probe_at + waited, 1) == 0 for waited in range(20))
+    circuit.failed(probe_at + 20, probe_at, "timeout")
+    assert 1.6 <= circuit.next_probe_at - (probe_at + 20) <= 2.4
+
+
+def test_a_request_that_fails_again_and_again_is_no_outage() -> None:
+    circuit = Circuit(Random(1))
+    for second in range(1000):
+        circuit.failed(second + 0.5, second, "server_error", again=second > 0)
+    assert not circuit.is_open
+
+
+def test_a_few_that_fail_again_and_again_are_one_while_nothing_succeeds() -> None:
+    circuit = Circuit(Random(1))
+    for _ in range(4):
+        circuit.failed(0.5, 0.0, "server_error")
+    assert not circuit.is_open
+    circuit.failed(6.0, 5.5, "server_error", again=True)
+    assert circuit.is_open
+
+
+def test_an_outage_is_no_excuse_for_ever() -> None:
+    circuit = opened(now=100.0)
+    assert circuit.excuses(100.0 + 3600)
+    assert not circuit.excuses(100.0 + 3 * 3600)
+    assert not Circuit(Random(1)).excuses(100.0)
+
+
 def test_late_failures_of_the_same_wave_do_not_put_the_probe_off() -> None:
     circuit = opened()
     probe_at = circuit.next_probe_at

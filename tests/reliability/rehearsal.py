@@ -147,6 +147,14 @@ class Rehearsal:
         async with self.orchestrator() as orchestrator:
             return (await orchestrator.show(RUN, key)).attempts
 
+    async def spent(self) -> int:
+        """The attempts of all rows that count against their allowance."""
+        return sum([attempt.counted for key in await self._keys() for attempt in await self.attempts(key)])
+
+    async def _keys(self) -> list[str]:
+        async with self.orchestrator() as orchestrator:
+            return [row.key async for row in orchestrator.results(RUN, states=tuple(State))]
+
     async def responses(self) -> list[dict[str, Any]]:
         """What the sandbox says of each response that it created, in order."""
         return [json.loads(line) for line in (await self._get("/_ledger/responses")).text.splitlines()]

@@ -66,10 +66,10 @@ def unreachable(context: Context, problem: Problem) -> Stopped | None:
     )
 
 
-def note_failure(context: Context, circuit: Circuit, sent_at: float, code: str) -> None:
+def note_failure(context: Context, circuit: Circuit, sent_at: float, code: str, *, again: bool) -> None:
     """Tell a circuit of a failure that is the provider's, and the user when it opens."""
     was_open = circuit.is_open
-    circuit.failed(context.clock.now(), sent_at, code)
+    circuit.failed(context.clock.now(), sent_at, code, again=again)
     if circuit.is_open and not was_open:
         context.observe(OutageBegan(reason=code))
 

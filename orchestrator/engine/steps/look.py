@@ -87,11 +87,11 @@ async def _not_seen(context: Context, open_: OpenResponse, problem: Problem, sen
             return Waiting(open_, now, forced=True)
         case Look(after_s):
             if verdict.outage:
-                note_failure(context, context.look_circuit, sent_at, "provider")
+                note_failure(context, context.look_circuit, sent_at, "provider", again=open_.misses > 1)
             if (away := unreachable(context, problem)) is not None:
                 return away
             # In an outage nothing is given up: whether it ended well is only to be seen when the provider is back.
-            if not context.look_circuit.is_open and (gone := await _patience(context, open_, now)) is not None:
+            if not context.look_circuit.excuses(now) and (gone := await _patience(context, open_, now)) is not None:
                 return gone
             wait_s = retry_wait(open_.misses, context.rng, at_least_s=after_s, cap_s=_LONGEST_MISS_S)
             return Waiting(open_, now + wait_s, forced=True)

@@ -70,7 +70,7 @@ async def end(
     charge = _charge(context, open_, response) if from_state is not State.SUBMITTING else None
     if context.flow.cancelling and isinstance(verdict, Retry):
         verdict = Cancelled("cancelled at your request")
-    outage = isinstance(verdict, Retry) and verdict.outage and _outage(context, open_.sent_at, verdict.code)
+    outage = isinstance(verdict, Retry) and verdict.outage and _outage(context, open_, verdict.code)
     counted = not (outage or blameless)
     goal = _destination(context, open_, verdict, now, counted=counted)
     await context.store.end(
@@ -148,10 +148,11 @@ def _learn_latency(context: Context, open_: OpenResponse, response: Response | N
     schedule.ended(open_.watch, now, took_s=ended - began if began is not None and ended is not None else None)
 
 
-def _outage(context: Context, sent_at: float, code: str) -> bool:
+def _outage(context: Context, open_: OpenResponse, code: str) -> bool:
     """Tell the circuit of a failure that is the provider's; True where everything fails."""
-    note_failure(context, context.create_circuit, sent_at, code)
-    return context.create_circuit.is_open
+    circuit = context.create_circuit
+    note_failure(context, circuit, open_.sent_at, code, again=open_.attempts > 1)
+    return circuit.excuses(context.clock.now())
 
 
 def _charge(context: Context, open_: OpenResponse, response: Response | None) -> Charge:

@@ -113,7 +113,7 @@ async def _not_accepted(context: Context, prepared: Prepared, open_: OpenRespons
             if (gone := unreachable(context, problem)) is not None:
                 await _release(context, prepared, open_, now)
                 return gone
-            note_failure(context, context.create_circuit, open_.sent_at, code)
+            note_failure(context, context.create_circuit, open_.sent_at, code, again=False)
             wait_s = retry_wait(1, context.rng, at_least_s=after_s)
             await _release(context, prepared, open_, now + wait_s)
             return Queued(now + wait_s)

@@ -1,0 +1,162 @@
+"""When nobody is served for a while: no attempt is spent, nobody insists, and the run goes on by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from starlette.responses import Response
+
+from orchestrator.core.errors import ExitCode
+from orchestrator.core.events import OutageBegan, OutageEnded, RunEvent
+
+from .gateway import Call, error
+from .rehearsal import Account, Rehearse
+
+pytestmark = pytest.mark.anyio
+
+ROWS = 40
+# A row a second, so that an outage from the tenth second on strikes in the middle.
+STEADY = {"requests_per_minute": 60, "tokens_per_minute": None}
+# The longest interval between two probes, with its jitter, and the five seconds after it.
+LATEST_RETURN_S = 30 * 1.2 + 5
+
+
+class Window:
+    """A reply in place of the sandbox's for some kinds of calls, for a stretch of time after the first call."""
+
+    def __init__(self, reply: Callable[[], Response], *kinds: str, from_s: float, to_s: float) -> None:
+        self._reply = reply
+        self._kinds = kinds
+        self._from_s = from_s
+        self._to_s = to_s
+        self.began_at: float | None = None
+
+    def __call__(self, call: Call) -> Response | None:
+        if self.began_at is None:
+            self.began_at = call.at
+        struck = call.kind in self._kinds and self._from_s <= call.at - self.began_at < self._to_s
+        return self._reply() if struck else None
+
+
+def all_answered(account: Account, rows: int = ROWS) -> None:
+    assert account.exit is ExitCode.OK
+    assert account.states == {"succeeded": rows}
+
+
+def outages(events: list[RunEvent]) -> tuple[int, int]:
+    """How many began, and how many ended; creates and looks each have their own."""
+    began = sum(isinstance(event, OutageBegan) for event in events)
+    return began, sum(isinstance(event, OutageEnded) for event in events)
+
+
+async def test_two_minutes_in_which_nobody_listens(rehearse: Rehearse) -> None:
+    at = await rehearse(rows=ROWS, faults={"outages": [{"from_s": 10, "to_s": 130}]}, limits=STEADY)
+    account = await at.run()
+    all_answered(account)
+    began, ended = outages(at.events)
+    assert began == ended > 0
+    # Only what was on the wire when the port closed can have been lost; nothing else spent an attempt.
+    assert account.summary.attempts - ROWS == account.summary.possible_duplicates <= 4
+    assert account.summary.elapsed_s < 130 + ROWS + 2 * LATEST_RETURN_S
+
+
+async def test_two_minutes_in_which_everybody_is_told_to_come_later(rehearse: Rehearse) -> None:
+    overloaded = {"from_s": 10, "to_s": 130, "kind": "overloaded"}
+    at = await rehearse(rows=ROWS, faults={"outages": [overloaded]}, limits=STEADY)
+    account = await at.run()
+    all_answered(account)
+    assert account.summary.attempts == account.accepted == ROWS
+    assert account.summary.possible_duplicates == account.summary.cost_unknown == 0
+    began, ended = outages(at.events)
+    assert began == ended > 0
+
+
+async def test_an_hour_is_waited_out_without_insisting(rehearse: Rehearse) -> None:
+    overloaded = {"from_s": 10, "to_s": 3610, "kind": "overloaded"}
+    at = await rehearse(rows=ROWS, faults={"outages": [overloaded]}, limits=STEADY, speed=900.0)
+    account = await at.run()
+    all_answered(account)
+    assert account.summary.attempts == account.accepted == ROWS
+    # One probe in thirty seconds, and the streaks before the circuits opened.
+    probes = 3600 / (30 * 0.8)
+    assert account.refused["overloaded"] <= probes + 30
+    assert account.ledger["polls"]["refused"].get("overloaded", 0) <= probes + 30
+
+
+@pytest.mark.parametrize("status", [500, 503])
+async def test_a_wave_of_server_errors_on_creates(rehearse: Rehearse, status: int) -> None:
+    """Ten minutes of errors that each row alone would take for its own."""
+    wave = Window(lambda: error(status, "server_error"), "create", from_s=10, to_s=610)
+    at = await rehearse(rows=ROWS, limits=STEADY, script=wave, speed=240.0)
+    account = await at.run()
+    all_answered(account)
+    assert account.accepted == ROWS
+    assert account.summary.possible_duplicates == account.summary.cost_unknown == 0
+    # Only those that failed before it was known for an outage spent an attempt.
+    assert await at.spent() <= ROWS + 10
+
+
+async def test_in_a_blackout_of_looks_nothing_is_given_up(rehearse: Rehearse) -> None:
+    """Whether a response has ended well can only be seen when the provider answers again."""
+    blackout = Window(lambda: error(500, "server_error"), "look", from_s=0, to_s=1200)
+    at = await rehearse(rows=12, timeouts={"queued": "5m", "run": "10m"}, script=blackout, speed=600.0)
+    account = await at.run()
+    all_answered(account, 12)
+    assert account.creates == account.summary.attempts == 12
+    assert account.ledger["cancels"]["calls"] == 0
+    assert at.gateway is not None
+    in_the_dark = [call for call in at.gateway.of("look") if call.status == 500]
+    assert len(in_the_dark) <= 1200 / (30 * 0.8) + 40
+
+
+async def test_a_row_that_no_server_can_bear_is_no_outage(rehearse: Rehearse) -> None:
+    """In the end it is the only one left, and everything that is sent fails; still it must come to its end."""
+
+    def script(call: Call) -> Response | None:
+        poison = call.kind == "create" and call.fields["metadata"]["orchestrator_key"] == "row-3"
+        return error(500, "server_error") if poison else None
+
+    at = await rehearse(rows=8, script=script, speed=300.0)
+    account = await at.run()
+    assert account.exit is ExitCode.SOME_FAILED
+    assert account.codes == {"attempts_exhausted": 1}
+    assert account.results["row-3"].attempts == 5
+    assert outages(at.events) == (0, 0)
+
+
+async def test_a_response_that_cannot_be_looked_at_is_no_outage(rehearse: Rehearse) -> None:
+    hidden: list[str] = []
+
+    def script(call: Call) -> Response | None:
+        if call.kind == "create":
+            return None
+        hidden.extend([] if hidden else [call.response_id])
+        return error(500, "server_error") if call.response_id in hidden else None
+
+    at = await rehearse(rows=8, timeouts={"run": "10m"}, script=script, speed=300.0)
+    account = await at.run()
+    all_answered(account, 8)
+    assert account.accepted == account.summary.attempts == 9
+    assert account.summary.cost_unknown == 1
+    assert outages(at.events) == (0, 0)
+
+
+@pytest.mark.parametrize("rows", [1, 6])
+async def test_an_outage_is_no_excuse_for_ever(rehearse: Rehearse, rows: int) -> None:
+    """Where nothing but failures is left, the provider cannot be told from the rows; after hours they fail."""
+    at = await rehearse(
+        rows=rows,
+        script=lambda call: error(500, "server_error") if call.kind == "create" else None,
+        speed=3600.0,
+    )
+    account = await at.run()
+    assert account.codes == {"attempts_exhausted": rows}
+
+
+async def test_a_short_hiccup_opens_no_circuit(rehearse: Rehearse) -> None:
+    hiccup = Window(lambda: error(500, "server_error"), "create", from_s=10, to_s=12)
+    at = await rehearse(rows=ROWS, limits=STEADY, script=hiccup, speed=30.0)
+    account = await at.run()
+    all_answered(account)
+    assert outages(at.events) == (0, 0)
