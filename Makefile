@@ -29,6 +29,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(READY)
+	@mkdir -p results
 	@$(BIN)/orchestrator run jobs/summarise.yaml --config configs/sandbox.yaml --db results/demo.db --run $(RUN)
 
 test: $(READY) lint

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import anyio
 
@@ -24,7 +24,8 @@ from orchestrator.engine.local import Ended, LocalLoop
 from orchestrator.engine.runs import JobIdentity, choose_run, resume
 from orchestrator.executors.background import BackgroundExecutor
 from orchestrator.intake.rows import input_identity
-from orchestrator.intake.spec import Job
+from orchestrator.intake.sources import resolve_format
+from orchestrator.intake.spec import FREE_TO_CHANGE, Job
 from orchestrator.intake.template import Renderer
 from orchestrator.policy.prices import PriceBook
 from orchestrator.stores.base import AttemptRecord, CostRow, RequestRecord, ResultRecord, Run, Summary
@@ -99,11 +100,12 @@ class Orchestrator:
         _refuse_unbounded(job, renderer)
         identity = JobIdentity(
             job=job.name,
-            spec=job.model_dump(mode="json"),
+            spec=_spec(job),
             fingerprint=job.fingerprint(),
             input_identity=await anyio.to_thread.run_sync(input_identity, job),
             budget_pusd=job.budget.pusd if job.budget is not None else None,
             deadline_s=job.deadline,
+            free_to_change=FREE_TO_CHANGE,
         )
         store = await self._open_store()
         reader = await self._open_reader()
@@ -274,6 +276,13 @@ class Orchestrator:
         """Wait until the process that works on a run has seen the cancel and is done."""
         while is_held(self.database, run.id):
             await self._clock.sleep_until(self._clock.now() + _CANCEL_CHECK_S)
+
+
+def _spec(job: Job) -> dict[str, Any]:
+    """The job as it is stored: with the format that was found, so that it can be read where the input is gone."""
+    spec = job.model_dump(mode="json")
+    spec["input"]["format"] = resolve_format(job.input.path, job.input.format, job.base_dir)
+    return spec
 
 
 def _refuse_unbounded(job: Job, renderer: Renderer) -> None:

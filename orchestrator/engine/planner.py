@@ -44,7 +44,9 @@ class Planner:
                 return
         except BadRow as error:
             self._flow.error = error
-            self._context.observe(Warned(code="bad_row", message=str(error)))
+            if self._flow.in_flight:
+                # What is open is waited for first, which may take long; the error itself ends the run.
+                self._context.observe(Warned(code="bad_row", message=str(error)))
             self._flow.stop(Stopped("bad_row", error.message, collect=True))
             return
         self._flow.planned = True

@@ -18,7 +18,10 @@ __all__ = ["JobIdentity", "choose_run", "resume"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobIdentity:
-    """What makes two executions of a job the same run, and what a new run is made of."""
+    """What makes two executions of a job the same run, and what a new run is made of.
+
+    ``free_to_change`` are the fields of the spec that may differ when a run is resumed.
+    """
 
     job: str
     spec: Mapping[str, Any]
@@ -26,6 +29,7 @@ class JobIdentity:
     input_identity: str
     budget_pusd: Picodollars | None
     deadline_s: float | None
+    free_to_change: tuple[str, ...] = ()
 
 
 async def choose_run(
@@ -64,8 +68,14 @@ async def resume(store: Store, reader: Reader, run: Run, identity: JobIdentity, 
         deadline_at = None
     elif deadline_at is None or halted_by_deadline:
         deadline_at = now + identity.deadline_s
-    if (identity.budget_pusd, deadline_at) != (run.budget_pusd, run.deadline_at):
-        await store.set_budget(run.id, identity.budget_pusd, deadline_at)
+    adapted = (identity.budget_pusd, deadline_at, identity.input_identity)
+    if adapted != (run.budget_pusd, run.deadline_at, run.input_identity):
+        await store.adapt_run(
+            run.id,
+            budget_pusd=identity.budget_pusd,
+            deadline_at=deadline_at,
+            input_identity=identity.input_identity,
+        )
     if run.state is RunState.HALTED:
         await store.set_run_state(run.id, RunState.ACTIVE, None, now)
     return await reader.run(run.name) or run
@@ -93,13 +103,23 @@ def _free_name(job: str, taken: set[str]) -> str:
 
 
 def _is_same(run: Run, identity: JobIdentity) -> bool:
-    return run.fingerprint == identity.fingerprint and run.input_identity == identity.input_identity
+    """The same requests of the same input; an input that stopped the run at a bad row is there to be mended.
+
+    Rows before that one are in the store, and are not read again.
+    """
+    mended = run.reason == "bad_row" and not run.plan.complete
+    return run.fingerprint == identity.fingerprint and (mended or run.input_identity == identity.input_identity)
 
 
 def _refuse_changed(run: Run, identity: JobIdentity) -> None:
     if _is_same(run, identity):
         return
-    changes = list(_differences(json.loads(run.spec_json), identity.spec)) or ["the content of the input changed"]
+    fields = [
+        field
+        for field in _differences(json.loads(run.spec_json), identity.spec)
+        if not field.startswith(identity.free_to_change)
+    ]
+    changes = [f"{field} changed" for field in fields] or ["the content of the input changed"]
     raise RunChanged(
         f"run {run.name!r} was made from another job: " + "; ".join(changes[:8]),
         hint="give another --run name for the changed job, or change it back to go on with this run",
@@ -113,4 +133,4 @@ def _differences(old: Any, new: Any, path: str = "") -> list[str]:
         for name in sorted({*old, *new}):
             found += _differences(old.get(name), new.get(name), f"{path}.{name}" if path else str(name))
         return found
-    return [] if old == new else [f"{path} changed"]
+    return [] if old == new else [path]

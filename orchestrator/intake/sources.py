@@ -100,7 +100,10 @@ def find_sources(path: str, base_dir: Path) -> list[Source]:
         if (base_dir / path).is_dir():
             raise SpecError(f'"{path}" is a folder', hint=f'name its files, such as "{path.rstrip("/")}/*.txt"')
         if not (base_dir / path).exists():
-            raise SpecError(f'there is no file "{base_dir / path}"', hint=_neighbour(base_dir / path))
+            raise SpecError(
+                f'there is no file "{base_dir / path}"',
+                hint=_neighbour(base_dir / path) or "paths are relative to the job file",
+            )
         return [Source(base_dir / path, path)]
     # Unlike Path.glob, this one passes hidden files over.
     matches = glob.iglob(path, root_dir=base_dir, recursive=True)  # noqa: PTH207

@@ -38,13 +38,17 @@ from orchestrator.intake.request_template import compile_request
 from orchestrator.intake.sources import GivenFormat, find_sources, resolve_format
 from orchestrator.intake.values import Duration, Usd
 
-__all__ = ["Budget", "Input", "Job", "OnIncomplete", "RaiseMaxOutputTokens", "Retry", "load_job"]
+__all__ = ["FREE_TO_CHANGE", "Budget", "Input", "Job", "OnIncomplete", "RaiseMaxOutputTokens", "Retry", "load_job"]
 
 _NAME = "^[a-z0-9][a-z0-9-]*$"
 _OUTPUT_SUFFIXES = (".jsonl", ".csv", ".parquet")
 
 # What does not change the requests, and may therefore differ when a run is resumed.
-_NOT_IN_FINGERPRINT = {"name", "retry", "budget", "deadline", "output"}
+FREE_TO_CHANGE = ("name", "retry", "budget", "deadline", "output", "input.on_bad_row")
+_NOT_IN_FINGERPRINT: dict[str, Any] = {
+    **{field: True for field in FREE_TO_CHANGE if "." not in field},
+    "input": {"on_bad_row"},
+}
 
 
 class Section(BaseModel):

@@ -6,13 +6,14 @@ it. A verb returns only when what it wrote is durable. Times are Unix seconds, m
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Protocol
 
-from orchestrator.core.lifecycle import RunState, State
+from orchestrator.core.lifecycle import OPEN, RunState, State
 from orchestrator.core.model import Charge, NewRequest, PlanMark, SkippedRow, Usage
-from orchestrator.core.money import Picodollars
+from orchestrator.core.money import Picodollars, format_usd
 
 __all__ = [
     "Acceptance",
@@ -26,6 +27,7 @@ __all__ = [
     "PendingRequest",
     "Reader",
     "Release",
+    "RequestCounts",
     "RequestRecord",
     "ResultRecord",
     "Run",
@@ -205,12 +207,45 @@ class OpenAttempt:
     worst_case_pusd: Picodollars | None
 
 
+class RequestCounts(dict[State, int]):
+    """How many requests are in each state: a mapping, and by name."""
+
+    @property
+    def total(self) -> int:
+        return sum(self.values())
+
+    @property
+    def pending(self) -> int:
+        return self.get(State.PENDING, 0)
+
+    @property
+    def open(self) -> int:
+        """Sent, or being sent, or in doubt."""
+        return sum(self.get(state, 0) for state in OPEN)
+
+    @property
+    def in_doubt(self) -> int:
+        return self.get(State.IN_DOUBT, 0)
+
+    @property
+    def succeeded(self) -> int:
+        return self.get(State.SUCCEEDED, 0)
+
+    @property
+    def failed(self) -> int:
+        return self.get(State.FAILED, 0)
+
+    @property
+    def cancelled(self) -> int:
+        return self.get(State.CANCELLED, 0)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
     """The counts of one run, as ``status`` shows them."""
 
     run: Run
-    requests: Mapping[State, int]
+    requests: RequestCounts
     skipped_rows: int
     attempts: int
     polls: int
@@ -223,6 +258,16 @@ class Summary:
     cost_unknown_upper_bound_pusd: Picodollars
     reserved_pusd: Picodollars
     elapsed_s: float
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.run.name
+
+    @property
+    def cost_usd(self) -> Decimal:
+        """What is known to have been spent, in dollars, exactly."""
+        return Decimal(format_usd(self.cost_pusd))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -401,7 +446,11 @@ class Store(Protocol):
 
     async def set_run_state(self, run_id: int, state: RunState, reason: str | None, at: float) -> None: ...
 
-    async def set_budget(self, run_id: int, budget_pusd: Picodollars | None, deadline_at: float | None) -> None: ...
+    async def adapt_run(
+        self, run_id: int, *, budget_pusd: Picodollars | None, deadline_at: float | None, input_identity: str
+    ) -> None:
+        """Take over what may change when a run is resumed."""
+        ...
 
     async def add_counts(self, run_id: int, counts: Counts) -> None:
         """Add to a run's counters; never waits, as ``note_status``."""

@@ -90,6 +90,18 @@ def test_a_bad_row_far_behind_loses_nothing_that_was_sent(rig: MakeRig) -> None:
     assert at.ledger()["creates"]["accepted"] == 1200
 
 
+def test_a_mended_file_goes_on_where_the_bad_row_was(rig: MakeRig) -> None:
+    at = rig()
+    good = [{"id": f"row-{n}", "text": "A sentence. Another sentence."} for n in range(600)]
+    at.write_rows([*good, "not JSON"])
+    told(at.run(), 2, "rows.jsonl:601")
+    at.write_rows([*good, {"id": "mended", "text": "A sentence."}])
+    ended = at.run()
+    assert ended.code == 0, ended.err
+    assert ended.summary["requests"]["succeeded"] == 601
+    assert at.ledger()["creates"]["accepted"] == 601
+
+
 def test_no_key_names_the_sandbox(rig: MakeRig) -> None:
     at = rig(rows=3)
     at.write_config({})

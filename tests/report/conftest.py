@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.core.lifecycle import RunState, State
 from orchestrator.core.model import PlanMark, Usage
-from orchestrator.stores.base import ResultRecord, Run, Summary
+from orchestrator.stores.base import RequestCounts, ResultRecord, Run, Summary
 
 USAGE = Usage(
     input_tokens=1000,
@@ -44,7 +44,7 @@ def a_summary() -> Callable[..., Summary]:
         )
         summary = Summary(
             run=replace(base, **(run or {})),
-            requests={State.SUCCEEDED: 1860, State.FAILED: 3},
+            requests=RequestCounts({State.SUCCEEDED: 1860, State.FAILED: 3}),
             skipped_rows=0,
             attempts=1870,
             polls=4100,

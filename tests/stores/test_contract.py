@@ -51,9 +51,11 @@ async def test_a_run_ends_with_a_reason_and_opens_again(desk: Desk) -> None:
     assert await desk.reader.run("demo") == desk.run
 
 
-async def test_budget_and_deadline_can_change(desk: Desk) -> None:
-    await desk.store.set_budget(desk.run.id, 7, NOW + 3)
-    assert await desk.reader.run("demo") == replace(desk.run, budget_pusd=7, deadline_at=NOW + 3)
+async def test_a_run_is_adapted_when_it_is_resumed(desk: Desk) -> None:
+    await desk.store.adapt_run(desk.run.id, budget_pusd=7, deadline_at=NOW + 3, input_identity="mended")
+    assert await desk.reader.run("demo") == replace(
+        desk.run, budget_pusd=7, deadline_at=NOW + 3, input_identity="mended"
+    )
 
 
 async def test_counts_add_up(desk: Desk) -> None:

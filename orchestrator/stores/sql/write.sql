@@ -15,8 +15,9 @@ INSERT INTO run_total (run_id) VALUES (:run_id);
 -- name: set_run_state
 UPDATE run SET state = :state, reason = :reason, ended_at = iif(:state = 'active', NULL, :at) WHERE id = :run_id;
 
--- name: set_budget
-UPDATE run SET budget_pusd = :budget_pusd, deadline_at = :deadline_at WHERE id = :run_id;
+-- name: adapt_run
+UPDATE run SET budget_pusd = :budget_pusd, deadline_at = :deadline_at, input_identity = :input_identity
+WHERE id = :run_id;
 
 -- name: flag_cancel
 UPDATE run SET cancel_requested = 1 WHERE id = :run_id RETURNING first_request_id, last_request_id;

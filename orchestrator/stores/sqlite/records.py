@@ -14,6 +14,7 @@ from orchestrator.stores.base import (
     CostRow,
     OpenAttempt,
     PendingRequest,
+    RequestCounts,
     RequestRecord,
     ResultRecord,
     Run,
@@ -51,7 +52,7 @@ def run(row: Row) -> Run:
 def summary(run_row: Row, totals: Row, tally: Mapping[str, int], reserved_pusd: Picodollars) -> Summary:
     return Summary(
         run=run(run_row),
-        requests={state: tally.get(state.value, 0) for state in State},
+        requests=RequestCounts({state: tally.get(state.value, 0) for state in State}),
         skipped_rows=totals["skipped_rows"],
         attempts=totals["attempts"],
         polls=totals["polls"],

@@ -71,8 +71,10 @@ class SqliteStore:
     async def set_run_state(self, run_id: int, state: RunState, reason: str | None, at: float) -> None:
         await self._writer.write(verbs.set_run_state, run_id, state, reason, at)
 
-    async def set_budget(self, run_id: int, budget_pusd: Picodollars | None, deadline_at: float | None) -> None:
-        await self._writer.write(verbs.set_budget, run_id, budget_pusd, deadline_at)
+    async def adapt_run(
+        self, run_id: int, *, budget_pusd: Picodollars | None, deadline_at: float | None, input_identity: str
+    ) -> None:
+        await self._writer.write(verbs.adapt_run, run_id, budget_pusd, deadline_at, input_identity)
 
     async def request_cancel(self, run_id: int, at: float) -> None:
         bounds = await self._writer.write(slices.flag_cancel, run_id)

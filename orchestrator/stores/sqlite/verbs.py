@@ -18,6 +18,7 @@ from orchestrator.stores.sqlite.transaction import SQL, USAGE, Transaction, usag
 __all__ = [
     "ATTEMPTS_A_REQUEST",
     "accept",
+    "adapt_run",
     "add_charge",
     "add_counts",
     "add_possible_duplicate",
@@ -30,7 +31,6 @@ __all__ = [
     "note_status",
     "release",
     "remember",
-    "set_budget",
     "set_run_state",
 ]
 
@@ -64,8 +64,11 @@ def set_run_state(tx: Transaction, run_id: int, state: RunState, reason: str | N
     tx.execute(SQL["set_run_state"], {"run_id": run_id, "state": state.value, "reason": reason, "at": at})
 
 
-def set_budget(tx: Transaction, run_id: int, budget_pusd: Picodollars | None, deadline_at: float | None) -> None:
-    tx.execute(SQL["set_budget"], {"run_id": run_id, "budget_pusd": budget_pusd, "deadline_at": deadline_at})
+def adapt_run(
+    tx: Transaction, run_id: int, budget_pusd: Picodollars | None, deadline_at: float | None, input_identity: str
+) -> None:
+    columns = {"budget_pusd": budget_pusd, "deadline_at": deadline_at, "input_identity": input_identity}
+    tx.execute(SQL["adapt_run"], {"run_id": run_id, **columns})
 
 
 def add_counts(tx: Transaction, run_id: int, counts: Counts) -> None:
