@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from orchestrator.core.errors import ExitCode
 from orchestrator.core.events import OutageBegan, OutageEnded, RunEvent
+from orchestrator.sandbox.wire import Silence
 
 from .gateway import Call, error
 from .rehearsal import Account, Rehearse
@@ -74,7 +75,7 @@ async def test_two_minutes_in_which_everybody_is_told_to_come_later(rehearse: Re
 
 async def test_an_hour_is_waited_out_without_insisting(rehearse: Rehearse) -> None:
     overloaded = {"from_s": 10, "to_s": 3610, "kind": "overloaded"}
-    at = await rehearse(rows=ROWS, faults={"outages": [overloaded]}, limits=STEADY, speed=900.0)
+    at = await rehearse(rows=ROWS, faults={"outages": [overloaded]}, limits=STEADY, speed=1800.0)
     account = await at.run()
     all_answered(account)
     assert account.summary.attempts == account.accepted == ROWS
@@ -142,21 +143,34 @@ async def test_a_response_that_cannot_be_looked_at_is_no_outage(rehearse: Rehear
     assert outages(at.events) == (0, 0)
 
 
+@pytest.mark.parametrize(
+    ("status", "code"), [(500, "attempts_exhausted"), (502, "submit_in_doubt")], ids=["refused", "lost"]
+)
 @pytest.mark.parametrize("rows", [1, 6])
-async def test_an_outage_is_no_excuse_for_ever(rehearse: Rehearse, rows: int) -> None:
-    """Where nothing but failures is left, the provider cannot be told from the rows; after hours they fail."""
-    at = await rehearse(
-        rows=rows,
-        script=lambda call: error(500, "server_error") if call.kind == "create" else None,
-        speed=3600.0,
-    )
+async def test_an_outage_is_no_excuse_for_ever(rehearse: Rehearse, rows: int, status: int, code: str) -> None:
+    """Where nothing but failures is left, the provider cannot be told from the rows; after hours they end."""
+    at = await rehearse(rows=rows, script=lambda call: error(status) if call.kind == "create" else None, speed=3600.0)
     account = await at.run()
-    assert account.codes == {"attempts_exhausted": rows}
+    assert account.codes == {code: rows}
+    assert await at.spent() == rows * 5
 
 
-async def test_a_short_hiccup_opens_no_circuit(rehearse: Rehearse) -> None:
-    hiccup = Window(lambda: error(500, "server_error"), "create", from_s=10, to_s=12)
-    at = await rehearse(rows=ROWS, limits=STEADY, script=hiccup, speed=30.0)
+@pytest.mark.parametrize(
+    "reply",
+    [
+        pytest.param(lambda: Response("<html>Bad gateway</html>", 502), id="bad-gateway"),
+        pytest.param(lambda: Response("error code: 520", 520), id="unknown-gateway-error"),
+        pytest.param(Silence, id="silence"),
+    ],
+)
+async def test_a_wave_of_lost_replies_is_an_outage_too(rehearse: Rehearse, reply: Callable[[], Response]) -> None:
+    """Each may have been sent, and is counted; but no row is given up for it, and nobody insists."""
+    wave = Window(reply, "create", from_s=10, to_s=310)
+    at = await rehearse(rows=ROWS, limits=STEADY, timeouts={"read": 0.1}, script=wave, speed=200.0)
     account = await at.run()
     all_answered(account)
-    assert outages(at.events) == (0, 0)
+    assert account.accepted == ROWS
+    lost = account.summary.attempts - ROWS
+    assert account.summary.possible_duplicates == account.summary.cost_unknown == lost
+    assert 4 <= lost <= 30
+    assert await at.spent() <= ROWS + 12

@@ -12,17 +12,21 @@ from orchestrator.stores.base import Ending
 
 __all__ = ["doubt"]
 
+# Replies get lost in waves: what is sent again at once is soon lost five times.
+_BASE_S = 5.0
+
 
 async def doubt(context: Context, open_: OpenResponse, code: str, message: str, *, counted: bool = True) -> After:
     """It may have been sent: send it again only where that is cheap, else hold it for the operator.
 
-    ``counted`` is False where our own process died: a run that is killed again and again must not lose rows by it.
+    ``counted`` is False where our own process died, or where all replies are lost: neither is the request's doing,
+    and a run that is killed again and again must not lose rows by it.
     """
     spent = counted and open_.attempts >= context.settings.attempts
     may_send = not spent and not context.flow.cancelling
     resend = may_send and may_resend(open_.worst_case_pusd, below_pusd=context.settings.resend_below_pusd)
     now = context.clock.now()
-    again_at = now + (retry_wait(open_.attempts, context.rng) if counted else 0.0)
+    again_at = now + (retry_wait(open_.attempts, context.rng, base_s=_BASE_S) if counted else 0.0)
     await context.store.end(
         Ending(
             request_id=open_.request_id,

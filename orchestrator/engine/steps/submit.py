@@ -95,7 +95,9 @@ async def _not_accepted(context: Context, prepared: Prepared, open_: OpenRespons
         case Found(response_id):
             return await _accepted(context, open_, response_id, "", None)
         case InDoubt(code, message):
-            return await doubt(context, open_, code, message)
+            circuit = context.create_circuit
+            note_failure(context, circuit, open_.sent_at, code, again=open_.attempts > 1)
+            return await doubt(context, open_, code, message, counted=not circuit.excuses(now))
         case Halt():
             if verdict.maybe_sent:
                 await doubt(context, open_, "submit_in_doubt", verdict.message)
