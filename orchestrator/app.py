@@ -1,4 +1,8 @@
-"""The Python API, and the one place where the parts are wired together."""
+"""The Python API: runs jobs, and tells what became of them.
+
+What only ``run``, ``cancel`` and ``doctor`` need (the engine, the provider, templates, prices) is imported by them, so
+that ``status`` and its like answer at once.
+"""
 
 from __future__ import annotations
 
@@ -9,30 +13,34 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 
-from orchestrator.assembly import assemble, open_client
-from orchestrator.checkup import DryRun, Finding, check, rehearse
-from orchestrator.config import Config
 from orchestrator.core.clock import Clock, SystemClock
 from orchestrator.core.errors import RunNotFound, SpecError
 from orchestrator.core.events import Observer, Progress, RunEnded, RunEvent, RunStarted
 from orchestrator.core.lifecycle import RunState, State
-from orchestrator.engine.local import Ended, LocalLoop
-from orchestrator.engine.runs import JobIdentity, choose_run, resume
-from orchestrator.executors.background import BackgroundExecutor
-from orchestrator.intake.rows import input_identity
-from orchestrator.intake.sources import resolve_format
-from orchestrator.intake.spec import FREE_TO_CHANGE, Job
-from orchestrator.intake.template import Renderer
-from orchestrator.policy.prices import PriceBook
-from orchestrator.stores.base import AttemptRecord, CostRow, RequestRecord, ResultRecord, Run, Summary
+from orchestrator.stores.base import (
+    DEFAULT_DATABASE,
+    AttemptRecord,
+    CostRow,
+    RequestRecord,
+    ResultRecord,
+    Run,
+    Summary,
+)
 from orchestrator.stores.lock import RunLock, is_held
 from orchestrator.stores.sqlite import SqliteReader, SqliteStore
 
-__all__ = ["DryRun", "Finding", "Orchestrator", "Story"]
+if TYPE_CHECKING:
+    from orchestrator.checkup import DryRun, Finding
+    from orchestrator.config import Config
+    from orchestrator.engine.local import Ended, LocalLoop
+    from orchestrator.intake.spec import Job
+    from orchestrator.intake.template import Renderer
+
+__all__ = ["Orchestrator", "Story"]
 
 _CANCEL_CHECK_S = 0.5
 
@@ -50,20 +58,21 @@ class Orchestrator:
 
     Opening it touches nothing: the database is opened by the first call that needs it, and the provider only by
     ``run`` and ``cancel``. ``observers`` are called with each event of a run (``core.events``); ``progress`` holds
-    the live counts of the run that goes on.
+    the live counts of the run that goes on. Without a config, it is OpenAI's own API with the defaults.
     """
 
     def __init__(
         self,
-        config: Config,
+        config: Config | None = None,
         *,
         database: str | Path | None = None,
         observers: Sequence[Observer] = (),
         clock: Clock | None = None,
         rng: random.Random | None = None,
     ) -> None:
-        self._config = config
-        self.database = Path(database if database is not None else config.database)
+        self._given_config = config
+        default = config.database if config is not None else DEFAULT_DATABASE
+        self.database = Path(database if database is not None else default)
         self._observers = tuple(observers)
         self._clock = clock or SystemClock()
         self._rng = rng or random.Random()
@@ -94,6 +103,11 @@ class Orchestrator:
         Returns when every row is settled, when something halts the run, or soon after ``stop``. Raises ``BadRow``,
         ``SpecError``, ``RunChanged``, ``RunBusy``, ``StoreError``, ``ConfigError`` or ``ProviderUnreachable``.
         """
+        from orchestrator.engine.runs import JobIdentity, choose_run, resume
+        from orchestrator.intake.rows import input_identity
+        from orchestrator.intake.spec import FREE_TO_CHANGE
+        from orchestrator.intake.template import Renderer
+
         self._config.api_key(os.environ)  # a missing key is told before a database is made
         self._stopped = False
         renderer = Renderer(job)
@@ -132,6 +146,9 @@ class Orchestrator:
 
     async def cancel(self, run: str) -> Summary:
         """Cancel what is pending, and what is open at the provider; late answers are taken and accounted."""
+        from orchestrator.intake.spec import Job
+        from orchestrator.intake.template import Renderer
+
         record = await self._find(run)
         store = await self._open_store()
         await store.request_cancel(record.id, self._clock.now())
@@ -207,15 +224,31 @@ class Orchestrator:
 
     async def doctor(self) -> list[Finding]:
         """Whether everything is in place for a run: database, config, key, provider."""
+        from orchestrator.checkup import check
+
         return await check(self._config, self.database)
 
     async def dry_run(self, job: Job) -> DryRun:
         """Read and check every row and show the first request; nothing is sent, nothing is stored."""
+        from orchestrator.checkup import rehearse
+
         return await rehearse(job)
 
     # ── wiring ────────────────────────────────────────────────────────────────────────────────────────────
 
+    @property
+    def _config(self) -> Config:
+        if self._given_config is None:
+            from orchestrator.config import load_config
+
+            self._given_config = load_config()
+        return self._given_config
+
     async def _carry_out(self, run: Run, job: Job, renderer: Renderer) -> Ended:
+        from orchestrator.assembly import assemble, open_client
+        from orchestrator.executors.background import BackgroundExecutor
+        from orchestrator.policy.prices import PriceBook
+
         store, reader = await self._open_store(), await self._open_reader()
         summary = await reader.summary(run.id)
         prices = PriceBook(self._config.price_rules())
@@ -280,6 +313,8 @@ class Orchestrator:
 
 def _spec(job: Job) -> dict[str, Any]:
     """The job as it is stored: with the format that was found, so that it can be read where the input is gone."""
+    from orchestrator.intake.sources import resolve_format
+
     spec = job.model_dump(mode="json")
     spec["input"]["format"] = resolve_format(job.input.path, job.input.format, job.base_dir)
     return spec

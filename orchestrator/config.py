@@ -26,6 +26,7 @@ from orchestrator.policy.price_file import PriceFile, file_version
 from orchestrator.policy.price_rules import PriceRules
 from orchestrator.policy.profiles import PROFILES, overrides_for
 from orchestrator.sandbox.settings import SandboxSettings
+from orchestrator.stores.base import DEFAULT_DATABASE
 
 __all__ = [
     "Config",
@@ -249,7 +250,7 @@ class Config(Section):
     """What to do with a request that may have been sent, but whose reply was lost."""
     prices: str | None = Field(default=None, min_length=1)
     """A file of your own prices, relative to this file; they go before the published ones."""
-    database: Path = Path("orchestrator.db")
+    database: Path = Path(DEFAULT_DATABASE)
     """The database of runs, relative to the working directory, as `--db` is: so commands that are given no config
     find the same one."""
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from orchestrator.app import Orchestrator
+    from orchestrator.config import Config
 
 __all__ = ["opened"]
 
@@ -17,7 +18,13 @@ __all__ = ["opened"]
 async def opened(db: Path | None, config: Path | None) -> AsyncIterator[Orchestrator]:
     """The orchestrator that the options describe; what it does not need it does not open."""
     from orchestrator.app import Orchestrator
+
+    # Reading a config takes longer than most answers; without one, it is read when something needs it.
+    async with Orchestrator(_read(config) if config else None, database=db) as orchestrator:
+        yield orchestrator
+
+
+def _read(path: Path) -> Config:
     from orchestrator.config import load_config
 
-    async with Orchestrator(load_config(config), database=db) as orchestrator:
-        yield orchestrator
+    return load_config(path)

@@ -16,6 +16,7 @@ from orchestrator.core.model import Charge, NewRequest, PlanMark, SkippedRow, Us
 from orchestrator.core.money import Picodollars, format_usd
 
 __all__ = [
+    "DEFAULT_DATABASE",
     "Acceptance",
     "AttemptRecord",
     "Claim",
@@ -35,6 +36,8 @@ __all__ = [
     "Summary",
 ]
 
+# Where runs are kept unless somebody says otherwise: in the working directory.
+DEFAULT_DATABASE = "orchestrator.db"
 
 # ── What goes in ──────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -85,7 +85,7 @@ def test_an_interrupt_stops_within_seconds_and_says_how_to_go_on(rig: MakeRig) -
 
 
 def test_a_second_process_on_the_same_run_is_refused(rig: MakeRig) -> None:
-    at = rig(rows=30, sandbox={"latency": {"queue": 0.5, "run": 3}})
+    at = rig(rows=30, sandbox={"latency": {"queue": 0.5, "run": 600}})
     first = at.start(*at.run_arguments())
     while at.settled("'submitted'") < 5:
         assert first.poll() is None
@@ -93,7 +93,8 @@ def test_a_second_process_on_the_same_run_is_refused(rig: MakeRig) -> None:
     second = at.run()
     assert second.code == 2
     assert str(first.pid) in second.err
-    assert at.end(first).code == 0
+    first.terminate()
+    assert at.end(first).code == 143
 
 
 def test_rows_that_are_retried_are_sent_again_and_their_history_is_kept(rig: MakeRig) -> None:
