@@ -1,7 +1,7 @@
 """The Python API: runs jobs, and tells what became of them.
 
-What only ``run``, ``cancel`` and ``doctor`` need (the engine, the provider, templates, prices) is imported by them, so
-that ``status`` and its like answer at once.
+What only ``run``, ``cancel`` and ``doctor`` need (engine, provider, templates, prices) is imported by them, so that
+``status`` and its like answer at once.
 """
 
 from __future__ import annotations
