@@ -16,8 +16,11 @@ told apart by the one thing that differs: *does slowing down help?*
 
 Only calls sent *after* the last change of speed say anything about it; the late replies of those sent before are part
 of the same episode, and an episode is answered once. Speed grows only while it is used: quickly far below what was
-too fast, gently near it. After ``slow_down`` it grows by half in 15 minutes, as the provider's ramp rule says
-(responses API, "Rate limits").
+too fast, gently near it.
+
+``slow_down`` says that speed rose too fast. The first one takes a third of it, and beyond what is left it then grows
+by half in 15 minutes, as the provider's ramp rule says (responses API, "Rate limits"). Later ones, when it has hardly
+risen, count as other refusals do: where slowing down does not help, they were not about speed.
 """
 
 from __future__ import annotations
@@ -57,7 +60,8 @@ _SLOWEST = 20.0
 _QUICK = math.log(2.0) / 6.0
 _QUICK_UP_TO = 0.65
 _GENTLE = 0.01
-_RAMP = math.log(1.5) / 900.0
+_RISE = 1.5
+_RAMP = math.log(_RISE) / 900.0
 # Nobody looked for longer than this: what happened meanwhile is not known to have been full use.
 _LONGEST_STRIDE_S = 5.0
 
@@ -68,10 +72,14 @@ _LONGEST_PAUSE_S = 60.0
 
 @dataclass(slots=True)
 class _Trial:
-    """A stretch of slower calls, to see whether that helps; ``speed`` and ``too_fast`` are those before it."""
+    """A stretch of slower calls, to see whether that helps; ``speed`` and ``too_fast`` are those before it.
+
+    ``ramp`` says that it was a ``slow_down`` that led to it.
+    """
 
     speed: float
     too_fast: float
+    ramp: bool
     calls: int = 0
     refusals: int = 0
 
@@ -82,9 +90,9 @@ class Pace:
     __slots__ = (
         "_alarm",
         "_changed_at",
-        "_growth",
         "_noise",
         "_pauses",
+        "_ramp_from",
         "_streak",
         "_too_fast",
         "_trial",
@@ -95,9 +103,9 @@ class Pace:
     def __init__(self, per_minute: float) -> None:
         self.per_minute = per_minute
         self.paused_until = -math.inf
-        # A speed that is known to have been too fast, and how speed grows when it comes near it.
+        # A speed that is known to have been too fast, and one beyond which it may only rise by the ramp rule.
         self._too_fast = math.inf
-        self._growth = _GENTLE
+        self._ramp_from = math.inf
         # Calls sent before this moment say nothing about the present speed.
         self._changed_at = -math.inf
         self._alarm = 0.0
@@ -113,19 +121,25 @@ class Pace:
         """The speed that refusals have taught; None while none has, and it is only as high as it was needed."""
         if self._trial is not None:
             return self._trial.speed
-        return None if self._too_fast == math.inf else self.per_minute
+        return None if self._too_fast == self._ramp_from == math.inf else self.per_minute
 
     def grow(self, used_s: float, ceiling: float) -> None:
         """The speed was used for so long: a little more of it, up to the ceiling."""
         if self._trial is not None or self._streak:
             return
-        growth = self._growth
-        if growth != _RAMP and self.per_minute < _QUICK_UP_TO * self._too_fast:
+        ramp = self.per_minute >= self._ramp_from
+        if ramp:
+            growth = _RAMP
+        elif self.per_minute < _QUICK_UP_TO * self._too_fast:
             growth = _QUICK
-        elif growth != _RAMP and self.per_minute > _CUT * self._too_fast:
+        elif self.per_minute > _CUT * self._too_fast:
             growth = _GENTLE / 2.0
+        else:
+            growth = _GENTLE
         grown = self.per_minute * math.exp(growth * min(used_s, _LONGEST_STRIDE_S))
-        self.per_minute = min(grown, max(ceiling, _SLOWEST))
+        self.per_minute = min(grown, max(ceiling, _SLOWEST), math.inf if ramp else self._ramp_from)
+        if ramp:
+            self._ramp_from = self.per_minute
 
     def start_from(self, per_minute: float) -> None:
         """Begin at least at this speed, unless a refusal has already taught better."""
@@ -162,9 +176,8 @@ class Pace:
         self._streak += 1
         if sent_at < self._changed_at:
             return
-        if ramp:
-            self._growth = _RAMP
-            self._change(now, min(speed, self.per_minute) / 1.5)
+        if ramp and self._ramp_from == math.inf:
+            self._slow_to(now, min(speed, self.per_minute) / _RISE, ramp=True)
             self._pause(now, retry_after_s)
         elif self._pauses:
             # The first word after a pause is no again.
@@ -181,7 +194,7 @@ class Pace:
             if retry_after_s is not None and retry_after_s > _LONG_WAIT_S:
                 self._go_back(now, sent_last_minute)
             else:
-                self._trouble(now, min(speed, self.per_minute), sent_last_minute)
+                self._trouble(now, min(speed, self.per_minute), sent_last_minute, ramp=ramp)
             self._pause(now, retry_after_s)
 
     def _count(self, now: float, refused: int, *, alarm: float = 0.0) -> None:
@@ -201,33 +214,39 @@ class Pace:
         self._too_fast = max(float(sent_last_minute), before / 8.0) / _QUICK_UP_TO
         self._change(now, min(sent_last_minute / 2.0, self.per_minute))
 
-    def _trouble(self, now: float, speed: float, sent_last_minute: int) -> None:
+    def _trouble(self, now: float, speed: float, sent_last_minute: int, *, ramp: bool) -> None:
         """Too many were refused: slow down where that is known to help, else try whether it does."""
         if speed >= _CUT * self._too_fast:
             self._too_fast = speed
-            self._change(now, speed * _CUT)
+            self._slow_to(now, speed * _CUT, ramp=ramp)
         elif self._noise:
             # More than the last trial explained: it was wrong, or things have changed.
             self._go_back(now, sent_last_minute)
         else:
-            self._try(now, speed, min(speed * _TRIAL_SPEED, max(_MODEST, float(sent_last_minute))))
+            self._try(now, speed, min(speed * _TRIAL_SPEED, max(_MODEST, float(sent_last_minute))), ramp=ramp)
 
-    def _try(self, now: float, speed: float, trial_speed: float) -> None:
-        trial = _Trial(speed, self._too_fast)
+    def _try(self, now: float, speed: float, trial_speed: float, *, ramp: bool) -> None:
+        trial = _Trial(speed, self._too_fast, ramp)
         self._change(now, trial_speed)
         self._trial = trial
 
     def _end(self, now: float, trial: _Trial) -> None:
         if trial.refusals > _INCREDIBLE * trial.calls:
             self._too_fast = trial.speed
-            self._try(now, self.per_minute, self.per_minute * _TRIAL_SPEED)
+            self._try(now, self.per_minute, self.per_minute * _TRIAL_SPEED, ramp=trial.ramp)
         elif trial.refusals > _CHANCE:
             self._noise = (trial.refusals + _DOUBT) / trial.calls
             self._too_fast = trial.too_fast
             self._change(now, trial.speed)
         else:
             self._too_fast = trial.speed
-            self._change(now, trial.speed * _HALF)
+            self._slow_to(now, trial.speed * _HALF, ramp=trial.ramp)
+
+    def _slow_to(self, now: float, per_minute: float, *, ramp: bool) -> None:
+        """Speed was the cause: go on with less of it, and rise from there by the ramp rule if that was broken."""
+        self._change(now, per_minute)
+        if ramp:
+            self._ramp_from = self.per_minute
 
     def _change(self, now: float, per_minute: float) -> None:
         self.per_minute = max(_SLOWEST, per_minute)

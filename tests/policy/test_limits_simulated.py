@@ -111,7 +111,7 @@ class Provider:
     """A provider behind a network of so much delay, each way up to half as much again or half as little.
 
     ``tells`` sends the headers, ``chance`` refuses calls whatever their rate, ``others`` are calls a minute by
-    somebody else. Refused calls say to wait whole seconds, at least one.
+    somebody else. Refused calls say to wait whole seconds, at least one; or with ``slow_downs`` just that.
     """
 
     counter: Counter
@@ -119,6 +119,7 @@ class Provider:
     tells: bool = False
     chance: float = 0.0
     others: float = 0.0
+    slow_downs: bool = False
 
     def serve(
         self, limiter: Limiter, *, seconds: float, rows: int | None = None, tokens: int = 0, seed: int
@@ -155,7 +156,8 @@ class Provider:
                 if wait_s:
                     outcome.refused += 1
                     open_rows += 1
-                    limiter.bounced(now, sent_at, retry_after_s=max(1.0, math.ceil(wait_s)), limits=limits)
+                    after_s = None if self.slow_downs else max(1.0, math.ceil(wait_s))
+                    limiter.bounced(now, sent_at, retry_after_s=after_s, limits=limits, slow_down=self.slow_downs)
                 else:
                     limiter.learn(now, sent_at, limits)
                 if len(outcome.accepted_at) == rows:
@@ -273,6 +275,16 @@ def test_refusals_by_chance_do_not_wear_the_speed_down(chance: float) -> None:
     provider = Provider(counter=Bucket(6000), tells=True, chance=chance)
     outcome = provider.serve(a_limiter(), seconds=90.0, seed=3)
     assert outcome.used(30.0, 90.0, 6000) >= 0.9 * (1.0 - chance)
+
+
+@pytest.mark.parametrize("tells", [False, True])
+def test_a_few_slow_downs_by_chance_do_not_stretch_a_run_to_minutes(tells: bool) -> None:
+    took = []
+    for seed in range(20):
+        provider = Provider(counter=Bucket(6000), tells=tells, chance=0.03, slow_downs=True)
+        took.append(provider.serve(a_limiter(), seconds=600.0, rows=400, seed=seed).ended_at)
+    assert max(took) <= 60.0
+    assert median(took) <= 15.0
 
 
 def test_an_allowance_that_shrinks_is_followed_by_the_headers() -> None:
