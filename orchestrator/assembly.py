@@ -117,6 +117,7 @@ def assemble(
         creates=FirstCreates(accepted=accepted, overrides=overrides),
         looks=FirstLooks(seen=accepted, overrides=overrides),
         create_circuit=Circuit(rng),
+        response_circuit=Circuit(rng),
         look_circuit=Circuit(rng),
         schedules=Schedules(rng, polls_per_minute=limits.polls_per_minute),
         flow=Flow(cancelling=run.cancel_requested),

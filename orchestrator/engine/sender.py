@@ -54,6 +54,7 @@ class Sender:
             decision = admit(now, self._queues, pools=context.pools, budget=context.budget, places=self._places(now))
             if decision.admitted:
                 context.create_circuit.probing(now)
+                context.response_circuit.probing(now)
             for prepared in decision.admitted:
                 flow.sending += 1
                 tasks.start_soon(self._send, prepared)
@@ -92,17 +93,27 @@ class Sender:
             self._context.settings.creates_at_once - self._flow.sending,
             self._context.settings.max_in_flight - self._flow.in_flight,
         )
-        return max(0, min(free, self._context.create_circuit.places(now, self._flow.sending)))
+        context, flow = self._context, self._flow
+        by_creates = context.create_circuit.places(now, flow.sending)
+        by_responses = context.response_circuit.places(now, flow.in_flight)
+        return max(0, min(free, by_creates, by_responses))
 
     def _wake_at(self, now: float, ask_again_at: float | None) -> float | None:
         delayed_at = self._delayed_at if self._ready < _MOST_READY else None
-        probe_at = self._context.create_circuit.next_probe_at if self._context.create_circuit.is_open else None
+        # A probe that is due already waits for a free place, which wakes us by itself.
+        probe_at = self._probe_at if (self._probe_at or 0.0) > now else None
         moments = [moment for moment in (ask_again_at, delayed_at, probe_at) if moment is not None]
         return max(now, min(moments)) if moments else None
 
+    @property
+    def _probe_at(self) -> float | None:
+        """When something may be sent in an outage; None where there is none."""
+        circuits = (self._context.create_circuit, self._context.response_circuit)
+        return max((circuit.next_probe_at for circuit in circuits if circuit.is_open), default=None)
+
     def _tell(self, held_by: str | None, until: float | None) -> None:
-        if self._context.create_circuit.is_open:
-            held_by, until = "outage", self._context.create_circuit.next_probe_at
+        if (probe_at := self._probe_at) is not None:
+            held_by, until = "outage", probe_at
         self._context.progress.waiting_for = held_by
         self._context.progress.waiting_until = until
 

@@ -25,7 +25,10 @@ __all__ = ["Call", "Gateway", "Script", "error", "running_gateway"]
 
 @dataclass(kw_only=True)
 class Call:
-    """One call of a client; ``ordinal`` counts those of its kind from 1. Times are the clock's."""
+    """One call of a client; ``ordinal`` counts those of its kind from 1. Times are the clock's.
+
+    ``since_first_s`` is the time since the first call of all.
+    """
 
     kind: str
     ordinal: int
@@ -33,6 +36,7 @@ class Call:
     headers: dict[str, str]
     fields: dict[str, Any]
     at: float
+    since_first_s: float
     status: int | None = None
     answered_at: float | None = None
 
@@ -85,13 +89,15 @@ class Gateway:
         path: str = scope["path"]
         kind = "cancel" if path.endswith("/cancel") else "look" if scope["method"] == "GET" else "create"
         self._counts[kind] += 1
+        now = self._clock.now()
         call = Call(
             kind=kind,
             ordinal=self._counts[kind],
             path=path,
             headers={name.decode(): value.decode() for name, value in scope["headers"]},
             fields=json.loads(body) if body else {},
-            at=self._clock.now(),
+            at=now,
+            since_first_s=now - self.calls[0].at if self.calls else 0.0,
         )
         self.calls.append(call)
         return call

@@ -42,7 +42,9 @@ class Context:
     polls: Limiter
     creates: FirstCreates
     looks: FirstLooks
+    # Three things can be down each by itself: what takes requests, what works on them, and what shows them.
     create_circuit: Circuit
+    response_circuit: Circuit
     look_circuit: Circuit
     schedules: Schedules
     flow: Flow

@@ -9,7 +9,7 @@ from orchestrator.core.lifecycle import SETTLED, State
 from orchestrator.core.model import Charge, Response
 from orchestrator.core.money import format_usd
 from orchestrator.core.problems import Problem, Refused
-from orchestrator.engine.steps.context import Context, note_failure
+from orchestrator.engine.steps.context import Context, note_failure, note_success
 from orchestrator.engine.work import After, Finished, OpenResponse, Queued, Stopped, Waiting
 from orchestrator.policy.backoff import retry_wait
 from orchestrator.policy.judgement import judge_response
@@ -31,6 +31,8 @@ async def settle(context: Context, open_: OpenResponse, response: Response) -> A
     if isinstance(verdict, Cancelled) and open_.cancelled_at is not None:
         verdict = parting(open_)
     match verdict:
+        case Succeed() | Fail():
+            note_success(context, context.response_circuit, open_.sent_at)
         case Look():
             return Waiting(open_, now + (verdict.after_s or 1.0), forced=True)
         case Retry(rate_limited=True):
@@ -150,7 +152,7 @@ def _learn_latency(context: Context, open_: OpenResponse, response: Response | N
 
 def _outage(context: Context, open_: OpenResponse, code: str) -> bool:
     """Tell the circuit of a failure that is the provider's; True where everything fails."""
-    circuit = context.create_circuit
+    circuit = context.response_circuit if open_.response_id else context.create_circuit
     note_failure(context, circuit, open_.sent_at, code, again=open_.attempts > 1)
     return circuit.excuses(context.clock.now())
 
