@@ -51,7 +51,9 @@ class Child:
 
     @property
     def cpu_s(self) -> float:
-        """CPU time so far, from the kernel's own file about it."""
+        """CPU time so far, from the kernel's own file about it, which only Linux has."""
+        if sys.platform != "linux":
+            raise Broken("the CPU time of a process that still runs can be read on Linux only")
         fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
