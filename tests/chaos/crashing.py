@@ -1,0 +1,97 @@
+"""The command line, in a process that kills itself at a named point: ``python -m tests.chaos.crashing POINT run …``.
+
+A point is ``before:``, ``during:`` or ``after:`` and the name of something that the product does, with ``:N`` behind
+it for the Nth time. "During" is a few milliseconds after it began: the request is on the wire, the group of writes is
+with SQLite. The process says ``crashing at POINT`` and is gone, as after ``kill -9``.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from importlib import import_module
+from itertools import count
+from typing import Any
+
+__all__ = ["SUBJECTS", "WHEN"]
+
+WHEN = ("before", "during", "after")
+SUBJECTS = {
+    "migrate": "orchestrator.stores.sqlite.database:migrate",
+    "schema": "orchestrator.stores.sqlite.database:statements",
+    "create_run": "orchestrator.stores.sqlite.store:SqliteStore.create_run",
+    "add_rows": "orchestrator.stores.sqlite.store:SqliteStore.add_rows",
+    "claim": "orchestrator.stores.sqlite.store:SqliteStore.claim",
+    "accept": "orchestrator.stores.sqlite.store:SqliteStore.accept",
+    "release": "orchestrator.stores.sqlite.store:SqliteStore.release",
+    "end": "orchestrator.stores.sqlite.store:SqliteStore.end",
+    "remember": "orchestrator.stores.sqlite.store:SqliteStore.remember",
+    "set_run_state": "orchestrator.stores.sqlite.store:SqliteStore.set_run_state",
+    "commit": "orchestrator.stores.sqlite.transaction:Transaction.write_sums",
+    "submit": "orchestrator.executors.background:BackgroundExecutor.submit",
+    "look": "orchestrator.executors.background:BackgroundExecutor.look",
+    "recover": "orchestrator.engine.steps:recover",
+    "lock": "orchestrator.stores.lock:RunLock.__enter__",
+    "export": "orchestrator.cli.run:export_to_file",
+}
+_DURING_S = 0.003
+
+
+class Crash:
+    """Waits for its point to come up so many times."""
+
+    def __init__(self, when: str, subject: str, nth: int) -> None:
+        self._when = when
+        self._name = f"{when}:{subject}"
+        self._nth = nth
+        self._calls = count(1)
+
+    def wrap(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, with the crash in its place."""
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            struck = next(self._calls) == self._nth
+            if struck and self._when == "before":
+                self.strike()
+            if struck and self._when == "during":
+                threading.Timer(_DURING_S, self.strike).start()
+            result = function(*args, **kwargs)
+            if struck and self._when == "after":
+                if inspect.isawaitable(result):
+                    return self._afterwards(result)
+                self.strike()
+            return result
+
+        return call
+
+    async def _afterwards(self, awaitable: Any) -> None:
+        await awaitable
+        self.strike()
+
+    def strike(self) -> None:
+        os.write(2, f"crashing at {self._name}\n".encode())
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def main(point: str, arguments: list[str]) -> None:
+    """Run the command line with the crash installed."""
+    from orchestrator.__main__ import main as command
+
+    when, subject, *nth = point.split(":")
+    crash = Crash(when, subject, int(*nth or ["1"]))
+    module, _, path = SUBJECTS[subject].partition(":")
+    owner: Any = import_module(module)
+    *parents, name = path.split(".")
+    for parent in parents:
+        owner = getattr(owner, parent)
+    setattr(owner, name, crash.wrap(getattr(owner, name)))
+    sys.argv[1:] = arguments
+    command()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2:])

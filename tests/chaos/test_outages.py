@@ -1,0 +1,49 @@
+"""The provider's process is gone for a while and comes back with its memory: the run waits, and goes on by itself."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from .station import Provider, Station
+
+# The longest interval between two probes, and its jitter (orchestrator.policy.circuit).
+_LONGEST_PROBE_S = 30.0
+_JITTER = 1.2
+
+
+@pytest.mark.parametrize(
+    ("rows", "seconds"),
+    [(60, 3), pytest.param(300, 40, marks=[pytest.mark.chaos, pytest.mark.timeout(240)])],
+)
+def test_a_provider_that_goes_and_comes_back(tmp_path: Path, rows: int, seconds: int) -> None:
+    settings = {"latency": {"queue": 0.2, "run": {"from_s": 0.3, "to_s": 1.5}}}
+    with Provider(tmp_path, settings) as provider:
+        config = {
+            "provider": {"base_url": f"{provider.address}/v1"},
+            "limits": {"requests_per_minute": 1200, "max_in_flight": 64},
+        }
+        station = Station(tmp_path, rows=rows, config=config, provider=provider)
+        run = station.start(*station.run_arguments("--progress", "plain"))
+        while station.settled() < rows // 4:
+            assert run.poll() is None
+            time.sleep(0.02)
+        provider.stop()
+        time.sleep(seconds)
+        provider.start()
+        back_at = time.time()
+        ended = station.end(run, timeout_s=120)
+        ledger = provider.ledger()
+    assert ended.code == 0, ended.err
+    assert ended.summary["requests"]["succeeded"] == rows
+    assert "the provider does not answer" in ended.err
+    assert "the provider answers again" in ended.err
+    # What was on the wire when the process went may be lost; nothing else spent an attempt.
+    lost = ended.summary["possible_duplicates"]
+    assert ended.summary["attempts"] - rows == lost <= 16
+    assert ledger["duplicates"]["usable"] <= lost
+    # One probe, the five seconds it is allowed, and a moment for the row to be settled.
+    [(recovered_at,)] = station.query(f"SELECT min(settled_at) FROM request WHERE settled_at > {back_at}")  # noqa: S608
+    assert recovered_at - back_at <= min(_LONGEST_PROBE_S, seconds + 1) * _JITTER + 5
