@@ -14,7 +14,7 @@ from orchestrator.cli.run import overrides
 from orchestrator.core.errors import ExitCode
 from orchestrator.core.lifecycle import RunState, State
 from orchestrator.core.model import PlanMark, Usage
-from orchestrator.stores.base import Run, Summary
+from orchestrator.stores.base import RequestCounts, Run, Summary
 
 
 def a_summary(state: RunState, **counts: int) -> Summary:
@@ -37,7 +37,7 @@ def a_summary(state: RunState, **counts: int) -> Summary:
     )
     return Summary(
         run=run,
-        requests={State(name): number for name, number in counts.items()},
+        requests=RequestCounts({State(name): number for name, number in counts.items()}),
         skipped_rows=0,
         attempts=0,
         polls=0,
