@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,10 @@ def _key(monkeypatch: pytest.MonkeyPatch) -> None:
 async def rehearse(tmp_path: Path) -> AsyncIterator[Rehearse]:
     """Starts a sandbox with the faults and settings given, and makes everything ready for a run against it.
 
-    ``script`` puts a gateway in front of it. ``config`` replaces whole sections of the config.
+    ``script`` puts a gateway in front of it. ``config`` replaces whole sections of the config. Each rehearsal has a
+    folder of its own.
     """
+    numbers = count()
     async with AsyncExitStack() as stack:
 
         async def rehearse(
@@ -70,7 +73,8 @@ async def rehearse(tmp_path: Path) -> AsyncIterator[Rehearse]:
             speed: float = SPEED,
             script: Script | None = None,
         ) -> Rehearsal:
-            clock = FastClock(speed)
+            clock, folder = FastClock(speed), tmp_path / str(next(numbers))
+            folder.mkdir()
             wanted = {"seed": 1, "latency": latency(speed), "faults": faults or {}, **(sandbox or {})}
             settings = SandboxSettings.model_validate(wanted)
             gateway = None
@@ -85,10 +89,10 @@ async def rehearse(tmp_path: Path) -> AsyncIterator[Rehearse]:
                 **(config or {}),
             }
             return Rehearsal(
-                folder=tmp_path,
+                folder=folder,
                 base_url=base_url,
                 clock=clock,
-                job=write_job(tmp_path, rows, dict(job or {})),
+                job=write_job(folder, rows, dict(job or {})),
                 config=Config.model_validate(sections),
                 gateway=gateway,
             )

@@ -1,0 +1,171 @@
+"""The provider's limits: found, kept, and no reason for a row to suffer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from starlette.responses import Response
+
+from orchestrator.core.errors import ExitCode
+
+from .gateway import Call, error
+from .rehearsal import Account, Rehearse
+
+pytestmark = pytest.mark.anyio
+
+UNKNOWN = {"requests_per_minute": None, "tokens_per_minute": None}
+
+
+def all_answered(account: Account, rows: int) -> None:
+    assert account.exit is ExitCode.OK
+    assert account.states == {"succeeded": rows}
+    assert account.accepted == account.summary.attempts == rows
+
+
+async def test_a_server_that_refuses_one_in_five_costs_three_seconds_at_most(rehearse: Rehearse) -> None:
+    latency = {"queue": 0.05, "run": {"from_s": 0.1, "to_s": 0.3}}
+    elapsed: list[float] = []
+    for rate in (0.0, 0.2):
+        at = await rehearse(
+            rows=200,
+            faults={"rate_limited": rate, "retry_after": "1"},
+            sandbox={"latency": latency},
+            limits=UNKNOWN,
+            speed=1.0,
+        )
+        account = await at.run()
+        all_answered(account, 200)
+        assert account.summary.rate_limited == account.creates - 200
+        elapsed.append(account.summary.elapsed_s)
+    undisturbed, disturbed = elapsed
+    assert disturbed - undisturbed <= 3.0
+
+
+@pytest.mark.parametrize("retry_after", ["0", "-5", "1.5", "soon", "", "Thu, 01 Jan 1970 00:00:00 GMT", None])
+async def test_whatever_retry_after_says_the_rows_are_sent(rehearse: Rehearse, retry_after: str | None) -> None:
+    at = await rehearse(faults={"rate_limited": 0.4, "retry_after": retry_after})
+    account = await at.run()
+    all_answered(account, 12)
+    assert account.refused["rate_limited"] > 0
+
+
+async def test_a_closed_gate_is_asked_no_more_often_than_it_says(rehearse: Rehearse) -> None:
+    """For a minute and a half everything is refused with "in 30 seconds"."""
+
+    def script(call: Call) -> Response | None:
+        closed = call.kind == "create" and call.since_first_s < 90
+        return error(429, "rate_limit_exceeded", retry_after="30") if closed else None
+
+    at = await rehearse(script=script)
+    account = await at.run()
+    all_answered(account, 12)
+    assert at.gateway is not None
+    refused = [call for call in at.gateway.of("create") if call.status == 429]
+    # All twelve were on the wire at first; then one asks each time.
+    assert 12 < len(refused) <= 12 + 4
+    first = refused[11]
+    assert all(call.at - first.at >= 30 for call in refused[12:])
+
+
+async def test_a_model_at_its_limit_does_not_hold_up_another(rehearse: Rehearse) -> None:
+    def script(call: Call) -> Response | None:
+        closed = call.kind == "create" and call.fields["model"] == "gpt-5" and call.since_first_s < 120
+        return error(429, "rate_limit_exceeded", retry_after="20") if closed else None
+
+    request = {"model": "{{ 'gpt-5' if n % 2 else 'gpt-5-mini' }}"}
+    at = await rehearse(job={"request": request}, script=script)
+    account = await at.run()
+    all_answered(account, 12)
+    first = {each["model"]: each["created_at"] for each in reversed(await at.responses())}
+    assert all(
+        each["created_at"] < first["gpt-5-2025-08-07"] for each in await at.responses() if "mini" in each["model"]
+    )
+    assert first["gpt-5-2025-08-07"] - first["gpt-5-mini-2025-08-07"] >= 100
+
+
+# ── requests that can never fit ───────────────────────────────────────────────────────────────────────────────
+
+
+
+def one_is_large(n: int) -> dict[str, Any]:
+    return {"request": {"max_output_tokens": f"{{{{ 50000 if n == {n} else 400 }}}}"}}
+
+
+def one_is_refused(account: Account, n: int) -> None:
+    assert account.exit is ExitCode.SOME_FAILED
+    assert account.states == {"succeeded": 7, "failed": 1}
+    assert account.results[f"row-{n}"].code == "request_too_large"
+    assert account.summary.cost_unknown == 0
+    assert account.accepted == 7
+
+
+async def test_a_request_over_the_configs_limit_is_never_sent(rehearse: Rehearse) -> None:
+    at = await rehearse(rows=8, job=one_is_large(3), limits={"tokens_per_minute": 20_000})
+    account = await at.run()
+    one_is_refused(account, 3)
+    assert account.creates == account.summary.attempts == 7
+
+
+async def test_a_request_over_the_limit_that_replies_have_told_is_never_sent(rehearse: Rehearse) -> None:
+    at = await rehearse(
+        rows=8,
+        job=one_is_large(5),
+        sandbox={"limits": {"tokens_per_minute": 20_000}},
+        limits={**UNKNOWN, "max_in_flight": 1},
+    )
+    account = await at.run()
+    one_is_refused(account, 5)
+    assert account.creates == account.summary.attempts == 7
+
+
+async def test_a_request_that_is_told_to_be_too_large_is_not_sent_again(rehearse: Rehearse) -> None:
+    at = await rehearse(
+        rows=8, job=one_is_large(0), sandbox={"limits": {"tokens_per_minute": 20_000}}, limits=UNKNOWN
+    )
+    account = await at.run()
+    one_is_refused(account, 0)
+    assert account.creates == 8
+    assert account.results["row-0"].attempts == 1
+
+
+# ── creates and looks ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_looks_that_are_limited_hold_up_no_create(rehearse: Rehearse) -> None:
+    at = await rehearse(
+        rows=40,
+        sandbox={"limits": {"polls_per_minute": 20}, "latency": {"queue": 1, "run": 5}},
+        limits={"polls_per_minute": 6000},
+    )
+    account = await at.run()
+    all_answered(account, 40)
+    refused = account.ledger["polls"]["refused"]["rate_limit_exceeded"]
+    assert account.summary.rate_limited == refused > 0
+    created = [each["created_at"] for each in await at.responses()]
+    assert max(created) - min(created) < 20
+    # It learns: the allowance is used, and not run against over and over.
+    assert refused < account.ledger["polls"]["calls"] / 2
+
+
+async def test_creates_that_are_limited_hold_up_no_look(rehearse: Rehearse) -> None:
+    at = await rehearse(
+        rows=20,
+        sandbox={"limits": {"requests_per_minute": 20, "burst_s": 10}},
+        limits={"requests_per_minute": 20, "tokens_per_minute": None},
+    )
+    account = await at.run()
+    all_answered(account, 20)
+    settled = {row.key: row.settled_at or 0.0 for row in account.results.values()}
+    lags = [settled[each["key"]] - each["ended_at"] for each in await at.responses()]
+    assert sorted(lags)[len(lags) // 2] < 5
+    assert max(lags) < 30
+
+
+async def test_a_limit_that_nobody_told_is_found_and_kept(rehearse: Rehearse) -> None:
+    """No number in the config, none in the headers: only refusals tell. None of them costs an attempt."""
+    limits = {"requests_per_minute": 600, "burst_s": 2, "headers": False}
+    at = await rehearse(rows=60, sandbox={"limits": limits}, limits=UNKNOWN, speed=10.0)
+    account = await at.run()
+    all_answered(account, 60)
+    assert account.summary.rate_limited == account.refused.get("rate_limit_exceeded", 0)
