@@ -54,7 +54,8 @@ async def open_writer(path: Path, *, synchronous: Synchronous, lock_patience_s: 
         connection.execute(f"PRAGMA synchronous = {synchronous}")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA wal_autocheckpoint = 4000")
-        connection.execute("PRAGMA cache_size = -32000")
+        # Eight megabytes: the operating system caches the file anyway, and a long run must not grow with it.
+        connection.execute("PRAGMA cache_size = -8000")
         connection.execute("PRAGMA temp_store = MEMORY")
         if version < len(migrations()):
             migrate(connection, migrations(), path=path)
