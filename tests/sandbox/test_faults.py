@@ -103,9 +103,10 @@ async def test_drop_before(start: Start) -> None:
 async def test_every_lost_reply_is_counted_under_its_name(start: Start) -> None:
     for fault in DELIVERY_FAULTS:
         caller = await struck(start, fault)
-        caller.http.timeout = httpx.Timeout(0.2)
+        patience, caller.http.timeout = caller.http.timeout, httpx.Timeout(0.2)
         with contextlib.suppress(httpx.HTTPError):
             await caller.create()
+        caller.http.timeout = patience
         ledger = await caller.ledger()
         assert ledger["creates"]["accepted"] == 1
         assert ledger["replies_lost"] == {"total": 1, fault: 1}
