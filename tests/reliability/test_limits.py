@@ -87,7 +87,6 @@ async def test_a_model_at_its_limit_does_not_hold_up_another(rehearse: Rehearse)
 # ── requests that can never fit ───────────────────────────────────────────────────────────────────────────────
 
 
-
 def one_is_large(n: int) -> dict[str, Any]:
     return {"request": {"max_output_tokens": f"{{{{ 50000 if n == {n} else 400 }}}}"}}
 
