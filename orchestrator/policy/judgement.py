@@ -169,8 +169,8 @@ def _missing(problem: Problem, *, age_s: float, misses: int, missing_s: float) -
     if misses > _RECHECKS and missing_s >= rechecked_s and age_s >= _YOUNG_S + rechecked_s:
         return Expired(_message(problem))
     if misses <= 1:
-        return Look(_SOON_S)
-    return Look(_RECHECK_YOUNG_S if age_s < _YOUNG_S else _RECHECK_S)
+        return Look(_SOON_S, missing=True)
+    return Look(_RECHECK_YOUNG_S if age_s < _YOUNG_S else _RECHECK_S, missing=True)
 
 
 def _is_outage(rule: ErrorRule) -> bool:

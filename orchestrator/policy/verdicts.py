@@ -120,10 +120,14 @@ class Halt:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Nothing is known yet: look again, not before ``after_s`` where it is given. ``outage`` feeds the circuit."""
+    """Nothing is known yet: look again, not before ``after_s`` where it is given.
+
+    ``outage`` feeds the circuit. ``missing`` says that the provider does not find the response, for now.
+    """
 
     after_s: float | None = None
     outage: bool = False
+    missing: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -229,8 +229,8 @@ CASES: dict[str, list[Case]] = {
         on_create(Refused(status=200, message="odd"), InDoubt(message="odd")),
     ],
     "look-missing": [
-        on_look(Refused(status=404, message="Response with id 'resp_1' not found."), Look(2.0)),
-        on_look(Refused(status=410), Look(2.0)),
+        on_look(Refused(status=404, message="Response with id 'resp_1' not found."), Look(2.0, missing=True)),
+        on_look(Refused(status=410), Look(2.0, missing=True)),
     ],
     "look-impossible": [on_look(Refused(status=405), (Halt, "http_405"))],
     "look-server-error": [
@@ -345,15 +345,15 @@ NOT_FOUND = Refused(status=404, message="Response with id 'resp_1' not found.")
 @pytest.mark.parametrize(
     ("age_s", "misses", "missing_s", "verdict"),
     [
-        pytest.param(3, 1, 0, Look(2.0), id="the first one comes back soon"),
-        pytest.param(10, 3, 7, Look(5.0), id="a young one is looked for often"),
-        pytest.param(59, 30, 58, Look(5.0), id="however often it was missed"),
-        pytest.param(90, 12, 88, Look(20.0), id="then at leisure"),
-        pytest.param(119, 14, 118, Look(20.0), id="three times more"),
+        pytest.param(3, 1, 0, Look(2.0, missing=True), id="the first one comes back soon"),
+        pytest.param(10, 3, 7, Look(5.0, missing=True), id="a young one is looked for often"),
+        pytest.param(59, 30, 58, Look(5.0, missing=True), id="however often it was missed"),
+        pytest.param(90, 12, 88, Look(20.0, missing=True), id="then at leisure"),
+        pytest.param(119, 14, 118, Look(20.0, missing=True), id="three times more"),
         pytest.param(120, 15, 119, Expired(NOT_FOUND.message), id="then it has expired"),
-        pytest.param(7200, 1, 0, Look(2.0), id="an old one may be a passing fault"),
-        pytest.param(7200, 3, 60, Look(20.0), id="an old one was not looked for often enough"),
-        pytest.param(7200, 4, 59, Look(20.0), id="an old one was not looked for long enough"),
+        pytest.param(7200, 1, 0, Look(2.0, missing=True), id="an old one may be a passing fault"),
+        pytest.param(7200, 3, 60, Look(20.0, missing=True), id="an old one was not looked for often enough"),
+        pytest.param(7200, 4, 59, Look(20.0, missing=True), id="an old one was not looked for long enough"),
         pytest.param(7200, 4, 60, Expired(NOT_FOUND.message), id="an old one that stays unknown has expired"),
     ],
 )

@@ -105,7 +105,7 @@ def old_miss(guard: FirstLooks) -> object:
 
 def test_a_server_that_keeps_no_response_stops_the_run_before_it_pays_for_all() -> None:
     guard = FirstLooks(seen=False)
-    assert guard.judge(NOT_FOUND, age_s=1, misses=1, missing_s=0) == Look(2.0)
+    assert guard.judge(NOT_FOUND, age_s=1, misses=1, missing_s=0) == Look(2.0, missing=True)
     assert [old_miss(guard) for _ in range(2)] == [Expired("not found")] * 2
     verdict = old_miss(guard)
     assert isinstance(verdict, Halt)

@@ -61,7 +61,7 @@ def test_each_class_of_a_create(action: Action, verdict: Verdict) -> None:
         (Action.RETRY, Look()),
         (Action.BOUNCE, Bounce()),
         (Action.OUTAGE, Look(outage=True)),
-        (Action.MISSING, Look(2.0)),
+        (Action.MISSING, Look(2.0, missing=True)),
         (Action.HALT, Halt("e", "this error stops the run, as the config asks (m)")),
     ],
 )

@@ -60,8 +60,6 @@ async def _seen(context: Context, open_: OpenResponse, seen: Seen, sent_at: floa
 async def _not_seen(context: Context, open_: OpenResponse, problem: Problem, sent_at: float) -> After:
     now = context.clock.now()
     open_.misses += 1
-    if isinstance(problem, Refused) and problem.status == 404 and open_.missing_since is None:
-        open_.missing_since = now
     judge = context.looks.judge if open_.accepted_here else partial(judge_look, overrides=context.settings.overrides)
     verdict = judge(
         problem,
@@ -86,6 +84,8 @@ async def _not_seen(context: Context, open_: OpenResponse, problem: Problem, sen
             )
             return Waiting(open_, now, forced=True)
         case Look(after_s):
+            if verdict.missing and open_.missing_since is None:
+                open_.missing_since = now
             if verdict.outage:
                 note_failure(context, context.look_circuit, sent_at, "provider", again=open_.misses > 1)
             if (away := unreachable(context, problem)) is not None:
