@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from itertools import count
 from pathlib import Path
@@ -62,7 +62,7 @@ async def rehearse(tmp_path: Path) -> AsyncIterator[Rehearse]:
 
         async def rehearse(
             *,
-            rows: int = 12,
+            rows: int | Sequence[str] = 12,
             faults: dict[str, Any] | None = None,
             sandbox: dict[str, Any] | None = None,
             job: dict[str, Any] | None = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -37,6 +38,8 @@ class Call:
     fields: dict[str, Any]
     at: float
     since_first_s: float
+    # Which row it is about, where we marked the create with it.
+    key: str | None = None
     status: int | None = None
     answered_at: float | None = None
 
@@ -45,6 +48,8 @@ class Call:
         """Of a look or a cancel: which response."""
         return self.path.split("/")[3]
 
+
+_RESPONSE_ID = re.compile(rb"resp_[0-9a-f]+")
 
 # What the gateway answers to a call in place of the sandbox; None to pass the call on.
 Script: TypeAlias = Callable[[Call], Response | None]
@@ -64,6 +69,7 @@ class Gateway:
         self._clock = clock
         self._script = script
         self._counts = Counter[str]()
+        self._keys: dict[str, str] = {}
         self.calls: list[Call] = []
 
     def of(self, kind: str) -> list[Call]:
@@ -80,6 +86,8 @@ class Gateway:
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
                 call.status, call.answered_at = message["status"], self._clock.now()
+            elif call.kind == "create" and call.key and (found := _RESPONSE_ID.search(message.get("body", b""))):
+                self._keys[found[0].decode()] = call.key
             await send(message)
 
         reply = self._script(call)
@@ -99,6 +107,10 @@ class Gateway:
             at=now,
             since_first_s=now - self.calls[0].at if self.calls else 0.0,
         )
+        if kind == "create":
+            call.key = (call.fields.get("metadata") or {}).get("orchestrator_key")
+        else:
+            call.key = self._keys.get(call.response_id)
         self.calls.append(call)
         return call
 

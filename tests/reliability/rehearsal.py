@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -114,6 +114,10 @@ class Rehearsal:
     gateway: Gateway | None = None
     events: list[RunEvent] = field(default_factory=list)
 
+    def ask_for(self, **request: Any) -> None:
+        """Add fields to the job's request, before the first run."""
+        self.job = self.job.model_copy(update={"request": {**self.job.request, **request}})
+
     def orchestrator(self) -> Orchestrator:
         """A new process's, so to speak."""
         return Orchestrator(
@@ -181,9 +185,10 @@ class Rehearsal:
 Rehearse: TypeAlias = Callable[..., Coroutine[Any, Any, Rehearsal]]
 
 
-def write_job(folder: Path, rows: int, job: dict[str, Any]) -> Job:
-    """A job file over so many rows; ``job`` changes fields of it, of ``request`` one by one."""
-    fields = [{"id": f"row-{n}", "text": _speech(n), "n": n} for n in range(rows)]
+def write_job(folder: Path, rows: int | Sequence[str], job: dict[str, Any]) -> Job:
+    """A job file over so many rows, or over rows of these keys; ``job`` changes fields, those of ``request`` each."""
+    keys = [f"row-{n}" for n in range(rows)] if isinstance(rows, int) else rows
+    fields = [{"id": key, "text": _speech(n), "n": n} for n, key in enumerate(keys)]
     (folder / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in fields))
     request = {
         "model": "gpt-5-mini",
