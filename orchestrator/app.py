@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 
-from orchestrator.core.clock import Clock, SystemClock
+from orchestrator.core.clock import AheadClock, Clock, SystemClock
 from orchestrator.core.errors import RunNotFound, SpecError
-from orchestrator.core.events import Observer, Progress, RunEnded, RunEvent, RunStarted
+from orchestrator.core.events import Observer, Progress, RunEnded, RunEvent, RunStarted, Warned
 from orchestrator.core.lifecycle import RunState, State
 from orchestrator.stores.base import (
     DEFAULT_DATABASE,
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 __all__ = ["Orchestrator", "Story"]
 
 _CANCEL_CHECK_S = 0.5
+# Clocks of one machine differ by less from process to process.
+_WORTH_TELLING_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +267,7 @@ class Orchestrator:
                 reader=reader,
                 executor=BackgroundExecutor(client),
                 prices=prices,
-                clock=self._clock,
+                clock=await self._clock_of(run, reader),
                 rng=self._rng,
                 observe=self._observe,
             )
@@ -276,6 +278,17 @@ class Orchestrator:
                 return await self._loop.run()
             finally:
                 self._loop = None
+
+    async def _clock_of(self, run: Run, reader: SqliteReader) -> Clock:
+        """A clock that is not behind what is on record: where it was set back, every wait would be so much longer."""
+        latest = await reader.latest_moment(run.id)
+        behind_s = 0.0 if latest is None else latest - self._clock.now()
+        if behind_s <= 0:
+            return self._clock
+        if behind_s > _WORTH_TELLING_S:
+            message = f"the clock of this machine was set back by {behind_s:.0f} s; the run goes on by its own time"
+            self._observe(Warned(code="clock_set_back", message=message))
+        return AheadClock(self._clock, behind_s)
 
     def _observe(self, event: RunEvent) -> None:
         for observer in self._observers:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -98,4 +100,6 @@ def _writing() -> Iterator[None]:
     except BrokenPipeError:
         raise ReaderGone from None
     except OSError as error:
+        if error.errno == errno.EIO and stat.S_ISCHR(os.fstat(1).st_mode):  # a terminal that was closed
+            raise ReaderGone from None
         raise UsageError(f"standard output cannot be written: {error.strerror}") from error

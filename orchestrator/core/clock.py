@@ -7,7 +7,7 @@ from typing import Protocol
 
 import anyio
 
-__all__ = ["Clock", "Signal", "SystemClock"]
+__all__ = ["AheadClock", "Clock", "Signal", "SystemClock"]
 
 
 class Signal:
@@ -60,3 +60,20 @@ class SystemClock:
             return
         with anyio.move_on_after(max(0.0, until - self.now())):
             await signal.wait()
+
+
+class AheadClock:
+    """A clock that is so many seconds ahead of another."""
+
+    def __init__(self, clock: Clock, by_s: float) -> None:
+        self._clock = clock
+        self._by_s = by_s
+
+    def now(self) -> float:
+        return self._clock.now() + self._by_s
+
+    async def sleep_until(self, when: float) -> None:
+        await self._clock.sleep_until(when - self._by_s)
+
+    async def wait(self, signal: Signal, until: float | None) -> None:
+        await self._clock.wait(signal, None if until is None else until - self._by_s)

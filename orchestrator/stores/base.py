@@ -493,6 +493,10 @@ class Reader(Protocol):
         """Runs that can go on (active or halted), newest first."""
         ...
 
+    async def latest_moment(self, run_id: int) -> float | None:
+        """When something was last sent, accepted or ended in a run; None where nothing was."""
+        ...
+
     def results(self, run_id: int, states: Sequence[State]) -> AsyncIterator[ResultRecord]:
         """Requests in input order, in constant memory; each is read when its turn comes, not at one moment."""
         ...

@@ -166,12 +166,12 @@ def test_a_few_kills_lose_nothing(tmp_path: Path) -> None:
 def test_killed_at_every_point_and_at_random(tmp_path: Path, idempotency: str) -> None:
     settings = {
         "idempotency": idempotency,
-        "latency": {"queue": 1, "run": {"from_s": 3, "to_s": 10}},
+        "latency": {"queue": 1, "run": {"from_s": 2, "to_s": 7}},
         "faults": {"rate_limited": 0.1},
     }
     points = {*_FIRST, *_BETWEEN, *_LAST}
     with Provider(tmp_path, settings) as provider:
-        ordeal = an_ordeal(tmp_path, provider, rows=600, per_minute=480, seed=11)
+        ordeal = an_ordeal(tmp_path, provider, rows=600, per_minute=720, seed=11)
         summary = play(ordeal, points, at_random=20)
         assert {point.rpartition(":")[2] for point in points} == SUBJECTS.keys()
         assert ordeal.deaths.keys() == {*points, "at random"}

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -130,15 +131,13 @@ class Rig:
         """Ask the database, as a user with the sqlite3 shell does; nothing where there is none yet."""
         if not self.database.exists():
             return []
-        with sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=5) as connection:
+        with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=5)) as connection:
             try:
                 return connection.execute(sql).fetchall()
             except sqlite3.OperationalError as error:
                 if "no such table" in str(error):
                     return []
                 raise
-            finally:
-                connection.rollback()
 
     def settled(self, states: str = "'succeeded'") -> int:
         """How many requests are in these states now."""

@@ -56,6 +56,12 @@ FROM request JOIN attempt ON attempt.id = request.id * 1000000 + request.number
 WHERE request.run_id = :run_id AND request.settled_at IS NULL AND request.state <> 'pending'
 ORDER BY attempt.accepted_at IS NULL, attempt.accepted_at, attempt.id;
 
+-- name: latest_moment
+-- The run's bounds keep it from scanning other runs' attempts.
+SELECT max(max(sent_at, coalesce(accepted_at, 0), coalesce(ended_at, 0))) AS at FROM attempt
+WHERE id >= (SELECT first_request_id * 1000000 FROM run WHERE id = :run_id)
+  AND id < (SELECT (last_request_id + 1) * 1000000 FROM run WHERE id = :run_id);
+
 -- name: results
 -- One slice of a run. What the attempts before the latest one cost is asked apart (spent_before), for few have any.
 -- The run's bounds keep it from scanning other runs; the plus keeps the planner from walking all keys of the run.

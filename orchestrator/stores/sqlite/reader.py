@@ -99,6 +99,11 @@ class SqliteReader:
     async def open_attempts(self, run_id: int) -> list[OpenAttempt]:
         return [records.open_attempt(row) for row in await self._rows("open_attempts", run_id=run_id)]
 
+    async def latest_moment(self, run_id: int) -> float | None:
+        [latest] = await self._rows("latest_moment", run_id=run_id)
+        at: float | None = latest["at"]
+        return at
+
     # ── what came out ─────────────────────────────────────────────────────────────────────────────────────
 
     async def results(self, run_id: int, states: Sequence[State]) -> AsyncIterator[ResultRecord]:

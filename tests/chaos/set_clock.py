@@ -1,0 +1,20 @@
+"""The command line by a clock that is wrong by so many seconds: ``python -m tests.chaos.set_clock -3600 run …``."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+
+def main(seconds: float, arguments: list[str]) -> None:
+    """Run the command line by the wrong clock."""
+    true_time = time.time
+    time.time = lambda: true_time() + seconds
+    from orchestrator.__main__ import main as command
+
+    sys.argv[1:] = arguments
+    command()
+
+
+if __name__ == "__main__":
+    main(float(sys.argv[1]), sys.argv[2:])
