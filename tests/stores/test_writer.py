@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
@@ -178,6 +179,23 @@ async def test_a_lock_that_stays_is_told_and_the_store_goes_on_after_it(
         assert told.value.where == str(database)
         await desk.add(3)
         assert await desk.states() == {State.PENDING: 3}
+
+
+async def test_a_lock_that_stays_is_waited_for_once(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database_module, "_BUSY_TIMEOUT_MS", 1)
+    async with a_desk(database, lock_patience_s=0.5) as desk:
+        with locked(database):
+            began = time.monotonic()
+            for name in ("one", "two", "three"):
+                with pytest.raises(StoreError, match="another program keeps the database locked"):
+                    await desk.store.remember(name, b"")
+            assert 0.5 <= time.monotonic() - began < 1.4
+        await desk.store.remember("one", b"")
+        with locked(database):
+            began = time.monotonic()
+            with pytest.raises(StoreError, match="another program keeps the database locked"):
+                await desk.store.remember("two", b"")
+            assert time.monotonic() - began >= 0.5
 
 
 async def test_a_lock_met_while_opening_is_waited_for(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:

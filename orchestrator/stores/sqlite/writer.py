@@ -54,7 +54,7 @@ class Writer:
     def __init__(self, connection: aiosqlite.Connection, path: Path, *, lock_patience_s: float) -> None:
         self._connection = connection
         self._path = path
-        self._lock_patience_s = lock_patience_s
+        self._lock_patience_s = self._patience_s = lock_patience_s
         self._queue: deque[_Write] = deque()
         self._notes: dict[Hashable, _Write] = {}
         self._notes_due: asyncio.TimerHandle | None = None
@@ -119,12 +119,13 @@ class Writer:
         try:
             outcomes = await despite_locks(
                 lambda: in_thread(self._connection, lambda connection: _apply(connection, self._prices, group)),
-                lambda: (
-                    min(self._lock_patience_s, _PATIENCE_WHEN_CLOSING_S) if self._closing else self._lock_patience_s
-                ),
+                lambda: min(self._patience_s, _PATIENCE_WHEN_CLOSING_S) if self._closing else self._patience_s,
             )
+            self._patience_s = self._lock_patience_s
         except Exception as error:  # noqa: BLE001  # whatever it is, the callers must hear of it
             outcomes = [(None, error)] * len(group)
+            # What comes next would wait for the same lock as long again.
+            self._patience_s = 0.0
         for write, (value, failure) in zip(group, outcomes, strict=True):
             self._tell(write, value, failure)
 
