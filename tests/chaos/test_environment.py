@@ -26,6 +26,9 @@ from tests.stores.audit import audit
 
 from .station import KEY, Provider, Station
 
+# Minutes of waiting on locks and full disks: with the other long ones, by the marker.
+pytestmark = pytest.mark.chaos
+
 ROWS = 60
 
 
