@@ -17,6 +17,8 @@ ROWS = 12
 # A row that is struck again and again must not run out of attempts; which rows those are depends on who comes first.
 PATIENT = {"retry": {"attempts": 50}}
 
+# Where long waits are a part of it.
+HURRIED = {"speed": 180.0}
 OGX = {"profile": "ogx"}
 FLEX = {"request": {"service_tier": "flex"}}
 
@@ -27,9 +29,9 @@ BOUNCED: dict[str, dict[str, Any]] = {
     "queue_full": {"provider": OGX},
     "flex_unavailable": {"job": FLEX, "speed": 240.0},
 }
-UNSPENT: dict[str, dict[str, Any]] = {"overloaded": {}}
+UNSPENT: dict[str, dict[str, Any]] = {"overloaded": HURRIED}
 # Refused, and one of the job's attempts is spent.
-SPENT: dict[str, dict[str, Any]] = {"server_error": {}, "conversation_locked": {}}
+SPENT: dict[str, dict[str, Any]] = {"server_error": HURRIED, "conversation_locked": HURRIED}
 # Nobody can know whether something was created: sent again under the same key, and counted as a possible duplicate.
 NEVER_CREATED: dict[str, dict[str, Any]] = {"bad_gateway_before": {}, "html_502": {}, "drop_before": {}}
 CREATED: dict[str, dict[str, Any]] = {
@@ -45,8 +47,8 @@ HOLD = {"config": {"in_doubt": {"resend_below_usd": 0}}}
 SALVAGED: dict[str, dict[str, Any]] = {"drop_mid_body": HOLD, "truncated_body": HOLD}
 # The response is known and does not end well: a new one is asked for.
 ASKED_AGAIN: dict[str, dict[str, Any]] = {
-    "failed_server_error": {},
-    "failed_rate_limited": {},
+    "failed_server_error": HURRIED,
+    "failed_rate_limited": HURRIED,
     "stuck_queued": {"timeouts": {"queued": 10}, "rate": 0.2},
     "stuck_in_progress": {"timeouts": {"run": 10}, "rate": 0.2},
 }

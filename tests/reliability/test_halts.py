@@ -72,11 +72,9 @@ async def test_no_money_and_no_key_stop_the_sending_within_a_second(
     [
         pytest.param(lambda: error(429, "insufficient_quota"), id="quota"),
         pytest.param(lambda: error(429, "credit_balance_exhausted"), id="credit"),
-        pytest.param(lambda: error(429, "project_spend_limit_exceeded"), id="spend-limit"),
         pytest.param(lambda: error(402), id="payment-required"),
         pytest.param(lambda: error(401, "invalid_api_key"), id="key"),
         pytest.param(lambda: error(403, "unsupported_country_region_territory"), id="country"),
-        pytest.param(lambda: error(403), id="forbidden"),
         pytest.param(lambda: error(407), id="proxy-login"),
     ],
 )

@@ -73,7 +73,7 @@ async def test_two_minutes_in_which_everybody_is_told_to_come_later(rehearse: Re
 
 async def test_an_hour_is_waited_out_without_insisting(rehearse: Rehearse) -> None:
     overloaded = {"from_s": 10, "to_s": 3610, "kind": "overloaded"}
-    at = await rehearse(rows=ROWS, faults={"outages": [overloaded]}, limits=STEADY, speed=1800.0)
+    at = await rehearse(rows=ROWS, faults={"outages": [overloaded]}, limits=STEADY, speed=3600.0)
     account = await at.run()
     all_answered(account)
     assert account.summary.attempts == account.accepted == ROWS
@@ -113,7 +113,7 @@ async def test_an_outage_is_waited_out_in_peace_where_no_place_is_free_for_a_pro
         limits={"max_in_flight": 8},
         sandbox={"latency": {"queue": 1, "run": 600}},
         script=script,
-        speed=600.0,
+        speed=1200.0,
     )
     waits = 0
     wait = at.clock.wait
@@ -145,7 +145,7 @@ async def test_a_wave_of_server_errors_on_creates(rehearse: Rehearse, status: in
 async def test_in_a_blackout_of_looks_nothing_is_given_up(rehearse: Rehearse) -> None:
     """Whether a response has ended well can only be seen when the provider answers again."""
     blackout = Window(lambda _: error(500, "server_error"), "look", from_s=0, to_s=1200)
-    at = await rehearse(rows=12, timeouts={"queued": "5m", "run": "10m"}, script=blackout, speed=600.0)
+    at = await rehearse(rows=12, timeouts={"queued": "5m", "run": "10m"}, script=blackout, speed=1200.0)
     account = await at.run()
     all_answered(account, 12)
     assert account.creates == account.summary.attempts == 12
@@ -179,7 +179,7 @@ async def test_a_response_that_cannot_be_looked_at_is_no_outage(rehearse: Rehear
         hidden.update([] if hidden else [call.response_id])
         return error(500, "server_error") if call.response_id in hidden else None
 
-    at = await rehearse(rows=8, timeouts={"run": "10m"}, script=script, speed=300.0)
+    at = await rehearse(rows=8, timeouts={"run": "10m"}, script=script, speed=600.0)
     account = await at.run()
     all_answered(account, 8)
     assert account.accepted == account.summary.attempts == 9
@@ -193,7 +193,9 @@ async def test_a_response_that_cannot_be_looked_at_is_no_outage(rehearse: Rehear
 @pytest.mark.parametrize("rows", [1, 6])
 async def test_an_outage_is_no_excuse_for_ever(rehearse: Rehearse, rows: int, status: int, code: str) -> None:
     """Where nothing but failures is left, the provider cannot be told from the rows; after hours they end."""
-    at = await rehearse(rows=rows, script=lambda call: error(status) if call.kind == "create" else None, speed=3600.0)
+    at = await rehearse(
+        rows=rows, script=lambda call: error(status) if call.kind == "create" else None, speed=14_400.0
+    )
     account = await at.run()
     assert account.codes == {code: rows}
     assert await at.spent() == rows * 5

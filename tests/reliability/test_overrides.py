@@ -109,6 +109,7 @@ async def test_a_failure_of_a_response_is_what_the_config_says(rehearse: Rehears
         faults={"failed_invalid_prompt": 0.3},
         job={"retry": {"attempts": 50}},
         provider={"errors": [override]},
+        speed=180.0,
     )
     account = await at.run()
     assert account.exit is ExitCode.OK

@@ -34,9 +34,9 @@ async def test_t01_a_response_that_stays_queued_for_ever(rehearse: Rehearse) -> 
     """Given up after its time, cancelled, and asked for anew; and nothing is ever streamed."""
     at = await rehearse(
         rows=ROWS,
-        faults={"stuck_queued": 0.25},
+        faults={"stuck_queued": 0.2},
         job=PATIENT,
-        timeouts={"queued": "10m"},
+        timeouts={"queued": "5m"},
         script=lambda _: None,
         speed=1200.0,
     )
@@ -65,7 +65,8 @@ async def test_t02_a_poller_does_not_loop_for_ever(rehearse: Rehearse) -> None:
 
 async def test_t03_a_failure_that_arrives_as_a_success(rehearse: Rehearse) -> None:
     """HTTP 200 with status failed: what may pass is asked for again, what may not fails under its own code."""
-    at = await rehearse(rows=20, faults={"failed_server_error": 0.2, "failed_invalid_prompt": 0.2}, job=PATIENT)
+    faults = {"failed_server_error": 0.2, "failed_invalid_prompt": 0.2}
+    at = await rehearse(rows=20, faults=faults, job=PATIENT, speed=180.0)
     account = await at.run()
     wrong = account.states["failed"]
     assert account.states == {"succeeded": 20 - wrong, "failed": wrong}
@@ -176,9 +177,8 @@ async def test_t11_calls_that_hang(rehearse: Rehearse) -> None:
 
 async def test_t12_each_response_is_charged_once(rehearse: Rehearse) -> None:
     """Looked at many times, resumed, retried, incomplete or failed: the bill is the ledger's to the last digit."""
-    at = await rehearse(
-        rows=20, faults={"incomplete": 0.2, "failed_server_error": 0.2, "poll_drop": 0.2}, job=PATIENT
-    )
+    faults = {"incomplete": 0.2, "failed_server_error": 0.2, "poll_drop": 0.2}
+    at = await rehearse(rows=20, faults=faults, job=PATIENT, speed=120.0)
     first = await at.run()
     again = await at.run()
     assert again.summary.cost_pusd == first.summary.cost_pusd
@@ -225,11 +225,11 @@ async def test_t14_a_lost_create_reply(rehearse: Rehearse) -> None:
 
 async def test_t15_latencies_that_vary_a_hundredfold(rehearse: Rehearse) -> None:
     """Looks follow the latencies: few for each response, and half of them lie for less than they took."""
-    latency = {"queue": 1, "run": {"median_s": 30, "sigma": 1.5}}
-    at = await rehearse(rows=40, sandbox={"latency": latency}, timeouts={"run": "6h"}, speed=150.0)
+    latency = {"queue": 1, "run": {"median_s": 15, "sigma": 1.5}}
+    at = await rehearse(rows=30, sandbox={"latency": latency}, timeouts={"run": "6h"}, speed=150.0)
     account = await at.run()
-    all_answered(account, 40)
-    assert account.ledger["polls"]["calls"] / 40 < 15
+    all_answered(account, 30)
+    assert account.ledger["polls"]["calls"] / 30 < 15
     settled = {key: row.settled_at or 0.0 for key, row in account.results.items()}
     waited = sorted(
         (settled[each["key"]] - each["ended_at"]) / (each["ended_at"] - each["created_at"])
