@@ -10,6 +10,7 @@ from orchestrator.core.money import Picodollars
 __all__ = [
     "Charge",
     "NewRequest",
+    "PastUse",
     "PlanMark",
     "RateLimits",
     "Response",
@@ -177,3 +178,35 @@ class Charge:
     upper_bound_pusd: Picodollars | None
     price: UnitPrice | None
     tool_use: ToolUse = ToolUse()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PastUse:
+    """What settled requests took, all attempts of each together; sums that can be added.
+
+    ``output_squares`` is the sum over requests of the square of their output tokens, ``fees_pusd`` what calls of
+    hosted tools cost, ``seconds`` how long the responses took altogether.
+    """
+
+    requests: int = 0
+    responses: int = 0
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    output_tokens: int = 0
+    output_squares: int = 0
+    fees_pusd: Picodollars = 0
+    seconds: float = 0.0
+
+    def __add__(self, other: PastUse) -> PastUse:
+        return PastUse(
+            requests=self.requests + other.requests,
+            responses=self.responses + other.responses,
+            input_tokens=self.input_tokens + other.input_tokens,
+            cached_tokens=self.cached_tokens + other.cached_tokens,
+            cache_write_tokens=self.cache_write_tokens + other.cache_write_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            output_squares=self.output_squares + other.output_squares,
+            fees_pusd=self.fees_pusd + other.fees_pusd,
+            seconds=self.seconds + other.seconds,
+        )

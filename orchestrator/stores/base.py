@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Protocol
 
 from orchestrator.core.lifecycle import OPEN, RunState, State
-from orchestrator.core.model import Charge, NewRequest, PlanMark, SkippedRow, Usage
+from orchestrator.core.model import Charge, NewRequest, PastUse, PlanMark, SkippedRow, Usage
 from orchestrator.core.money import Picodollars, format_usd
 
 __all__ = [
@@ -511,6 +511,10 @@ class Reader(Protocol):
 
     async def spent_since(self, since: float) -> Picodollars:
         """What all runs of the database were charged since a moment, unknown costs at their upper bound."""
+        ...
+
+    async def past_use(self, run_id: int, *, most: int) -> PastUse:
+        """What the settled ones of a run's first ``most`` requests took."""
         ...
 
     async def skipped(self, run_id: int) -> list[SkippedRow]: ...

@@ -157,6 +157,34 @@ GROUP BY 1, 2, 3, 4, 5, 6;
 -- name: spent_since
 SELECT coalesce(sum(coalesce(cost_pusd, upper_bound_pusd)), 0) AS pusd FROM charge WHERE charged_at >= :since;
 
+-- name: past_use
+-- By request, all its attempts together; the charges of a run lie side by side.
+SELECT
+  count(*) AS requests, coalesce(sum(responses), 0) AS responses, coalesce(sum(input_tokens), 0) AS input_tokens,
+  coalesce(sum(cached_tokens), 0) AS cached_tokens, coalesce(sum(cache_write_tokens), 0) AS cache_write_tokens,
+  coalesce(sum(output_tokens), 0) AS output_tokens, coalesce(sum(output_tokens * output_tokens), 0) AS output_squares,
+  coalesce(sum(fees_pusd), 0) AS fees_pusd, coalesce(sum(seconds), 0.0) AS seconds
+FROM (
+  SELECT
+    count(*) AS responses, sum(charge.input_tokens) AS input_tokens, sum(charge.cached_tokens) AS cached_tokens,
+    sum(charge.cache_write_tokens) AS cache_write_tokens, sum(charge.output_tokens) AS output_tokens,
+    sum(
+      charge.web_searches * price.fee_web_search + charge.file_searches * price.fee_file_search
+      + charge.code_sessions * price.fee_code_session
+    ) AS fees_pusd,
+    sum(attempt.ended_at - attempt.sent_at) AS seconds
+  FROM charge
+  JOIN attempt ON attempt.id = charge.attempt_id
+  JOIN request ON request.id = attempt.request_id
+  JOIN price ON price.id = charge.price_id
+  WHERE charge.attempt_id >= (SELECT first_request_id * 1000000 FROM run WHERE id = :run_id)
+    AND charge.attempt_id < (
+      SELECT min(last_request_id + 1, first_request_id + :most) * 1000000 FROM run WHERE id = :run_id
+    )
+    AND request.run_id = :run_id AND request.settled_at IS NOT NULL
+  GROUP BY request.id
+);
+
 -- name: skipped
 SELECT position, source, reason FROM skipped_row WHERE run_id = :run_id ORDER BY position;
 

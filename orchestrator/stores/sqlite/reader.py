@@ -15,7 +15,7 @@ import anyio
 
 from orchestrator.core.errors import UsageError
 from orchestrator.core.lifecycle import State
-from orchestrator.core.model import SkippedRow
+from orchestrator.core.model import PastUse, SkippedRow
 from orchestrator.core.money import Picodollars
 from orchestrator.stores.base import (
     AttemptRecord,
@@ -144,6 +144,10 @@ class SqliteReader:
         [spent] = await self._rows("spent_since", since=since)
         pusd: Picodollars = spent["pusd"]
         return pusd
+
+    async def past_use(self, run_id: int, *, most: int) -> PastUse:
+        [sums] = await self._rows("past_use", run_id=run_id, most=most)
+        return PastUse(**{name: sums[name] for name in sums.keys()})  # noqa: SIM118  # a row iterates over its values
 
     # ── memory ────────────────────────────────────────────────────────────────────────────────────────────
 
