@@ -74,9 +74,9 @@ def _transport(name: str, endpoint: Endpoint) -> Transport:
         from orchestrator.provider.httpx_transport import HttpxTransport
 
         return HttpxTransport(endpoint)
-    from orchestrator.provider.aiohttp_transport import AiohttpTransport
+    from orchestrator.provider.asyncio_transport import AsyncioTransport
 
-    return AiohttpTransport(endpoint)
+    return AsyncioTransport(endpoint)
 
 
 def assemble(

@@ -105,8 +105,8 @@ class Provider(Section):
     """Further headers of every request, such as `OpenAI-Organization`. No secrets."""
     query: dict[str, str] = Field(default_factory=dict)
     """Query parameters of every request, such as `api-version`."""
-    transport: Literal["aiohttp", "httpx"] = "aiohttp"
-    """The HTTP library: `aiohttp` is the faster one; `httpx` takes special proxies and custom transports."""
+    transport: Literal["asyncio", "httpx"] = "asyncio"
+    """How HTTP is spoken: straight on `asyncio`, the fastest way by far; or by `httpx`, should a proxy need it."""
     create_codes: frozenset[Annotated[int, Field(ge=200, le=299)]] = Field(
         default=frozenset({200, 201, 202}), min_length=1
     )
@@ -115,6 +115,9 @@ class Provider(Section):
         Field(default_factory=dict)
     )
     """Other words that this server uses for a response's status, such as `{pending: queued}`."""
+    store: Literal["required", "optional"] = "required"
+    """`optional` where a background response can be fetched although it is not stored, as in projects with zero data
+    retention: a job may then say `store: false`. Such a response is gone about ten minutes after its end."""
     profile: str = "openai"
     """A kind of server whose odd errors are known."""
     errors: tuple[ErrorOverride, ...] = ()

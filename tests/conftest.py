@@ -7,5 +7,5 @@ import pytest
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """aiosqlite and aiohttp need asyncio, so that is what we run on."""
+    """aiosqlite and the default transport need asyncio, so that is what we run on."""
     return "asyncio"

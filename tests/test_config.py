@@ -101,7 +101,7 @@ database: runs/my.db
         ("provider: {headers: {X-Count: 5}}", "1: provider.headers.X-Count: must be text"),
         ("provider: {headers: {X Y: z}}", "1: provider.headers.X Y: is no header"),
         ('provider: {headers: {X: "a\\nb"}}', "1: provider.headers.X: is no header"),
-        ("provider: {transport: requests}", "1: provider.transport: must be 'aiohttp' or 'httpx'"),
+        ("provider: {transport: requests}", "1: provider.transport: must be 'asyncio' or 'httpx'"),
         ("provider: {create_codes: [500]}", "1: provider.create_codes"),
         ("provider: {status_aliases: {done: finished}}", "1: provider.status_aliases.done: must be 'queued',"),
         (

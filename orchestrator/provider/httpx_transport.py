@@ -37,7 +37,7 @@ _NO_CONNECTION = (ConnectionRefusedError, socket.gaierror, ssl.SSLCertVerificati
 class HttpxTransport:
     """Speaks through an httpx transport: httpx's own pool unless another one is given, which is closed with this one.
 
-    It costs several times the CPU time of ``AiohttpTransport``, and more the more calls are in progress.
+    It costs several times the CPU time of ``AsyncioTransport``, and more the more calls are in progress.
     Of a foreign transport "never sent" is believed only where the operating system said so: some of them
     report a connection that was dropped *after* the request as one that was never made.
     """

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from importlib.util import find_spec
 from typing import Any, TypeAlias
 
 import pytest
 
-from orchestrator.provider.aiohttp_transport import AiohttpTransport
+from orchestrator.provider.asyncio_transport import AsyncioTransport
 from orchestrator.provider.httpx_transport import HttpxTransport
 from orchestrator.provider.transport import Endpoint, Transport
 from tests.provider.raw_server import RawServer, serve_raw
 
 Connect: TypeAlias = Callable[..., Transport]
+
+
+UVLOOP = pytest.param(
+    ("asyncio", {"use_uvloop": True}),
+    id="uvloop",
+    marks=pytest.mark.skipif(find_spec("uvloop") is None, reason="uvloop is not installed"),
+)
+
+
+@pytest.fixture(params=["asyncio", UVLOOP])
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    """Sockets behave a little differently on either event loop."""
+    return request.param
 
 
 @pytest.fixture
@@ -21,7 +35,7 @@ async def server() -> AsyncIterator[RawServer]:
         yield server
 
 
-@pytest.fixture(params=[AiohttpTransport, HttpxTransport])
+@pytest.fixture(params=[AsyncioTransport, HttpxTransport])
 async def connect(request: pytest.FixtureRequest, server: RawServer) -> AsyncIterator[Connect]:
     """Make a transport, to the raw server unless another ``base_url`` is given; closed at the end."""
     made: list[Transport] = []

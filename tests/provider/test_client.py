@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.core.model import RateLimits, Seen
 from orchestrator.core.problems import NeverSent, Refused, ReplyLost
-from orchestrator.provider.aiohttp_transport import AiohttpTransport
+from orchestrator.provider.asyncio_transport import AsyncioTransport
 from orchestrator.provider.client import CallFailed, ResponsesClient
 from orchestrator.provider.transport import Endpoint
 from tests.provider.raw_server import Connection, RawServer, reply_bytes
@@ -32,7 +32,7 @@ async def client(server: RawServer) -> AsyncIterator[ResponsesClient]:
 
 def a_client(server: RawServer, **settings: Any) -> ResponsesClient:
     endpoint = Endpoint(base_url=f"{server.url}/v1", headers={"Authorization": "Bearer sk-canary-canary"})
-    return ResponsesClient(AiohttpTransport(endpoint), clock=lambda: NOW, **settings)
+    return ResponsesClient(AsyncioTransport(endpoint), clock=lambda: NOW, **settings)
 
 
 def answers(server: RawServer, *replies: Any, status: str = "200 OK", headers: str = "") -> None:
@@ -188,7 +188,7 @@ async def test_an_error_that_breaks_off_is_still_a_refusal(server: RawServer, cl
 
 
 async def test_nobody_there() -> None:
-    client = ResponsesClient(AiohttpTransport(Endpoint(base_url="http://127.0.0.1:1/v1")))
+    client = ResponsesClient(AsyncioTransport(Endpoint(base_url="http://127.0.0.1:1/v1")))
     problem = await create(client)
     assert isinstance(problem, NeverSent)
     assert isinstance(await client.retrieve("resp_1"), NeverSent)

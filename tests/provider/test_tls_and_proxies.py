@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import ssl
 import subprocess
@@ -95,6 +96,40 @@ async def test_plain_http_goes_through_the_proxy(
     assert (await transport.call("POST", "/responses", body=b"hello")).body == b"hello"
     assert server.requests[0].target == "http://provider.invalid/v1/responses"
     assert server.requests[0].headers["proxy-authorization"] == "Basic dXNlcjp3b3Jk"
+
+
+async def test_https_goes_through_a_tunnel(
+    server: RawServer, certificate: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def tunnel(connection: Connection) -> None:
+        request = await connection.request()
+        host, _, port = request.target.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        await connection.send(b"HTTP/1.1 200 Connection established\r\nVia: us\r\n\r\n")
+
+        async def pour(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+            while data := await source.read(65_536):
+                target.write(data)
+            target.close()
+
+        await asyncio.gather(pour(connection.reader, writer), pour(reader, connection.writer))
+
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    monkeypatch.setattr("orchestrator.provider.transport._is_loopback", lambda _: False)
+    monkeypatch.setenv("https_proxy", server.url.replace("//", "//user:word@"))
+    async with serve_raw(server_context(certificate)) as provider:
+        server.script = tunnel
+        provider.script = echo
+        transport = connect(base_url=provider.url)
+        for _ in range(2):
+            assert (await transport.call("POST", "/responses", body=b"secret words")).body == b"secret words"
+        assert (server.connections, provider.connections) == (1, 1)
+        (opened,) = server.requests
+        assert (opened.method, opened.target) == ("CONNECT", f"127.0.0.1:{provider.port}")
+        assert opened.headers["proxy-authorization"] == "Basic dXNlcjp3b3Jk"
+        assert "proxy-authorization" not in provider.requests[0].headers
+        await transport.aclose()
+        await provider.all_closed()
 
 
 @pytest.mark.parametrize("answer", [b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", b"", b"garbage\r\n\r\n"])
