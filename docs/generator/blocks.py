@@ -28,23 +28,30 @@ __all__ = ["BLOCKS"]
 
 _STATES: Mapping[State, str] = {
     State.PENDING: "waits to be sent, for the first time or again; with a moment before which it is not due",
+    State.BLOCKED: "waits for an equal request that is being answered, or for the turn before it in its chain",
     State.SUBMITTING: "the intent to send it is on disk; the POST may be on the wire",
     State.SUBMITTED: "the response's id is on disk; it is looked at until it has ended",
+    State.ACTING: "its response stopped for function tools of yours, and they are being run",
     State.IN_DOUBT: "it may have been sent, and its reply was lost; held until somebody decides",
     State.SUCCEEDED: "the answer is on disk, with what it cost",
     State.FAILED: "it came to nothing; its code says why",
     State.CANCELLED: "it was cancelled, by you or at the provider",
 }
 _EVENTS: Mapping[Event, str] = {
+    Event.JOIN: "an earlier row asks the same",
+    Event.UNBLOCK: "the turn before it in its chain was answered",
     Event.CLAIM: "a place, the rate limits and the budget let it go",
     Event.ACCEPT: "the provider's reply with a response id arrived",
     Event.RELEASE: "nothing was created, through no fault of the request: no attempt is spent",
     Event.LOSE: "the reply was lost, and sending again could be dear",
     Event.RETRY: "it is tried again: after a passing failure, or where a lost reply is cheap to repeat",
-    Event.SUCCEED: "the response holds an answer",
+    Event.CALL: "the response ended with calls of function tools that have handlers",
+    Event.CONTINUE: "all tools have answered, or the model is asked to mend its answer: the next turn",
+    Event.SUCCEED: "the response holds an answer, or an equal request has one",
     Event.FAIL: "trying again would end the same way, or has been tried often enough",
     Event.CANCEL: "somebody cancelled it",
     Event.REQUEUE: "you asked for it with `orchestrator retry`",
+    Event.BLOCK: "the turn before it in its chain is tried again",
 }
 _EXITS: Mapping[ExitCode, tuple[str, str]] = {
     ExitCode.OK: ("every request succeeded", "go on"),

@@ -17,8 +17,10 @@ class State(StrEnum):
     """Where a request stands; the provider's own ``status`` is kept apart, on the attempt."""
 
     PENDING = "pending"
+    BLOCKED = "blocked"
     SUBMITTING = "submitting"
     SUBMITTED = "submitted"
+    ACTING = "acting"
     IN_DOUBT = "in_doubt"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
@@ -28,15 +30,20 @@ class State(StrEnum):
 class Event(StrEnum):
     """What can happen to a request."""
 
+    JOIN = "join"
+    UNBLOCK = "unblock"
     CLAIM = "claim"
     ACCEPT = "accept"
     RELEASE = "release"
     LOSE = "lose"
     RETRY = "retry"
+    CALL = "call"
+    CONTINUE = "continue"
     SUCCEED = "succeed"
     FAIL = "fail"
     CANCEL = "cancel"
     REQUEUE = "requeue"
+    BLOCK = "block"
 
 
 class RunState(StrEnum):
@@ -53,13 +60,21 @@ class RunState(StrEnum):
 
 
 SETTLED = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
-OPEN = frozenset({State.SUBMITTING, State.SUBMITTED, State.IN_DOUBT})
+OPEN = frozenset({State.SUBMITTING, State.SUBMITTED, State.ACTING, State.IN_DOUBT})
 
 TRANSITIONS: dict[tuple[State, Event], State] = {
     # The intent is on disk before the POST leaves; a crash after this point is seen as "may have been sent".
     (State.PENDING, Event.CLAIM): State.SUBMITTING,
+    # The same request was answered before, and the answer is taken.
+    (State.PENDING, Event.SUCCEED): State.SUCCEEDED,
     (State.PENDING, Event.FAIL): State.FAILED,
     (State.PENDING, Event.CANCEL): State.CANCELLED,
+    # It waits for another request: the same one asked for by an earlier row, or the turn before it in its chain.
+    (State.PENDING, Event.JOIN): State.BLOCKED,
+    (State.BLOCKED, Event.UNBLOCK): State.PENDING,
+    (State.BLOCKED, Event.SUCCEED): State.SUCCEEDED,
+    (State.BLOCKED, Event.FAIL): State.FAILED,
+    (State.BLOCKED, Event.CANCEL): State.CANCELLED,
     # The response id is on disk before anything else is done with it.
     (State.SUBMITTING, Event.ACCEPT): State.SUBMITTED,
     # Nothing was created (never sent, or refused): back in the queue, the attempt is not counted.
@@ -72,14 +87,24 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.SUBMITTED, Event.FAIL): State.FAILED,
     (State.SUBMITTED, Event.RETRY): State.PENDING,
     (State.SUBMITTED, Event.CANCEL): State.CANCELLED,
+    # The response stopped for our tools: it has ended and is charged; what they say begins the next turn.
+    (State.SUBMITTED, Event.CALL): State.ACTING,
+    (State.ACTING, Event.CONTINUE): State.PENDING,
+    (State.ACTING, Event.FAIL): State.FAILED,
+    (State.ACTING, Event.CANCEL): State.CANCELLED,
+    # The answer is no good and the model is asked to mend it.
+    (State.SUBMITTED, Event.CONTINUE): State.PENDING,
     # The lost response was found after all (its id in a truncated reply, a webhook).
     (State.IN_DOUBT, Event.ACCEPT): State.SUBMITTED,
     (State.IN_DOUBT, Event.RETRY): State.PENDING,
     (State.IN_DOUBT, Event.FAIL): State.FAILED,
     (State.IN_DOUBT, Event.CANCEL): State.CANCELLED,
-    # Only an operator's word brings a settled request back, and never one that succeeded.
+    # Only an operator's word brings a settled request back, and never one that succeeded; blocked again where what
+    # it waits for comes back too.
     (State.FAILED, Event.REQUEUE): State.PENDING,
     (State.CANCELLED, Event.REQUEUE): State.PENDING,
+    (State.FAILED, Event.BLOCK): State.BLOCKED,
+    (State.CANCELLED, Event.BLOCK): State.BLOCKED,
 }
 
 

@@ -9,6 +9,7 @@ from orchestrator.core.money import Picodollars
 
 __all__ = [
     "Charge",
+    "FunctionCall",
     "NewRequest",
     "PastUse",
     "PlanMark",
@@ -116,7 +117,7 @@ class NewRequest:
     """One input row that becomes a request. ``row`` is the row's JSON, as far as the template needs it.
 
     ``position`` is the row's place in the input, from 0 and rising; ``where`` says where a person finds it
-    (``file:line``).
+    (``file:line``). A row with a ``chain`` is a turn of it, in the order of ``place``.
     """
 
     key: str
@@ -124,6 +125,17 @@ class NewRequest:
     where: str
     row: bytes
     stage: str = "main"
+    chain: str | None = None
+    place: float | str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionCall:
+    """A call of a function tool that a response stopped for. ``arguments`` is JSON as the model wrote it."""
+
+    call_id: str
+    name: str
+    arguments: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,9 +20,14 @@ __all__ = [
     "Acceptance",
     "AttemptRecord",
     "Claim",
+    "Continuation",
     "CostRow",
     "Counts",
+    "EarlierTurn",
     "Ending",
+    "Equal",
+    "Follower",
+    "Leaving",
     "NewRun",
     "OpenAttempt",
     "PendingRequest",
@@ -34,6 +39,7 @@ __all__ = [
     "Run",
     "Store",
     "Summary",
+    "ToolCall",
 ]
 
 # Where runs are kept unless somebody says otherwise: in the working directory.
@@ -74,6 +80,8 @@ class Claim:
     window: str | None = None
     # The most this attempt can cost; None where no price is known.
     worst_case_pusd: Picodollars | None
+    # Equal for requests that ask the same; None where that is of no interest.
+    fingerprint: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +106,18 @@ class Release:
     attempt_id: int
     not_before: float
     rate_limited: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Continuation:
+    """What the next turn of a request is made of.
+
+    ``fields`` is JSON: what it replaces of the create call. ``context_tokens`` are those of all that went before,
+    which the model reads again.
+    """
+
+    fields: bytes
+    context_tokens: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +155,62 @@ class Ending:
     possible_duplicate: bool = False
     # Replaces the job's max_output_tokens from the next attempt on (on_incomplete: raise_max_output_tokens_to).
     max_output_tokens: int | None = None
+    # With ``PENDING``: the request goes on from this response, in a turn of its own with attempts of its own.
+    continuation: Continuation | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCall:
+    """What a function tool said to one call of a response. ``arguments`` is JSON as the model wrote it."""
+
+    attempt_id: int
+    call_id: str
+    # Its place among the calls of the response.
+    place: int
+    name: str
+    arguments: str
+    output: str
+    failed: bool
+    started_at: float
+    ended_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leaving:
+    """How a request leaves ``ACTING``: to ``PENDING`` with its next turn, or failed or cancelled."""
+
+    request_id: int
+    attempt_id: int
+    to: State
+    at: float
+    code: str | None = None
+    message: str | None = None
+    continuation: Continuation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Follower:
+    """A blocked request that was moved along with the one that it waited for."""
+
+    key: str
+    to: State
+
+
+@dataclass(frozen=True, slots=True)
+class Equal:
+    """An earlier request that asks the same; ``here`` says that it is of the same run."""
+
+    request_id: int
+    here: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierTurn:
+    """A turn that went before in a chain, as far as its successors need it. ``row`` is JSON."""
+
+    row: bytes
+    where: str
+    output_text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,11 +263,21 @@ class PendingRequest:
     not_before: float
     max_output_tokens: int | None
     row: bytes
+    # How often it went on from a response of its own, and what the turn to be sent is made of.
+    turn: int = 0
+    continuation: Continuation | None = None
+    # The chain that it is a turn of, and the turn before it: its request, its response, and the tokens of that.
+    chain: str | None = None
+    follows: int | None = None
+    earlier_response_id: str | None = None
+    earlier_tokens: int = 0
+    # The provider's conversation object of the chain, once there is one.
+    conversation_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenAttempt:
-    """An attempt that had not ended when it was read: its request is submitting, submitted or in doubt."""
+    """The latest attempt of a request that is submitting, submitted, acting or in doubt."""
 
     attempt_id: int
     request_id: int
@@ -200,6 +286,7 @@ class OpenAttempt:
     number: int
     attempts: int
     epoch: int
+    turn: int
     response_id: str | None
     status: str | None
     model: str
@@ -279,7 +366,8 @@ class ResultRecord:
 
     ``attempts`` are all that were made. ``usage``, ``cost_pusd`` and ``possible_duplicates`` are those of all of them
     together, so that the rows add up to the run. The cost is None as soon as one of them is unknown or still open;
-    then ``upper_bound_pusd`` is the most that all can cost, or None where not even that is known.
+    then ``upper_bound_pusd`` is the most that all can cost, or None where not even that is known. One that is
+    ``reused`` has the answer of another request, at no cost.
     """
 
     request_id: int
@@ -300,6 +388,7 @@ class ResultRecord:
     possible_duplicates: int
     submitted_at: float | None
     settled_at: float | None
+    reused: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -317,6 +406,12 @@ class RequestRecord:
     not_before: float
     settled_at: float | None
     max_output_tokens: int | None
+    turn: int = 0
+    # The chain that it is a turn of, and the key of the turn before it.
+    chain: str | None = None
+    follows: str | None = None
+    # The attempt, of another request, whose answer it has.
+    answered_by: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -403,11 +498,36 @@ class Store(Protocol):
         """Submitting → pending; the attempt is removed as if it had not been."""
         ...
 
-    async def end(self, ending: Ending) -> bool:
+    async def end(self, ending: Ending) -> list[Follower] | None:
         """End an attempt and move its request, charge and result included, in one transaction.
 
-        False, and nothing written, where the request is no longer in ``from_state``.
+        Returns the blocked requests that moved with it: an equal one shares its answer or its failure, the next turn
+        of its chain may go, and all later turns fail with ``chain_broken`` where it failed. None, and nothing
+        written, where the request is no longer in ``from_state``.
         """
+        ...
+
+    async def leave(self, leaving: Leaving) -> list[Follower] | None:
+        """Move a request on from ``ACTING``; returns as ``end`` does."""
+        ...
+
+    async def add_tool_call(self, call: ToolCall) -> None:
+        """Keep what a tool said; a call that is there already keeps its first answer."""
+        ...
+
+    async def join(self, request_id: int, equal: Equal, fingerprint: bytes, at: float) -> State | None:
+        """Let a pending request share the fate of an equal one; the state it moved to, None where it had moved.
+
+        It is blocked until that one ends; where that has ended, it ends at once the same way.
+        """
+        ...
+
+    async def link_chains(self, run_id: int, at: float) -> int:
+        """Put the turns of each chain in order and unblock the first ones; returns how many. May be repeated."""
+        ...
+
+    async def keep_conversation(self, run_id: int, chain: str, conversation_id: str) -> None:
+        """Note the provider's conversation object of a chain."""
         ...
 
     async def late_charge(self, attempt_id: int, charge: Charge, status: str, body: bytes | None) -> bool:
@@ -417,8 +537,8 @@ class Store(Protocol):
         """
         ...
 
-    async def fail_pending(self, request_id: int, code: str, message: str, at: float) -> bool:
-        """Pending → failed without an attempt: it can never be sent."""
+    async def fail_pending(self, request_id: int, code: str, message: str, at: float) -> list[Follower] | None:
+        """Pending → failed without an attempt: it can never be sent. Returns as ``end`` does."""
         ...
 
     async def note_status(self, attempt_id: int, status: str) -> None:
@@ -429,7 +549,7 @@ class Store(Protocol):
         ...
 
     async def request_cancel(self, run_id: int, at: float) -> None:
-        """Flag the run as to be cancelled, and cancel every pending request of it.
+        """Flag the run as to be cancelled, and cancel every pending or blocked request of it.
 
         Rows added later are not cancelled by it: whoever plans looks at the flag, and may call this again.
         """
@@ -484,6 +604,25 @@ class Reader(Protocol):
         ...
 
     async def pending(self, request_id: int) -> PendingRequest | None: ...
+
+    async def equals(self, run_id: int, fingerprints: Sequence[bytes], *, since: float) -> dict[bytes, Equal]:
+        """Earlier requests that ask the same: of this run whatever became of them, of others answered ones.
+
+        ``since`` is how old an answer of another run may be, as a moment; infinity for none.
+        """
+        ...
+
+    async def earlier_turns(self, request_id: int, *, limit: int) -> list[EarlierTurn]:
+        """The turns before a request in its chain, the latest first."""
+        ...
+
+    async def tool_calls(self, attempt_id: int) -> list[ToolCall]:
+        """What tools said to the calls of one response, in the order of the calls."""
+        ...
+
+    async def body(self, attempt_id: int) -> bytes | None:
+        """The response of an attempt as it was received."""
+        ...
 
     async def open_attempts(self, run_id: int) -> list[OpenAttempt]:
         """The latest attempt of every open request, the one accepted longest ago first, those never accepted last."""

@@ -48,8 +48,18 @@ _NEVER = {
         WHERE response_id IS NULL AND cost_pusd IS NOT NULL""",
     "an open attempt of a request that is not open, or the reverse": """
         SELECT request.id FROM request LEFT JOIN attempt ON attempt.id = request.id * 1000000 + request.number
-        WHERE (request.settled_at IS NULL AND request.state <> 'pending')
+        WHERE (
+          request.settled_at IS NULL AND request.state <> 'pending' AND request.state <> 'blocked'
+          AND request.state <> 'acting'
+        )
            <> (attempt.id IS NOT NULL AND attempt.ended_at IS NULL)""",
+    "a blocked request that nothing will unblock": """
+        SELECT request.id FROM request
+        LEFT JOIN request AS other ON other.id = coalesce(request.same_as, request.follows)
+        WHERE request.state = 'blocked' AND (other.id IS NULL OR other.settled_at IS NOT NULL)""",
+    "an answer of nobody": """
+        SELECT request.id FROM request LEFT JOIN attempt ON attempt.id = request.answered_by
+        WHERE request.answered_by IS NOT NULL AND attempt.id IS NULL""",
     "an earlier attempt that is open": """
         SELECT attempt.id FROM attempt JOIN request ON request.id = attempt.request_id
         WHERE attempt.ended_at IS NULL AND attempt.number < request.number""",

@@ -137,7 +137,11 @@ class Desk:
         values: dict[str, Any] = {"from_state": State.SUBMITTED, "at": NOW + 10, "status": "completed"}
         if to is State.SUCCEEDED:
             values |= {"output_text": "An answer.", "body": b'{"id": "resp"}', "charge": a_charge()}
-        return await self.store.end(Ending(request_id=request.id, attempt_id=attempt_id, to=to, **(values | changes)))
+        return await self.store.end(self.ending(request, attempt_id, to, **(values | changes))) is not None
+
+    @staticmethod
+    def ending(request: PendingRequest, attempt_id: int, to: State, **values: Any) -> Ending:
+        return Ending(request_id=request.id, attempt_id=attempt_id, to=to, **values)
 
     async def succeed(self, request: PendingRequest, **changes: Any) -> int:
         attempt_id = await self.submit(request)

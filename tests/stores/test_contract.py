@@ -355,8 +355,8 @@ async def test_a_lost_response_that_is_found_is_followed(desk: Desk) -> None:
 
 async def test_a_request_that_cannot_be_sent_fails_without_an_attempt(desk: Desk) -> None:
     [request] = await desk.add(1)
-    assert await desk.store.fail_pending(request.id, "request_too_large", "it never fits", NOW)
-    assert not await desk.store.fail_pending(request.id, "request_too_large", "it never fits", NOW)
+    assert await desk.store.fail_pending(request.id, "request_too_large", "it never fits", NOW) == []
+    assert await desk.store.fail_pending(request.id, "request_too_large", "it never fits", NOW) is None
     [result] = [result async for result in desk.reader.results(desk.run.id, [State.FAILED])]
     assert (result.code, result.message, result.attempts) == ("request_too_large", "it never fits", 0)
     assert (result.cost_pusd, result.usage, result.settled_at) == (0, None, NOW)
@@ -365,7 +365,8 @@ async def test_a_request_that_cannot_be_sent_fails_without_an_attempt(desk: Desk
 async def test_only_moves_of_the_state_table_are_made(desk: Desk) -> None:
     [request] = await desk.add(1)
     attempt_id = await desk.submit(request)
-    legal = {(source, target) for (source, _), target in TRANSITIONS.items()}
+    ending = (State.SUBMITTING, State.SUBMITTED, State.IN_DOUBT)
+    legal = {(source, target) for (source, _), target in TRANSITIONS.items() if source in ending}
     for source in State:
         for target in State:
             if (source, target) not in legal or target in (State.SUBMITTING, State.SUBMITTED):
@@ -470,7 +471,7 @@ async def test_an_acceptance_needs_a_claim(desk: Desk) -> None:
         to=State.SUCCEEDED,
         at=NOW,
     )
-    assert not await desk.store.end(ending)
+    assert await desk.store.end(ending) is None
 
 
 async def test_reading_needs_no_run_to_be_there(reader: Reader, desk: Desk) -> None:

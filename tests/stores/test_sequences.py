@@ -188,8 +188,8 @@ class Game:
                 possible_duplicate=source is not State.SUBMITTED,
             )
         )
-        assert ended == (row.state is source and turn.is_latest)
-        if ended:
+        assert (ended is not None) == (row.state is source and turn.is_latest)
+        if ended is not None:
             row.state, row.code = to, None if to in (State.PENDING, State.SUCCEEDED) else "broken"
             row.attempts += to is not State.IN_DOUBT and turn.how % 3 != 0
             row.epoch += source is State.SUBMITTED
@@ -206,8 +206,8 @@ class Game:
 
     async def refuse(self, turn: Turn) -> None:
         refused = await self.store.fail_pending(turn.request_id, "broken", "it cannot be sent", NOW)
-        assert refused == (turn.row.state is State.PENDING)
-        if refused:
+        assert (refused is not None) == (turn.row.state is State.PENDING)
+        if refused is not None:
             turn.row.state, turn.row.code = State.FAILED, "broken"
 
     async def late(self, turn: Turn) -> None:

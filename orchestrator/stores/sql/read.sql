@@ -21,7 +21,8 @@ SELECT * FROM run_total WHERE run_id = :run_id;
 -- name: reserved
 SELECT coalesce(sum(attempt.worst_case_pusd), 0) AS pusd
 FROM request JOIN attempt ON attempt.id = request.id * 1000000 + request.number
-WHERE request.run_id = :run_id AND request.settled_at IS NULL AND request.state <> 'pending';
+WHERE request.run_id = :run_id AND request.settled_at IS NULL AND request.state <> 'pending'
+  AND request.state <> 'blocked' AND request.state <> 'acting';
 
 -- name: fresh
 SELECT
@@ -32,28 +33,46 @@ WHERE request.run_id = :run_id AND request.state = 'pending' AND request.not_bef
 ORDER BY request.id LIMIT :limit;
 
 -- name: delayed
+-- All that goes on from a response, its own or that of the turn before, was put off and is found here.
 SELECT
   request.id, request.key, request.stage, input_row.source, request.attempts, request.number, request.epoch,
-  request.not_before, request.max_output_tokens, input_row.data
+  request.not_before, request.max_output_tokens, input_row.data, request.turn, request.follows, chain_turn.chain,
+  continuation.fields, continuation.context_tokens, conversation.conversation_id,
+  earlier_attempt.response_id AS earlier_response_id, earlier_charge.total_tokens AS earlier_tokens
 FROM request JOIN input_row ON input_row.request_id = request.id
+LEFT JOIN continuation ON continuation.request_id = request.id
+LEFT JOIN chain_turn ON chain_turn.request_id = request.id
+LEFT JOIN conversation ON conversation.run_id = request.run_id AND conversation.chain = chain_turn.chain
+LEFT JOIN request AS earlier ON earlier.id = request.follows
+LEFT JOIN attempt AS earlier_attempt ON earlier_attempt.id = earlier.id * 1000000 + earlier.number
+LEFT JOIN charge AS earlier_charge ON earlier_charge.attempt_id = earlier_attempt.id
 WHERE request.run_id = :run_id AND request.state = 'pending' AND request.not_before > 0
 ORDER BY request.not_before, request.id LIMIT :limit;
 
 -- name: pending
 SELECT
   request.id, request.key, request.stage, input_row.source, request.attempts, request.number, request.epoch,
-  request.not_before, request.max_output_tokens, input_row.data
+  request.not_before, request.max_output_tokens, input_row.data, request.turn, request.follows, chain_turn.chain,
+  continuation.fields, continuation.context_tokens, conversation.conversation_id,
+  earlier_attempt.response_id AS earlier_response_id, earlier_charge.total_tokens AS earlier_tokens
 FROM request JOIN input_row ON input_row.request_id = request.id
+LEFT JOIN continuation ON continuation.request_id = request.id
+LEFT JOIN chain_turn ON chain_turn.request_id = request.id
+LEFT JOIN conversation ON conversation.run_id = request.run_id AND conversation.chain = chain_turn.chain
+LEFT JOIN request AS earlier ON earlier.id = request.follows
+LEFT JOIN attempt AS earlier_attempt ON earlier_attempt.id = earlier.id * 1000000 + earlier.number
+LEFT JOIN charge AS earlier_charge ON earlier_charge.attempt_id = earlier_attempt.id
 WHERE request.id = :request_id AND request.state = 'pending';
 
 -- name: open_attempts
 -- The oldest first: the provider may soon forget them.
 SELECT
   attempt.id AS attempt_id, request.id AS request_id, request.key, request.state, request.number, request.attempts,
-  request.epoch, attempt.response_id, attempt.status, attempt.model, attempt.service_tier, attempt.completion_window,
+  request.epoch, request.turn, attempt.response_id, attempt.status, attempt.model, attempt.service_tier, attempt.completion_window,
   attempt.sent_at, attempt.accepted_at, attempt.worst_case_pusd
 FROM request JOIN attempt ON attempt.id = request.id * 1000000 + request.number
 WHERE request.run_id = :run_id AND request.settled_at IS NULL AND request.state <> 'pending'
+  AND request.state <> 'blocked'
 ORDER BY attempt.accepted_at IS NULL, attempt.accepted_at, attempt.id;
 
 -- name: latest_moment
@@ -71,10 +90,11 @@ SELECT
   charge.attempt_id IS NOT NULL, charge.cost_pusd, charge.upper_bound_pusd,
   charge.input_tokens, charge.cached_tokens, charge.cache_write_tokens, charge.output_tokens,
   charge.reasoning_tokens, charge.total_tokens,
-  attempt.possible_duplicate, attempt.worst_case_pusd, attempt.sent_at, request.settled_at
+  attempt.possible_duplicate, attempt.worst_case_pusd, attempt.sent_at, request.settled_at,
+  request.answered_by IS NOT NULL
 FROM request
-LEFT JOIN attempt ON attempt.id = request.id * 1000000 + request.number
-LEFT JOIN charge ON charge.attempt_id = attempt.id
+LEFT JOIN attempt ON attempt.id = coalesce(request.answered_by, request.id * 1000000 + request.number)
+LEFT JOIN charge ON charge.attempt_id = request.id * 1000000 + request.number
 LEFT JOIN result ON result.attempt_id = attempt.id
 WHERE request.id > max(:after_id, (SELECT coalesce(first_request_id - 1, 0) FROM run WHERE id = :run_id))
   AND request.id <= (SELECT last_request_id FROM run WHERE id = :run_id) AND +request.run_id = :run_id
@@ -102,9 +122,46 @@ GROUP BY request.id;
 -- name: request_by_key
 SELECT
   request.id, request.key, request.stage, input_row.source, request.state, request.code, request.message,
-  input_row.data, request.not_before, request.settled_at, request.max_output_tokens
+  input_row.data, request.not_before, request.settled_at, request.max_output_tokens, request.turn,
+  request.answered_by, chain_turn.chain, earlier.key AS follows
 FROM request JOIN input_row ON input_row.request_id = request.id
+LEFT JOIN chain_turn ON chain_turn.request_id = request.id
+LEFT JOIN request AS earlier ON earlier.id = request.follows
 WHERE request.run_id = :run_id AND request.stage = :stage AND request.key = :key;
+
+-- name: tool_calls
+SELECT * FROM tool_call WHERE attempt_id = :attempt_id ORDER BY place;
+
+-- name: body
+SELECT output_text, body FROM result WHERE attempt_id = :attempt_id;
+
+-- name: equal
+-- The equal request of this run, else one of any run that has an answer, the latest of them.
+SELECT request.id, request.run_id = :run_id AS here
+FROM request
+WHERE request.fingerprint = :fingerprint AND request.same_as IS NULL AND request.answered_by IS NULL AND (
+  request.run_id = :run_id
+  OR (
+    request.state = 'succeeded' AND request.settled_at >= :since
+    AND EXISTS (SELECT 1 FROM result WHERE result.attempt_id = request.id * 1000000 + request.number)
+  )
+)
+ORDER BY here DESC, request.id DESC LIMIT 1;
+
+-- name: earlier_turns
+-- The turns before one of a chain, the latest first.
+WITH RECURSIVE before (id, follows, depth) AS (
+  SELECT id, follows, 0 FROM request WHERE id = (SELECT follows FROM request WHERE id = :request_id)
+  UNION ALL
+  SELECT request.id, request.follows, depth + 1 FROM request JOIN before ON request.id = before.follows
+  WHERE depth + 1 < :limit
+)
+SELECT input_row.data, input_row.source, result.output_text
+FROM before
+JOIN request ON request.id = before.id
+JOIN input_row ON input_row.request_id = before.id
+LEFT JOIN result ON result.attempt_id = request.id * 1000000 + request.number
+ORDER BY before.depth;
 
 -- name: attempts
 SELECT

@@ -31,7 +31,7 @@ SELECT first_request_id, last_request_id FROM run WHERE id = :run_id;
 SELECT coalesce(max(id), 0) FROM request;
 
 -- name: add_request
-INSERT INTO request (id, run_id, stage, key, state) VALUES (:id, :run_id, :stage, :key, 'pending')
+INSERT INTO request (id, run_id, stage, key, state) VALUES (:id, :run_id, :stage, :key, :state)
 ON CONFLICT (run_id, stage, key) DO NOTHING;
 
 -- name: requests_after
@@ -59,7 +59,7 @@ WHERE id = :run_id;
 -- ── the life of an attempt ──
 
 -- name: claim_request
-UPDATE request SET state = 'submitting', number = :number
+UPDATE request SET state = 'submitting', number = :number, fingerprint = :fingerprint
 WHERE id = :request_id AND state = 'pending'
 RETURNING run_id, stage;
 
@@ -122,6 +122,81 @@ UPDATE request SET state = 'failed', code = :code, message = :message, settled_a
 WHERE id = :request_id AND state = 'pending'
 RETURNING run_id, stage;
 
+-- ── turns ──
+
+-- name: begin_turn
+-- What was spent of retry.attempts was spent in the turn before.
+UPDATE request SET turn = turn + 1, attempts = 0 WHERE id = :request_id;
+
+-- name: put_continuation
+INSERT INTO continuation (request_id, context_tokens, fields) VALUES (:request_id, :context_tokens, :fields)
+ON CONFLICT (request_id) DO UPDATE SET context_tokens = excluded.context_tokens, fields = excluded.fields;
+
+-- name: leave_acting
+UPDATE request SET
+  state = :to, not_before = :not_before, code = :code, message = :message, settled_at = :settled_at
+WHERE id = :request_id AND number = :number AND state = 'acting'
+RETURNING run_id, stage;
+
+-- name: add_tool_call
+INSERT INTO tool_call (attempt_id, call_id, place, name, arguments, output, failed, started_at, ended_at)
+VALUES (:attempt_id, :call_id, :place, :name, :arguments, :output, :failed, :started_at, :ended_at)
+ON CONFLICT DO NOTHING;
+
+-- ── chains ──
+
+-- name: add_chain_turn
+INSERT INTO chain_turn (request_id, run_id, chain, place) VALUES (:id, :run_id, :chain, :place);
+
+-- name: link_turns
+UPDATE request SET follows = linked.before
+FROM (
+  SELECT request_id, lag(request_id) OVER (PARTITION BY chain ORDER BY place, request_id) AS before
+  FROM chain_turn WHERE run_id = :run_id
+) AS linked
+WHERE request.id = linked.request_id AND request.state = 'blocked';
+
+-- name: unblock_heads
+UPDATE request SET state = 'pending', not_before = :at
+WHERE run_id = :run_id AND state = 'blocked' AND follows IS NULL AND same_as IS NULL
+RETURNING stage;
+
+-- name: keep_conversation
+INSERT INTO conversation (run_id, chain, conversation_id) VALUES (:run_id, :chain, :conversation_id)
+ON CONFLICT DO NOTHING;
+
+-- name: unblock_next
+UPDATE request SET state = 'pending', not_before = :at WHERE follows = :request_id AND state = 'blocked'
+RETURNING stage, key;
+
+-- name: fail_rest
+WITH RECURSIVE rest (id) AS (
+  SELECT id FROM request WHERE follows = :request_id AND state = 'blocked'
+  UNION ALL
+  SELECT request.id FROM request JOIN rest ON request.follows = rest.id WHERE request.state = 'blocked'
+)
+UPDATE request SET state = :to, code = :code, message = :message, settled_at = :at
+WHERE id IN (SELECT id FROM rest)
+RETURNING stage, key;
+
+-- ── equal requests ──
+
+-- name: fate_of
+SELECT request.state, coalesce(request.answered_by, request.id * 1000000 + request.number), code, message
+FROM request WHERE id = :request_id;
+
+-- name: join_request
+UPDATE request SET
+  state = :to, same_as = :same_as, fingerprint = :fingerprint, answered_by = :answered_by, code = :code,
+  message = :message, settled_at = :settled_at
+WHERE id = :request_id AND state = 'pending'
+RETURNING run_id, stage;
+
+-- name: settle_equals
+UPDATE request SET state = :to, answered_by = :answered_by, code = :code, message = :message, settled_at = :at
+WHERE same_as = :request_id AND state = 'blocked'
+RETURNING stage, key;
+
 -- name: note_status
 UPDATE attempt SET status = :status WHERE id = :attempt_id AND ended_at IS NULL;
 
@@ -155,32 +230,60 @@ ON CONFLICT (attempt_id) DO UPDATE SET body = excluded.body;
 -- ── an operator's word, in slices of ids so that other writes get through ──
 -- The plus keeps the planner on the ids: through the index of keys it would walk the whole run for each slice.
 
--- name: pending_in_slice
-SELECT stage, count(*) FROM request
-WHERE id BETWEEN :first_id AND :last_id AND +run_id = :run_id AND state = 'pending'
-GROUP BY stage;
+-- name: unsent_in_slice
+SELECT stage, state, count(*) FROM request
+WHERE id BETWEEN :first_id AND :last_id AND +run_id = :run_id AND (state = 'pending' OR state = 'blocked')
+GROUP BY stage, state;
 
 -- name: cancel_slice
 UPDATE request SET state = 'cancelled', code = 'cancelled', message = NULL, settled_at = :at
-WHERE id BETWEEN :first_id AND :last_id AND +run_id = :run_id AND state = 'pending';
+WHERE id BETWEEN :first_id AND :last_id AND +run_id = :run_id AND (state = 'pending' OR state = 'blocked');
 
 -- name: settled_in_slice
+-- A turn whose chain broke before it is not tried again by itself: it comes back with the turn that it follows.
 SELECT stage, state, count(*) FROM request
 WHERE id BETWEEN :first_id AND :last_id AND +run_id = :run_id AND (:code IS NULL OR code = :code)
   AND ((state = 'failed' AND :failed) OR (state = 'cancelled' AND :cancelled))
+  AND (follows IS NULL OR (SELECT earlier.state FROM request AS earlier WHERE earlier.id = request.follows) = 'succeeded')
 GROUP BY stage, state;
+
+-- name: drop_continuations
+-- It went on from a response that is gone: what is left is to begin anew.
+DELETE FROM continuation WHERE request_id IN (
+  SELECT id FROM request
+  WHERE id BETWEEN :first_id AND :last_id AND +run_id = :run_id AND state = 'failed' AND turn > 0
+    AND code = 'previous_response_not_found'
+);
 
 -- name: requeue_slice
 UPDATE request SET
-  state = 'pending', not_before = 0, attempts = 0, code = NULL, message = NULL, settled_at = NULL
+  state = 'pending', attempts = 0, code = NULL, message = NULL, settled_at = NULL, same_as = NULL,
+  not_before = iif(follows IS NULL AND turn = 0, 0, 1)
 WHERE id BETWEEN :first_id AND :last_id AND +run_id = :run_id AND (:code IS NULL OR code = :code)
-  AND ((state = 'failed' AND :failed) OR (state = 'cancelled' AND :cancelled));
+  AND ((state = 'failed' AND :failed) OR (state = 'cancelled' AND :cancelled))
+  AND (follows IS NULL OR (SELECT earlier.state FROM request AS earlier WHERE earlier.id = request.follows) = 'succeeded');
+
+-- name: broken_off
+-- The turns that follow one which is to be tried again.
+WITH RECURSIVE rest (id) AS (
+  SELECT request.id FROM request JOIN request AS earlier ON earlier.id = request.follows
+  WHERE request.run_id = :run_id AND request.follows IS NOT NULL AND request.settled_at IS NOT NULL
+    AND request.state <> 'succeeded' AND earlier.settled_at IS NULL
+  UNION ALL
+  SELECT request.id FROM request JOIN rest ON request.follows = rest.id
+  WHERE request.settled_at IS NOT NULL AND request.state <> 'succeeded'
+)
+SELECT id, stage, state FROM request WHERE id IN (SELECT id FROM rest);
+
+-- name: block_again
+UPDATE request SET state = 'blocked', attempts = 0, code = NULL, message = NULL, settled_at = NULL, not_before = 0
+WHERE id = :id;
 
 -- name: doubted_in_slice
 SELECT request.id, request.stage, request.number, attempt.worst_case_pusd
 FROM request JOIN attempt ON attempt.id = request.id * 1000000 + request.number
 WHERE request.id BETWEEN :first_id AND :last_id AND request.run_id = :run_id AND request.state = 'in_doubt'
-  AND request.settled_at IS NULL AND request.state <> 'pending' AND (:code IS NULL OR request.code = :code);
+  AND request.settled_at IS NULL AND request.state <> 'pending' AND request.state <> 'blocked' AND (:code IS NULL OR request.code = :code);
 
 -- name: resolve_request
 UPDATE request SET

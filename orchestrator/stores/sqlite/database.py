@@ -52,13 +52,14 @@ async def open_writer(path: Path, *, synchronous: Synchronous, lock_patience_s: 
                 hint="put the database on a local disk: network file systems cannot share its index",
             )
         connection.execute(f"PRAGMA synchronous = {synchronous}")
-        connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA wal_autocheckpoint = 4000")
         # Eight megabytes: the operating system caches the file anyway, and a long run must not grow with it.
         connection.execute("PRAGMA cache_size = -8000")
         connection.execute("PRAGMA temp_store = MEMORY")
         if version < len(migrations()):
             migrate(connection, migrations(), path=path)
+        # Only now: a migration that makes a table anew drops the old one, which others refer to.
+        connection.execute("PRAGMA foreign_keys = ON")
 
     return await _open(path, str(path), prepare, lock_patience_s)
 

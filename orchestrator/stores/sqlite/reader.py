@@ -20,15 +20,19 @@ from orchestrator.core.money import Picodollars
 from orchestrator.stores.base import (
     AttemptRecord,
     CostRow,
+    EarlierTurn,
+    Equal,
     OpenAttempt,
     PendingRequest,
     RequestRecord,
     ResultRecord,
     Run,
     Summary,
+    ToolCall,
 )
 from orchestrator.stores.sqlite import records
 from orchestrator.stores.sqlite.database import in_thread, open_reader, store_error
+from orchestrator.stores.sqlite.packing import unpack_body, unpack_row
 from orchestrator.stores.sqlite.queries import queries
 
 __all__ = ["SqliteReader"]
@@ -87,14 +91,21 @@ class SqliteReader:
     # ── what is to be done ────────────────────────────────────────────────────────────────────────────────
 
     async def fresh(self, run_id: int, *, after_id: int, limit: int) -> list[PendingRequest]:
-        return await self._pending("fresh", run_id=run_id, after_id=after_id, limit=limit)
+        return await self._pending("fresh", records.pending, run_id=run_id, after_id=after_id, limit=limit)
 
     async def delayed(self, run_id: int, *, limit: int) -> list[PendingRequest]:
-        return await self._pending("delayed", run_id=run_id, limit=limit)
+        return await self._pending("delayed", records.delayed, run_id=run_id, limit=limit)
 
     async def pending(self, request_id: int) -> PendingRequest | None:
-        found = await self._pending("pending", request_id=request_id)
+        found = await self._pending("pending", records.delayed, request_id=request_id)
         return found[0] if found else None
+
+    async def equals(self, run_id: int, fingerprints: Sequence[bytes], *, since: float) -> dict[bytes, Equal]:
+        return await self._read(partial(_equals, run_id, fingerprints, since))
+
+    async def earlier_turns(self, request_id: int, *, limit: int) -> list[EarlierTurn]:
+        rows = await self._rows("earlier_turns", request_id=request_id, limit=limit)
+        return [EarlierTurn(unpack_row(row["data"]), row["source"], row["output_text"] or "") for row in rows]
 
     async def open_attempts(self, run_id: int) -> list[OpenAttempt]:
         return [records.open_attempt(row) for row in await self._rows("open_attempts", run_id=run_id)]
@@ -127,6 +138,13 @@ class SqliteReader:
     async def attempts(self, request_id: int) -> list[AttemptRecord]:
         return [records.attempt(row) for row in await self._rows("attempts", request_id=request_id)]
 
+    async def tool_calls(self, attempt_id: int) -> list[ToolCall]:
+        return [records.tool_call(row) for row in await self._rows("tool_calls", attempt_id=attempt_id)]
+
+    async def body(self, attempt_id: int) -> bytes | None:
+        found = await self._rows("body", attempt_id=attempt_id)
+        return unpack_body(found[0]["body"], found[0]["output_text"]) if found and found[0]["body"] else None
+
     # ── money ─────────────────────────────────────────────────────────────────────────────────────────────
 
     async def costs(self, run_id: int | None, by: Sequence[str]) -> list[CostRow]:
@@ -157,8 +175,10 @@ class SqliteReader:
 
     # ── how ───────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _pending(self, query: str, **parameters: Any) -> list[PendingRequest]:
-        return await self._read(partial(_pending, query, parameters))
+    async def _pending(
+        self, query: str, record: Callable[[sqlite3.Row], PendingRequest], **parameters: Any
+    ) -> list[PendingRequest]:
+        return await self._read(partial(_pending, query, record, parameters))
 
     async def _rows(self, query: str, **parameters: Any) -> list[sqlite3.Row]:
         return await self._read(partial(_rows, query, parameters))
@@ -188,9 +208,25 @@ def _rows(query: str, parameters: Mapping[str, Any], connection: sqlite3.Connect
     return cursor.execute(_SQL[query], parameters).fetchall()
 
 
-def _pending(query: str, parameters: Mapping[str, Any], connection: sqlite3.Connection) -> list[PendingRequest]:
+def _pending(
+    query: str,
+    record: Callable[[sqlite3.Row], PendingRequest],
+    parameters: Mapping[str, Any],
+    connection: sqlite3.Connection,
+) -> list[PendingRequest]:
     # In the thread, because long rows are expanded here.
-    return [records.pending(row) for row in _rows(query, parameters, connection)]
+    return [record(row) for row in _rows(query, parameters, connection)]
+
+
+def _equals(
+    run_id: int, fingerprints: Sequence[bytes], since: float, connection: sqlite3.Connection
+) -> dict[bytes, Equal]:
+    found: dict[bytes, Equal] = {}
+    for fingerprint in fingerprints:
+        chosen = {"run_id": run_id, "fingerprint": fingerprint, "since": since}
+        for request_id, here in connection.execute(_SQL["equal"], chosen):
+            found[fingerprint] = Equal(request_id, bool(here))
+    return found
 
 
 def _summary(run_id: int, connection: sqlite3.Connection) -> Summary:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from sqlite3 import Row
 from typing import Any, TypeAlias
 
@@ -11,6 +12,7 @@ from orchestrator.core.model import Charge, PlanMark, ToolUse, UnitPrice, Usage
 from orchestrator.core.money import Picodollars
 from orchestrator.stores.base import (
     AttemptRecord,
+    Continuation,
     CostRow,
     OpenAttempt,
     PendingRequest,
@@ -19,14 +21,29 @@ from orchestrator.stores.base import (
     ResultRecord,
     Run,
     Summary,
+    ToolCall,
 )
 from orchestrator.stores.sqlite.packing import unpack_body, unpack_row
 from orchestrator.stores.sqlite.transaction import USAGE
 
-__all__ = ["Spent", "attempt", "cost", "open_attempt", "pending", "request", "result", "run", "spent", "summary"]
+__all__ = [
+    "Spent",
+    "attempt",
+    "cost",
+    "delayed",
+    "open_attempt",
+    "pending",
+    "request",
+    "result",
+    "run",
+    "spent",
+    "summary",
+    "tool_call",
+]
 
 _STATES = {state.value: state for state in State}
-_OPEN = frozenset(state.value for state in OPEN)
+# Acting requests have no response open: the one that asked for tools has ended, and is charged.
+_IN_FLIGHT = frozenset(state.value for state in OPEN - {State.ACTING})
 
 
 def run(row: Row) -> Run:
@@ -83,6 +100,35 @@ def pending(row: Row) -> PendingRequest:
     )
 
 
+def delayed(row: Row) -> PendingRequest:
+    """A pending request that was put off, with what it may go on from."""
+    fields = row["fields"]
+    return replace(
+        pending(row),
+        turn=row["turn"],
+        continuation=None if fields is None else Continuation(fields=fields, context_tokens=row["context_tokens"]),
+        chain=row["chain"],
+        follows=row["follows"],
+        earlier_response_id=row["earlier_response_id"],
+        earlier_tokens=row["earlier_tokens"] or 0,
+        conversation_id=row["conversation_id"],
+    )
+
+
+def tool_call(row: Row) -> ToolCall:
+    return ToolCall(
+        attempt_id=row["attempt_id"],
+        call_id=row["call_id"],
+        place=row["place"],
+        name=row["name"],
+        arguments=row["arguments"],
+        output=row["output"],
+        failed=bool(row["failed"]),
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
+    )
+
+
 def open_attempt(row: Row) -> OpenAttempt:
     return OpenAttempt(
         attempt_id=row["attempt_id"],
@@ -92,6 +138,7 @@ def open_attempt(row: Row) -> OpenAttempt:
         number=row["number"],
         attempts=row["attempts"],
         epoch=row["epoch"],
+        turn=row["turn"],
         response_id=row["response_id"],
         status=row["status"],
         model=row["model"],
@@ -116,6 +163,10 @@ def request(row: Row) -> RequestRecord:
         not_before=row["not_before"],
         settled_at=row["settled_at"],
         max_output_tokens=row["max_output_tokens"],
+        turn=row["turn"],
+        chain=row["chain"],
+        follows=row["follows"],
+        answered_by=row["answered_by"],
     )
 
 
@@ -206,6 +257,7 @@ def result(row: tuple[Any, ...], before: Spent | None) -> ResultRecord:
         request_id, key, stage, state, code, message, number, response_id, status, model, service_tier, output_text,
         charged, cost_pusd, upper_bound_pusd, input_tokens, cached_tokens, cache_write_tokens, output_tokens,
         reasoning_tokens, total_tokens, possible_duplicate, worst_case_pusd, sent_at, settled_at,
+        reused,
     ) = row
     # fmt: on
     usage = None
@@ -213,9 +265,9 @@ def result(row: tuple[Any, ...], before: Spent | None) -> ResultRecord:
         usage = Usage(input_tokens, cached_tokens, cache_write_tokens, output_tokens, reasoning_tokens, total_tokens)
     # An open attempt may cost its worst case; an ended one without a charge cost nothing.
     known, unknown, bound = cost_pusd or 0, charged and cost_pusd is None, upper_bound_pusd
-    if state in _OPEN:
+    if state in _IN_FLIGHT:
         unknown, bound = True, worst_case_pusd
-    duplicates = possible_duplicate or 0
+    duplicates = 0 if reused else possible_duplicate or 0
     if before is not None:
         usage_before, known_before, unknown_before, bound_before, duplicates_before = before
         if usage_before is not None:
@@ -244,6 +296,7 @@ def result(row: tuple[Any, ...], before: Spent | None) -> ResultRecord:
         possible_duplicates=duplicates,
         submitted_at=sent_at,
         settled_at=settled_at,
+        reused=bool(reused),
     )
 
 

@@ -15,7 +15,16 @@ from orchestrator.core.model import Charge
 from orchestrator.stores.sqlite.transaction import SQL, Transaction
 from orchestrator.stores.sqlite.verbs import ATTEMPTS_A_REQUEST, add_charge, add_possible_duplicate
 
-__all__ = ["Requeue", "Slice", "cancel_slice", "flag_cancel", "request_bounds", "requeue_slice", "slices"]
+__all__ = [
+    "Requeue",
+    "Slice",
+    "block_again",
+    "cancel_slice",
+    "flag_cancel",
+    "request_bounds",
+    "requeue_slice",
+    "slices",
+]
 
 _SLICE = 20_000
 
@@ -67,10 +76,10 @@ def flag_cancel(tx: Transaction, run_id: int) -> Slice | None:
 
 
 def cancel_slice(tx: Transaction, run_id: int, ids: Slice, at: float) -> None:
-    """Cancel what is pending."""
+    """Cancel what is pending or blocked."""
     chosen = {"run_id": run_id, "first_id": ids.first_id, "last_id": ids.last_id, "at": at}
-    for stage, requests in tx.execute(SQL["pending_in_slice"], chosen).fetchall():
-        tx.moved(run_id, stage, State.PENDING, State.CANCELLED, requests)
+    for stage, state, requests in tx.execute(SQL["unsent_in_slice"], chosen).fetchall():
+        tx.moved(run_id, stage, State(state), State.CANCELLED, requests)
     tx.execute(SQL["cancel_slice"], chosen)
 
 
@@ -89,6 +98,7 @@ def requeue_slice(tx: Transaction, wish: Requeue, ids: Slice) -> int:
         tx.moved(wish.run_id, stage, State(state), State.PENDING, requests)
         moved += requests
     if moved:
+        tx.execute(SQL["drop_continuations"], chosen)
         tx.execute(SQL["requeue_slice"], chosen)
     if wish.resolve_in_doubt is not None:
         for request_id, stage, number, worst_case_pusd in tx.execute(SQL["doubted_in_slice"], chosen).fetchall():
@@ -99,6 +109,14 @@ def requeue_slice(tx: Transaction, wish: Requeue, ids: Slice) -> int:
     if moved:
         tx.execute(SQL["reopen_run"], {"run_id": wish.run_id})
     return moved
+
+
+def block_again(tx: Transaction, run_id: int) -> int:
+    """Let the turns that follow a requeued one wait for it once more; returns how many."""
+    broken_off = tx.execute(SQL["broken_off"], {"run_id": run_id}).fetchall()
+    for _, stage, state in broken_off:
+        tx.moved(run_id, stage, State(state), State.BLOCKED)
+    return tx.execute_many(SQL["block_again"], [{"id": request_id} for request_id, _, _ in broken_off])
 
 
 def _resolve(tx: Transaction, wish: Requeue, request_id: int, number: int, worst_case_pusd: int | None) -> None:

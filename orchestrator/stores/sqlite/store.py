@@ -12,8 +12,20 @@ import anyio
 from orchestrator.core.lifecycle import RunState, State
 from orchestrator.core.model import Charge, NewRequest, PlanMark, SkippedRow
 from orchestrator.core.money import Picodollars
-from orchestrator.stores.base import Acceptance, Claim, Counts, Ending, NewRun, Release, Run
-from orchestrator.stores.sqlite import slices, verbs
+from orchestrator.stores.base import (
+    Acceptance,
+    Claim,
+    Counts,
+    Ending,
+    Equal,
+    Follower,
+    Leaving,
+    NewRun,
+    Release,
+    Run,
+    ToolCall,
+)
+from orchestrator.stores.sqlite import followers, slices, verbs
 from orchestrator.stores.sqlite.database import Synchronous, open_writer
 from orchestrator.stores.sqlite.writer import Writer
 
@@ -86,7 +98,8 @@ class SqliteStore:
     ) -> int:
         wish = slices.Requeue(run_id=run_id, states=states, code=code, resolve_in_doubt=resolve_in_doubt, at=at)
         bounds = await self._writer.write(slices.request_bounds, run_id)
-        return sum([await self._writer.write(slices.requeue_slice, wish, ids) for ids in slices.slices(bounds)])
+        moved = sum([await self._writer.write(slices.requeue_slice, wish, ids) for ids in slices.slices(bounds)])
+        return moved + (await self._writer.write(slices.block_again, run_id) if moved else 0)
 
     # ── requests ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -110,14 +123,31 @@ class SqliteStore:
     async def release(self, release: Release) -> bool:
         return await self._writer.write(verbs.release, release)
 
-    async def end(self, ending: Ending) -> bool:
+    async def end(self, ending: Ending) -> list[Follower] | None:
         return await self._writer.write(verbs.end, ending)
 
     async def late_charge(self, attempt_id: int, charge: Charge, status: str, body: bytes | None) -> bool:
         return await self._writer.write(verbs.late_charge, attempt_id, charge, status, body)
 
-    async def fail_pending(self, request_id: int, code: str, message: str, at: float) -> bool:
+    async def fail_pending(self, request_id: int, code: str, message: str, at: float) -> list[Follower] | None:
         return await self._writer.write(verbs.fail_pending, request_id, code, message, at)
+
+    # ── turns, chains, equal requests ─────────────────────────────────────────────────────────────────────
+
+    async def leave(self, leaving: Leaving) -> list[Follower] | None:
+        return await self._writer.write(followers.leave, leaving)
+
+    async def add_tool_call(self, call: ToolCall) -> None:
+        await self._writer.write(followers.add_tool_call, call)
+
+    async def join(self, request_id: int, equal: Equal, fingerprint: bytes, at: float) -> State | None:
+        return await self._writer.write(followers.join, request_id, equal, fingerprint, at)
+
+    async def link_chains(self, run_id: int, at: float) -> int:
+        return await self._writer.write(followers.link_chains, run_id, at)
+
+    async def keep_conversation(self, run_id: int, chain: str, conversation_id: str) -> None:
+        await self._writer.write(followers.keep_conversation, run_id, chain, conversation_id)
 
     # ── notes ─────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -11,7 +11,8 @@ from orchestrator.core.errors import RunBusy
 from orchestrator.core.lifecycle import SETTLED, TRANSITIONS, RunState, State
 from orchestrator.core.model import Charge, NewRequest, PlanMark, SkippedRow
 from orchestrator.core.money import Picodollars
-from orchestrator.stores.base import Acceptance, Claim, Counts, Ending, NewRun, Release
+from orchestrator.stores.base import Acceptance, Claim, Counts, Ending, Follower, NewRun, Release
+from orchestrator.stores.sqlite.followers import Fate, begin_turn, settle_followers
 from orchestrator.stores.sqlite.packing import pack_body, pack_row
 from orchestrator.stores.sqlite.transaction import SQL, USAGE, Transaction, usage_of
 
@@ -40,7 +41,8 @@ ATTEMPTS_A_REQUEST = 1_000_000
 _ENDINGS = frozenset(
     (source, target)
     for (source, _), target in TRANSITIONS.items()
-    if target in SETTLED or target in (State.PENDING, State.IN_DOUBT)
+    if source in (State.SUBMITTING, State.SUBMITTED, State.IN_DOUBT)
+    and (target in SETTLED or target in (State.PENDING, State.ACTING, State.IN_DOUBT))
 )
 
 
@@ -108,6 +110,10 @@ def add_rows(
             "position": row.position,
             "source": row.where,
             "data": pack_row(row.row),
+            # A turn of a chain waits until all turns are known.
+            "state": State.PENDING.value if row.chain is None else State.BLOCKED.value,
+            "chain": row.chain,
+            "place": row.place,
         }
         for request_id, row in enumerate(rows, start=before + 1)
     ]
@@ -116,12 +122,13 @@ def add_rows(
         ids = {request_id for (request_id,) in tx.execute(SQL["requests_after"], {"id": before})}
         added = [record for record in records if record["id"] in ids]
     tx.execute_many(SQL["add_input_row"], added)
+    tx.execute_many(SQL["add_chain_turn"], [record for record in added if record["chain"] is not None])
     taken = [] if added is records else _taken(tx, rows, records)
     if taken and not skip_taken:
         tx.execute("ROLLBACK TO planning")
         return taken
-    for stage, requests in Counter(record["stage"] for record in added).items():
-        tx.moved(run_id, stage, None, State.PENDING, requests)
+    for (stage, state), requests in Counter((record["stage"], record["state"]) for record in added).items():
+        tx.moved(run_id, stage, None, State(state), requests)
     tx.totals(run_id)["skipped_rows"] += tx.execute_many(
         SQL["add_skipped_row"],
         [
@@ -161,7 +168,10 @@ def _taken(tx: Transaction, rows: Sequence[NewRequest], records: Sequence[dict[s
 def claim(tx: Transaction, claim: Claim) -> int | None:
     """The new attempt's id, or None where the request is no longer pending."""
     attempt_id = claim.request_id * ATTEMPTS_A_REQUEST + claim.number
-    moved = tx.execute(SQL["claim_request"], {"request_id": claim.request_id, "number": claim.number}).fetchall()
+    moved = tx.execute(
+        SQL["claim_request"],
+        {"request_id": claim.request_id, "number": claim.number, "fingerprint": claim.fingerprint},
+    ).fetchall()
     if not moved:
         return None
     tx.execute(
@@ -228,7 +238,7 @@ def release(tx: Transaction, release: Release) -> bool:
     return True
 
 
-def end(tx: Transaction, ending: Ending) -> bool:
+def end(tx: Transaction, ending: Ending) -> list[Follower] | None:
     if (ending.from_state, ending.to) not in _ENDINGS:
         raise ValueError(f"no attempt ends from {ending.from_state} to {ending.to}")
     doubted = ending.to is State.IN_DOUBT
@@ -250,10 +260,12 @@ def end(tx: Transaction, ending: Ending) -> bool:
         },
     ).fetchall()
     if not moved:
-        return False
+        return None
     run_id, stage = moved[0]
     tx.moved(run_id, stage, ending.from_state, ending.to)
     _end_attempt(tx, run_id, ending)
+    if ending.continuation is not None:
+        begin_turn(tx, ending.request_id, ending.continuation)
     if ending.body is not None or ending.output_text:
         text = _storable(ending.output_text)
         tx.execute(
@@ -264,7 +276,10 @@ def end(tx: Transaction, ending: Ending) -> bool:
                 "body": None if ending.body is None else pack_body(ending.body, text),
             },
         )
-    return True
+    if ending.to not in SETTLED:
+        return []
+    fate = Fate(ending.to, ending.at, ending.attempt_id, ending.code, _storable(ending.message))
+    return settle_followers(tx, run_id, ending.request_id, fate)
 
 
 def _end_attempt(tx: Transaction, run_id: int, ending: Ending) -> None:
@@ -294,15 +309,15 @@ def _end_attempt(tx: Transaction, run_id: int, ending: Ending) -> None:
         add_charge(tx, run_id, ending.attempt_id, ending.charge, at=ending.at)
 
 
-def fail_pending(tx: Transaction, request_id: int, code: str, message: str, at: float) -> bool:
+def fail_pending(tx: Transaction, request_id: int, code: str, message: str, at: float) -> list[Follower] | None:
     moved = tx.execute(
         SQL["fail_pending"], {"request_id": request_id, "code": code, "message": _storable(message), "at": at}
     ).fetchall()
     if not moved:
-        return False
+        return None
     run_id, stage = moved[0]
     tx.moved(run_id, stage, State.PENDING, State.FAILED)
-    return True
+    return settle_followers(tx, run_id, request_id, Fate(State.FAILED, at, None, code, _storable(message)))
 
 
 def note_status(tx: Transaction, attempt_id: int, status: str) -> None:

@@ -1,0 +1,274 @@
+"""Requests of several turns, chains, and requests that share an answer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from orchestrator.core.lifecycle import State
+from orchestrator.stores.base import Continuation, Equal, Follower, Leaving, PendingRequest, ToolCall
+
+from .builders import NOW, Desk, a_charge, a_claim, a_row, a_run, mark
+
+pytestmark = pytest.mark.anyio
+
+ASK = b"the same in 16 b"
+NEXT = Continuation(fields=b'{"input": []}', context_tokens=120)
+
+
+async def chain(desk: Desk, *places: float, name: str = "interview", start: int = 0) -> list[PendingRequest]:
+    """A chain with a row for each place, linked; the rows in the order of the input."""
+    planned = [a_row(position, chain=name, place=place) for position, place in enumerate(places, start=start)]
+    await desk.store.add_rows(desk.run.id, planned, [], mark(start + len(places), complete=True))
+    await desk.store.link_chains(desk.run.id, NOW)
+    records = [await desk.reader.request(desk.run.id, row.key) for row in planned]
+    return [
+        PendingRequest(
+            id=record.id, key=record.key, stage="main", where=record.where, attempts=0, number=0, epoch=0,
+            not_before=0, max_output_tokens=None, row=record.row,
+        )
+        for record in records
+        if record is not None
+    ]  # fmt: skip
+
+
+async def due(desk: Desk) -> list[PendingRequest]:
+    return await desk.reader.delayed(desk.run.id, limit=99)
+
+
+async def succeed(desk: Desk, request: PendingRequest) -> list[Follower] | None:
+    attempt_id = await desk.submit(request)
+    values = {"from_state": State.SUBMITTED, "at": NOW + 10, "status": "completed", "charge": a_charge()}
+    ending = desk.ending(request, attempt_id, State.SUCCEEDED, **values, output_text="An answer.")
+    return await desk.store.end(ending)
+
+
+async def fail(desk: Desk, request: PendingRequest, to: State = State.FAILED) -> list[Follower] | None:
+    attempt_id = await desk.submit(request)
+    values = {"from_state": State.SUBMITTED, "at": NOW + 10, "code": "content_filter", "message": "it was filtered"}
+    return await desk.store.end(desk.ending(request, attempt_id, to, **values))
+
+
+# ── chains ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_only_the_first_turn_of_a_chain_may_go(desk: Desk) -> None:
+    first, second, third = await chain(desk, 1, 2, 3)
+    assert [request.id for request in await due(desk)] == [first.id]
+    assert await desk.states() == {State.PENDING: 1, State.BLOCKED: 2}
+    assert await succeed(desk, first) == [Follower(second.key, State.PENDING)]
+    [next_] = await due(desk)
+    assert (next_.id, next_.chain, next_.follows) == (second.id, "interview", first.id)
+    assert (next_.earlier_response_id, next_.earlier_tokens) == (f"resp_{first.id}000001", 120)
+    await succeed(desk, second)
+    assert [turn.where for turn in await desk.reader.earlier_turns(third.id, limit=9)] == [second.where, first.where]
+    assert [turn.output_text for turn in await desk.reader.earlier_turns(third.id, limit=1)] == ["An answer."]
+
+
+async def test_turns_are_ordered_by_their_place_not_by_the_input(desk: Desk) -> None:
+    last, first, middle = await chain(desk, 30, 4, 5)
+    order = []
+    while requests := await due(desk):
+        order.append(requests[0].id)
+        await succeed(desk, requests[0])
+    assert order == [first.id, middle.id, last.id]
+    assert await desk.states() == {State.SUCCEEDED: 3}
+
+
+async def test_chains_do_not_wait_for_each_other(desk: Desk) -> None:
+    await chain(desk, 1, 2)
+    await chain(desk, 1, 2, name="another", start=2)
+    assert [request.chain for request in await due(desk)] == ["interview", "another"]
+
+
+async def test_linking_again_changes_nothing(desk: Desk) -> None:
+    first, *_ = await chain(desk, 1, 2, 3)
+    await succeed(desk, first)
+    assert await desk.store.link_chains(desk.run.id, NOW) == 0
+    assert await desk.states() == {State.SUCCEEDED: 1, State.PENDING: 1, State.BLOCKED: 1}
+
+
+@pytest.mark.parametrize(
+    ("to", "code"), [(State.FAILED, "chain_broken"), (State.CANCELLED, "cancelled")], ids=["failed", "cancelled"]
+)
+async def test_a_turn_that_ends_badly_takes_all_later_ones_with_it(desk: Desk, to: State, code: str) -> None:
+    first, second, third, fourth = await chain(desk, 1, 2, 3, 4)
+    await succeed(desk, first)
+    assert await fail(desk, second, to) == [Follower(third.key, to), Follower(fourth.key, to)]
+    record = await desk.reader.request(desk.run.id, fourth.key)
+    assert record is not None
+    assert (record.state, record.code) == (to, code)
+    assert await desk.states() == {State.SUCCEEDED: 1, to: 3}
+
+
+async def test_a_turn_that_can_never_be_sent_breaks_its_chain(desk: Desk) -> None:
+    first, second = await chain(desk, 1, 2)
+    moved = await desk.store.fail_pending(first.id, "row_invalid", "no such column", NOW)
+    assert moved == [Follower(second.key, State.FAILED)]
+
+
+async def test_retry_continues_a_broken_chain(desk: Desk) -> None:
+    first, second, third, fourth = await chain(desk, 1, 2, 3, 4)
+    await succeed(desk, first)
+    await fail(desk, second)
+    requeued = await desk.store.requeue(
+        desk.run.id, states=[State.FAILED], code=None, resolve_in_doubt=None, at=NOW + 20
+    )
+    assert requeued == 3
+    assert [request.id for request in await due(desk)] == [second.id]
+    assert await desk.states() == {State.SUCCEEDED: 1, State.PENDING: 1, State.BLOCKED: 2}
+    for request in (second, third, fourth):
+        await succeed(desk, request)
+    assert await desk.states() == {State.SUCCEEDED: 4}
+
+
+async def test_a_turn_behind_a_failed_one_is_not_tried_by_itself(desk: Desk) -> None:
+    first, _ = await chain(desk, 1, 2)
+    await fail(desk, first)
+    requeued = await desk.store.requeue(
+        desk.run.id, states=[State.FAILED], code="chain_broken", resolve_in_doubt=None, at=NOW + 20
+    )
+    assert requeued == 0
+    assert await desk.states() == {State.FAILED: 2}
+
+
+async def test_a_cancel_reaches_blocked_requests(desk: Desk) -> None:
+    await chain(desk, 1, 2, 3)
+    await desk.store.request_cancel(desk.run.id, NOW)
+    assert await desk.states() == {State.CANCELLED: 3}
+
+
+async def test_a_conversation_is_kept_for_its_chain(desk: Desk) -> None:
+    await chain(desk, 1, 2)
+    await desk.store.keep_conversation(desk.run.id, "interview", "conv_1")
+    await desk.store.keep_conversation(desk.run.id, "interview", "conv_2")
+    [request] = await due(desk)
+    assert request.conversation_id == "conv_1"
+
+
+# ── turns of one request ──────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_request_goes_on_after_its_tools(desk: Desk) -> None:
+    [request] = await desk.add(1)
+    attempt_id = await desk.submit(request)
+    assert await desk.end(
+        request, attempt_id, State.ACTING, charge=a_charge(), body=b'{"id": "resp"}', renew_idempotency=True
+    )
+    [acting] = await desk.reader.open_attempts(desk.run.id)
+    assert (acting.state, acting.response_id, acting.turn) == (State.ACTING, f"resp_{attempt_id}", 0)
+    assert (await desk.reader.summary(desk.run.id)).reserved_pusd == 0
+    assert await desk.reader.body(attempt_id) == b'{"id": "resp"}'
+    call = ToolCall(
+        attempt_id=attempt_id, call_id="call_1", place=0, name="look_up", arguments="{}", output="42", failed=False,
+        started_at=NOW, ended_at=NOW + 1,
+    )  # fmt: skip
+    await desk.store.add_tool_call(call)
+    await desk.store.add_tool_call(replace(call, output="43"))
+    assert await desk.reader.tool_calls(attempt_id) == [call]
+    leaving = Leaving(request_id=request.id, attempt_id=attempt_id, to=State.PENDING, at=NOW + 2, continuation=NEXT)
+    assert await desk.store.leave(leaving) == []
+    assert await desk.store.leave(leaving) is None
+    [again] = await due(desk)
+    assert (again.turn, again.attempts, again.number, again.epoch) == (1, 0, 1, 1)
+    assert again.continuation == NEXT
+    await succeed(desk, request)
+    [result] = [record async for record in desk.reader.results(desk.run.id, [State.SUCCEEDED])]
+    assert (result.attempts, result.cost_pusd) == (2, 2_000)
+
+
+async def test_a_request_that_cannot_go_on_fails(desk: Desk) -> None:
+    [request] = await desk.add(1)
+    attempt_id = await desk.submit(request)
+    await desk.end(request, attempt_id, State.ACTING, charge=a_charge())
+    leaving = Leaving(
+        request_id=request.id, attempt_id=attempt_id, to=State.FAILED, at=NOW, code="max_turns", message="8 turns"
+    )
+    assert await desk.store.leave(leaving) == []
+    [result] = [record async for record in desk.reader.results(desk.run.id, [State.FAILED])]
+    assert (result.code, result.message, result.cost_pusd) == ("max_turns", "8 turns", 1_000)
+
+
+async def test_an_answer_that_is_to_be_mended_begins_a_turn(desk: Desk) -> None:
+    [request] = await desk.add(1)
+    attempt_id = await desk.submit(request)
+    await desk.end(request, attempt_id, State.PENDING, charge=a_charge(), continuation=NEXT, not_before=NOW)
+    [again] = await due(desk)
+    assert (again.turn, again.attempts, again.continuation) == (1, 0, NEXT)
+
+
+@pytest.mark.parametrize(
+    ("code", "continuation"), [("server_error", NEXT), ("previous_response_not_found", None)], ids=["kept", "anew"]
+)
+async def test_retry_goes_on_where_the_responses_are_still_there(
+    desk: Desk, code: str, continuation: Continuation | None
+) -> None:
+    [request] = await desk.add(1)
+    attempt_id = await desk.submit(request)
+    await desk.end(request, attempt_id, State.PENDING, charge=a_charge(), continuation=NEXT, not_before=NOW)
+    await desk.end(request, await desk.submit(request), State.FAILED, code=code)
+    await desk.store.requeue(desk.run.id, states=[State.FAILED], code=None, resolve_in_doubt=None, at=NOW)
+    [again] = await due(desk)
+    assert again.continuation == continuation
+
+
+# ── equal requests ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def ask(desk: Desk, request: PendingRequest) -> int:
+    """Send a request whose fingerprint is ``ASK``."""
+    attempt_id = await desk.store.claim(a_claim(request.id, fingerprint=ASK))
+    assert attempt_id is not None
+    await desk.accept(request, attempt_id)
+    return attempt_id
+
+
+async def test_an_equal_request_waits_for_the_answer_and_shares_it(desk: Desk) -> None:
+    first, second, third = await desk.add(3)
+    attempt_id = await ask(desk, first)
+    equals = await desk.reader.equals(desk.run.id, [ASK, b"another"], since=NOW)
+    assert equals == {ASK: Equal(first.id, here=True)}
+    assert await desk.store.join(second.id, equals[ASK], ASK, NOW) is State.BLOCKED
+    assert await desk.store.join(second.id, equals[ASK], ASK, NOW) is None
+    values = {"from_state": State.SUBMITTED, "at": NOW + 10, "status": "completed", "charge": a_charge()}
+    moved = await desk.store.end(
+        desk.ending(first, attempt_id, State.SUCCEEDED, output_text="An answer.", body=b"{}", **values)
+    )
+    assert moved == [Follower(second.key, State.SUCCEEDED)]
+    assert await desk.store.join(third.id, equals[ASK], ASK, NOW + 11) is State.SUCCEEDED
+    results = [record async for record in desk.reader.results(desk.run.id, [State.SUCCEEDED])]
+    assert [record.output_text for record in results] == ["An answer."] * 3
+    assert [record.reused for record in results] == [False, True, True]
+    assert [record.cost_pusd for record in results] == [1_000, 0, 0]
+    assert [record.response_id for record in results] == [f"resp_{attempt_id}"] * 3
+    assert (await desk.reader.summary(desk.run.id)).cost_pusd == 1_000
+
+
+async def test_an_equal_request_shares_a_failure_and_comes_back_with_retry(desk: Desk) -> None:
+    first, second = await desk.add(2)
+    attempt_id = await ask(desk, first)
+    equal = Equal(first.id, here=True)
+    await desk.store.join(second.id, equal, ASK, NOW)
+    await desk.end(first, attempt_id, State.FAILED, code="content_filter", message="it was filtered")
+    results = [record async for record in desk.reader.results(desk.run.id, [State.FAILED])]
+    assert [(record.code, record.message, record.cost_pusd) for record in results] == [
+        ("content_filter", "it was filtered", 0)
+    ] * 2
+    await desk.store.requeue(desk.run.id, states=[State.FAILED], code=None, resolve_in_doubt=None, at=NOW)
+    assert await desk.states() == {State.PENDING: 2}
+
+
+async def test_the_answer_of_an_earlier_run_is_found_where_it_is_young_enough(desk: Desk) -> None:
+    [first] = await desk.add(1)
+    attempt_id = await ask(desk, first)
+    await desk.end(first, attempt_id, State.SUCCEEDED)
+    later = replace(desk, run=await desk.store.create_run(a_run("later")))
+    await later.store.add_rows(later.run.id, [a_row(0)], [], mark(1))
+    [same] = await later.reader.fresh(later.run.id, after_id=0, limit=9)
+    assert await later.reader.equals(later.run.id, [ASK], since=NOW + 11) == {}
+    equals = await later.reader.equals(later.run.id, [ASK], since=NOW)
+    assert equals == {ASK: Equal(first.id, here=False)}
+    assert await later.store.join(same.id, equals[ASK], ASK, NOW + 20) is State.SUCCEEDED
+    [result] = [record async for record in later.reader.results(later.run.id, [State.SUCCEEDED])]
+    assert (result.reused, result.output_text, result.cost_pusd) == (True, "An answer.", 0)
