@@ -49,10 +49,17 @@ _WORTH_TELLING_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """Everything that is known of one row: the request, and each attempt at it."""
+    """Everything that is known of one row: its run, the request, and each attempt at it."""
 
+    run: Run
     request: RequestRecord
     attempts: list[AttemptRecord]
+
+    def request_sent(self) -> dict[str, Any] | None:
+        """The body of the latest create call, made anew from row and job; None where the row makes no request."""
+        from orchestrator.audit import request_sent
+
+        return request_sent(self.run, self.request, self.attempts)
 
 
 class Orchestrator:
@@ -207,7 +214,7 @@ class Orchestrator:
             yield result
 
     async def show(self, run: str, key: str) -> Story:
-        """Everything that is known of one row."""
+        """Everything that is on record of one row."""
         record = await self._find(run)
         reader = await self._open_reader()
         request = await reader.request(record.id, key)
@@ -215,7 +222,18 @@ class Orchestrator:
             raise RunNotFound(
                 f"run {run!r} has no row with the key {key!r}", hint=f"list them: orchestrator export {run}"
             )
-        return Story(request, await reader.attempts(request.id))
+        return Story(record, request, await reader.attempts(request.id))
+
+    async def input_items(self, run: str, key: str) -> AsyncIterator[bytes]:
+        """The input items of a row's latest response, each as JSON, asked of the provider; all pages, oldest first.
+
+        Raises ``UsageError`` where there is no response, or the provider no longer knows it.
+        """
+        from orchestrator.audit import input_items
+
+        story = await self.show(run, key)
+        async for item in input_items(self._config, self.database, key, story.attempts):
+            yield item
 
     async def costs(self, run: str | None, by: Sequence[str]) -> list[CostRow]:
         """Charges summed by ``run``, ``model``, ``tier``, ``day``, ``stage`` or ``state``; of one run or of all."""

@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from orchestrator.cli.opening import opened
-from orchestrator.cli.options import ConfigOfDatabase, Database, Json, RunName, RunNameOrNewest
+from orchestrator.cli.options import ConfigFile, ConfigOfDatabase, Database, Json, RunName, RunNameOrNewest
 from orchestrator.cli.output import say, say_json, stdout_bytes
 from orchestrator.core.errors import UsageError
 
@@ -50,14 +50,25 @@ async def show(
     /,
     *,
     raw: Annotated[bool, Parameter(help="Print the latest response as it was received.")] = False,
+    input_items: Annotated[
+        bool, Parameter(help="Ask the provider for the latest response's input items, and print one a line.")
+    ] = False,
     db: Database = None,
-    config: ConfigOfDatabase = None,
+    config: ConfigFile = None,
     json: Json = False,
 ) -> None:
-    """Tell the story of one row: attempts, charges, answer."""
+    """Tell the story of one row: request, attempts, charges, answer.
+
+    All of it is on disk; only --input-items asks the provider, and needs its config and key.
+    """
     from orchestrator.report.story import raw_body, story_object, story_text
 
     async with opened(db, config) as orchestrator:
+        if input_items:
+            async for item in orchestrator.input_items(run, key):
+                with stdout_bytes() as out:
+                    out.write(item + b"\n")
+            return
         story = await orchestrator.show(run, key)
         if raw:
             body = raw_body(story.attempts)
@@ -66,9 +77,9 @@ async def show(
             with stdout_bytes() as out:
                 out.write(body if body.endswith(b"\n") else body + b"\n")
         elif json:
-            say_json(story_object(story.request, story.attempts))
+            say_json(story_object(story.request, story.attempts, story.request_sent()))
         else:
-            say(story_text(story.request, story.attempts))
+            say(story_text(story.request, story.attempts, story.request_sent()))
 
 
 async def costs(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from textwrap import indent
 from typing import Any
 
@@ -28,8 +28,13 @@ def raw_body(attempts: Sequence[AttemptRecord]) -> bytes | None:
     return next((attempt.body for attempt in reversed(attempts) if attempt.body is not None), None)
 
 
-def story_object(request: RequestRecord, attempts: Sequence[AttemptRecord]) -> dict[str, Any]:
-    """All that is known of one request, for scripts; ``response`` is the body as received, parsed."""
+def story_object(
+    request: RequestRecord, attempts: Sequence[AttemptRecord], sent: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """All that is known of one request, for scripts.
+
+    ``request`` is the body of its latest create call, where known; ``response`` is the body as received, parsed.
+    """
     return {
         "key": request.key,
         "stage": request.stage,
@@ -37,6 +42,7 @@ def story_object(request: RequestRecord, attempts: Sequence[AttemptRecord]) -> d
         "state": request.state.value,
         "error": _error(request.code, request.message),
         "row": orjson.loads(request.row),
+        "request": sent,
         "not_before": figures.stamp(request.not_before or None),
         "settled_at": figures.stamp(request.settled_at),
         "max_output_tokens": request.max_output_tokens,
@@ -44,8 +50,10 @@ def story_object(request: RequestRecord, attempts: Sequence[AttemptRecord]) -> d
     }
 
 
-def story_text(request: RequestRecord, attempts: Sequence[AttemptRecord]) -> Text:
-    """The same for people: long texts of the row are shortened, the answer is not."""
+def story_text(
+    request: RequestRecord, attempts: Sequence[AttemptRecord], sent: Mapping[str, Any] | None = None
+) -> Text:
+    """The same for people: long texts of row and request are shortened, the answer is not."""
     text = Text.assemble((request.key, "bold"), "  ", (request.state.value.replace("_", " "), _style(request.state)))
     text.append(f"\nfrom {request.where}")
     if request.code:
@@ -58,7 +66,10 @@ def story_text(request: RequestRecord, attempts: Sequence[AttemptRecord]) -> Tex
         text.append(f"\n  {_times(attempt)}")
         text.append(f"\n  {_charge_text(attempt)}" if attempt.charge else "")
     text.append("\n\nrow", "bold")
-    text.append(f"\n{indent(_row_text(request.row), '  ')}")
+    text.append(f"\n{indent(_readable(orjson.loads(request.row)), '  ')}")
+    if sent is not None:
+        text.append("\n\nrequest", "bold")
+        text.append(f"\n{indent(_readable(sent), '  ')}")
     answer = next((attempt.output_text for attempt in reversed(attempts) if attempt.output_text), None)
     if answer:
         text.append("\n\nanswer", "bold")
@@ -165,14 +176,17 @@ def _charge_text(attempt: AttemptRecord) -> str:
     return " · ".join(filter(None, parts))
 
 
-def _row_text(row: bytes) -> str:
-    value = orjson.loads(row)
-    if isinstance(value, dict):
-        value = {name: _shortened(item) for name, item in value.items()}
-    return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
+def _readable(value: Any) -> str:
+    return orjson.dumps(_shortened(value), option=orjson.OPT_INDENT_2).decode()
 
 
 def _shortened(value: Any) -> Any:
-    if isinstance(value, str) and len(value) > _LONG:
-        return f"{value[:_LONG]} … ({figures.count(len(value))} characters; --json shows them all)"
+    """The same with long texts cut, at any depth."""
+    match value:
+        case str() if len(value) > _LONG:
+            return f"{value[:_LONG]} … ({figures.count(len(value))} characters; --json shows them all)"
+        case dict():
+            return {name: _shortened(item) for name, item in value.items()}
+        case list():
+            return [_shortened(item) for item in value]
     return value

@@ -92,6 +92,14 @@ def test_people_read_attempts_costs_and_the_answer() -> None:
     assert text.endswith("answer\n  A plain\n  summary.")
 
 
+def test_people_read_the_request_with_its_long_texts_cut() -> None:
+    sent = {"input": [{"role": "user", "content": "word " * 1000}], "model": "gpt-5-mini"}
+    text = story_text(REQUEST, [SECOND], sent).plain
+    assert '"content": "word word' in text
+    assert text.count("… (5,000 characters; --json shows them all)") == 2
+    assert story_object(REQUEST, [SECOND], sent)["request"] == sent
+
+
 def test_a_code_of_ours_is_explained() -> None:
     failed = replace(REQUEST, state=State.FAILED, code="queued_timeout")
     assert "queued_timeout: the response stayed queued for longer" in story_text(failed, []).plain

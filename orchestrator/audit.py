@@ -1,0 +1,74 @@
+"""What the stored run and the provider can still tell of one row: the request as it was sent, and its input items."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from orchestrator.assembly import open_client
+from orchestrator.config import Config
+from orchestrator.core.errors import BadRow, OrchestratorError, ProviderUnreachable, UsageError
+from orchestrator.core.problems import Problem, Refused
+from orchestrator.executors.background import create_body
+from orchestrator.intake.spec import Job
+from orchestrator.intake.template import Renderer
+from orchestrator.provider.client import CallFailed
+from orchestrator.stores.base import AttemptRecord, RequestRecord, Run
+
+__all__ = ["input_items", "request_sent", "told"]
+
+
+def request_sent(run: Run, request: RequestRecord, attempts: Sequence[AttemptRecord]) -> dict[str, Any] | None:
+    """The body of the latest create call, made anew from the row and the job as they were stored.
+
+    Before the first attempt it is the body that will be sent; None where the row makes no request.
+    """
+    number = attempts[-1].number if attempts else 1
+    try:
+        fields = Renderer(Job.model_validate_json(run.spec_json)).render(request.row, where=request.where)
+    except BadRow:
+        return None
+    if request.max_output_tokens is not None:
+        fields["max_output_tokens"] = request.max_output_tokens
+    body: dict[str, Any] = orjson.loads(create_body(fields, run_uid=run.uid, key=request.key, number=number))
+    return body
+
+
+async def input_items(
+    config: Config, database: Path, key: str, attempts: Sequence[AttemptRecord]
+) -> AsyncIterator[bytes]:
+    """The input items of the row's latest response, each as JSON, in their order, as the provider keeps them."""
+    response_id = next((each.response_id for each in reversed(attempts) if each.response_id), None)
+    if response_id is None:
+        raise UsageError(f"no response was created for {key!r} yet, so the provider has no input items of it")
+    async with open_client(config, database) as client:
+        try:
+            async for item in client.input_items(response_id):
+                yield item
+        except CallFailed as failed:
+            raise told(failed.problem, f"the input items of {response_id}") from None
+
+
+def told(problem: Problem, what: str) -> OrchestratorError:
+    """The error for a user whose question the provider did not answer; ``what`` was asked for."""
+    if not isinstance(problem, Refused):
+        return ProviderUnreachable(
+            f"{what} could not be fetched: {problem.reason}",
+            hint="check provider.base_url and the network, then ask again",
+        )
+    reason = problem.message or problem.code or f"HTTP {problem.status}"
+    if problem.status == 404:
+        return UsageError(
+            f"the provider no longer knows {what}: {reason}",
+            hint="responses are deleted by a purge, and by the provider after some time",
+        )
+    if problem.status in (401, 403):
+        return ProviderUnreachable(
+            f"the provider refuses the key, so {what} could not be fetched", hint="give the --config of the run"
+        )
+    return ProviderUnreachable(
+        f"{what} could not be fetched: {reason} (HTTP {problem.status})", hint="try again later"
+    )
