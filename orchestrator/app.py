@@ -119,7 +119,7 @@ class Orchestrator:
 
         self._config.api_key(os.environ)  # a missing key is told before a database is made
         self._stopped = False
-        renderer = Renderer(job)
+        renderer = Renderer(job, may_be_unstored=self._config.provider.store == "optional")
         _refuse_unbounded(job, renderer)
         identity = JobIdentity(
             job=job.name,
@@ -166,7 +166,8 @@ class Orchestrator:
             return await self.status(run)
         with RunLock(self.database, record.id, record.name):
             job = Job.model_validate_json(record.spec_json)
-            ended = await self._carry_out(await self._find(run), job, Renderer(job))
+            renderer = Renderer(job, may_be_unstored=True)  # nothing is sent any more
+            ended = await self._carry_out(await self._find(run), job, renderer)
             if ended.state is not RunState.ACTIVE:
                 await store.set_run_state(record.id, ended.state, ended.reason, self._clock.now())
         return await self.status(run)
@@ -252,7 +253,7 @@ class Orchestrator:
         """Read and check every row and show the first request; nothing is sent, nothing is stored."""
         from orchestrator.checkup import rehearse
 
-        return await rehearse(job)
+        return await rehearse(job, self._config)
 
     # ── wiring ────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -106,13 +106,13 @@ async def _provider(config: Config) -> Finding:
             return Finding("provider", True, f"{where} answers, and offers {len(models)} models")
 
 
-async def rehearse(job: Job) -> DryRun:
+async def rehearse(job: Job, config: Config) -> DryRun:
     """Read and check every row of a job, and render the first; raises ``BadRow`` where a run would stop."""
-    return await anyio.to_thread.run_sync(_rehearse, job)
+    return await anyio.to_thread.run_sync(_rehearse, job, config)
 
 
-def _rehearse(job: Job) -> DryRun:
-    renderer = Renderer(job)
+def _rehearse(job: Job, config: Config) -> DryRun:
+    renderer = Renderer(job, may_be_unstored=config.provider.store == "optional")
     skipped: list[SkippedRow] = []
     first: bytes | None = None
     keys: set[str] = set()

@@ -22,7 +22,7 @@ _METADATA_VALUE_LIMIT = 512
 
 
 class BackgroundExecutor:
-    """Sends ``background: true`` with ``store: true`` always said aloud.
+    """Sends ``background: true`` with ``store`` always said aloud: true, unless the request says false.
 
     Without an explicit ``store`` some projects delete a finished background response after about ten
     minutes (responses API, background mode).
@@ -52,4 +52,5 @@ def create_body(fields: Mapping[str, Any], *, run_uid: str, key: str, number: in
         KEY: key[:_METADATA_VALUE_LIMIT],
         ATTEMPT: str(number),
     }
-    return orjson.dumps({**fields, "background": True, "store": True, "metadata": metadata})
+    stored = fields.get("store") is not False
+    return orjson.dumps({**fields, "background": True, "store": stored, "metadata": metadata})

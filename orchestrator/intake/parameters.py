@@ -6,10 +6,11 @@ wrong here, and combinations that must fail, are refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from orchestrator.intake.expressions import is_template
+from orchestrator.intake.field_checks import CHECKS, LEAST_OUTPUT_TOKENS, METADATA_PAIRS, RESERVED_METADATA
 from orchestrator.intake.mistakes import Mistake, did_you_mean
 
 __all__ = [
@@ -21,16 +22,11 @@ __all__ = [
     "missing_parameters",
     "parameter_mistakes",
     "parameter_warnings",
+    "unstored_mistakes",
 ]
 
-# Responses API, request body: 16 is the least that is accepted, reasoning included.
-LEAST_OUTPUT_TOKENS = 16
-
-# Responses API, metadata: 16 pairs, of which run, key and attempt are ours.
-_METADATA_PAIRS = 16 - 3
-_METADATA_KEY_LIMIT = 64
-_METADATA_VALUE_LIMIT = 512
-RESERVED_METADATA = "orchestrator_"
+# The fields that are reasoned about; the value of any other one is sent unseen.
+CHECKED_PARAMETERS = frozenset(CHECKS)
 
 PARAMETERS: dict[str, str] = {
     "background_options": "how soon a background response is wanted: {completion_window: soonest | 2h | 8h}",
@@ -41,7 +37,7 @@ PARAMETERS: dict[str, str] = {
     "instructions": "what the model should do and how: the system message",
     "max_output_tokens": f"the most tokens of an answer, reasoning included; at least {LEAST_OUTPUT_TOKENS}",
     "max_tool_calls": "the most calls of built-in tools in one response",
-    "metadata": f"up to {_METADATA_PAIRS} pairs of text kept with the response, such as {{team: research}}",
+    "metadata": f"up to {METADATA_PAIRS} pairs of text kept with the response, such as {{team: research}}",
     "model": "the model's name, such as gpt-5-mini",
     "moderation": "moderation of input and output: {model: …, policy: …}",
     "parallel_tool_calls": "whether tools may be called in parallel",
@@ -67,8 +63,11 @@ PARAMETERS: dict[str, str] = {
 _SET_BY_US = ("background", "store", "stream")
 
 WRONG_PARAMETERS: dict[str, str] = {
+    "extra_body": "write its fields straight under request: a field that is not known is sent as it is",
+    "extra_headers": "use provider.headers of the config",
     "function_call": "use tool_choice: {type: function, name: …}",
     "functions": "use tools: [{type: function, name: …, parameters: {…}}]",
+    "logprobs": "use top_logprobs: 5 and include: [message.output_text.logprobs]",
     "max_completion_tokens": "use max_output_tokens",
     "max_tokens": "use max_output_tokens",
     "messages": "use input: a text, or a list of {role: user, content: …}; a system message goes into instructions",
@@ -78,20 +77,26 @@ WRONG_PARAMETERS: dict[str, str] = {
     "seed": "the Responses API has no seed",
     "stop": "the Responses API has no stop sequences; say in the instructions where to end",
     "stream_options": "answers are fetched by polling; there is no stream",
+    "text_format": "use output_model: package.module:Class, beside request",
+    "timeout": "use timeouts of the config",
     "verbosity": "use text: {verbosity: low}",
+    "web_search_options": "use tools: [{type: web_search}]",
 }
 
 
-def parameter_mistakes(request: Mapping[str, Any], *, templates: bool = True) -> Iterator[Mistake]:
+def parameter_mistakes(
+    request: Mapping[str, Any], *, names: Collection[str] | None = None, templates: bool = True
+) -> Iterator[Mistake]:
     """What is wrong with a request; fields are relative to it, and no value of it is repeated.
 
-    With ``templates``, a text that holds a template is not judged: its value is known only with a row.
+    ``names`` are the fields to look at (all, without it). With ``templates``, a text that holds a template is not
+    judged: its value is known only with a row.
     """
-    for name in request:
+    for name in request if names is None else names:
         if name in WRONG_PARAMETERS:
             yield Mistake((name,), "the Responses API has no such parameter", WRONG_PARAMETERS[name])
             continue
-        check = _CHECKS.get(name)
+        check = CHECKS.get(name)
         if check is None or (templates and isinstance(request[name], str) and is_template(request[name])):
             continue
         yield from check(request[name], request)
@@ -105,183 +110,24 @@ def missing_parameters(request: Mapping[str, Any]) -> Iterator[Mistake]:
                 yield Mistake((name,), "is required", PARAMETERS[name])
 
 
+def unstored_mistakes(request: Mapping[str, Any]) -> Iterator[Mistake]:
+    """``store: false``, which only a provider can be asked that says in the config that it works there."""
+    if request.get("store") is False:
+        yield Mistake(
+            ("store",),
+            "must be true: a background response that is not stored cannot be fetched",
+            "remove it, or set provider.store: optional in the config where the provider keeps such a response",
+        )
+
+
 def parameter_warnings(request: Mapping[str, Any]) -> Iterator[str]:
-    """Fields that are sent as they are, but look like another one misspelt."""
+    """Fields that are sent as they are, but look like another one misspelt, or like a slip."""
     known = (*PARAMETERS, *_SET_BY_US)
     for name in request:
         if name not in known and name not in WRONG_PARAMETERS and (question := did_you_mean(name, known)):
             yield f"request.{name} is not a field that is known here, and is sent as it is; {question}"
-
-
-# ── One check for each field that is reasoned about ───────────────────────────────────────────────────────────
-
-
-def _model(value: Any, _: Mapping[str, Any]) -> Iterator[Mistake]:
-    if not isinstance(value, str) or not value:
-        yield Mistake(("model",), "must be the name of a model", "put it in quotes")
-
-
-def _input(value: Any, _: Mapping[str, Any]) -> Iterator[Mistake]:
-    if not isinstance(value, (str, list)):
-        yield Mistake(("input",), "must be text or a list of input items", "a single item must stand in a list")
-
-
-def _instructions(value: Any, _: Mapping[str, Any]) -> Iterator[Mistake]:
-    if value is not None and not isinstance(value, str):
-        yield Mistake(("instructions",), "must be text", "put it in quotes")
-
-
-def _max_output_tokens(value: Any, _: Mapping[str, Any]) -> Iterator[Mistake]:
-    if value is None:
-        return
-    if not isinstance(value, int) or isinstance(value, bool) or value < LEAST_OUTPUT_TOKENS:
-        yield Mistake(
-            ("max_output_tokens",),
-            f"must be a whole number of at least {LEAST_OUTPUT_TOKENS}",
-            'a column of text becomes a number with: "{{ column | int }}"' if isinstance(value, str) else None,
-        )
-
-
-def _number(name: str) -> Callable[[Any, Mapping[str, Any]], Iterator[Mistake]]:
-    def check(value: Any, _: Mapping[str, Any]) -> Iterator[Mistake]:
-        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
-            hint = (
-                'a column of text becomes a number with: "{{ column | float }}"' if isinstance(value, str) else None
-            )
-            yield Mistake((name,), "must be a number", hint)
-
-    return check
-
-
-def _metadata(value: Any, _: Mapping[str, Any]) -> Iterator[Mistake]:
-    if value is None:
-        return
-    if not isinstance(value, dict):
-        yield Mistake(("metadata",), "must be a mapping of text to text")
-        return
-    if len(value) > _METADATA_PAIRS:
-        yield Mistake(
-            ("metadata",), f"may have at most {_METADATA_PAIRS} pairs", "the API allows 16, of which 3 are ours"
-        )
-    for name, text in value.items():
-        if len(name) > _METADATA_KEY_LIMIT:
-            yield Mistake(("metadata",), f"a name may have at most {_METADATA_KEY_LIMIT} characters")
-        elif name.startswith(RESERVED_METADATA):
-            yield Mistake(("metadata", name), f"names that start with {RESERVED_METADATA} are ours", "choose another")
-        elif not isinstance(text, str):
-            yield Mistake(("metadata", name), "must be text", "put it in quotes")
-        elif len(text) > _METADATA_VALUE_LIMIT:
-            yield Mistake(("metadata", name), f"may have at most {_METADATA_VALUE_LIMIT} characters")
-
-
-def _stream(value: Any, _: Mapping[str, Any]) -> Iterator[Mistake]:
-    if value:
-        yield Mistake(
-            ("stream",),
-            "cannot be used in a background run: answers are fetched by polling",
-            "remove it; a dropped stream can leave a background response queued for good",
-        )
-
-
-def _store(value: Any, _: Mapping[str, Any]) -> Iterator[Mistake]:
-    if value is False:
-        yield Mistake(
-            ("store",),
-            "must be true: a background response that is not stored cannot be fetched",
-            "remove it; store: true is sent with every request",
-        )
-
-
-def _background(value: Any, _: Mapping[str, Any]) -> Iterator[Mistake]:
-    if value is False:
-        yield Mistake(
-            ("background",),
-            "must be true: every request of a run is a background response",
-            "remove it; background: true is sent with every request",
-        )
-
-
-def _previous_response_id(value: Any, request: Mapping[str, Any]) -> Iterator[Mistake]:
-    if value is not None and request.get("conversation") is not None:
-        yield Mistake(("previous_response_id",), "cannot be used together with conversation", "keep one of the two")
-
-
-def _background_options(value: Any, request: Mapping[str, Any]) -> Iterator[Mistake]:
-    if not isinstance(value, dict):
-        yield Mistake(("background_options",), "must be a mapping such as {completion_window: 8h}")
-    elif value.get("completion_window") in ("2h", "8h") and request.get("service_tier") in _SPECIAL_TIERS:
-        yield Mistake(
-            ("background_options", "completion_window"),
-            "2h and 8h are for the standard service tier only",
-            "remove service_tier, or the window",
-        )
-
-
-_SPECIAL_TIERS = ("flex", "scale", "priority", "fast", "ultrafast")
-
-
-def _prompt(value: Any, _: Mapping[str, Any]) -> Iterator[Mistake]:
-    if value is not None and not isinstance(value, dict):
-        yield Mistake(("prompt",), "must name a stored prompt: {id: …}", "the text of a prompt goes into input")
-
-
-def _prompt_cache_retention(value: Any, _: Mapping[str, Any]) -> Iterator[Mistake]:
-    if value == "in-memory":
-        yield Mistake(("prompt_cache_retention",), "must be in_memory or 24h", "write in_memory with an underscore")
-
-
-def _text(value: Any, _: Mapping[str, Any]) -> Iterator[Mistake]:
-    form = value.get("format") if isinstance(value, dict) else None
-    if isinstance(form, dict) and "json_schema" in form:
-        yield Mistake(
-            ("text", "format", "json_schema"),
-            "is the form of chat completions",
-            "put name, schema and strict beside type: {type: json_schema, name: …, schema: {…}, strict: true}",
-        )
-
-
-def _tools(value: Any, _: Mapping[str, Any]) -> Iterator[Mistake]:
-    if not isinstance(value, list):
-        yield Mistake(("tools",), "must be a list of tools")
-        return
-    for index, tool in enumerate(value):
-        if not isinstance(tool, dict):
-            continue
-        if "function" in tool:
-            yield Mistake(
-                ("tools", index, "function"),
-                "is the form of chat completions",
-                "put name, parameters and strict beside type: {type: function, name: …, parameters: {…}}",
-            )
-        elif tool.get("type") == "file_search" and "vector_store_ids" not in tool:
-            yield Mistake(("tools", index), "file_search needs vector_store_ids", "add vector_store_ids: [vs_…]")
-        elif tool.get("type") == "computer_use":
-            yield Mistake(("tools", index, "type"), "there is no tool computer_use", "use type: computer")
-
-
-def _tool_choice(value: Any, _: Mapping[str, Any]) -> Iterator[Mistake]:
-    if isinstance(value, dict) and "function" in value:
-        yield Mistake(("tool_choice", "function"), "is the form of chat completions", "use {type: function, name: …}")
-
-
-_CHECKS: dict[str, Callable[[Any, Mapping[str, Any]], Iterator[Mistake]]] = {
-    "background": _background,
-    "background_options": _background_options,
-    "input": _input,
-    "instructions": _instructions,
-    "max_output_tokens": _max_output_tokens,
-    "metadata": _metadata,
-    "model": _model,
-    "previous_response_id": _previous_response_id,
-    "prompt": _prompt,
-    "prompt_cache_retention": _prompt_cache_retention,
-    "store": _store,
-    "stream": _stream,
-    **{name: _number(name) for name in ("temperature", "top_p", "top_logprobs", "max_tool_calls")},
-    "text": _text,
-    "tool_choice": _tool_choice,
-    "tools": _tools,
-}
-
-# The fields that are reasoned about; the value of any other one is sent unseen.
-CHECKED_PARAMETERS = frozenset(_CHECKS)
+    conversation = request.get("conversation")
+    if isinstance(conversation, dict):
+        conversation = conversation.get("id")
+    if isinstance(conversation, str) and not is_template(conversation):
+        yield "request.conversation is the same for all rows, so that they are answered one at a time"

@@ -10,7 +10,7 @@ import orjson
 from orchestrator.core.errors import BadRow, SpecError
 from orchestrator.intake.expressions import CannotRender
 from orchestrator.intake.openai_batch import BODY
-from orchestrator.intake.parameters import missing_parameters, parameter_mistakes
+from orchestrator.intake.parameters import missing_parameters, parameter_mistakes, unstored_mistakes
 from orchestrator.intake.request_template import compile_request
 from orchestrator.intake.rows import Row
 from orchestrator.intake.sources import resolve_format
@@ -26,14 +26,21 @@ class Renderer:
     ``carries_requests`` says that the input is an OpenAI batch file, whose lines are requests themselves.
     """
 
-    def __init__(self, job: Job) -> None:
-        """Raises ``SpecError`` where the job asks for nothing: no model, or no input."""
+    def __init__(self, job: Job, *, may_be_unstored: bool = False) -> None:
+        """Raises ``SpecError`` where the job asks for nothing (no model, or no input), or for ``store: false``.
+
+        ``may_be_unstored`` says that the provider can be asked for the latter.
+        """
         self._template, mistakes = compile_request(job.request)
         self.carries_requests = resolve_format(job.input.path, job.input.format, job.base_dir) == "openai-batch"
         if not self.carries_requests:
             mistakes += missing_parameters(job.request)
+        self._may_be_unstored = may_be_unstored
+        if not may_be_unstored:
+            mistakes += unstored_mistakes(job.request)
         for mistake in mistakes:
-            raise SpecError(f"request.{_dotted(mistake.field)}: {mistake.message}", hint=mistake.hint)
+            where = str(job.source) if job.source is not None else None
+            raise SpecError(f"request.{_dotted(mistake.field)}: {mistake.message}", where=where, hint=mistake.hint)
         self.columns: frozenset[str] | None = None if self.carries_requests else self._template.columns
 
     def pack(self, row: Row) -> bytes:
@@ -73,10 +80,11 @@ class Renderer:
             fields = {**data[BODY], **fields}
             mistakes = [*parameter_mistakes(fields, templates=False), *missing_parameters(fields)]
         elif self._template.judged:
-            known_now = {name: fields[name] for name in self._template.judged}
-            mistakes = list(parameter_mistakes(known_now, templates=False))
+            mistakes = list(parameter_mistakes(fields, names=self._template.judged, templates=False))
         else:
             return fields
+        if not self._may_be_unstored:
+            mistakes += unstored_mistakes(fields)
         for mistake in mistakes:
             part = "body" if self.carries_requests else "request"
             raise BadRow(f"{part}.{_dotted(mistake.field)}: {mistake.message}", where=where, hint=mistake.hint)

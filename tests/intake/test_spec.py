@@ -263,8 +263,8 @@ def test_a_job_survives_a_round_trip_through_json(write: Write) -> None:
 
 
 def test_a_job_can_be_made_in_python() -> None:
-    job = Job(name="a", input=Input(path="rows.jsonl"), request={"model": "m", "input": ("a", "b")})
-    assert (job.source, job.base_dir, job.request["input"]) == (None, Path(), ["a", "b"])
+    job = Job(name="a", input=Input(path="rows.jsonl"), request={"model": "m", "include": ("a", "b")})
+    assert (job.source, job.base_dir, job.request["include"]) == (None, Path(), ["a", "b"])
 
 
 @pytest.mark.parametrize(

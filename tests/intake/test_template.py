@@ -361,3 +361,29 @@ def test_a_body_that_cannot_work(make_job: MakeJob, write: Write, body: dict[str
 def test_a_renderer_needs_a_model_and_an_input() -> None:
     with pytest.raises(SpecError, match=r"request\.input: is required"):
         Renderer(Job(name="a", input=Input(path="-"), request={"model": "m"}))
+
+
+def test_store_false_is_refused_in_the_job_in_a_row_and_in_a_line_unless_the_provider_allows_it(
+    make_job: MakeJob, write: Write
+) -> None:
+    message = r"request\.store: must be true: a background response that is not stored cannot be fetched"
+    with pytest.raises(SpecError, match=message):
+        renderer(store=False)
+    assert refusal(renderer(store="{{ kept }}"), kept=False).startswith("request.store: must be true")
+    write("rows.jsonl", lines({"kept": False}))
+    job = make_job(request={"model": "m", "input": "x", "store": "{{ kept }}"})
+    allowed = Renderer(job, may_be_unstored=True)
+    line = row(kept=False)
+    allowed.check(line)
+    assert allowed.render(allowed.pack(line), where="")["store"] is False
+    write("batch.jsonl", lines(batch_line()))
+    batches = Renderer(make_job(path="batch.jsonl", request={}), may_be_unstored=True)
+    batches.check(row(custom_id="a", body={"model": "m", "input": "x", "store": False}))
+
+
+def test_a_field_of_a_row_is_judged_together_with_the_constant_ones() -> None:
+    render = renderer(previous_response_id="{{ before }}", conversation="conv_1")
+    render.check(row(before=None))
+    assert refusal(render, before="resp_1").startswith(
+        "request.previous_response_id: cannot be used together with conversation"
+    )
