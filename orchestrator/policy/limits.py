@@ -119,7 +119,6 @@ class Limiter:
         pace.refused(
             now,
             sent_at,
-            sent_last_minute=window.used,
             speed=speed,
             retry_after_s=retry_after_s,
             ramp=slow_down,

@@ -6,13 +6,14 @@ told apart by the one thing that differs: *does slowing down help?*
 * A single refusal among successes changes nothing; the request is sent again in its turn.
 * A cluster of them is trouble. At a speed close to one that is known to be too fast, it is cut by a fifth. Anywhere
   else there is a trial: a pause, then some calls at a third of the speed. If refusals are gone, speed was the cause,
-  and half of it is where to go on. If not, it was not: the speed is restored, and such a share of refusals is
+  and what was accepted in the last minute is where to go on (half of the speed at most). If they are clearly fewer,
+  it was too, and a slower trial follows. If not, it was not: the speed is restored, and such a share of refusals is
   expected from then on.
 * Ten refusals in a row, or a cluster with a long ``Retry-After``, mean that nothing goes through for a while: stop
-  for as long as the provider says. Then go on at half of what was sent in the last minute, because that is known to
-  be allowed: whatever the provider counts (fixed minutes, sliding ones, a bucket that holds a minute's worth), it let
-  that much through in a minute, so its allowance is at least half of it. Pauses that follow each other without a
-  success in between get longer, up to a minute.
+  for as long as the provider says. Then go on at half of what was accepted in the last minute, because that is known
+  to be allowed: whatever the provider counts (fixed minutes, sliding ones, a bucket that holds a minute's worth), it
+  let that much through in a minute, so its allowance is at least half of it. Pauses that follow each other without
+  a success in between get longer, up to a minute.
 
 Only calls sent *after* the last change of speed say anything about it; the late replies of those sent before are part
 of the same episode, and an episode is answered once. Speed grows only while it is used: quickly far below what was
@@ -27,6 +28,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+
+from orchestrator.policy.window import Window
 
 __all__ = ["Pace"]
 
@@ -47,6 +50,11 @@ _MODEST = 2000.0
 # One refusal in a trial may be chance; more than this share of them is no chance either: still too fast.
 _CHANCE = 1
 _INCREDIBLE = 0.4
+# Clearly fewer: nearly all of the calls were refused that left just before the trial (of four or more); or the trial
+# before this one saw half as many again.
+_LATE_CALLS = 4
+_NEARLY_ALL = 0.75
+_CLEARLY_FEWER = 0.7
 # Added to the refusals of a trial: an expectation that is too low would ring the alarm again and again.
 _DOUBT = 3
 
@@ -55,11 +63,16 @@ _HALF = 0.5
 _NOTHING_GOES = 10
 _SLOWEST = 20.0
 
-# Growth per second, as an exponent: doubled in six seconds up to 65 % of what was too fast; one per cent up to 80 %;
-# then half a per cent. After slow_down by half in 15 minutes.
+# Growth per second, as an exponent: doubled in six seconds up to 65 % of what was too fast (in 18 where no limit is
+# known at all: the faster we are, the more is on the wire when the first refusal comes); one per cent up to 80 %;
+# then half a per cent. Where that was too fast a second time, slow speeds grow less: successes wear the alarm off,
+# and at 60 a minute they are few. After slow_down by half in 15 minutes.
 _QUICK = math.log(2.0) / 6.0
+_INTO_THE_DARK = math.log(2.0) / 18.0
 _QUICK_UP_TO = 0.65
 _GENTLE = 0.01
+_GENTLEST = 0.005
+_NOT_SLOW = 1200.0
 _RISE = 1.5
 _RAMP = math.log(_RISE) / 900.0
 # Nobody looked for longer than this: what happened meanwhile is not known to have been full use.
@@ -74,22 +87,44 @@ _LONGEST_PAUSE_S = 60.0
 class _Trial:
     """A stretch of slower calls, to see whether that helps; ``speed`` and ``too_fast`` are those before it.
 
-    ``ramp`` says that it was a ``slow_down`` that led to it.
+    ``ramp`` says that it was a ``slow_down`` that led to it. ``before`` is the share that was refused in the trial
+    that this one follows, and the late calls are those that left before it, at the full speed.
     """
 
     speed: float
     too_fast: float
     ramp: bool
+    before: float = 0.0
     calls: int = 0
     refusals: int = 0
+    late_calls: int = 0
+    late_refusals: int = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there were calls enough, or so many refusals that more cannot change what they say."""
+        return self.calls >= _TRIAL_CALLS or self.refusals > _INCREDIBLE * _TRIAL_CALLS
+
+    @property
+    def share(self) -> float:
+        """The share that was refused."""
+        return self.refusals / self.calls
+
+    @property
+    def helps(self) -> bool:
+        """Whether clearly fewer are refused than at the speed before: chance would not have it so."""
+        nearly_all = self.late_calls >= _LATE_CALLS and self.late_refusals >= _NEARLY_ALL * self.late_calls
+        return nearly_all or self.share < _CLEARLY_FEWER * self.before
 
 
 class Pace:
     """A speed in calls per minute that learns from accepted and refused calls."""
 
     __slots__ = (
+        "_accepted",
         "_alarm",
         "_changed_at",
+        "_confirmed",
         "_noise",
         "_pauses",
         "_ramp_from",
@@ -105,6 +140,8 @@ class Pace:
         self.paused_until = -math.inf
         # A speed that is known to have been too fast, and one beyond which it may only rise by the ramp rule.
         self._too_fast = math.inf
+        # Whether a speed close to it was too fast a second time.
+        self._confirmed = False
         self._ramp_from = math.inf
         # Calls sent before this moment say nothing about the present speed.
         self._changed_at = -math.inf
@@ -112,6 +149,7 @@ class Pace:
         # Refusals since the last accepted call, and pauses among them.
         self._streak = 0
         self._pauses = 0
+        self._accepted = Window()
         self._trial: _Trial | None = None
         # The share of refusals to be expected at any speed.
         self._noise = 0.0
@@ -131,9 +169,9 @@ class Pace:
         if ramp:
             growth = _RAMP
         elif self.per_minute < _QUICK_UP_TO * self._too_fast:
-            growth = _QUICK
+            growth = _QUICK if min(self._too_fast, ceiling) < math.inf else _INTO_THE_DARK
         elif self.per_minute > _CUT * self._too_fast:
-            growth = _GENTLE / 2.0
+            growth = _GENTLEST * (min(1.0, self.per_minute / _NOT_SLOW) if self._confirmed else 1.0)
         else:
             growth = _GENTLE
         grown = self.per_minute * math.exp(growth * min(used_s, _LONGEST_STRIDE_S))
@@ -153,16 +191,18 @@ class Pace:
 
     def accepted(self, now: float, sent_at: float) -> None:
         """A call that left at ``sent_at`` was accepted."""
+        self._accepted.add(now, 1)
         self._streak = self._pauses = 0
         if sent_at >= self._changed_at:
             self._count(now, 0)
+        elif self._trial is not None:
+            self._trial.late_calls += 1
 
     def refused(
         self,
         now: float,
         sent_at: float,
         *,
-        sent_last_minute: int,
         speed: float,
         retry_after_s: float | None,
         ramp: bool = False,
@@ -175,6 +215,9 @@ class Pace:
         """
         self._streak += 1
         if sent_at < self._changed_at:
+            if self._trial is not None:
+                self._trial.late_calls += 1
+                self._trial.late_refusals += 1
             return
         if ramp and self._ramp_from == math.inf:
             self._slow_to(now, min(speed, self.per_minute) / _RISE, ramp=True)
@@ -185,16 +228,16 @@ class Pace:
             self._pause(now, retry_after_s)
         elif self._streak >= _NOTHING_GOES:
             if not room:
-                self._go_back(now, sent_last_minute)
+                self._go_back(now)
             self._pause(now, retry_after_s)
         else:
             self._count(now, 1, alarm=_ALARM_WITH_ROOM if room else 1.0)
             if self._trial is not None or self._alarm < _ALARM + _NOISE_ALARM * self._noise:
                 return
             if retry_after_s is not None and retry_after_s > _LONG_WAIT_S:
-                self._go_back(now, sent_last_minute)
+                self._go_back(now)
             else:
-                self._trouble(now, min(speed, self.per_minute), sent_last_minute, ramp=ramp)
+                self._trouble(now, min(speed, self.per_minute), ramp=ramp)
             self._pause(now, retry_after_s)
 
     def _count(self, now: float, refused: int, *, alarm: float = 0.0) -> None:
@@ -204,43 +247,51 @@ class Pace:
             return
         trial.calls += 1
         trial.refusals += refused
-        if trial.calls >= _TRIAL_CALLS:
+        if trial.is_over:
             self._end(now, trial)
 
-    def _go_back(self, now: float, sent_last_minute: int) -> None:
+    def _go_back(self, now: float) -> None:
         """Half of what a minute let through is allowed; more than all of it, hardly."""
         before = self._trial.speed if self._trial is not None else self.per_minute
         self._noise = 0.0
-        self._too_fast = max(float(sent_last_minute), before / 8.0) / _QUICK_UP_TO
-        self._change(now, min(sent_last_minute / 2.0, self.per_minute))
+        allowed = self._accepted_last_minute(now)
+        self._too_fast = max(allowed, before / 8.0) / _QUICK_UP_TO
+        self._change(now, min(allowed / 2.0, self.per_minute))
 
-    def _trouble(self, now: float, speed: float, sent_last_minute: int, *, ramp: bool) -> None:
+    def _accepted_last_minute(self, now: float) -> float:
+        self._accepted.advance(now)
+        return float(self._accepted.used)
+
+    def _trouble(self, now: float, speed: float, *, ramp: bool) -> None:
         """Too many were refused: slow down where that is known to help, else try whether it does."""
         if speed >= _CUT * self._too_fast:
             self._too_fast = speed
             self._slow_to(now, speed * _CUT, ramp=ramp)
+            self._confirmed = True
         elif self._noise:
             # More than the last trial explained: it was wrong, or things have changed.
-            self._go_back(now, sent_last_minute)
+            self._go_back(now)
         else:
-            self._try(now, speed, min(speed * _TRIAL_SPEED, max(_MODEST, float(sent_last_minute))), ramp=ramp)
+            self._try(now, speed, min(speed * _TRIAL_SPEED, max(_MODEST, self._accepted_last_minute(now))), ramp=ramp)
 
-    def _try(self, now: float, speed: float, trial_speed: float, *, ramp: bool) -> None:
-        trial = _Trial(speed, self._too_fast, ramp)
+    def _try(self, now: float, speed: float, trial_speed: float, *, ramp: bool, before: float = 0.0) -> None:
+        trial = _Trial(speed, self._too_fast, ramp, before)
         self._change(now, trial_speed)
         self._trial = trial
 
     def _end(self, now: float, trial: _Trial) -> None:
-        if trial.refusals > _INCREDIBLE * trial.calls:
+        if trial.refusals <= _CHANCE:
+            # A minute's worth of what was accepted works, and so did the trial; rarely does more than half.
+            works = max(self._accepted_last_minute(now), self.per_minute)
             self._too_fast = trial.speed
-            self._try(now, self.per_minute, self.per_minute * _TRIAL_SPEED, ramp=trial.ramp)
-        elif trial.refusals > _CHANCE:
+            self._slow_to(now, min(trial.speed * _HALF, works), ramp=trial.ramp)
+        elif trial.share > _INCREDIBLE or trial.helps:
+            self._too_fast = trial.speed
+            self._try(now, self.per_minute, self.per_minute * _TRIAL_SPEED, ramp=trial.ramp, before=trial.share)
+        else:
             self._noise = (trial.refusals + _DOUBT) / trial.calls
             self._too_fast = trial.too_fast
             self._change(now, trial.speed)
-        else:
-            self._too_fast = trial.speed
-            self._slow_to(now, trial.speed * _HALF, ramp=trial.ramp)
 
     def _slow_to(self, now: float, per_minute: float, *, ramp: bool) -> None:
         """Speed was the cause: go on with less of it, and rise from there by the ramp rule if that was broken."""
@@ -253,6 +304,7 @@ class Pace:
         self._changed_at = now
         self._alarm = 0.0
         self._trial = None
+        self._confirmed = False
 
     def _pause(self, now: float, retry_after_s: float | None) -> None:
         wait_s = max(retry_after_s or 0.0, _FIRST_PAUSE_S * 2.0**self._pauses)
