@@ -1,0 +1,85 @@
+"""Answers that must have a shape: whether a text is the JSON that a job asked for, and if not, where it is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+import orjson
+
+__all__ = ["AnswerSchema", "BadSchema", "asked_schema"]
+
+# A flaw is told to the user and, for a repair, to the model: the first of many, and none at any length.
+_TOLD = 3
+_LONGEST_REASON = 200
+_LONGEST_PLACE = 100
+
+# Stands for every value of an answer in what is said of it: an answer may repeat its prompt.
+_MASK = "the value"
+
+
+class BadSchema(ValueError):
+    """Not a JSON Schema that answers could be checked against; ``path`` leads to what is wrong in it."""
+
+    def __init__(self, reason: str, path: Sequence[str | int] = ()) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.path = tuple(path)
+
+
+class AnswerSchema:
+    """The JSON Schema of a job's answers, compiled once; raises ``BadSchema``.
+
+    References lead inside the schema only: nothing is fetched.
+    """
+
+    def __init__(self, schema: Mapping[str, Any]) -> None:
+        # Compiled code of 15 MB, which only jobs with such answers need.
+        from jsonschema_rs import ValidationError, validator_for
+
+        try:
+            self._validator = validator_for(dict(schema), mask=_MASK, offline=True)
+        except ValidationError as error:
+            raise BadSchema(_short(error.message, _LONGEST_REASON), error.instance_path) from None
+        except ValueError as error:
+            raise BadSchema(_short(str(error), _LONGEST_REASON)) from None
+
+    def flaw(self, text: str) -> str | None:
+        """What keeps a text from being such an answer, and where; None where nothing does.
+
+        No value of the answer is repeated.
+        """
+        try:
+            value = orjson.loads(text)
+        except orjson.JSONDecodeError as error:
+            return f"it is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+        errors = list(islice(self._validator.iter_errors(value), _TOLD + 1))
+        if not errors:
+            return None
+        told = [
+            f"{_place(error.instance_path)}: {_short(error.message, _LONGEST_REASON)}" for error in errors[:_TOLD]
+        ]
+        return "; ".join(told) + ("; and more" if len(errors) > _TOLD else "")
+
+
+def asked_schema(request: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The schema that a request asks its answer to fit: any object for ``json_object``, None for plain text."""
+    text = request.get("text")
+    shape = text.get("format") if isinstance(text, Mapping) else None
+    if not isinstance(shape, Mapping):
+        return None
+    if shape.get("type") == "json_object":
+        return {"type": "object"}
+    schema = shape.get("schema")
+    return schema if shape.get("type") == "json_schema" and isinstance(schema, Mapping) else None
+
+
+def _place(path: Iterable[str | int]) -> str:
+    """``people[2].name``, as one would write it."""
+    words = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
+    return _short(words.removeprefix("."), _LONGEST_PLACE) or "the whole"
+
+
+def _short(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[:most]}…"
