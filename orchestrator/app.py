@@ -37,8 +37,10 @@ if TYPE_CHECKING:
     from orchestrator.checkup import DryRun, Finding
     from orchestrator.config import Config
     from orchestrator.engine.local import Ended, LocalLoop
+    from orchestrator.forecast import Exact, Forecaster
     from orchestrator.intake.spec import Job
     from orchestrator.intake.template import Renderer
+    from orchestrator.policy.estimates import Forecast
 
 __all__ = ["Orchestrator", "Story"]
 
@@ -255,6 +257,25 @@ class Orchestrator:
 
         return await rehearse(job, self._config)
 
+    async def estimate(
+        self, job: Job, *, exact: Exact | None = None, compare: Sequence[str] = (), learn_from: str | None = None
+    ) -> Forecast:
+        """What a job will take and cost; nothing is sent but, with ``exact``, texts to be counted.
+
+        ``exact`` is how many requests the provider counts, or ``"all"``; ``compare`` names models to be priced
+        beside; ``learn_from`` is the one run whose answers tell how long answers are, in place of all like it.
+        """
+        from orchestrator.assembly import open_client
+
+        forecaster = await self._forecaster(job)
+        return await forecaster.forecast(
+            lambda: open_client(self._config, self.database), exact=exact, compare=compare, learn_from=learn_from
+        )
+
+    async def glance(self, job: Job) -> Forecast | None:
+        """A rough forecast from the first rows, in a blink; None where that tells nothing."""
+        return await (await self._forecaster(job)).glance()
+
     # ── wiring ────────────────────────────────────────────────────────────────────────────────────────────
 
     @property
@@ -264,6 +285,20 @@ class Orchestrator:
 
             self._given_config = load_config()
         return self._given_config
+
+    async def _forecaster(self, job: Job) -> Forecaster:
+        from orchestrator.forecast import Forecaster
+        from orchestrator.policy.prices import PriceBook
+
+        there = await anyio.Path(self.database).exists()
+        return Forecaster(
+            job,
+            self._config,
+            reader=await self._open_reader() if there else None,
+            prices=PriceBook(self._config.price_rules()),
+            clock=self._clock,
+            rng=self._rng,
+        )
 
     async def _carry_out(self, run: Run, job: Job, renderer: Renderer) -> Ended:
         from orchestrator.assembly import assemble, open_client

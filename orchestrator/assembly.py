@@ -39,7 +39,7 @@ from orchestrator.provider.transport import Endpoint, Transport
 from orchestrator.sandbox.process import embedded_sandbox
 from orchestrator.stores.base import Reader, Run, Store, Summary
 
-__all__ = ["assemble", "open_client"]
+__all__ = ["assemble", "limits_lesson", "open_client"]
 
 
 @asynccontextmanager
@@ -127,7 +127,7 @@ def assemble(
         reader,
         [
             Lesson(f"latency:{job.name}", context.schedules.dump, context.schedules.load),
-            Lesson(f"limits:{_address(config)}", context.pools.snapshot, context.pools.restore),
+            Lesson(limits_lesson(config), context.pools.snapshot, context.pools.restore),
         ],
     )
     preparation = Preparation(
@@ -157,9 +157,9 @@ def assemble(
     )
 
 
-def _address(config: Config) -> str:
-    """Whose limits were learnt: another server has others."""
-    return "sandbox" if config.provider.sandbox is not None else config.provider.base_url
+def limits_lesson(config: Config) -> str:
+    """Under which name limits are remembered: another server has others."""
+    return f"limits:{'sandbox' if config.provider.sandbox is not None else config.provider.base_url}"
 
 
 def _settings(config: Config, job: Job) -> Settings:

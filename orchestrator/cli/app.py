@@ -10,6 +10,7 @@ from typing import Any
 from cyclopts import App, CycloptsError, Group, Parameter
 
 from orchestrator.cli.doctor import doctor
+from orchestrator.cli.estimate import estimate
 from orchestrator.cli.export import export
 from orchestrator.cli.failures import culprit, report_bug, report_misuse, report_problem
 from orchestrator.cli.help import PlainColumns
@@ -30,7 +31,7 @@ and resumable after any crash, on nothing but SQLite.
 _COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
     "Work": (run, retry, cancel),
     "Look": (status, runs, show, export, costs),
-    "Prepare": (doctor, schema, sandbox),
+    "Prepare": (estimate, doctor, schema, sandbox),
 }
 _START = """\
 Start without a key

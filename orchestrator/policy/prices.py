@@ -102,6 +102,11 @@ class PriceBook:
         self._rules = rules or PriceRules()
         self._quotes: dict[_Case, _Quote | None] = {}
 
+    @property
+    def windows(self) -> tuple[str, ...]:
+        """The completion windows that have a factor, and so a price."""
+        return tuple(self._rules.windows)
+
     def load(self) -> None:
         """Load the published prices now rather than in the middle of a run."""
         self.price("", None, at=0.0, input_tokens=0)

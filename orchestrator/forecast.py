@@ -1,0 +1,315 @@
+"""Forecasts of a job: measures its rows, asks earlier runs and the provider, and leaves the sums to policy."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Literal, TypeAlias
+
+import anyio
+import orjson
+
+from orchestrator.assembly import limits_lesson
+from orchestrator.config import Config
+from orchestrator.core.clock import Clock
+from orchestrator.core.errors import UsageError
+from orchestrator.core.model import PastUse
+from orchestrator.core.problems import NeverSent, Problem, Refused, ReplyLost
+from orchestrator.intake.sample import EvenSample, glance, requests_of
+from orchestrator.intake.sources import STDIN
+from orchestrator.intake.spec import Job, RaiseMaxOutputTokens
+from orchestrator.intake.template import Renderer
+from orchestrator.policy.backoff import retry_wait
+from orchestrator.policy.estimates import (
+    Forecast,
+    LeastTime,
+    basis,
+    estimate,
+    least_time,
+    variants,
+)
+from orchestrator.policy.limits import Pools
+from orchestrator.policy.prices import PriceBook
+from orchestrator.policy.request_size import Counting, Measured, RequestSize, Ruler
+from orchestrator.policy.tokens import token_counter
+from orchestrator.provider.client import ResponsesClient
+from orchestrator.stores.base import Reader, Run
+
+__all__ = ["Exact", "Forecaster"]
+
+Exact: TypeAlias = int | Literal["all"]
+
+# So many requests are kept of a job at least; of one with fewer, all are counted.
+_SAMPLE = 20_000
+# What ``run`` may take to say what it will cost: a blink.
+_BLINK_S = 0.15
+# By how much a number of rows that follows from the size of the input may be wrong.
+_ROWS_ERROR = 0.2
+_PAST_RUNS = 3
+_PAST_REQUESTS = 10_000
+# Counts asked for at once, and how often one is asked for.
+_COUNTS_AT_ONCE = 8
+_COUNT_TRIES = 6
+_ASKED_TOGETHER = 64
+# What decides the answers: earlier runs whose requests differ in anything else are like this one.
+_INDIFFERENT = frozenset(
+    {
+        "background",
+        "background_options",
+        "metadata",
+        "model",
+        "prompt_cache_key",
+        "prompt_cache_options",
+        "prompt_cache_retention",
+        "safety_identifier",
+        "service_tier",
+        "store",
+        "user",
+    }
+)
+# What ``POST /responses/input_tokens`` takes (responses API, "Other operations").
+_COUNTED_FIELDS = (
+    "model",
+    "input",
+    "instructions",
+    "previous_response_id",
+    "conversation",
+    "tools",
+    "tool_choice",
+    "text",
+    "reasoning",
+    "parallel_tool_calls",
+    "truncation",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Past:
+    use: PastUse = PastUse()
+    runs: tuple[str, ...] = ()
+    model: str | None = None
+
+
+class Forecaster:
+    """Makes forecasts of one job."""
+
+    def __init__(
+        self, job: Job, config: Config, *, reader: Reader | None, prices: PriceBook, clock: Clock, rng: random.Random
+    ) -> None:
+        self._job = job
+        self._config = config
+        self._renderer = Renderer(job)
+        self._reader = reader
+        self._prices = prices
+        self._clock = clock
+        self._rng = rng
+
+    async def forecast(
+        self,
+        client: Callable[[], AbstractAsyncContextManager[ResponsesClient]],
+        *,
+        exact: Exact | None,
+        compare: Sequence[str],
+        learn_from: str | None,
+    ) -> Forecast:
+        """Measure every row, or an even sample of very many; ``exact`` has the provider count that many of them."""
+        if exact is not None and self._job.input.path == STDIN:
+            raise UsageError(
+                "rows from standard input cannot be read twice, as an exact count needs",
+                hint="put them into a file, or leave --exact out",
+            )
+        counter = token_counter()
+        sample: EvenSample[RequestSize] = EvenSample(_SAMPLE)
+        await anyio.to_thread.run_sync(self._measure, Ruler(counter), sample)
+        sizes = sample.kept
+        if not counter.exact:
+            counting = Counting.HEURISTIC
+        elif all(counter.exact_for(size.model) for size in sizes):
+            counting = Counting.VOCABULARY
+        else:
+            counting = Counting.OTHER_VOCABULARY
+        correction = 1.0
+        if exact is not None and sizes:
+            stride = 1 if exact == "all" else max(1, sample.seen // exact)
+            async with client() as asked:
+                correction = await self._ask(asked, stride)
+            counting = Counting.PROVIDER if stride == 1 else Counting.PROVIDER_SAMPLE
+        measured = Measured(sizes=sizes, rows=sample.seen, counting=counting, correction=correction)
+        return await self._reckon(measured, compare=compare, learn_from=learn_from)
+
+    async def glance(self) -> Forecast | None:
+        """A forecast from the first rows, in a blink; None where the number of rows cannot be told so quickly."""
+        if self._job.input.path == STDIN:
+            return None
+        ends_at = self._clock.now() + _BLINK_S
+        seen = await anyio.to_thread.run_sync(
+            lambda: glance(self._job, self._renderer, Ruler().measure, enough=lambda: self._clock.now() >= ends_at)
+        )
+        if seen.rows is None or not seen.things:
+            return None
+        measured = Measured(
+            sizes=seen.things,
+            rows=seen.rows,
+            counting=Counting.HEURISTIC,
+            rows_error=0.0 if seen.complete else _ROWS_ERROR,
+        )
+        return await self._reckon(measured, compare=(), learn_from=None)
+
+    async def _reckon(self, measured: Measured, *, compare: Sequence[str], learn_from: str | None) -> Forecast:
+        past = await self._find_past(learn_from)
+        incomplete = self._job.on_incomplete
+        raised_to = incomplete.raise_max_output_tokens_to if isinstance(incomplete, RaiseMaxOutputTokens) else None
+        await anyio.to_thread.run_sync(self._prices.load)
+        now = self._clock.now()
+        estimates = [
+            estimate(measured, self._prices, at=now, past=past.use, raised_to=raised_to, variant=variant)
+            for variant in (None, *variants(compare, self._prices.windows))
+        ]
+        return Forecast(
+            job=self._job.name,
+            models=tuple(sorted({size.model for size in measured.sizes})),
+            rows=measured.rows,
+            rows_counted=not measured.rows_error,
+            measured=len(measured.sizes),
+            counting=measured.counting,
+            basis=basis(measured, past.use),
+            learnt_from=past.runs,
+            learnt_model=past.model,
+            estimate=estimates[0],
+            compared=tuple(estimates[1:]),
+            raised_to=raised_to,
+            time=await self._least_time(measured, past),
+            budget_pusd=self._job.budget.pusd if self._job.budget is not None else None,
+        )
+
+    # ── the rows ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def _measure(self, ruler: Ruler, sample: EvenSample[RequestSize]) -> None:
+        for render in requests_of(self._job, self._renderer):
+            if sample.wants_next:
+                sample.keep(ruler.measure(render()))
+            else:
+                sample.pass_over()
+
+    async def _ask(self, client: ResponsesClient, stride: int) -> float:
+        """Have the provider count every ``stride``-th request; what it counts for each token counted here."""
+        ruler, chosen = Ruler(token_counter()), islice(requests_of(self._job, self._renderer), 0, None, stride)
+        counted = own = 0
+        places = anyio.CapacityLimiter(_COUNTS_AT_ONCE)
+
+        async def ask(fields: Mapping[str, Any]) -> None:
+            nonlocal counted
+            async with places:
+                tokens = await self._count(client, fields)
+            counted += tokens
+
+        while batch := await anyio.to_thread.run_sync(_rendered, chosen):
+            own += sum(ruler.measure(fields).input_tokens for fields in batch)
+            async with anyio.create_task_group() as tasks:
+                for fields in batch:
+                    tasks.start_soon(ask, fields)
+        return counted / own
+
+    async def _count(self, client: ResponsesClient, fields: Mapping[str, Any]) -> int:
+        body = orjson.dumps({name: fields[name] for name in _COUNTED_FIELDS if name in fields})
+        problem: Problem | None = None
+        for attempt in range(1, _COUNT_TRIES + 1):
+            answer = await client.count_input_tokens(body)
+            if isinstance(answer, int):
+                return answer
+            problem = answer
+            if isinstance(answer, Refused) and answer.status != 429 and answer.status < 500:
+                break
+            after_s = answer.retry_after_s if isinstance(answer, Refused) else None
+            await self._clock.sleep_until(self._clock.now() + retry_wait(attempt, self._rng, at_least_s=after_s))
+        raise UsageError(
+            f"the provider does not count the tokens: {_words(problem)}",
+            hint="leave --exact out; tokens are then counted on this machine",
+        )
+
+    # ── what is known from before ─────────────────────────────────────────────────────────────────────────
+
+    async def _find_past(self, name: str | None) -> _Past:
+        """What requests took that were like these; of the same model where there are any."""
+        if self._reader is None:
+            return _Past()
+        wanted = self._job.model_dump(mode="json")
+        alike = [
+            (run, spec["request"].get("model"))
+            for run in await self._reader.runs()
+            if run.job == self._job.name and (name is None or run.name == name)
+            for spec in (orjson.loads(run.spec_json),)
+            if _answers_alike(spec, wanted)
+        ]
+        model = wanted["request"].get("model")
+        same = await self._use([run for run, its_model in alike if its_model == model])
+        if same.use.requests or not alike:
+            return same
+        others: dict[str | None, list[Run]] = {}
+        for run, its_model in alike:
+            others.setdefault(its_model, []).append(run)
+        for its_model, runs in others.items():
+            found = await self._use(runs)
+            if found.use.requests:
+                return _Past(found.use, found.runs, its_model)
+        return _Past()
+
+    async def _use(self, runs: Sequence[Run]) -> _Past:
+        assert self._reader is not None  # noqa: S101 – for the type checker; the caller has looked
+        use, names = PastUse(), list[str]()
+        for run in runs:
+            one = await self._reader.past_use(run.id, most=_PAST_REQUESTS)
+            if one.requests:
+                use += one
+                names.append(run.name)
+            if len(names) == _PAST_RUNS:
+                break
+        return _Past(use, tuple(names))
+
+    async def _least_time(self, measured: Measured, past: _Past) -> LeastTime:
+        limits = self._config.limits
+        pools = Pools(
+            requests_per_minute=limits.requests_per_minute,
+            tokens_per_minute=limits.tokens_per_minute,
+            now=self._clock.now(),
+        )
+        learnt = await self._reader.recall(limits_lesson(self._config)) if self._reader is not None else None
+        if learnt is not None:
+            pools.restore(learnt)
+        pool = pools.pool(measured.sizes[0].model if measured.sizes else "")
+        return least_time(
+            measured,
+            requests_per_minute=pool.requests_per_minute,
+            tokens_per_minute=pool.tokens_per_minute,
+            max_in_flight=limits.max_in_flight,
+            past=past.use,
+        )
+
+
+def _rendered(chosen: islice[Callable[[], dict[str, Any]]]) -> list[dict[str, Any]]:
+    return [render() for render in islice(chosen, _ASKED_TOGETHER)]
+
+
+def _answers_alike(spec: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether two jobs ask the same of each row, so that answers are about as long."""
+    return (
+        _deciding(spec["request"]) == _deciding(wanted["request"])
+        and spec["on_incomplete"] == wanted["on_incomplete"]
+    )
+
+
+def _deciding(request: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in request.items() if name not in _INDIFFERENT}
+
+
+def _words(problem: Problem | None) -> str:
+    match problem:
+        case Refused(status=status):
+            return f"it answers with HTTP {status}"
+        case NeverSent(reason=reason) | ReplyLost(reason=reason):
+            return reason
+        case None:
+            return "it does not answer"
