@@ -12,7 +12,7 @@ __all__ = ["Schedules"]
 
 
 class Schedules:
-    """The poll schedules of a run by model; different models answer at different speeds."""
+    """The poll schedules of a run by model: models answer at different speeds, and share the allowance for polls."""
 
     def __init__(self, rng: random.Random, *, polls_per_minute: float) -> None:
         self._rng = rng
@@ -25,7 +25,10 @@ class Schedules:
         schedule = self._by_model.get(model)
         if schedule is None:
             schedule = PollSchedule(
-                self._rng, polls_per_minute=self._polls_per_minute, learnt=self._learnt.get(model)
+                self._rng,
+                polls_per_minute=self._polls_per_minute,
+                sharers=self._by_model.values(),
+                learnt=self._learnt.get(model),
             )
             self._by_model[model] = schedule
         return schedule

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from orchestrator.policy.latency import LatencyTable, Trace
@@ -91,16 +92,26 @@ class PollSchedule:
 
     Call ``watch`` when a response was accepted; when its ``due_at`` comes, ask ``due``: True means look now, False
     means that ``due_at`` has moved. After a look call ``still_running`` or ``ended``; ``drop`` if it is given up.
-    ``polls_per_minute`` is the allowance these looks may use, and ``nothing_to_send`` starts the tail; the caller
-    may change both at any time. ``learnt`` is an earlier ``dump`` (anything unreadable in it is ignored).
+    ``polls_per_minute`` is the allowance, and ``nothing_to_send`` starts the tail; the caller may change both at any
+    time. ``sharers`` are all schedules that use the same allowance, this one among them, as they come and go; None
+    where it has the whole of it. ``learnt`` is an earlier ``dump`` (anything unreadable in it is ignored).
     """
 
-    def __init__(self, rng: random.Random, *, polls_per_minute: float = 6000.0, learnt: bytes | None = None) -> None:
+    def __init__(
+        self,
+        rng: random.Random,
+        *,
+        polls_per_minute: float = 6000.0,
+        sharers: Collection[PollSchedule] | None = None,
+        learnt: bytes | None = None,
+    ) -> None:
         self.polls_per_minute = polls_per_minute
         self.nothing_to_send = False
+        # How many responses are followed now.
+        self.followed = 0
+        self._sharers = (self,) if sharers is None else sharers
         self._rng = rng
         self._table = LatencyTable()
-        self._open = 0
         self._scouts = 0
         if learnt is not None:
             self._table.load(learnt)
@@ -110,9 +121,14 @@ class PollSchedule:
         """The geometric mean of the latencies, or None while too little is known."""
         return self._table.geometric_mean_s if self._knows else None
 
+    @property
+    def endings_per_s(self) -> float:
+        """About how many of those that are followed end each second."""
+        return self.followed / self._table.geometric_mean_s
+
     def watch(self, accepted_at: float, *, not_before: float = 0.0) -> Watch:
         """Follow a response from its acceptance on; one accepted long ago comes due at once, the oldest first."""
-        self._open += 1
+        self.followed += 1
         scout = self._scouts < _SCOUTS and not self._knows
         self._scouts += scout
         watch = Watch(accepted_at, accepted_at, 0.0, not_before, self._table.enter(), self._jitter(), scout)
@@ -179,7 +195,8 @@ class PollSchedule:
     def _price_and_longest_gap(self, *, known: bool, scout: bool) -> tuple[float, float]:
         fair = _PRICE_SHARE * self._table.geometric_mean_s
         short = self._strain(_SHORT_SHARE)
-        round_s = self._open / (_SHORT_SHARE * self.polls_per_minute / 60.0)
+        in_all = sum(each.followed for each in self._sharers)
+        round_s = in_all / (_SHORT_SHARE * self.polls_per_minute / 60.0)
         if short > 1.0:
             # To look at everything open takes that long; to wait for much longer would leave the allowance unused.
             fair, longest = fair * short, max(1.5 * round_s, 2.0 * self._table.geometric_mean_s)
@@ -189,19 +206,20 @@ class PollSchedule:
                 fair = max(_CHEAP_ENOUGH_S, fair * min(1.0, self._strain(_SPARE_SHARE)))
         if scout and not known:
             fair *= _SCOUT_PRICE
-        elif self.nothing_to_send and self._open < _TAIL:
-            fair *= (self._open / _TAIL) ** 2
+        elif self.nothing_to_send and in_all < _TAIL:
+            fair *= (in_all / _TAIL) ** 2
         return max(fair, _CHEAPEST_S), longest
 
     def _strain(self, share: float) -> float:
         """What the fair price must be multiplied by for all looks together to use this share of the allowance.
 
         At x² times the fair price a response takes 3.3 / x looks and lies for 3.3 · price · x, which lengthens the
-        round in which it is looked at; the x at which looks and allowance meet solves a quadratic equation.
+        round in which it is looked at; the x at which looks and allowance meet solves a quadratic equation. All that
+        share the allowance solve the same one, so that all are held back, or let go, alike.
         """
-        scale = self._table.geometric_mean_s
         lag = _LOOKS_AT_PRICE * _PRICE_SHARE
-        demand = _LOOKS_AT_PRICE * self._open / (share * self.polls_per_minute / 60.0 * scale)
+        endings_per_s = sum(each.endings_per_s for each in self._sharers)
+        demand = _LOOKS_AT_PRICE * endings_per_s / (share * self.polls_per_minute / 60.0)
         root = (math.sqrt(_MEAN_OVER_SCALE**2 + 4.0 * lag * demand) - _MEAN_OVER_SCALE) / (2.0 * lag)
         return root * root
 
@@ -213,5 +231,5 @@ class PollSchedule:
         return self._rng.uniform(1.0 - _JITTER, 1.0 + _JITTER)
 
     def _forget(self, watch: Watch) -> None:
-        self._open -= 1
+        self.followed -= 1
         self._scouts -= watch.scout

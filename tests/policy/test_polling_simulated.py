@@ -42,14 +42,19 @@ def simulate(
     polls_per_minute: float = 60_000.0,
     whole_seconds: bool = False,
     gated: bool = False,
+    models: int = 1,
 ) -> Outcome:
     """A run of so many rows, one sent as soon as another is seen to have ended.
 
-    ``whole_seconds`` cuts the provider's times; ``gated`` holds looks to the allowance, as the limiter would.
+    ``whole_seconds`` cuts the provider's times; ``gated`` holds looks to the allowance, as the limiter would. The
+    rows take turns with so many ``models``, which share the allowance.
     """
     draws = Random(seed)
     latencies = [latency(draws, row / rows) for row in range(rows)]
-    schedule = PollSchedule(Random(seed + 1), polls_per_minute=polls_per_minute, learnt=learnt)
+    schedules: list[PollSchedule] = []
+    for model in range(models):
+        rng = Random(seed + 1 + model)
+        schedules.append(PollSchedule(rng, polls_per_minute=polls_per_minute, sharers=schedules, learnt=learnt))
     began = 1_700_000_000.3
     heap: list[tuple[float, int, Watch, float]] = []
     sent = looks = 0
@@ -58,16 +63,18 @@ def simulate(
 
     def send(at: float) -> None:
         nonlocal sent
-        watch = schedule.watch(at)
+        watch = schedules[sent % models].watch(at)
         heapq.heappush(heap, (watch.due_at, sent, watch, latencies[sent]))
         sent += 1
-        schedule.nothing_to_send = sent == rows
+        for schedule in schedules:
+            schedule.nothing_to_send = sent == rows
 
     for _ in range(min(in_flight, rows)):
         send(began)
     while heap:
         now, order, watch, took_s = heapq.heappop(heap)
         now = max(now, free_at) if gated else now
+        schedule = schedules[order % models]
         if not schedule.due(watch, now):
             heapq.heappush(heap, (watch.due_at, order, watch, took_s))
             continue
@@ -85,7 +92,9 @@ def simulate(
         else:
             schedule.still_running(watch, now)
             heapq.heappush(heap, (watch.due_at, order, watch, took_s))
-    return Outcome(looks / rows, fmean(lags), (ended_at - began) / oracle_s(latencies, in_flight), schedule.dump())
+    return Outcome(
+        looks / rows, fmean(lags), (ended_at - began) / oracle_s(latencies, in_flight), schedules[0].dump()
+    )
 
 
 def oracle_s(latencies: list[float], in_flight: int) -> float:
@@ -187,9 +196,10 @@ def test_five_rows_are_over_soon() -> None:
     assert mean(outcomes, "looks") <= 20.0
 
 
-def test_a_short_allowance_is_shared_out_rather_than_queued_for() -> None:
+@pytest.mark.parametrize("models", [1, 4])
+def test_a_short_allowance_is_shared_out_rather_than_queued_for(models: int) -> None:
     # 2,000 looks a minute for 300 in flight: 33 a second, where 85 would be due.
-    outcome = simulate(lognormal(8.0, 0.7), polls_per_minute=2000.0, gated=True)
+    outcome = simulate(lognormal(8.0, 0.7), polls_per_minute=2000.0, gated=True, models=models)
     assert outcome.looks <= 1.8
     assert outcome.lag_s <= 5.5
     assert outcome.slower <= 1.35
