@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import sqlite3
 from collections import deque
 from collections.abc import AsyncIterator
@@ -73,6 +74,11 @@ class Archive:
 
     def ask_cancel(self, record: Record, now: float) -> None:
         self._state.write("UPDATE response SET cancel_asked_at = ? WHERE id = ?", (now, record.id))
+
+    def strand(self, record: Record) -> None:
+        """Let a response that is queued stay so until it is cancelled."""
+        values = (math.inf, math.inf, record.id)
+        self._state.write("UPDATE response SET starts_at = ?, ends_at = ? WHERE id = ?", values)
 
     def delete(self, record: Record, now: float) -> None:
         self._state.write("UPDATE response SET deleted_at = ? WHERE id = ?", (now, record.id))

@@ -111,6 +111,19 @@ _CONVERSATION = {"id": Rule(kinds=(str,), nullable=False)}
 _ROLES = ("user", "system", "developer", "assistant")
 _PARTS = ("input_text", "input_image", "input_file", "output_text", "refusal")
 
+# What an item of each type must have; items of other types are taken as they are.
+_WORD = Rule(kinds=(str,), nullable=False)
+_RETURNED = {"call_id": _WORD, "output": Rule(kinds=(str, list), nullable=False)}
+_ITEMS: dict[str, dict[str, Rule]] = {
+    "function_call": {"call_id": _WORD, "name": _WORD, "arguments": _WORD},
+    "function_call_output": _RETURNED,
+    "custom_tool_call": {"call_id": _WORD, "name": _WORD, "input": _WORD},
+    "custom_tool_call_output": _RETURNED,
+    "mcp_approval_response": {"approval_request_id": _WORD, "approve": Rule(kinds=(bool,), nullable=False)},
+    "compaction": {"encrypted_content": _WORD},
+    "item_reference": {"id": _WORD},
+}
+
 # The keys that a tool of each type must have (responses API, "tools").
 _TOOLS: dict[str, tuple[str, ...]] = {
     "function": ("name", "parameters"),
@@ -233,10 +246,10 @@ def _check_items(items: Json, name: str = "input") -> None:
             raise _missing(f"{param}.type")
         if kind == "message":
             _check_message(item, param)
-        elif kind == "function_call_output":
-            _require(item, ("call_id", "output"), param)
-        elif kind == "item_reference":
-            _require(item, ("id",), param)
+            continue
+        needed = _ITEMS.get(kind, {}) if isinstance(kind, str) else {}
+        _require(item, needed, param)
+        _check_fields({name: item[name] for name in needed}, needed, f"{param}.")
 
 
 def _check_message(item: Mapping[str, Json], param: str) -> None:

@@ -12,9 +12,10 @@ from typing import Any, TypeAlias
 import orjson
 
 from orchestrator.sandbox.archive import Archive
-from orchestrator.sandbox.denials import Denied, bad_request, refuse
+from orchestrator.sandbox.denials import Denied, refuse
 from orchestrator.sandbox.prompts import list_items
 from orchestrator.sandbox.record import has_ended, true_status
+from orchestrator.sandbox.refusals import conversation_locked
 from orchestrator.sandbox.state import State
 
 __all__ = ["Conversations"]
@@ -95,8 +96,7 @@ class Conversations:
     def check_free(self, conversation_id: str, now: float) -> None:
         """Raise ``Denied`` (``conversation_locked``) while a response is writing to the conversation."""
         if any(not has_ended(record, now) for record in self._archive.pending_in(conversation_id)):
-            message = "Another process is currently operating on this conversation. Please retry in a few seconds."
-            raise bad_request(message, code="conversation_locked", param="conversation")
+            raise conversation_locked()
 
     def _take_in_completed(self, conversation_id: str, now: float) -> None:
         for record in self._archive.pending_in(conversation_id):

@@ -87,7 +87,15 @@ def create_record(call: Call, *, settings: SandboxSettings, cache: PromptCache) 
     response_id = f"resp_{secrets.token_hex(25)}"
     ending = _RESERVED_ENDINGS.get(call.model.name, call.fate.ending)
     quirk = call.fate.quirk
-    done = answer(call.fields, call.prompt, call.model, ending=ending, response_id=response_id, seed=settings.seed)
+    done = answer(
+        call.fields,
+        call.prompt,
+        call.model,
+        ending=ending,
+        response_id=response_id,
+        seed=settings.seed,
+        tools=settings.tools,
+    )
     starts_at, ends_at = _times(call, ending, quirk, settings)
     metadata = call.fields.get("metadata") or {}
     tier = call.fields.get("service_tier")
@@ -110,6 +118,7 @@ def create_record(call: Call, *, settings: SandboxSettings, cache: PromptCache) 
         streamed=bool(call.fields.get("stream")),
         echo=echo_of(call.fields, call.model),
         output=done.output,
+        hosted=done.hosted,
         quirk=quirk,
         lost_by=call.fate.delivery,
         run=metadata.get(_RUN),
@@ -136,11 +145,12 @@ def _usage(call: Call, done: Answer, quirk: str | None, cache: PromptCache) -> U
     # An ill-typed response tells no details, so it must not have any that would change its price.
     plain = quirk == "ill_typed"
     cached, written = (0, 0) if plain else cache.look_up(call.fields, call.prompt, call.model)
+    input_tokens = call.prompt.tokens + done.found_tokens
     return Usage(
-        input_tokens=call.prompt.tokens,
+        input_tokens=input_tokens,
         cached_tokens=cached,
         cache_write_tokens=written,
         output_tokens=done.output_tokens,
         reasoning_tokens=0 if plain else done.reasoning_tokens,
-        total_tokens=call.prompt.tokens + done.output_tokens,
+        total_tokens=input_tokens + done.output_tokens,
     )

@@ -55,15 +55,19 @@ class Fates:
         self._quirks = _ladder(settings.faults, QUIRKS)
         self._stream_drop = settings.faults.stream_drop
         self._polls = _ladder(settings.faults, POLL_FAULTS)
+        self._calm_after = settings.faults.calm_after
 
     def of_create(self, ordinal: int) -> Fate:
         """The luck of the create number ``ordinal``."""
         rng = Random(f"{self._seed}:create:{ordinal}")
+        chances = [rng.random() for _ in range(4)]
+        if self._calm_after is not None and ordinal > self._calm_after:
+            chances = [1.0] * 4
         return Fate(
-            refusal=_pick(self._refusals, rng.random()),
-            delivery=_pick(self._deliveries, rng.random()),
-            ending=_pick(self._endings, rng.random()),
-            quirk=_pick(self._quirks, rng.random()),
+            refusal=_pick(self._refusals, chances[0]),
+            delivery=_pick(self._deliveries, chances[1]),
+            ending=_pick(self._endings, chances[2]),
+            quirk=_pick(self._quirks, chances[3]),
             queue_s=draw_duration(self._latency.queue, rng),
             run_s=draw_duration(self._latency.run, rng),
         )

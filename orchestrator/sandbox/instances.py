@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any, TypeAlias
+
+from orchestrator.sandbox.patterns import matching
 
 __all__ = ["BadSchema", "instance_of"]
 
 Json: TypeAlias = Any
 
 _DEEPEST = 12
+# Numbers as people write them, and how far into a text they are looked for.
+_NUMBER = re.compile(r"(?<![\w.,])-?(?:\d{1,3}(?:,\d{3})+|\d{1,15})(?:\.\d{1,9})?(?!\w)")
+_NUMBERS_WITHIN = 20_000
 _FORMATS = {
     "date": "2026-11-21",
     "date-time": "2026-11-21T20:00:00Z",
@@ -32,8 +39,8 @@ class BadSchema(ValueError):
 def instance_of(schema: Mapping[str, Json], *, text: str, rng: Random) -> Json:
     """A value that the schema accepts, as far as it uses what structured outputs allow.
 
-    Strings are pieces of ``text``; of an enum the value that the text names is taken, else a drawn one. Raises
-    ``BadSchema``.
+    Strings are pieces of ``text``. Of an enum the value that the text names is taken, and for a number the next one
+    in the text that fits; else they are drawn. Raises ``BadSchema``.
     """
     try:
         return _Filler(schema, text, rng).fill(schema, 0)
@@ -48,6 +55,7 @@ class _Filler:
         self._text = text
         self._lower = text.lower()
         self._words = text.split()
+        self._numbers: list[float] | None = None
         self._rng = rng
 
     def fill(self, schema: Mapping[str, Json], depth: int) -> Json:
@@ -78,9 +86,9 @@ class _Filler:
             case "array":
                 return self._array(schema, depth)
             case "integer":
-                return int(self._number(schema))
+                return int(self._number(schema, whole=True))
             case "number":
-                return self._number(schema)
+                return self._number(schema, whole=False)
             case "boolean":
                 return self._rng.random() < 0.5
             case "null":
@@ -93,22 +101,46 @@ class _Filler:
         # A schema that refers to itself ends because deep lists stay as short as they may be.
         wanted = least if depth > _DEEPEST // 2 else max(least, self._rng.randint(1, 3))
         count = min(wanted, schema.get("maxItems", wanted))
-        return [self.fill(schema.get("items", {"type": "string"}), depth + 1) for _ in range(count)]
+        firsts = [self.fill(each, depth + 1) for each in schema.get("prefixItems", ())]
+        rest = schema.get("items", {"type": "string"})
+        if rest is False:
+            return firsts
+        items = firsts + [self.fill(rest, depth + 1) for _ in range(count - len(firsts))]
+        if schema.get("uniqueItems"):
+            items = [item for n, item in enumerate(items) if item not in items[:n]]
+        return items
 
-    def _number(self, schema: Mapping[str, Json]) -> float:
-        step = schema.get("multipleOf", 1)
-        low = schema.get("minimum", schema.get("exclusiveMinimum", 0))
-        high = schema.get("maximum", schema.get("exclusiveMaximum", low + 100 * step))
-        steps = int((high - low) // step)
-        lowest = 1 if "exclusiveMinimum" in schema else 0
-        highest = steps - (1 if "exclusiveMaximum" in schema else 0)
-        if highest <= lowest:
-            return float(low + high) / 2 if step == 1 and "multipleOf" not in schema else low + lowest * step
-        return float(low + self._rng.randint(lowest, highest) * step)
+    def _number(self, schema: Mapping[str, Json], *, whole: bool) -> float:
+        named = self._named_number(schema, whole=whole)
+        return self._drawn_number(schema, whole=whole) if named is None else named
+
+    def _named_number(self, schema: Mapping[str, Json], *, whole: bool) -> float | None:
+        """The next number of the text that the schema accepts; each is taken once."""
+        if self._numbers is None:
+            found = _NUMBER.findall(self._text[:_NUMBERS_WITHIN])
+            self._numbers = [float(each.replace(",", "")) for each in found]
+        for number in self._numbers:
+            if _fits(number, schema, whole=whole):
+                self._numbers.remove(number)
+                return number
+        return None
+
+    def _drawn_number(self, schema: Mapping[str, Json], *, whole: bool) -> float:
+        high = schema.get("maximum", schema.get("exclusiveMaximum"))
+        low = schema.get("minimum", schema.get("exclusiveMinimum", 0 if high is None else min(0, high - 100)))
+        high = low + 100 * schema.get("multipleOf", 1) if high is None else high
+        # Between close bounds a fraction says more: a share, a probability.
+        step = schema.get("multipleOf", 1 if whole or high - low > 10 else 0.01)
+        lowest, highest = math.ceil(low / step), math.floor(high / step)
+        lowest += "exclusiveMinimum" in schema and lowest * step <= low
+        highest -= "exclusiveMaximum" in schema and highest * step >= high
+        return float(round(self._rng.randint(lowest, max(lowest, highest)) * step, 9))
 
     def _string(self, schema: Mapping[str, Json]) -> str:
         if schema.get("format") in _FORMATS:
             return _FORMATS[schema["format"]]
+        if "pattern" in schema and (text := matching(schema["pattern"], self._rng)) is not None:
+            return text
         start = self._rng.randrange(max(1, len(self._words) - 6))
         piece = " ".join(self._words[start : start + 6]) or "text"
         least, most = schema.get("minLength", 0), schema.get("maxLength", 10_000)
@@ -128,6 +160,17 @@ class _Filler:
         for step in reference.removeprefix("#").strip("/").split("/"):
             found = found[step] if step else found
         return found  # type: ignore[no-any-return]
+
+
+def _fits(number: float, schema: Mapping[str, Json], *, whole: bool) -> bool:
+    if whole and number % 1:
+        return False
+    return (
+        schema.get("minimum", number) <= number <= schema.get("maximum", number)
+        and not number <= schema.get("exclusiveMinimum", number - 1)
+        and not number >= schema.get("exclusiveMaximum", number + 1)
+        and number % schema.get("multipleOf", number or 1) == 0
+    )
 
 
 def _kind(schema: Mapping[str, Json]) -> str:

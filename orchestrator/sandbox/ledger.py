@@ -12,9 +12,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeAlias
 
-from orchestrator.core.model import ToolUse, Usage
+import orjson
+
+from orchestrator.core.model import Response, ToolUse, Usage
 from orchestrator.core.money import Picodollars, format_usd
-from orchestrator.policy.prices import PriceBook, charge
+from orchestrator.policy.prices import PriceBook
 from orchestrator.sandbox.record import Record, has_ended, true_status, usage_at
 
 __all__ = ["Entry", "Ledger", "entry_of"]
@@ -69,10 +71,28 @@ def entry_of(record: Record, now: float, prices: PriceBook) -> Entry:
 
 
 def _cost(record: Record, usage: Usage, prices: PriceBook) -> Picodollars | None:
-    price = prices.price(
-        record.model, record.tier, at=record.created_at, input_tokens=usage.input_tokens, window=record.window
+    """The price of the tokens and the fees of hosted tools."""
+    told = Response(
+        id=record.id,
+        status=record.end_status,
+        ended=True,
+        body=record.hosted,
+        model=record.model,
+        service_tier=record.tier,
+        usage=usage,
+        tool_use=_tool_use(record.hosted),
     )
-    return None if price is None else charge(usage, ToolUse(), price)
+    charge = prices.charge_response(
+        told, requested_model=None, requested_tier=None, at=record.created_at, window=record.window
+    )
+    return charge.cost_pusd
+
+
+def _tool_use(hosted: bytes) -> ToolUse:
+    calls = orjson.loads(hosted).get("output", ())
+    kinds = Counter(call["type"] for call in calls)
+    containers = {call["container_id"] for call in calls if call["type"] == "code_interpreter_call"}
+    return ToolUse(kinds["web_search_call"], kinds["file_search_call"], len(containers))
 
 
 def _ended_at(record: Record) -> float:

@@ -18,10 +18,11 @@ from orchestrator.sandbox.conversations import Conversations
 from orchestrator.sandbox.creation import Call, PromptCache, conversation_of, create_record
 from orchestrator.sandbox.denials import bad_request, not_found
 from orchestrator.sandbox.fate import Fate, Fates
+from orchestrator.sandbox.function_calls import unanswered, unasked
 from orchestrator.sandbox.instances import BadSchema
 from orchestrator.sandbox.limits import Allowance
 from orchestrator.sandbox.models import Catalogue, Model
-from orchestrator.sandbox.prompts import list_items, read_prompt
+from orchestrator.sandbox.prompts import Prompt, list_items, read_prompt
 from orchestrator.sandbox.record import Record, has_ended, is_known, shown_status, true_status
 from orchestrator.sandbox.refusals import gateway_error, html_page, refusal_of_create, refusal_of_look, wrong_key
 from orchestrator.sandbox.replies import json_reply, page_of, parse_object
@@ -36,6 +37,8 @@ __all__ = ["Operations"]
 Json: TypeAlias = Any
 
 _A_YEAR_S = 365 * 86_400
+# The ends of a response that another can go on with.
+_GOES_ON = ("completed", "incomplete")
 
 
 class Operations:
@@ -185,6 +188,7 @@ class Operations:
         """Check size and limits, and put the new response on record; with the headers that tell the limits."""
         self._check_goes_on(fields, now)
         prompt = read_prompt(fields, self._said_before(fields, now))
+        _check_results(prompt)
         if prompt.tokens > model.context:
             message = "Your input exceeds the context window of this model. Please adjust your input and try again."
             raise bad_request(message, code="context_length_exceeded", param="input")
@@ -263,10 +267,13 @@ class Operations:
     def _find(self, request: Request, now: float) -> Record:
         response_id = request.path_params["response_id"]
         record = self._archive.get(response_id)
-        faults = self._settings.faults
-        if record is None or not is_known(record, now, young_s=faults.young_404_s, vanish_s=faults.vanish_after_s):
+        if record is None or not self._is_known(record, now):
             raise not_found(response_id)
         return record
+
+    def _is_known(self, record: Record, now: float) -> bool:
+        faults = self._settings.faults
+        return is_known(record, now, young_s=faults.young_404_s, vanish_s=faults.vanish_after_s)
 
     def _take_poll(self) -> None:
         self._polls.take(self._clock.now(), tokens=0, model="this endpoint")
@@ -282,7 +289,7 @@ class Operations:
         if response_id is None:
             return
         record = self._archive.get(response_id)
-        if record is None or record.deleted_at or true_status(record, now) != "completed":
+        if record is None or not self._is_known(record, now) or true_status(record, now) not in _GOES_ON:
             message = f"Previous response with id '{response_id}' not found."
             raise bad_request(message, code="previous_response_not_found", param="previous_response_id")
 
@@ -302,6 +309,16 @@ class Operations:
             turns.append([*self._items_of(record), *orjson.loads(record.output)])
             response_id = record.previous_id
         return [item for turn in reversed(turns) for item in turn]
+
+
+def _check_results(prompt: Prompt) -> None:
+    """Every function that was called needs an output before anything else is said, and the other way round."""
+    stray, missing = unasked(prompt.items), unanswered(prompt.items)
+    if stray is not None:
+        message = f"No tool call found for function call output with call_id {stray}."
+        raise bad_request(message, code=None, param="input")
+    if missing is not None:
+        raise bad_request(f"No tool output found for function call {missing}.", code=None, param="input")
 
 
 def _refuse_unsupported(fields: Mapping[str, Json]) -> None:

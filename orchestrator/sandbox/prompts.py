@@ -2,49 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, TypeAlias
 
-import orjson
+from orchestrator.policy.tokens import estimate_input, token_counter
 
-from orchestrator.policy.tokens import count_tokens
-
-__all__ = ["Prompt", "list_items", "read_prompt"]
+__all__ = ["Prompt", "list_items", "pack", "read_prompt"]
 
 Json: TypeAlias = Any
 
-# What a request and a message cost beside their text, and what a part costs that is no text. The provider's own
-# figures vary by model.
-_TOKENS_A_REQUEST = 3
-_TOKENS_A_MESSAGE = 4
-_TOKENS_A_PICTURE = 800
-_TOKENS_A_FILE = 1_000
+_RESULTS = ("function_call_output", "custom_tool_call_output")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """The instructions, the user's text, and how many input tokens the whole request takes."""
+    """What the model is to answer, and how many input tokens the whole request takes.
+
+    ``text`` is what was said to it, ``since`` the items that came after the user last spoke, ``results`` the texts
+    that the client's tools returned in them, and ``rounds`` how often they have done so. ``items`` is everything.
+    """
 
     instructions: str
     text: str
     tokens: int
-    has_tool_results: bool
+    items: Sequence[Mapping[str, Json]]
+    since: Sequence[Mapping[str, Json]]
+    results: Sequence[str]
+    rounds: int
 
 
 def read_prompt(fields: Mapping[str, Json], earlier: Sequence[Mapping[str, Json]] = ()) -> Prompt:
     """The prompt of a request; ``earlier`` are the items of the conversation that it goes on with."""
-    items = [*earlier, *_messages(fields.get("input"))]
-    instructions = fields.get("instructions") or ""
-    spoken = [text for item in items for text in _texts(item)]
-    text = "\n\n".join(text for item in items if item.get("role") != "assistant" for text in _texts(item))
-    shapes = [each for each in (fields.get("tools"), (fields.get("text") or {}).get("format")) if each]
-    counted = [instructions, *spoken, *(orjson.dumps(each).decode() for each in shapes)]
-    tokens = sum(count_tokens(each) for each in counted if each)
-    tokens += _TOKENS_A_REQUEST + _TOKENS_A_MESSAGE * (len(items) + bool(instructions))
-    tokens += sum(map(_tokens_of_media, items))
-    returned = any(item.get("type") == "function_call_output" for item in items)
-    return Prompt(instructions=instructions, text=text, tokens=tokens, has_tool_results=returned)
+    items = [_unpacked(item) for item in (*earlier, *_messages(fields.get("input")))]
+    since = items[_last_word(items) + 1 :]
+    said = (item for item in items if "role" in item and item["role"] != "assistant")
+    return Prompt(
+        instructions=fields.get("instructions") or "",
+        text="\n\n".join(text for item in said for text in _texts(item["content"])),
+        tokens=estimate_input({**fields, "input": items}, token_counter()),
+        items=items,
+        since=since,
+        results=[text for item in since if item.get("type") in _RESULTS for text in _texts(item["output"])],
+        rounds=sum(1 for returned, _ in groupby(since, lambda item: item.get("type") in _RESULTS) if returned),
+    )
 
 
 def list_items(value: Json, response_id: str) -> list[dict[str, Json]]:
@@ -52,6 +55,26 @@ def list_items(value: Json, response_id: str) -> list[dict[str, Json]]:
     return [
         _shown(item, f"{response_id.removeprefix('resp_')[:40]}{n:08x}") for n, item in enumerate(_messages(value))
     ]
+
+
+def pack(text: str) -> str:
+    """The content of a compaction item, which only the provider can read (here: anybody who decodes it)."""
+    return b64encode(text.encode(errors="surrogatepass")).decode()
+
+
+def _unpacked(item: Mapping[str, Json]) -> Mapping[str, Json]:
+    if item.get("type") != "compaction":
+        return item
+    try:
+        text = b64decode(item["encrypted_content"], validate=True).decode(errors="replace")
+    except (KeyError, TypeError, ValueError):
+        text = ""
+    return {"type": "message", "role": "developer", "content": text}
+
+
+def _last_word(items: Sequence[Mapping[str, Json]]) -> int:
+    """The place of the user's last message, or -1."""
+    return max((n for n, item in enumerate(items) if item.get("role") == "user"), default=-1)
 
 
 def _shown(item: Mapping[str, Json], tail: str) -> dict[str, Json]:
@@ -70,19 +93,10 @@ def _messages(value: Json) -> list[dict[str, Json]]:
     return [{"type": "message", "role": "user", "content": value}] if isinstance(value, str) else value
 
 
-def _texts(item: Mapping[str, Json]) -> list[str]:
-    """The texts of one item: a message's, or what a tool returned."""
-    content = item.get("content") if "role" in item else item.get("output")
+def _texts(content: Json) -> Iterable[str]:
+    """The texts of a message's content, or of what a tool returned."""
     if isinstance(content, str):
         return [content]
     if not isinstance(content, list):
         return []
     return [part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str)]
-
-
-def _tokens_of_media(item: Mapping[str, Json]) -> int:
-    content = item.get("content")
-    if not isinstance(content, list):
-        return 0
-    kinds = [part.get("type") for part in content if isinstance(part, dict)]
-    return _TOKENS_A_PICTURE * kinds.count("input_image") + _TOKENS_A_FILE * kinds.count("input_file")

@@ -23,7 +23,8 @@ class Record:
     ``end_status`` is the status that it reaches at ``ends_at`` unless it is cancelled before, ``usable`` whether it
     then answers what was asked, ``quirk`` the odd way in which it is shown, and ``lost_by`` the fault that ate the
     reply to its create. ``echo`` is a JSON object of the fields that never change, ``output`` the JSON list of the
-    items of the finished response.
+    items of the finished response. ``hosted`` is a JSON object of the types of the ``tools`` offered and of the calls
+    in the ``output``, as far as fees are charged for them.
     """
 
     id: str
@@ -41,6 +42,7 @@ class Record:
     streamed: bool
     echo: bytes
     output: bytes
+    hosted: bytes = b"{}"
     window: str | None = None
     error_code: str | None = None
     incomplete_reason: str | None = None

@@ -33,6 +33,7 @@ CREATE TABLE IF NOT EXISTS response (
   cancel_asked_at REAL,
   deleted_at REAL,
   delivered TEXT,
+  hosted BLOB NOT NULL,
   echo BLOB NOT NULL,
   output BLOB NOT NULL,
   input BLOB NOT NULL,

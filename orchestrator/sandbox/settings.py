@@ -28,6 +28,7 @@ __all__ = [
     "OutageKind",
     "SandboxSettings",
     "Spread",
+    "Tools",
     "Uniform",
     "fault_table",
 ]
@@ -101,6 +102,15 @@ class Limits(Section):
     """Looks (GET), cancels and deletes allowed in a minute, counted apart from creates."""
 
 
+class Tools(Section):
+    """How functions and custom tools are called, where a request offers some and allows it."""
+
+    rounds: int = Field(default=1, ge=0)
+    """How many responses in a row stop for calls, from the user's message to the answer; 0: none."""
+    calls: int = Field(default=1, ge=1)
+    """How many calls each of them has, where ``parallel_tool_calls`` allows more than one."""
+
+
 class OutageKind(StrEnum):
     """How an outage shows itself."""
 
@@ -153,6 +163,14 @@ class Faults(Section):
     """HTTP 400 ``{"detail": "… queue is full …"}``: a passing overload that looks like a wrong request."""
     flex_unavailable: Rate = 0
     """429 "Resource Unavailable", for requests of the service tier ``flex`` only."""
+    forbidden: Rate = 0
+    """403 ``unsupported_country_region_territory``."""
+    request_timeout: Rate = 0
+    """408: the server did not get the request in time."""
+    conflict: Rate = 0
+    """409: something else holds what the request needs."""
+    unprocessable: Rate = 0
+    """422: well-formed, and still not to be processed."""
     conversation_locked: Rate = 0
     """400 ``conversation_locked``: another response is writing to the conversation."""
     drop_before: Rate = 0
@@ -193,8 +211,18 @@ class Faults(Section):
     """Ends ``completed`` and is charged, but holds a reasoning item and no message."""
     refusal: Rate = 0
     """Ends ``completed`` with a refusal in place of text."""
+    invalid_json: Rate = 0
+    """Where JSON was asked for: ends ``completed`` with text that is no JSON."""
+    wrong_schema: Rate = 0
+    """Where a schema was given: ends ``completed`` with JSON that the schema refuses."""
     requires_action: Rate = 0
     """Ends ``completed``, but stopped for a function call (if the request has functions) or an MCP approval."""
+    unknown_tool: Rate = 0
+    """Where functions are called: the first call names ``no_such_function``, which nobody offered."""
+    broken_arguments: Rate = 0
+    """Where functions are called: the arguments of the first call are no JSON."""
+    wrong_arguments: Rate = 0
+    """Where functions are called: the arguments of the first call are JSON that the function's schema refuses."""
     stuck_queued: Rate = 0
     """Stays ``queued`` until it is cancelled."""
     stuck_in_progress: Rate = 0
@@ -217,6 +245,8 @@ class Faults(Section):
     """Shown as ``pending`` and ``running`` in place of ``queued`` and ``in_progress``."""
     stale_snapshot: Rate = 0
     """Every look shows the first snapshot, until a cancel."""
+    stuck_when_left: Rate = 0
+    """Stays ``queued`` until it is cancelled, if the client leaves its stream before it runs."""
 
     # Polls: drawn anew for each look.
     poll_500: Rate = 0
@@ -243,6 +273,8 @@ class Faults(Section):
     """After this many accepted creates, the key is refused (401) on every call that creates."""
     outages: tuple[Outage, ...] = ()
     """Windows of time in which nothing works."""
+    calm_after: int | None = Field(default=None, ge=0)
+    """After this many creates no refusal, fault of delivery, ending or quirk strikes a further one."""
 
     retry_after: str | None = Field(default="1", pattern=r"^[ -~]*$")
     """What ``Retry-After`` says in the 429 of a fault: seconds, a date or nonsense; ``null`` leaves it out."""
@@ -315,6 +347,8 @@ class SandboxSettings(Section):
     """How long responses take."""
     limits: Limits = Limits()
     """Rate limits."""
+    tools: Tools = Tools()
+    """How often functions are called."""
     faults: Faults = Faults()
     """The troubles to rehearse."""
     idempotency: Idempotency = Idempotency.IGNORE

@@ -46,7 +46,7 @@ class Streams:
     ) -> AsyncIterator[bytes]:
         """The events after a number, each when it is due; a cancel ends them without a word, as at the provider."""
         events = [event for event in events_of(record) if event.number > after]
-        left = not record.background
+        left = True
         try:
             for place, event in enumerate(events):
                 if place == breaks_after:
@@ -61,8 +61,16 @@ class Streams:
             left = False
         finally:
             if left:
-                # Nobody listens to a foreground response any more, so it ends (responses API, "store").
-                self._archive.ask_cancel(record, self._clock.now())
+                self._forsake(record)
+
+    def _forsake(self, record: Record) -> None:
+        """What becomes of a response whose client no longer listens."""
+        now = self._clock.now()
+        if not record.background:
+            # It ends with the connection (responses API, "background x store x stream").
+            self._archive.ask_cancel(record, now)
+        elif record.quirk == "stuck_when_left" and now < record.starts_at:
+            self._archive.strand(record)
 
     async def _is_due(self, record: Record, at: float) -> bool:
         """Wait for the moment; false if the response is cancelled before."""

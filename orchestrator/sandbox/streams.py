@@ -7,21 +7,18 @@ a restart. Their names and fields are those of the API reference, "Streaming".
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import orjson
 
+from orchestrator.sandbox.item_events import item_events
 from orchestrator.sandbox.record import Record
 from orchestrator.sandbox.shapes import response_body
 
 __all__ = ["StreamEvent", "events_of", "frame"]
 
 Json: TypeAlias = Any
-
-# So many characters of a text come in one piece.
-_PIECE = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +43,8 @@ def events_of(record: Record) -> list[StreamEvent]:
     # A response that takes no time is told in the same steps, so it is shown as if each lasted.
     running = replace(record, starts_at=record.created_at, ends_at=math.inf)
     queued = replace(record, starts_at=math.inf, ends_at=math.inf)
-    told = list(_items(orjson.loads(record.output)))
+    items = enumerate(orjson.loads(record.output))
+    told = [event for index, item in items for event in item_events(index, item)]
     timed = [("response.created", record.created_at, _response(queued if record.background else running))]
     if record.background:
         timed.append(("response.queued", record.created_at, _response(queued)))
@@ -66,45 +64,3 @@ def _spread(record: Record, place: int, count: int) -> float:
     if math.isinf(record.ends_at):
         return math.inf
     return record.starts_at + (record.ends_at - record.starts_at) * place / (count + 1)
-
-
-def _items(items: list[dict[str, Json]]) -> Iterator[tuple[str, dict[str, Json]]]:
-    for index, item in enumerate(items):
-        place = {"output_index": index}
-        yield "response.output_item.added", {**place, "item": _begun(item)}
-        here = {**place, "item_id": item["id"]}
-        if item["type"] == "message":
-            for number, part in enumerate(item["content"]):
-                yield from _part({**here, "content_index": number}, part)
-        elif item["type"] == "function_call":
-            for piece in _pieces(item["arguments"]):
-                yield "response.function_call_arguments.delta", {**here, "delta": piece}
-            done = {"arguments": item["arguments"], "name": item["name"]}
-            yield "response.function_call_arguments.done", {**here, **done}
-        yield "response.output_item.done", {**place, "item": item}
-
-
-def _part(here: dict[str, Json], part: dict[str, Json]) -> Iterator[tuple[str, dict[str, Json]]]:
-    text_key = "refusal" if part["type"] == "refusal" else "text"
-    event = "response.refusal" if part["type"] == "refusal" else "response.output_text"
-    extra: dict[str, Json] = {} if part["type"] == "refusal" else {"logprobs": []}
-    yield "response.content_part.added", {**here, "part": {**part, text_key: ""}}
-    for piece in _pieces(part[text_key]):
-        yield f"{event}.delta", {**here, "delta": piece, **extra}
-    yield f"{event}.done", {**here, text_key: part[text_key], **extra}
-    yield "response.content_part.done", {**here, "part": part}
-
-
-def _pieces(text: str) -> list[str]:
-    return [text[start : start + _PIECE] for start in range(0, len(text), _PIECE)]
-
-
-def _begun(item: dict[str, Json]) -> dict[str, Json]:
-    """An item as it is before anything of it was said."""
-    match item["type"]:
-        case "message":
-            return {**item, "status": "in_progress", "content": []}
-        case "function_call":
-            return {**item, "status": "in_progress", "arguments": ""}
-        case _:
-            return item

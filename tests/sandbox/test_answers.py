@@ -6,19 +6,23 @@ import json
 from random import Random
 from typing import Any
 
+import jsonschema_rs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.policy.tokens import count_tokens
-from orchestrator.sandbox.answers import answer
+from orchestrator.sandbox.answers import Answer, answer
 from orchestrator.sandbox.instances import instance_of
+from orchestrator.sandbox.mistakes import broken_json
 from orchestrator.sandbox.models import Catalogue
 from orchestrator.sandbox.prompts import read_prompt
+from orchestrator.sandbox.settings import Tools
 from orchestrator.sandbox.summaries import sentences_asked_for, summarise
 
 from .callers import TEXT
 
+ONCE = Tools()
 PERSON: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -81,10 +85,18 @@ def test_a_summary_says_nothing_that_the_text_does_not_say(text: str, count: int
         assert word in words
 
 
-def answered(model: str = "gpt-5-mini", ending: str | None = None, **fields: Any) -> Any:
+def answered(
+    model: str = "gpt-5-mini", ending: str | None = None, calling: Tools = ONCE, **fields: Any
+) -> tuple[Answer, Any]:
     asked = {"model": model, "input": TEXT} | fields
     done = answer(
-        asked, read_prompt(asked), Catalogue().get(model), ending=ending, response_id="resp_" + "0" * 50, seed=1
+        asked,
+        read_prompt(asked),
+        Catalogue().get(model),
+        ending=ending,
+        response_id="resp_" + "0" * 50,
+        seed=1,
+        tools=calling,
     )
     return done, json.loads(done.output)
 
@@ -167,3 +179,69 @@ def test_functions_are_called_before_the_answer(choice: Any, called: bool) -> No
 def test_the_same_request_is_answered_the_same_way() -> None:
     assert answered() == answered()
     assert answered(input="Another text.") != answered()
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "string", "pattern": r"^\d{4}-(0[1-9]|1[0-2])$"},
+        {"type": "string", "pattern": "^[A-Z]{2,3}[^a-z]?-[0-9a-f]+$"},
+        {"type": "string", "pattern": r"(?:red|green) \w+\s*\S"},
+        {"type": "string", "minLength": 100},
+        {"type": "integer", "multipleOf": 5, "minimum": 12},
+        {"type": "number", "minimum": 0, "maximum": 1},
+        {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+        {"type": "number", "maximum": -7},
+        {"type": "array", "prefixItems": [{"type": "integer"}, {"type": "string"}], "items": False},
+        {"type": "array", "items": {"enum": [1, 2]}, "uniqueItems": True},
+        {"type": "array", "items": {"type": "string"}, "minItems": 5, "maxItems": 5},
+        {"allOf": [{"type": "object", "properties": {"a": {"type": "integer"}}}, {"required": ["a"]}]},
+        {"type": ["integer", "null"]},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("text", [TEXT, "In 1831 there were 4,711 bushels, 0.5 for each; -3 were lost.", ""])
+def test_an_instance_is_accepted_by_its_schema(schema: Any, text: str) -> None:
+    for seed in range(20):
+        value = instance_of(schema, text=text, rng=Random(seed))
+        assert jsonschema_rs.is_valid(schema, value), value
+
+
+def test_numbers_are_those_of_the_text_as_far_as_they_fit() -> None:
+    numbers = {"type": "object", "properties": {name: {"type": "number"} for name in "abc"}}
+    text = "In 1831 there were 4,711.5 bushels at no. 3a."
+    value = instance_of(numbers, text=text, rng=Random(1))
+    assert (value["a"], value["b"]) == (1831, 4711.5)
+    late = {"type": "integer", "minimum": 1900}
+    assert instance_of(late, text="Not 1831, but 1945.", rng=Random(1)) == 1945
+
+
+@pytest.mark.parametrize("text", ['{"a":1}', "[]", '""', '"x"', "7", "4711", "true", "null", "-1.5"])
+def test_broken_json_is_none(text: str) -> None:
+    json.loads(text)
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(broken_json(text))
+
+
+@pytest.mark.parametrize("ending", ["invalid_json", "wrong_schema"])
+def test_an_answer_of_the_wrong_shape(ending: str) -> None:
+    shape = {"format": {"type": "json_schema", "name": "person", "schema": PERSON}}
+    done, items = answered(ending=ending, text=shape)
+    assert (done.status, done.usable) == ("completed", False)
+    if ending == "wrong_schema":
+        assert not jsonschema_rs.is_valid(PERSON, json.loads(text_of(items)))
+    else:
+        with pytest.raises(json.JSONDecodeError):
+            json.loads(text_of(items))
+
+
+def test_text_has_no_shape_to_miss() -> None:
+    assert answered(ending="wrong_schema")[1] == answered()[1]
+
+
+def test_what_was_thought_is_told_when_asked() -> None:
+    _, items = answered(reasoning={"effort": "high", "summary": "auto"}, include=["reasoning.encrypted_content"])
+    assert items[0]["summary"][0]["text"].startswith("**Reading**")
+    assert items[0]["encrypted_content"]
+    _, items = answered()
+    assert items[0].keys() == {"type", "id", "summary"}

@@ -13,6 +13,7 @@ from orchestrator.sandbox.denials import Denied
 from orchestrator.sandbox.instances import BadSchema
 from orchestrator.sandbox.models import Catalogue
 from orchestrator.sandbox.prompts import read_prompt
+from orchestrator.sandbox.settings import Tools
 from orchestrator.sandbox.shapes import echo_of
 
 from .callers import TEXT, Start
@@ -179,7 +180,7 @@ def test_no_request_is_beyond_an_answer() -> None:
         asked = {"model": "gpt-5-mini", **whole, other: any_json(rng), field: spoilt(rng, whole[field])}
         try:
             model = check_create(asked, Catalogue())
-            answer(asked, read_prompt(asked), model, ending=None, response_id="resp_1", seed=1)
+            answer(asked, read_prompt(asked), model, ending=None, response_id="resp_1", seed=1, tools=Tools())
         except (Denied, BadSchema):
             continue
         echo_of(asked, model)
