@@ -89,11 +89,7 @@ class FastClock:
         await anyio.sleep(self._really(when))
 
     async def wait(self, signal: Signal, until: float | None) -> None:
-        if until is None:
-            await signal.wait()
-            return
-        with anyio.move_on_after(self._really(until)):
-            await signal.wait()
+        await signal.wait(None if until is None else self._really(until))
 
     def _really(self, until: float) -> float:
         """The seconds that a wait takes by the clock on the wall."""

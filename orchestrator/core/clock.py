@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import time
 from typing import Protocol
 
@@ -13,17 +15,39 @@ __all__ = ["AheadClock", "Clock", "Signal", "SystemClock"]
 class Signal:
     """Wakes the one task that waits for it; a call made before the wait is not lost."""
 
-    __slots__ = ("_event",)
+    __slots__ = ("_is_set", "_waiter")
 
     def __init__(self) -> None:
-        self._event = anyio.Event()
+        self._is_set = False
+        self._waiter: asyncio.Future[None] | None = None
 
     def set(self) -> None:
-        self._event.set()
+        self._is_set = True
+        self._rouse()
 
-    async def wait(self) -> None:
-        await self._event.wait()
-        self._event = anyio.Event()
+    async def wait(self, longest_s: float | None = None) -> None:
+        """Wait until it is set, or for so many seconds; then it is no longer set."""
+        if self._is_set or (longest_s is not None and longest_s <= 0.0):
+            await asyncio.sleep(0)
+        else:
+            await self._sleep(longest_s)
+        self._is_set = False
+
+    async def _sleep(self, longest_s: float | None) -> None:
+        loop = asyncio.get_running_loop()
+        self._waiter = loop.create_future()
+        # In whole milliseconds, as uvloop counts them: who wakes a little early only asks again, over and over.
+        timer = None if longest_s is None else loop.call_later(math.ceil(longest_s * 1000) / 1000, self._rouse)
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+            if timer is not None:
+                timer.cancel()
+
+    def _rouse(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
 
 class Clock(Protocol):
@@ -55,11 +79,7 @@ class SystemClock:
         await anyio.sleep(max(0.0, when - self.now()))
 
     async def wait(self, signal: Signal, until: float | None) -> None:
-        if until is None:
-            await signal.wait()
-            return
-        with anyio.move_on_after(max(0.0, until - self.now())):
-            await signal.wait()
+        await signal.wait(None if until is None else until - self.now())
 
 
 class AheadClock:

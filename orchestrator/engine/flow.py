@@ -54,6 +54,11 @@ class Flow:
             self.stopped = stopped
         self.wake()
 
+    def tell_if_over(self) -> None:
+        """Wake who waits for the end, where this may be it; to wake it at every row would cost each of them."""
+        if self.stopped is not None or self.leaving or self.done:
+            self.changed.set()
+
     def wake(self) -> None:
         self.sender.set()
         self.poller.set()

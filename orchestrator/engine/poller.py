@@ -7,6 +7,7 @@ from collections.abc import Callable
 from anyio.abc import TaskGroup
 
 from orchestrator.engine import steps
+from orchestrator.engine.crew import Crew
 from orchestrator.engine.poll_queue import PollQueue
 from orchestrator.engine.steps import Context
 from orchestrator.engine.work import OpenResponse, Queued, Stopped, Waiting
@@ -39,11 +40,12 @@ class Poller:
     async def run(self, tasks: TaskGroup) -> None:
         """Follow open responses until cancelled."""
         clock = self._context.clock
+        crew = Crew(tasks, self._look)
         while True:
-            wake_at = self._start_due(clock.now(), tasks)
+            wake_at = self._start_due(clock.now(), crew)
             await clock.wait(self._flow.poller, wake_at)
 
-    def _start_due(self, now: float, tasks: TaskGroup) -> float | None:
+    def _start_due(self, now: float, crew: Crew[OpenResponse]) -> float | None:
         """Start the looks that are due and allowed; when to come back, None for when something happens."""
         context, flow = self._context, self._flow
         context.schedules.nothing_to_send(flow.planned and flow.queue_empty and not flow.sending)
@@ -60,7 +62,7 @@ class Poller:
                 return context.polls.ready_at(now, 0)
             context.look_circuit.probing(now)
             self._looking += 1
-            tasks.start_soon(self._look, waiting.open)
+            crew.start(waiting.open)
         return due
 
     def _places(self, now: float) -> int:
@@ -92,7 +94,7 @@ class Poller:
                 # The response stays open on disk; a later process goes on with it.
                 self._flow.stop(after)
         self._flow.sender.set()
-        self._flow.changed.set()
+        self._flow.tell_if_over()
 
     def _push(self, waiting: Waiting) -> None:
         if self._queue.push(waiting):

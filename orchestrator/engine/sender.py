@@ -10,6 +10,7 @@ from anyio.abc import TaskGroup
 
 from orchestrator.engine import steps
 from orchestrator.engine.admission import Admission, admit
+from orchestrator.engine.crew import Crew
 from orchestrator.engine.preparation import Preparation, Unsendable, too_large
 from orchestrator.engine.steps import Context
 from orchestrator.engine.work import After, Held, Prepared, Queued, Returned, Stopped, Waiting
@@ -48,6 +49,7 @@ class Sender:
     async def run(self, tasks: TaskGroup) -> None:
         """Send until nothing more may be sent; ends by itself when the flow says so."""
         flow, context = self._flow, self._context
+        crew = Crew(tasks, self._send)
         while flow.may_send:
             await self._refill()
             now = self._clock.now()
@@ -57,7 +59,7 @@ class Sender:
                 context.response_circuit.probing(now)
             for prepared in decision.admitted:
                 flow.sending += 1
-                tasks.start_soon(self._send, prepared)
+                crew.start(prepared)
             for prepared in decision.oversized:
                 await steps.refuse(context, prepared.request, too_large(prepared.tokens))
                 self._in_hand.discard(prepared.request.id)
@@ -184,7 +186,7 @@ class Sender:
                 self._flow.stop(after)
         self._note_empty()
         self._flow.sender.set()
-        self._flow.changed.set()
+        self._flow.tell_if_over()
 
     def put_off(self, not_before: float) -> None:
         """A request went back to the store's queue and is due at that moment."""
@@ -195,4 +197,4 @@ class Sender:
     def _note_empty(self) -> None:
         self._flow.queue_empty = self._exhausted and not self._ready and self._delayed_at is None
         if self._flow.queue_empty:
-            self._flow.changed.set()
+            self._flow.tell_if_over()

@@ -1,0 +1,65 @@
+"""Waiting for a signal, for a moment, or for whichever comes first."""
+
+from __future__ import annotations
+
+import asyncio
+
+import anyio
+import pytest
+
+from orchestrator.core.clock import Signal, SystemClock
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_signal_is_not_lost_before_the_wait() -> None:
+    signal = Signal()
+    signal.set()
+    with anyio.fail_after(5):
+        await signal.wait()
+    with anyio.move_on_after(0.02) as scope:
+        await signal.wait()
+    assert scope.cancelled_caught, "one signal wakes once"
+
+
+async def test_a_signal_wakes_before_the_moment() -> None:
+    clock, signal = SystemClock(), Signal()
+    asyncio.get_running_loop().call_soon(signal.set)
+    with anyio.fail_after(5):
+        await clock.wait(signal, clock.now() + 3600)
+
+
+async def test_the_moment_comes_without_a_signal() -> None:
+    clock, signal = SystemClock(), Signal()
+    until = clock.now() + 0.03
+    with anyio.fail_after(5):
+        while clock.now() < until:
+            await clock.wait(signal, until)
+        await clock.wait(signal, clock.now() - 1)
+
+
+async def test_others_get_their_turn_although_it_is_set_again_and_again() -> None:
+    signal, turns = Signal(), 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(other)
+        for _ in range(50):
+            signal.set()
+            await signal.wait()
+        tasks.cancel_scope.cancel()
+    assert turns >= 49
+
+
+async def test_a_wait_can_be_cancelled_and_begun_anew() -> None:
+    signal = Signal()
+    with anyio.move_on_after(0.01):
+        await signal.wait(3600)
+    signal.set()
+    with anyio.fail_after(5):
+        await signal.wait(3600)
