@@ -1,0 +1,91 @@
+"""The shape that a job's answers must have: a JSON Schema given inline, in a file, or by a Pydantic class.
+
+Whichever way it is given, it stands in the request in the end, as it is sent, so that it is part of all that makes a
+request: its fingerprint, and the job as it is stored.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+from pydantic import BaseModel
+
+from orchestrator.intake.imports import CannotImport, imported
+from orchestrator.intake.mistakes import Mistake
+from orchestrator.intake.strict_schema import CannotBeStrict, strict_schema
+from orchestrator.policy.answers import AnswerSchema, BadSchema, asked_schema
+
+__all__ = ["NoAnswerFormat", "schema_mistakes", "with_answer_format"]
+
+_SCHEMA = ("request", "text", "format", "schema")
+_MODEL = ("output_model",)
+_NAME_LIMIT = 64
+
+
+class NoAnswerFormat(ValueError):
+    """The file or the class that should give the shape does not."""
+
+    def __init__(self, mistake: Mistake) -> None:
+        super().__init__(mistake.message)
+        self.mistake = mistake
+
+
+def with_answer_format(job: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
+    """The job as written, with what gives the shape put in place of its name; raises ``NoAnswerFormat``.
+
+    Parts that are not of the right type are left for others to refuse.
+    """
+    request, model = job.get("request", {}), job.get("output_model")
+    text = request.get("text") or {} if isinstance(request, dict) else None
+    if not isinstance(text, dict):
+        return job
+    shape = text.get("format")
+    if isinstance(model, str):
+        made = _format_of_class(model, folder)
+        if shape not in (None, made):
+            raise NoAnswerFormat(Mistake(_MODEL, "cannot stand beside request.text.format", "keep one of the two"))
+        shape = made
+    elif isinstance(shape, dict) and shape.get("type") == "json_schema" and isinstance(shape.get("schema"), str):
+        shape = {**shape, "schema": _schema_in_file(folder / shape["schema"])}
+    else:
+        return job
+    return {**job, "request": {**request, "text": {**text, "format": shape}}}
+
+
+def schema_mistakes(request: Mapping[str, Any]) -> Iterator[Mistake]:
+    """Why answers could not be checked against the schema that the request asks for."""
+    schema = asked_schema(request)
+    if schema is None:
+        return
+    try:
+        AnswerSchema(schema)
+    except BadSchema as error:
+        place = ".".join(map(str, error.path))
+        yield Mistake(_SCHEMA[1:], f"is no JSON Schema{' at ' + place if place else ''}: {error.reason}")
+
+
+def _schema_in_file(path: Path) -> Any:
+    try:
+        return orjson.loads(path.read_bytes())
+    except OSError as error:
+        message = f'the file "{path}" cannot be read: {error.strerror}'
+        raise NoAnswerFormat(Mistake(_SCHEMA, message, "paths are relative to the job file")) from None
+    except orjson.JSONDecodeError as error:
+        message = f'the file "{path}" is not JSON: {error.msg} at line {error.lineno}'
+        raise NoAnswerFormat(Mistake(_SCHEMA, message)) from None
+
+
+def _format_of_class(reference: str, folder: Path) -> dict[str, Any]:
+    try:
+        model = imported(reference, folder)
+        if not isinstance(model, type) or not issubclass(model, BaseModel):
+            raise CannotImport("must name a Pydantic class", "a class that inherits from pydantic.BaseModel")
+        schema = strict_schema(model)
+    except (CannotImport, CannotBeStrict) as error:
+        raise NoAnswerFormat(Mistake(_MODEL, error.reason, error.hint)) from error
+    name = re.sub(r"[^A-Za-z0-9_-]+", "_", model.__name__)[:_NAME_LIMIT]
+    return {"type": "json_schema", "name": name, "schema": schema, "strict": True}
