@@ -174,6 +174,7 @@ class Ledger:
             "polls": _counted(counts, "poll"),
             "cancels": _counted(counts, "cancel"),
             "deletes": _counted(counts, "delete"),
+            "streams": _counted(counts, "stream"),
             "other_calls": _counted(counts, "other"),
             "requests": len(self._requests),
             "duplicates": {

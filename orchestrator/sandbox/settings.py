@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, SecretStr, Tag
 __all__ = [
     "DELIVERY_FAULTS",
     "ENDING_FAULTS",
+    "GROUPS",
     "POLL_FAULTS",
     "QUIRKS",
     "REFUSAL_FAULTS",
@@ -300,7 +301,7 @@ def _between(first: str, last: str) -> tuple[str, ...]:
 REFUSAL_FAULTS = _between("rate_limited", "drop_before")
 DELIVERY_FAULTS = _between("bad_gateway_after", "hang")
 ENDING_FAULTS = _between("failed_server_error", "stuck_in_progress")
-QUIRKS = _between("late_after_cancel", "stale_snapshot")
+QUIRKS = _between("late_after_cancel", "stuck_when_left")
 POLL_FAULTS = _between("poll_500", "poll_hang")
 STREAM_FAULTS = ("stream_drop",)
 GROUPS = {

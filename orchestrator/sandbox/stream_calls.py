@@ -71,6 +71,7 @@ class Streams:
             self._archive.ask_cancel(record, now)
         elif record.quirk == "stuck_when_left" and now < record.starts_at:
             self._archive.strand(record)
+        self._state.count("stream.left")
 
     async def _is_due(self, record: Record, at: float) -> bool:
         """Wait for the moment; false if the response is cancelled before."""

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from typing import Any
 
 import anyio
 import httpx
 import pytest
 
-from orchestrator.sandbox.settings import DELIVERY_FAULTS, Faults, fault_table
+from orchestrator.sandbox.settings import DELIVERY_FAULTS, GROUPS, Faults, fault_table
 from orchestrator.testing import FakeClock
 
-from .callers import Caller, Start
+from .callers import TEXT, Caller, Start
 
 pytestmark = pytest.mark.anyio
 
@@ -45,11 +46,15 @@ async def accepted(caller: Caller) -> int:
         ("insufficient_quota", 429, "insufficient_quota", "insufficient_quota", None),
         ("server_error", 500, "server_error", "server_error", None),
         ("overloaded", 503, "service_unavailable_error", "server_is_overloaded", None),
+        ("forbidden", 403, "invalid_request_error", "unsupported_country_region_territory", None),
+        ("request_timeout", 408, "invalid_request_error", None, None),
+        ("conflict", 409, "invalid_request_error", None, None),
+        ("unprocessable", 422, "invalid_request_error", None, None),
         ("conversation_locked", 400, "invalid_request_error", "conversation_locked", None),
     ],
 )
 async def test_a_refusal_is_an_error_of_the_api(
-    start: Start, fault: str, status: int, error_type: str, code: str, retry_after: str | None
+    start: Start, fault: str, status: int, error_type: str, code: str | None, retry_after: str | None
 ) -> None:
     caller = await struck(start, fault)
     reply = await caller.create()
@@ -211,6 +216,23 @@ async def test_requires_action_calls_a_function_or_asks_for_an_approval(start: S
     assert (asked["type"], asked["server_label"]) == ("mcp_approval_request", "archive")
 
 
+@pytest.mark.parametrize("fault", ["invalid_json", "wrong_schema"])
+async def test_a_shape_is_missed_and_only_a_shape(start: Start, clock: FakeClock, fault: str) -> None:
+    caller = await struck(start, fault)
+    schema = {"type": "object", "properties": {"topic": {"type": "string"}}, "required": ["topic"]}
+    shape = {"format": {"type": "json_schema", "name": "summary", "schema": schema}}
+    response = await ended(caller, clock, text=shape)
+    assert response["status"] == "completed"
+    text = response["output"][-1]["content"][0]["text"]
+    if fault == "wrong_schema":
+        assert json.loads(text) == {}
+    else:
+        with pytest.raises(json.JSONDecodeError):
+            json.loads(text)
+    plain = await ended(caller, clock)
+    assert plain["output"][-1]["content"][0]["text"] in TEXT
+
+
 @pytest.mark.parametrize(("fault", "status"), [("stuck_queued", "queued"), ("stuck_in_progress", "in_progress")])
 async def test_a_response_is_stuck_until_it_is_cancelled(
     start: Start, clock: FakeClock, fault: str, status: str
@@ -351,6 +373,11 @@ async def test_the_account_fails_after_some_creates(start: Start, schedule: str,
     assert replies[-1].json()["error"]["code"] == code
 
 
+async def test_faults_end_after_some_creates(start: Start) -> None:
+    caller = await start(faults={"server_error": 1, "calm_after": 2})
+    assert [(await caller.create()).status_code for _ in range(4)] == [500, 500, 200, 200]
+
+
 async def test_an_overloaded_outage_answers_503_in_its_window(start: Start, clock: FakeClock) -> None:
     caller = await start(faults={"outages": [{"from_s": 10, "to_s": 20, "kind": "overloaded"}]})
     statuses = []
@@ -395,3 +422,14 @@ def test_every_fault_is_described() -> None:
     table = fault_table()
     assert [name for _, name, _ in table] == list(Faults.model_fields)
     assert all(meaning.endswith(".") for _, _, meaning in table)
+
+
+def test_every_rate_belongs_to_a_group() -> None:
+    grouped = [name for names in GROUPS.values() for name in names]
+    assert (
+        grouped == [name for name, field in Faults.model_fields.items() if field.annotation is float][: len(grouped)]
+    )
+    assert set(Faults.model_fields) - set(grouped) == {
+        *("quota_exhausted_after", "bad_key_after", "outages", "calm_after"),
+        *("retry_after", "vanish_after_s", "young_404_s"),
+    }

@@ -12,9 +12,11 @@ import openai
 import orjson
 import pytest
 from openai import AsyncOpenAI
+from openai.types.responses import ResponseStreamEvent
+from pydantic import TypeAdapter
 
 from orchestrator.sandbox.record import Record
-from orchestrator.sandbox.streams import events_of
+from orchestrator.sandbox.streams import events_of, frame
 from orchestrator.testing import FakeClock
 
 from .callers import TEXT, Caller, Start
@@ -126,6 +128,30 @@ async def test_leaving_a_foreground_stream_cancels_its_response(client: Client) 
             await anyio.lowlevel.checkpoint()
 
 
+async def test_a_response_whose_stream_was_left_too_early_stays_queued(client: Client, clock: FakeClock) -> None:
+    package, caller = await client(faults={"stuck_when_left": 1})
+    stream = await package.responses.create(model="gpt-4.1", input=TEXT, background=True, stream=True)
+    response_id = (await anext(aiter(stream))).response.id
+    await stream.close()
+    # The server learns of it a moment later.
+    with anyio.fail_after(5):
+        while not (await caller.ledger())["streams"].get("left"):
+            await anyio.lowlevel.checkpoint()
+    clock.advance(1_000_000)
+    assert (await caller.seen(response_id))["status"] == "queued"
+    assert (await caller.cancel(response_id)).json()["status"] == "cancelled"
+
+
+async def test_a_stream_that_was_left_while_it_ran_goes_on(client: Client, clock: FakeClock) -> None:
+    package, caller = await client(faults={"stuck_when_left": 1})
+    stream = await package.responses.create(model="gpt-4.1", input=TEXT, background=True, stream=True)
+    response_id = (await anext(aiter(stream))).response.id
+    clock.advance(10)
+    await stream.close()
+    clock.advance(20)
+    assert (await caller.seen(response_id))["status"] == "completed"
+
+
 @pytest.mark.parametrize(
     "query", [{"starting_after": "3"}, {"stream": "true"}, {"stream": "true", "starting_after": "x"}]
 )
@@ -157,6 +183,33 @@ def test_a_function_call_is_told_in_pieces() -> None:
     events = events_of(replace(RECORD, output=orjson.dumps([call])))
     arguments = [event.fields for event in events if "arguments" in event.type]
     assert "".join(each.get("delta", "") for each in arguments) == arguments[-1]["arguments"] == call["arguments"]
+
+
+HOSTED: dict[str, dict[str, Any]] = {
+    "reasoning": {"summary": [{"type": "summary_text", "text": TEXT}]},
+    "web_search_call": {"action": {"type": "search", "query": "harvest"}},
+    "file_search_call": {"queries": ["harvest"], "results": None},
+    "code_interpreter_call": {"code": TEXT, "container_id": "cntr_1", "outputs": None},
+    "image_generation_call": {"result": "AAAA"},
+    "mcp_list_tools": {"server_label": "archive", "tools": []},
+    "mcp_call": {"server_label": "archive", "name": "search", "arguments": '{"query": "harvest"}', "output": "none"},
+    "mcp_approval_request": {"server_label": "archive", "name": "search", "arguments": "{}"},
+    "custom_tool_call": {"call_id": "call_1", "name": "run_sql", "input": TEXT},
+}
+
+
+@pytest.mark.parametrize("kind", HOSTED)
+def test_every_kind_of_item_has_its_events(kind: str) -> None:
+    """Each event is one that the official package knows, with fields that it takes."""
+    item = {"type": kind, "id": "item_1", "status": "completed"} | HOSTED[kind]
+    events = events_of(replace(RECORD, output=orjson.dumps([item])))
+    reader = TypeAdapter[Any](ResponseStreamEvent)
+    told = [reader.validate_python(orjson.loads(frame(event).split(b"data: ")[1])) for event in events[3:-1]]
+    assert [told[0].type, told[-1].type] == ["response.output_item.added", "response.output_item.done"]
+    assert told[-1].item.model_dump(exclude_none=True) == {name: v for name, v in item.items() if v is not None}
+    steps = [event.type.removeprefix(f"response.{kind}.") for event in told if f".{kind}." in event.type]
+    assert steps == {"web_search_call": ["in_progress", "searching", "completed"]}.get(kind, steps)
+    assert steps[-1:] in ([], ["completed"])
 
 
 async def test_a_background_stream_is_resumed_where_it_was(client: Client) -> None:
