@@ -379,10 +379,13 @@ class Orchestrator:
 
 
 def _spec(job: Job) -> dict[str, Any]:
-    """The job as it is stored: with the format that was found, so that it can be read where the input is gone."""
+    """The job as it is stored: with what was found, so that it can be read where input and code are gone.
+
+    That is the input's format, and the schema that was made of ``output_model``, which stands in the request.
+    """
     from orchestrator.intake.sources import resolve_format
 
-    spec = job.model_dump(mode="json")
+    spec = job.model_dump(mode="json", exclude={"output_model"})
     spec["input"]["format"] = resolve_format(job.input.path, job.input.format, job.base_dir)
     return spec
 

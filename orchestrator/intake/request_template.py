@@ -18,6 +18,9 @@ Build: TypeAlias = Callable[[Row], Any]
 # A template among other text gives text whatever the row; only in these fields is text always right.
 _TEXT_FIELDS = frozenset({"input", "instructions", "model"})
 
+# The shape of answers is the same for all rows, and the words of a schema are its own, whatever they look like.
+_ANSWER_FORMAT = ("text", "format")
+
 
 @dataclass(frozen=True, slots=True)
 class RequestTemplate:
@@ -87,6 +90,8 @@ class _Compiler:
 
     def compile(self, value: Any, path: FieldPath) -> Build | None:
         """A function that fills the value in for a row, or None where the value is constant."""
+        if path == _ANSWER_FORMAT:
+            return None
         match value:
             case str() if is_template(value):
                 return self._leaf(value, path)

@@ -20,12 +20,14 @@ from pydantic import (
     Field,
     PrivateAttr,
     Tag,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
 from orchestrator.core.errors import SpecError
 from orchestrator.core.money import Picodollars, parse_usd
+from orchestrator.intake.answer_format import NoAnswerFormat, schema_mistakes, with_answer_format
 from orchestrator.intake.document import Document, apply_overrides
 from orchestrator.intake.mistakes import FieldPath, Mistake, refuse
 from orchestrator.intake.parameters import (
@@ -38,7 +40,18 @@ from orchestrator.intake.request_template import compile_request
 from orchestrator.intake.sources import GivenFormat, find_sources, resolve_format
 from orchestrator.intake.values import Duration, Usd
 
-__all__ = ["FREE_TO_CHANGE", "Budget", "Input", "Job", "OnIncomplete", "RaiseMaxOutputTokens", "Retry", "load_job"]
+__all__ = [
+    "FREE_TO_CHANGE",
+    "Budget",
+    "Input",
+    "Job",
+    "OnIncomplete",
+    "OnInvalid",
+    "RaiseMaxOutputTokens",
+    "Repairs",
+    "Retry",
+    "load_job",
+]
 
 _NAME = "^[a-z0-9][a-z0-9-]*$"
 _OUTPUT_SUFFIXES = (".jsonl", ".csv", ".parquet")
@@ -48,6 +61,8 @@ FREE_TO_CHANGE = ("name", "retry", "budget", "deadline", "output", "input.on_bad
 _NOT_IN_FINGERPRINT: dict[str, Any] = {
     **{field: True for field in FREE_TO_CHANGE if "." not in field},
     "input": {"on_bad_row"},
+    # What it makes of the class stands in the request.
+    "output_model": True,
 }
 
 
@@ -86,6 +101,13 @@ class RaiseMaxOutputTokens(Section):
     """The `max_output_tokens` of the further attempts."""
 
 
+class Repairs(Section):
+    """Tell the model what is wrong with its answer."""
+
+    repairs: int = Field(ge=1, le=10)
+    """How often at most, for one row."""
+
+
 class Budget(Section):
     """A hard cap: the worst case of each request is set aside before it is sent."""
 
@@ -115,6 +137,23 @@ OnIncomplete: TypeAlias = Annotated[
 ]
 
 
+def _kind_of_on_invalid(value: Any) -> str | None:
+    if isinstance(value, (dict, Repairs)):
+        return "repairs"
+    return "word" if value in ("fail", "retry", "repair") else None
+
+
+OnInvalid: TypeAlias = Annotated[
+    Annotated[Literal["fail", "retry", "repair"], Tag("word")] | Annotated[Repairs, Tag("repairs")],
+    Discriminator(
+        _kind_of_on_invalid,
+        custom_error_type="mistake",
+        custom_error_message="{reason}",
+        custom_error_context={"reason": "must be fail, retry, repair or {repairs: N}", "hint": None},
+    ),
+]
+
+
 class Job(Section):
     """One file that describes a whole job: rows in, one request for each, results out."""
 
@@ -131,6 +170,12 @@ class Job(Section):
     on_incomplete: OnIncomplete = "fail"
     """When an answer is cut off at `max_output_tokens`: `fail`, `keep` what there is, or
     `{raise_max_output_tokens_to: N}` to ask again with more room."""
+    output_model: str | None = Field(default=None, examples=["models:Invoice"])
+    """A Pydantic class that every answer must fit, as `package.module:Class`, found beside the job file, in the
+    working directory or installed. A strict schema is made of it and sent as `request.text.format`."""
+    on_invalid: OnInvalid = "fail"
+    """When an answer is not the JSON that `output_model` or `request.text.format` asks for: `fail`, `retry` from the
+    beginning, or `repair`: tell the model what is wrong, once; `{repairs: N}` up to N times."""
     budget: Budget | None = None
     """A hard cap for the cost of the run; without it there is none."""
     deadline: Annotated[Duration, Field(gt=0)] | None = None
@@ -177,6 +222,15 @@ class Job(Section):
         if isinstance(context, dict):
             self._source = context.get("source")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _has_its_answer_format(cls, data: Any, info: ValidationInfo) -> Any:
+        source = info.context.get("source") if isinstance(info.context, dict) else None
+        try:
+            return with_answer_format(data, source.parent if source else Path()) if isinstance(data, dict) else data
+        except NoAnswerFormat as error:
+            refuse("job", [error.mistake])
+
     @field_validator("name")
     @classmethod
     def _is_plain(cls, name: str) -> str:
@@ -191,6 +245,7 @@ class Job(Section):
         plain: dict[str, Any] = _plain(request)
         _, template_mistakes = compile_request(plain)
         refuse("request", [*parameter_mistakes(plain), *template_mistakes])
+        refuse("request", schema_mistakes(plain))
         return plain
 
     @field_validator("output")
@@ -199,6 +254,14 @@ class Job(Section):
         if output is not None and not output.endswith(_OUTPUT_SUFFIXES):
             raise ValueError(f"must end in {', '.join(_OUTPUT_SUFFIXES[:-1])} or {_OUTPUT_SUFFIXES[-1]}")
         return output
+
+    @model_validator(mode="after")
+    def _is_stored_where_it_goes_on(self) -> Self:
+        repaired = self.on_invalid == "repair" or isinstance(self.on_invalid, Repairs)
+        if repaired and self.request.get("store") is False:
+            hint = "let it be stored, or use on_invalid: retry"
+            refuse("job", [Mistake(("on_invalid",), "cannot repair an answer that is not stored", hint)])
+        return self
 
     @model_validator(mode="after")
     def _raises_indeed(self) -> Self:

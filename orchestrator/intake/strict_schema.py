@@ -1,7 +1,7 @@
 """The schema of a Pydantic class in the form that the API's strict mode demands.
 
-In strict mode every object requires each of its fields (what may be absent is null instead) and allows no other, and a
-reference stands alone. That is also what the API's own client makes of a class for ``responses.parse``.
+In strict mode every object requires each of its fields (what may be absent is null instead) and allows no other, and
+a reference stands alone. That is also what the API's own client makes of a class for ``responses.parse``.
 """
 
 from __future__ import annotations
