@@ -140,7 +140,8 @@ def _draft(task: _Task, hosted: HostedUse, *, room: int) -> _Draft:
         return _calls(task, room)
     text, tokens, reason = _wording(task, room)
     item = _message(_spoken(text), task.tail, status="incomplete" if reason else "completed")
-    return _Draft([item] if text else [], tokens, reason, usable=not reason and task.ending not in _WRONG)
+    wrong = task.ending in _WRONG and _shape(task)["type"] != "text"
+    return _Draft([item] if text else [], tokens, reason, usable=not reason and not wrong)
 
 
 def _calls(task: _Task, room: int) -> _Draft:
@@ -178,7 +179,7 @@ def _text(task: _Task) -> str:
     results = [each[:_LONGEST_QUOTE] for each in prompt.results]
     first_line = prompt.text.partition("\n")[0]
     summary = summarise(prompt.text, sentences_asked_for(prompt.instructions, first_line))
-    shape = (task.fields.get("text") or {}).get("format") or {"type": "text"}
+    shape = _shape(task)
     if shape["type"] == "text":
         return "\n".join([*results, summary]).strip() or "There is no text to summarise."
     value: Json = {"answer": "\n".join([*results, summary])}
@@ -188,6 +189,11 @@ def _text(task: _Task) -> str:
         return misshapen(value, shape.get("schema") or {})
     text = orjson.dumps(value).decode()
     return broken_json(text) if task.ending == "invalid_json" else text
+
+
+def _shape(task: _Task) -> Mapping[str, Json]:
+    """The format that the text is asked for in."""
+    return (task.fields.get("text") or {}).get("format") or {"type": "text"}
 
 
 def _beginning(text: str, tokens: int) -> tuple[str, int]:

@@ -236,7 +236,9 @@ def test_an_answer_of_the_wrong_shape(ending: str) -> None:
 
 
 def test_text_has_no_shape_to_miss() -> None:
-    assert answered(ending="wrong_schema")[1] == answered()[1]
+    done, items = answered(ending="wrong_schema")
+    assert items == answered()[1]
+    assert done.usable
 
 
 def test_what_was_thought_is_told_when_asked() -> None:
