@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from orchestrator.checkup import DryRun, Finding
     from orchestrator.config import Config
     from orchestrator.engine.local import Ended, LocalLoop
+    from orchestrator.executors.toolbox import Toolbox
     from orchestrator.forecast import Exact, Forecaster
     from orchestrator.intake.spec import Job
     from orchestrator.intake.template import Renderer
@@ -114,6 +115,7 @@ class Orchestrator:
         Returns when every row is settled, when something halts the run, or soon after ``stop``. Raises ``BadRow``,
         ``SpecError``, ``RunChanged``, ``RunBusy``, ``StoreError``, ``ConfigError`` or ``ProviderUnreachable``.
         """
+        from orchestrator.assembly import toolbox
         from orchestrator.engine.runs import JobIdentity, choose_run, resume
         from orchestrator.intake.rows import input_identity
         from orchestrator.intake.spec import FREE_TO_CHANGE
@@ -123,6 +125,7 @@ class Orchestrator:
         self._stopped = False
         renderer = Renderer(job, may_be_unstored=self._config.provider.store == "optional")
         _refuse_unbounded(job, renderer)
+        tools = toolbox(job)
         identity = JobIdentity(
             job=job.name,
             spec=_spec(job),
@@ -140,7 +143,7 @@ class Orchestrator:
         with RunLock(self.database, run.id, run.name):
             run = await resume(store, reader, run, identity, self._clock.now())
             self._observe(RunStarted(run=run.name, job=job.name, resumed=resumed, database=str(self.database)))
-            ended = await self._carry_out(run, job, renderer)
+            ended = await self._carry_out(run, job, renderer, tools)
             if ended.state is not RunState.ACTIVE:
                 await store.set_run_state(run.id, ended.state, ended.reason, self._clock.now())
             if ended.error is not None:
@@ -300,7 +303,7 @@ class Orchestrator:
             rng=self._rng,
         )
 
-    async def _carry_out(self, run: Run, job: Job, renderer: Renderer) -> Ended:
+    async def _carry_out(self, run: Run, job: Job, renderer: Renderer, tools: Toolbox | None = None) -> Ended:
         from orchestrator.assembly import assemble, open_client
         from orchestrator.executors.background import BackgroundExecutor
         from orchestrator.policy.prices import PriceBook
@@ -324,6 +327,7 @@ class Orchestrator:
                 clock=await self._clock_of(run, reader),
                 rng=self._rng,
                 observe=self._observe,
+                tools=tools,
             )
             self.progress = self._loop.progress
             if self._stopped:

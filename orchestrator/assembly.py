@@ -12,6 +12,7 @@ from pathlib import Path
 from orchestrator.config import Config
 from orchestrator.core.clock import Clock
 from orchestrator.core.events import Observer, Progress
+from orchestrator.engine.actor import Actor
 from orchestrator.engine.flow import Flow
 from orchestrator.engine.learnt import Learnt, Lesson
 from orchestrator.engine.local import LocalLoop
@@ -24,22 +25,29 @@ from orchestrator.engine.settings import Settings
 from orchestrator.engine.steps import Context
 from orchestrator.engine.upkeep import Upkeep
 from orchestrator.executors.base import Executor
+from orchestrator.executors.toolbox import Toolbox
 from orchestrator.intake.plan import plan
 from orchestrator.intake.spec import Job
 from orchestrator.intake.template import Renderer
+from orchestrator.intake.tools import load_handlers, tool_schemas
+from orchestrator.policy.answers import AnswerSchema, asked_schema
 from orchestrator.policy.budget import Budget, Cap
 from orchestrator.policy.circuit import Circuit
 from orchestrator.policy.deadlines import Timeouts
 from orchestrator.policy.first_tries import FirstCreates, FirstLooks
 from orchestrator.policy.limits import Limiter, Pools
-from orchestrator.policy.outcomes import RaiseTo
+from orchestrator.policy.outcomes import OnInvalid, RaiseTo, Repair
 from orchestrator.policy.prices import PriceBook
 from orchestrator.provider.client import ResponsesClient
 from orchestrator.provider.transport import Endpoint, Transport
 from orchestrator.sandbox.process import embedded_sandbox
 from orchestrator.stores.base import Reader, Run, Store, Summary
 
-__all__ = ["assemble", "limits_lesson", "open_client"]
+__all__ = ["assemble", "limits_lesson", "open_client", "toolbox"]
+
+# What a tool may tell the model at most, and how many handlers run at once.
+_MOST_TOOL_BYTES = 256 * 1024
+_TOOLS_AT_ONCE = 16
 
 
 @asynccontextmanager
@@ -93,6 +101,7 @@ def assemble(
     clock: Clock,
     rng: random.Random,
     observe: Observer,
+    tools: Toolbox | None = None,
 ) -> LocalLoop:
     """The loop of one run, with everything it needs."""
     now = clock.now()
@@ -121,6 +130,7 @@ def assemble(
         look_circuit=Circuit(rng),
         schedules=Schedules(rng, polls_per_minute=limits.polls_per_minute),
         flow=Flow(cancelling=run.cancel_requested),
+        tools=tools,
     )
     learnt = Learnt(
         store,
@@ -132,19 +142,23 @@ def assemble(
     )
     preparation = Preparation(
         run_uid=run.uid,
+        provider=limits_lesson(config),
         renderer=renderer,
         executor=executor,
         prices=context.prices,
         pools=context.pools,
         budget=context.budget,
+        settings=context.settings,
     )
-    poller = Poller(context, requeued=lambda at: sender.put_off(at))
-    sender = Sender(context, reader=reader, preparation=preparation, follow=poller.add)
+    actor = Actor(context, requeued=lambda at: sender.put_off(at))
+    poller = Poller(context, requeued=lambda at: sender.put_off(at), act=actor.add)
+    sender = Sender(context, reader=reader, preparation=preparation, follow=poller.add, act=actor.add)
     planner = Planner(
         context,
         batches=lambda start: plan(job, renderer, start=start),
         skip_bad_rows=job.input.on_bad_row == "skip",
         added=context.flow.sender.set,
+        unblocked=sender.put_off,
     )
     return LocalLoop(
         context,
@@ -152,6 +166,7 @@ def assemble(
         planner=planner,
         sender=sender,
         poller=poller,
+        actor=actor,
         upkeep=Upkeep(context, reader=reader, poller=poller, learnt=learnt),
         learnt=learnt,
     )
@@ -163,7 +178,7 @@ def limits_lesson(config: Config) -> str:
 
 
 def _settings(config: Config, job: Job) -> Settings:
-    incomplete = job.on_incomplete
+    incomplete, schema = job.on_incomplete, asked_schema(job.request)
     return Settings(
         attempts=job.retry.attempts,
         on_incomplete=incomplete if isinstance(incomplete, str) else RaiseTo(incomplete.raise_max_output_tokens_to),
@@ -171,6 +186,38 @@ def _settings(config: Config, job: Job) -> Settings:
         resend_below_pusd=config.in_doubt.resend_below_pusd,
         max_in_flight=config.limits.max_in_flight,
         overrides=config.provider.overrides,
+        answer_schema=AnswerSchema(schema) if schema is not None else None,
+        on_invalid=_on_invalid(job),
+        chain_mode=job.chain.mode if job.chain is not None else None,
+        history_tokens=job.chain.history_tokens if job.chain is not None else 0,
+        share_answers=job.duplicates == "once" or job.reuse != "never",
+        reuse_max_age_s=job.reuse_max_age if job.reuse == "same-request" else None,
+        cache_prefix=job.prompt_cache is not None and job.prompt_cache.key,
+        warm_cache=job.prompt_cache is not None and job.prompt_cache.warm,
+    )
+
+
+def _on_invalid(job: Job) -> OnInvalid:
+    match job.on_invalid:
+        case "fail" | "retry" as word:
+            return word
+        case "repair":
+            return Repair()
+        case repairs:
+            return Repair(at_most=repairs.repairs)
+
+
+def toolbox(job: Job) -> Toolbox | None:
+    """The handlers of the job's function tools, ready to run; raises ``SpecError`` where one cannot be found."""
+    if not job.handlers:
+        return None
+    return Toolbox(
+        load_handlers(job),
+        checks={name: AnswerSchema(schema).flaw for name, schema in tool_schemas(job.request).items()},
+        max_turns=job.max_turns,
+        timeout_s=job.tool_timeout,
+        most_bytes=_MOST_TOOL_BYTES,
+        at_once=_TOOLS_AT_ONCE,
     )
 
 

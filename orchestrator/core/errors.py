@@ -111,6 +111,7 @@ class IllegalTransition(RuntimeError):
 CODES: dict[str, str] = {
     "attempts_exhausted": "every attempt of the job's retry.attempts ended in a fault that might have passed",
     "cancelled": "the request was cancelled, by you or at the provider",
+    "chain_broken": "an earlier turn of the chain failed; `orchestrator retry` goes on from that one",
     "connection_failed": "no connection could be made; nothing was sent",
     "content_filter": "the provider's content filter stopped the answer",
     "cost_unbounded": "under a budget, nothing bounds what this request may cost: no price, or no max_output_tokens",
@@ -118,6 +119,7 @@ CODES: dict[str, str] = {
     "empty_output": "the response completed, and was charged, but holds no text",
     "incomplete": "the response ended before it was complete, and the provider gives no reason",
     "max_output_tokens": "the answer was cut off at max_output_tokens",
+    "max_turns": "after the job's max_turns the model still asked for tools, or its answer was still no good",
     "output_invalid": "the answer is not the JSON that the job's schema asks for",
     "over_budget": "the worst case of this one request costs more than the whole budget",
     "queued_timeout": "the response stayed queued for longer than timeouts.queued, and was given up",

@@ -15,9 +15,11 @@ __all__ = ["Flow"]
 class Flow:
     """One run's live counts and signals; every task of the run reads it, each field has one writer."""
 
-    # Creates on the wire (sender), responses open at the provider (poller), requests held in doubt (both).
+    # Creates on the wire (sender), responses open at the provider (poller), those whose tools are being run (actor),
+    # requests held in doubt (all).
     sending: int = 0
     open: int = 0
+    acting: int = 0
     held: int = 0
     # The provider has answered something in this process, be it a refusal: it is there.
     heard: bool = False
@@ -35,7 +37,7 @@ class Flow:
 
     @property
     def in_flight(self) -> int:
-        return self.sending + self.open
+        return self.sending + self.open + self.acting
 
     @property
     def may_send(self) -> bool:

@@ -10,13 +10,14 @@ from orchestrator.core.errors import OrchestratorError
 from orchestrator.core.events import Progress
 from orchestrator.core.lifecycle import RunState, State
 from orchestrator.engine import steps
+from orchestrator.engine.actor import Actor
 from orchestrator.engine.learnt import Learnt
 from orchestrator.engine.planner import Planner
 from orchestrator.engine.poller import Poller
 from orchestrator.engine.sender import Sender
 from orchestrator.engine.steps import Context
 from orchestrator.engine.upkeep import Upkeep
-from orchestrator.engine.work import Held, Queued, Waiting
+from orchestrator.engine.work import Acting, Held, Queued, Waiting
 from orchestrator.stores.base import OpenAttempt, Reader
 
 __all__ = ["Ended", "LocalLoop"]
@@ -43,6 +44,7 @@ class LocalLoop:
         planner: Planner,
         sender: Sender,
         poller: Poller,
+        actor: Actor,
         upkeep: Upkeep,
         learnt: Learnt,
     ) -> None:
@@ -52,6 +54,7 @@ class LocalLoop:
         self._planner = planner
         self._sender = sender
         self._poller = poller
+        self._actor = actor
         self._upkeep = upkeep
         self._learnt = learnt
 
@@ -66,6 +69,7 @@ class LocalLoop:
         try:
             async with anyio.create_task_group() as tasks:
                 await self._recover()
+                self._actor.run(tasks)
                 tasks.start_soon(self._poller.run, tasks)
                 tasks.start_soon(self._upkeep.run)
                 tasks.start_soon(self._planner.run)
@@ -96,12 +100,14 @@ class LocalLoop:
             await self._take_up(attempt)
 
     async def _take_up(self, attempt: OpenAttempt) -> None:
-        after = await steps.recover(self._context, attempt)
+        after = await steps.recover(self._context, attempt, self._reader)
         match after:
             case Waiting():
                 self._poller.add(after)
             case Queued(not_before):
                 self._sender.put_off(not_before)
+            case Acting():
+                self._actor.add(after)
             case Held():
                 self._flow.held += 1
 

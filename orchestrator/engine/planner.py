@@ -30,12 +30,15 @@ class Planner:
         batches: Callable[[PlanMark], Iterator[PlannedBatch]],
         skip_bad_rows: bool,
         added: Callable[[], None],
+        unblocked: Callable[[float], None],
     ) -> None:
         self._context = context
         self._flow = context.flow
         self._batches = batches
         self._skip_bad_rows = skip_bad_rows
+        self._planned_as = State.PENDING if context.settings.chain_mode is None else State.BLOCKED
         self._added = added
+        self._unblocked = unblocked
 
     async def run(self) -> None:
         """Plan until the input ends; a bad row stops the run, and what was sent before it is still collected."""
@@ -49,9 +52,19 @@ class Planner:
                 self._context.observe(Warned(code="bad_row", message=str(error)))
             self._flow.stop(Stopped("bad_row", error.message, collect=True))
             return
+        if self._context.settings.chain_mode is not None:
+            await self._link_chains()
         self._flow.planned = True
         self._context.progress.planning_done = True
         self._flow.wake()
+
+    async def _link_chains(self) -> None:
+        """Let the first turn of each chain go; only now is it known which one that is."""
+        now = self._context.clock.now()
+        heads = await self._context.store.link_chains(self._context.run.id, now)
+        self._context.progress.requests[State.BLOCKED] -= heads
+        self._context.progress.requests[State.PENDING] += heads
+        self._unblocked(now)
 
     async def _read(self) -> bool:
         """Read the input into the store; whether its end was reached."""
@@ -73,7 +86,7 @@ class Planner:
             raise key_taken(taken[0])
         added = len(batch.rows) - len(taken)
         progress.planned += added
-        progress.requests[State.PENDING] += added
+        progress.requests[self._planned_as] += added
         for row in batch.skipped:
             context.observe(RowSkipped(where=row.where, reason=row.reason))
         for repeated in taken:

@@ -10,7 +10,7 @@ from orchestrator.engine import steps
 from orchestrator.engine.crew import Crew
 from orchestrator.engine.poll_queue import PollQueue
 from orchestrator.engine.steps import Context
-from orchestrator.engine.work import OpenResponse, Queued, Stopped, Waiting
+from orchestrator.engine.work import Acting, Finished, OpenResponse, Queued, Stopped, Waiting
 
 __all__ = ["Poller"]
 
@@ -18,10 +18,11 @@ __all__ = ["Poller"]
 class Poller:
     """One heap of due times, one limiter of its own, and a bounded number of looks on the wire."""
 
-    def __init__(self, context: Context, *, requeued: Callable[[float], None]) -> None:
+    def __init__(self, context: Context, *, requeued: Callable[[float], None], act: Callable[[Acting], None]) -> None:
         self._context = context
         self._flow = context.flow
         self._requeued = requeued
+        self._act = act
         self._queue = PollQueue()
         self._looking = 0
         # Something is due, and waits for a look on the wire to end.
@@ -90,6 +91,10 @@ class Poller:
         match after:
             case Queued(not_before):
                 self._requeued(not_before)
+            case Acting():
+                self._act(after)
+            case Finished(unblocked=True):
+                self._requeued(self._context.clock.now())
             case Stopped():
                 # The response stays open on disk; a later process goes on with it.
                 self._flow.stop(after)

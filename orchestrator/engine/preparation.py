@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.core.errors import BadRow
-from orchestrator.engine.work import Prepared
+from orchestrator.engine.settings import Settings
+from orchestrator.engine.work import NewConversation, Prepared
 from orchestrator.executors.base import Executor
 from orchestrator.intake.template import Renderer
 from orchestrator.policy.budget import Budget
 from orchestrator.policy.limits import Pools
 from orchestrator.policy.prices import PriceBook
 from orchestrator.policy.tokens import estimate_request
-from orchestrator.stores.base import PendingRequest
+from orchestrator.policy.turns import cache_key, fingerprint, going_on, in_conversation, with_history
+from orchestrator.stores.base import EarlierTurn, PendingRequest
 
 __all__ = ["Preparation", "Unsendable", "too_large"]
 
@@ -31,44 +33,99 @@ class Preparation:
     """Renders rows of one run; no I/O, so it can run while earlier requests wait for leave to be sent."""
 
     def __init__(
-        self, *, run_uid: str, renderer: Renderer, executor: Executor, prices: PriceBook, pools: Pools, budget: Budget
+        self,
+        *,
+        run_uid: str,
+        provider: str,
+        renderer: Renderer,
+        executor: Executor,
+        prices: PriceBook,
+        pools: Pools,
+        budget: Budget,
+        settings: Settings,
     ) -> None:
         self._run_uid = run_uid
+        self._provider = provider
         self._renderer = renderer
         self._executor = executor
         self._prices = prices
         self._pools = pools
         self._budget = budget
+        self._settings = settings
 
-    def prepare(self, request: PendingRequest, now: float) -> Prepared | Unsendable:
-        """The request as it will be sent, or why it never can be."""
+    def prepare(
+        self, request: PendingRequest, now: float, earlier: Sequence[EarlierTurn] = ()
+    ) -> Prepared | Unsendable:
+        """The request as it will be sent, or why it never can be; ``earlier`` are the turns that it carries along."""
         try:
             fields = self._renderer.render(request.row, where=request.where)
+            if request.chain is not None:
+                fields = self._linked(fields, request, earlier)
         except BadRow as error:
             return Unsendable("row_invalid", str(error))
         if request.max_output_tokens is not None:
             fields["max_output_tokens"] = request.max_output_tokens
+        if self._settings.cache_prefix:
+            fields.setdefault("prompt_cache_key", cache_key(fields))
+        fingerprint = self._fingerprint(fields, request)
+        if request.continuation is not None:
+            fields = going_on(fields, request.continuation.fields)
+        context_tokens = _context_tokens(request)
         model = str(fields.get("model") or "")
         cap = fields.get("max_output_tokens")
-        tokens = estimate_request(fields)
+        tokens = estimate_request(fields) + context_tokens
         if self._pools.pool(model).never_fits(tokens):
             return too_large(tokens)
-        worst_case = self._prices.worst_case_of(fields, at=now)
+        worst_case = self._prices.worst_case_of(_bounded(fields, request), at=now, context_tokens=context_tokens)
         refusal = self._over_budget(worst_case)
         if refusal is not None:
             return refusal
-        number = request.number + 1
         return Prepared(
             request=request,
-            number=number,
-            body=self._executor.encode(fields, run_uid=self._run_uid, key=request.key, number=number),
+            number=request.number + 1,
+            body=self._encode(fields, request),
             model=model,
             service_tier=_text(fields.get("service_tier")),
             window=_completion_window(fields),
             tokens=tokens,
             worst_case_pusd=worst_case,
             max_output_tokens=cap if isinstance(cap, int) else None,
+            fingerprint=fingerprint,
+            new_conversation=self._new_conversation(fields, request),
         )
+
+    def _encode(self, fields: Mapping[str, Any], request: PendingRequest) -> bytes:
+        return self._executor.encode(fields, run_uid=self._run_uid, key=request.key, number=request.number + 1)
+
+    def _linked(
+        self, fields: dict[str, Any], request: PendingRequest, earlier: Sequence[EarlierTurn]
+    ) -> dict[str, Any]:
+        """The request with what ties it to the turns before it."""
+        match self._settings.chain_mode:
+            case "conversation" if request.conversation_id is not None:
+                return in_conversation(fields, request.conversation_id)
+            case "previous_response" if request.earlier_response_id is not None:
+                return {**fields, "previous_response_id": request.earlier_response_id}
+            case "stateless":
+                turns = ((self._asked(turn), turn.output_text) for turn in earlier)
+                return with_history(fields, turns, most_tokens=self._settings.history_tokens)
+        return fields
+
+    def _asked(self, turn: EarlierTurn) -> Any:
+        return self._renderer.render(turn.row, where=turn.where).get("input")
+
+    def _fingerprint(self, fields: Mapping[str, Any], request: PendingRequest) -> bytes | None:
+        # A turn's answer depends on the turns before it, which are not in the request.
+        if not self._settings.share_answers or request.turn or request.chain is not None:
+            return None
+        if "conversation" in fields:
+            return None
+        return fingerprint(fields, provider=self._provider)
+
+    def _new_conversation(self, fields: Mapping[str, Any], request: PendingRequest) -> NewConversation | None:
+        if request.chain is None or request.conversation_id or self._settings.chain_mode != "conversation":
+            return None
+        return NewConversation(request.chain, lambda made: self._encode(in_conversation(fields, made), request))
 
     def _over_budget(self, worst_case: int | None) -> Unsendable | None:
         if not self._budget.is_capped:
@@ -88,6 +145,20 @@ def too_large(tokens: int) -> Unsendable:
     return Unsendable(
         "request_too_large", f"the request needs about {tokens} tokens, more than the limit of a whole minute"
     )
+
+
+def _context_tokens(request: PendingRequest) -> int:
+    """What the model reads again that is not in the request itself."""
+    if request.continuation is not None:
+        return request.continuation.context_tokens
+    return request.earlier_tokens if request.earlier_response_id is not None else 0
+
+
+def _bounded(fields: Mapping[str, Any], request: PendingRequest) -> Mapping[str, Any]:
+    """The request without what points to earlier turns, where the tokens of those are known."""
+    if request.continuation is None and request.chain is None:
+        return fields
+    return {name: value for name, value in fields.items() if name not in ("previous_response_id", "conversation")}
 
 
 def _completion_window(fields: Mapping[str, Any]) -> str | None:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from anyio.abc import TaskGroup
 
 from orchestrator.engine import steps
 from orchestrator.engine.admission import Admission, admit
 from orchestrator.engine.crew import Crew
+from orchestrator.engine.equals import Equals
 from orchestrator.engine.preparation import Preparation, Unsendable, too_large
 from orchestrator.engine.steps import Context
-from orchestrator.engine.work import After, Held, Prepared, Queued, Returned, Stopped, Waiting
+from orchestrator.engine.work import Acting, After, Finished, Held, Prepared, Queued, Returned, Stopped, Waiting
 from orchestrator.policy.deadlines import may_send
-from orchestrator.stores.base import PendingRequest, Reader
+from orchestrator.stores.base import EarlierTurn, PendingRequest, Reader
 
 __all__ = ["Sender"]
 
@@ -23,13 +24,21 @@ __all__ = ["Sender"]
 # go before them, and are kept ready up to the second number.
 _READY = 256
 _MOST_READY = 512
+# More turns than fit into any history.
+_MOST_TURNS = 1_000
 
 
 class Sender:
     """Takes pending requests from the store, oldest first and due retries before them, and submits them."""
 
     def __init__(
-        self, context: Context, *, reader: Reader, preparation: Preparation, follow: Callable[[Waiting], None]
+        self,
+        context: Context,
+        *,
+        reader: Reader,
+        preparation: Preparation,
+        follow: Callable[[Waiting], None],
+        act: Callable[[Acting], None],
     ) -> None:
         self._context = context
         self._flow = context.flow
@@ -37,6 +46,8 @@ class Sender:
         self._reader = reader
         self._preparation = preparation
         self._follow = follow
+        self._act = act
+        self._equals = Equals(context, reader)
         self._queues: dict[str, deque[Prepared]] = {}
         # Requests read from the store and not yet claimed there: a second read must not prepare them twice.
         self._in_hand: set[int] = set()
@@ -63,6 +74,7 @@ class Sender:
             for prepared in decision.oversized:
                 await steps.refuse(context, prepared.request, too_large(prepared.tokens))
                 self._in_hand.discard(prepared.request.id)
+                self._equals.sent(prepared)
             self._note_empty()
             self._tell(decision.held_by, decision.ask_again_at)
             if decision.admitted or decision.oversized:
@@ -91,6 +103,9 @@ class Sender:
 
     def _places(self, now: float) -> int:
         """How many more creates may be on the wire now."""
+        if self._context.settings.warm_cache and not self._context.progress.settled_here:
+            # Alone, so that those which begin alike find its beginning in the provider's cache.
+            return 0 if self._flow.in_flight else 1
         free = min(
             self._context.settings.creates_at_once - self._flow.sending,
             self._context.settings.max_in_flight - self._flow.in_flight,
@@ -131,7 +146,7 @@ class Sender:
             fresh = await self._reader.fresh(self._context.run.id, after_id=self._after_id, limit=_READY)
             for request in fresh:
                 self._after_id = request.id
-                await self._make_ready(request, deque.append)
+            await self._make_ready(fresh, deque.append)
             self._exhausted = planned and not fresh
 
     async def _take_delayed(self, now: float) -> None:
@@ -143,25 +158,35 @@ class Sender:
         # What is put off while the answer is on its way is not in it, but is noted here meanwhile.
         self._delayed_at = math.inf
         delayed = await self._reader.delayed(self._context.run.id, limit=limit)
-        for request in reversed(delayed):
-            if request.id in in_hand:
-                continue
+        waiting = [request for request in reversed(delayed) if request.id not in in_hand]
+        for request in waiting:
             if request.not_before > now:
                 self._delayed_at = min(self._delayed_at, request.not_before)
-            else:
-                await self._make_ready(request, deque.appendleft)
+        await self._make_ready([request for request in waiting if request.not_before <= now], deque.appendleft)
         if len(delayed) == limit and delayed[-1].not_before <= now:
             self._delayed_at = now
         elif self._delayed_at == math.inf:
             self._delayed_at = None
 
-    async def _make_ready(self, request: PendingRequest, put: Callable[[deque[Prepared], Prepared], None]) -> None:
-        prepared = self._preparation.prepare(request, self._clock.now())
-        if isinstance(prepared, Unsendable):
-            await steps.refuse(self._context, request, prepared)
-            return
-        self._in_hand.add(request.id)
-        put(self._queues.setdefault(prepared.model, deque()), prepared)
+    async def _make_ready(
+        self, requests: Sequence[PendingRequest], put: Callable[[deque[Prepared], Prepared], None]
+    ) -> None:
+        ready: list[Prepared] = []
+        for request in requests:
+            prepared = self._preparation.prepare(request, self._clock.now(), await self._earlier_turns(request))
+            if isinstance(prepared, Unsendable):
+                await steps.refuse(self._context, request, prepared)
+            else:
+                ready.append(prepared)
+        for prepared in await self._equals.leave_out(ready):
+            self._in_hand.add(prepared.request.id)
+            put(self._queues.setdefault(prepared.model, deque()), prepared)
+
+    async def _earlier_turns(self, request: PendingRequest) -> Sequence[EarlierTurn]:
+        """What must be carried along, where the provider does not keep it."""
+        if request.follows is None or self._context.settings.chain_mode != "stateless":
+            return ()
+        return await self._reader.earlier_turns(request.id, limit=_MOST_TURNS)
 
     # ── sending ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -173,6 +198,7 @@ class Sender:
             self._flow.sending -= 1
             if not isinstance(after, Returned):
                 self._in_hand.discard(prepared.request.id)
+                self._equals.sent(prepared)
         match after:
             case Waiting():
                 self._follow(after)
@@ -180,6 +206,10 @@ class Sender:
                 self.put_off(not_before)
             case Returned(returned):
                 self._queues[returned.model].appendleft(returned)
+            case Acting():
+                self._act(after)
+            case Finished(unblocked=True):
+                self.put_off(self._clock.now())
             case Held():
                 self._flow.held += 1
             case Stopped():

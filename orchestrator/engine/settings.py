@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from orchestrator.core.money import Picodollars
+from orchestrator.policy.answers import AnswerSchema
 from orchestrator.policy.deadlines import Timeouts
-from orchestrator.policy.judgement import OnIncomplete, Override
+from orchestrator.policy.judgement import OnIncomplete, OnInvalid, Override
 
 __all__ = ["Settings"]
 
@@ -21,6 +23,19 @@ class Settings:
     resend_below_pusd: Picodollars
     max_in_flight: int
     overrides: tuple[Override, ...] = ()
+    # What every answer must fit, and what becomes of one that does not; None where answers are plain text.
+    answer_schema: AnswerSchema | None = None
+    on_invalid: OnInvalid = "fail"
+    # How the turns of a chain are tied together; None where rows do not belong together.
+    chain_mode: Literal["previous_response", "conversation", "stateless"] | None = None
+    # How many tokens of the turns before are carried along in a stateless chain.
+    history_tokens: int = 0
+    # Whether equal requests of the run are sent once, and how old an answer of another run may be (None: not taken).
+    share_answers: bool = True
+    reuse_max_age_s: float | None = None
+    # Whether prompt_cache_key is set from what requests begin with, and the first one is answered before others go.
+    cache_prefix: bool = False
+    warm_cache: bool = False
     # Calls on the wire at once; a background create is short, so a few dozen carry thousands of open responses.
     creates_at_once: int = 64
     polls_at_once: int = 64

@@ -6,15 +6,29 @@ All else is in the store.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from orchestrator.core.model import FunctionCall
 from orchestrator.core.money import Picodollars
 from orchestrator.policy.polling import Watch
 from orchestrator.policy.verdicts import Halt
 from orchestrator.stores.base import PendingRequest
 
-__all__ = ["After", "Finished", "Held", "OpenResponse", "Prepared", "Queued", "Returned", "Stopped", "Waiting"]
+__all__ = [
+    "Acting",
+    "After",
+    "Finished",
+    "Held",
+    "NewConversation",
+    "OpenResponse",
+    "Prepared",
+    "Queued",
+    "Returned",
+    "Stopped",
+    "Waiting",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +47,22 @@ class Prepared:
     tokens: int
     worst_case_pusd: Picodollars | None
     max_output_tokens: int | None
+    # Equal for requests that ask the same, where answers are shared.
+    fingerprint: bytes | None = None
+    # The chain whose conversation object is still to be made, and the body once it is there.
+    new_conversation: NewConversation | None = None
+
+
+@dataclass(slots=True)
+class NewConversation:
+    """The conversation that a chain's first request needs; ``encode`` makes the body with its id.
+
+    ``body`` is that, once the conversation is made: a request that comes back unsent needs no second one.
+    """
+
+    chain: str
+    encode: Callable[[str], bytes]
+    body: bytes | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -52,6 +82,8 @@ class OpenResponse:
     window: str | None
     worst_case_pusd: Picodollars | None
     max_output_tokens: int | None
+    # How often the request went on from a response of its own before this one.
+    turn: int = 0
     # How the poll schedule follows it, from its acceptance on.
     watch: Watch = field(init=False)
     # Looks in a row that brought no readable answer, and when the first 404 came.
@@ -88,8 +120,23 @@ class Returned:
 
 
 @dataclass(frozen=True, slots=True)
+class Acting:
+    """The response has ended with calls of function tools; ``said`` is what those answered that were run already.
+
+    ``context_tokens`` are those that the model reads again in the next turn.
+    """
+
+    open: OpenResponse
+    calls: Sequence[FunctionCall]
+    context_tokens: int
+    said: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
-    """The request is settled."""
+    """The request is settled; ``unblocked`` says that another one waited for it and may be sent now."""
+
+    unblocked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,4 +158,4 @@ class Stopped:
         return cls(halt.code, f"{halt.message}; {halt.hint}" if halt.hint else halt.message, collect)
 
 
-After: TypeAlias = Waiting | Queued | Returned | Finished | Held | Stopped
+After: TypeAlias = Waiting | Queued | Returned | Acting | Finished | Held | Stopped

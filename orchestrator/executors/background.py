@@ -43,6 +43,9 @@ class BackgroundExecutor:
     async def cancel(self, response_id: str) -> Seen | Problem:
         return await self._client.cancel(response_id)
 
+    async def new_conversation(self, run_uid: str, chain: str) -> str | Problem:
+        return await self._client.create_conversation({RUN: run_uid, KEY: chain[:_METADATA_VALUE_LIMIT]})
+
 
 def create_body(fields: Mapping[str, Any], *, run_uid: str, key: str, number: int) -> bytes:
     """The JSON of a create call: the job's fields, in the background, marked with whose it is."""

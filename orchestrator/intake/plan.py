@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 from orchestrator.core.errors import BadRow
 from orchestrator.core.model import NewRequest, PlanMark, SkippedRow
+from orchestrator.intake.chains import Chain, turn_of
 from orchestrator.intake.rows import Row, UnreadableRow, open_rows
 from orchestrator.intake.spec import Job
 from orchestrator.intake.template import Renderer
@@ -41,7 +42,7 @@ def plan(
     position, size = start.position, 0
     for row in open_rows(job, start=position, stdin=stdin):
         try:
-            request = _request(row, renderer)
+            request = _request(row, renderer, job.chain)
         except BadRow as error:
             if job.input.on_bad_row == "stop":
                 hint = error.hint or "mend the row, or leave such rows out with input.on_bad_row: skip"
@@ -57,8 +58,12 @@ def plan(
     yield PlannedBatch(rows, skipped, PlanMark(position=position, complete=True))
 
 
-def _request(row: Row | UnreadableRow, renderer: Renderer) -> NewRequest:
+def _request(row: Row | UnreadableRow, renderer: Renderer, chain: Chain | None) -> NewRequest:
     if isinstance(row, UnreadableRow):
         raise BadRow(row.reason, where=row.where)
     renderer.check(row)
-    return NewRequest(key=row.key, position=row.position, where=row.where, row=renderer.pack(row))
+    packed = renderer.pack(row)
+    if chain is None:
+        return NewRequest(key=row.key, position=row.position, where=row.where, row=packed)
+    name, place = turn_of(chain, row.data, where=row.where)
+    return NewRequest(key=row.key, position=row.position, where=row.where, row=packed, chain=name, place=place)

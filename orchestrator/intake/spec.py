@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Discriminator,
     Field,
     PrivateAttr,
@@ -28,6 +26,7 @@ from pydantic import (
 from orchestrator.core.errors import SpecError
 from orchestrator.core.money import Picodollars, parse_usd
 from orchestrator.intake.answer_format import NoAnswerFormat, schema_mistakes, with_answer_format
+from orchestrator.intake.chains import Chain, PromptCache
 from orchestrator.intake.document import Document, apply_overrides
 from orchestrator.intake.mistakes import FieldPath, Mistake, refuse
 from orchestrator.intake.parameters import (
@@ -37,7 +36,9 @@ from orchestrator.intake.parameters import (
     parameter_warnings,
 )
 from orchestrator.intake.request_template import compile_request
+from orchestrator.intake.section import Section
 from orchestrator.intake.sources import GivenFormat, find_sources, resolve_format
+from orchestrator.intake.tools import handler_mistakes
 from orchestrator.intake.values import Duration, Usd
 
 __all__ = [
@@ -57,17 +58,24 @@ _NAME = "^[a-z0-9][a-z0-9-]*$"
 _OUTPUT_SUFFIXES = (".jsonl", ".csv", ".parquet")
 
 # What does not change the requests, and may therefore differ when a run is resumed.
-FREE_TO_CHANGE = ("name", "retry", "budget", "deadline", "output", "input.on_bad_row")
+FREE_TO_CHANGE = (
+    "name",
+    "retry",
+    "budget",
+    "deadline",
+    "output",
+    "input.on_bad_row",
+    "tool_timeout",
+    "duplicates",
+    "reuse",
+    "reuse_max_age",
+)
 _NOT_IN_FINGERPRINT: dict[str, Any] = {
     **{field: True for field in FREE_TO_CHANGE if "." not in field},
     "input": {"on_bad_row"},
     # What it makes of the class stands in the request.
     "output_model": True,
 }
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class Input(Section):
@@ -176,6 +184,23 @@ class Job(Section):
     on_invalid: OnInvalid = "fail"
     """When an answer is not the JSON that `output_model` or `request.text.format` asks for: `fail`, `retry` from the
     beginning, or `repair`: tell the model what is wrong, once; `{repairs: N}` up to N times."""
+    handlers: dict[str, str] = Field(default_factory=dict, examples=[{"look_up": "tools:look_up"}])
+    """Python functions that answer the calls of function tools, by the name of the tool: `module:function`, sync or
+    async, found beside the job file, in the working directory or installed."""
+    max_turns: int = Field(default=8, ge=1, le=1000)
+    """How many responses one row may take, where tools are called or answers mended."""
+    tool_timeout: Annotated[Duration, Field(gt=0)] = 30.0
+    """How long a handler may take; then the model is told that the tool did not answer."""
+    chain: Chain | None = None
+    """Rows that belong together, asked one after the other as the turns of one talk."""
+    duplicates: Literal["once", "each"] = "once"
+    """Whether rows that ask exactly the same are asked `once`, with the answer shared, or `each` by itself."""
+    reuse: Literal["never", "same-request"] = "never"
+    """Whether a row is given the answer that an earlier run in the database has for exactly the same request."""
+    reuse_max_age: Annotated[Duration, Field(gt=0)] = 30 * 86_400.0
+    """How old an answer may be to be reused."""
+    prompt_cache: PromptCache | None = None
+    """Help for the provider's prompt cache; without it nothing is set."""
     budget: Budget | None = None
     """A hard cap for the cost of the run; without it there is none."""
     deadline: Annotated[Duration, Field(gt=0)] | None = None
@@ -254,6 +279,18 @@ class Job(Section):
         if output is not None and not output.endswith(_OUTPUT_SUFFIXES):
             raise ValueError(f"must end in {', '.join(_OUTPUT_SUFFIXES[:-1])} or {_OUTPUT_SUFFIXES[-1]}")
         return output
+
+    @model_validator(mode="after")
+    def _has_handlers_for_its_tools(self) -> Self:
+        refuse("job", list(handler_mistakes(self.request, self.handlers)))
+        return self
+
+    @model_validator(mode="after")
+    def _chains_by_one_means(self) -> Self:
+        linked = [name for name in ("previous_response_id", "conversation") if name in self.request]
+        if self.chain is not None and linked:
+            refuse("job", [Mistake(("request", linked[0]), "is set by chain; leave one of the two out")])
+        return self
 
     @model_validator(mode="after")
     def _is_stored_where_it_goes_on(self) -> Self:

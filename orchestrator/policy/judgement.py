@@ -13,9 +13,10 @@ from typing import assert_never
 from orchestrator.core.model import Response
 from orchestrator.core.money import Picodollars
 from orchestrator.core.problems import Problem, Refused, ReplyLost
+from orchestrator.policy.answers import AnswerSchema
 from orchestrator.policy.error_rules import Action, ErrorRule, Met, Override, Reach
 from orchestrator.policy.error_table import ERROR_TABLE, deciding_rule
-from orchestrator.policy.outcomes import OUTCOMES, OnIncomplete, RaiseTo, Wish
+from orchestrator.policy.outcomes import OUTCOMES, OnIncomplete, OnInvalid, RaiseTo, Repair, Wish
 from orchestrator.policy.verdicts import (
     Bounce,
     CreateVerdict,
@@ -37,8 +38,10 @@ __all__ = [
     "JudgementRow",
     "Met",
     "OnIncomplete",
+    "OnInvalid",
     "Override",
     "RaiseTo",
+    "Repair",
     "judge_create",
     "judge_look",
     "judge_response",
@@ -89,16 +92,30 @@ def judge_response(
     *,
     on_incomplete: OnIncomplete = "fail",
     max_output_tokens: int | None = None,
-    structured: bool = False,
+    schema: AnswerSchema | None = None,
+    on_invalid: OnInvalid = "fail",
+    repairs: int = 0,
+    handles_tools: bool = False,
     overrides: Iterable[Override] = (),
 ) -> ResponseVerdict:
     """What a response that could be read means for its request.
 
-    ``max_output_tokens`` is what the request was sent with; ``structured`` says that the job asked for JSON.
+    ``max_output_tokens`` is what the request was sent with. ``schema`` is what the answer must fit where the job
+    asks for JSON; ``repairs`` is how often the model was asked to mend it. ``handles_tools`` says that the job has
+    handlers for its function tools.
     """
     if response.status == "failed":
         return _judge_failure(response, overrides)
-    wish = Wish(on_incomplete=on_incomplete, max_output_tokens=max_output_tokens, structured=structured)
+    wish = Wish(
+        on_incomplete=on_incomplete,
+        max_output_tokens=max_output_tokens,
+        structured=schema is not None,
+        # Only what is complete can be judged (responses API, "structured output").
+        flaw=schema.flaw(response.output_text) if schema is not None and response.status == "completed" else None,
+        on_invalid=on_invalid,
+        repairs=repairs,
+        handles_tools=handles_tools,
+    )
     return next(row.verdict(response, wish) for row in OUTCOMES if row.matches(response, wish))
 
 

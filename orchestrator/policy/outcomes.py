@@ -12,9 +12,9 @@ from typing import Literal, TypeAlias
 
 from orchestrator.core.errors import CODES
 from orchestrator.core.model import Response
-from orchestrator.policy.verdicts import Cancelled, Fail, Look, ResponseVerdict, Retry, Succeed
+from orchestrator.policy.verdicts import Call, Cancelled, Continue, Fail, Look, ResponseVerdict, Retry, Succeed
 
-__all__ = ["OUTCOMES", "OnIncomplete", "Outcome", "RaiseTo", "Wish"]
+__all__ = ["OUTCOMES", "OnIncomplete", "OnInvalid", "Outcome", "RaiseTo", "Repair", "Wish"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,16 +24,33 @@ class RaiseTo:
     max_output_tokens: int
 
 
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """Tell the model what is wrong with its answer, so often at most."""
+
+    at_most: int = 1
+
+
 OnIncomplete: TypeAlias = Literal["fail", "keep"] | RaiseTo
+OnInvalid: TypeAlias = Literal["fail", "retry"] | Repair
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """What the job wants of an answer, and the ``max_output_tokens`` that this one was asked for with."""
+    """What the job wants of an answer, the ``max_output_tokens`` that this one was asked for with, and its flaw.
+
+    ``structured`` says that it must be JSON; ``flaw`` is what keeps a complete one from being the JSON asked for.
+    ``repairs`` counts how often the model was asked to mend it.
+    """
 
     on_incomplete: OnIncomplete = "fail"
     max_output_tokens: int | None = None
     structured: bool = False
+    flaw: str | None = None
+    on_invalid: OnInvalid = "fail"
+    repairs: int = 0
+    # Whether the job names handlers for its function tools.
+    handles_tools: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +93,24 @@ def _with_more_room(_: Response, wish: Wish) -> ResponseVerdict:
     return Retry("max_output_tokens", message=CODES["max_output_tokens"], base_s=0.0, max_output_tokens=room)
 
 
+def _is_flawed(response: Response, wish: Wish) -> bool:
+    return response.status == "completed" and _has_text(response) and wish.flaw is not None
+
+
+def _can_repair(wish: Wish) -> bool:
+    return isinstance(wish.on_invalid, Repair) and wish.repairs < wish.on_invalid.at_most
+
+
+def _mended(_: Response, wish: Wish) -> ResponseVerdict:
+    text = f"Your answer is not valid: {wish.flaw}. Give the whole answer again, mended, as JSON and nothing else."
+    item = {"type": "message", "role": "user", "content": text}
+    return Continue("output_invalid", (item,), _flaw(wish))
+
+
+def _flaw(wish: Wish) -> str:
+    return f"{CODES['output_invalid']}: {wish.flaw}"
+
+
 def _unfinished(response: Response, _: Wish) -> ResponseVerdict:
     if _is_cut_off(response):
         return _ours("max_output_tokens")
@@ -111,6 +146,16 @@ OUTCOMES: tuple[Outcome, ...] = (
         verdict=lambda response, _: Fail("refusal", response.refusal or CODES["refusal"]),
     ),
     Outcome(
+        name="tool-calls",
+        when="status completed, with function calls and nothing else that waits; the job has handlers",
+        then="run the handlers, then go on",
+        why="The answer comes after the tools' outputs.",
+        matches=lambda response, wish: (
+            response.status == "completed" and response.waits_for == "function_call" and wish.handles_tools
+        ),
+        verdict=lambda *_: Call(),
+    ),
+    Outcome(
         name="requires-action",
         when="status completed, with a call or an approval that nobody has answered",
         then="fail requires_action",
@@ -119,6 +164,30 @@ OUTCOMES: tuple[Outcome, ...] = (
         verdict=lambda response, _: Fail(
             "requires_action", f"the response waits for the output of {response.waits_for}"
         ),
+    ),
+    Outcome(
+        name="repair",
+        when="status completed, with text that is not the JSON asked for; the job asks to repair it, and may once more",
+        then="go on from it, with what is wrong",
+        why="The model mends what it has before it more cheaply than it makes it anew.",
+        matches=lambda response, wish: _is_flawed(response, wish) and _can_repair(wish),
+        verdict=_mended,
+    ),
+    Outcome(
+        name="ask-anew",
+        when="status completed, with text that is not the JSON asked for; the job asks to retry",
+        then="retry output_invalid",
+        why="Another try may come out right.",
+        matches=lambda response, wish: _is_flawed(response, wish) and wish.on_invalid == "retry",
+        verdict=lambda _, wish: Retry("output_invalid", message=_flaw(wish), base_s=0.0),
+    ),
+    Outcome(
+        name="invalid",
+        when="status completed, with text that is not the JSON asked for",
+        then="fail output_invalid",
+        why="Whoever reads the results relies on their shape.",
+        matches=_is_flawed,
+        verdict=lambda _, wish: Fail("output_invalid", _flaw(wish)),
     ),
     Outcome(
         name="answered",

@@ -165,8 +165,11 @@ class PriceBook:
         cost = charge(usage, tool_use, price)
         return Charge(usage=usage, cost_pusd=cost, upper_bound_pusd=None, price=price, tool_use=tool_use)
 
-    def worst_case_of(self, fields: Mapping[str, Any], *, at: float) -> Picodollars | None:
-        """The most that the body of a ``POST /v1/responses`` can cost; None where nothing bounds it."""
+    def worst_case_of(self, fields: Mapping[str, Any], *, at: float, context_tokens: int = 0) -> Picodollars | None:
+        """The most that the body of a ``POST /v1/responses`` can cost; None where nothing bounds it.
+
+        ``context_tokens`` are those of earlier turns, which the model reads beside the body.
+        """
         model, tier, cap = fields.get("model"), fields.get("service_tier"), fields.get("max_output_tokens")
         if not isinstance(model, str) or not isinstance(cap, int) or not (tier is None or isinstance(tier, str)):
             return None
@@ -178,7 +181,7 @@ class PriceBook:
             model,
             tier,
             at=at,
-            input_tokens=input_tokens,
+            input_tokens=input_tokens + context_tokens,
             max_output_tokens=cap,
             window=options.get("completion_window") if isinstance(options, Mapping) else None,
             tools=[str(tool.get("type")) for tool in fields.get("tools") or ()],

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 __all__ = [
     "Bounce",
+    "Call",
     "Cancelled",
+    "Continue",
     "CreateVerdict",
     "Expired",
     "Fail",
@@ -146,7 +149,21 @@ class Cancelled:
     code: str = "cancelled"
 
 
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The response stopped for function tools of ours: run them, then go on with what they say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Continue:
+    """The response is charged and no answer yet: go on from it with these input items, in a turn of its own."""
+
+    code: str
+    input: tuple[Mapping[str, Any], ...]
+    message: str = ""
+
+
 CreateVerdict: TypeAlias = Retry | Later | Bounce | Outage | Fail | InDoubt | Found | Halt
 LookVerdict: TypeAlias = Look | Bounce | Expired | Halt
-ResponseVerdict: TypeAlias = Succeed | Look | Retry | Fail | Cancelled | Halt
+ResponseVerdict: TypeAlias = Succeed | Look | Retry | Call | Continue | Fail | Cancelled | Halt
 Verdict: TypeAlias = CreateVerdict | LookVerdict | ResponseVerdict

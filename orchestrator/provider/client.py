@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
-from pydantic import BaseModel, NonNegativeInt, ValidationError
+from pydantic import BaseModel, Field, NonNegativeInt, ValidationError
 from pydantic_core import to_json
 
 from orchestrator.core.model import Seen
@@ -42,6 +42,10 @@ class _Deleted(BaseModel):
 
 class _Counted(BaseModel):
     input_tokens: NonNegativeInt
+
+
+class _Made(BaseModel):
+    id: str = Field(min_length=1)
 
 
 class _Page(BaseModel):
@@ -125,6 +129,12 @@ class ResponsesClient:
             if not page.has_more or after is None or after in seen:
                 return
             seen.add(after)
+
+    async def create_conversation(self, metadata: Mapping[str, str]) -> str | Problem:
+        """Make a conversation object that responses can be added to; its id."""
+        reply = await self._call("POST", "/conversations", body=to_json({"metadata": metadata}), headers=_JSON)
+        made = self._read(reply, _Made)
+        return made.id if isinstance(made, _Made) else made
 
     async def models(self) -> list[str] | Problem:
         """The names of the models that this key may use."""

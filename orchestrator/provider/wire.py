@@ -14,11 +14,11 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
-from orchestrator.core.model import Response, ToolUse, Usage
+from orchestrator.core.model import FunctionCall, Response, ToolUse, Usage
 from orchestrator.provider.prose import collapse, is_html, prose
 from orchestrator.provider.refusal import error_fields, word
 
-__all__ = ["ENDED", "UnreadableReply", "parse_response", "salvage_id"]
+__all__ = ["ENDED", "UnreadableReply", "function_calls", "parse_response", "salvage_id"]
 
 # Every other status, an unknown one included, is not final (responses API, status).
 ENDED = frozenset({"completed", "failed", "incomplete", "cancelled"})
@@ -79,6 +79,8 @@ class _Item(_Wire):
     call_id: Any = None
     approval_request_id: Any = None
     container_id: Any = None
+    name: Any = None
+    arguments: Any = None
     phase: Any = None
     content: Any = None
 
@@ -139,6 +141,21 @@ def parse_response(body: bytes, *, status_aliases: Mapping[str, str] | None = No
         completed_at=_moment(wire.completed_at),
         metadata=_metadata(wire.metadata),
     )
+
+
+def function_calls(body: bytes) -> list[FunctionCall]:
+    """The function calls of a response that nothing in it answers, in their order."""
+    try:
+        output = _Body.model_validate_json(body).output
+    except ValidationError:
+        return []
+    items = [item for item in output if isinstance(item, _Item)] if isinstance(output, list) else []
+    answered = {item.call_id for item in items if item.type.endswith("_output")}
+    return [
+        FunctionCall(call_id=item.call_id, name=str(item.name), arguments=_text(item.arguments) or "{}")
+        for item in items
+        if item.type == "function_call" and isinstance(item.call_id, str) and item.call_id not in answered
+    ]
 
 
 def salvage_id(body: bytes) -> str | None:
@@ -206,17 +223,23 @@ def _parts(messages: Iterable[_Item], kind: str, name: str) -> Iterable[str]:
 
 
 def _waits_for(items: list[_Item]) -> str | None:
-    """The kind of the first call that nothing answers; hosted tools bring their outputs along."""
+    """The kind of call that nothing answers; hosted tools bring their outputs along.
+
+    A function call is named only where it is the one kind: all of them must be answered to go on.
+    """
     if not items:
         return None
     answered = [item.call_id for item in items if item.type.endswith("_output")]
     answered += [item.approval_request_id for item in items if item.type == "mcp_approval_response"]
+    waiting: str | None = None
     for item in items:
         if item.type in _WAITING:
             called = item.id if item.type == "mcp_approval_request" else item.call_id
             if called is None or called not in answered:
-                return item.type
-    return None
+                if item.type != "function_call":
+                    return item.type
+                waiting = item.type
+    return waiting
 
 
 def _error(error: Any) -> Mapping[str, Any]:

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from orchestrator.core.errors import CODES
 from orchestrator.core.model import Response
-from orchestrator.policy.judgement import RaiseTo, judge_response
+from orchestrator.policy.answers import AnswerSchema
+from orchestrator.policy.judgement import OnInvalid, RaiseTo, Repair, judge_response
 from orchestrator.policy.outcomes import OUTCOMES, OnIncomplete, Wish
-from orchestrator.policy.verdicts import Cancelled, Fail, Halt, Look, ResponseVerdict, Retry, Succeed
+from orchestrator.policy.verdicts import Call, Cancelled, Continue, Fail, Halt, Look, ResponseVerdict, Retry, Succeed
 
 ENDED = frozenset({"completed", "failed", "incomplete", "cancelled"})
 
@@ -33,6 +34,22 @@ class Case(NamedTuple):
     response: Response
     verdict: ResponseVerdict
     wish: Wish = Wish()
+
+
+SCHEMA = AnswerSchema({"type": "object", "properties": {"year": {"type": "integer"}}, "required": ["year"]})
+WRONG = a_response(output_text='{"year": "1790"}')
+FLAW = 'year: the value is not of type "integer"'
+MESSAGE = f"{CODES['output_invalid']}: {FLAW}"
+
+
+def invalid(on_invalid: OnInvalid = "fail", repairs: int = 0, flaw: str = FLAW) -> Wish:
+    return Wish(structured=True, flaw=flaw, on_invalid=on_invalid, repairs=repairs)
+
+
+def mend(flaw: str) -> Continue:
+    text = f"Your answer is not valid: {flaw}. Give the whole answer again, mended, as JSON and nothing else."
+    item = {"type": "message", "role": "user", "content": text}
+    return Continue("output_invalid", (item,), f"{CODES['output_invalid']}: {flaw}")
 
 
 MORE = Retry("max_output_tokens", message=CODES["max_output_tokens"], base_s=0.0, max_output_tokens=2000)
@@ -57,18 +74,39 @@ CASES: dict[str, list[Case]] = {
         Case(a_response(refusal="I cannot help with that."), Fail("refusal", "I cannot help with that.")),
         Case(a_response(refusal="No.", output_text="Well"), Fail("refusal", "No.")),
         Case(a_response("incomplete", refusal="No."), Fail("refusal", "No."), KEEP),
+        Case(a_response(refusal="No."), Fail("refusal", "No."), Wish(structured=True, on_invalid=Repair())),
+    ],
+    "tool-calls": [
+        Case(a_response(waits_for="function_call"), Call(), Wish(handles_tools=True)),
+        Case(a_response(waits_for="function_call", output_text="Let me see"), Call(), Wish(handles_tools=True)),
     ],
     "requires-action": [
+        Case(
+            a_response(waits_for="mcp_approval_request"),
+            Fail("requires_action", "the response waits for the output of mcp_approval_request"),
+            Wish(handles_tools=True),
+        ),
         Case(
             a_response(waits_for="function_call", output_text="Let me see"),
             Fail("requires_action", "the response waits for the output of function_call"),
         ),
     ],
+    "repair": [
+        Case(WRONG, mend(FLAW), invalid(Repair())),
+        Case(WRONG, mend(FLAW), invalid(Repair(3), repairs=2)),
+    ],
+    "ask-anew": [Case(WRONG, Retry("output_invalid", message=MESSAGE, base_s=0.0), invalid("retry"))],
+    "invalid": [
+        Case(WRONG, Fail("output_invalid", MESSAGE), invalid()),
+        Case(WRONG, Fail("output_invalid", MESSAGE), invalid(Repair(), repairs=1)),
+        Case(WRONG, Fail("output_invalid", MESSAGE), invalid(Repair(3), repairs=3)),
+    ],
     "answered": [
         Case(a_response(output_text="Hi"), Succeed()),
-        Case(a_response(output_text=" {} "), Succeed(), Wish(structured=True)),
+        Case(a_response(output_text=' {"year": 1790} '), Succeed(), Wish(structured=True)),
     ],
     "empty": [
+        Case(a_response(), ours("empty_output"), Wish(structured=True, on_invalid=Repair())),
         Case(a_response(), ours("empty_output")),
         Case(a_response(output_text=" \n"), ours("empty_output")),
         Case(a_response(), ours("empty_output"), raised(100)),
@@ -86,6 +124,7 @@ CASES: dict[str, list[Case]] = {
         Case(cut_off("length"), ours("max_output_tokens")),
         Case(cut_off(), ours("max_output_tokens"), raised(2000)),
         Case(cut_off(), ours("max_output_tokens"), Wish(on_incomplete="keep", structured=True)),
+        Case(cut_off(), ours("max_output_tokens"), Wish(structured=True, on_invalid=Repair())),
         Case(cut_off("a_new_reason"), Fail("a_new_reason", "the response is incomplete: a_new_reason")),
         Case(cut_off(None), Fail("incomplete", "the response is incomplete: incomplete"), raised(100)),
     ],
@@ -113,7 +152,9 @@ def test_each_row_of_the_outcomes(name: str, case: Case) -> None:
         case.response,
         on_incomplete=case.wish.on_incomplete,
         max_output_tokens=case.wish.max_output_tokens,
-        structured=case.wish.structured,
+        schema=SCHEMA if case.wish.structured else None,
+        on_invalid=case.wish.on_invalid,
+        repairs=case.wish.repairs,
     )
     assert verdict == case.verdict
 
@@ -134,12 +175,14 @@ texts = st.one_of(st.none(), st.text(max_size=20))
     status=st.one_of(st.sampled_from([*sorted(ENDED), "queued", "in_progress"]), st.text(min_size=1, max_size=10)),
     code=texts,
     reason=st.one_of(st.sampled_from(["max_output_tokens", "length", "content_filter"]), texts),
-    text=st.text(max_size=5),
+    text=st.one_of(st.text(max_size=5), st.just('{"year": 1790}')),
     refusal=texts,
     waits_for=st.sampled_from([None, "function_call"]),
     on_incomplete=st.one_of(st.sampled_from(["fail", "keep"]), st.builds(RaiseTo, st.integers(16, 4000))),
     cap=st.one_of(st.none(), st.integers(16, 4000)),
     structured=st.booleans(),
+    on_invalid=st.one_of(st.sampled_from(["fail", "retry"]), st.builds(Repair, st.integers(1, 3))),
+    repairs=st.integers(0, 3),
 )
 def test_every_response_has_a_verdict_and_only_an_ended_one_ends(
     status: str,
@@ -151,16 +194,29 @@ def test_every_response_has_a_verdict_and_only_an_ended_one_ends(
     on_incomplete: OnIncomplete,
     cap: int | None,
     structured: bool,
+    on_invalid: OnInvalid,
+    repairs: int,
 ) -> None:
     response = a_response(
         status, error_code=code, incomplete_reason=reason, output_text=text, refusal=refusal, waits_for=waits_for
     )
-    verdict = judge_response(response, on_incomplete=on_incomplete, max_output_tokens=cap, structured=structured)
+    verdict = judge_response(
+        response,
+        on_incomplete=on_incomplete,
+        max_output_tokens=cap,
+        schema=SCHEMA if structured else None,
+        on_invalid=on_invalid,
+        repairs=repairs,
+    )
     assert isinstance(verdict, Look) is not response.ended
     if isinstance(verdict, Succeed):
         assert text.strip()
         assert status in {"completed", "incomplete"}
         assert verdict.partial == (status == "incomplete")
+        assert not structured or SCHEMA.flaw(text) is None
+    if isinstance(verdict, Continue):
+        assert isinstance(on_invalid, Repair)
+        assert repairs < on_invalid.at_most
     if isinstance(verdict, Retry) and verdict.max_output_tokens is not None:
         assert verdict.max_output_tokens > (cap or 0)
     if isinstance(verdict, Fail | Retry | Halt):

@@ -14,6 +14,7 @@ from orchestrator.engine.schedules import Schedules
 from orchestrator.engine.settings import Settings
 from orchestrator.engine.work import Stopped
 from orchestrator.executors.base import Executor
+from orchestrator.executors.toolbox import Toolbox
 from orchestrator.policy.budget import Budget
 from orchestrator.policy.circuit import Circuit
 from orchestrator.policy.first_tries import FirstCreates, FirstLooks
@@ -48,6 +49,8 @@ class Context:
     look_circuit: Circuit
     schedules: Schedules
     flow: Flow
+    # The handlers of the job's function tools; None where it has none.
+    tools: Toolbox | None = None
 
     def count(self, from_state: State, to_state: State) -> None:
         """Show a move in the live counts."""

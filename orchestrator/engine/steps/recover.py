@@ -6,15 +6,16 @@ from orchestrator.core.lifecycle import State
 from orchestrator.engine.steps.context import Context
 from orchestrator.engine.steps.doubt import doubt
 from orchestrator.engine.steps.look import first_look
-from orchestrator.engine.steps.settle import end
-from orchestrator.engine.work import After, Held, OpenResponse, Waiting
+from orchestrator.engine.steps.settle import context_tokens, end
+from orchestrator.engine.work import Acting, After, Held, OpenResponse, Waiting
 from orchestrator.policy.verdicts import Cancelled
-from orchestrator.stores.base import OpenAttempt
+from orchestrator.provider.wire import function_calls, parse_response
+from orchestrator.stores.base import OpenAttempt, Reader
 
 __all__ = ["recover"]
 
 
-async def recover(context: Context, attempt: OpenAttempt) -> After:
+async def recover(context: Context, attempt: OpenAttempt, reader: Reader) -> After:
     """Take up an attempt that an earlier process left open."""
     open_ = OpenResponse(
         request_id=attempt.request_id,
@@ -31,7 +32,11 @@ async def recover(context: Context, attempt: OpenAttempt) -> After:
         worst_case_pusd=attempt.worst_case_pusd,
         max_output_tokens=None,
         accepted_here=False,
+        turn=attempt.turn,
     )
+    if attempt.state is State.ACTING:
+        # Its response has ended and is charged; what is left is between us and the tools.
+        return await _acting(open_, reader)
     context.budget.adopt(attempt.worst_case_pusd or 0)
     match attempt.state:
         case State.SUBMITTED:
@@ -46,3 +51,9 @@ async def recover(context: Context, attempt: OpenAttempt) -> After:
     if isinstance(after, Held) and context.flow.cancelling:
         return await end(context, open_, State.IN_DOUBT, Cancelled("cancelled at your request"))
     return after
+
+
+async def _acting(open_: OpenResponse, reader: Reader) -> Acting:
+    body = await reader.body(open_.attempt_id) or b"{}"
+    said = {call.call_id: call.output for call in await reader.tool_calls(open_.attempt_id)}
+    return Acting(open_, function_calls(body), context_tokens(parse_response(body)), said)

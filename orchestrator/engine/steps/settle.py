@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from orchestrator.core.events import Settled, Warned
+from orchestrator.core.events import Warned
 from orchestrator.core.lifecycle import SETTLED, State
 from orchestrator.core.model import Charge, Response
 from orchestrator.core.money import format_usd
 from orchestrator.core.problems import Problem, Refused
 from orchestrator.engine.steps.context import Context, note_failure, note_success
-from orchestrator.engine.work import After, Finished, OpenResponse, Queued, Stopped, Waiting
+from orchestrator.engine.steps.followers import tell_followers, tell_settled
+from orchestrator.engine.work import Acting, After, Finished, OpenResponse, Queued, Stopped, Waiting
 from orchestrator.policy.backoff import retry_wait
 from orchestrator.policy.judgement import judge_response
-from orchestrator.policy.verdicts import Cancelled, Fail, Halt, Look, Retry, Succeed
-from orchestrator.stores.base import Ending
+from orchestrator.policy.turns import go_on
+from orchestrator.policy.verdicts import Call, Cancelled, Continue, Fail, Halt, Look, Retry, Succeed
+from orchestrator.provider.wire import function_calls
+from orchestrator.stores.base import Continuation, Ending
 
-__all__ = ["charged", "end", "parting", "settle", "unknown_charge"]
+__all__ = ["charged", "context_tokens", "end", "parting", "settle", "unknown_charge"]
 
 
 async def settle(context: Context, open_: OpenResponse, response: Response) -> After:
@@ -26,6 +29,10 @@ async def settle(context: Context, open_: OpenResponse, response: Response) -> A
         response,
         on_incomplete=context.settings.on_incomplete,
         max_output_tokens=open_.max_output_tokens,
+        schema=context.settings.answer_schema,
+        on_invalid=context.settings.on_invalid,
+        repairs=open_.turn,
+        handles_tools=context.tools is not None,
         overrides=context.settings.overrides,
     )
     if isinstance(verdict, Cancelled) and open_.cancelled_at is not None:
@@ -41,6 +48,8 @@ async def settle(context: Context, open_: OpenResponse, response: Response) -> A
         case Halt():
             await end(context, open_, State.SUBMITTED, Retry(verdict.code), response=response, blameless=True)
             return Stopped.by(verdict, collect=True)
+        case Call() if context.flow.cancelling:
+            verdict = Cancelled("cancelled at your request")
     return await end(context, open_, State.SUBMITTED, verdict, response=response)
 
 
@@ -55,7 +64,7 @@ async def end(
     context: Context,
     open_: OpenResponse,
     from_state: State,
-    verdict: Succeed | Retry | Fail | Cancelled,
+    verdict: Succeed | Retry | Call | Continue | Fail | Cancelled,
     *,
     response: Response | None = None,
     problem: Problem | None = None,
@@ -70,12 +79,12 @@ async def end(
     if created:
         _learn_latency(context, open_, response, now)
     charge = _charge(context, open_, response) if from_state is not State.SUBMITTING else None
-    if context.flow.cancelling and isinstance(verdict, Retry):
+    if context.flow.cancelling and isinstance(verdict, Retry | Continue):
         verdict = Cancelled("cancelled at your request")
     outage = isinstance(verdict, Retry) and verdict.outage and _outage(context, open_, verdict.code)
     counted = not (outage or blameless)
-    goal = _destination(context, open_, verdict, now, counted=counted)
-    await context.store.end(
+    goal = _destination(context, open_, verdict, response, now, counted=counted)
+    followers = await context.store.end(
         Ending(
             request_id=open_.request_id,
             attempt_id=open_.attempt_id,
@@ -96,6 +105,7 @@ async def end(
             renew_idempotency=created,
             count_attempt=counted,
             max_output_tokens=verdict.max_output_tokens if isinstance(verdict, Retry) else None,
+            continuation=goal.continuation,
         )
     )
     if charge is not None:
@@ -103,27 +113,23 @@ async def end(
     else:
         context.budget.release(open_.worst_case_pusd or 0)
     context.count(from_state, goal.to)
+    if goal.to is State.ACTING and response is not None:
+        return Acting(open_, function_calls(response.body), context_tokens(response))
     if goal.to not in SETTLED:
         return Queued(goal.not_before)
-    context.progress.settled_here += 1
-    context.observe(
-        Settled(
-            key=open_.key,
-            state=goal.to,
-            code=goal.code,
-            response_id=open_.response_id or None,
-            status=open_.status if response is None else response.status,
-            attempts=open_.attempts,
-            usage=charge.usage if charge is not None else None,
-            cost_pusd=charge.cost_pusd if charge is not None else None,
-            elapsed_s=now - open_.sent_at,
-        )
-    )
-    return Finished()
+    status = response.status if response is not None else None
+    tell_settled(context, open_, goal.to, goal.code, status=status, charge=charge)
+    return Finished(unblocked=tell_followers(context, followers))
 
 
 def _destination(
-    context: Context, open_: OpenResponse, verdict: Succeed | Retry | Fail | Cancelled, now: float, *, counted: bool
+    context: Context,
+    open_: OpenResponse,
+    verdict: Succeed | Retry | Call | Continue | Fail | Cancelled,
+    response: Response | None,
+    now: float,
+    *,
+    counted: bool,
 ) -> _Destination:
     match verdict:
         case Succeed():
@@ -132,6 +138,12 @@ def _destination(
             return _Destination(State.FAILED, code, message)
         case Cancelled(message, code):
             return _Destination(State.CANCELLED, code, message)
+        case Call():
+            return _Destination(State.ACTING)
+        case Continue(code, items, message):
+            tokens = context_tokens(response) if response is not None else 0
+            going_on = Continuation(fields=go_on(open_.response_id, items), context_tokens=tokens)
+            return _Destination(State.PENDING, code, message, now, going_on)
         case Retry():
             attempts = min(context.settings.attempts, verdict.most_attempts or context.settings.attempts)
             if counted and open_.attempts >= attempts:
@@ -197,6 +209,12 @@ class _Destination:
     code: str | None = None
     message: str | None = None
     not_before: float = 0.0
+    continuation: Continuation | None = None
+
+
+def context_tokens(response: Response) -> int:
+    """The tokens that the model reads again when it goes on from a response: all that it read and wrote."""
+    return response.usage.total_tokens if response.usage is not None else 0
 
 
 def unknown_charge(open_: OpenResponse) -> Charge:

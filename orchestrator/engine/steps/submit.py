@@ -5,11 +5,22 @@ from __future__ import annotations
 from orchestrator.core.lifecycle import State
 from orchestrator.core.model import Seen
 from orchestrator.core.problems import NeverSent, Problem, Refused
+from orchestrator.engine.preparation import Unsendable
 from orchestrator.engine.steps.context import Context, note_failure, note_success, unreachable
 from orchestrator.engine.steps.doubt import doubt
 from orchestrator.engine.steps.look import first_look
+from orchestrator.engine.steps.refuse import refuse
 from orchestrator.engine.steps.settle import end, settle
-from orchestrator.engine.work import After, Finished, OpenResponse, Prepared, Queued, Returned, Stopped
+from orchestrator.engine.work import (
+    After,
+    Finished,
+    NewConversation,
+    OpenResponse,
+    Prepared,
+    Queued,
+    Returned,
+    Stopped,
+)
 from orchestrator.policy.backoff import retry_wait
 from orchestrator.policy.verdicts import Bounce, Fail, Found, Halt, InDoubt, Later, Outage, Retry
 from orchestrator.stores.base import Acceptance, Claim, Release
@@ -20,6 +31,12 @@ __all__ = ["submit"]
 async def submit(context: Context, prepared: Prepared) -> After:
     """Send one request: intent on disk, POST, id on disk."""
     request = prepared.request
+    body = prepared.body
+    if prepared.new_conversation is not None:
+        made = await _conversation(context, prepared, prepared.new_conversation)
+        if not isinstance(made, bytes):
+            return made
+        body = made
     key = f"{context.run.uid}-{request.id}-{request.epoch}"
     sent_at = context.clock.now()
     attempt_id = await context.store.claim(
@@ -32,15 +49,14 @@ async def submit(context: Context, prepared: Prepared) -> After:
             service_tier=prepared.service_tier,
             window=prepared.window,
             worst_case_pusd=prepared.worst_case_pusd,
+            fingerprint=prepared.fingerprint,
         )
     )
     if attempt_id is None:  # cancelled by somebody else before it was ours
         context.budget.release(prepared.worst_case_pusd or 0)
         return Finished()
     context.count(State.PENDING, State.SUBMITTING)
-    answer = await context.executor.submit(
-        prepared.body, idempotency_key=key, client_request_id=f"{key}-{prepared.number}"
-    )
+    answer = await context.executor.submit(body, idempotency_key=key, client_request_id=f"{key}-{prepared.number}")
     open_ = OpenResponse(
         request_id=request.id,
         attempt_id=attempt_id,
@@ -55,6 +71,7 @@ async def submit(context: Context, prepared: Prepared) -> After:
         window=prepared.window,
         worst_case_pusd=prepared.worst_case_pusd,
         max_output_tokens=prepared.max_output_tokens,
+        turn=request.turn,
     )
     now = context.clock.now()
     context.flow.heard |= not isinstance(answer, NeverSent)
@@ -63,6 +80,37 @@ async def submit(context: Context, prepared: Prepared) -> After:
         context.pools.pool(prepared.model).learn(now, sent_at, answer.rate_limits)
         return await _accepted(context, open_, answer.response.id, answer.response.status, answer)
     return await _not_accepted(context, prepared, open_, answer)
+
+
+async def _conversation(context: Context, prepared: Prepared, new: NewConversation) -> bytes | After:
+    """The request's body with a conversation of its own for its chain; or what becomes of it without one.
+
+    One whose reply was lost is left behind at the provider: it is empty, and costs nothing.
+    """
+    if new.body is not None:
+        return new.body
+    sent_at = context.clock.now()
+    made = await context.executor.new_conversation(context.run.uid, new.chain)
+    if isinstance(made, str):
+        await context.store.keep_conversation(context.run.id, new.chain, made)
+        new.body = new.encode(made)
+        return new.body
+    context.budget.release(prepared.worst_case_pusd or 0)
+    now = context.clock.now()
+    verdict = context.creates.judge(made)
+    match verdict:
+        case Halt():
+            return Stopped.by(verdict, collect=_can_still_look(made))
+        case Fail(code, message):
+            await refuse(context, prepared.request, Unsendable(code, message))
+            return Finished()
+        case Bounce():
+            _bounced(context, prepared, sent_at, verdict, made)
+            return Returned(prepared)
+    if (gone := unreachable(context, made)) is not None:
+        return gone
+    note_failure(context, context.create_circuit, sent_at, "provider", again=False)
+    return Queued(now + retry_wait(1, context.rng))
 
 
 async def _accepted(context: Context, open_: OpenResponse, response_id: str, status: str, seen: Seen | None) -> After:

@@ -1,0 +1,51 @@
+"""Runs the tools of responses that stopped for them, beside the sending and the polling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from anyio.abc import TaskGroup
+
+from orchestrator.engine import steps
+from orchestrator.engine.steps import Context
+from orchestrator.engine.work import Acting, Finished, Queued
+
+__all__ = ["Actor"]
+
+
+class Actor:
+    """A task for each response whose tools are being run; how many run at once is the toolbox's to say."""
+
+    def __init__(self, context: Context, *, requeued: Callable[[float], None]) -> None:
+        self._context = context
+        self._flow = context.flow
+        self._requeued = requeued
+        self._tasks: TaskGroup | None = None
+        # Taken up before there is a task group: what an earlier process left.
+        self._early: list[Acting] = []
+
+    def run(self, tasks: TaskGroup) -> None:
+        """Begin; what is added from now on is started at once."""
+        self._tasks = tasks
+        for acting in self._early:
+            tasks.start_soon(self._act, acting)
+        self._early.clear()
+
+    def add(self, acting: Acting) -> None:
+        """Have the tools of a response run."""
+        self._flow.acting += 1
+        if self._tasks is None:
+            self._early.append(acting)
+        else:
+            self._tasks.start_soon(self._act, acting)
+
+    async def _act(self, acting: Acting) -> None:
+        after = await steps.act(self._context, acting)
+        self._flow.acting -= 1
+        match after:
+            case Queued(not_before):
+                self._requeued(not_before)
+            case Finished(unblocked=True):
+                self._requeued(self._context.clock.now())
+        self._flow.sender.set()
+        self._flow.changed.set()

@@ -1,0 +1,62 @@
+"""Requests that ask the same: sent once, and the answer shared."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from orchestrator.core.lifecycle import SETTLED, State
+from orchestrator.engine.steps.context import Context
+from orchestrator.engine.steps.followers import tell_shared
+from orchestrator.engine.work import Prepared
+from orchestrator.stores.base import Equal, Reader
+
+__all__ = ["Equals"]
+
+
+class Equals:
+    """Knows which requests are about to be sent, and asks the store for those that were."""
+
+    def __init__(self, context: Context, reader: Reader) -> None:
+        self._context = context
+        self._reader = reader
+        # Those made ready and not yet claimed in the store, by what they ask.
+        self._to_be_sent: dict[bytes, int] = {}
+
+    async def leave_out(self, ready: Sequence[Prepared]) -> list[Prepared]:
+        """Those that must be sent; the others share the fate of an equal request from here on."""
+        asked = {prepared.fingerprint for prepared in ready if prepared.fingerprint is not None}
+        if not asked:
+            return list(ready)
+        # Noted before the store is asked: who is claimed meanwhile is in neither place afterwards.
+        known = {each: Equal(self._to_be_sent[each], here=True) for each in asked & self._to_be_sent.keys()}
+        known |= await self._in_store(sorted(asked - known.keys()))
+        return [
+            prepared
+            for prepared in ready
+            if prepared.fingerprint is None or not await self._joined(prepared, prepared.fingerprint, known)
+        ]
+
+    def sent(self, prepared: Prepared) -> None:
+        """The request is claimed in the store: it is found there from now on."""
+        if prepared.fingerprint is not None:
+            self._to_be_sent.pop(prepared.fingerprint, None)
+
+    async def _in_store(self, fingerprints: Sequence[bytes]) -> dict[bytes, Equal]:
+        age_s = self._context.settings.reuse_max_age_s
+        since = math.inf if age_s is None else self._context.clock.now() - age_s
+        return await self._reader.equals(self._context.run.id, fingerprints, since=since)
+
+    async def _joined(self, prepared: Prepared, fingerprint: bytes, known: dict[bytes, Equal]) -> bool:
+        context, request = self._context, prepared.request
+        equal = known.get(fingerprint)
+        if equal is None or equal.request_id == request.id:
+            self._to_be_sent[fingerprint] = request.id
+            known[fingerprint] = Equal(request.id, here=True)
+            return False
+        moved = await context.store.join(request.id, equal, fingerprint, context.clock.now())
+        if moved is not None:
+            context.count(State.PENDING, moved)
+            if moved in SETTLED:
+                tell_shared(context, request.key, moved)
+        return True
