@@ -83,6 +83,7 @@ async def export_to_file(
 async def _write(orchestrator: Orchestrator, run: Run, out: BinaryIO, shape: Format, which: Which) -> int:
     import orjson
 
+    from orchestrator.policy.answers import asked_schema
     from orchestrator.report import export as files
 
     async def body_of(record: ResultRecord) -> bytes | None:
@@ -90,15 +91,15 @@ async def _write(orchestrator: Orchestrator, run: Run, out: BinaryIO, shape: For
         return next((each.body for each in story.attempts if each.response_id == record.response_id), None)
 
     records = orchestrator.results(run.name, states=_STATES[which])
+    schema = asked_schema(orjson.loads(run.spec_json).get("request", {}))
     match shape:
         case files.Format.JSONL:
-            structured = files.asks_for_json(orjson.loads(run.spec_json).get("request", {}))
-            return await files.write_jsonl(records, out, structured=structured)
+            return await files.write_jsonl(records, out, schema=schema)
         case files.Format.CSV:
-            return await files.write_csv(records, out)
+            return await files.write_csv(records, out, schema=schema)
         case files.Format.OPENAI_BATCH:
             return await files.write_openai_batch(records, out, body_of=body_of)
         case files.Format.PARQUET:
             from orchestrator.report.parquet import write_parquet
 
-            return await write_parquet(records, out)
+            return await write_parquet(records, out, schema=schema)

@@ -12,13 +12,13 @@ from typing import Any, BinaryIO, TypeAlias
 
 import orjson
 
-from orchestrator.core.lifecycle import State
 from orchestrator.core.money import Picodollars, format_usd
+from orchestrator.report.answer_columns import answer_columns, answer_of, value_in
 from orchestrator.report.figures import stamp
-from orchestrator.report.flat import COLUMNS, error_of, flat_row
+from orchestrator.report.flat import COLUMNS, Kind, error_of, flat_row
 from orchestrator.stores.base import ResultRecord
 
-__all__ = ["BodyOf", "Format", "asks_for_json", "format_for", "write_csv", "write_jsonl", "write_openai_batch"]
+__all__ = ["BodyOf", "Format", "format_for", "write_csv", "write_jsonl", "write_openai_batch"]
 
 BodyOf: TypeAlias = Callable[[ResultRecord], Awaitable[bytes | None]]
 
@@ -41,31 +41,26 @@ def format_for(path: Path | None) -> Format:
     return {".csv": Format.CSV, ".parquet": Format.PARQUET}.get(suffix, Format.JSONL)
 
 
-def asks_for_json(request: Mapping[str, Any]) -> bool:
-    """Whether a request template asks for structured output, so that an answer's text is a JSON value."""
-    text = request.get("text")
-    shape = text.get("format") if isinstance(text, Mapping) else None
-    return isinstance(shape, Mapping) and shape.get("type") in {"json_schema", "json_object"}
-
-
-async def write_jsonl(records: AsyncIterator[ResultRecord], out: BinaryIO, *, structured: bool) -> int:
-    """One object a line; returns how many. ``structured`` parses the answers into ``output``."""
+async def write_jsonl(
+    records: AsyncIterator[ResultRecord], out: BinaryIO, *, schema: Mapping[str, Any] | None = None
+) -> int:
+    """One object a line; returns how many. With a ``schema``, ``output`` is the answer as a value."""
     rows = 0
     dumps, write = orjson.dumps, out.write
     async for record in records:
-        write(dumps(_line(record, structured=structured), option=_JSON_OPTIONS))
+        write(dumps(_line(record, answer_of(record) if schema is not None else None), option=_JSON_OPTIONS))
         rows += 1
     return rows
 
 
-def _line(record: ResultRecord, *, structured: bool) -> dict[str, Any]:
+def _line(record: ResultRecord, output: Any) -> dict[str, Any]:
     # Times and usage are handed over as they are: orjson writes both natively, in the order of their fields.
     submitted, settled = record.submitted_at, record.settled_at
     return {
         "key": record.key,
         "state": record.state.value,
         "output_text": record.output_text,
-        "output": _parsed(record) if structured else None,
+        "output": output,
         "error": error_of(record),
         "response_id": record.response_id,
         "model": record.model,
@@ -79,24 +74,21 @@ def _line(record: ResultRecord, *, structured: bool) -> dict[str, Any]:
     }
 
 
-def _parsed(record: ResultRecord) -> Any:
-    """The answer as a value; ``None`` where there is none or it is not JSON (the row then carries its error)."""
-    if record.state is not State.SUCCEEDED or record.output_text is None:
-        return None
-    try:
-        return orjson.loads(record.output_text)
-    except orjson.JSONDecodeError:
-        return None
+async def write_csv(
+    records: AsyncIterator[ResultRecord], out: BinaryIO, *, schema: Mapping[str, Any] | None = None
+) -> int:
+    """One row a request under a header, UTF-8; what is unknown is an empty field. Returns how many rows.
 
-
-async def write_csv(records: AsyncIterator[ResultRecord], out: BinaryIO) -> int:
-    """One row a request under a header, UTF-8; what is unknown is an empty field. Returns how many rows."""
+    With a ``schema``, the fields of the answers follow the other columns.
+    """
+    answers = answer_columns(schema or {})
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    writer.writerow([*COLUMNS, *(column.name for column in answers)])
     rows = 0
     async for record in records:
-        writer.writerow(_csv_row(record))
+        answer = answer_of(record) if answers else None
+        writer.writerow([*_csv_row(record), *(_csv_value(value_in(answer, each), each.kind) for each in answers)])
         rows += 1
         if text.tell() >= _TEXT_BUFFER:
             out.write(text.getvalue().encode())
@@ -109,6 +101,10 @@ async def write_csv(records: AsyncIterator[ResultRecord], out: BinaryIO) -> int:
 def _csv_row(record: ResultRecord) -> list[Any]:
     *plain, cost, bound, submitted, settled = flat_row(record)
     return [*plain, _usd(cost), _usd(bound), stamp(submitted), stamp(settled)]
+
+
+def _csv_value(value: Any, kind: Kind) -> Any:
+    return value if kind is not Kind.FLAG or value is None else str(value).lower()
 
 
 def _usd(amount: Picodollars | None) -> str | None:

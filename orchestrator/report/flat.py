@@ -16,8 +16,11 @@ class Kind(StrEnum):
 
     TEXT = "text"
     COUNT = "count"
+    NUMBER = "number"
+    FLAG = "flag"
     MONEY = "money"
     TIME = "time"
+    JSON = "json"
 
 
 COLUMNS = {

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from typing import TYPE_CHECKING, BinaryIO
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import anyio.from_thread
 import anyio.to_thread
 
 from orchestrator.core.errors import UsageError
 from orchestrator.core.money import format_usd
+from orchestrator.report.answer_columns import AnswerColumn, answer_columns, answer_of, value_in
 from orchestrator.report.flat import COLUMNS, Kind, flat_row
 from orchestrator.stores.base import ResultRecord
 
@@ -22,10 +23,13 @@ _BATCH_ROWS = 2_000
 _GROUP_ROWS = 10_000
 
 
-async def write_parquet(records: AsyncIterator[ResultRecord], out: BinaryIO) -> int:
+async def write_parquet(
+    records: AsyncIterator[ResultRecord], out: BinaryIO, *, schema: Mapping[str, Any] | None = None
+) -> int:
     """Typed columns: times as UTC timestamps, money as exact decimals. Returns how many rows.
 
-    Raises ``UsageError`` where the extra is not installed.
+    With a ``schema``, the fields of the answers follow the other columns. Raises ``UsageError`` where the extra is
+    not installed.
     """
     try:
         from arro3.core import RecordBatchReader
@@ -34,7 +38,8 @@ async def write_parquet(records: AsyncIterator[ResultRecord], out: BinaryIO) -> 
         raise UsageError(
             "Parquet needs the extra that reads and writes it", hint="pip install 'orchestrator[parquet]'"
         ) from None
-    schema = _schema()
+    answers = answer_columns(schema or {})
+    table = _schema(answers)
     rows = 0
     problem: list[BaseException] = []
 
@@ -45,13 +50,13 @@ async def write_parquet(records: AsyncIterator[ResultRecord], out: BinaryIO) -> 
             while page := anyio.from_thread.run(_page, records):
                 anyio.from_thread.check_cancelled()
                 rows += len(page)
-                yield _batch(page, schema)
+                yield _batch(page, answers, table)
         except BaseException as error:
             problem.append(error)
             raise
 
     def work() -> None:
-        reader = RecordBatchReader.from_batches(schema, batches())
+        reader = RecordBatchReader.from_batches(table, batches())
         write(reader, out, compression="zstd(3)", max_row_group_size=_GROUP_ROWS)
 
     try:
@@ -72,29 +77,40 @@ async def _page(records: AsyncIterator[ResultRecord]) -> list[ResultRecord]:
     return page
 
 
-def _schema() -> Schema:
+def _kinds(answers: Sequence[AnswerColumn]) -> dict[str, Kind]:
+    return {**COLUMNS, **{column.name: column.kind for column in answers}}
+
+
+def _schema(answers: Sequence[AnswerColumn]) -> Schema:
     from arro3.core import DataType, Field, Schema
 
     types = {
         Kind.TEXT: DataType.string(),
         Kind.COUNT: DataType.int64(),
+        Kind.NUMBER: DataType.float64(),
+        Kind.FLAG: DataType.bool(),
         Kind.MONEY: DataType.decimal128(38, 12),
         Kind.TIME: DataType.timestamp("us", tz="UTC"),
+        Kind.JSON: DataType.string(),
     }
-    return Schema([Field(name, types[kind]) for name, kind in COLUMNS.items()])
+    return Schema([Field(name, types[kind]) for name, kind in _kinds(answers).items()])
 
 
-def _batch(page: list[ResultRecord], schema: Schema) -> RecordBatch:
+def _rows(page: Iterable[ResultRecord], answers: Sequence[AnswerColumn]) -> Iterator[tuple[Any, ...]]:
+    for record in page:
+        answer = answer_of(record) if answers else None
+        yield (*flat_row(record), *(value_in(answer, column) for column in answers))
+
+
+def _batch(page: list[ResultRecord], answers: Sequence[AnswerColumn], schema: Schema) -> RecordBatch:
     from arro3.core import Array, DataType, RecordBatch
 
     arrays = []
-    for (name, kind), values in zip(COLUMNS.items(), zip(*map(flat_row, page), strict=True), strict=True):
+    for (name, kind), values in zip(_kinds(answers).items(), zip(*_rows(page, answers), strict=True), strict=True):
         # Decimals and timestamps cannot be built from Python values, but can be cast from text and integers.
         match kind:
-            case Kind.TEXT:
-                array = Array(values, type=DataType.string())
-            case Kind.COUNT:
-                array = Array(values, type=DataType.int64())
+            case Kind.TEXT | Kind.JSON | Kind.COUNT | Kind.NUMBER | Kind.FLAG:
+                array = Array(values, type=schema.field(name).type)
             case Kind.MONEY:
                 exact = [None if value is None else format_usd(value) for value in values]
                 array = Array(exact, type=DataType.string()).cast(schema.field(name).type)

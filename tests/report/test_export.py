@@ -47,14 +47,14 @@ FAILED = {
 
 async def test_a_line_is_the_contract_to_the_last_key_in_order(a_result: Build, stream: Stream) -> None:
     out = io.BytesIO()
-    assert await export.write_jsonl(stream([a_result()]), out, structured=False) == 1
+    assert await export.write_jsonl(stream([a_result()]), out) == 1
     assert json.dumps(json.loads(out.getvalue())) == json.dumps(json.loads(CONTRACT))
     assert out.getvalue().endswith(b"}\n")
 
 
 async def test_a_failed_row_carries_its_error_and_nulls_for_what_is_unknown(a_result: Build, stream: Stream) -> None:
     out = io.BytesIO()
-    await export.write_jsonl(stream([a_result(**FAILED)]), out, structured=True)
+    await export.write_jsonl(stream([a_result(**FAILED)]), out, schema={})
     line = json.loads(out.getvalue())
     assert line["error"] == {"code": "content_filter", "message": "stopped"}
     assert [line[name] for name in ("output", "usage", "cost_usd", "response_id", "settled_at")] == [None] * 5
@@ -73,23 +73,8 @@ async def test_structured_answers_are_parsed(
     a_result: Build, stream: Stream, changes: dict[str, object], output: object
 ) -> None:
     out = io.BytesIO()
-    await export.write_jsonl(stream([a_result(**changes)]), out, structured=True)
+    await export.write_jsonl(stream([a_result(**changes)]), out, schema={})
     assert json.loads(out.getvalue())["output"] == output
-
-
-@pytest.mark.parametrize(
-    ("request_fields", "structured"),
-    [
-        ({"text": {"format": {"type": "json_schema", "name": "a"}}}, True),
-        ({"text": {"format": {"type": "json_object"}}}, True),
-        ({"text": {"format": {"type": "text"}}}, False),
-        ({"text": {"verbosity": "low"}}, False),
-        ({"text": "{{ t }}"}, False),
-        ({}, False),
-    ],
-)
-def test_whether_a_job_asks_for_json(request_fields: dict[str, object], structured: bool) -> None:
-    assert export.asks_for_json(request_fields) is structured
 
 
 async def test_csv_has_flat_columns_and_survives_commas_quotes_and_line_breaks(

@@ -1,0 +1,124 @@
+"""The columns that typed answers fill in CSV and Parquet, and their values.
+
+Fields of an object become columns ``output.FIELD``, those of objects within it ``output.FIELD.FIELD``, as deep as the
+schema names them. Whatever is no single value (a list, a choice between several types, an object that holds itself)
+is one column with JSON in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import orjson
+
+from orchestrator.core.lifecycle import State
+from orchestrator.report.flat import Kind
+from orchestrator.stores.base import ResultRecord
+
+__all__ = ["AnswerColumn", "answer_columns", "answer_of", "value_in"]
+
+Schema: TypeAlias = Mapping[str, Any]
+
+_KINDS = {"string": Kind.TEXT, "integer": Kind.COUNT, "number": Kind.NUMBER, "boolean": Kind.FLAG}
+_KINDS_OF_CONSTANTS = {str: Kind.TEXT, int: Kind.COUNT, float: Kind.NUMBER, bool: Kind.FLAG}
+_INT64 = range(-(2**63), 2**63)
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerColumn:
+    """One column: where its value stands in an answer, and what it holds."""
+
+    path: tuple[str, ...]
+    kind: Kind
+
+    @property
+    def name(self) -> str:
+        return ".".join(("output", *self.path))
+
+
+def answer_of(record: ResultRecord) -> Any:
+    """The answer as a value; ``None`` where there is none or it is not JSON (the row then carries its error)."""
+    if record.state is not State.SUCCEEDED or record.output_text is None:
+        return None
+    try:
+        return orjson.loads(record.output_text)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def answer_columns(schema: Schema) -> tuple[AnswerColumn, ...]:
+    """The columns of answers that fit a schema; none where it names no fields."""
+    columns = tuple(_Columns(schema).of_object(schema, ()))
+    if len({column.name for column in columns}) < len(columns):
+        # A field's own name has a dot in it and meets that of an inner field; the outer names alone are distinct.
+        return tuple(AnswerColumn((name,), Kind.JSON) for name in {column.path[0]: None for column in columns})
+    return columns
+
+
+def value_in(answer: Any, column: AnswerColumn) -> Any:
+    """The value of a column in an answer, in its kind; ``None`` where there is none.
+
+    A whole number beyond 64 bits has no place in a column, and is left out; the answer's text has it.
+    """
+    for step in column.path:
+        answer = answer.get(step) if isinstance(answer, dict) else None
+    if answer is None:
+        return None
+    match column.kind:
+        case Kind.COUNT:
+            return int(answer) if int(answer) in _INT64 else None
+        case Kind.NUMBER:
+            return float(answer)
+        case Kind.JSON:
+            return orjson.dumps(answer).decode()
+        case _:
+            return answer
+
+
+class _Columns:
+    def __init__(self, root: Schema) -> None:
+        self._root = root
+
+    def of_object(
+        self, schema: Schema, path: tuple[str, ...], seen: frozenset[str] = frozenset()
+    ) -> Iterator[AnswerColumn]:
+        for name, part in schema.get("properties", {}).items():
+            inner, inside = self._single(part, seen)
+            if inner.get("type") == "object" and inner.get("properties"):
+                yield from self.of_object(inner, (*path, name), inside)
+            else:
+                yield AnswerColumn((*path, name), _kind(inner))
+
+    def _single(self, schema: Any, seen: frozenset[str]) -> tuple[Schema, frozenset[str]]:
+        """The one schema that a value fits unless it is null, references followed; an empty one for several."""
+        if not isinstance(schema, Mapping):  # true: anything at all
+            return {}, seen
+        if "$ref" in schema:
+            reference = str(schema["$ref"])
+            return ({}, seen) if reference in seen else self._single(self._resolved(reference), seen | {reference})
+        kinds = schema.get("type")
+        alternatives = next((schema[word] for word in ("anyOf", "oneOf", "allOf") if word in schema), None)
+        if kinds is None and alternatives is not None:
+            others = [part for part in alternatives if part != {"type": "null"}]
+            return self._single(others[0], seen) if len(others) == 1 else ({}, seen)
+        if isinstance(kinds, list):
+            kept = [kind for kind in kinds if kind != "null"]
+            return ({**schema, "type": kept[0]} if len(kept) == 1 else {}), seen
+        return schema, seen
+
+    def _resolved(self, reference: str) -> Schema:
+        found: Any = self._root
+        for step in reference.removeprefix("#").split("/")[1:]:
+            step = step.replace("~1", "/").replace("~0", "~")
+            found = found.get(step) if isinstance(found, Mapping) else None
+        return found if isinstance(found, Mapping) else {}
+
+
+def _kind(schema: Schema) -> Kind:
+    if "type" in schema:
+        return _KINDS.get(schema["type"], Kind.JSON)
+    constants = [schema["const"]] if "const" in schema else schema.get("enum", ())
+    types = {type(constant) for constant in constants if constant is not None}
+    return _KINDS_OF_CONSTANTS.get(types.pop(), Kind.JSON) if len(types) == 1 else Kind.JSON
