@@ -42,13 +42,17 @@ class Archive:
 
     def add(self, record: Record, input_json: bytes) -> None:
         """Remember a new response and the JSON of its input."""
-        values = {name: getattr(record, name) for name in (*_PLAIN, *_BODIES)}
-        values |= {name: getattr(record.usage, name, None) for name in _USAGE}
-        self._state.write(_INSERT, values | {"input": input_json})
+        self.add_to_batch(record, input_json)
         if self._bodies is not None:
             if len(self._bodies) == self._bodies.maxlen:
                 self._forget(self._bodies[0], record.created_at)
             self._bodies.append(record.ordinal)
+
+    def add_to_batch(self, record: Record, input_json: bytes) -> None:
+        """Remember a response that is only billed, and told by the file of its batch."""
+        values = {name: getattr(record, name) for name in (*_PLAIN, *_BODIES)}
+        values |= {name: getattr(record.usage, name, None) for name in _USAGE}
+        self._state.write(_INSERT, values | {"input": input_json})
 
     def get(self, response_id: str) -> Record | None:
         """The response of that id, deleted ones included."""

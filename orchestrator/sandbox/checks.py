@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from orchestrator.sandbox.denials import Denied, bad_request
 from orchestrator.sandbox.models import Catalogue, Model
 
-__all__ = ["check_conversation", "check_create", "check_token_count"]
+__all__ = ["check_batch", "check_conversation", "check_create", "check_lifetime", "check_token_count"]
 
 Json: TypeAlias = Any
 
@@ -108,6 +108,15 @@ _REASONING = {
 _WINDOW = {"completion_window": _text("soonest", "2h", "8h"), "continuation_id": _text()}
 _TEXT = {"format": _OBJECT, "verbosity": _text("low", "medium", "high")}
 _CONVERSATION = {"id": Rule(kinds=(str,), nullable=False)}
+_LIFETIME = {"anchor": _text("created_at"), "seconds": _number(3_600, 2_592_000, whole=True)}
+# The sandbox answers no other endpoint than this one.
+_BATCH = {
+    "completion_window": _text("24h"),
+    "endpoint": _text("/v1/responses"),
+    "input_file_id": _text(),
+    "metadata": _OBJECT,
+    "output_expires_after": _OBJECT,
+}
 _ROLES = ("user", "system", "developer", "assistant")
 _PARTS = ("input_text", "input_image", "input_file", "output_text", "refusal")
 
@@ -188,6 +197,23 @@ def check_conversation(fields: Mapping[str, Json]) -> None:
         raise bad_request(message, code="array_above_max_length", param="items")
     _check_items(items, "items")
     _check_metadata(fields.get("metadata") or {})
+
+
+def check_batch(fields: Mapping[str, Json]) -> None:
+    """Raises ``Denied`` if the body of a call that creates a batch is wrong."""
+    _check_fields(fields, _BATCH, "")
+    for name in ("completion_window", "endpoint", "input_file_id"):
+        if fields.get(name) is None:
+            raise _missing(name)
+    _check_metadata(fields.get("metadata") or {})
+    if fields.get("output_expires_after") is not None:
+        check_lifetime(fields["output_expires_after"], "output_expires_after")
+
+
+def check_lifetime(fields: Mapping[str, Json], param: str) -> None:
+    """Raises ``Denied`` unless a file is to be kept from its creation for an hour to thirty days."""
+    _require(fields, ("anchor", "seconds"), param)
+    _check_fields(fields, _LIFETIME, f"{param}.")
 
 
 def _check_fields(fields: Mapping[str, Json], rules: Mapping[str, Rule], prefix: str) -> None:

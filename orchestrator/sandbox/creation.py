@@ -12,7 +12,9 @@ from typing import Any, TypeAlias
 
 from orchestrator.core.model import Usage
 from orchestrator.sandbox.answers import Answer, answer
+from orchestrator.sandbox.denials import bad_request
 from orchestrator.sandbox.fate import Fate
+from orchestrator.sandbox.instances import BadSchema
 from orchestrator.sandbox.models import Model
 from orchestrator.sandbox.prompts import Prompt
 from orchestrator.sandbox.record import Record
@@ -83,19 +85,11 @@ def conversation_of(fields: Mapping[str, Json]) -> str | None:
 
 
 def create_record(call: Call, *, settings: SandboxSettings, cache: PromptCache) -> Record:
-    """The response to a create, with everything that will ever happen to it."""
+    """The response to a create, with everything that will ever happen to it; raises ``Denied`` for a bad schema."""
     response_id = f"resp_{secrets.token_hex(25)}"
     ending = _RESERVED_ENDINGS.get(call.model.name, call.fate.ending)
     quirk = call.fate.quirk
-    done = answer(
-        call.fields,
-        call.prompt,
-        call.model,
-        ending=ending,
-        response_id=response_id,
-        seed=settings.seed,
-        tools=settings.tools,
-    )
+    done = _answer(call, ending, response_id, settings)
     starts_at, ends_at = _times(call, ending, quirk, settings)
     metadata = call.fields.get("metadata") or {}
     tier = call.fields.get("service_tier")
@@ -128,6 +122,21 @@ def create_record(call: Call, *, settings: SandboxSettings, cache: PromptCache) 
         previous_id=call.fields.get("previous_response_id"),
         conversation_id=conversation_of(call.fields),
     )
+
+
+def _answer(call: Call, ending: str | None, response_id: str, settings: SandboxSettings) -> Answer:
+    try:
+        return answer(
+            call.fields,
+            call.prompt,
+            call.model,
+            ending=ending,
+            response_id=response_id,
+            seed=settings.seed,
+            tools=settings.tools,
+        )
+    except BadSchema as error:
+        raise bad_request(f"Invalid schema: {error}.", code="invalid_json_schema", param=None) from error
 
 
 def _times(call: Call, ending: str | None, quirk: str | None, settings: SandboxSettings) -> tuple[float, float]:

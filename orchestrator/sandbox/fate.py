@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from statistics import NormalDist
 
@@ -59,7 +59,18 @@ class Fates:
 
     def of_create(self, ordinal: int) -> Fate:
         """The luck of the create number ``ordinal``."""
-        rng = Random(f"{self._seed}:create:{ordinal}")
+        return self._fate(Random(f"{self._seed}:create:{ordinal}"), ordinal)
+
+    def of_line(self, ordinal: int) -> Fate:
+        """The luck of the batch line number ``ordinal``: only how it ends, and when."""
+        fate = self._fate(Random(f"{self._seed}:line:{ordinal}"), ordinal)
+        return replace(fate, refusal=None, delivery=None, quirk=None)
+
+    def of_batch(self, ordinal: int) -> float:
+        """How long the batch number ``ordinal`` is validated, in seconds."""
+        return draw_duration(self._latency.queue, Random(f"{self._seed}:batch:{ordinal}"))
+
+    def _fate(self, rng: Random, ordinal: int) -> Fate:
         chances = [rng.random() for _ in range(4)]
         if self._calm_after is not None and ordinal > self._calm_after:
             chances = [1.0] * 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from collections.abc import Mapping
 from secrets import token_hex
 from typing import Any, TypeAlias
 
@@ -11,15 +12,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from orchestrator.core.clock import Clock
+from orchestrator.sandbox.checks import check_lifetime
 from orchestrator.sandbox.denials import Denied, bad_request, refuse
 from orchestrator.sandbox.replies import json_reply, page_of
 from orchestrator.sandbox.state import State
 
-__all__ = ["FileCalls"]
+__all__ = ["FileCalls", "add_file", "content_of"]
 
 Json: TypeAlias = Any
 
 _LARGEST_PAGE = 10_000
+# What the input of a batch may be, and how long it is kept (responses API, "Batch API").
+_LARGEST_BATCH = 200 * 1024 * 1024
+_BATCH_LIFETIME_S = 30 * 86_400
 _PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
 _SHOWN = "id, length(content) AS bytes, created_at, filename, purpose, expires_at"
 _BOUNDARY = re.compile(r'multipart/form-data;.*boundary="?([^";]+)"?', re.IGNORECASE)
@@ -47,13 +52,14 @@ class FileCalls:
             allowed = ", ".join(f"'{each}'" for each in _PURPOSES)
             message = f"Invalid value: '{purpose}'. Supported values are: {allowed}."
             raise bad_request(message, code="invalid_value", param="purpose")
+        if purpose == "batch" and len(content) > _LARGEST_BATCH:
+            message = f"The file is too large: a batch may have {_LARGEST_BATCH} bytes, and it has {len(content)}."
+            raise bad_request(message, code=None, param="file")
         now = self._clock.now()
-        lifetime = form.get("expires_after[seconds]", ("", b""))[1].decode(errors="replace")
-        expires_at = now + int(lifetime) if lifetime.isdecimal() else None
-        file_id = f"file-{token_hex(16)}"
-        self._state.write(
-            "INSERT INTO file (id, created_at, filename, purpose, expires_at, content) VALUES (?, ?, ?, ?, ?, ?)",
-            (file_id, now, filename or "upload", purpose, expires_at, content),
+        lifetime_s = _lifetime_s(form) or (_BATCH_LIFETIME_S if purpose == "batch" else None)
+        expires_at = None if lifetime_s is None else now + lifetime_s
+        file_id = add_file(
+            self._state, filename or "upload", content, purpose=purpose, now=now, expires_at=expires_at
         )
         await self._state.committed()
         return json_reply(self._show(file_id))
@@ -66,15 +72,15 @@ class FileCalls:
         """GET /v1/files, newest first unless ``order=asc``."""
         purpose = request.query_params.get("purpose")
         query = f"SELECT {_SHOWN} FROM file WHERE purpose = coalesce(?, purpose) ORDER BY position"  # noqa: S608
-        files = [_shown(row) for row in self._state.rows(query, (purpose,)) if self._is_alive(row)]
+        now = self._clock.now()
+        files = [_shown(row) for row in self._state.rows(query, (purpose,)) if _is_alive(row, now)]
         return json_reply(page_of(files, request.query_params, largest=_LARGEST_PAGE, usual=_LARGEST_PAGE))
 
     async def content(self, request: Request, _ordinal: int) -> Response:
         """GET /v1/files/{file_id}/content."""
         file_id = request.path_params["file_id"]
-        self._show(file_id)
-        row = self._state.row("SELECT content FROM file WHERE id = ?", (file_id,))
-        return Response(bytes(row["content"]) if row else b"", media_type="application/octet-stream")
+        _, content = content_of(self._state, file_id, self._clock.now())
+        return Response(content, media_type="application/octet-stream")
 
     async def delete(self, request: Request, _ordinal: int) -> Response:
         """DELETE /v1/files/{file_id}."""
@@ -86,12 +92,49 @@ class FileCalls:
 
     def _show(self, file_id: str) -> dict[str, Json]:
         row = self._state.row(f"SELECT {_SHOWN} FROM file WHERE id = ?", (file_id,))  # noqa: S608
-        if row is None or not self._is_alive(row):
+        if row is None or not _is_alive(row, self._clock.now()):
             raise _no_such_file(file_id)
         return _shown(row)
 
-    def _is_alive(self, row: sqlite3.Row) -> bool:
-        return row["expires_at"] is None or self._clock.now() < row["expires_at"]
+
+def add_file(
+    state: State, filename: str, content: bytes, *, purpose: str, now: float, expires_at: float | None
+) -> str:
+    """Keep a file; returns its id."""
+    file_id = f"file-{token_hex(16)}"
+    state.write(
+        "INSERT INTO file (id, created_at, filename, purpose, expires_at, content) VALUES (?, ?, ?, ?, ?, ?)",
+        (file_id, now, filename, purpose, expires_at, content),
+    )
+    return file_id
+
+
+def content_of(state: State, file_id: str, now: float) -> tuple[str, bytes]:
+    """The purpose and the content of a file; raises ``Denied`` (404) where there is none."""
+    row = state.row("SELECT purpose, expires_at, content FROM file WHERE id = ?", (file_id,))
+    if row is None or not _is_alive(row, now):
+        raise _no_such_file(file_id)
+    return row["purpose"], bytes(row["content"])
+
+
+def _lifetime_s(form: Mapping[str, tuple[str, bytes]]) -> int | None:
+    """How long the upload is to be kept, if it says so."""
+    said = {
+        name: form[f"expires_after[{name}]"][1].decode(errors="replace")
+        for name in ("anchor", "seconds")
+        if f"expires_after[{name}]" in form
+    }
+    if not said:
+        return None
+    seconds = said.get("seconds", "")
+    check_lifetime(
+        {"anchor": said.get("anchor"), "seconds": int(seconds) if seconds.isdecimal() else seconds}, "expires_after"
+    )
+    return int(seconds)
+
+
+def _is_alive(row: sqlite3.Row, now: float) -> bool:
+    return row["expires_at"] is None or now < row["expires_at"]
 
 
 def read_form(content_type: str, body: bytes) -> dict[str, tuple[str, bytes]]:

@@ -175,6 +175,7 @@ class Ledger:
             "cancels": _counted(counts, "cancel"),
             "deletes": _counted(counts, "delete"),
             "streams": _counted(counts, "stream"),
+            "batches": {**_counted(counts, "batch"), "lines": counts.get("batch_lines", 0)},
             "other_calls": _counted(counts, "other"),
             "requests": len(self._requests),
             "duplicates": {

@@ -14,22 +14,19 @@ from starlette.responses import Response
 from orchestrator.core.clock import Clock
 from orchestrator.sandbox.archive import Archive
 from orchestrator.sandbox.checks import check_create, check_token_count
-from orchestrator.sandbox.conversations import Conversations
-from orchestrator.sandbox.creation import Call, PromptCache, conversation_of, create_record
+from orchestrator.sandbox.creation import Call, PromptCache, create_record
 from orchestrator.sandbox.denials import bad_request, not_found
 from orchestrator.sandbox.fate import Fate, Fates
-from orchestrator.sandbox.function_calls import unanswered, unasked
-from orchestrator.sandbox.instances import BadSchema
 from orchestrator.sandbox.limits import Allowance
 from orchestrator.sandbox.models import Catalogue, Model
-from orchestrator.sandbox.prompts import Prompt, list_items, read_prompt
-from orchestrator.sandbox.record import Record, has_ended, is_known, shown_status, true_status
+from orchestrator.sandbox.record import Record, has_ended, shown_status, true_status
 from orchestrator.sandbox.refusals import gateway_error, html_page, refusal_of_create, refusal_of_look, wrong_key
 from orchestrator.sandbox.replies import json_reply, page_of, parse_object
 from orchestrator.sandbox.settings import CancelEnded, Idempotency, Limits, SandboxSettings
 from orchestrator.sandbox.shapes import is_final, response_body
 from orchestrator.sandbox.state import State
 from orchestrator.sandbox.stream_calls import Streams, stream_position
+from orchestrator.sandbox.turns import Turns
 from orchestrator.sandbox.wire import CutOff, Dropped, HangUp, Silence
 
 __all__ = ["Operations"]
@@ -37,8 +34,6 @@ __all__ = ["Operations"]
 Json: TypeAlias = Any
 
 _A_YEAR_S = 365 * 86_400
-# The ends of a response that another can go on with.
-_GOES_ON = ("completed", "incomplete")
 
 
 class Operations:
@@ -50,14 +45,14 @@ class Operations:
         *,
         state: State,
         archive: Archive,
-        conversations: Conversations,
+        turns: Turns,
         clock: Clock,
         hang_up: HangUp,
     ) -> None:
         self._settings = settings
         self._state = state
         self._archive = archive
-        self._conversations = conversations
+        self._turns = turns
         self._clock = clock
         self._hang_up = hang_up
         self._fates = Fates(settings)
@@ -89,7 +84,7 @@ class Operations:
             if known is not None:
                 self._state.count("create.replayed")
                 return await self._show(known, now)
-        record, headers = await self._accept(fields, model, fate, ordinal=ordinal, now=now, key=key)
+        record, headers = await self._accept(fields, model, fate, now=now, key=key)
         if fate.delivery is not None:
             return self._lose(fate.delivery, record)
         if record.streamed:
@@ -146,14 +141,13 @@ class Operations:
     async def input_items(self, request: Request, _ordinal: int) -> Response:
         """GET /v1/responses/{response_id}/input_items, newest first unless ``order=asc``."""
         record = self._find(request, self._clock.now())
-        items = [*self._history(record.previous_id), *self._items_of(record)]
-        return json_reply(page_of(items, request.query_params))
+        return json_reply(page_of(self._turns.input_items(record), request.query_params))
 
     async def count_tokens(self, request: Request, _ordinal: int) -> Response:
         """POST /v1/responses/input_tokens."""
         fields = parse_object(await request.body())
         check_token_count(fields, self._catalogue)
-        prompt = read_prompt(fields, self._said_before(fields, self._clock.now()))
+        prompt = self._turns.read(fields, self._clock.now())
         return json_reply({"object": "response.input_tokens", "input_tokens": prompt.tokens})
 
     async def models(self, _request: Request, _ordinal: int) -> Response:
@@ -183,15 +177,10 @@ class Operations:
             self._refuse("insufficient_quota")
 
     async def _accept(
-        self, fields: Mapping[str, Json], model: Model, fate: Fate, *, ordinal: int, now: float, key: str | None
+        self, fields: Mapping[str, Json], model: Model, fate: Fate, *, now: float, key: str | None
     ) -> tuple[Record, dict[str, str]]:
         """Check size and limits, and put the new response on record; with the headers that tell the limits."""
-        self._check_goes_on(fields, now)
-        prompt = read_prompt(fields, self._said_before(fields, now))
-        _check_results(prompt)
-        if prompt.tokens > model.context:
-            message = "Your input exceeds the context window of this model. Please adjust your input and try again."
-            raise bad_request(message, code="context_length_exceeded", param="input")
+        prompt = self._turns.prompt(fields, model, now)
         allowance = self._allowances[model.snapshot]
         allowance.take(now, tokens=prompt.tokens + (fields.get("max_output_tokens") or 0), model=model.name)
         call = Call(
@@ -199,14 +188,11 @@ class Operations:
             model=model,
             prompt=prompt,
             fate=fate,
-            ordinal=ordinal,
+            ordinal=self._state.count("responses"),
             now=now,
             idempotency_key=key,
         )
-        try:
-            record = create_record(call, settings=self._settings, cache=self._prompt_cache)
-        except BadSchema as error:
-            raise bad_request(f"Invalid schema: {error}.", code="invalid_json_schema", param=None) from error
+        record = create_record(call, settings=self._settings, cache=self._prompt_cache)
         self._state.count("create.accepted")
         self._archive.add(record, orjson.dumps(fields.get("input")))
         await self._state.committed()
@@ -267,58 +253,12 @@ class Operations:
     def _find(self, request: Request, now: float) -> Record:
         response_id = request.path_params["response_id"]
         record = self._archive.get(response_id)
-        if record is None or not self._is_known(record, now):
+        if record is None or not self._turns.is_known(record, now):
             raise not_found(response_id)
         return record
 
-    def _is_known(self, record: Record, now: float) -> bool:
-        faults = self._settings.faults
-        return is_known(record, now, young_s=faults.young_404_s, vanish_s=faults.vanish_after_s)
-
     def _take_poll(self) -> None:
         self._polls.take(self._clock.now(), tokens=0, model="this endpoint")
-
-    def _items_of(self, record: Record) -> list[dict[str, Json]]:
-        return list_items(orjson.loads(self._archive.input_of(record.id)), record.id)
-
-    def _check_goes_on(self, fields: Mapping[str, Json], now: float) -> None:
-        """A request can go on with a completed response that is still stored, or a conversation that is free."""
-        conversation_id, response_id = conversation_of(fields), fields.get("previous_response_id")
-        if conversation_id is not None:
-            self._conversations.check_free(conversation_id, now)
-        if response_id is None:
-            return
-        record = self._archive.get(response_id)
-        if record is None or not self._is_known(record, now) or true_status(record, now) not in _GOES_ON:
-            message = f"Previous response with id '{response_id}' not found."
-            raise bad_request(message, code="previous_response_not_found", param="previous_response_id")
-
-    def _said_before(self, fields: Mapping[str, Json], now: float) -> list[dict[str, Json]]:
-        conversation_id = conversation_of(fields)
-        if conversation_id is not None:
-            return self._conversations.items(conversation_id, now)
-        return self._history(fields.get("previous_response_id"))
-
-    def _history(self, response_id: str | None) -> list[dict[str, Json]]:
-        """What was said before: input and output of the previous response, and of those before it that are left."""
-        turns: list[list[dict[str, Json]]] = []
-        while response_id is not None:
-            record = self._archive.get(response_id)
-            if record is None or record.deleted_at:
-                break
-            turns.append([*self._items_of(record), *orjson.loads(record.output)])
-            response_id = record.previous_id
-        return [item for turn in reversed(turns) for item in turn]
-
-
-def _check_results(prompt: Prompt) -> None:
-    """Every function that was called needs an output before anything else is said, and the other way round."""
-    stray, missing = unasked(prompt.items), unanswered(prompt.items)
-    if stray is not None:
-        message = f"No tool call found for function call output with call_id {stray}."
-        raise bad_request(message, code=None, param="input")
-    if missing is not None:
-        raise bad_request(f"No tool output found for function call {missing}.", code=None, param="input")
 
 
 def _refuse_unsupported(fields: Mapping[str, Json]) -> None:

@@ -76,3 +76,32 @@ CREATE TABLE IF NOT EXISTS counter (
   name TEXT PRIMARY KEY,
   value INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- A batch's lines are decided when it is created, like responses; which of them made it, only when it closes.
+CREATE TABLE IF NOT EXISTS batch (
+  position INTEGER PRIMARY KEY,
+  id TEXT NOT NULL UNIQUE,
+  created_at REAL NOT NULL,
+  starts_at REAL NOT NULL,
+  ends_at REAL NOT NULL,
+  input_file_id TEXT NOT NULL,
+  metadata BLOB NOT NULL,
+  file_lifetime_s INTEGER,
+  errors BLOB NOT NULL,
+  cancel_asked_at REAL,
+  output_file_id TEXT,
+  error_file_id TEXT,
+  delivered INTEGER NOT NULL DEFAULT 0 CHECK (delivered IN (0, 1)),
+  CHECK (created_at <= starts_at AND starts_at <= ends_at)
+) STRICT;
+
+CREATE TABLE IF NOT EXISTS batch_line (
+  batch_id TEXT NOT NULL,
+  number INTEGER NOT NULL,
+  custom_id TEXT NOT NULL,
+  ends_at REAL NOT NULL,
+  response_id TEXT,
+  status_code INTEGER NOT NULL,
+  body BLOB NOT NULL,
+  PRIMARY KEY (batch_id, number)
+) STRICT, WITHOUT ROWID;

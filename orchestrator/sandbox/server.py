@@ -24,6 +24,7 @@ from starlette.routing import Route
 from orchestrator.core.clock import Clock, SystemClock
 from orchestrator.policy.prices import PriceBook
 from orchestrator.sandbox.archive import Archive
+from orchestrator.sandbox.batch_calls import BatchCalls
 from orchestrator.sandbox.conversation_calls import ConversationCalls
 from orchestrator.sandbox.conversations import Conversations
 from orchestrator.sandbox.denials import Denied, refuse
@@ -34,6 +35,7 @@ from orchestrator.sandbox.refusals import overloaded, wrong_key
 from orchestrator.sandbox.replies import json_reply
 from orchestrator.sandbox.settings import OutageKind, SandboxSettings
 from orchestrator.sandbox.state import State
+from orchestrator.sandbox.turns import Turns
 from orchestrator.sandbox.wire import HangUp, cannot_hang_up
 
 __all__ = ["create_app"]
@@ -64,9 +66,11 @@ class _Front:
         conversations = Conversations(state, self._archive)
         self._files = FileCalls(state, clock)
         self._conversations = ConversationCalls(conversations, state, clock)
+        turns = Turns(self._archive, conversations, settings.faults)
         self._operations = Operations(
-            settings, state=state, archive=self._archive, conversations=conversations, clock=clock, hang_up=hang_up
+            settings, state=state, archive=self._archive, turns=turns, clock=clock, hang_up=hang_up
         )
+        self._batches = BatchCalls(settings, state=state, archive=self._archive, turns=turns, clock=clock)
         self._prices = PriceBook()
 
     def routes(self) -> list[Route]:
@@ -80,6 +84,7 @@ class _Front:
             Route(f"{one}/input_items", self._counted("other", do.input_items), methods=["GET"]),
             *self._conversation_routes(),
             *self._file_routes(),
+            *self._batch_routes(),
             Route("/v1/models", self._counted("other", do.models), methods=["GET"]),
             Route("/v1/models/{model}", self._counted("other", do.model), methods=["GET"]),
             Route("/_ledger", self._ledger, methods=["GET"]),
@@ -108,6 +113,15 @@ class _Front:
             Route(one, self._counted("other", do.retrieve), methods=["GET"]),
             Route(one, self._counted("other", do.delete), methods=["DELETE"]),
             Route(f"{one}/content", self._counted("other", do.content), methods=["GET"]),
+        ]
+
+    def _batch_routes(self) -> list[Route]:
+        do, one = self._batches, "/v1/batches/{batch_id}"
+        return [
+            Route("/v1/batches", self._counted("batch", do.create), methods=["POST"]),
+            Route("/v1/batches", self._counted("other", do.list_batches), methods=["GET"]),
+            Route(one, self._counted("other", do.retrieve), methods=["GET"]),
+            Route(f"{one}/cancel", self._counted("other", do.cancel), methods=["POST"]),
         ]
 
     def _counted(self, group: str, handler: Handler) -> Callable[[Request], Awaitable[Response]]:

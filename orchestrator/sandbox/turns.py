@@ -1,0 +1,96 @@
+"""What a request goes on from: the responses before it or a conversation, and what the model reads in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import orjson
+
+from orchestrator.sandbox.archive import Archive
+from orchestrator.sandbox.conversations import Conversations
+from orchestrator.sandbox.creation import conversation_of
+from orchestrator.sandbox.denials import bad_request
+from orchestrator.sandbox.function_calls import unanswered, unasked
+from orchestrator.sandbox.models import Model
+from orchestrator.sandbox.prompts import Prompt, list_items, read_prompt
+from orchestrator.sandbox.record import Record, is_known, true_status
+from orchestrator.sandbox.settings import Faults
+
+__all__ = ["Turns"]
+
+Json: TypeAlias = Any
+
+# The ends of a response that another can go on with.
+_GOES_ON = ("completed", "incomplete")
+
+
+class Turns:
+    """Reads what was said before; each call takes the moment at which it is made."""
+
+    def __init__(self, archive: Archive, conversations: Conversations, faults: Faults) -> None:
+        self._archive = archive
+        self._conversations = conversations
+        self._faults = faults
+
+    def prompt(self, fields: Mapping[str, Json], model: Model, now: float) -> Prompt:
+        """The prompt of a create; raises ``Denied`` where it cannot go on from what it names, or is too long."""
+        self._check_goes_on(fields, now)
+        prompt = self.read(fields, now)
+        _check_results(prompt)
+        if prompt.tokens > model.context:
+            message = "Your input exceeds the context window of this model. Please adjust your input and try again."
+            raise bad_request(message, code="context_length_exceeded", param="input")
+        return prompt
+
+    def read(self, fields: Mapping[str, Json], now: float) -> Prompt:
+        """The prompt of a request, as far as it can be read."""
+        conversation_id, earlier = conversation_of(fields), fields.get("previous_response_id")
+        if conversation_id is not None:
+            return read_prompt(fields, self._conversations.items(conversation_id, now))
+        return read_prompt(fields, self._history(earlier))
+
+    def input_items(self, record: Record) -> list[dict[str, Json]]:
+        """What a response was made from: the items of those before it, and its own input; no instructions."""
+        return [*self._history(record.previous_id), *self._input_of(record)]
+
+    def is_known(self, record: Record, now: float) -> bool:
+        """Whether a client can find the response."""
+        faults = self._faults
+        return is_known(record, now, young_s=faults.young_404_s, vanish_s=faults.vanish_after_s)
+
+    def _check_goes_on(self, fields: Mapping[str, Json], now: float) -> None:
+        """A response can be gone on with if it ended well and is still stored, a conversation if it is free."""
+        conversation_id, response_id = conversation_of(fields), fields.get("previous_response_id")
+        if conversation_id is not None:
+            self._conversations.check_free(conversation_id, now)
+        if response_id is None:
+            return
+        record = self._archive.get(response_id)
+        if record is None or not self.is_known(record, now) or true_status(record, now) not in _GOES_ON:
+            message = f"Previous response with id '{response_id}' not found."
+            raise bad_request(message, code="previous_response_not_found", param="previous_response_id")
+
+    def _history(self, response_id: str | None) -> list[dict[str, Json]]:
+        """What was said before: input and output of the previous response, and of those before it that are left."""
+        turns: list[list[dict[str, Json]]] = []
+        while response_id is not None:
+            record = self._archive.get(response_id)
+            if record is None or record.deleted_at:
+                break
+            turns.append([*self._input_of(record), *orjson.loads(record.output)])
+            response_id = record.previous_id
+        return [item for turn in reversed(turns) for item in turn]
+
+    def _input_of(self, record: Record) -> list[dict[str, Json]]:
+        return list_items(orjson.loads(self._archive.input_of(record.id)), record.id)
+
+
+def _check_results(prompt: Prompt) -> None:
+    """Every function that was called needs an output before anything else is said, and the other way round."""
+    stray, missing = unasked(prompt.items), unanswered(prompt.items)
+    if stray is not None:
+        message = f"No tool call found for function call output with call_id {stray}."
+        raise bad_request(message, code=None, param="input")
+    if missing is not None:
+        raise bad_request(f"No tool output found for function call {missing}.", code=None, param="input")
