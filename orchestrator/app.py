@@ -11,6 +11,7 @@ import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from orchestrator.checkup import DryRun, Finding
     from orchestrator.config import Config
     from orchestrator.engine.local import Ended, LocalLoop
+    from orchestrator.engine.runs import JobIdentity
     from orchestrator.executors.toolbox import Toolbox
     from orchestrator.forecast import Exact, Forecaster
     from orchestrator.intake.spec import Job
@@ -116,25 +118,15 @@ class Orchestrator:
         ``SpecError``, ``RunChanged``, ``RunBusy``, ``StoreError``, ``ConfigError`` or ``ProviderUnreachable``.
         """
         from orchestrator.assembly import toolbox
-        from orchestrator.engine.runs import JobIdentity, choose_run, resume
-        from orchestrator.intake.rows import input_identity
-        from orchestrator.intake.spec import FREE_TO_CHANGE
+        from orchestrator.engine.runs import choose_run, resume
         from orchestrator.intake.template import Renderer
 
         self._config.api_key(os.environ)  # a missing key is told before a database is made
         self._stopped = False
         renderer = Renderer(job, may_be_unstored=self._config.provider.store == "optional")
-        _refuse_unbounded(job, renderer)
+        _refuse_unbounded(job, renderer, self._config)
         tools = toolbox(job)
-        identity = JobIdentity(
-            job=job.name,
-            spec=_spec(job),
-            fingerprint=job.fingerprint(),
-            input_identity=await anyio.to_thread.run_sync(input_identity, job),
-            budget_pusd=job.budget.pusd if job.budget is not None else None,
-            deadline_s=job.deadline,
-            free_to_change=FREE_TO_CHANGE,
-        )
+        identity = await self._identity(job)
         store = await self._open_store()
         reader = await self._open_reader()
         run, resumed = await choose_run(store, reader, identity, name=name, new=new, now=self._clock.now())
@@ -275,8 +267,17 @@ class Orchestrator:
             lambda: open_client(self._config, self.database), exact=exact, compare=compare, learn_from=learn_from
         )
 
-    async def glance(self, job: Job) -> Forecast | None:
-        """A rough forecast from the first rows, in a blink; None where that tells nothing."""
+    async def glance(self, job: Job, *, name: str | None = None, new: bool = False) -> Forecast | None:
+        """A rough forecast of a run that would be a new one, from the first rows, in a blink.
+
+        None where ``run`` would go on with a run that exists, and where the first rows tell nothing.
+        """
+        from orchestrator.engine.runs import find_run
+
+        if await anyio.Path(self.database).exists():
+            reader = await self._open_reader()
+            if await find_run(reader, await self._identity(job), name=name, new=new) is not None:
+                return None
         return await (await self._forecaster(job)).glance()
 
     # ── wiring ────────────────────────────────────────────────────────────────────────────────────────────
@@ -288,6 +289,22 @@ class Orchestrator:
 
             self._given_config = load_config()
         return self._given_config
+
+    async def _identity(self, job: Job) -> JobIdentity:
+        from orchestrator.engine.runs import JobIdentity
+        from orchestrator.intake.rows import input_identity
+        from orchestrator.intake.spec import FREE_TO_CHANGE
+
+        return JobIdentity(
+            job=job.name,
+            spec=_spec(job),
+            fingerprint=job.fingerprint(),
+            input_identity=await anyio.to_thread.run_sync(input_identity, job),
+            budget_pusd=job.budget.pusd if job.budget is not None else None,
+            deadline_s=job.deadline,
+            simulated=self._config.simulated,
+            free_to_change=FREE_TO_CHANGE,
+        )
 
     async def _forecaster(self, job: Job) -> Forecaster:
         from orchestrator.forecast import Forecaster
@@ -311,6 +328,8 @@ class Orchestrator:
         store, reader = await self._open_store(), await self._open_reader()
         summary = await reader.summary(run.id)
         prices = PriceBook(self._config.price_rules())
+        caps = self._config.budget.caps(run.id, simulated=run.simulated)
+        spent = await reader.spending(caps, self._clock.now()) if caps is not None else None
         # Half a second of reading, which must not hold up the first replies.
         await anyio.to_thread.run_sync(prices.load)
         async with open_client(self._config, self.database) as client:
@@ -327,6 +346,9 @@ class Orchestrator:
                 clock=await self._clock_of(run, reader),
                 rng=self._rng,
                 observe=self._observe,
+                caps=caps,
+                spent=spent,
+                is_at_work=partial(is_held, self.database),
                 tools=tools,
             )
             self.progress = self._loop.progress
@@ -394,12 +416,18 @@ def _spec(job: Job) -> dict[str, Any]:
     return spec
 
 
-def _refuse_unbounded(job: Job, renderer: Renderer) -> None:
+def _refuse_unbounded(job: Job, renderer: Renderer, config: Config) -> None:
     """Under a budget every request needs a cap; say so before anything is read, let alone sent."""
-    if job.budget is None or renderer.carries_requests or "max_output_tokens" in job.request:
+    own, shared = job.budget, config.budget
+    if renderer.carries_requests or "max_output_tokens" in job.request:
+        return
+    if shared.cap_output_tokens is not None or (own is not None and own.usd_per_request is not None):
+        return
+    whose = "job" if own is not None else "config"
+    if own is None and shared.usd_per_day is None and shared.usd_per_month is None:
         return
     raise SpecError(
-        "the job has a budget, but its requests have no max_output_tokens, so one of them could cost anything",
+        f"the {whose} has a budget, but the requests have no max_output_tokens, so one of them could cost anything",
         where=f"{job.source}: request" if job.source is not None else None,
-        hint="add request.max_output_tokens, or take the budget out",
+        hint="add request.max_output_tokens, or let the config do so for every job: budget.cap_output_tokens",
     )

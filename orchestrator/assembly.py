@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -41,7 +41,7 @@ from orchestrator.policy.prices import PriceBook
 from orchestrator.provider.client import ResponsesClient
 from orchestrator.provider.transport import Endpoint, Transport
 from orchestrator.sandbox.process import embedded_sandbox
-from orchestrator.stores.base import Reader, Run, Store, Summary
+from orchestrator.stores.base import Reader, Run, SharedCaps, Spending, Store, Summary
 
 __all__ = ["assemble", "limits_lesson", "open_client", "toolbox"]
 
@@ -101,6 +101,9 @@ def assemble(
     clock: Clock,
     rng: random.Random,
     observe: Observer,
+    caps: SharedCaps | None = None,
+    spent: Spending | None = None,
+    is_at_work: Callable[[int], bool],
     tools: Toolbox | None = None,
 ) -> LocalLoop:
     """The loop of one run, with everything it needs."""
@@ -114,11 +117,11 @@ def assemble(
         executor=executor,
         clock=clock,
         rng=rng,
-        settings=_settings(config, job),
+        settings=_settings(config, job, caps),
         progress=_progress(summary, now),
         observe=observe,
         prices=prices,
-        budget=_budget(summary),
+        budget=_budget(summary, caps, spent),
         pools=Pools(
             requests_per_minute=limits.requests_per_minute, tokens_per_minute=limits.tokens_per_minute, now=now
         ),
@@ -130,6 +133,7 @@ def assemble(
         look_circuit=Circuit(rng),
         schedules=Schedules(rng, polls_per_minute=limits.polls_per_minute),
         flow=Flow(cancelling=run.cancel_requested),
+        is_at_work=is_at_work,
         tools=tools,
     )
     learnt = Learnt(
@@ -177,7 +181,7 @@ def limits_lesson(config: Config) -> str:
     return f"limits:{'sandbox' if config.provider.sandbox is not None else config.provider.base_url}"
 
 
-def _settings(config: Config, job: Job) -> Settings:
+def _settings(config: Config, job: Job, caps: SharedCaps | None) -> Settings:
     incomplete, schema = job.on_incomplete, asked_schema(job.request)
     return Settings(
         attempts=job.retry.attempts,
@@ -185,6 +189,9 @@ def _settings(config: Config, job: Job) -> Settings:
         timeouts=Timeouts(queued_s=config.timeouts.queued, run_s=config.timeouts.run),
         resend_below_pusd=config.in_doubt.resend_below_pusd,
         max_in_flight=config.limits.max_in_flight,
+        shared_caps=caps,
+        cap_output_tokens=config.budget.cap_output_tokens,
+        request_bound_pusd=job.budget.request_bound_pusd if job.budget is not None else None,
         overrides=config.provider.overrides,
         answer_schema=AnswerSchema(schema) if schema is not None else None,
         on_invalid=_on_invalid(job),
@@ -235,10 +242,19 @@ def _progress(summary: Summary, now: float) -> Progress:
     )
 
 
-def _budget(summary: Summary) -> Budget:
-    """The run's cap, less what its earlier processes spent or may have spent."""
-    limit = summary.run.budget_pusd
-    if limit is None:
-        return Budget()
-    committed = summary.cost_pusd + summary.cost_unknown_upper_bound_pusd
-    return Budget([Cap(scope="run", limit_pusd=limit, committed_pusd=committed)])
+def _budget(summary: Summary, caps: SharedCaps | None, spent: Spending | None) -> Budget:
+    """The run's cap, less what its earlier processes spent or may have spent, and those over all runs."""
+    limits: list[Cap] = []
+    if summary.run.budget_pusd is not None:
+        committed = summary.cost_pusd + summary.cost_unknown_upper_bound_pusd
+        limits.append(Cap(scope="run", limit_pusd=summary.run.budget_pusd, committed_pusd=committed))
+    if caps is not None and spent is not None:
+        limits += [
+            Cap(scope=scope, limit_pusd=limit, committed_pusd=committed, shared=True)
+            for scope, limit, committed in spent.under(caps)
+        ]
+    budget = Budget(limits)
+    if spent is not None:
+        # Who of the others is at work is seen a second later; until then there is something to wait for.
+        budget.note_others(spent.elsewhere_pusd, at_work=True)
+    return budget

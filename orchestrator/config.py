@@ -19,6 +19,7 @@ from orchestrator.core.errors import ConfigError
 from orchestrator.core.money import Picodollars, parse_usd
 from orchestrator.intake.document import Document, load_document
 from orchestrator.intake.mistakes import Mistake, did_you_mean, refuse
+from orchestrator.intake.parameters import LEAST_OUTPUT_TOKENS
 from orchestrator.intake.schema import DIALECT
 from orchestrator.intake.values import Duration, Usd
 from orchestrator.policy.error_rules import Action, Met, Override
@@ -26,9 +27,10 @@ from orchestrator.policy.price_file import PriceFile, file_version
 from orchestrator.policy.price_rules import PriceRules
 from orchestrator.policy.profiles import PROFILES, overrides_for
 from orchestrator.sandbox.settings import SandboxSettings
-from orchestrator.stores.base import DEFAULT_DATABASE
+from orchestrator.stores.base import DEFAULT_DATABASE, SharedCaps
 
 __all__ = [
+    "Budget",
     "Config",
     "ErrorOverride",
     "InDoubt",
@@ -240,6 +242,31 @@ class InDoubt(Section):
         return parse_usd(self.resend_below_usd)
 
 
+class Budget(Section):
+    """Hard caps over all runs of the database, and what to do where a request or a job could cost much."""
+
+    usd_per_day: Usd | None = Field(default=None, gt=0)
+    """The most that all runs of the database may cost in a day (UTC), in US dollars."""
+    usd_per_month: Usd | None = Field(default=None, gt=0)
+    """The most that they may cost in a calendar month (UTC)."""
+    cap_output_tokens: int | None = Field(default=None, ge=LEAST_OUTPUT_TOKENS)
+    """Under a budget, a request without `max_output_tokens` is sent with this one. Left out, it is refused."""
+    confirm_above_usd: Usd = Decimal(10)
+    """On a terminal, `run` asks before it starts a job that may cost more than this. Elsewhere, and with `--yes`, it
+    never asks."""
+
+    def caps(self, run_id: int, *, simulated: bool) -> SharedCaps | None:
+        """The caps for the engine and the store, or None where there are none."""
+        if self.usd_per_day is None and self.usd_per_month is None:
+            return None
+        return SharedCaps(
+            run_id=run_id,
+            simulated=simulated,
+            day_pusd=None if self.usd_per_day is None else parse_usd(self.usd_per_day),
+            month_pusd=None if self.usd_per_month is None else parse_usd(self.usd_per_month),
+        )
+
+
 class Config(Section):
     """How runs are carried out; every field has a default, which is the real API at OpenAI."""
 
@@ -251,6 +278,8 @@ class Config(Section):
     """How long to be patient."""
     in_doubt: InDoubt = InDoubt()
     """What to do with a request that may have been sent, but whose reply was lost."""
+    budget: Budget = Budget()
+    """Hard caps over all runs of the database, and what to do where a request or a job could cost much."""
     prices: str | None = Field(default=None, min_length=1)
     """A file of your own prices, relative to this file; they go before the published ones."""
     database: Path = Path(DEFAULT_DATABASE)
@@ -285,6 +314,11 @@ class Config(Section):
                 hint="a key has no spaces, quotes or line breaks in it",
             )
         return key
+
+    @property
+    def simulated(self) -> bool:
+        """Whether runs are rehearsals at the embedded sandbox, whose money is play money."""
+        return self.provider.sandbox is not None
 
     def price_rules(self) -> PriceRules:
         """The user's own prices, read from the file that ``prices`` names; raises ``ConfigError``."""

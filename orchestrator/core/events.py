@@ -115,6 +115,8 @@ class Progress:
     cost_unknown: int = 0
     reserved_pusd: Picodollars = 0
     budget_pusd: Picodollars | None = None
+    # The cap that is used most (``run``, ``day``, ``month``), and how many per cent of it.
+    budget_used: tuple[str, int] | None = None
     waiting_for: str | None = None
     waiting_until: float | None = None
     stopping: bool = False

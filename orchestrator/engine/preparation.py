@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from orchestrator.core.errors import BadRow
 from orchestrator.engine.settings import Settings
 from orchestrator.engine.work import NewConversation, Prepared
@@ -65,6 +67,8 @@ class Preparation:
             return Unsendable("row_invalid", str(error))
         if request.max_output_tokens is not None:
             fields["max_output_tokens"] = request.max_output_tokens
+        if self._budget.is_capped and fields.get("max_output_tokens") is None and self._settings.cap_output_tokens:
+            fields["max_output_tokens"] = self._settings.cap_output_tokens
         if self._settings.cache_prefix:
             fields.setdefault("prompt_cache_key", cache_key(fields))
         fingerprint = self._fingerprint(fields, request)
@@ -77,6 +81,8 @@ class Preparation:
         if self._pools.pool(model).never_fits(tokens):
             return too_large(tokens)
         worst_case = self._prices.worst_case_of(_bounded(fields, request), at=now, context_tokens=context_tokens)
+        if worst_case is None:
+            worst_case = self._settings.request_bound_pusd
         refusal = self._over_budget(worst_case)
         if refusal is not None:
             return refusal
@@ -90,6 +96,7 @@ class Preparation:
             tokens=tokens,
             worst_case_pusd=worst_case,
             max_output_tokens=cap if isinstance(cap, int) else None,
+            metadata=_pairs(fields.get("metadata")),
             fingerprint=fingerprint,
             new_conversation=self._new_conversation(fields, request),
         )
@@ -133,7 +140,8 @@ class Preparation:
         if worst_case is None:
             return Unsendable(
                 "cost_unbounded",
-                "under a budget every request needs a known price and max_output_tokens; this one has no bound",
+                "under a budget every request needs a known price, max_output_tokens, and text only; "
+                "for another, say in budget.usd_per_request what it costs at most",
             )
         if not self._budget.could_ever_fit(worst_case):
             return Unsendable("over_budget", "the worst case of this one request is more than the whole budget")
@@ -164,6 +172,10 @@ def _bounded(fields: Mapping[str, Any], request: PendingRequest) -> Mapping[str,
 def _completion_window(fields: Mapping[str, Any]) -> str | None:
     options = fields.get("background_options")
     return _text(options.get("completion_window")) if isinstance(options, dict) else None
+
+
+def _pairs(metadata: Any) -> str | None:
+    return orjson.dumps(metadata).decode() if isinstance(metadata, dict) and metadata else None
 
 
 def _text(value: Any) -> str | None:

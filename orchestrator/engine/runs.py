@@ -13,7 +13,7 @@ from orchestrator.core.lifecycle import RunState
 from orchestrator.core.money import Picodollars
 from orchestrator.stores.base import NewRun, Reader, Run, Store
 
-__all__ = ["JobIdentity", "choose_run", "resume"]
+__all__ = ["JobIdentity", "choose_run", "find_run", "resume"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +29,7 @@ class JobIdentity:
     input_identity: str
     budget_pusd: Picodollars | None
     deadline_s: float | None
+    simulated: bool = False
     free_to_change: tuple[str, ...] = ()
 
 
@@ -40,21 +41,27 @@ async def choose_run(
     With a name: that run, created where it does not exist. Without: the newest unfinished run of the same job with
     the same fingerprint and input, else a new one. Raises ``RunChanged`` where the named run is of another job.
     """
+    run = await find_run(reader, identity, name=name, new=new)
+    if run is not None:
+        return run, True
+    name = name or _free_name(identity.job, {run.name for run in await reader.runs()})
+    return await store.create_run(_new_run(identity, name, now)), False
+
+
+async def find_run(reader: Reader, identity: JobIdentity, *, name: str | None, new: bool) -> Run | None:
+    """The run to go on with, or None where it would be a new one; raises as ``choose_run``."""
     if name is not None:
         run = await reader.run(name)
         if run is not None and new:
             raise UsageError(f"a run named {name!r} exists already", hint="give another name, or leave --new out")
         if run is not None:
             _refuse_changed(run, identity)
-            return run, True
-        return await store.create_run(_new_run(identity, name, now)), False
-    runs = await reader.runs()
+        return run
     if not new:
-        for run in runs:
+        for run in await reader.runs():
             if run.state not in (RunState.FINISHED, RunState.CANCELLED) and _is_same(run, identity):
-                return run, True
-    free = _free_name(identity.job, {run.name for run in runs})
-    return await store.create_run(_new_run(identity, free, now)), False
+                return run
+    return None
 
 
 async def resume(store: Store, reader: Reader, run: Run, identity: JobIdentity, now: float) -> Run:
@@ -92,6 +99,7 @@ def _new_run(identity: JobIdentity, name: str, now: float) -> NewRun:
         budget_pusd=identity.budget_pusd,
         deadline_at=now + identity.deadline_s if identity.deadline_s is not None else None,
         created_at=now,
+        simulated=identity.simulated,
     )
 
 
@@ -108,12 +116,19 @@ def _is_same(run: Run, identity: JobIdentity) -> bool:
     Rows before that one are in the store, and are not read again.
     """
     mended = run.reason == "bad_row" and not run.plan.complete
-    return run.fingerprint == identity.fingerprint and (mended or run.input_identity == identity.input_identity)
+    return (
+        run.fingerprint == identity.fingerprint
+        and run.simulated == identity.simulated
+        and (mended or run.input_identity == identity.input_identity)
+    )
 
 
 def _refuse_changed(run: Run, identity: JobIdentity) -> None:
     if _is_same(run, identity):
         return
+    if run.simulated != identity.simulated:
+        place = "at the sandbox" if run.simulated else "with real money"
+        raise RunChanged(f"run {run.name!r} was made {place}", hint="give another --run name, or the config it had")
     fields = [
         field
         for field in _differences(json.loads(run.spec_json), identity.spec)

@@ -94,8 +94,11 @@ class Sender:
         """Why nothing can ever be sent again, where that is so and nothing in flight could change it."""
         if self._flow.in_flight:
             return None
-        if decision.held_by == "budget":
-            return Stopped("budget", "the worst case of the next request is more than what is left", collect=True)
+        budget = self._context.budget
+        if decision.held_by == "budget" and not budget.waits_for_others:
+            whose = "" if budget.short_of == "run" else f" of the {budget.short_of}'s budget"
+            left = f"the worst case of the next request is more than what is left{whose}"
+            return Stopped("budget", left, collect=True)
         only_later = self._flow.planned and not self._ready and self._delayed_at is not None
         if only_later and not may_send(self._delayed_at or 0.0, self._context.run.deadline_at):
             return Stopped("deadline", "what is left would have to wait beyond the run's deadline", collect=True)

@@ -9,6 +9,7 @@ from orchestrator.core.money import Picodollars
 from orchestrator.policy.answers import AnswerSchema
 from orchestrator.policy.deadlines import Timeouts
 from orchestrator.policy.judgement import OnIncomplete, OnInvalid, Override
+from orchestrator.stores.base import SharedCaps
 
 __all__ = ["Settings"]
 
@@ -22,6 +23,10 @@ class Settings:
     timeouts: Timeouts
     resend_below_pusd: Picodollars
     max_in_flight: int
+    # Caps over all runs of the database, and how requests are bounded that have no bound of their own.
+    shared_caps: SharedCaps | None = None
+    cap_output_tokens: int | None = None
+    request_bound_pusd: Picodollars | None = None
     overrides: tuple[Override, ...] = ()
     # What every answer must fit, and what becomes of one that does not; None where answers are plain text.
     answer_schema: AnswerSchema | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from orchestrator.engine.learnt import Learnt
 from orchestrator.engine.poller import Poller
-from orchestrator.engine.steps import Context
+from orchestrator.engine.steps import Context, see_spending
 from orchestrator.engine.work import Stopped
 from orchestrator.policy.deadlines import may_send
 from orchestrator.stores.base import Counts, Reader
@@ -37,6 +37,7 @@ class Upkeep:
             rounds += 1
             await self._write_counts()
             await self._see_cancel()
+            await self._see_spending()
             self._see_deadline()
             if rounds % _LEARNT_EVERY == 0:
                 await self._learnt.save()
@@ -61,6 +62,15 @@ class Upkeep:
             self._flow.cancelling = True
             self._poller.hurry()
             self._flow.wake()
+
+    async def _see_spending(self) -> None:
+        """What others spend under the same caps, or a day that begins, may hold this run back or let it go on."""
+        caps = self._context.settings.shared_caps
+        if caps is None:
+            return
+        see_spending(self._context, await self._reader.spending(caps, self._clock.now()))
+        if self._context.progress.waiting_for == "budget":
+            self._flow.sender.set()
 
     def _see_deadline(self) -> None:
         if not may_send(self._clock.now(), self._run.deadline_at):

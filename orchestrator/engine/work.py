@@ -47,6 +47,8 @@ class Prepared:
     tokens: int
     worst_case_pusd: Picodollars | None
     max_output_tokens: int | None
+    # JSON: the user's own.
+    metadata: str | None = None
     # Equal for requests that ask the same, where answers are shared.
     fingerprint: bytes | None = None
     # The chain whose conversation object is still to be made, and the body once it is there.

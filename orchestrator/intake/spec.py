@@ -119,13 +119,28 @@ class Repairs(Section):
 class Budget(Section):
     """A hard cap: the worst case of each request is set aside before it is sent."""
 
-    usd: Usd = Field(gt=0)
+    usd: Usd | None = Field(default=None, gt=0)
     """The most that the run may cost, in US dollars."""
+    usd_per_request: Usd | None = Field(default=None, gt=0)
+    """Your own word for the most that one request costs, where nothing bounds it: for tools that the provider runs,
+    images, files, stored prompts. So much is set aside for each. A request that costs more passes the cap by the
+    difference."""
 
     @property
-    def pusd(self) -> Picodollars:
-        """The cap in picodollars."""
-        return parse_usd(self.usd)
+    def pusd(self) -> Picodollars | None:
+        """The cap in picodollars, or None."""
+        return None if self.usd is None else parse_usd(self.usd)
+
+    @property
+    def request_bound_pusd(self) -> Picodollars | None:
+        """What is set aside for a request without a bound, in picodollars, or None."""
+        return None if self.usd_per_request is None else parse_usd(self.usd_per_request)
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.usd is None and self.usd_per_request is None:
+            raise ValueError("must hold usd, usd_per_request or both")
+        return self
 
 
 def _kind_of_on_incomplete(value: Any) -> str | None:

@@ -22,12 +22,13 @@ class Cap:
     """One limit: ``scope`` is its name (``run``, ``day``, ``month``).
 
     ``committed_pusd`` is what it has lost already: everything charged in its period, and the upper bound of every
-    response whose cost is not known.
+    response whose cost is not known. Under a ``shared`` cap other runs spend, too.
     """
 
     scope: str
     limit_pusd: Picodollars
     committed_pusd: Picodollars = 0
+    shared: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +56,9 @@ class Budget:
             raise ValueError("each scope has one cap")
         self._told = {cap.scope: self._percents(cap) for cap in self._caps}
         self._reserved = 0
+        self._elsewhere = 0
+        self._others_at_work = False
+        self._short_of: str | None = None
 
     @property
     def is_capped(self) -> bool:
@@ -71,6 +75,22 @@ class Budget:
         """Whether a request in flight may yet free funds: wait; otherwise what does not fit now never will."""
         return self._reserved > 0
 
+    @property
+    def waits_for_others(self) -> bool:
+        """Whether other runs, at work now, may yet free funds."""
+        return self._elsewhere > 0 and self._others_at_work
+
+    @property
+    def short_of(self) -> str | None:
+        """The scope of the cap under which an amount last did not fit."""
+        return self._short_of
+
+    @property
+    def fullest(self) -> tuple[str, int] | None:
+        """The cap of which most is committed: its scope, and how many per cent."""
+        shares = ((cap.scope, self._committed[cap.scope] * 100 // max(1, cap.limit_pusd)) for cap in self._caps)
+        return max(shares, key=lambda share: share[1], default=None)
+
     def committed_pusd(self, scope: str) -> Picodollars:
         """What a cap has lost for good."""
         return self._committed[scope]
@@ -82,8 +102,11 @@ class Budget:
     def reserve(self, amount: Picodollars) -> bool:
         """Set an amount aside under every cap, or under none and say False."""
         claimed = self._reserved + amount
-        if any(self._committed[cap.scope] + claimed > cap.limit_pusd for cap in self._caps):
-            return False
+        for cap in self._caps:
+            elsewhere = self._elsewhere if cap.shared else 0
+            if self._committed[cap.scope] + elsewhere + claimed > cap.limit_pusd:
+                self._short_of = cap.scope
+                return False
         self._reserved = claimed
         return True
 
@@ -122,6 +145,11 @@ class Budget:
         if began_anew:
             self._told.update({cap.scope: self._percents(cap) for cap in self._caps if cap.scope == scope})
         return self._crossed()
+
+    def note_others(self, aside: Picodollars, *, at_work: bool) -> None:
+        """Other runs have so much set aside under the shared caps; a run that is not at work frees nothing."""
+        self._elsewhere = aside
+        self._others_at_work = at_work
 
     def _commit(self, amount: Picodollars) -> tuple[Crossed, ...]:
         for scope in self._committed:

@@ -37,6 +37,8 @@ __all__ = [
     "RequestRecord",
     "ResultRecord",
     "Run",
+    "SharedCaps",
+    "Spending",
     "Store",
     "Summary",
     "ToolCall",
@@ -61,6 +63,45 @@ class NewRun:
     budget_pusd: Picodollars | None
     deadline_at: float | None
     created_at: float
+    # At the embedded sandbox, whose money is play money.
+    simulated: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedCaps:
+    """Hard caps over all runs of a database that spend the same money as this one; None is no cap.
+
+    Days and months are those of UTC.
+    """
+
+    run_id: int
+    simulated: bool
+    day_pusd: Picodollars | None
+    month_pusd: Picodollars | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spending:
+    """What runs that spend the same money were charged, unknown costs at the most they can be, and have set aside.
+
+    ``own_pusd`` is set aside by the run that asks, ``elsewhere_pusd`` by others; ``holders`` are these others.
+    """
+
+    day_pusd: Picodollars
+    month_pusd: Picodollars
+    own_pusd: Picodollars
+    elsewhere_pusd: Picodollars
+    holders: tuple[int, ...] = ()
+
+    def under(self, caps: SharedCaps) -> list[tuple[str, Picodollars, Picodollars]]:
+        """The caps there are: the scope of each, its limit, and what is spent of it."""
+        both = (("day", caps.day_pusd, self.day_pusd), ("month", caps.month_pusd, self.month_pusd))
+        return [(scope, limit, spent) for scope, limit, spent in both if limit is not None]
+
+    def has_room(self, caps: SharedCaps, amount: Picodollars) -> bool:
+        """Whether so much more can be set aside without a cap ever being passed."""
+        aside = self.own_pusd + self.elsewhere_pusd + amount
+        return all(spent + aside <= limit for _, limit, spent in self.under(caps))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +121,10 @@ class Claim:
     window: str | None = None
     # The most this attempt can cost; None where no price is known.
     worst_case_pusd: Picodollars | None
+    # The claim is refused where it could make these be passed.
+    caps: SharedCaps | None = None
+    # JSON: the user's own metadata.
+    metadata: str | None = None
     # Equal for requests that ask the same; None where that is of no interest.
     fingerprint: bytes | None = None
 
@@ -244,6 +289,7 @@ class Run:
     ended_at: float | None
     cancel_requested: bool
     plan: PlanMark
+    simulated: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -482,8 +528,12 @@ class Store(Protocol):
         """
         ...
 
-    async def claim(self, claim: Claim) -> int | None:
-        """Pending → submitting, with a new attempt; the attempt's id, or None where somebody else moved it."""
+    async def claim(self, claim: Claim) -> int | Spending | None:
+        """Pending → submitting, with a new attempt; the attempt's id, or None where somebody else moved it.
+
+        Where the claim's worst case could make its caps be passed, nothing is done, and what is spent is returned.
+        The look at the caps and the claim are one: other processes may be claiming under the same caps.
+        """
         ...
 
     async def accept(self, acceptance: Acceptance) -> bool:
@@ -648,8 +698,8 @@ class Reader(Protocol):
         """Charges summed by any of ``run``, ``model``, ``tier``, ``day``, ``stage``, ``state``."""
         ...
 
-    async def spent_since(self, since: float) -> Picodollars:
-        """What all runs of the database were charged since a moment, unknown costs at their upper bound."""
+    async def spending(self, caps: SharedCaps, at: float) -> Spending:
+        """What all runs that spend the same money have spent in the day and the month of ``at``, and set aside."""
         ...
 
     async def past_use(self, run_id: int, *, most: int) -> PastUse:

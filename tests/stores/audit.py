@@ -26,6 +26,7 @@ SELECT
   coalesce(sum(charge.output_tokens), 0) AS output_tokens,
   coalesce(sum(charge.reasoning_tokens), 0) AS reasoning_tokens,
   coalesce(sum(charge.total_tokens), 0) AS total_tokens,
+  coalesce(sum(iif(attempt.ended_at IS NULL, attempt.worst_case_pusd, 0)), 0) AS reserved_pusd,
   (SELECT count(*) FROM skipped_row WHERE skipped_row.run_id = :run_id) AS skipped_rows
 FROM request
 JOIN attempt ON attempt.request_id = request.id
@@ -75,6 +76,17 @@ _NEVER = {
     "a request outside its run's bounds": """
         SELECT request.id FROM request JOIN run ON run.id = request.run_id
         WHERE request.id NOT BETWEEN run.first_request_id AND run.last_request_id""",
+    "a day whose spending is not the sum of its charges": """
+        SELECT day, run_id, sum(pusd) FROM (
+          SELECT day, run_id, pusd FROM spending
+          UNION ALL
+          SELECT
+            CAST(charge.charged_at / 86400 AS INTEGER), request.run_id,
+            -coalesce(charge.cost_pusd, charge.upper_bound_pusd, 0)
+          FROM charge
+          JOIN attempt ON attempt.id = charge.attempt_id
+          JOIN request ON request.id = attempt.request_id
+        ) GROUP BY day, run_id HAVING sum(pusd) <> 0""",
     "damage": "SELECT * FROM pragma_integrity_check WHERE integrity_check <> 'ok'",
     "a broken reference": "SELECT * FROM pragma_foreign_key_check",
 }

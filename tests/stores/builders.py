@@ -112,7 +112,7 @@ class Desk:
                 worst_case_pusd=worst_case_pusd,
             )
         )
-        assert attempt_id is not None
+        assert isinstance(attempt_id, int)
         return attempt_id
 
     async def accept(

@@ -178,7 +178,7 @@ async def test_a_request_is_claimed_once(desk: Desk) -> None:
 
 async def test_of_many_claims_at_once_one_wins(desk: Desk) -> None:
     [request] = await desk.add(1)
-    won: list[int | None] = []
+    won: list[object] = []
 
     async def claim() -> None:
         won.append(await desk.store.claim(a_claim(request.id)))

@@ -275,10 +275,10 @@ PLANS = {
     "fresh": "USING INDEX request_fresh (run_id=? AND rowid>?)",
     "delayed": "USING INDEX request_delayed (run_id=? AND not_before>?)",
     "open_attempts": "USING INDEX request_open (run_id=?)",
-    "reserved": "USING INDEX request_open (run_id=?)",
     "results": "request USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
     "costs": "attempt USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
-    "spent_since": "USING COVERING INDEX charge_time (charged_at>?)",
+    "spent": "spending USING PRIMARY KEY (day>?)",
+    "past_use": "attempt USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
     "spent_before": "attempt USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
     "attempts": "attempt USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
     "request_by_key": "(run_id=? AND stage=? AND key=?)",
@@ -289,6 +289,10 @@ PLANS = {
 }
 
 
+def _all_queries() -> dict[str, str]:
+    return queries("read.sql") | queries("write.sql") | queries("spending.sql")
+
+
 def plan_of(connection: sqlite3.Connection, query: str) -> list[str]:
     parameters = dict.fromkeys(re.findall(r":(\w+)", query), 1)
     return [str(row[3]) for row in connection.execute(f"EXPLAIN QUERY PLAN {query}", parameters)]
@@ -297,7 +301,7 @@ def plan_of(connection: sqlite3.Connection, query: str) -> list[str]:
 def test_no_query_scans_a_table_that_grows(database: Path) -> None:
     make(database)
     with closing(sqlite3.connect(database)) as connection:
-        for name, query in (queries("read.sql") | queries("write.sql")).items():
+        for name, query in _all_queries().items():
             plan = plan_of(connection, query)
             assert PLANS.get(name, "") in "\n".join(plan), name
             for step in plan:
@@ -322,5 +326,4 @@ def test_statements_are_found_by_name() -> None:
 def test_every_statement_is_used() -> None:
     package = Path(sys.modules[SqliteStore.__module__].__file__ or "").parent
     code = "\n".join(path.read_text(encoding="utf-8") for path in package.glob("*.py"))
-    names = [*queries("read.sql"), *queries("write.sql")]
-    assert [name for name in names if f'"{name}"' not in code] == []
+    assert [name for name in _all_queries() if f'"{name}"' not in code] == []

@@ -219,7 +219,7 @@ async def test_retry_goes_on_where_the_responses_are_still_there(
 async def ask(desk: Desk, request: PendingRequest) -> int:
     """Send a request whose fingerprint is ``ASK``."""
     attempt_id = await desk.store.claim(a_claim(request.id, fingerprint=ASK))
-    assert attempt_id is not None
+    assert isinstance(attempt_id, int)
     await desk.accept(request, attempt_id)
     return attempt_id
 

@@ -10,13 +10,20 @@ import pytest
 from orchestrator.core.errors import UsageError
 from orchestrator.core.lifecycle import State
 from orchestrator.core.model import ToolUse, Usage
-from orchestrator.stores.base import ResultRecord
+from orchestrator.stores.base import ResultRecord, SharedCaps
 
 from .builders import NOW, PRICE, Desk, a_charge, a_run, an_unknown_charge, ask, mark, rows
 
 pytestmark = pytest.mark.anyio
 
 USAGE = a_charge().usage or Usage()
+
+
+async def spent_on(desk: Desk, at: float) -> tuple[int, int]:
+    """What is spent in the day and the month of a moment."""
+    caps = SharedCaps(run_id=desk.run.id, simulated=False, day_pusd=None, month_pusd=None)
+    spent = await desk.reader.spending(caps, at)
+    return spent.day_pusd, spent.month_pusd
 
 
 async def the_result(desk: Desk, key: str) -> ResultRecord:
@@ -164,7 +171,7 @@ async def test_a_late_look_makes_an_unknown_cost_known(desk: Desk) -> None:
     assert summary.usage == USAGE
     [attempt] = await desk.reader.attempts(request.id)
     assert (attempt.status, attempt.charge, attempt.body) == ("completed", a_charge(30), b'{"status": "completed"}')
-    assert await desk.reader.spent_since(NOW + 10) == 30
+    assert await spent_on(desk, NOW + 10) == (30, 30)
 
 
 async def test_a_late_look_that_knows_no_more_can_still_lower_the_bound(desk: Desk) -> None:
@@ -190,7 +197,7 @@ async def test_a_late_look_can_charge_what_had_no_charge(desk: Desk) -> None:
     await desk.end(request, attempt_id, State.FAILED, code="response_expired")
     assert await desk.store.late_charge(attempt_id, a_charge(30), "completed", None)
     assert (await desk.reader.summary(desk.run.id)).cost_pusd == 30
-    assert await desk.reader.spent_since(NOW + 10) == 30
+    assert await spent_on(desk, NOW + 10) == (30, 30)
     assert not await desk.store.late_charge(999, a_charge(30), "completed", None)
 
 
@@ -231,10 +238,11 @@ async def test_costs_are_summed_by_any_grouping(desk: Desk) -> None:
         await costs(None, "model", "colour")
 
 
-async def test_what_all_runs_spent_since_a_moment(desk: Desk) -> None:
-    first, second, third = await desk.add(3)
-    await desk.succeed(first, charge=a_charge(1), at=NOW)
-    await desk.succeed(second, charge=an_unknown_charge(20), at=NOW + 10)
-    await desk.succeed(third, charge=an_unknown_charge(None), at=NOW + 20)
-    spent = [await desk.reader.spent_since(moment) for moment in (0, NOW, NOW + 1, NOW + 10, NOW + 11)]
-    assert spent == [21, 21, 20, 20, 0]
+async def test_what_all_runs_spent_in_a_day_and_a_month(desk: Desk) -> None:
+    day = 86_400  # NOW is 21 September 2026, 14:13 UTC
+    moments = [NOW, NOW + 9 * 3600, NOW + 10 * 3600, NOW + 10 * day]
+    for request, at, cost in zip(await desk.add(4), moments, (1, 20, 300, 4_000), strict=True):
+        await desk.succeed(request, charge=an_unknown_charge(cost) if cost == 20 else a_charge(cost), at=at)
+    spent = [await spent_on(desk, at) for at in (NOW - day, *moments)]
+    # What was charged after the moment that is asked about counts in its month, too.
+    assert spent == [(0, 4_321), (21, 4_321), (21, 4_321), (300, 4_321), (4_000, 4_000)]

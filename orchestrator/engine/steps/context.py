@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from orchestrator.core.clock import Clock
-from orchestrator.core.events import Observer, OutageBegan, OutageEnded, Progress
+from orchestrator.core.events import Observer, OutageBegan, OutageEnded, Progress, Warned
 from orchestrator.core.lifecycle import State
+from orchestrator.core.money import format_usd
 from orchestrator.core.problems import NeverSent, Problem
 from orchestrator.engine.flow import Flow
 from orchestrator.engine.schedules import Schedules
@@ -15,14 +17,14 @@ from orchestrator.engine.settings import Settings
 from orchestrator.engine.work import Stopped
 from orchestrator.executors.base import Executor
 from orchestrator.executors.toolbox import Toolbox
-from orchestrator.policy.budget import Budget
+from orchestrator.policy.budget import Budget, Crossed
 from orchestrator.policy.circuit import Circuit
 from orchestrator.policy.first_tries import FirstCreates, FirstLooks
 from orchestrator.policy.limits import Limiter, Pools
 from orchestrator.policy.prices import PriceBook
-from orchestrator.stores.base import Run, Store
+from orchestrator.stores.base import Run, Spending, Store
 
-__all__ = ["Context", "note_failure", "note_success", "unreachable"]
+__all__ = ["Context", "note_failure", "note_success", "see_spending", "unreachable", "warn_of_budget"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +51,8 @@ class Context:
     look_circuit: Circuit
     schedules: Schedules
     flow: Flow
+    # Whether a process works on a run, by the run's id.
+    is_at_work: Callable[[int], bool]
     # The handlers of the job's function tools; None where it has none.
     tools: Toolbox | None = None
 
@@ -69,6 +73,25 @@ def unreachable(context: Context, problem: Problem) -> Stopped | None:
         f"the provider cannot be reached: {problem.reason}; check provider.base_url and the network, then run again",
         collect=False,
     )
+
+
+def see_spending(context: Context, spent: Spending) -> None:
+    """Take up what all runs together have spent and set aside."""
+    caps, budget = context.settings.shared_caps, context.budget
+    if caps is None:
+        return
+    for scope, _, spent_pusd in spent.under(caps):
+        warn_of_budget(context, budget.restate(scope, spent_pusd))
+    budget.note_others(spent.elsewhere_pusd, at_work=any(map(context.is_at_work, spent.holders)))
+
+
+def warn_of_budget(context: Context, crossed: Iterable[Crossed]) -> None:
+    """Tell of thresholds, once each, and show how full the fullest cap is."""
+    context.progress.budget_used = context.budget.fullest
+    for each in crossed:
+        spent, cap = format_usd(each.committed_pusd), format_usd(each.limit_pusd)
+        message = f"{each.percent} % of the {each.scope}'s budget is used: {spent} of {cap} dollars"
+        context.observe(Warned(code="budget", message=message))
 
 
 def note_failure(context: Context, circuit: Circuit, sent_at: float, code: str, *, again: bool) -> None:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from orchestrator.core.events import Warned
 from orchestrator.core.lifecycle import SETTLED, State
 from orchestrator.core.model import Charge, Response
-from orchestrator.core.money import format_usd
 from orchestrator.core.problems import Problem, Refused
-from orchestrator.engine.steps.context import Context, note_failure, note_success
+from orchestrator.engine.steps.context import Context, note_failure, note_success, warn_of_budget
 from orchestrator.engine.steps.followers import tell_followers, tell_settled
 from orchestrator.engine.work import Acting, After, Finished, OpenResponse, Queued, Stopped, Waiting
 from orchestrator.policy.backoff import retry_wait
@@ -195,10 +193,7 @@ def charged(context: Context, open_: OpenResponse, charge: Charge) -> None:
         progress.cost_pusd += charge.cost_pusd
         crossed = context.budget.settle(reserved, charge.cost_pusd)
     progress.reserved_pusd = context.budget.reserved_pusd
-    for each in crossed:
-        spent, cap = format_usd(each.committed_pusd), format_usd(each.limit_pusd)
-        message = f"{each.percent} % of the {each.scope}'s budget is used: {spent} of {cap} dollars"
-        context.observe(Warned(code="budget", message=message))
+    warn_of_budget(context, crossed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from orchestrator.core.lifecycle import State
 from orchestrator.core.model import Seen
 from orchestrator.core.problems import NeverSent, Problem, Refused
 from orchestrator.engine.preparation import Unsendable
-from orchestrator.engine.steps.context import Context, note_failure, note_success, unreachable
+from orchestrator.engine.steps.context import Context, note_failure, note_success, see_spending, unreachable
 from orchestrator.engine.steps.doubt import doubt
 from orchestrator.engine.steps.look import first_look
 from orchestrator.engine.steps.refuse import refuse
@@ -23,7 +23,7 @@ from orchestrator.engine.work import (
 )
 from orchestrator.policy.backoff import retry_wait
 from orchestrator.policy.verdicts import Bounce, Fail, Found, Halt, InDoubt, Later, Outage, Retry
-from orchestrator.stores.base import Acceptance, Claim, Release
+from orchestrator.stores.base import Acceptance, Claim, Release, Spending
 
 __all__ = ["submit"]
 
@@ -49,9 +49,15 @@ async def submit(context: Context, prepared: Prepared) -> After:
             service_tier=prepared.service_tier,
             window=prepared.window,
             worst_case_pusd=prepared.worst_case_pusd,
+            caps=context.settings.shared_caps,
+            metadata=prepared.metadata,
             fingerprint=prepared.fingerprint,
         )
     )
+    if isinstance(attempt_id, Spending):  # other runs were faster
+        context.budget.release(prepared.worst_case_pusd or 0)
+        see_spending(context, attempt_id)
+        return Returned(prepared)
     if attempt_id is None:  # cancelled by somebody else before it was ours
         context.budget.release(prepared.worst_case_pusd or 0)
         return Finished()

@@ -18,12 +18,6 @@ SELECT state, sum(requests) AS requests FROM tally WHERE run_id = :run_id GROUP 
 -- name: totals
 SELECT * FROM run_total WHERE run_id = :run_id;
 
--- name: reserved
-SELECT coalesce(sum(attempt.worst_case_pusd), 0) AS pusd
-FROM request JOIN attempt ON attempt.id = request.id * 1000000 + request.number
-WHERE request.run_id = :run_id AND request.settled_at IS NULL AND request.state <> 'pending'
-  AND request.state <> 'blocked' AND request.state <> 'acting';
-
 -- name: fresh
 SELECT
   request.id, request.key, request.stage, input_row.source, request.attempts, request.number, request.epoch,
@@ -210,9 +204,6 @@ WHERE (:run_id IS NULL OR run.id = :run_id)
     (SELECT (last_request_id + 1) * 1000000 FROM run WHERE id = :run_id), 9223372036854775807
   )
 GROUP BY 1, 2, 3, 4, 5, 6;
-
--- name: spent_since
-SELECT coalesce(sum(coalesce(cost_pusd, upper_bound_pusd)), 0) AS pusd FROM charge WHERE charged_at >= :since;
 
 -- name: past_use
 -- By request, all its attempts together; the charges of a run lie side by side.

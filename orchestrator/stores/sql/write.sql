@@ -3,9 +3,10 @@
 
 -- name: create_run
 INSERT INTO run (
-  name, uid, job, spec, fingerprint, input_identity, state, budget_pusd, deadline_at, created_at
+  name, uid, job, spec, fingerprint, input_identity, state, budget_pusd, deadline_at, created_at, simulated
 ) VALUES (
-  :name, :uid, :job, :spec_json, :fingerprint, :input_identity, 'active', :budget_pusd, :deadline_at, :created_at
+  :name, :uid, :job, :spec_json, :fingerprint, :input_identity, 'active', :budget_pusd, :deadline_at, :created_at,
+  :simulated
 ) ON CONFLICT (name) DO NOTHING
 RETURNING id;
 
@@ -64,8 +65,8 @@ WHERE id = :request_id AND state = 'pending'
 RETURNING run_id, stage;
 
 -- name: add_attempt
-INSERT INTO attempt (id, idempotency_key, model, service_tier, completion_window, worst_case_pusd, sent_at)
-VALUES (:attempt_id, :idempotency_key, :model, :service_tier, :window, :worst_case_pusd, :at);
+INSERT INTO attempt (id, idempotency_key, model, service_tier, completion_window, worst_case_pusd, metadata, sent_at)
+VALUES (:attempt_id, :idempotency_key, :model, :service_tier, :window, :worst_case_pusd, :metadata, :at);
 
 -- name: accept_request
 UPDATE request SET state = 'submitted', code = NULL, message = NULL
@@ -87,7 +88,7 @@ WHERE id = :request_id AND number = :number AND state = 'submitting'
 RETURNING run_id, stage;
 
 -- name: remove_attempt
-DELETE FROM attempt WHERE id = :attempt_id;
+DELETE FROM attempt WHERE id = :attempt_id RETURNING worst_case_pusd;
 
 -- name: end_request
 UPDATE request SET
@@ -204,7 +205,7 @@ UPDATE attempt SET status = :status WHERE id = :attempt_id AND ended_at IS NULL;
 
 -- name: charge_so_far
 SELECT
-  request.run_id, coalesce(attempt.ended_at, attempt.sent_at), attempt.shares_response, charge.attempt_id,
+  request.run_id, coalesce(charge.charged_at, attempt.ended_at, attempt.sent_at), attempt.shares_response, charge.attempt_id,
   charge.cost_pusd, charge.upper_bound_pusd, charge.input_tokens, charge.cached_tokens, charge.cache_write_tokens,
   charge.output_tokens, charge.reasoning_tokens, charge.total_tokens
 FROM attempt
@@ -311,7 +312,7 @@ INSERT INTO tally (run_id, stage, state, requests) VALUES (:run_id, :stage, :sta
 UPDATE run_total SET
   attempts = attempts + :attempts, polls = polls + :polls, rate_limited = rate_limited + :rate_limited,
   elapsed_s = elapsed_s + :elapsed_s, skipped_rows = skipped_rows + :skipped_rows,
-  possible_duplicates = possible_duplicates + :possible_duplicates,
+  reserved_pusd = reserved_pusd + :reserved_pusd, possible_duplicates = possible_duplicates + :possible_duplicates,
   possible_duplicates_upper_bound_pusd = possible_duplicates_upper_bound_pusd + :possible_duplicates_upper_bound_pusd,
   cost_pusd = cost_pusd + :cost_pusd, cost_unknown = cost_unknown + :cost_unknown,
   cost_unknown_upper_bound_pusd = cost_unknown_upper_bound_pusd + :cost_unknown_upper_bound_pusd,
@@ -319,6 +320,15 @@ UPDATE run_total SET
   cache_write_tokens = cache_write_tokens + :cache_write_tokens, output_tokens = output_tokens + :output_tokens,
   reasoning_tokens = reasoning_tokens + :reasoning_tokens, total_tokens = total_tokens + :total_tokens
 WHERE run_id = :run_id;
+
+-- name: is_simulated
+SELECT simulated FROM run WHERE id = :run_id;
+
+-- name: move_spending
+UPDATE spending SET pusd = pusd + :change WHERE day = :day AND run_id = :run_id;
+
+-- name: add_spending
+INSERT INTO spending (day, run_id, pusd) VALUES (:day, :run_id, :change);
 
 -- name: add_price
 INSERT INTO price (

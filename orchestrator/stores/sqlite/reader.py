@@ -16,7 +16,6 @@ import anyio
 from orchestrator.core.errors import UsageError
 from orchestrator.core.lifecycle import State
 from orchestrator.core.model import PastUse, SkippedRow
-from orchestrator.core.money import Picodollars
 from orchestrator.stores.base import (
     AttemptRecord,
     CostRow,
@@ -27,6 +26,8 @@ from orchestrator.stores.base import (
     RequestRecord,
     ResultRecord,
     Run,
+    SharedCaps,
+    Spending,
     Summary,
     ToolCall,
 )
@@ -34,6 +35,7 @@ from orchestrator.stores.sqlite import records
 from orchestrator.stores.sqlite.database import in_thread, open_reader, store_error
 from orchestrator.stores.sqlite.packing import unpack_body, unpack_row
 from orchestrator.stores.sqlite.queries import queries
+from orchestrator.stores.sqlite.spending import spending
 
 __all__ = ["SqliteReader"]
 
@@ -158,10 +160,8 @@ class SqliteReader:
         rows = await self._rows("costs", **chosen)
         return sorted((records.cost(row, by) for row in rows), key=lambda row: row.group)
 
-    async def spent_since(self, since: float) -> Picodollars:
-        [spent] = await self._rows("spent_since", since=since)
-        pusd: Picodollars = spent["pusd"]
-        return pusd
+    async def spending(self, caps: SharedCaps, at: float) -> Spending:
+        return await self._read(partial(spending, caps, at))
 
     async def past_use(self, run_id: int, *, most: int) -> PastUse:
         [sums] = await self._rows("past_use", run_id=run_id, most=most)
@@ -233,9 +233,8 @@ def _summary(run_id: int, connection: sqlite3.Connection) -> Summary:
     parameters = {"run_id": run_id}
     [run] = _rows("run_by_id", parameters, connection)
     [totals] = _rows("totals", parameters, connection)
-    [reserved] = _rows("reserved", parameters, connection)
     tally = {row["state"]: row["requests"] for row in _rows("tally", parameters, connection)}
-    return records.summary(run, totals, tally, reserved["pusd"])
+    return records.summary(run, totals, tally)
 
 
 def _results(chosen: Mapping[str, Any], connection: sqlite3.Connection) -> list[ResultRecord]:

@@ -63,10 +63,11 @@ def run(row: Row) -> Run:
         ended_at=row["ended_at"],
         cancel_requested=bool(row["cancel_requested"]),
         plan=PlanMark(position=row["planned_position"], complete=bool(row["planned_complete"])),
+        simulated=bool(row["simulated"]),
     )
 
 
-def summary(run_row: Row, totals: Row, tally: Mapping[str, int], reserved_pusd: Picodollars) -> Summary:
+def summary(run_row: Row, totals: Row, tally: Mapping[str, int]) -> Summary:
     return Summary(
         run=run(run_row),
         requests=RequestCounts({state: tally.get(state.value, 0) for state in State}),
@@ -80,7 +81,7 @@ def summary(run_row: Row, totals: Row, tally: Mapping[str, int], reserved_pusd: 
         cost_pusd=totals["cost_pusd"],
         cost_unknown=totals["cost_unknown"],
         cost_unknown_upper_bound_pusd=totals["cost_unknown_upper_bound_pusd"],
-        reserved_pusd=reserved_pusd,
+        reserved_pusd=totals["reserved_pusd"],
         elapsed_s=totals["elapsed_s"],
     )
 

@@ -126,6 +126,7 @@ def _resolve(tx: Transaction, wish: Requeue, request_id: int, number: int, worst
     to = State.PENDING if resend else State.FAILED
     tx.execute(SQL["resolve_request"], {"request_id": request_id, "to": to.value, "at": wish.at})
     tx.execute(SQL["resolve_attempt"], {"attempt_id": attempt_id, "to": to.value, "at": wish.at})
+    tx.totals(wish.run_id)["reserved_pusd"] -= worst_case_pusd or 0
     unknown = Charge(usage=None, cost_pusd=None, upper_bound_pusd=worst_case_pusd, price=None)
     add_charge(tx, wish.run_id, attempt_id, unknown, at=wish.at)
     if resend:

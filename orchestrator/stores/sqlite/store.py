@@ -23,6 +23,7 @@ from orchestrator.stores.base import (
     NewRun,
     Release,
     Run,
+    Spending,
     ToolCall,
 )
 from orchestrator.stores.sqlite import followers, slices, verbs
@@ -78,6 +79,7 @@ class SqliteStore:
             ended_at=None,
             cancel_requested=False,
             plan=PlanMark(position=0, complete=False),
+            simulated=run.simulated,
         )
 
     async def set_run_state(self, run_id: int, state: RunState, reason: str | None, at: float) -> None:
@@ -114,7 +116,7 @@ class SqliteStore:
     ) -> list[NewRequest]:
         return await self._writer.write(verbs.add_rows, run_id, rows, skipped, mark, skip_taken)
 
-    async def claim(self, claim: Claim) -> int | None:
+    async def claim(self, claim: Claim) -> int | Spending | None:
         return await self._writer.write(verbs.claim, claim)
 
     async def accept(self, acceptance: Acceptance) -> bool:

@@ -11,7 +11,7 @@ from orchestrator.core.errors import RunBusy
 from orchestrator.core.lifecycle import SETTLED, TRANSITIONS, RunState, State
 from orchestrator.core.model import Charge, NewRequest, PlanMark, SkippedRow
 from orchestrator.core.money import Picodollars
-from orchestrator.stores.base import Acceptance, Claim, Counts, Ending, Follower, NewRun, Release
+from orchestrator.stores.base import Acceptance, Claim, Counts, Ending, Follower, NewRun, Release, Spending
 from orchestrator.stores.sqlite.followers import Fate, begin_turn, settle_followers
 from orchestrator.stores.sqlite.packing import pack_body, pack_row
 from orchestrator.stores.sqlite.transaction import SQL, USAGE, Transaction, usage_of
@@ -165,8 +165,12 @@ def _taken(tx: Transaction, rows: Sequence[NewRequest], records: Sequence[dict[s
 # ── the life of an attempt ────────────────────────────────────────────────────────────────────────────────────
 
 
-def claim(tx: Transaction, claim: Claim) -> int | None:
-    """The new attempt's id, or None where the request is no longer pending."""
+def claim(tx: Transaction, claim: Claim) -> int | Spending | None:
+    """The new attempt's id; None where the request is no longer pending; what is spent, where that leaves no room."""
+    if claim.caps is not None:
+        spent = tx.spending(claim.caps, claim.at)
+        if not spent.has_room(claim.caps, claim.worst_case_pusd or 0):
+            return spent
     attempt_id = claim.request_id * ATTEMPTS_A_REQUEST + claim.number
     moved = tx.execute(
         SQL["claim_request"],
@@ -183,12 +187,15 @@ def claim(tx: Transaction, claim: Claim) -> int | None:
             "service_tier": claim.service_tier,
             "window": claim.window,
             "worst_case_pusd": claim.worst_case_pusd,
+            "metadata": claim.metadata,
             "at": claim.at,
         },
     )
     run_id, stage = moved[0]
     tx.moved(run_id, stage, State.PENDING, State.SUBMITTING)
-    tx.totals(run_id)["attempts"] += 1
+    totals = tx.totals(run_id)
+    totals["attempts"] += 1
+    totals["reserved_pusd"] += claim.worst_case_pusd or 0
     return attempt_id
 
 
@@ -229,11 +236,12 @@ def release(tx: Transaction, release: Release) -> bool:
     ).fetchall()
     if not moved:
         return False
-    tx.execute(SQL["remove_attempt"], {"attempt_id": release.attempt_id})
+    removed = tx.execute(SQL["remove_attempt"], {"attempt_id": release.attempt_id}).fetchall()
     run_id, stage = moved[0]
     tx.moved(run_id, stage, State.SUBMITTING, State.PENDING)
     totals = tx.totals(run_id)
     totals["attempts"] -= 1
+    totals["reserved_pusd"] -= sum(worst_case_pusd or 0 for (worst_case_pusd,) in removed)
     totals["rate_limited"] += release.rate_limited
     return True
 
@@ -301,6 +309,8 @@ def _end_attempt(tx: Transaction, run_id: int, ending: Ending) -> None:
             "possible_duplicate": int(possible_duplicate),
         },
     ).fetchall()
+    if not doubted:
+        tx.totals(run_id)["reserved_pusd"] -= worst_case_pusd or 0
     if possible_duplicate:
         add_possible_duplicate(tx, run_id, worst_case_pusd)
     if ending.charge is not None and not shared:
@@ -330,7 +340,7 @@ def note_status(tx: Transaction, attempt_id: int, status: str) -> None:
 def add_charge(tx: Transaction, run_id: int, attempt_id: int, charge: Charge, *, at: float) -> None:
     """Charge an attempt that has no charge yet."""
     tx.execute(SQL["add_charge"], {**_charge_columns(tx, attempt_id, charge), "at": at})
-    tx.charged(run_id, charge)
+    tx.charged(run_id, charge, at=at)
 
 
 def late_charge(tx: Transaction, attempt_id: int, charge: Charge, status: str, body: bytes | None) -> bool:
@@ -344,9 +354,9 @@ def late_charge(tx: Transaction, attempt_id: int, charge: Charge, status: str, b
         add_charge(tx, run_id, attempt_id, charge, at=at)
     else:
         before = Charge(usage=usage_of(tuple(usage)), cost_pusd=None, upper_bound_pusd=upper_bound_pusd, price=None)
-        tx.charged(run_id, before, sign=-1)
+        tx.charged(run_id, before, at=at, sign=-1)
         tx.execute(SQL["replace_charge"], _charge_columns(tx, attempt_id, charge))
-        tx.charged(run_id, charge)
+        tx.charged(run_id, charge, at=at)
     tx.execute(SQL["set_status"], {"attempt_id": attempt_id, "status": status})
     if body is not None:
         tx.execute(SQL["replace_body"], {"attempt_id": attempt_id, "body": pack_body(body, None)})

@@ -1,0 +1,11 @@
+-- What all runs that spend the same money have spent and set aside; asked by readers, and by the writer in its claims.
+
+-- name: spent
+SELECT coalesce(sum(iif(spending.day = :day, spending.pusd, 0)), 0), coalesce(sum(spending.pusd), 0)
+FROM spending JOIN run ON run.id = spending.run_id
+WHERE spending.day >= :first_of_month AND run.simulated = :simulated;
+
+-- name: set_aside
+SELECT run_total.run_id, run_total.reserved_pusd
+FROM run_total JOIN run ON run.id = run_total.run_id
+WHERE run_total.reserved_pusd > 0 AND run.simulated = :simulated;
