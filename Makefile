@@ -4,15 +4,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 RUN ?= demo
+SOAK_MINUTES ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench constraints clean
+.PHONY: help setup demo test lint format bench chaos soak constraints clean
 
 help:
 	@echo "make demo         summarise 1,863 documents in the sandbox: no key, no cost"
 	@echo "make test         lint, types, import layers and the test suite"
 	@echo "make lint         only the checks that run no test"
 	@echo "make bench        the benchmarks, as ratios to a floor taken in the same run"
+	@echo "make chaos        a run under every fault at once, one that is killed 50 times, an outage: eight minutes"
+	@echo "make soak         half an hour under every fault, watched for growth (SOAK_MINUTES=30)"
 	@echo "make format       format the code"
 	@echo "make constraints  pin the dependencies anew (needs uv)"
 	@echo "make clean        remove .venv, caches and demo results"
@@ -47,6 +50,12 @@ format: $(READY)
 
 bench: $(READY)
 	@$(BIN)/python -m benchmarks
+
+chaos: $(READY)
+	@$(BIN)/python -m pytest -m chaos tests/chaos/test_chaos.py tests/chaos/test_outages.py tests/chaos/test_crashes.py
+
+soak: $(READY)
+	@$(BIN)/python -m tests.chaos.soak $(SOAK_MINUTES)
 
 constraints:
 	uv pip compile pyproject.toml --all-extras --no-header --no-annotate --universal --upgrade --quiet \

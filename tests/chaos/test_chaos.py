@@ -8,66 +8,21 @@ from pathlib import Path
 import pytest
 
 from orchestrator.core.lifecycle import State
-from orchestrator.sandbox.settings import (
-    DELIVERY_FAULTS,
-    ENDING_FAULTS,
-    POLL_FAULTS,
-    QUIRKS,
-    REFUSAL_FAULTS,
-)
 from tests.stores.audit import audit
 
+from .conftest import Tell
+from .everything import CONFIG, FINAL, JOB, rates, rows_of_speeches
 from .station import Provider, Station
-
-# What ends a row for good, with the code that it then has.
-FINAL = {
-    "failed_invalid_prompt": "invalid_prompt",
-    "content_filter": "content_filter",
-    "empty_output": "empty_output",
-    "refusal": "refusal",
-    "requires_action": "requires_action",
-}
-# No money stops the run, as it should (tests/reliability/test_halts.py); everything else is on.
-FAULTS = [
-    name
-    for name in (*REFUSAL_FAULTS, *DELIVERY_FAULTS, *ENDING_FAULTS, *QUIRKS, *POLL_FAULTS)
-    if name != "insufficient_quota"
-]
-
-
-def rates() -> dict[str, float]:
-    """All of them between one and two per cent: a third of all attempts comes to nothing."""
-    rare = {*FINAL, "stuck_queued", "stuck_in_progress", "stale_snapshot"}
-    return {name: 0.01 if name in rare else 0.016 for name in FAULTS}
 
 
 @pytest.mark.parametrize(
     ("rows", "within_s"),
     [(40, 90), pytest.param(400, 120, marks=[pytest.mark.chaos, pytest.mark.timeout(300)])],
 )
-def test_every_fault_at_once(tmp_path: Path, rows: int, within_s: float) -> None:
-    # What vanishes does so a while after its end: sooner, a look that is late on a busy machine would find nothing,
-    # and whether a response has expired for good is not decided within its first two minutes.
-    settings = {"seed": 5, "faults": {**rates(), "vanish_after_s": 30}}
-    request = {
-        "model": "gpt-5-mini",
-        "input": "Summarise in two sentences:\n{{ text }}",
-        "max_output_tokens": 400,
-        "service_tier": "{{ tier }}",
-    }
-    job = {
-        "request": request,
-        "retry": {"attempts": 15},
-        "on_incomplete": {"raise_max_output_tokens_to": 900},
-    }
-    with Provider(tmp_path, settings) as provider:
-        config = {"timeouts": {"read": "3s", "queued": "8s", "run": "10s"}}
-        station = Station(tmp_path, rows=rows, job=job, config=config, provider=provider)
-        tiers = ["default", "default", "default", "flex"]
-        station.write_rows(
-            {"id": f"row-{n}", "text": f"The report of the year {1800 + n} was read aloud.", "tier": tiers[n % 4]}
-            for n in range(rows)
-        )
+def test_every_fault_at_once(tmp_path: Path, tell: Tell, rows: int, within_s: float) -> None:
+    with Provider(tmp_path, {"seed": 5, "faults": rates()}) as provider:
+        station = Station(tmp_path, rows=rows, job=JOB, config=CONFIG, provider=provider)
+        station.write_rows(rows_of_speeches(rows))
         run = station.start(*station.run_arguments("--output", "results.jsonl"))
         ended = station.end(run, timeout_s=within_s)
         ledger, created = provider.ledger(), provider.responses()
@@ -80,12 +35,19 @@ def test_every_fault_at_once(tmp_path: Path, rows: int, within_s: float) -> None
             assert usable[each["response_id"]], each
         else:
             assert each["error"]["code"] in {*FINAL.values(), "max_output_tokens"}, each
-            assert not usable[each["response_id"]], each
+            assert not usable.get(each["response_id"]), each
+    twice, lost = ledger["duplicates"]["usable"], ledger["replies_lost"]["total"]
     failed = sum(each["state"] == "failed" for each in results)
+    bills = f"${summary['cost_usd']}, ${ledger['seen_by_client']['cost_usd']} by the sandbox"
+    tell(
+        f"{rows} rows in {summary['elapsed_s']:.0f} s, {failed} that could not succeed; "
+        f"{summary['attempts']} attempts, {summary['polls']} polls; {bills}; "
+        f"{lost} replies lost, {twice} usable answers twice"
+    )
     assert ended.code == (3 if failed else 0), ended.err
     assert audit(station.database).states == {State.SUCCEEDED: rows - failed, State.FAILED: failed}
     # The bill is what was seen, to the last picodollar; and nothing was paid for twice that could have been known.
     assert summary["cost_usd"] == ledger["seen_by_client"]["cost_usd"]
     assert summary["usage"] == ledger["seen_by_client"]["usage"]
     assert summary["reserved_usd"] == "0"
-    assert ledger["duplicates"]["usable"] <= ledger["replies_lost"]["total"]
+    assert twice <= lost

@@ -18,6 +18,7 @@ import pytest
 from orchestrator.core.lifecycle import State
 from tests.stores.audit import audit
 
+from .conftest import Tell
 from .crashing import SUBJECTS, WHEN
 from .station import Provider, Station
 
@@ -163,7 +164,7 @@ def test_a_few_kills_lose_nothing(tmp_path: Path) -> None:
 @pytest.mark.chaos
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("idempotency", ["ignore", "honour"])
-def test_killed_at_every_point_and_at_random(tmp_path: Path, idempotency: str) -> None:
+def test_killed_at_every_point_and_at_random(tmp_path: Path, tell: Tell, idempotency: str) -> None:
     settings = {
         "idempotency": idempotency,
         "latency": {"queue": 1, "run": {"from_s": 2, "to_s": 7}},
@@ -176,4 +177,9 @@ def test_killed_at_every_point_and_at_random(tmp_path: Path, idempotency: str) -
         assert {point.rpartition(":")[2] for point in points} == SUBJECTS.keys()
         assert ordeal.deaths.keys() == {*points, "at random"}
         assert ordeal.deaths.total() >= 50
+        created = provider.ledger()["creates"]["accepted"]
+        tell(
+            f"{ordeal.deaths.total()} kills, {ordeal.deaths['at random']} of them at random; {created} responses for "
+            f"600 rows, {len(ordeal.on_the_wire)} attempts were on the wire at a kill"
+        )
         check(ordeal, provider, summary, rows=600)

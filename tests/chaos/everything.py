@@ -1,0 +1,64 @@
+"""Every fault that the sandbox knows, all at once: the settings, and a job and a config that can bear them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from orchestrator.sandbox.settings import (
+    DELIVERY_FAULTS,
+    ENDING_FAULTS,
+    POLL_FAULTS,
+    QUIRKS,
+    REFUSAL_FAULTS,
+)
+
+__all__ = ["CONFIG", "FAULTS", "FINAL", "JOB", "rates", "rows_of_speeches"]
+
+# What ends a row for good, with the code that it then has.
+FINAL = {
+    "failed_invalid_prompt": "invalid_prompt",
+    "content_filter": "content_filter",
+    "empty_output": "empty_output",
+    "refusal": "refusal",
+    "requires_action": "requires_action",
+    "unprocessable": "invalid_request_error",
+}
+# No money and no permission stop the run, as they should (tests/reliability/test_halts.py); everything else is on.
+FAULTS = [
+    name
+    for name in (*REFUSAL_FAULTS, *DELIVERY_FAULTS, *ENDING_FAULTS, *QUIRKS, *POLL_FAULTS)
+    if name not in ("insufficient_quota", "forbidden")
+]
+JOB: dict[str, Any] = {
+    "request": {
+        "model": "gpt-5-mini",
+        "input": "Summarise in two sentences:\n{{ text }}",
+        "max_output_tokens": 400,
+        "service_tier": "{{ tier }}",
+    },
+    "retry": {"attempts": 15},
+    "on_incomplete": {"raise_max_output_tokens_to": 900},
+}
+CONFIG: dict[str, Any] = {"timeouts": {"read": "3s", "queued": "8s", "run": "10s"}}
+_TIERS = ["default", "default", "default", "flex"]
+
+
+def rates() -> dict[str, float]:
+    """All of them between one and two per cent: a third of all attempts comes to nothing.
+
+    What vanishes does so a while after its end: sooner, a look that is late on a busy machine would find nothing, and
+    whether a response has expired for good is not decided within its first two minutes.
+    """
+    rare = {*FINAL, "stuck_queued", "stuck_in_progress", "stale_snapshot"}
+    return {"vanish_after_s": 30, **{name: 0.01 if name in rare else 0.016 for name in FAULTS}}
+
+
+def rows_of_speeches(count: int) -> Iterator[dict[str, str]]:
+    """So many rows, one in four for the flex tier."""
+    for n in range(count):
+        yield {
+            "id": f"row-{n}",
+            "text": f"The report of the year {1800 + n} was read aloud.",
+            "tier": _TIERS[n % len(_TIERS)],
+        }

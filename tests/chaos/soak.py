@@ -1,0 +1,130 @@
+"""A long run under every fault at once: ``python -m tests.chaos.soak MINUTES``. Does the process grow?
+
+A sandbox with all faults serves a run of about so many minutes, at a steady rate. Once a second the product's process
+is measured: its memory, open files, threads and tasks. Printed is a table over time; the exit code is 1 where
+anything grew between the second quarter of the run and the last, or where the books of both sides differ.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from orchestrator.core.lifecycle import State
+from tests.stores.audit import audit
+
+from .everything import CONFIG, JOB, rates, rows_of_speeches
+from .station import Provider, Station
+
+__all__ = ["soak"]
+
+# Creates that are let through, and rows that come of them where a third of all attempts comes to nothing.
+_CREATES_PER_MINUTE = 600
+_ROWS_PER_MINUTE = 240
+_LINES = 15
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What is measured, and how much more of it at the end is no growth: a share, and a number."""
+
+    name: str
+    share: float
+    number: float
+
+
+# Memory that the allocator keeps in odd places is no leak. The others go up and down with what is on the wire.
+MEASURES = (
+    Measure("memory_mb", 0.05, 4.0),
+    Measure("files", 0.1, 4.0),
+    Measure("threads", 0.0, 1.0),
+    Measure("tasks", 0.1, 8.0),
+)
+
+
+def soak(minutes: float, folder: Path) -> list[str]:
+    """Run for about so long, print what is seen, and return what is wrong."""
+    rows = max(100, int(_ROWS_PER_MINUTE * minutes))
+    limits = {"requests_per_minute": _CREATES_PER_MINUTE, "polls_per_minute": 60_000, "max_in_flight": 64}
+    gauge = folder / "gauge.jsonl"
+    with Provider(folder, {"seed": 5, "faults": rates()}) as provider:
+        config = {"provider": {"base_url": f"{provider.address}/v1", "profile": "ogx"}, "limits": limits, **CONFIG}
+        station = Station(folder, rows=rows, job=JOB, config=config, provider=provider)
+        station.write_rows(rows_of_speeches(rows))
+        station.launcher = ("tests.chaos.watched", str(gauge))
+        tell(f"{rows:,} rows under {len(rates()) - 1} faults, {_CREATES_PER_MINUTE} creates a minute")
+        with (folder / "run.log").open("w") as log:
+            run = station.start(*station.run_arguments("--progress", "none"), stderr=log)
+            ended = station.end(run, timeout_s=60 * minutes * 2 + 120)
+        ledger = provider.ledger()
+    samples = [json.loads(line) for line in gauge.read_text().splitlines()]
+    show(samples)
+    if ended.code not in (0, 3):
+        return [f"the run ended with code {ended.code}: {(folder / 'run.log').read_text()[-2000:]}"]
+    return [*grown(samples), *wrong_books(station, ended.summary, ledger, rows)]
+
+
+def show(samples: Sequence[dict[str, float]]) -> None:
+    """The samples as a table of a few lines."""
+    tell("", f"{'minute':>8}" + "".join(f"{measure.name:>12}" for measure in MEASURES))
+    for sample in samples[:: max(1, len(samples) // _LINES)]:
+        tell(f"{sample['at_s'] / 60:8.1f}" + "".join(f"{sample[measure.name]:12,.0f}" for measure in MEASURES))
+
+
+def grown(samples: Sequence[dict[str, float]]) -> list[str]:
+    """What there is more of in the last quarter than in the second one; the first is for warming up."""
+    quarter, found = len(samples) // 4, []
+    tell("", f"{'':12}{'2nd quarter':>12}{'4th quarter':>12}")
+    for measure in MEASURES:
+        values = [sample[measure.name] for sample in samples]
+        before, after = median(values[quarter : 2 * quarter]), median(values[3 * quarter :])
+        tell(f"{measure.name:12}{before:12,.1f}{after:12,.1f}")
+        if after > before * (1 + measure.share) + measure.number:
+            found.append(f"{measure.name} grew from {before:,.1f} to {after:,.1f}")
+    return found
+
+
+def wrong_books(station: Station, summary: dict[str, Any], ledger: dict[str, Any], rows: int) -> list[str]:
+    """Where the two sides, or the database and itself, disagree."""
+    states = audit(station.database).states
+    seen, lost, twice = ledger["seen_by_client"], ledger["replies_lost"]["total"], ledger["duplicates"]["usable"]
+    tell(
+        "",
+        f"{summary['elapsed_s'] / 60:.1f} minutes; "
+        + ", ".join(f"{count:,} {state}" for state, count in states.items())
+        + f"; {summary['attempts']:,} attempts, {summary['polls']:,} polls",
+        f"cost ${summary['cost_usd']}; the sandbox says ${seen['cost_usd']}",
+        f"{twice} usable answers came twice; {lost:,} replies were lost",
+    )
+    found = []
+    if states[State.SUCCEEDED] + states[State.FAILED] != rows:
+        found.append(f"not every one of {rows:,} rows has ended")
+    if (summary["cost_usd"], summary["usage"]) != (seen["cost_usd"], seen["usage"]):
+        found.append("the bill differs from the sandbox's")
+    if twice > lost:
+        found.append("something was paid for twice that could have been known")
+    return found
+
+
+def tell(*lines: str) -> None:
+    """Print, at once."""
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    sys.stdout.flush()
+
+
+def main(minutes: float) -> int:
+    """Soak in a folder that is gone afterwards; the exit code."""
+    with TemporaryDirectory(prefix="soak-") as folder:
+        wrong = soak(minutes, Path(folder))
+    tell("", *(f"WRONG: {what}" for what in wrong) if wrong else ["nothing grew, and the books agree"])
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(float(sys.argv[1])))
