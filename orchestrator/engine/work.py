@@ -84,8 +84,9 @@ class OpenResponse:
     window: str | None
     worst_case_pusd: Picodollars | None
     max_output_tokens: int | None
-    # How often the request went on from a response of its own before this one.
+    # How often the request went on from a response of its own before this one, and of these to have it mended.
     turn: int = 0
+    repairs: int = 0
     # How the poll schedule follows it, from its acceptance on.
     watch: Watch = field(init=False)
     # Looks in a row that brought no readable answer, and when the first 404 came.

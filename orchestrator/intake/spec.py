@@ -203,7 +203,7 @@ class Job(Section):
     """Python functions that answer the calls of function tools, by the name of the tool: `module:function`, sync or
     async, found beside the job file, in the working directory or installed."""
     max_turns: int = Field(default=8, ge=1, le=1000)
-    """How many responses one row may take, where tools are called or answers mended."""
+    """How many responses one row may take where tools are called; those that mend an answer come on top."""
     tool_timeout: Annotated[Duration, Field(gt=0)] = 30.0
     """How long a handler may take; then the model is told that the tool did not answer."""
     chain: Chain | None = None

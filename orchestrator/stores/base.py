@@ -309,8 +309,10 @@ class PendingRequest:
     not_before: float
     max_output_tokens: int | None
     row: bytes
-    # How often it went on from a response of its own, and what the turn to be sent is made of.
+    # How often it went on from a response of its own (of these, to have an answer mended), and what the turn to be
+    # sent is made of.
     turn: int = 0
+    repairs: int = 0
     continuation: Continuation | None = None
     # The chain that it is a turn of, and the turn before it: its request, its response, and the tokens of that.
     chain: str | None = None
@@ -333,6 +335,7 @@ class OpenAttempt:
     attempts: int
     epoch: int
     turn: int
+    repairs: int
     response_id: str | None
     status: str | None
     model: str

@@ -155,6 +155,7 @@ def test_each_row_of_the_outcomes(name: str, case: Case) -> None:
         schema=SCHEMA if case.wish.structured else None,
         on_invalid=case.wish.on_invalid,
         repairs=case.wish.repairs,
+        handles_tools=case.wish.handles_tools,
     )
     assert verdict == case.verdict
 

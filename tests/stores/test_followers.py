@@ -193,9 +193,29 @@ async def test_a_request_that_cannot_go_on_fails(desk: Desk) -> None:
 async def test_an_answer_that_is_to_be_mended_begins_a_turn(desk: Desk) -> None:
     [request] = await desk.add(1)
     attempt_id = await desk.submit(request)
-    await desk.end(request, attempt_id, State.PENDING, charge=a_charge(), continuation=NEXT, not_before=NOW)
+    mend = {"charge": a_charge(), "code": "output_invalid", "continuation": NEXT, "not_before": NOW}
+    await desk.end(request, attempt_id, State.PENDING, **mend)
     [again] = await due(desk)
-    assert (again.turn, again.attempts, again.continuation) == (1, 0, NEXT)
+    assert (again.turn, again.repairs, again.attempts, again.continuation) == (1, 1, 0, NEXT)
+    await desk.submit(again)
+    [open_] = await desk.reader.open_attempts(desk.run.id)
+    assert (open_.turn, open_.repairs) == (1, 1)
+
+
+async def test_turns_of_tools_and_repairs_are_told_apart(desk: Desk) -> None:
+    [request] = await desk.add(1)
+    for number, (code, turn, repairs) in enumerate([(None, 1, 0), ("output_invalid", 2, 1), (None, 3, 1)], start=1):
+        attempt_id = await desk.submit(request)
+        going_on = {"charge": a_charge(), "code": code, "continuation": NEXT, "not_before": NOW}
+        await desk.end(request, attempt_id, State.PENDING, **going_on)
+        [request] = await due(desk)
+        assert (request.number, request.turn, request.repairs) == (number, turn, repairs)
+    # What an attempt fails with for good is no repair, however often it is tried again.
+    for _ in range(3):
+        await desk.end(request, await desk.submit(request), State.FAILED, charge=a_charge(), code="output_invalid")
+        await desk.store.requeue(desk.run.id, states=[State.FAILED], code=None, resolve_in_doubt=None, at=NOW)
+        [request] = await due(desk)
+        assert request.repairs <= request.turn == 3
 
 
 @pytest.mark.parametrize(

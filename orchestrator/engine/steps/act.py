@@ -29,7 +29,7 @@ async def act(context: Context, acting: Acting) -> After:
     tools = context.tools
     if tools is None:
         return await _leave(context, acting, State.FAILED, "requires_action", "the job names no handlers any more")
-    if acting.open.turn + 1 >= tools.max_turns:
+    if acting.open.turn - acting.open.repairs + 1 >= tools.max_turns:
         message = f"after {tools.max_turns} turns the model still asks for tools"
         return await _leave(context, acting, State.FAILED, "max_turns", message)
     said = await _answers(context, tools, acting)

@@ -33,6 +33,7 @@ async def recover(context: Context, attempt: OpenAttempt, reader: Reader) -> Aft
         max_output_tokens=None,
         accepted_here=False,
         turn=attempt.turn,
+        repairs=attempt.repairs,
     )
     if attempt.state is State.ACTING:
         # Its response has ended and is charged; what is left is between us and the tools.

@@ -29,7 +29,7 @@ async def settle(context: Context, open_: OpenResponse, response: Response) -> A
         max_output_tokens=open_.max_output_tokens,
         schema=context.settings.answer_schema,
         on_invalid=context.settings.on_invalid,
-        repairs=open_.turn,
+        repairs=open_.repairs,
         handles_tools=context.tools is not None,
         overrides=context.settings.overrides,
     )

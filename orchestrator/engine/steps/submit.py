@@ -78,6 +78,7 @@ async def submit(context: Context, prepared: Prepared) -> After:
         worst_case_pusd=prepared.worst_case_pusd,
         max_output_tokens=prepared.max_output_tokens,
         turn=request.turn,
+        repairs=request.repairs,
     )
     now = context.clock.now()
     context.flow.heard |= not isinstance(answer, NeverSent)

@@ -32,7 +32,12 @@ SELECT
   request.id, request.key, request.stage, input_row.source, request.attempts, request.number, request.epoch,
   request.not_before, request.max_output_tokens, input_row.data, request.turn, request.follows, chain_turn.chain,
   continuation.fields, continuation.context_tokens, conversation.conversation_id,
-  earlier_attempt.response_id AS earlier_response_id, earlier_charge.total_tokens AS earlier_tokens
+  earlier_attempt.response_id AS earlier_response_id, earlier_charge.total_tokens AS earlier_tokens,
+  iif(request.turn = 0, 0, min(request.turn, (
+    SELECT count(*) FROM attempt AS flawed
+    WHERE flawed.id BETWEEN request.id * 1000000 AND request.id * 1000000 + request.number
+      AND flawed.code = 'output_invalid'
+  ))) AS repairs
 FROM request JOIN input_row ON input_row.request_id = request.id
 LEFT JOIN continuation ON continuation.request_id = request.id
 LEFT JOIN chain_turn ON chain_turn.request_id = request.id
@@ -48,7 +53,12 @@ SELECT
   request.id, request.key, request.stage, input_row.source, request.attempts, request.number, request.epoch,
   request.not_before, request.max_output_tokens, input_row.data, request.turn, request.follows, chain_turn.chain,
   continuation.fields, continuation.context_tokens, conversation.conversation_id,
-  earlier_attempt.response_id AS earlier_response_id, earlier_charge.total_tokens AS earlier_tokens
+  earlier_attempt.response_id AS earlier_response_id, earlier_charge.total_tokens AS earlier_tokens,
+  iif(request.turn = 0, 0, min(request.turn, (
+    SELECT count(*) FROM attempt AS flawed
+    WHERE flawed.id BETWEEN request.id * 1000000 AND request.id * 1000000 + request.number
+      AND flawed.code = 'output_invalid'
+  ))) AS repairs
 FROM request JOIN input_row ON input_row.request_id = request.id
 LEFT JOIN continuation ON continuation.request_id = request.id
 LEFT JOIN chain_turn ON chain_turn.request_id = request.id
@@ -63,7 +73,12 @@ WHERE request.id = :request_id AND request.state = 'pending';
 SELECT
   attempt.id AS attempt_id, request.id AS request_id, request.key, request.state, request.number, request.attempts,
   request.epoch, request.turn, attempt.response_id, attempt.status, attempt.model, attempt.service_tier, attempt.completion_window,
-  attempt.sent_at, attempt.accepted_at, attempt.worst_case_pusd
+  attempt.sent_at, attempt.accepted_at, attempt.worst_case_pusd,
+  iif(request.turn = 0, 0, min(request.turn, (
+    SELECT count(*) FROM attempt AS flawed
+    WHERE flawed.id BETWEEN request.id * 1000000 AND request.id * 1000000 + request.number
+      AND flawed.code = 'output_invalid'
+  ))) AS repairs
 FROM request JOIN attempt ON attempt.id = request.id * 1000000 + request.number
 WHERE request.run_id = :run_id AND request.settled_at IS NULL AND request.state <> 'pending'
   AND request.state <> 'blocked'

@@ -107,6 +107,7 @@ def delayed(row: Row) -> PendingRequest:
     return replace(
         pending(row),
         turn=row["turn"],
+        repairs=row["repairs"],
         continuation=None if fields is None else Continuation(fields=fields, context_tokens=row["context_tokens"]),
         chain=row["chain"],
         follows=row["follows"],
@@ -140,6 +141,7 @@ def open_attempt(row: Row) -> OpenAttempt:
         attempts=row["attempts"],
         epoch=row["epoch"],
         turn=row["turn"],
+        repairs=row["repairs"],
         response_id=row["response_id"],
         status=row["status"],
         model=row["model"],
