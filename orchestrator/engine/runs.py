@@ -93,7 +93,8 @@ def _new_run(identity: JobIdentity, name: str, now: float) -> NewRun:
         name=name,
         uid=uuid.uuid4().hex[:16],
         job=identity.job,
-        spec_json=json.dumps(identity.spec, ensure_ascii=False, sort_keys=True),
+        # In the order as written: it is that of the columns of typed answers.
+        spec_json=json.dumps(identity.spec, ensure_ascii=False),
         fingerprint=identity.fingerprint,
         input_identity=identity.input_identity,
         budget_pusd=identity.budget_pusd,
