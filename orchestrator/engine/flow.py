@@ -23,6 +23,8 @@ class Flow:
     held: int = 0
     # The provider has answered something in this process, be it a refusal: it is there.
     heard: bool = False
+    # Since when the user knows that the provider does not answer (all).
+    outage_since: float | None = None
     planned: bool = False
     queue_empty: bool = False
     stopped: Stopped | None = None

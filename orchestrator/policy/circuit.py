@@ -51,11 +51,6 @@ class Circuit:
         return self._opened_at is not None
 
     @property
-    def opened_at(self) -> float | None:
-        """Since when, or None where it is closed."""
-        return self._opened_at
-
-    @property
     def next_probe_at(self) -> float:
         """When the next probe may go, while it is open."""
         return self._next_probe_at

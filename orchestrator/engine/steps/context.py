@@ -95,16 +95,19 @@ def warn_of_budget(context: Context, crossed: Iterable[Crossed]) -> None:
 
 
 def note_failure(context: Context, circuit: Circuit, sent_at: float, code: str, *, again: bool) -> None:
-    """Tell a circuit of a failure that is the provider's, and the user when it opens."""
-    was_open = circuit.is_open
-    circuit.failed(context.clock.now(), sent_at, code, again=again)
-    if circuit.is_open and not was_open:
+    """Tell a circuit of a failure that is the provider's, and the user when the first of them opens."""
+    now, flow = context.clock.now(), context.flow
+    circuit.failed(now, sent_at, code, again=again)
+    if circuit.is_open and flow.outage_since is None:
+        flow.outage_since = now
         context.observe(OutageBegan(reason=code))
 
 
 def note_success(context: Context, circuit: Circuit, sent_at: float) -> None:
-    """Tell a circuit of an answer, and the user when that ends an outage."""
-    opened_at = circuit.opened_at
+    """Tell a circuit of an answer, and the user when that closes the last of them."""
+    flow = context.flow
     circuit.succeeded(sent_at)
-    if opened_at is not None and not circuit.is_open:
-        context.observe(OutageEnded(lasted_s=context.clock.now() - opened_at))
+    circuits = (context.create_circuit, context.response_circuit, context.look_circuit)
+    if flow.outage_since is not None and not any(each.is_open for each in circuits):
+        context.observe(OutageEnded(lasted_s=context.clock.now() - flow.outage_since))
+        flow.outage_since = None
