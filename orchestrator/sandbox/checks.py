@@ -12,7 +12,14 @@ from typing import Any, TypeAlias
 from orchestrator.sandbox.denials import Denied, bad_request
 from orchestrator.sandbox.models import Catalogue, Model
 
-__all__ = ["check_batch", "check_conversation", "check_create", "check_lifetime", "check_token_count"]
+__all__ = [
+    "check_batch",
+    "check_compaction",
+    "check_conversation",
+    "check_create",
+    "check_lifetime",
+    "check_token_count",
+]
 
 Json: TypeAlias = Any
 
@@ -98,6 +105,20 @@ COUNT_FIELDS = {
         "truncation",
     )
 } | {"personality": _text()}
+# What POST /v1/responses/compact takes.
+COMPACT_FIELDS = {
+    name: FIELDS[name]
+    for name in (
+        "input",
+        "instructions",
+        "model",
+        "previous_response_id",
+        "prompt_cache_key",
+        "prompt_cache_options",
+        "prompt_cache_retention",
+        "service_tier",
+    )
+}
 
 _REASONING = {
     "effort": _text("none", "minimal", "low", "medium", "high", "xhigh", "max"),
@@ -186,6 +207,15 @@ def check_token_count(fields: Mapping[str, Json], catalogue: Catalogue) -> None:
         catalogue.get(fields["model"])
     _check_items(fields.get("input") or [])
     _check_tools(fields.get("tools") or [])
+
+
+def check_compaction(fields: Mapping[str, Json], catalogue: Catalogue) -> Model:
+    """The model of a request for a compaction; raises ``Denied`` if the request is wrong."""
+    _check_fields(fields, COMPACT_FIELDS, "")
+    if fields.get("model") is None:
+        raise _missing("model")
+    _check_items(fields.get("input"))
+    return catalogue.get(fields["model"])
 
 
 def check_conversation(fields: Mapping[str, Json]) -> None:

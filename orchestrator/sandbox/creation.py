@@ -17,7 +17,7 @@ from orchestrator.sandbox.fate import Fate
 from orchestrator.sandbox.instances import BadSchema
 from orchestrator.sandbox.models import Model
 from orchestrator.sandbox.prompts import Prompt
-from orchestrator.sandbox.record import Record
+from orchestrator.sandbox.record import Record, echoed_tier
 from orchestrator.sandbox.settings import SandboxSettings
 from orchestrator.sandbox.shapes import echo_of
 
@@ -27,8 +27,6 @@ Json: TypeAlias = Any
 
 # Whose request it is, as the client's own metadata says.
 _RUN, _KEY, _ATTEMPT = "orchestrator_run", "orchestrator_key", "orchestrator_attempt"
-# Tiers whose echo is another word than the request's (responses API, "service_tier").
-_ECHOED_TIERS = {None: "default", "auto": "default", "fast": "priority"}
 _RESERVED_ENDINGS = {
     "sandbox-failed": "failed_server_error",
     "sandbox-incomplete": "incomplete",
@@ -92,7 +90,6 @@ def create_record(call: Call, *, settings: SandboxSettings, cache: PromptCache) 
     done = _answer(call, ending, response_id, settings)
     starts_at, ends_at = _times(call, ending, quirk, settings)
     metadata = call.fields.get("metadata") or {}
-    tier = call.fields.get("service_tier")
     return Record(
         id=response_id,
         ordinal=call.ordinal,
@@ -105,7 +102,7 @@ def create_record(call: Call, *, settings: SandboxSettings, cache: PromptCache) 
         usable=done.usable,
         usage=_usage(call, done, quirk, cache) if done.status != "failed" else None,
         model=call.model.snapshot,
-        tier=_ECHOED_TIERS.get(tier) or str(tier),
+        tier=echoed_tier(call.fields.get("service_tier")),
         window=(call.fields.get("background_options") or {}).get("completion_window"),
         background=bool(call.fields.get("background")),
         stored=call.fields.get("store") is not False,

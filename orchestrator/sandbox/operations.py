@@ -13,7 +13,8 @@ from starlette.responses import Response
 
 from orchestrator.core.clock import Clock
 from orchestrator.sandbox.archive import Archive
-from orchestrator.sandbox.checks import check_create, check_token_count
+from orchestrator.sandbox.checks import check_compaction, check_create, check_token_count
+from orchestrator.sandbox.compaction import compact, compaction_body
 from orchestrator.sandbox.creation import Call, PromptCache, create_record
 from orchestrator.sandbox.denials import bad_request, not_found
 from orchestrator.sandbox.fate import Fate, Fates
@@ -149,6 +150,18 @@ class Operations:
         check_token_count(fields, self._catalogue)
         prompt = self._turns.read(fields, self._clock.now())
         return json_reply({"object": "response.input_tokens", "input_tokens": prompt.tokens})
+
+    async def compact(self, request: Request, _ordinal: int) -> Response:
+        """POST /v1/responses/compact."""
+        fields = parse_object(await request.body())
+        model = check_compaction(fields, self._catalogue)
+        now = self._clock.now()
+        prompt = self._turns.prompt(fields, model, now)
+        self._allowances[model.snapshot].take(now, tokens=prompt.tokens, model=model.name)
+        record = compact(fields, prompt, model, ordinal=self._state.count("responses"), now=now)
+        self._archive.add(record, orjson.dumps(fields.get("input")))
+        await self._state.committed()
+        return json_reply(compaction_body(record))
 
     async def models(self, _request: Request, _ordinal: int) -> Response:
         """GET /v1/models."""

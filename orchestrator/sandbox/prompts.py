@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, TypeAlias
 
 from orchestrator.policy.tokens import estimate_input, token_counter
 
-__all__ = ["Prompt", "list_items", "pack", "read_prompt"]
+__all__ = ["Prompt", "list_items", "pack", "read_prompt", "texts_of"]
 
 Json: TypeAlias = Any
 
@@ -34,18 +34,26 @@ class Prompt:
     rounds: int
 
 
-def read_prompt(fields: Mapping[str, Json], earlier: Sequence[Mapping[str, Json]] = ()) -> Prompt:
-    """The prompt of a request; ``earlier`` are the items of the conversation that it goes on with."""
+def read_prompt(
+    fields: Mapping[str, Json],
+    earlier: Sequence[Mapping[str, Json]] = (),
+    *,
+    attached: Callable[[Mapping[str, Json]], Iterable[str]] = lambda _: (),
+) -> Prompt:
+    """The prompt of a request; ``earlier`` are the items of the conversation that it goes on with.
+
+    ``attached`` reads the files in a message. Their tokens are taken to be what an estimate takes them to be.
+    """
     items = [_unpacked(item) for item in (*earlier, *_messages(fields.get("input")))]
     since = items[_last_word(items) + 1 :]
     said = (item for item in items if "role" in item and item["role"] != "assistant")
     return Prompt(
         instructions=fields.get("instructions") or "",
-        text="\n\n".join(text for item in said for text in _texts(item["content"])),
+        text="\n\n".join(text for item in said for text in (*texts_of(item), *attached(item))),
         tokens=estimate_input({**fields, "input": items}, token_counter()),
         items=items,
         since=since,
-        results=[text for item in since if item.get("type") in _RESULTS for text in _texts(item["output"])],
+        results=[text for item in since if item.get("type") in _RESULTS for text in texts_of(item)],
         rounds=sum(1 for returned, _ in groupby(since, lambda item: item.get("type") in _RESULTS) if returned),
     )
 
@@ -55,6 +63,16 @@ def list_items(value: Json, response_id: str) -> list[dict[str, Json]]:
     return [
         _shown(item, f"{response_id.removeprefix('resp_')[:40]}{n:08x}") for n, item in enumerate(_messages(value))
     ]
+
+
+def texts_of(item: Mapping[str, Json]) -> list[str]:
+    """The texts of a message, or of what a tool returned."""
+    content = item.get("content") if "role" in item else item.get("output")
+    if isinstance(content, str):
+        return [content]
+    if not isinstance(content, list):
+        return []
+    return [part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str)]
 
 
 def pack(text: str) -> str:
@@ -91,12 +109,3 @@ def _messages(value: Json) -> list[dict[str, Json]]:
     if value is None:
         return []
     return [{"type": "message", "role": "user", "content": value}] if isinstance(value, str) else value
-
-
-def _texts(content: Json) -> Iterable[str]:
-    """The texts of a message's content, or of what a tool returned."""
-    if isinstance(content, str):
-        return [content]
-    if not isinstance(content, list):
-        return []
-    return [part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str)]

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 from orchestrator.core.model import Usage
 
-__all__ = ["Record", "has_ended", "is_cut_off", "is_known", "shown_status", "true_status", "usage_at"]
+__all__ = ["Record", "echoed_tier", "has_ended", "is_cut_off", "is_known", "shown_status", "true_status", "usage_at"]
 
+# Tiers whose echo is another word than the request's (responses API, "service_tier").
+_ECHOED_TIERS = {None: "default", "auto": "default", "fast": "priority"}
 _OTHER_WORDS = {"queued": "pending", "in_progress": "running"}
 
 
@@ -58,6 +60,11 @@ class Record:
     deleted_at: float | None = None
     # The final status that a client was last told, if any.
     delivered: str | None = None
+
+
+def echoed_tier(asked: str | None) -> str:
+    """The service tier that a response says was used."""
+    return _ECHOED_TIERS.get(asked) or str(asked)
 
 
 def true_status(record: Record, now: float) -> str:

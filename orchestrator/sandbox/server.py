@@ -66,7 +66,7 @@ class _Front:
         conversations = Conversations(state, self._archive)
         self._files = FileCalls(state, clock)
         self._conversations = ConversationCalls(conversations, state, clock)
-        turns = Turns(self._archive, conversations, settings.faults)
+        turns = Turns(state, self._archive, conversations, settings.faults)
         self._operations = Operations(
             settings, state=state, archive=self._archive, turns=turns, clock=clock, hang_up=hang_up
         )
@@ -78,6 +78,7 @@ class _Front:
         return [
             Route("/v1/responses", self._counted("create", do.create), methods=["POST"]),
             Route("/v1/responses/input_tokens", self._counted("other", do.count_tokens), methods=["POST"]),
+            Route("/v1/responses/compact", self._counted("other", do.compact), methods=["POST"]),
             Route(one, self._counted("poll", do.look), methods=["GET"]),
             Route(one, self._counted("delete", do.delete), methods=["DELETE"]),
             Route(f"{one}/cancel", self._counted("cancel", do.cancel), methods=["POST"]),

@@ -12,7 +12,7 @@ from orchestrator.core.model import Usage
 from orchestrator.sandbox.models import Model
 from orchestrator.sandbox.record import Record, shown_status
 
-__all__ = ["MARK", "echo_of", "is_final", "response_body"]
+__all__ = ["MARK", "echo_of", "is_final", "response_body", "usage_body"]
 
 Json: TypeAlias = Any
 
@@ -86,7 +86,7 @@ def response_body(record: Record, now: float) -> bytes:
         # The tier that is used is known only when the response runs.
         "service_tier": record.tier if ended else "auto",
         "output": orjson.Fragment(record.output) if ended else [],
-        "usage": _usage(record.usage) if ended and record.usage else None,
+        "usage": usage_body(record.usage) if ended and record.usage else None,
         **orjson.loads(record.echo),
     }
     if record.quirk == "ill_typed":
@@ -94,7 +94,8 @@ def response_body(record: Record, now: float) -> bytes:
     return orjson.dumps(body)
 
 
-def _usage(usage: Usage) -> dict[str, Json]:
+def usage_body(usage: Usage) -> dict[str, Json]:
+    """The usage as the API shows it."""
     return {
         "input_tokens": usage.input_tokens,
         "input_tokens_details": {

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import orjson
 
 from orchestrator.sandbox.archive import Archive
+from orchestrator.sandbox.attachments import attached_texts, check_files
 from orchestrator.sandbox.conversations import Conversations
 from orchestrator.sandbox.creation import conversation_of
 from orchestrator.sandbox.denials import bad_request
@@ -16,6 +17,7 @@ from orchestrator.sandbox.models import Model
 from orchestrator.sandbox.prompts import Prompt, list_items, read_prompt
 from orchestrator.sandbox.record import Record, is_known, true_status
 from orchestrator.sandbox.settings import Faults
+from orchestrator.sandbox.state import State
 
 __all__ = ["Turns"]
 
@@ -28,7 +30,8 @@ _GOES_ON = ("completed", "incomplete")
 class Turns:
     """Reads what was said before; each call takes the moment at which it is made."""
 
-    def __init__(self, archive: Archive, conversations: Conversations, faults: Faults) -> None:
+    def __init__(self, state: State, archive: Archive, conversations: Conversations, faults: Faults) -> None:
+        self._state = state
         self._archive = archive
         self._conversations = conversations
         self._faults = faults
@@ -36,6 +39,7 @@ class Turns:
     def prompt(self, fields: Mapping[str, Json], model: Model, now: float) -> Prompt:
         """The prompt of a create; raises ``Denied`` where it cannot go on from what it names, or is too long."""
         self._check_goes_on(fields, now)
+        check_files(fields.get("input"), self._state, now)
         prompt = self.read(fields, now)
         _check_results(prompt)
         if prompt.tokens > model.context:
@@ -47,8 +51,10 @@ class Turns:
         """The prompt of a request, as far as it can be read."""
         conversation_id, earlier = conversation_of(fields), fields.get("previous_response_id")
         if conversation_id is not None:
-            return read_prompt(fields, self._conversations.items(conversation_id, now))
-        return read_prompt(fields, self._history(earlier))
+            said = self._conversations.items(conversation_id, now)
+        else:
+            said = self._history(earlier)
+        return read_prompt(fields, said, attached=lambda item: attached_texts(item, self._state, now))
 
     def input_items(self, record: Record) -> list[dict[str, Json]]:
         """What a response was made from: the items of those before it, and its own input; no instructions."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -74,3 +75,43 @@ async def test_a_wrong_upload_is_refused(start: Start) -> None:
         (400, "purpose"),
         (400, "file"),
     ]
+
+
+@pytest.mark.parametrize("seconds", ["60", "2592001", "x"])
+async def test_a_lifetime_is_an_hour_to_thirty_days(start: Start, seconds: str) -> None:
+    caller = await start()
+    form = {"purpose": "batch", "expires_after[anchor]": "created_at", "expires_after[seconds]": seconds}
+    reply = await caller.http.post("/files", files={"file": b"x"}, data=form)
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, "expires_after.seconds")
+
+
+@pytest.mark.parametrize(
+    ("content", "read"),
+    [
+        (b"The army is small.", "The army is small."),
+        (("x" + "\u00e9" * 150_000).encode(), "x\u00e9"),
+        (b"\x00\x01binary", ""),
+        (b"\xff\xfe", ""),
+    ],
+    ids=["text", "cut within a character", "zero bytes", "no utf-8"],
+)
+async def test_what_is_text_is_read(start: Start, content: bytes, read: str) -> None:
+    caller = await start(latency={"queue": 0, "run": 0})
+    uploaded = await caller.http.post("/files", files={"file": content}, data={"purpose": "user_data"})
+    data = "data:text/plain;base64," + b64encode(content).decode()
+    for part in ({"file_id": uploaded.json()["id"]}, {"filename": "x.txt", "file_data": data}):
+        said = [{"role": "user", "content": [{"type": "input_file", **part}]}]
+        response = await caller.created(model="gpt-4.1", background=False, input=said)
+        assert response["output"][-1]["content"][0]["text"].startswith(read or "There is no text")
+
+
+async def test_a_file_may_go_after_it_was_read(start: Start) -> None:
+    caller = await start(latency={"queue": 0, "run": 0})
+    uploaded = await caller.http.post("/files", files={"file": b"Peace."}, data={"purpose": "user_data"})
+    file_id = uploaded.json()["id"]
+    said = [{"role": "user", "content": [{"type": "input_file", "file_id": file_id}]}]
+    first = await caller.created(background=False, input=said)
+    await caller.http.delete(f"/files/{file_id}")
+    again = await caller.create(background=False, input=said)
+    assert (again.status_code, again.json()["error"]["message"]) == (400, f"No such File object: {file_id}")
+    assert (await caller.create(background=False, previous_response_id=first["id"], input="And?")).status_code == 200
