@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+import threading
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import anyio
 import orjson
-from anyio import to_thread
 
 __all__ = ["Handler", "ToolSaid", "Toolbox"]
 
 Handler: TypeAlias = Callable[..., Any] | Callable[..., Awaitable[Any]]
 # Says what is wrong with the arguments of a call, given as JSON, or None.
 Check: TypeAlias = Callable[[str], str | None]
+
+# Of the words of an exception the model is told so many bytes.
+_LONGEST_WORDS = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +61,17 @@ class Toolbox:
         self._most_bytes = most_bytes
         self._places = anyio.CapacityLimiter(at_once)
         # Threads that hang must not take the places of those that do not.
-        self._threads = anyio.CapacityLimiter(4 * at_once)
+        self._threads = asyncio.Semaphore(4 * at_once)
 
     async def call(self, name: str, arguments: str) -> ToolSaid:
         """Answer one call; ``arguments`` is JSON as the model wrote it."""
         handler = self._handlers.get(name)
         if handler is None:
             known = ", ".join(sorted(self._handlers))
-            return ToolSaid(f"error: there is no tool named {name!r}; there are: {known}", failed=True)
+            return _error(f"there is no tool named {name!r}; there are: {known}")
         flaw = self._flaw(name, arguments)
         if flaw is not None:
-            return ToolSaid(f"error: the arguments do not fit the tool: {flaw}", failed=True)
+            return _error(f"the arguments do not fit the tool: {flaw}")
         given = orjson.loads(arguments)
         async with self._places:
             return await self._run(handler, given)
@@ -82,30 +87,74 @@ class Toolbox:
         return None if isinstance(given, dict) else "they are not a JSON object"
 
     async def _run(self, handler: Handler, given: Mapping[str, Any]) -> ToolSaid:
-        try:
-            with anyio.fail_after(self._timeout_s):
-                if inspect.iscoroutinefunction(handler):
-                    said = await handler(**given)
-                else:
-                    said = await to_thread.run_sync(
-                        lambda: handler(**given), abandon_on_cancel=True, limiter=self._threads
-                    )
-                    if inspect.isawaitable(said):
-                        said = await said
-            output = said if isinstance(said, str) else orjson.dumps(said).decode()
-        except TimeoutError:
-            return ToolSaid(f"error: the tool did not answer within {self._timeout_s:g} seconds", failed=True)
-        except Exception as error:  # noqa: BLE001  # the model is told, and may do better
-            return ToolSaid(f"error: {type(error).__name__}: {error}", failed=True, raised=_raised(error))
-        if (size := len(output.encode("utf-8", "replace"))) > self._most_bytes:
-            return ToolSaid(
-                f"error: the tool answered with {size} bytes, more than the {self._most_bytes} allowed; ask for less",
-                failed=True,
+        with anyio.move_on_after(self._timeout_s):
+            try:
+                said = await self._answer(handler, given)
+                output = said if isinstance(said, str) else orjson.dumps(said).decode()
+            except asyncio.CancelledError as error:
+                if _is_being_cancelled():
+                    raise
+                return _failure(error)  # something of the handler's own was cancelled
+            except (Exception, SystemExit) as error:  # noqa: BLE001  # the model is told, and may do better
+                return _failure(error)
+            return self._bounded(output)
+        return _error(f"the tool did not answer within {self._timeout_s:g} seconds")
+
+    async def _answer(self, handler: Handler, given: Mapping[str, Any]) -> Any:
+        if inspect.iscoroutinefunction(handler):
+            return await handler(**given)
+        said, error = await self._in_thread(lambda: handler(**given))
+        if error is not None:
+            raise error
+        return await said if inspect.isawaitable(said) else said
+
+    async def _in_thread(self, work: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+        """What it returned, or what it raised; a thread that hangs does not keep the process from ending."""
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[tuple[Any, BaseException | None]] = loop.create_future()
+
+        def end(said: Any, error: BaseException | None) -> None:
+            self._threads.release()
+            if not ended.done():
+                ended.set_result((said, error))
+
+        def run() -> None:
+            said, error = None, None
+            try:
+                said = work()
+            except BaseException as raised:  # noqa: BLE001  # to be raised where it is awaited
+                error = raised
+            with suppress(RuntimeError):  # it comes so late that the loop is gone
+                loop.call_soon_threadsafe(end, said, error)
+
+        await self._threads.acquire()
+        threading.Thread(target=run, name="tool", daemon=True).start()
+        return await ended
+
+    def _bounded(self, output: str) -> ToolSaid:
+        # Half a character, which Python can hold in a text, can neither be stored nor sent.
+        encoded = output.encode("utf-8", "replace")
+        if len(encoded) > self._most_bytes:
+            size = len(encoded)
+            return _error(
+                f"the tool answered with {size} bytes, more than the {self._most_bytes} allowed; ask for less"
             )
-        return ToolSaid(output)
+        return ToolSaid(encoded.decode())
 
 
-def _raised(error: BaseException) -> str:
+def _error(message: str) -> ToolSaid:
+    return ToolSaid(f"error: {message}", failed=True)
+
+
+def _failure(error: BaseException) -> ToolSaid:
+    """What the model hears of a handler that raised: the kind and the words, which may be long."""
+    words = str(error).encode("utf-8", "replace")[:_LONGEST_WORDS].decode("utf-8", "ignore")
     frames = traceback.extract_tb(error.__traceback__)
     where = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
-    return f"{type(error).__name__}{where}"
+    kind = type(error).__name__
+    return ToolSaid(f"error: {kind}: {words}", failed=True, raised=f"{kind}{where}")
+
+
+def _is_being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
