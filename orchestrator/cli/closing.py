@@ -9,7 +9,8 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, cast
 
 from orchestrator.core.errors import ExitCode
-from orchestrator.core.lifecycle import RunState, State
+from orchestrator.core.lifecycle import SETTLED, RunState, State
+from orchestrator.core.money import format_usd
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from orchestrator.app import Orchestrator
     from orchestrator.stores.base import ResultRecord, Summary
 
-__all__ = ["exit_code", "failure_codes", "next_steps"]
+__all__ = ["enough_usd", "exit_code", "failure_codes", "next_steps"]
 
 _ENOUGH_FAILURES = 10_000
 
@@ -45,6 +46,22 @@ async def failure_codes(orchestrator: Orchestrator, summary: Summary) -> Mapping
                 if codes.total() == _ENOUGH_FAILURES:
                     break
     return dict(codes.most_common())
+
+
+def enough_usd(summary: Summary) -> str | None:
+    """A budget for all that is left, where the run's budget halted it: as dear as what is settled, and a fifth more.
+
+    Never less than twice the present one: a look at a few rows says little about the others.
+    """
+    run, counts = summary.run, summary.requests
+    if run.reason != "budget" or run.budget_pusd is None:
+        return None
+    settled = max(1, sum(counts.get(state, 0) for state in SETTLED))
+    committed = summary.cost_pusd + summary.cost_unknown_upper_bound_pusd
+    enough = max(2 * run.budget_pusd, committed * sum(counts.values()) * 6 // (5 * settled))
+    # Two digits are as much as such a guess is worth.
+    unit = 10 ** max(0, len(str(enough)) - 2)
+    return format_usd(-(-enough // unit) * unit)
 
 
 def next_steps(summary: Summary, *, called_as: str, database: str, resume: str) -> list[str]:

@@ -22,15 +22,21 @@ def program() -> str:
     return shlex.quote(sys.argv[0])
 
 
-def resume_command(called_as: str, arguments: Sequence[str], run: str) -> str:
-    """The same command line, set on the run that was just left: quoted for a shell, without ``--new``."""
+def resume_command(called_as: str, arguments: Sequence[str], run: str, *, budget_usd: str | None = None) -> str:
+    """The same command line, set on the run that was just left: quoted for a shell, without ``--new``.
+
+    ``budget_usd`` is a budget to go on with, in place of the one that was given.
+    """
     kept: list[str] = []
-    skip_value = False
-    for argument in arguments:
-        if skip_value:
-            skip_value = False
-        elif argument == "--run":
-            skip_value = True
-        elif argument != "--new" and not argument.startswith("--run="):
+    rest = iter(arguments)
+    for argument in rest:
+        option, equals, value = argument.partition("=")
+        if option in {"--run", "--set"} and not equals:
+            value = next(rest, "")
+        if option == "--set":
+            keeps = budget_usd is None or value.partition("=")[0].strip() != "budget.usd"
+            kept += ["--set", value] if keeps else []
+        elif option not in {"--run", "--new"}:
             kept.append(argument)
-    return f"{called_as} {shlex.join([*kept, '--run', run])}"
+    changed = [] if budget_usd is None else ["--set", f"budget.usd={budget_usd}"]
+    return f"{called_as} {shlex.join([*kept, *changed, '--run', run])}"

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from orchestrator.cli.closing import exit_code, next_steps
+from orchestrator.cli.closing import enough_usd, exit_code, next_steps
 from orchestrator.cli.resume import program, resume_command
 from orchestrator.cli.run import overrides
 from orchestrator.core.errors import ExitCode
 from orchestrator.core.lifecycle import RunState, State
 from orchestrator.core.model import PlanMark, Usage
+from orchestrator.core.money import parse_usd
 from orchestrator.stores.base import RequestCounts, Run, Summary
 
 
@@ -110,6 +112,29 @@ def test_a_halted_run_goes_on_and_what_is_in_doubt_is_decided() -> None:
 )
 def test_the_resume_command_is_the_same_command_on_the_same_run(arguments: list[str], command: str) -> None:
     assert resume_command("o", arguments, "n-1") == command
+
+
+def test_after_a_budget_is_used_up_the_command_names_a_higher_one() -> None:
+    arguments = ["run", "j.yaml", "--set", "budget.usd=1", "--set=request.model=m", "--set=budget.usd=2", "--run=n-1"]
+    command = resume_command("o", arguments, "n-1", budget_usd="4")
+    assert command == "o run j.yaml --set request.model=m --set budget.usd=4 --run n-1"
+
+
+@pytest.mark.parametrize(
+    ("cost_usd", "counts", "enough"),
+    [
+        ("0.9", {"succeeded": 100, "pending": 900}, "11"),
+        ("0.9", {"succeeded": 900, "pending": 100}, "2"),
+        ("0", {"pending": 100}, "2"),
+        ("0.987654321", {"succeeded": 10, "pending": 9990}, "1200"),
+    ],
+)
+def test_that_is_enough_for_all_that_is_left(cost_usd: str, counts: dict[str, int], enough: str) -> None:
+    summary = a_summary(RunState.HALTED, **counts)
+    run = replace(summary.run, reason="budget", budget_pusd=parse_usd("1"))
+    assert enough_usd(replace(summary, run=run, cost_pusd=parse_usd(cost_usd))) == enough
+    assert enough_usd(replace(summary, run=replace(run, reason="deadline"))) is None
+    assert enough_usd(replace(summary, run=replace(run, budget_pusd=None))) is None
 
 
 def test_the_module_is_named_as_it_was_called(tmp_path: Path) -> None:
