@@ -9,12 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from orchestrator.app import Orchestrator, Story
+    from orchestrator.app import Orchestrator
     from orchestrator.config import Config, load_config
     from orchestrator.core.errors import OrchestratorError
     from orchestrator.core.lifecycle import RunState, State
     from orchestrator.intake.spec import Job, load_job
     from orchestrator.stores.base import ResultRecord, Summary
+    from orchestrator.stores.story import Story
 
 __all__ = [
     "Config",
@@ -38,7 +39,7 @@ _HOMES = {
     "ResultRecord": "orchestrator.stores.base",
     "RunState": "orchestrator.core.lifecycle",
     "State": "orchestrator.core.lifecycle",
-    "Story": "orchestrator.app",
+    "Story": "orchestrator.stores.story",
     "Summary": "orchestrator.stores.base",
     "load_config": "orchestrator.config",
     "load_job": "orchestrator.intake.spec",

@@ -10,7 +10,7 @@ import os
 import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -19,52 +19,39 @@ from typing import TYPE_CHECKING, Any, Self
 import anyio
 
 from orchestrator.core.clock import AheadClock, Clock, SystemClock
-from orchestrator.core.errors import RunNotFound, SpecError
+from orchestrator.core.errors import OrchestratorError, RunBusy, RunNotFound, SpecError, UsageError
 from orchestrator.core.events import Observer, Progress, RunEnded, RunEvent, RunStarted, Warned
 from orchestrator.core.lifecycle import RunState, State
 from orchestrator.stores.base import (
     DEFAULT_DATABASE,
-    AttemptRecord,
     CostRow,
-    RequestRecord,
     ResultRecord,
     Run,
     Summary,
 )
+from orchestrator.stores.keeping import Retained
 from orchestrator.stores.lock import RunLock, is_held
 from orchestrator.stores.sqlite import SqliteReader, SqliteStore
+from orchestrator.stores.story import Story
 
 if TYPE_CHECKING:
     from orchestrator.checkup import DryRun, Finding
     from orchestrator.config import Config
     from orchestrator.engine.local import Ended, LocalLoop
+    from orchestrator.engine.purge import Purged
     from orchestrator.engine.runs import JobIdentity
     from orchestrator.executors.toolbox import Toolbox
     from orchestrator.forecast import Exact, Forecaster
     from orchestrator.intake.spec import Job
     from orchestrator.intake.template import Renderer
     from orchestrator.policy.estimates import Forecast
+    from orchestrator.retention import Retention
 
 __all__ = ["Orchestrator", "Story"]
 
 _CANCEL_CHECK_S = 0.5
 # Clocks of one machine differ by less from process to process.
 _WORTH_TELLING_S = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Story:
-    """Everything that is known of one row: its run, the request, and each attempt at it."""
-
-    run: Run
-    request: RequestRecord
-    attempts: list[AttemptRecord]
-
-    def request_sent(self) -> dict[str, Any] | None:
-        """The body of the latest create call, made anew from row and job; None where the row makes no request."""
-        from orchestrator.audit import request_sent
-
-        return request_sent(self.run, self.request, self.attempts)
 
 
 class Orchestrator:
@@ -117,7 +104,7 @@ class Orchestrator:
         Returns when every row is settled, when something halts the run, or soon after ``stop``. Raises ``BadRow``,
         ``SpecError``, ``RunChanged``, ``RunBusy``, ``StoreError``, ``ConfigError`` or ``ProviderUnreachable``.
         """
-        from orchestrator.assembly import toolbox
+        from orchestrator.assembly import address, toolbox
         from orchestrator.engine.runs import choose_run, resume
         from orchestrator.intake.template import Renderer
 
@@ -134,6 +121,7 @@ class Orchestrator:
             return await self.status(run.name)
         with RunLock(self.database, run.id, run.name):
             run = await resume(store, reader, run, identity, self._clock.now())
+            await store.keep_policy(run.id, address(self._config), job.retention.model_dump_json())
             self._observe(RunStarted(run=run.name, job=job.name, resumed=resumed, database=str(self.database)))
             ended = await self._carry_out(run, job, renderer, tools)
             if ended.state is not RunState.ACTIVE:
@@ -179,11 +167,53 @@ class Orchestrator:
     ) -> int:
         """Queue settled requests again, by state and code; returns how many. The next ``run`` sends them."""
         record = await self._find(run)
+        lost = await (await self._open_reader()).without_data(record.id, states, code)
+        if lost:
+            raise UsageError(
+                f"{lost:,} of these requests cannot be sent again: the data of their rows was dropped",
+                hint="run the job anew for them, and say `inputs: keep` under retention to be able to retry",
+            )
         store = await self._open_store()
         with RunLock(self.database, record.id, record.name):
             return await store.requeue(
                 record.id, states=states, code=code, resolve_in_doubt=resolve_in_doubt, at=self._clock.now()
             )
+
+    async def exported(self, run: str) -> None:
+        """Note that all results of a finished run are in a file; what its retention waits for happens, or is due."""
+        record = await self._find(run)
+        retention = await self._retention()
+        with RunLock(self.database, record.id, record.name):
+            await retention.exported(record)
+
+    async def purge(self, run: str) -> Purged:
+        """Delete what the provider keeps of a run that is over: responses, conversations, uploaded files.
+
+        What is gone is on disk, so it may be interrupted and repeated. Raises ``UsageError`` where the run is not
+        over, or the config names another provider than the run's; ``RunBusy`` where somebody works on it.
+        """
+        record = await self._find(run)
+        retention = await self._retention()
+        with RunLock(self.database, record.id, record.name):
+            return await retention.purge(record)
+
+    async def purge_due(self) -> AsyncIterator[tuple[str, Purged | OrchestratorError]]:
+        """Do what the retention of each run says is due, the newest run first; those with nothing due are left out.
+
+        What cannot be done for one run (another provider's, or somebody works on it) does not keep back the others.
+        """
+        retention = await self._retention()
+        for record in await (await self._open_reader()).runs():
+            try:
+                with RunLock(self.database, record.id, record.name):
+                    purged = await retention.purge_due(record)
+            except RunBusy:
+                continue
+            except OrchestratorError as error:
+                yield record.name, error
+            else:
+                if purged is not None:
+                    yield record.name, purged
 
     # ── reading ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -220,7 +250,14 @@ class Orchestrator:
             raise RunNotFound(
                 f"run {run!r} has no row with the key {key!r}", hint=f"list them: orchestrator export {run}"
             )
-        return Story(record, request, await reader.attempts(request.id))
+        attempts = await reader.attempts(request.id)
+        return Story(
+            request,
+            attempts,
+            tool_calls={each.id: await reader.tool_calls(each.id) for each in attempts},
+            progress={each.id: await reader.progress(each.id) for each in attempts},
+            answered_by=await reader.attempt(request.answered_by) if request.answered_by is not None else None,
+        )
 
     async def input_items(self, run: str, key: str) -> AsyncIterator[bytes]:
         """The input items of a row's latest response, each as JSON, asked of the provider; all pages, oldest first.
@@ -230,8 +267,18 @@ class Orchestrator:
         from orchestrator.audit import input_items
 
         story = await self.show(run, key)
-        async for item in input_items(self._config, self.database, key, story.attempts):
+        async for item in input_items(self._config, self.database, story):
             yield item
+
+    async def request_sent(self, run: str, key: str) -> dict[str, Any] | None:
+        """The body of a row's latest create call, made anew from row and job; None where the row makes no request."""
+        from orchestrator.audit import request_sent
+
+        return request_sent(await self._find(run), await self.show(run, key))
+
+    async def retained(self, run: str) -> Retained | None:
+        """What a run is to keep and what was deleted of it; None for one that was never worked on."""
+        return await (await self._open_reader()).retained((await self._find(run)).id)
 
     async def costs(self, run: str | None, by: Sequence[str]) -> list[CostRow]:
         """Charges summed by ``run``, ``model``, ``tier``, ``day``, ``stage`` or ``state``; of one run or of all."""
@@ -316,6 +363,18 @@ class Orchestrator:
             self._config,
             reader=await self._open_reader() if there else None,
             prices=PriceBook(self._config.price_rules()),
+            clock=self._clock,
+            rng=self._rng,
+        )
+
+    async def _retention(self) -> Retention:
+        from orchestrator.retention import Retention
+
+        return Retention(
+            self._config,
+            self.database,
+            store=await self._open_store(),
+            reader=await self._open_reader(),
             clock=self._clock,
             rng=self._rng,
         )

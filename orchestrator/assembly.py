@@ -43,7 +43,7 @@ from orchestrator.provider.transport import Endpoint, Transport
 from orchestrator.sandbox.process import embedded_sandbox
 from orchestrator.stores.base import Reader, Run, SharedCaps, Spending, Store, Summary
 
-__all__ = ["assemble", "limits_lesson", "open_client", "toolbox"]
+__all__ = ["address", "assemble", "limits_lesson", "open_client", "toolbox"]
 
 # What a tool may tell the model at most, and how many handlers run at once.
 _MOST_TOOL_BYTES = 256 * 1024
@@ -178,7 +178,12 @@ def assemble(
 
 def limits_lesson(config: Config) -> str:
     """Under which name limits are remembered: another server has others."""
-    return f"limits:{'sandbox' if config.provider.sandbox is not None else config.provider.base_url}"
+    return f"limits:{address(config)}"
+
+
+def address(config: Config) -> str:
+    """Which provider it is: limits that were learnt and ids that were given hold there and nowhere else."""
+    return "sandbox" if config.provider.sandbox is not None else config.provider.base_url
 
 
 def _settings(config: Config, job: Job, caps: SharedCaps | None) -> Settings:

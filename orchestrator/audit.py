@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,21 @@ from orchestrator.executors.background import create_body
 from orchestrator.intake.spec import Job
 from orchestrator.intake.template import Renderer
 from orchestrator.provider.client import CallFailed
-from orchestrator.stores.base import AttemptRecord, RequestRecord, Run
+from orchestrator.stores.base import Run
+from orchestrator.stores.story import Story
 
 __all__ = ["input_items", "request_sent", "told"]
 
 
-def request_sent(run: Run, request: RequestRecord, attempts: Sequence[AttemptRecord]) -> dict[str, Any] | None:
+def request_sent(run: Run, story: Story) -> dict[str, Any] | None:
     """The body of the latest create call, made anew from the row and the job as they were stored.
 
-    Before the first attempt it is the body that will be sent; None where the row makes no request.
+    Before the first attempt it is the body that will be sent; None where the row makes no request, or was dropped.
     """
-    number = attempts[-1].number if attempts else 1
+    request = story.request
+    if not request.row:
+        return None
+    number = story.attempts[-1].number if story.attempts else 1
     try:
         fields = Renderer(Job.model_validate_json(run.spec_json)).render(request.row, where=request.where)
     except BadRow:
@@ -37,13 +41,13 @@ def request_sent(run: Run, request: RequestRecord, attempts: Sequence[AttemptRec
     return body
 
 
-async def input_items(
-    config: Config, database: Path, key: str, attempts: Sequence[AttemptRecord]
-) -> AsyncIterator[bytes]:
+async def input_items(config: Config, database: Path, story: Story) -> AsyncIterator[bytes]:
     """The input items of the row's latest response, each as JSON, in their order, as the provider keeps them."""
-    response_id = next((each.response_id for each in reversed(attempts) if each.response_id), None)
+    response_id = next((each.response_id for each in reversed(story.responses) if each.response_id), None)
     if response_id is None:
-        raise UsageError(f"no response was created for {key!r} yet, so the provider has no input items of it")
+        raise UsageError(
+            f"no response was created for {story.request.key!r} yet, so the provider has no input items of it"
+        )
     async with open_client(config, database) as client:
         try:
             async for item in client.input_items(response_id):

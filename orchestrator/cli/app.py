@@ -16,6 +16,7 @@ from orchestrator.cli.failures import culprit, report_bug, report_misuse, report
 from orchestrator.cli.help import PlainColumns
 from orchestrator.cli.inspect import costs, runs, show, status
 from orchestrator.cli.output import PipeConsole, ReaderGone, let_go_of_stdout, note
+from orchestrator.cli.purge import purge
 from orchestrator.cli.run import EPILOGUE, run
 from orchestrator.cli.sandbox import sandbox
 from orchestrator.cli.schema import schema
@@ -29,7 +30,7 @@ Run large numbers of LLM requests through the OpenAI Responses API: in the backg
 and resumable after any crash, on nothing but SQLite.
 """
 _COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
-    "Work": (run, retry, cancel),
+    "Work": (run, retry, cancel, purge),
     "Look": (status, runs, show, export, costs),
     "Prepare": (estimate, doctor, schema, sandbox),
 }
@@ -57,7 +58,7 @@ def build_app() -> App:
         for order, command in enumerate(commands):
             epilogue = EPILOGUE if command is run else ""
             app.command(command, group=group, sort_key=order, help_epilogue=epilogue)
-    for name in ("status", "costs"):
+    for name in ("status", "costs", "purge"):
         app[name].usage = f"orchestrator {name} [OPTIONS] [RUN]"
     options = Group("Options", sort_key=len(_COMMANDS))
     for flag, meaning in (("--help", "Show this page, or that of a command."), ("--version", "Show the version.")):

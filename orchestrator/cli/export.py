@@ -10,7 +10,8 @@ from cyclopts import Parameter
 from orchestrator.cli.opening import opened
 from orchestrator.cli.options import ConfigOfDatabase, Database, RunName
 from orchestrator.cli.output import note, stdout_bytes
-from orchestrator.core.lifecycle import SETTLED, State
+from orchestrator.core.errors import UsageError
+from orchestrator.core.lifecycle import SETTLED, RunState, State
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from orchestrator.app import Orchestrator
     from orchestrator.report.export import Format
     from orchestrator.stores.base import ResultRecord, Run
+    from orchestrator.stores.keeping import Retained
 
 __all__ = ["export", "export_to_file"]
 
@@ -65,6 +67,8 @@ async def export(
         if path:
             rows = await export_to_file(orchestrator, stored, path, shape, state)
             note(f"{path}: {rows:,} rows")
+            if stored.state is RunState.FINISHED and state in {"settled", "all"}:
+                await orchestrator.exported(run)
         else:
             with stdout_bytes() as out:
                 await _write(orchestrator, stored, out, shape, state)
@@ -76,8 +80,20 @@ async def export_to_file(
     """Write a file that appears only when it is whole; returns how many rows it has."""
     from orchestrator.report.sink import whole_file
 
+    _keep_what_is_left(path, run, await orchestrator.retained(run.name))
     with whole_file(path) as out:
         return await _write(orchestrator, run, out, shape, which)
+
+
+def _keep_what_is_left(path: Path, run: Run, retained: Retained | None) -> None:
+    """Raise ``UsageError`` rather than replace a file that has answers which are nowhere else any more."""
+    if retained is not None and retained.outputs_dropped and path.is_file():
+        raise UsageError(
+            f"{retained.outputs_dropped:,} answers of the run were dropped after they were exported, "
+            "and this file may be all that is left of them",
+            where=str(path),
+            hint=f"write the others to another file: orchestrator export {run.name} -o FILE",
+        )
 
 
 async def _write(orchestrator: Orchestrator, run: Run, out: BinaryIO, shape: Format, which: Which) -> int:

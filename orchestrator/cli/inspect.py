@@ -21,15 +21,20 @@ async def status(
 ) -> None:
     """Show where a run stands: counts, tokens, cost, failures."""
     from orchestrator.cli.closing import failure_codes
+    from orchestrator.report.retention import retention_object, retention_words
     from orchestrator.report.summary import closing_table, summary_object
 
     async with opened(db, config) as orchestrator:
         summary = await orchestrator.status(run)
+        retained = await orchestrator.retained(summary.name)
+        words = retention_words(retained)
         if json:
-            say_json(summary_object(summary, str(orchestrator.database)))
+            more = {"retention": retention_object(retained)} if retained and words else {}
+            say_json({**summary_object(summary, str(orchestrator.database)), **more})
             return
         failures = await failure_codes(orchestrator, summary)
-        say(closing_table(summary, places={"database": str(orchestrator.database)}, failures=failures))
+        places = {"database": str(orchestrator.database)} | ({"retention": words} if words else {})
+        say(closing_table(summary, places=places, failures=failures))
 
 
 async def runs(*, db: Database = None, config: ConfigOfDatabase = None, json: Json = False) -> None:
@@ -71,15 +76,15 @@ async def show(
             return
         story = await orchestrator.show(run, key)
         if raw:
-            body = raw_body(story.attempts)
+            body = raw_body(story)
             if body is None:
                 raise UsageError(f"no response is stored for {key!r}")
             with stdout_bytes() as out:
                 out.write(body if body.endswith(b"\n") else body + b"\n")
         elif json:
-            say_json(story_object(story.request, story.attempts, story.request_sent()))
+            say_json(story_object(story, await orchestrator.request_sent(run, key)))
         else:
-            say(story_text(story.request, story.attempts, story.request_sent()))
+            say(story_text(story, await orchestrator.request_sent(run, key)))
 
 
 async def costs(

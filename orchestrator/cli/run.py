@@ -15,6 +15,7 @@ from orchestrator.cli.closing import exit_code, failure_codes, next_steps
 from orchestrator.cli.export import export_to_file
 from orchestrator.cli.options import ConfigFile, Database, Json
 from orchestrator.cli.output import ReaderGone, note, say, say_json
+from orchestrator.cli.purge import purge_what_is_due
 from orchestrator.cli.rehearsal import show_dry_run
 from orchestrator.cli.resume import program, resume_command
 from orchestrator.core.errors import ExitCode, UsageError
@@ -109,6 +110,8 @@ async def run(
             await _ask_before_paying_twice(orchestrator, spec)
         outcome = await watch.follow(orchestrator, spec, name=run, new=new)
         await _close(orchestrator, outcome, target, json=json)
+        if outcome.interrupted is None:
+            await purge_what_is_due(orchestrator)
         _print_next_steps(orchestrator, outcome, spec)
         return exit_code(outcome.summary, outcome.interrupted)
 
@@ -152,6 +155,7 @@ async def _close(orchestrator: Orchestrator, outcome: Outcome, target: Path | No
         try:
             rows = await export_to_file(orchestrator, summary.run, target, format_for(target))
             places = {"results": f"{target} ({rows:,} rows)", **places}
+            await orchestrator.exported(summary.run.name)
         except UsageError as error:
             error.hint = f"the results are safe in {database}; orchestrator export {summary.run.name} -o FILE"
             problem = error

@@ -36,6 +36,7 @@ from orchestrator.intake.parameters import (
     parameter_warnings,
 )
 from orchestrator.intake.request_template import compile_request
+from orchestrator.intake.retention import RetentionSection
 from orchestrator.intake.section import Section
 from orchestrator.intake.sources import GivenFormat, find_sources, resolve_format
 from orchestrator.intake.tools import handler_mistakes
@@ -64,6 +65,7 @@ FREE_TO_CHANGE = (
     "budget",
     "deadline",
     "output",
+    "retention",
     "input.on_bad_row",
     "tool_timeout",
     "duplicates",
@@ -222,6 +224,8 @@ class Job(Section):
     """How long after its start the run may send; past it, nothing new is sent."""
     output: str | None = None
     """Where the results are exported at the end, relative to the job file; `.jsonl`, `.csv` or `.parquet`."""
+    retention: RetentionSection = RetentionSection()
+    """What is kept of a run once it is over, at the provider and here."""
 
     _source: Path | None = PrivateAttr(default=None)
 
@@ -256,7 +260,10 @@ class Job(Section):
 
     def warnings(self) -> list[str]:
         """What looks like a slip of the pen but may be meant: nothing of it is refused."""
-        return list(parameter_warnings(self.request))
+        found = list(parameter_warnings(self.request))
+        if self.retention.waits_for_export and self.output is None:
+            found.append("retention waits for an export, and the job names no output: export the run to a file")
+        return found
 
     def model_post_init(self, context: Any) -> None:
         if isinstance(context, dict):

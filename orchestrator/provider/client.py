@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 from urllib.parse import quote, urlencode
 
 from pydantic import BaseModel, Field, NonNegativeInt, ValidationError
@@ -17,13 +17,16 @@ from orchestrator.provider.refusal import parse_refusal
 from orchestrator.provider.transport import Reply, Transport, TransportError
 from orchestrator.provider.wire import UnreadableReply, parse_response, salvage_id
 
-__all__ = ["CREATE_CODES", "CallFailed", "ResponsesClient"]
+__all__ = ["CREATE_CODES", "CallFailed", "Collectible", "ResponsesClient"]
 
 # 201 and 202 are how some other servers answer a create call (responses API, other servers).
 CREATE_CODES = frozenset({200, 201, 202})
 
 _JSON = {"Content-Type": "application/json"}
 _PAGE = 100
+
+# The collections of what a provider keeps, as its paths name them.
+Collectible: TypeAlias = Literal["responses", "conversations", "files"]
 
 _BodyT = TypeVar("_BodyT", bound=BaseModel)
 
@@ -88,23 +91,30 @@ class ResponsesClient:
         """Ask for an end; servers differ in what they answer once there is one, so look afterwards."""
         return self._seen(await self._call("POST", f"{_path(response_id)}/cancel"))
 
-    async def delete(self, response_id: str) -> Problem | None:
-        """Delete the provider's copy; None where the provider confirms it, or no longer knows the response.
+    async def delete(self, thing_id: str, *, of: Collectible = "responses") -> bool | Problem:
+        """Delete what the provider keeps; True where it confirms it, False where it does not know such a thing.
 
-        A 404 counts as "no longer known" only where it is the API's own, which names the response or has an error
-        code or type; a 404 of a gateway without such a route is a ``Refused``.
+        A 404 counts as "not known" only where it is the API's own, which names the thing or has an error code or
+        type; a 404 of a gateway without such a route is a ``Refused``.
         """
-        reply = await self._call("DELETE", _path(response_id))
+        reply = await self._call("DELETE", _path(thing_id, of))
         if not isinstance(reply, Reply):
             return reply
         if reply.status == 404:
             refused = parse_refusal(reply, now=self._clock())
-            gone = refused.code or refused.type or response_id in refused.message
-            return None if gone else refused
+            unknown = refused.code or refused.type or thing_id in refused.message
+            return False if unknown else refused
         confirmed = self._read(reply, _Deleted)
         if not isinstance(confirmed, _Deleted):
             return confirmed
-        return None if confirmed.deleted else ReplyLost(reason="the deletion is not confirmed", status=reply.status)
+        return True if confirmed.deleted else ReplyLost(reason="the deletion is not confirmed", status=reply.status)
+
+    async def look_for(self, thing_id: str, *, of: Collectible = "responses") -> Problem | None:
+        """Whether the provider keeps something: None where it does, else what it answered."""
+        reply = await self._call("GET", _path(thing_id, of))
+        if not isinstance(reply, Reply):
+            return reply
+        return parse_refusal(reply, now=self._clock()) if reply.status >= 300 else None
 
     async def count_input_tokens(self, body: bytes) -> int | Problem:
         """The input tokens of a request, as the provider counts them."""
@@ -190,8 +200,8 @@ class ResponsesClient:
             return ReplyLost(reason="the reply is not what this call answers with", status=reply.status)
 
 
-def _path(response_id: str) -> str:
-    return f"/responses/{quote(response_id, safe='')}"
+def _path(thing_id: str, of: Collectible = "responses") -> str:
+    return f"/{of}/{quote(thing_id, safe='')}"
 
 
 def _last_id(items: list[Any]) -> str | None:

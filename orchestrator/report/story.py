@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from textwrap import indent
 from typing import Any
 
@@ -15,7 +15,9 @@ from orchestrator.core.model import Charge, UnitPrice
 from orchestrator.core.money import format_usd
 from orchestrator.report import figures
 from orchestrator.report.summary import usage_object
-from orchestrator.stores.base import AttemptRecord, RequestRecord
+from orchestrator.stores.base import AttemptRecord, ToolCall
+from orchestrator.stores.keeping import ProgressEvent
+from orchestrator.stores.story import Story
 
 __all__ = ["raw_body", "story_object", "story_text"]
 
@@ -23,58 +25,109 @@ _LONG = 600
 _STYLES = {State.SUCCEEDED: "green", State.FAILED: "red", State.IN_DOUBT: "yellow", State.CANCELLED: "yellow"}
 
 
-def raw_body(attempts: Sequence[AttemptRecord]) -> bytes | None:
+def raw_body(story: Story) -> bytes | None:
     """The latest response as it was received, byte for byte."""
-    return next((attempt.body for attempt in reversed(attempts) if attempt.body is not None), None)
+    return next((attempt.body for attempt in reversed(story.responses) if attempt.body is not None), None)
 
 
-def story_object(
-    request: RequestRecord, attempts: Sequence[AttemptRecord], sent: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
+def story_object(story: Story, sent: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """All that is known of one request, for scripts.
 
-    ``request`` is the body of its latest create call, where known; ``response`` is the body as received, parsed.
+    ``sent`` is the body of its latest create call, where known; ``response`` is the body as received, parsed.
     """
+    request, answered_by = story.request, story.answered_by
     return {
         "key": request.key,
         "stage": request.stage,
         "where": request.where,
         "state": request.state.value,
         "error": _error(request.code, request.message),
-        "row": orjson.loads(request.row),
+        "row": orjson.loads(request.row) if request.row else None,
         "request": sent,
         "not_before": figures.stamp(request.not_before or None),
         "settled_at": figures.stamp(request.settled_at),
         "max_output_tokens": request.max_output_tokens,
-        "attempts": [_attempt_object(attempt) for attempt in attempts],
+        "chain": request.chain,
+        "follows": request.follows,
+        "attempts": [
+            {
+                **_attempt_object(attempt),
+                "tool_calls": [_tool_object(call) for call in story.tool_calls.get(attempt.id, ())],
+                "progress": [_event_object(event) for event in story.progress.get(attempt.id, ())],
+            }
+            for attempt in story.attempts
+        ],
+        "answered_by": _attempt_object(answered_by) if answered_by is not None else None,
     }
 
 
-def story_text(
-    request: RequestRecord, attempts: Sequence[AttemptRecord], sent: Mapping[str, Any] | None = None
-) -> Text:
+def story_text(story: Story, sent: Mapping[str, Any] | None = None) -> Text:
     """The same for people: long texts of row and request are shortened, the answer is not."""
+    request = story.request
     text = Text.assemble((request.key, "bold"), "  ", (request.state.value.replace("_", " "), _style(request.state)))
     text.append(f"\nfrom {request.where}")
+    if request.chain is not None:
+        text.append(f"\nin the chain {request.chain}" + (f", after {request.follows}" if request.follows else ""))
     if request.code:
         meaning = CODES.get(request.code)
         text.append(f"\n{request.code}: {request.message or meaning or ''}".rstrip(": "))
         text.append(f"\n({meaning})" if meaning and request.message else "", "dim")
-    for attempt in attempts:
-        text.append(f"\n\nattempt {attempt.number}", "bold")
-        text.append(f"  {'  '.join(_headline(attempt))}")
-        text.append(f"\n  {_times(attempt)}")
-        text.append(f"\n  {_charge_text(attempt)}" if attempt.charge else "")
-    text.append("\n\nrow", "bold")
-    text.append(f"\n{indent(_readable(orjson.loads(request.row)), '  ')}")
+    for attempt in story.attempts:
+        _tell_attempt(text, attempt, f"attempt {attempt.number}")
+        for event in story.progress.get(attempt.id, ()):
+            text.append(f"\n  {_event_text(event, attempt)}", "dim")
+        for call in story.tool_calls.get(attempt.id, ()):
+            text.append(f"\n  {_tool_text(call)}")
+    if story.answered_by is not None:
+        _tell_attempt(text, story.answered_by, "answered by the response to an equal request")
+    row = _readable(orjson.loads(request.row)) if request.row else "its data was dropped, as retention asks"
+    _tell(text, "row", row)
     if sent is not None:
-        text.append("\n\nrequest", "bold")
-        text.append(f"\n{indent(_readable(sent), '  ')}")
-    answer = next((attempt.output_text for attempt in reversed(attempts) if attempt.output_text), None)
+        _tell(text, "request", _readable(sent))
+    answer = next((attempt.output_text for attempt in reversed(story.responses) if attempt.output_text), None)
     if answer:
-        text.append("\n\nanswer", "bold")
-        text.append(f"\n{indent(answer, '  ')}")
+        _tell(text, "answer", answer)
     return text
+
+
+def _tell_attempt(text: Text, attempt: AttemptRecord, title: str) -> None:
+    text.append(f"\n\n{title}", "bold")
+    text.append(f"  {'  '.join(_headline(attempt))}")
+    text.append(f"\n  {_times(attempt)}")
+    text.append(f"\n  {_charge_text(attempt)}" if attempt.charge else "")
+
+
+def _tell(text: Text, title: str, content: str) -> None:
+    text.append(f"\n\n{title}", "bold")
+    text.append(f"\n{indent(content, '  ')}")
+
+
+def _tool_text(call: ToolCall) -> str:
+    """One call of a function tool: what it was asked, how long it took, and what it said."""
+    took = figures.span(call.ended_at - call.started_at)
+    said = _shortened(call.output) if call.output else "(dropped)"
+    return f"{call.name}({_shortened(call.arguments)}) {'failed' if call.failed else 'said'} after {took}: {said}"
+
+
+def _tool_object(call: ToolCall) -> dict[str, Any]:
+    return {
+        "call_id": call.call_id,
+        "name": call.name,
+        "arguments": call.arguments,
+        "output": call.output,
+        "failed": call.failed,
+        "started_at": figures.stamp(call.started_at),
+        "ended_at": figures.stamp(call.ended_at),
+    }
+
+
+def _event_text(event: ProgressEvent, attempt: AttemptRecord) -> str:
+    about = f" ({event.item})" if event.item else ""
+    return f"{event.type}{about} after {figures.span(event.at - attempt.sent_at)}"
+
+
+def _event_object(event: ProgressEvent) -> dict[str, Any]:
+    return {"sequence": event.sequence, "type": event.type, "item": event.item, "at": figures.stamp(event.at)}
 
 
 def _style(state: State) -> str:
@@ -100,6 +153,7 @@ def _attempt_object(attempt: AttemptRecord) -> dict[str, Any]:
         "accepted_at": figures.stamp(attempt.accepted_at),
         "completed_at": figures.stamp(attempt.completed_at),
         "ended_at": figures.stamp(attempt.ended_at),
+        "deleted_at": figures.stamp(attempt.deleted_at),
         "possible_duplicate": attempt.possible_duplicate,
         "worst_case_usd": None if attempt.worst_case_pusd is None else format_usd(attempt.worst_case_pusd),
         "charge": _charge_object(attempt.charge) if attempt.charge else None,
@@ -154,6 +208,8 @@ def _times(attempt: AttemptRecord) -> str:
     ):
         if at is not None:
             times.append(f"{name} after {figures.span(at - attempt.sent_at)}")
+    if attempt.deleted_at is not None:
+        times.append(f"deleted at the provider {figures.moment(attempt.deleted_at)} UTC")
     return " · ".join(times)
 
 

@@ -14,6 +14,7 @@ from typing import Protocol
 from orchestrator.core.lifecycle import OPEN, RunState, State
 from orchestrator.core.model import Charge, NewRequest, PastUse, PlanMark, SkippedRow, Usage
 from orchestrator.core.money import Picodollars, format_usd
+from orchestrator.stores.keeping import Keeper, Kept
 
 __all__ = [
     "DEFAULT_DATABASE",
@@ -442,7 +443,7 @@ class ResultRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestRecord:
-    """One request as ``show`` tells it."""
+    """One request as ``show`` tells it; ``row`` is empty where its data was dropped."""
 
     id: int
     key: str
@@ -490,6 +491,8 @@ class AttemptRecord:
     charge: Charge | None
     output_text: str | None
     body: bytes | None
+    # When the provider's copy of the response was found to be gone after its deletion.
+    deleted_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -507,7 +510,7 @@ class CostRow:
 # ── The verbs ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class Store(Protocol):
+class Store(Keeper, Protocol):
     """The one writer of a database."""
 
     async def create_run(self, run: NewRun) -> Run:
@@ -637,7 +640,7 @@ class Store(Protocol):
         ...
 
 
-class Reader(Protocol):
+class Reader(Kept, Protocol):
     """Read-only views of a database; never blocks the writer."""
 
     async def run(self, name: str) -> Run | None: ...
@@ -696,6 +699,8 @@ class Reader(Protocol):
     async def request(self, run_id: int, key: str, *, stage: str = "main") -> RequestRecord | None: ...
 
     async def attempts(self, request_id: int) -> list[AttemptRecord]: ...
+
+    async def attempt(self, attempt_id: int) -> AttemptRecord | None: ...
 
     async def costs(self, run_id: int | None, by: Sequence[str]) -> list[CostRow]:
         """Charges summed by any of ``run``, ``model``, ``tier``, ``day``, ``stage``, ``state``."""

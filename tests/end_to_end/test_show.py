@@ -25,7 +25,7 @@ def told(rig: Callable[..., Rig]) -> Rig:
         "max_output_tokens": 200,
     }
     made = rig(job={"request": request})
-    made.write_rows({"id": f"row-{n}", "advice": "Slowly. " * 200, "items": INPUT} for n in range(2))
+    made.write_rows({"id": f"row-{n}", "advice": f"{n}. " * 500, "items": INPUT} for n in range(2))
     assert made.run().code == 0
     return made
 
@@ -34,14 +34,14 @@ def test_the_request_is_told_as_it_was_sent(told: Rig) -> None:
     story = told.call("show", "r", "row-1", *AT, "--json").summary
     sent = story["request"]
     assert sent["input"] == INPUT
-    assert sent["instructions"] == "You count. " + "Slowly. " * 200
+    assert sent["instructions"] == "You count. " + "1. " * 500
     assert (sent["background"], sent["store"], sent["max_output_tokens"]) == (True, True, 200)
     assert sent["metadata"]["orchestrator_key"] == "row-1"
     assert sent["metadata"].items() <= story["attempts"][0]["response"]["metadata"].items()
     text = told.call("show", "r", "row-1", *AT).out
     assert text.startswith("row-1  succeeded\nfrom rows.jsonl:2\n")
     assert '"model": "gpt-5-mini"' in text
-    assert "… (1,611 characters; --json shows them all)" in text
+    assert "… (1,511 characters; --json shows them all)" in text
 
 
 def test_the_provider_is_asked_for_the_input_items_of_all_pages_in_their_order(told: Rig) -> None:
@@ -78,3 +78,14 @@ def test_a_row_that_was_never_sent_has_no_input_items(rig: Callable[..., Rig]) -
     unsent = made.call("show", "r", "row-0", *CONFIGURED, "--input-items")
     assert unsent.code == 2
     assert "no response was created for 'row-0' yet" in unsent.err
+
+
+def test_a_row_that_shares_an_answer_says_so(rig: Callable[..., Rig]) -> None:
+    made = rig()
+    made.write_rows({"id": f"row-{n}", "text": "All the same."} for n in range(2))
+    assert made.run().code == 0
+    first, second = [made.call("show", "r", f"row-{n}", *AT, "--json").summary for n in range(2)]
+    assert second["attempts"] == []
+    assert second["answered_by"]["response_id"] == first["attempts"][0]["response_id"]
+    assert "answered by the response to an equal request" in made.call("show", "r", "row-1", *AT).out
+    assert len(made.call("show", "r", "row-1", *CONFIGURED, "--input-items").out.splitlines()) == 1

@@ -203,8 +203,27 @@ async def test_nobody_there() -> None:
 
 async def test_delete(server: RawServer, client: ResponsesClient) -> None:
     answers(server, {"id": "resp_1", "object": "response", "deleted": True})
-    assert await client.delete("resp_1") is None
+    assert await client.delete("resp_1") is True
     assert (server.requests[0].method, server.requests[0].target) == ("DELETE", "/v1/responses/resp_1")
+
+
+async def test_deleting_something_else(server: RawServer, client: ResponsesClient) -> None:
+    answers(server, {"id": "conv_1", "object": "conversation.deleted", "deleted": True})
+    assert await client.delete("conv_1", of="conversations") is True
+    assert (server.requests[0].method, server.requests[0].target) == ("DELETE", "/v1/conversations/conv_1")
+
+
+async def test_looking_for_what_may_be_gone(server: RawServer, client: ResponsesClient) -> None:
+    answers(server, {"id": "file-1", "object": "file"})
+    assert await client.look_for("file-1", of="files") is None
+    assert server.requests[0].target == "/v1/files/file-1"
+
+
+async def test_looking_for_what_is_gone(server: RawServer, client: ResponsesClient) -> None:
+    answers(server, NOT_FOUND, status="404 Not Found")
+    problem = await client.look_for("resp_1")
+    assert isinstance(problem, Refused)
+    assert problem.status == 404
 
 
 @pytest.mark.parametrize("body", [{"deleted": False}, {"id": "resp_1"}, {}, []])
@@ -227,8 +246,8 @@ async def test_a_deletion_that_is_not_confirmed(server: RawServer, client: Respo
 async def test_deleting_what_is_not_there(server: RawServer, client: ResponsesClient, body: Any, gone: bool) -> None:
     answers(server, body, status="404 Not Found")
     problem = await client.delete("resp_1")
-    assert (problem is None) is gone
-    assert problem is None or (isinstance(problem, Refused) and problem.status == 404)
+    assert (problem is False) is gone
+    assert problem is False or (isinstance(problem, Refused) and problem.status == 404)
 
 
 async def test_a_deletion_that_is_refused(server: RawServer, client: ResponsesClient) -> None:

@@ -9,7 +9,9 @@ import orjson
 from orchestrator.core.lifecycle import State
 from orchestrator.core.model import Charge, ToolUse, UnitPrice, Usage
 from orchestrator.report.story import raw_body, story_object, story_text
-from orchestrator.stores.base import AttemptRecord, RequestRecord
+from orchestrator.stores.base import AttemptRecord, RequestRecord, ToolCall
+from orchestrator.stores.keeping import ProgressEvent
+from orchestrator.stores.story import Story
 
 PRICE = UnitPrice(
     model="gpt-5-mini",
@@ -83,7 +85,7 @@ SECOND = replace(
 
 
 def test_people_read_attempts_costs_and_the_answer() -> None:
-    text = story_text(REQUEST, [FIRST, SECOND]).plain
+    text = story_text(Story(REQUEST, [FIRST, SECOND])).plain
     assert text.startswith("washington-1790  succeeded\nfrom data/speeches.jsonl:1\n")
     assert "attempt 1  no response  server_error: try again  (a response may exist that nobody can name)" in text
     assert "sent 2026-11-21 20:00:00 UTC · accepted after 0.2 s · completed after 4.0 s · ended after 0.5 s" in text
@@ -94,24 +96,24 @@ def test_people_read_attempts_costs_and_the_answer() -> None:
 
 def test_people_read_the_request_with_its_long_texts_cut() -> None:
     sent = {"input": [{"role": "user", "content": "word " * 1000}], "model": "gpt-5-mini"}
-    text = story_text(REQUEST, [SECOND], sent).plain
+    text = story_text(Story(REQUEST, [SECOND]), sent).plain
     assert '"content": "word word' in text
     assert text.count("… (5,000 characters; --json shows them all)") == 2
-    assert story_object(REQUEST, [SECOND], sent)["request"] == sent
+    assert story_object(Story(REQUEST, [SECOND]), sent)["request"] == sent
 
 
 def test_a_code_of_ours_is_explained() -> None:
     failed = replace(REQUEST, state=State.FAILED, code="queued_timeout")
-    assert "queued_timeout: the response stayed queued for longer" in story_text(failed, []).plain
+    assert "queued_timeout: the response stayed queued for longer" in story_text(Story(failed, [])).plain
 
 
 def test_an_unknown_cost_is_not_told_as_zero() -> None:
     attempt = replace(SECOND, charge=Charge(usage=None, cost_pusd=None, upper_bound_pusd=10**9, price=None))
-    assert "cost unknown, at most $0.001" in story_text(REQUEST, [attempt]).plain
+    assert "cost unknown, at most $0.001" in story_text(Story(REQUEST, [attempt])).plain
 
 
 def test_scripts_get_all_of_it() -> None:
-    story = story_object(REQUEST, [FIRST, SECOND])
+    story = story_object(Story(REQUEST, [FIRST, SECOND]))
     assert len(story["row"]["text"]) == 5000
     first, second = story["attempts"]
     assert first["error"] == {"code": "server_error", "message": "try again"}
@@ -124,5 +126,43 @@ def test_scripts_get_all_of_it() -> None:
 
 
 def test_the_raw_body_is_the_latest_byte_for_byte() -> None:
-    assert raw_body([FIRST, SECOND]) == SECOND.body
-    assert raw_body([FIRST]) is None
+    assert raw_body(Story(REQUEST, [FIRST, SECOND])) == SECOND.body
+    assert raw_body(Story(REQUEST, [FIRST])) is None
+
+
+def test_tools_and_progress_stand_with_the_attempt_that_they_belong_to() -> None:
+    call = ToolCall(
+        attempt_id=2,
+        call_id="call_1",
+        place=0,
+        name="look_up",
+        arguments='{"year": 1790}',
+        output='"Washington"',
+        failed=False,
+        started_at=SECOND.sent_at + 5,
+        ended_at=SECOND.sent_at + 6.5,
+    )
+    event = ProgressEvent(sequence=4, type="response.output_item.added", item="message", at=SECOND.sent_at + 2)
+    story = Story(REQUEST, [FIRST, SECOND], tool_calls={2: [call]}, progress={2: [event]})
+    text = story_text(story).plain
+    assert text.index("attempt 2") < text.index("response.output_item.added (message) after 2.0 s")
+    assert 'look_up({"year": 1790}) said after 1.5 s: "Washington"' in text
+    first, second = story_object(story)["attempts"]
+    assert (first["tool_calls"], first["progress"]) == ([], [])
+    assert second["tool_calls"][0]["output"] == '"Washington"'
+    assert second["progress"][0]["sequence"] == 4
+
+
+def test_an_answer_that_is_shared_is_told_with_where_it_comes_from() -> None:
+    story = Story(REQUEST, [], answered_by=SECOND)
+    text = story_text(story).plain
+    assert "answered by the response to an equal request  resp_a  completed" in text
+    assert text.endswith("answer\n  A plain\n  summary.")
+    assert story_object(story)["answered_by"]["response_id"] == "resp_a"
+    assert raw_body(story) == SECOND.body
+
+
+def test_a_row_that_was_dropped_is_said_to_be() -> None:
+    story = Story(replace(REQUEST, row=b""), [SECOND])
+    assert "its data was dropped" in story_text(story).plain
+    assert story_object(story)["row"] is None

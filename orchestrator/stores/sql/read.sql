@@ -183,11 +183,12 @@ SELECT
   charge.web_searches, charge.file_searches, charge.code_sessions,
   price.id AS price_id, price.model AS price_model, price.tier, price.input, price.cached, price.cache_write,
   price.output, price.source, price.version, price.fee_web_search, price.fee_file_search, price.fee_code_session,
-  price.estimated
+  price.estimated, deleted_copy.deleted_at
 FROM attempt
 LEFT JOIN result ON result.attempt_id = attempt.id
 LEFT JOIN charge ON charge.attempt_id = attempt.id
 LEFT JOIN price ON price.id = charge.price_id
+LEFT JOIN deleted_copy ON deleted_copy.kind = 'response' AND deleted_copy.provider_id = attempt.response_id
 WHERE attempt.id BETWEEN :request_id * 1000000 AND :request_id * 1000000 + 999999
 ORDER BY attempt.id;
 

@@ -33,6 +33,7 @@ from orchestrator.stores.base import (
 )
 from orchestrator.stores.sqlite import records
 from orchestrator.stores.sqlite.database import in_thread, open_reader, store_error
+from orchestrator.stores.sqlite.keeping import KeepingReader
 from orchestrator.stores.sqlite.packing import unpack_body, unpack_row
 from orchestrator.stores.sqlite.queries import queries
 from orchestrator.stores.sqlite.spending import spending
@@ -52,7 +53,7 @@ _NUMBER = 6
 _GROUPINGS = ("run", "model", "tier", "day", "stage", "state")
 
 
-class SqliteReader:
+class SqliteReader(KeepingReader):
     """Reads a SQLite database through a connection that cannot write; see ``stores.base.Reader``."""
 
     def __init__(self, connection: aiosqlite.Connection, path: Path) -> None:

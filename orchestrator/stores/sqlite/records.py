@@ -195,6 +195,7 @@ def attempt(row: Row) -> AttemptRecord:
         charge=_charge(row) if row["charged"] else None,
         output_text=row["output_text"],
         body=unpack_body(row["body"], row["output_text"]) if row["body"] is not None else None,
+        deleted_at=row["deleted_at"],
     )
 
 

@@ -28,12 +28,13 @@ from orchestrator.stores.base import (
 )
 from orchestrator.stores.sqlite import followers, slices, verbs
 from orchestrator.stores.sqlite.database import Synchronous, open_writer
+from orchestrator.stores.sqlite.keeping import KeepingStore
 from orchestrator.stores.sqlite.writer import Writer
 
 __all__ = ["SqliteStore"]
 
 
-class SqliteStore:
+class SqliteStore(KeepingStore):
     """The one writer of a SQLite database; see ``stores.base.Store`` for what the verbs promise."""
 
     def __init__(self, writer: Writer) -> None:

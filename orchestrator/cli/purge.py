@@ -1,0 +1,115 @@
+"""``purge``: delete what the provider keeps of runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from orchestrator.cli.opening import opened
+from orchestrator.cli.options import ConfigFile, Database, Json
+from orchestrator.cli.output import note, say, say_json
+from orchestrator.core.errors import ExitCode, OrchestratorError, UsageError
+
+if TYPE_CHECKING:
+    from orchestrator.app import Orchestrator
+    from orchestrator.engine.purge import Purged
+
+__all__ = ["purge", "purge_what_is_due"]
+
+
+async def purge(
+    run: Annotated[str | None, Parameter(name="RUN", help="The run's name; it must be over.")] = None,
+    /,
+    *,
+    due: Annotated[
+        bool, Parameter(help="Of all runs, what their retention says is to be deleted by now; nothing else.")
+    ] = False,
+    db: Database = None,
+    config: ConfigFile = None,
+    json: Json = False,
+) -> int:
+    """Delete what the provider keeps of a run: responses, conversations, uploaded files.
+
+    Each is looked for after its deletion, and counts only when it is gone. May be interrupted and repeated. Results,
+    costs and history stay in the database.
+    """
+    if due == (run is not None):
+        raise UsageError("purge takes the name of a run, or --due", hint="orchestrator purge RUN, or: purge --due")
+    async with opened(db, config) as orchestrator:
+        if run is not None:
+            purged = await orchestrator.purge(run)
+            unnamed = await _unnamed(orchestrator, run)
+            if json:
+                say_json({**_object(run, purged), "unnamed": unnamed})
+            else:
+                say("\n".join(_words(run, purged, unnamed)))
+            return _exit_code(purged)
+        return await _purge_due(orchestrator, json=json)
+
+
+async def _purge_due(orchestrator: Orchestrator, *, json: bool) -> int:
+    done: list[dict[str, Any]] = []
+    worst: int = ExitCode.OK
+    async for name, outcome in orchestrator.purge_due():
+        if isinstance(outcome, OrchestratorError):
+            note(f"{name}: {outcome}")
+            worst = max(worst, outcome.exit_code)
+            continue
+        done.append(_object(name, outcome))
+        worst = max(worst, _exit_code(outcome))
+        if not json:
+            say("\n".join(_words(name, outcome, 0)))
+    if json:
+        say_json(done)
+    elif not done:
+        say("nothing is due")
+    return worst
+
+
+async def purge_what_is_due(orchestrator: Orchestrator) -> None:
+    """The same at the end of another command, whose outcome it does not change."""
+    async for name, outcome in orchestrator.purge_due():
+        if isinstance(outcome, OrchestratorError):
+            note(f"retention of {name}: {outcome}")
+        else:
+            for line in _words(name, outcome, 0):
+                note(line)
+
+
+async def _unnamed(orchestrator: Orchestrator, run: str) -> int:
+    """How many responses may exist whose ids were lost; nobody can delete them."""
+    summary = await orchestrator.status(run)
+    return summary.possible_duplicates + summary.requests.in_doubt
+
+
+def _words(run: str, purged: Purged, unnamed: int) -> list[str]:
+    from orchestrator.report.figures import count
+    from orchestrator.report.retention import copies_in_words
+
+    lines = [f"{run}: {copies_in_words(purged.deleted)} deleted at the provider, and gone when looked for"]
+    if purged.unknown:
+        lines.append(f"  {count(purged.unknown)} were not known there: expired, or of another project than the key's")
+    if purged.left:
+        more = " and more" if purged.stopped else ""
+        lines.append(f"  {count(purged.left)}{more} left: {purged.reason}; the same command goes on")
+    if unnamed:
+        lines.append(f"  {count(unnamed)} more may exist whose ids were lost with the reply: nobody can delete those")
+    return lines
+
+
+def _object(run: str, purged: Purged) -> dict[str, Any]:
+    return {
+        "run": run,
+        "deleted": {f"{kind}s": number for kind, number in purged.deleted.items()},
+        "unknown": purged.unknown,
+        "left": purged.left,
+        "reason": purged.reason,
+        "stopped": purged.stopped,
+    }
+
+
+def _exit_code(purged: Purged) -> int:
+    if purged.stopped:
+        return ExitCode.HALTED
+    return ExitCode.OK if purged.complete else ExitCode.SOME_FAILED
