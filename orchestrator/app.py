@@ -321,6 +321,7 @@ class Orchestrator:
         """
         from orchestrator.engine.runs import find_run
 
+        self._config.api_key(os.environ)
         if await anyio.Path(self.database).exists():
             reader = await self._open_reader()
             if await find_run(reader, await self._identity(job), name=name, new=new) is not None:

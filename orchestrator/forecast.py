@@ -45,7 +45,7 @@ Exact: TypeAlias = int | Literal["all"]
 # So many requests are kept of a job at least; of one with fewer, all are counted.
 _SAMPLE = 20_000
 # What ``run`` may take to say what it will cost: a blink.
-_BLINK_S = 0.15
+_BLINK_S = 0.25
 # By how much a number of rows that follows from the size of the input may be wrong.
 _ROWS_ERROR = 0.2
 _PAST_RUNS = 3

@@ -24,6 +24,7 @@ from orchestrator.core.lifecycle import SETTLED, RunState, State
 if TYPE_CHECKING:
     from orchestrator.app import Orchestrator
     from orchestrator.cli.watch import Outcome
+    from orchestrator.config import Config
     from orchestrator.intake.spec import Job
 
 __all__ = ["EPILOGUE", "overrides", "run"]
@@ -108,6 +109,7 @@ async def run(
             return ExitCode.OK
         if new and not yes:
             await _ask_before_paying_twice(orchestrator, spec)
+        await _tell_the_cost(orchestrator, spec, settings, name=run, new=new, ask=not yes)
         outcome = await watch.follow(orchestrator, spec, name=run, new=new)
         await _close(orchestrator, outcome, target, json=json)
         if outcome.interrupted is None:
@@ -140,6 +142,32 @@ async def _ask_before_paying_twice(orchestrator: Orchestrator, job: Job) -> None
             if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
                 raise UsageError("no new run was started")
             return
+
+
+async def _tell_the_cost(
+    orchestrator: Orchestrator, job: Job, config: Config, *, name: str | None, new: bool, ask: bool
+) -> None:
+    """Say what a new run will about cost; on a terminal, ask where that is much.
+
+    Elsewhere nobody is there to answer, and a script must not wait: there the budgets alone hold.
+    """
+    from orchestrator.core.money import parse_usd
+    from orchestrator.report import figures
+    from orchestrator.report.forecast import forecast_line, most_cost
+
+    forecast = await orchestrator.glance(job, name=name, new=new)
+    if forecast is None:
+        return
+    note(f"estimate: {forecast_line(forecast)}")
+    limit, most = parse_usd(config.budget.confirm_above_usd), most_cost(forecast)
+    if config.simulated or not ask or (most is not None and most <= limit):
+        return
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        note(f"  it may cost more than {figures.dollars(limit)}, and only a budget stops it: here nobody is asked")
+        return
+    note(f"It may cost more than {figures.dollars(limit)} (budget.confirm_above_usd in the config). Start it? [y/N] ")
+    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+        raise UsageError("nothing was started", hint="orchestrator estimate JOB --pilot 20 tells the cost more closely")
 
 
 async def _close(orchestrator: Orchestrator, outcome: Outcome, target: Path | None, *, json: bool) -> None:

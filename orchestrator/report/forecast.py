@@ -7,13 +7,13 @@ from typing import Any
 
 from rich.text import Text
 
-from orchestrator.core.money import format_usd
+from orchestrator.core.money import Picodollars, format_usd
 from orchestrator.policy.estimates import Basis, Estimate, Forecast, Span, Variant
 from orchestrator.policy.request_size import Counting
 from orchestrator.report import figures
 from orchestrator.report.table import columns
 
-__all__ = ["forecast_line", "forecast_object", "forecast_text"]
+__all__ = ["forecast_line", "forecast_object", "forecast_text", "most_cost"]
 
 _COUNTED = {
     Counting.PROVIDER: "counted by the provider",
@@ -72,6 +72,13 @@ def forecast_text(forecast: Forecast) -> Text:
     return text
 
 
+def most_cost(forecast: Forecast) -> Picodollars | None:
+    """The most that a run may cost, its budget taken into account; None where nothing bounds it."""
+    high = None if forecast.estimate.cost is None else forecast.estimate.cost.high
+    bounds = [bound for bound in (high, forecast.budget_pusd) if bound is not None]
+    return min(bounds, default=None)
+
+
 def forecast_line(forecast: Forecast) -> str:
     """The forecast in one line, for above a run."""
     about = "" if forecast.rows_counted else "about "
@@ -79,9 +86,11 @@ def forecast_line(forecast: Forecast) -> str:
     estimate = forecast.estimate
     if estimate.cost is None:
         return f"{rows}: their cost is not known, for want of a price"
-    usual = estimate.cost.likely
-    likely = f"likely {figures.short_dollars(usual)}, " if usual is not None else ""
-    return f"{rows}: {likely}{_range(estimate.cost, figures.short_dollars)}"
+    line = f"{rows}: {_figure(estimate.cost, figures.short_dollars)}"
+    budget, high = forecast.budget_pusd, estimate.cost.high
+    if budget is not None and (high is None or budget < high):
+        line += f"; the budget stops it at {figures.dollars(budget)}"
+    return line
 
 
 def _comparison(forecast: Forecast) -> Text:
