@@ -20,6 +20,13 @@ from .callers import TEXT, Start
 
 pytestmark = pytest.mark.anyio
 
+LOOSE = {"type": "object", "properties": {"a": {"type": "string"}}, "additionalProperties": False}
+
+
+def shaped(schema: Any) -> dict[str, Any]:
+    return {"type": "json_schema", "name": "shape", "strict": True, "schema": schema}
+
+
 NESTED = {"type": "function", "function": {"name": "look_up", "parameters": {}}}
 
 WRONG: list[tuple[dict[str, Any], str | None, str | None]] = [
@@ -63,6 +70,19 @@ WRONG: list[tuple[dict[str, Any], str | None, str | None]] = [
         "text.format.name",
     ),
     ({"text": {"format": {"type": "yaml"}}}, "invalid_value", "text.format.type"),
+    ({"text": {"format": shaped({}) | {"name": "n" * 65}}}, "string_above_max_length", "text.format.name"),
+    ({"text": {"format": shaped([])}}, "invalid_type", "text.format.schema"),
+    ({"text": {"format": shaped({"type": "object"})}}, "invalid_json_schema", "text.format.schema"),
+    ({"text": {"format": shaped(LOOSE)}}, "invalid_json_schema", "text.format.schema"),
+    ({"text": {"format": shaped({"anyOf": [{"type": "null"}, LOOSE]})}}, "invalid_json_schema", "text.format.schema"),
+    ({"tool_choice": "always"}, "invalid_value", "tool_choice"),
+    ({"input": [{"type": "function_call", "name": "f"}]}, "missing_required_parameter", "input[0].call_id"),
+    (
+        {"input": [{"type": "mcp_approval_response", "approval_request_id": "m", "approve": "yes"}]},
+        "invalid_type",
+        "input[0].approve",
+    ),
+    ({"prompt": {"id": "pmpt_1"}}, "unsupported_parameter", "prompt"),
     ({"metadata": {str(n): "x" for n in range(17)}}, "object_above_max_properties", "metadata"),
     ({"metadata": {"k" * 65: "x"}}, "string_above_max_length", "metadata"),
     ({"metadata": {"k": "x" * 513}}, "string_above_max_length", "metadata.k"),
@@ -115,6 +135,8 @@ async def test_model_and_input_are_needed(start: Start) -> None:
         {"input": [{"role": "user", "content": [{"type": "input_text", "text": "x"}]}]},
         {"background_options": {"completion_window": "8h"}},
         {"tools": [{"type": "web_search"}]},
+        {"text": {"format": shaped(LOOSE | {"required": ["a"]})}},
+        {"text": {"format": shaped(LOOSE) | {"strict": False}}},
     ],
     ids=str,
 )
