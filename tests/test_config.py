@@ -11,6 +11,7 @@ from orchestrator.config import Config, ErrorOverride, load_config
 from orchestrator.core.errors import ConfigError
 from orchestrator.policy.error_rules import Action, Met, Override
 from orchestrator.policy.price_rules import PriceRules
+from orchestrator.stores.base import SharedCaps
 
 REPOSITORY = Path(__file__).parent.parent
 SECRET = "sk-proj-CANARY123456"
@@ -40,6 +41,15 @@ def test_without_a_file_it_is_the_real_api() -> None:
     assert config.database == Path("orchestrator.db")
     assert config.price_rules() == PriceRules()
     assert config.source is None
+
+
+def test_budgets_over_all_runs(tmp_path: Path) -> None:
+    assert load(tmp_path, "{}").budget.caps(7, simulated=False) is None
+    config = load(tmp_path, "budget: {usd_per_day: 2.5, cap_output_tokens: 500, confirm_above_usd: 0}")
+    caps = SharedCaps(run_id=7, simulated=True, day_pusd=25 * 10**11, month_pusd=None)
+    assert config.budget.caps(7, simulated=True) == caps
+    assert (config.budget.cap_output_tokens, config.budget.confirm_above_usd) == (500, 0)
+    assert "budget.usd_per_month: must be more than 0" in refusal(tmp_path, "budget: {usd_per_month: 0}")
 
 
 def test_a_whole_file(tmp_path: Path) -> None:

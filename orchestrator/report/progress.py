@@ -15,6 +15,8 @@ __all__ = ["Pace", "View", "look", "plain_line", "view_object"]
 
 _WINDOW_S = 20.0
 _ENOUGH = 5
+# Per cent of a budget from which on it is shown how full it is.
+_WORTH_TELLING = 50
 _WAITS = {
     "rate limit": "held back by the rate limit",
     "budget": "the budget is set aside; waiting for charges to settle",
@@ -50,7 +52,8 @@ class Pace:
 class View:
     """All that a display tells at one moment; ``None`` is "not known yet".
 
-    ``total`` still grows while ``reading`` is true. ``waiting`` is a sentence that says what holds sending back.
+    ``total`` still grows while ``reading`` is true. ``budget_used`` names the fullest budget, with the per cent used.
+    ``waiting`` is a sentence that says what holds sending back.
     """
 
     run: str
@@ -69,6 +72,7 @@ class View:
     cost_unknown: int
     projected_pusd: Picodollars | None
     budget_pusd: Picodollars | None
+    budget_used: tuple[str, int] | None
     waiting: str | None
     stopping: bool
 
@@ -98,6 +102,7 @@ def look(progress: Progress, pace: Pace, now: float) -> View:
         cost_unknown=progress.cost_unknown,
         projected_pusd=progress.cost_pusd * total // settled if known and settled < total else None,
         budget_pusd=progress.budget_pusd,
+        budget_used=progress.budget_used,
         waiting=_waiting(progress, now),
         stopping=progress.stopping,
     )
@@ -131,6 +136,9 @@ def pace_words(view: View) -> list[str]:
         words.append(f"about {figures.short_dollars(view.projected_pusd)} in all")
     if view.budget_pusd is not None:
         words.append(f"budget {figures.dollars(view.budget_pusd)}")
+    if view.budget_used is not None and view.budget_used[1] >= _WORTH_TELLING:
+        scope, percent = view.budget_used
+        words.append(f"{percent} % of the {scope}'s budget used")
     return words
 
 
@@ -168,6 +176,7 @@ def view_object(view: View) -> dict[str, Any]:
         "cost_usd": format_usd(view.cost_pusd),
         "cost_unknown": view.cost_unknown,
         "projected_usd": None if view.projected_pusd is None else format_usd(view.projected_pusd),
+        "budget_used_percent": None if view.budget_used is None else view.budget_used[1],
         "waiting": view.waiting,
         "stopping": view.stopping,
     }

@@ -140,6 +140,36 @@ def test_what_other_runs_spend_counts_too() -> None:
     assert budget.committed_pusd("run") == 0
 
 
+def test_what_other_runs_have_set_aside_counts_under_shared_caps_only() -> None:
+    budget = Budget([RUN_100, Cap(scope="day", limit_pusd=150, committed_pusd=40, shared=True)])
+    budget.note_others(80, at_work=True)
+    assert budget.reserve(30)
+    assert not budget.reserve(1)
+    assert budget.short_of == "day"
+    assert budget.waits_for_others, "their charges may turn out to be less"
+    budget.note_others(0, at_work=False)
+    assert not budget.waits_for_others
+    assert budget.reserve(70)
+    assert not budget.reserve(1)
+    assert budget.short_of == "run"
+
+
+def test_runs_that_nobody_works_on_free_nothing() -> None:
+    budget = Budget([Cap(scope="day", limit_pusd=100, shared=True)])
+    budget.note_others(90, at_work=False)
+    assert not budget.reserve(20)
+    assert not budget.waits_for_others
+
+
+def test_the_fullest_cap_is_shown() -> None:
+    assert Budget().fullest is None
+    budget = Budget([RUN_100, Cap(scope="day", limit_pusd=1_000, committed_pusd=600)])
+    assert budget.fullest == ("day", 60)
+    assert budget.reserve(70)
+    budget.settle(70, 70)
+    assert budget.fullest == ("run", 70)
+
+
 def test_more_cannot_be_given_back_than_was_reserved() -> None:
     budget = Budget([RUN_100])
     assert budget.reserve(10)

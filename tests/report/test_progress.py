@@ -45,6 +45,15 @@ def a_pace(*, settled: int = 500, seconds: float = 10.0) -> Pace:
     return pace
 
 
+def test_how_full_a_budget_is_is_told_from_half_on() -> None:
+    def words(used: tuple[str, int] | None) -> str:
+        return plain_line(look(a_progress(budget_used=used), a_pace(), START + 10))
+
+    assert "81 % of the day's budget used" in words(("day", 81))
+    assert "budget used" not in words(("run", 49))
+    assert "budget used" not in words(None)
+
+
 def test_a_line_tells_it_all() -> None:
     view = look(a_progress(), a_pace(), START + 10)
     assert plain_line(view) == (
