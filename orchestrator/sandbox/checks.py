@@ -331,6 +331,8 @@ def _check_sampling(fields: Mapping[str, Json], model: Model) -> None:
 def _check_combinations(fields: Mapping[str, Json]) -> None:
     background, store = fields.get("background"), fields.get("store")
     previous, conversation = fields.get("previous_response_id"), fields.get("conversation")
+    patient = (fields.get("background_options") or {}).get("completion_window") in ("2h", "8h")
+    usual = fields.get("service_tier") in (None, "auto", "default")
     for broken, param, message in (
         (background and store is False, "background", "Background mode requires 'store' to be true."),
         (
@@ -342,6 +344,11 @@ def _check_combinations(fields: Mapping[str, Json]) -> None:
             fields.get("background_options") and not background,
             "background_options",
             "'background_options' requires 'background' to be true.",
+        ),
+        (
+            patient and (fields.get("stream") or not usual),
+            "background_options.completion_window",
+            "A completion window of hours needs the default service tier, and cannot be streamed.",
         ),
         (
             fields.get("stream_options") is not None and not fields.get("stream"),

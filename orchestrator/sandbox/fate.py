@@ -18,6 +18,7 @@ from orchestrator.sandbox.settings import (
     POLL_FAULTS,
     QUIRKS,
     REFUSAL_FAULTS,
+    STREAM_FAULTS,
     Faults,
     Lognormal,
     SandboxSettings,
@@ -53,7 +54,7 @@ class Fates:
         self._deliveries = _ladder(settings.faults, DELIVERY_FAULTS)
         self._endings = _ladder(settings.faults, ENDING_FAULTS)
         self._quirks = _ladder(settings.faults, QUIRKS)
-        self._stream_drop = settings.faults.stream_drop
+        self._streams = _ladder(settings.faults, STREAM_FAULTS)
         self._polls = _ladder(settings.faults, POLL_FAULTS)
         self._calm_after = settings.faults.calm_after
 
@@ -87,10 +88,11 @@ class Fates:
         """The fault that strikes the look number ``ordinal``, if any."""
         return _pick(self._polls, Random(f"{self._seed}:look:{ordinal}").random()) if self._polls else None
 
-    def of_stream(self, ordinal: int) -> int | None:
-        """After how many events the stream number ``ordinal`` breaks, if it does."""
+    def of_stream(self, ordinal: int) -> tuple[str | None, int]:
+        """The fault that ends the stream number ``ordinal``, if any, and after how many events."""
         rng = Random(f"{self._seed}:stream:{ordinal}")
-        return rng.randint(1, _LONGEST_BROKEN_STREAM) if rng.random() < self._stream_drop else None
+        after = rng.randint(1, _LONGEST_BROKEN_STREAM)
+        return _pick(self._streams, rng.random()), after
 
     def reply_s(self, call: str, ordinal: int) -> float:
         """How long the reply to the call number ``ordinal`` of a kind takes, in seconds."""

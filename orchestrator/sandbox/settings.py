@@ -266,6 +266,8 @@ class Faults(Section):
     # Streams: drawn anew for each stream.
     stream_drop: Rate = 0
     """The connection breaks after some events of a stream."""
+    stream_error: Rate = 0
+    """After some events an ``error`` event comes, and the stream ends; a response in the background goes on."""
 
     # Schedules: they begin at a certain point and then always strike.
     quota_exhausted_after: int | None = Field(default=None, ge=0)
@@ -303,7 +305,7 @@ DELIVERY_FAULTS = _between("bad_gateway_after", "hang")
 ENDING_FAULTS = _between("failed_server_error", "stuck_in_progress")
 QUIRKS = _between("late_after_cancel", "stuck_when_left")
 POLL_FAULTS = _between("poll_500", "poll_hang")
-STREAM_FAULTS = ("stream_drop",)
+STREAM_FAULTS = ("stream_drop", "stream_error")
 GROUPS = {
     "refusals": REFUSAL_FAULTS,
     "faults of delivery": DELIVERY_FAULTS,

@@ -51,6 +51,8 @@ def echo_of(fields: Mapping[str, Json], model: Model) -> bytes:
             "parallel_tool_calls": _given(fields, "parallel_tool_calls", True),
             "previous_response_id": fields.get("previous_response_id"),
             "prompt_cache_key": fields.get("prompt_cache_key"),
+            "prompt_cache_options": fields.get("prompt_cache_options"),
+            "prompt_cache_retention": fields.get("prompt_cache_retention"),
             "reasoning": _reasoning(fields.get("reasoning") or {}, model),
             "safety_identifier": fields.get("safety_identifier"),
             "store": _given(fields, "store", True),
@@ -119,7 +121,7 @@ def _make_ill_typed(body: dict[str, Json], record: Record) -> None:
 
 def _reasoning(asked: Mapping[str, Json], model: Model) -> dict[str, Json]:
     usual = "medium" if model.reasoning else None
-    return {"effort": asked.get("effort") or usual, "summary": asked.get("summary")}
+    return {**asked, "effort": asked.get("effort") or usual, "summary": asked.get("summary")}
 
 
 def _given(fields: Mapping[str, Json], name: str, otherwise: Json) -> Json:

@@ -14,13 +14,14 @@ from orchestrator.sandbox.denials import bad_request
 from orchestrator.sandbox.fate import Fates
 from orchestrator.sandbox.record import Record, is_cut_off
 from orchestrator.sandbox.state import State
-from orchestrator.sandbox.streams import events_of, frame
+from orchestrator.sandbox.streams import StreamEvent, events_of, frame
 from orchestrator.sandbox.wire import HangUp
 
 __all__ = ["Streams", "stream_position"]
 
 # How soon a stream notices that its response was cancelled.
 _LOOK_AGAIN_S = 1
+_ERROR = {"code": "server_error", "message": "The stream ended because of an error of the server.", "param": None}
 
 
 class Streams:
@@ -37,21 +38,25 @@ class Streams:
         self, request: Request, record: Record, *, after: int, headers: Mapping[str, str]
     ) -> StreamingResponse:
         """The events of a response after a number (-1: all), as they happen."""
-        breaks_after = self._fates.of_stream(self._state.count("stream.calls"))
-        events = self._events(request, record, after=after, breaks_after=breaks_after)
+        fault = self._fates.of_stream(self._state.count("stream.calls"))
+        events = self._events(request, record, after=after, fault=fault)
         return StreamingResponse(events, media_type="text/event-stream", headers=headers)
 
     async def _events(
-        self, request: Request, record: Record, *, after: int, breaks_after: int | None
+        self, request: Request, record: Record, *, after: int, fault: tuple[str | None, int]
     ) -> AsyncIterator[bytes]:
         """The events after a number, each when it is due; a cancel ends them without a word, as at the provider."""
         events = [event for event in events_of(record) if event.number > after]
         left = True
         try:
             for place, event in enumerate(events):
-                if place == breaks_after:
+                if fault == ("stream_drop", place):
                     self._hang_up(request.scope)
                     await anyio.sleep_forever()
+                if fault == ("stream_error", place):
+                    # It repeats the number before it, so that nothing is lost on a client that goes on after it.
+                    yield frame(StreamEvent(event.number - 1, event.at, "error", _ERROR))
+                    return
                 if not await self._is_due(record, event.at):
                     break
                 if event is events[-1]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import anyio
 import httpx
 import pytest
 
+from orchestrator.policy.tokens import estimate_input, token_counter
 from orchestrator.testing import FakeClock
 
 from .callers import TEXT, Start
@@ -174,6 +177,34 @@ async def test_input_tokens_are_those_that_a_create_is_charged_for(start: Start,
     clock.advance(30)
     usage = (await caller.seen(response["id"]))["usage"]
     assert counted == {"object": "response.input_tokens", "input_tokens": usage["input_tokens"]}
+
+
+SHAPE = {"type": "json_schema", "name": "s", "schema": {"type": "object", "properties": {"a": {"type": "string"}}}}
+TOOL = {"type": "function", "name": "look_up", "parameters": {"type": "object", "properties": {}}}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"input": TEXT},
+        {"input": "Grüße, 世界! 👋", "instructions": TEXT},
+        {"input": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": TEXT}]},
+        {"input": TEXT, "text": {"format": SHAPE}},
+        {"input": TEXT, "tools": [TOOL, {"type": "web_search"}]},
+        {
+            "input": [
+                {"role": "user", "content": TEXT},
+                {"type": "function_call", "call_id": "c", "name": "look_up", "arguments": "{}"},
+                {"type": "function_call_output", "call_id": "c", "output": TEXT},
+            ]
+        },
+    ],
+    ids=str,
+)
+async def test_input_tokens_are_those_that_are_counted_here(start: Start, fields: dict[str, Any]) -> None:
+    caller = await start()
+    reply = await caller.http.post("/responses/input_tokens", json={"model": "gpt-5-mini", **fields})
+    assert reply.json()["input_tokens"] == estimate_input(fields, token_counter())
 
 
 async def test_models_are_listed_with_snapshots(start: Start) -> None:

@@ -152,6 +152,15 @@ async def test_a_stream_that_was_left_while_it_ran_goes_on(client: Client, clock
     assert (await caller.seen(response_id))["status"] == "completed"
 
 
+async def test_an_error_ends_a_stream_and_not_its_response(client: Client) -> None:
+    package, _ = await client(latency=AT_ONCE, faults={"stream_error": 1})
+    stream = await package.responses.create(model="gpt-4.1", input=TEXT, background=True, stream=True)
+    events = await all_events(stream)
+    assert (events[-1].type, events[-1].code) == ("error", "server_error")
+    assert events[-1].sequence_number == events[-2].sequence_number
+    assert (await package.responses.retrieve(events[0].response.id)).status == "completed"
+
+
 @pytest.mark.parametrize(
     "query", [{"starting_after": "3"}, {"stream": "true"}, {"stream": "true", "starting_after": "x"}]
 )

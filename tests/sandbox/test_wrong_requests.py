@@ -52,6 +52,10 @@ WRONG: list[tuple[dict[str, Any], str | None, str | None]] = [
     ({"background": True, "store": False}, None, "background"),
     ({"background": False, "background_options": {"completion_window": "8h"}}, None, "background_options"),
     ({"background_options": {"completion_window": "1h"}}, "invalid_value", "background_options.completion_window"),
+    *(
+        ({"background_options": {"completion_window": "8h"}, **more}, None, "background_options.completion_window")
+        for more in ({"stream": True}, {"service_tier": "flex"})
+    ),
     ({"previous_response_id": "resp_x", "conversation": "conv_x"}, None, "previous_response_id"),
     ({"previous_response_id": "resp_x"}, "previous_response_not_found", "previous_response_id"),
     ({"temperature": 0.2}, "unsupported_parameter", "temperature"),
