@@ -67,7 +67,9 @@ class ErrorOverride(Section):
     All conditions given must hold.
     """
 
-    action: Action = Field(alias="class")
+    action: Literal["retry", "bounce", "slow_down", "outage", "fail", "in_doubt", "halt", "missing"] = Field(
+        alias="class"
+    )
     """`retry` (counts as an attempt), `bounce` (wait and send again, counts as none), `slow_down` (the same, at a
     lower rate), `outage` (nobody is served), `fail` (this request), `in_doubt` (it may have been done), `halt` (the
     run), or, for looks, `missing` (the response is unknown)."""
@@ -87,7 +89,7 @@ class ErrorOverride(Section):
 
     def override(self) -> Override:
         """The same for the judge; raises ``ValueError`` where it could never be."""
-        return Override(action=self.action, status=self.status, code=self.code, text=self.text, met=self.met)
+        return Override(action=Action(self.action), status=self.status, code=self.code, text=self.text, met=self.met)
 
 
 class Provider(Section):

@@ -43,10 +43,13 @@ async def retry(
         moved = await orchestrator.retry(run, states=wanted, code=code, resolve_in_doubt=resolve_in_doubt)
         if json:
             say_json({"run": run, "requeued": moved})
-        elif moved:
-            say(f"{moved:,} requests of {run} are queued again; `run` with --run {run} sends them")
-        else:
+        elif not moved:
             say(f"nothing of {run} matches, so nothing changed")
+        elif resolve_in_doubt == "fail" and not wanted:
+            say(f"{moved:,} requests of {run} were in doubt and count as failed now")
+        else:
+            but = ", but those that were in doubt count as failed" if resolve_in_doubt == "fail" else ""
+            say(f"{moved:,} requests of {run} are queued again{but}; `run` with --run {run} sends them")
 
 
 async def cancel(run: RunName, /, *, db: Database = None, config: ConfigFile = None, json: Json = False) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from starlette.responses import Response
 
+from orchestrator.config import ErrorOverride
 from orchestrator.core.errors import ExitCode
 
 from .gateway import Call, error
@@ -126,3 +127,11 @@ async def test_other_words_for_a_status_are_read_as_the_config_says(rehearse: Re
     account = await at.run()
     assert account.exit is ExitCode.OK
     assert account.creates == account.summary.attempts == ROWS
+
+
+def test_every_class_that_an_editor_offers_can_be_used() -> None:
+    offered = ErrorOverride.model_json_schema()["properties"]["class"]["enum"]
+    assert len(offered) == 8
+    for name in offered:
+        met = "look" if name == "missing" else "create"
+        assert ErrorOverride.model_validate({"class": name, "status": 418, "met": met}).action == name

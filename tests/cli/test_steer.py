@@ -1,0 +1,43 @@
+"""Deciding what is to become of requests, and what is said of that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+from .conftest import RUN, Ended, write_config
+
+Cli: TypeAlias = Callable[..., Ended]
+# So few that their failures are no outage.
+ROWS = 3
+AT = ("greet-1", "--db", "runs.db")
+
+
+def leave_in_doubt(folder: Path, cli: Cli) -> None:
+    """A run whose every reply is lost, and which is not to send anything twice."""
+    write_config(folder, faults="drop_after: 1")
+    config = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(config + "in_doubt: {resend_below_usd: 0}\n")
+    ended = cli(*RUN, "--limit", str(ROWS), "--progress", "none")
+    assert ended.code == 4
+    assert "decide what is in doubt:" in ended.err
+
+
+def test_what_is_in_doubt_is_queued_again(folder: Path, cli: Cli) -> None:
+    leave_in_doubt(folder, cli)
+    ended = cli("retry", *AT, "--resolve-in-doubt", "resend")
+    assert ended.out == f"{ROWS} requests of greet-1 are queued again; `run` with --run greet-1 sends them\n"
+
+
+def test_what_is_in_doubt_is_given_up(folder: Path, cli: Cli) -> None:
+    leave_in_doubt(folder, cli)
+    ended = cli("retry", *AT, "--resolve-in-doubt", "fail")
+    assert ended.out == f"{ROWS} requests of greet-1 were in doubt and count as failed now\n"
+
+
+def test_what_is_in_doubt_is_given_up_while_what_failed_is_queued_again(folder: Path, cli: Cli) -> None:
+    leave_in_doubt(folder, cli)
+    cli("retry", *AT, "--resolve-in-doubt", "fail")
+    ended = cli("retry", *AT, "--resolve-in-doubt", "fail", "--state", "failed")
+    assert f"{ROWS} requests of greet-1 are queued again, but those that were in doubt count as failed" in ended.out
