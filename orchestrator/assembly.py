@@ -202,7 +202,7 @@ def _settings(config: Config, job: Job, caps: SharedCaps | None) -> Settings:
         on_invalid=_on_invalid(job),
         chain_mode=job.chain.mode if job.chain is not None else None,
         history_tokens=job.chain.history_tokens if job.chain is not None else 0,
-        share_answers=job.duplicates == "once" or job.reuse != "never",
+        ask_once=job.duplicates == "once",
         reuse_max_age_s=job.reuse_max_age if job.reuse == "same-request" else None,
         cache_prefix=job.prompt_cache is not None and job.prompt_cache.key,
         warm_cache=job.prompt_cache is not None and job.prompt_cache.warm,

@@ -28,8 +28,10 @@ class Equals:
         asked = {prepared.fingerprint for prepared in ready if prepared.fingerprint is not None}
         if not asked:
             return list(ready)
-        # Noted before the store is asked: who is claimed meanwhile is in neither place afterwards.
-        known = {each: Equal(self._to_be_sent[each], here=True) for each in asked & self._to_be_sent.keys()}
+        known: dict[bytes, Equal] = {}
+        if self._context.settings.ask_once:
+            # Noted before the store is asked: who is claimed meanwhile is in neither place afterwards.
+            known = {each: Equal(self._to_be_sent[each], here=True) for each in asked & self._to_be_sent.keys()}
         known |= await self._in_store(sorted(asked - known.keys()))
         return [
             prepared
@@ -43,16 +45,18 @@ class Equals:
             self._to_be_sent.pop(prepared.fingerprint, None)
 
     async def _in_store(self, fingerprints: Sequence[bytes]) -> dict[bytes, Equal]:
-        age_s = self._context.settings.reuse_max_age_s
+        settings = self._context.settings
+        age_s = settings.reuse_max_age_s
         since = math.inf if age_s is None else self._context.clock.now() - age_s
-        return await self._reader.equals(self._context.run.id, fingerprints, since=since)
+        return await self._reader.equals(self._context.run.id, fingerprints, here=settings.ask_once, since=since)
 
     async def _joined(self, prepared: Prepared, fingerprint: bytes, known: dict[bytes, Equal]) -> bool:
         context, request = self._context, prepared.request
         equal = known.get(fingerprint)
         if equal is None or equal.request_id == request.id:
-            self._to_be_sent[fingerprint] = request.id
-            known[fingerprint] = Equal(request.id, here=True)
+            if context.settings.ask_once:
+                self._to_be_sent[fingerprint] = request.id
+                known[fingerprint] = Equal(request.id, here=True)
             return False
         moved = await context.store.join(request.id, equal, fingerprint, context.clock.now())
         if moved is not None:

@@ -65,16 +65,17 @@ class Preparation:
                 fields = self._linked(fields, request, earlier)
         except BadRow as error:
             return Unsendable("row_invalid", str(error))
-        if request.max_output_tokens is not None:
-            fields["max_output_tokens"] = request.max_output_tokens
         if self._budget.is_capped and fields.get("max_output_tokens") is None and self._settings.cap_output_tokens:
             fields["max_output_tokens"] = self._settings.cap_output_tokens
         if self._settings.cache_prefix:
             fields.setdefault("prompt_cache_key", cache_key(fields))
+        # Before the room for the answer is raised: that is not what the row asks.
         fingerprint = self._fingerprint(fields, request)
+        if request.max_output_tokens is not None:
+            fields["max_output_tokens"] = request.max_output_tokens
         if request.continuation is not None:
             fields = going_on(fields, request.continuation.fields)
-        context_tokens = _context_tokens(request)
+        context_tokens = self._context_tokens(request)
         model = str(fields.get("model") or "")
         cap = fields.get("max_output_tokens")
         tokens = estimate_request(fields) + context_tokens
@@ -123,7 +124,8 @@ class Preparation:
 
     def _fingerprint(self, fields: Mapping[str, Any], request: PendingRequest) -> bytes | None:
         # A turn's answer depends on the turns before it, which are not in the request.
-        if not self._settings.share_answers or request.turn or request.chain is not None:
+        shares = self._settings.ask_once or self._settings.reuse_max_age_s is not None
+        if not shares or request.turn or request.chain is not None:
             return None
         if "conversation" in fields:
             return None
@@ -133,6 +135,13 @@ class Preparation:
         if request.chain is None or request.conversation_id or self._settings.chain_mode != "conversation":
             return None
         return NewConversation(request.chain, lambda made: self._encode(in_conversation(fields, made), request))
+
+    def _context_tokens(self, request: PendingRequest) -> int:
+        """What the model reads again that is not in the request itself."""
+        if request.continuation is not None:
+            return request.continuation.context_tokens
+        carried = request.earlier_response_id is None or self._settings.chain_mode == "stateless"
+        return 0 if carried else request.earlier_tokens
 
     def _over_budget(self, worst_case: int | None) -> Unsendable | None:
         if not self._budget.is_capped:
@@ -153,13 +162,6 @@ def too_large(tokens: int) -> Unsendable:
     return Unsendable(
         "request_too_large", f"the request needs about {tokens} tokens, more than the limit of a whole minute"
     )
-
-
-def _context_tokens(request: PendingRequest) -> int:
-    """What the model reads again that is not in the request itself."""
-    if request.continuation is not None:
-        return request.continuation.context_tokens
-    return request.earlier_tokens if request.earlier_response_id is not None else 0
 
 
 def _bounded(fields: Mapping[str, Any], request: PendingRequest) -> Mapping[str, Any]:

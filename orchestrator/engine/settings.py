@@ -36,7 +36,7 @@ class Settings:
     # How many tokens of the turns before are carried along in a stateless chain.
     history_tokens: int = 0
     # Whether equal requests of the run are sent once, and how old an answer of another run may be (None: not taken).
-    share_answers: bool = True
+    ask_once: bool = True
     reuse_max_age_s: float | None = None
     # Whether prompt_cache_key is set from what requests begin with, and the first one is answered before others go.
     cache_prefix: bool = False

@@ -51,8 +51,15 @@ def turn_of(chain: Chain, row: Mapping[str, Any], *, where: str) -> tuple[str, f
 
 
 def _number(place: float | str) -> float | str:
-    """A number where it is one: CSV has only texts, and "10" must not come before "9"."""
-    try:
-        return float(place)
-    except ValueError:
-        return place
+    """A number where it is one: CSV has only texts, and "10" must not come before "9".
+
+    Whole numbers stay whole as far as the store can hold them: as floats, long ids and nanoseconds would be alike.
+    """
+    for kind in (int, float):
+        try:
+            number = kind(place)
+        except ValueError:
+            continue
+        if isinstance(place, str) or number == place:
+            return number if abs(number) < 2**63 else float(number)
+    return place

@@ -68,6 +68,7 @@ FREE_TO_CHANGE = (
     "retention",
     "input.on_bad_row",
     "tool_timeout",
+    "max_turns",
     "duplicates",
     "reuse",
     "reuse_max_age",

@@ -661,10 +661,13 @@ class Reader(Kept, Protocol):
 
     async def pending(self, request_id: int) -> PendingRequest | None: ...
 
-    async def equals(self, run_id: int, fingerprints: Sequence[bytes], *, since: float) -> dict[bytes, Equal]:
+    async def equals(
+        self, run_id: int, fingerprints: Sequence[bytes], *, here: bool, since: float
+    ) -> dict[bytes, Equal]:
         """Earlier requests that ask the same: of this run whatever became of them, of others answered ones.
 
-        ``since`` is how old an answer of another run may be, as a moment; infinity for none.
+        ``here`` says whether those of this run are wanted; ``since`` is how old an answer of another run may be, as a
+        moment; infinity for none.
         """
         ...
 

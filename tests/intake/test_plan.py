@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from orchestrator.core.errors import BadRow
 from orchestrator.core.model import PlanMark
+from orchestrator.intake.chains import Chain
 from orchestrator.intake.plan import PlannedBatch, plan
 from orchestrator.intake.spec import Job
 from orchestrator.intake.template import Renderer
@@ -152,3 +153,61 @@ def test_planning_is_fast(write: Write, make_job: MakeJob) -> None:
     before = time.process_time()
     assert sum(len(batch.rows) for batch in plan(job, Renderer(job), start=FROM_START)) == 40_000
     assert time.process_time() - before < 1.0
+
+
+# ── chains ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def chained(job: Job, **chain: str) -> Job:
+    return job.model_copy(update={"chain": Chain.model_validate(chain)})
+
+
+@pytest.mark.parametrize(
+    ("place", "kept"),
+    [
+        (3, 3),
+        ("10", 10),
+        (" 9 ", 9),
+        (2.5, 2.5),
+        ("2.5", 2.5),
+        # As floats, these two would be one.
+        (1_790_000_000_000_000_001, 1_790_000_000_000_000_001),
+        ("1790000000000000002", 1_790_000_000_000_000_002),
+        (2**70, float(2**70)),
+        ("2026-01-31", "2026-01-31"),
+    ],
+)
+def test_the_place_of_a_turn_is_a_number_where_it_is_one(
+    write: Write, make_job: MakeJob, place: object, kept: object
+) -> None:
+    write("rows.jsonl", lines({"text": "1", "talk": 7, "at": place}))
+    [[row]] = [batch.rows for batch in planned(chained(make_job(), by="talk", order="at"))]
+    assert (row.chain, row.place, type(row.place)) == ("7", kept, type(kept))
+
+
+def test_a_chain_without_an_order_takes_that_of_the_input(write: Write, make_job: MakeJob) -> None:
+    write("rows.jsonl", lines({"text": "1", "talk": "a"}))
+    [[row]] = [batch.rows for batch in planned(chained(make_job(), by="talk"))]
+    assert (row.chain, row.place) == ("a", None)
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"text": "1", "at": 1}, "'talk', by which chain.by ties rows together"),
+        ({"text": "1", "at": 1, "talk": None}, "'talk', by which chain.by ties rows together"),
+        ({"text": "1", "at": 1, "talk": ["a"]}, "'talk', by which chain.by ties rows together"),
+        ({"text": "1", "talk": "a"}, "'at', which orders a chain"),
+        ({"text": "1", "talk": "a", "at": True}, "'at', which orders a chain"),
+        ({"text": "1", "talk": "a", "at": {}}, "'at', which orders a chain"),
+    ],
+)
+def test_a_row_that_has_no_place_in_a_chain_is_a_bad_one(
+    write: Write, make_job: MakeJob, row: dict[str, object], says: str
+) -> None:
+    write("rows.jsonl", lines(row, {"text": "2", "talk": "a", "at": 2}))
+    with pytest.raises(BadRow, match=says):
+        planned(chained(make_job(), by="talk", order="at"))
+    [batch] = planned(chained(make_job(on_bad_row="skip"), by="talk", order="at"))
+    assert [planned.place for planned in batch.rows] == [2]
+    assert [says in skipped.reason for skipped in batch.skipped] == [True]

@@ -71,7 +71,9 @@ _NEVER = {
         SELECT request.id FROM request JOIN attempt ON attempt.id = request.id * 1000000 + request.number
         WHERE request.state = 'submitted' AND attempt.response_id IS NULL""",
     "a success without a result": """
-        SELECT request.id FROM request LEFT JOIN result ON result.attempt_id = request.id * 1000000 + request.number
+        SELECT request.id FROM request
+        LEFT JOIN result
+          ON result.attempt_id = coalesce(request.answered_by, request.id * 1000000 + request.number)
         WHERE request.state = 'succeeded' AND result.attempt_id IS NULL""",
     "a request outside its run's bounds": """
         SELECT request.id FROM request JOIN run ON run.id = request.run_id

@@ -123,6 +123,29 @@ async def test_retry_continues_a_broken_chain(desk: Desk) -> None:
     assert await desk.states() == {State.SUCCEEDED: 4}
 
 
+@pytest.mark.parametrize("word", [None, "resend"], ids=["failed", "in doubt"])
+async def test_the_first_turn_that_is_tried_again_is_still_one_of_its_chain(desk: Desk, word: str | None) -> None:
+    first, _ = await chain(desk, 1, 2)
+    if word is None:
+        await fail(desk, first)
+    else:
+        await desk.lose(first)
+    states = [State.FAILED] if word is None else []
+    await desk.store.requeue(desk.run.id, states=states, code=None, resolve_in_doubt=word, at=NOW)
+    assert [(request.id, request.chain) for request in await due(desk)] == [(first.id, "interview")]
+    assert await desk.reader.fresh(desk.run.id, after_id=0, limit=9) == []
+
+
+async def test_a_further_turn_that_was_in_doubt_goes_on_where_it_was(desk: Desk) -> None:
+    [request] = await desk.add(1)
+    attempt_id = await desk.submit(request)
+    await desk.end(request, attempt_id, State.PENDING, charge=a_charge(), continuation=NEXT, not_before=NOW)
+    await desk.lose(request)
+    await desk.store.requeue(desk.run.id, states=[], code=None, resolve_in_doubt="resend", at=NOW)
+    [again] = await due(desk)
+    assert again.continuation == NEXT
+
+
 async def test_a_turn_behind_a_failed_one_is_not_tried_by_itself(desk: Desk) -> None:
     first, _ = await chain(desk, 1, 2)
     await fail(desk, first)
@@ -229,8 +252,11 @@ async def test_retry_goes_on_where_the_responses_are_still_there(
     await desk.end(request, attempt_id, State.PENDING, charge=a_charge(), continuation=NEXT, not_before=NOW)
     await desk.end(request, await desk.submit(request), State.FAILED, code=code)
     await desk.store.requeue(desk.run.id, states=[State.FAILED], code=None, resolve_in_doubt=None, at=NOW)
-    [again] = await due(desk)
+    again = await desk.reader.pending(request.id)
+    assert again is not None
     assert again.continuation == continuation
+    # What is begun anew has all its turns before it; what goes on is not read as a fresh one.
+    assert (again.turn, await due(desk)) == ((1, [again]) if continuation else (0, []))
 
 
 # ── equal requests ────────────────────────────────────────────────────────────────────────────────────────────
@@ -247,7 +273,7 @@ async def ask(desk: Desk, request: PendingRequest) -> int:
 async def test_an_equal_request_waits_for_the_answer_and_shares_it(desk: Desk) -> None:
     first, second, third = await desk.add(3)
     attempt_id = await ask(desk, first)
-    equals = await desk.reader.equals(desk.run.id, [ASK, b"another"], since=NOW)
+    equals = await desk.reader.equals(desk.run.id, [ASK, b"another"], here=True, since=NOW)
     assert equals == {ASK: Equal(first.id, here=True)}
     assert await desk.store.join(second.id, equals[ASK], ASK, NOW) is State.BLOCKED
     assert await desk.store.join(second.id, equals[ASK], ASK, NOW) is None
@@ -286,9 +312,49 @@ async def test_the_answer_of_an_earlier_run_is_found_where_it_is_young_enough(de
     later = replace(desk, run=await desk.store.create_run(a_run("later")))
     await later.store.add_rows(later.run.id, [a_row(0)], [], mark(1))
     [same] = await later.reader.fresh(later.run.id, after_id=0, limit=9)
-    assert await later.reader.equals(later.run.id, [ASK], since=NOW + 11) == {}
-    equals = await later.reader.equals(later.run.id, [ASK], since=NOW)
+    assert await later.reader.equals(later.run.id, [ASK], here=True, since=NOW + 11) == {}
+    equals = await later.reader.equals(later.run.id, [ASK], here=True, since=NOW)
     assert equals == {ASK: Equal(first.id, here=False)}
     assert await later.store.join(same.id, equals[ASK], ASK, NOW + 20) is State.SUCCEEDED
     [result] = [record async for record in later.reader.results(later.run.id, [State.SUCCEEDED])]
     assert (result.reused, result.output_text, result.cost_pusd) == (True, "An answer.", 0)
+
+
+async def test_where_each_is_asked_an_equal_request_of_the_run_is_not_found(desk: Desk) -> None:
+    [first] = await desk.add(1)
+    await desk.end(first, await ask(desk, first), State.SUCCEEDED)
+    assert await desk.reader.equals(desk.run.id, [ASK], here=False, since=0) == {}
+
+
+async def test_a_part_of_an_answer_is_not_taken_over_by_another_run(desk: Desk) -> None:
+    [first] = await desk.add(1)
+    await desk.end(first, await ask(desk, first), State.SUCCEEDED, status="incomplete")
+    later = await desk.store.create_run(a_run("later"))
+    assert await desk.reader.equals(later.id, [ASK], here=True, since=0) == {}
+
+
+async def test_what_a_request_asks_is_known_through_all_of_its_turns(desk: Desk) -> None:
+    [first] = await desk.add(1)
+    await desk.end(first, await ask(desk, first), State.PENDING, charge=a_charge(), continuation=NEXT, not_before=NOW)
+    await succeed(desk, first)
+    assert await desk.reader.equals(desk.run.id, [ASK], here=True, since=NOW) == {ASK: Equal(first.id, here=True)}
+
+
+@pytest.mark.parametrize(
+    ("word", "states"), [("fail", {State.FAILED: 2}), ("resend", {State.PENDING: 1, State.BLOCKED: 1})]
+)
+async def test_who_waits_for_a_request_in_doubt_hears_of_the_decision(
+    desk: Desk, word: str, states: dict[State, int]
+) -> None:
+    first, second = await desk.add(2)
+    await desk.lose(first)
+    await desk.store.join(second.id, Equal(first.id, here=True), ASK, NOW)
+    await desk.store.requeue(desk.run.id, states=[], code=None, resolve_in_doubt=word, at=NOW)
+    assert await desk.states() == states
+
+
+async def test_a_chain_hears_of_the_decision_on_its_turn_in_doubt(desk: Desk) -> None:
+    first, *_ = await chain(desk, 1, 2, 3)
+    await desk.lose(first)
+    await desk.store.requeue(desk.run.id, states=[], code=None, resolve_in_doubt="fail", at=NOW)
+    assert await desk.states() == {State.FAILED: 3}

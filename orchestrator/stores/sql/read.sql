@@ -145,14 +145,18 @@ SELECT * FROM tool_call WHERE attempt_id = :attempt_id ORDER BY place;
 SELECT output_text, body FROM result WHERE attempt_id = :attempt_id;
 
 -- name: equal
--- The equal request of this run, else one of any run that has an answer, the latest of them.
+-- The equal request of this run, where one may stand for the other, else one of another run that has a whole answer:
+-- the latest of them.
 SELECT request.id, request.run_id = :run_id AS here
 FROM request
 WHERE request.fingerprint = :fingerprint AND request.same_as IS NULL AND request.answered_by IS NULL AND (
-  request.run_id = :run_id
+  (request.run_id = :run_id AND :here)
   OR (
-    request.state = 'succeeded' AND request.settled_at >= :since
-    AND EXISTS (SELECT 1 FROM result WHERE result.attempt_id = request.id * 1000000 + request.number)
+    request.run_id <> :run_id AND request.state = 'succeeded' AND request.settled_at >= :since
+    AND EXISTS (
+      SELECT 1 FROM attempt JOIN result ON result.attempt_id = attempt.id
+      WHERE attempt.id = request.id * 1000000 + request.number AND attempt.status = 'completed'
+    )
   )
 )
 ORDER BY here DESC, request.id DESC LIMIT 1;

@@ -60,7 +60,8 @@ WHERE id = :run_id;
 -- ── the life of an attempt ──
 
 -- name: claim_request
-UPDATE request SET state = 'submitting', number = :number, fingerprint = :fingerprint
+-- A further turn has no fingerprint of its own: what the request asks is what its first one asked.
+UPDATE request SET state = 'submitting', number = :number, fingerprint = coalesce(:fingerprint, fingerprint)
 WHERE id = :request_id AND state = 'pending'
 RETURNING run_id, stage;
 
@@ -248,18 +249,21 @@ WHERE id BETWEEN :first_id AND :last_id AND +run_id = :run_id AND (:code IS NULL
   AND (follows IS NULL OR (SELECT earlier.state FROM request AS earlier WHERE earlier.id = request.follows) = 'succeeded')
 GROUP BY stage, state;
 
--- name: drop_continuations
--- It went on from a response that is gone: what is left is to begin anew.
-DELETE FROM continuation WHERE request_id IN (
-  SELECT id FROM request
-  WHERE id BETWEEN :first_id AND :last_id AND +run_id = :run_id AND state = 'failed' AND turn > 0
-    AND code = 'previous_response_not_found'
-);
+-- name: begin_anew
+-- It went on from a response that is gone: what is left is to begin with its first turn.
+UPDATE request SET turn = 0
+WHERE id BETWEEN :first_id AND :last_id AND +run_id = :run_id AND state = 'failed' AND turn > 0
+  AND code = 'previous_response_not_found' AND :failed AND (:code IS NULL OR code = :code)
+RETURNING id;
+
+-- name: drop_continuation
+DELETE FROM continuation WHERE request_id = :id;
 
 -- name: requeue_slice
+-- What goes on from something is among those that were put off: it is not read as a fresh one.
 UPDATE request SET
   state = 'pending', attempts = 0, code = NULL, message = NULL, settled_at = NULL, same_as = NULL,
-  not_before = iif(follows IS NULL AND turn = 0, 0, 1)
+  not_before = turn > 0 OR EXISTS (SELECT 1 FROM chain_turn WHERE chain_turn.request_id = request.id)
 WHERE id BETWEEN :first_id AND :last_id AND +run_id = :run_id AND (:code IS NULL OR code = :code)
   AND ((state = 'failed' AND :failed) OR (state = 'cancelled' AND :cancelled))
   AND (follows IS NULL OR (SELECT earlier.state FROM request AS earlier WHERE earlier.id = request.follows) = 'succeeded');
@@ -281,14 +285,16 @@ UPDATE request SET state = 'blocked', attempts = 0, code = NULL, message = NULL,
 WHERE id = :id;
 
 -- name: doubted_in_slice
-SELECT request.id, request.stage, request.number, attempt.worst_case_pusd
+SELECT request.id, request.stage, request.number, request.code, attempt.worst_case_pusd
 FROM request JOIN attempt ON attempt.id = request.id * 1000000 + request.number
 WHERE request.id BETWEEN :first_id AND :last_id AND request.run_id = :run_id AND request.state = 'in_doubt'
   AND request.settled_at IS NULL AND request.state <> 'pending' AND request.state <> 'blocked' AND (:code IS NULL OR request.code = :code);
 
 -- name: resolve_request
 UPDATE request SET
-  state = :to, not_before = 0, attempts = iif(:to = 'pending', 0, attempts + 1),
+  state = :to,
+  not_before = turn > 0 OR EXISTS (SELECT 1 FROM chain_turn WHERE chain_turn.request_id = request.id),
+  attempts = iif(:to = 'pending', 0, attempts + 1),
   code = iif(:to = 'pending', NULL, code), message = iif(:to = 'pending', NULL, message),
   settled_at = iif(:to = 'pending', NULL, :at)
 WHERE id = :request_id AND state = 'in_doubt';

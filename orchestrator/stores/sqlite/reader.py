@@ -103,8 +103,11 @@ class SqliteReader(KeepingReader):
         found = await self._pending("pending", records.delayed, request_id=request_id)
         return found[0] if found else None
 
-    async def equals(self, run_id: int, fingerprints: Sequence[bytes], *, since: float) -> dict[bytes, Equal]:
-        return await self._read(partial(_equals, run_id, fingerprints, since))
+    async def equals(
+        self, run_id: int, fingerprints: Sequence[bytes], *, here: bool, since: float
+    ) -> dict[bytes, Equal]:
+        chosen = {"run_id": run_id, "here": here, "since": since}
+        return await self._read(partial(_equals, chosen, fingerprints))
 
     async def earlier_turns(self, request_id: int, *, limit: int) -> list[EarlierTurn]:
         rows = await self._rows("earlier_turns", request_id=request_id, limit=limit)
@@ -220,12 +223,11 @@ def _pending(
 
 
 def _equals(
-    run_id: int, fingerprints: Sequence[bytes], since: float, connection: sqlite3.Connection
+    chosen: Mapping[str, Any], fingerprints: Sequence[bytes], connection: sqlite3.Connection
 ) -> dict[bytes, Equal]:
     found: dict[bytes, Equal] = {}
     for fingerprint in fingerprints:
-        chosen = {"run_id": run_id, "fingerprint": fingerprint, "since": since}
-        for request_id, here in connection.execute(_SQL["equal"], chosen):
+        for request_id, here in connection.execute(_SQL["equal"], {**chosen, "fingerprint": fingerprint}):
             found[fingerprint] = Equal(request_id, bool(here))
     return found
 

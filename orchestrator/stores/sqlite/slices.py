@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from orchestrator.core.errors import UsageError
 from orchestrator.core.lifecycle import State
 from orchestrator.core.model import Charge
+from orchestrator.stores.sqlite.followers import Fate, settle_followers
 from orchestrator.stores.sqlite.transaction import SQL, Transaction
 from orchestrator.stores.sqlite.verbs import ATTEMPTS_A_REQUEST, add_charge, add_possible_duplicate
 
@@ -98,13 +99,12 @@ def requeue_slice(tx: Transaction, wish: Requeue, ids: Slice) -> int:
         tx.moved(wish.run_id, stage, State(state), State.PENDING, requests)
         moved += requests
     if moved:
-        tx.execute(SQL["drop_continuations"], chosen)
+        anew = tx.execute(SQL["begin_anew"], chosen).fetchall()
+        tx.execute_many(SQL["drop_continuation"], [{"id": request_id} for (request_id,) in anew])
         tx.execute(SQL["requeue_slice"], chosen)
     if wish.resolve_in_doubt is not None:
-        for request_id, stage, number, worst_case_pusd in tx.execute(SQL["doubted_in_slice"], chosen).fetchall():
-            _resolve(tx, wish, request_id, number, worst_case_pusd)
-            target = State.PENDING if wish.resolve_in_doubt == "resend" else State.FAILED
-            tx.moved(wish.run_id, stage, State.IN_DOUBT, target)
+        for doubted in tx.execute(SQL["doubted_in_slice"], chosen).fetchall():
+            _resolve(tx, wish, *doubted)
             moved += 1
     if moved:
         tx.execute(SQL["reopen_run"], {"run_id": wish.run_id})
@@ -119,7 +119,9 @@ def block_again(tx: Transaction, run_id: int) -> int:
     return tx.execute_many(SQL["block_again"], [{"id": request_id} for request_id, _, _ in broken_off])
 
 
-def _resolve(tx: Transaction, wish: Requeue, request_id: int, number: int, worst_case_pusd: int | None) -> None:
+def _resolve(
+    tx: Transaction, wish: Requeue, request_id: int, stage: str, number: int, code: str, worst_case_pusd: int | None
+) -> None:
     """End a lost attempt: nobody will ever know what it cost, only what it can have cost at most."""
     attempt_id = request_id * ATTEMPTS_A_REQUEST + number
     resend = wish.resolve_in_doubt == "resend"
@@ -129,8 +131,11 @@ def _resolve(tx: Transaction, wish: Requeue, request_id: int, number: int, worst
     tx.totals(wish.run_id)["reserved_pusd"] -= worst_case_pusd or 0
     unknown = Charge(usage=None, cost_pusd=None, upper_bound_pusd=worst_case_pusd, price=None)
     add_charge(tx, wish.run_id, attempt_id, unknown, at=wish.at)
+    tx.moved(wish.run_id, stage, State.IN_DOUBT, to)
     if resend:
         add_possible_duplicate(tx, wish.run_id, worst_case_pusd)
+    else:
+        settle_followers(tx, wish.run_id, request_id, Fate(to, wish.at, attempt_id, code))
 
 
 def _bounds(found: list[tuple[int | None, int | None]]) -> Slice | None:
