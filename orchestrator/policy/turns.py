@@ -84,7 +84,8 @@ def fingerprint(fields: Mapping[str, Any], *, provider: str) -> bytes:
     """Sixteen bytes that are equal for requests that ask the same of the same provider."""
     asked = {name: value for name, value in fields.items() if name not in _NOT_ASKED}
     encoded = orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)
-    return hashlib.blake2b(encoded, digest_size=16, key=provider.encode()[:64]).digest()
+    whom = hashlib.blake2b(provider.encode()).digest()
+    return hashlib.blake2b(encoded, digest_size=16, key=whom).digest()
 
 
 def cache_key(fields: Mapping[str, Any]) -> str:
