@@ -20,6 +20,8 @@ from orchestrator.intake.schema import job_schema
 from orchestrator.policy.judgement import judgement_table
 from orchestrator.policy.price_file import PriceFile
 from orchestrator.policy.profiles import PROFILES
+from orchestrator.sandbox.models import RESERVED
+from orchestrator.sandbox.server import call_table
 from orchestrator.sandbox.settings import Latency, SandboxSettings, fault_table
 from orchestrator.stores.sqlite.database import migrate
 from orchestrator.stores.sqlite.queries import migrations
@@ -124,6 +126,16 @@ def _sandbox_fields() -> str:
     return field_table(SandboxSettings.model_json_schema(), without={"faults"}, whole=durations)
 
 
+def _sandbox_calls() -> str:
+    return table(
+        ("Call", "What it does"), ((code(call), plain(about[0].upper() + about[1:])) for call, about in call_table())
+    )
+
+
+def _reserved_models() -> str:
+    return table(("Model", "What it does"), ((code(name), plain(about)) for name, about in RESERVED.items()))
+
+
 def _parameters() -> str:
     return table(("Field", "What it is"), ((code(f"request.{name}"), about) for name, about in PARAMETERS.items()))
 
@@ -188,7 +200,9 @@ BLOCKS: Mapping[str, Callable[[], str]] = MappingProxyType(
         "parameters": _parameters,
         "price-fields": lambda: field_table(PriceFile.model_json_schema()),
         "profiles": _profiles,
+        "sandbox-calls": _sandbox_calls,
         "sandbox-fields": _sandbox_fields,
+        "sandbox-models": _reserved_models,
         "states": _states,
         "tables": _tables,
         "transitions": _transitions,

@@ -53,7 +53,7 @@ class BatchCalls:
         self._prompt_cache = PromptCache()
 
     async def create(self, request: Request, _ordinal: int) -> Response:
-        """POST /v1/batches."""
+        """POST /v1/batches: answer the requests of an uploaded file within a day."""
         fields = parse_object(await request.body())
         check_batch(fields)
         file_id, now = fields["input_file_id"], self._clock.now()
@@ -81,15 +81,15 @@ class BatchCalls:
         return await self._committed(self._batches.show(batch_id, now))
 
     async def retrieve(self, request: Request, _ordinal: int) -> Response:
-        """GET /v1/batches/{batch_id}."""
+        """GET /v1/batches/{batch_id}: how far a batch is, and its files of answers and errors."""
         return await self._committed(self._batches.show(_id(request), self._clock.now()))
 
     async def list_batches(self, request: Request, _ordinal: int) -> Response:
-        """GET /v1/batches, newest first."""
+        """GET /v1/batches: all batches in pages, newest first."""
         return await self._committed(page_of(self._batches.list_all(self._clock.now()), request.query_params))
 
     async def cancel(self, request: Request, _ordinal: int) -> Response:
-        """POST /v1/batches/{batch_id}/cancel; what is answered by now stays, and is charged."""
+        """POST /v1/batches/{batch_id}/cancel: stop it; what is answered by now stays, and is charged."""
         now = self._clock.now()
         stopped = self._batches.cancel(_id(request), now)
         shown = self._batches.show(_id(request), now)

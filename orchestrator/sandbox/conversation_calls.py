@@ -27,7 +27,7 @@ class ConversationCalls:
         self._clock = clock
 
     async def create(self, request: Request, _ordinal: int) -> Response:
-        """POST /v1/conversations."""
+        """POST /v1/conversations: begin one, with up to 20 items."""
         fields = await _read(request)
         created = self._conversations.create(
             fields.get("items") or [], fields.get("metadata") or {}, self._clock.now()
@@ -35,36 +35,36 @@ class ConversationCalls:
         return await self._committed(created)
 
     async def retrieve(self, request: Request, _ordinal: int) -> Response:
-        """GET /v1/conversations/{conversation_id}."""
+        """GET /v1/conversations/{conversation_id}: its metadata."""
         return json_reply(self._conversations.show(_id(request)))
 
     async def update(self, request: Request, _ordinal: int) -> Response:
-        """POST /v1/conversations/{conversation_id}."""
+        """POST /v1/conversations/{conversation_id}: replace its metadata."""
         fields = await _read(request)
         return await self._committed(self._conversations.update(_id(request), fields.get("metadata") or {}))
 
     async def delete(self, request: Request, _ordinal: int) -> Response:
-        """DELETE /v1/conversations/{conversation_id}."""
+        """DELETE /v1/conversations/{conversation_id}: delete it and its items; responses in it stay."""
         return await self._committed(self._conversations.delete(_id(request)))
 
     async def items(self, request: Request, _ordinal: int) -> Response:
-        """GET /v1/conversations/{conversation_id}/items, newest first unless ``order=asc``."""
+        """GET /v1/conversations/{conversation_id}/items: in pages, newest first unless ``order=asc``."""
         items = self._conversations.items(_id(request), self._clock.now())
         return await self._committed(page_of(items, request.query_params))
 
     async def add_items(self, request: Request, _ordinal: int) -> Response:
-        """POST /v1/conversations/{conversation_id}/items."""
+        """POST /v1/conversations/{conversation_id}/items: add up to 20."""
         fields = await _read(request)
         added = self._conversations.add(_id(request), fields.get("items") or [], self._clock.now())
         return await self._committed(page_of(added, {"order": "asc"}))
 
     async def item(self, request: Request, _ordinal: int) -> Response:
-        """GET /v1/conversations/{conversation_id}/items/{item_id}."""
+        """GET /v1/conversations/{conversation_id}/items/{item_id}: one item."""
         item_id = request.path_params["item_id"]
         return await self._committed(self._conversations.item(_id(request), item_id, self._clock.now()))
 
     async def remove_item(self, request: Request, _ordinal: int) -> Response:
-        """DELETE /v1/conversations/{conversation_id}/items/{item_id}."""
+        """DELETE /v1/conversations/{conversation_id}/items/{item_id}: take one out."""
         item_id = request.path_params["item_id"]
         return await self._committed(self._conversations.remove(_id(request), item_id, self._clock.now()))
 

@@ -40,7 +40,7 @@ class FileCalls:
         self._clock = clock
 
     async def create(self, request: Request, _ordinal: int) -> Response:
-        """POST /v1/files, as a multipart form."""
+        """POST /v1/files: keep a file, sent as a multipart form."""
         form = read_form(request.headers.get("content-type", ""), await request.body())
         filename, content = form.get("file", ("", b""))
         purpose = form.get("purpose", ("", b""))[1].decode(errors="replace")
@@ -65,11 +65,11 @@ class FileCalls:
         return json_reply(self._show(file_id))
 
     async def retrieve(self, request: Request, _ordinal: int) -> Response:
-        """GET /v1/files/{file_id}."""
+        """GET /v1/files/{file_id}: its name, size and purpose."""
         return json_reply(self._show(request.path_params["file_id"]))
 
     async def list_files(self, request: Request, _ordinal: int) -> Response:
-        """GET /v1/files, newest first unless ``order=asc``."""
+        """GET /v1/files: all files, or those of a ``purpose``, newest first unless ``order=asc``."""
         purpose = request.query_params.get("purpose")
         query = f"SELECT {_SHOWN} FROM file WHERE purpose = coalesce(?, purpose) ORDER BY position"  # noqa: S608
         now = self._clock.now()
@@ -77,13 +77,13 @@ class FileCalls:
         return json_reply(page_of(files, request.query_params, largest=_LARGEST_PAGE, usual=_LARGEST_PAGE))
 
     async def content(self, request: Request, _ordinal: int) -> Response:
-        """GET /v1/files/{file_id}/content."""
+        """GET /v1/files/{file_id}/content: the file as it was sent."""
         file_id = request.path_params["file_id"]
         _, content = content_of(self._state, file_id, self._clock.now())
         return Response(content, media_type="application/octet-stream")
 
     async def delete(self, request: Request, _ordinal: int) -> Response:
-        """DELETE /v1/files/{file_id}."""
+        """DELETE /v1/files/{file_id}: delete it."""
         file_id = request.path_params["file_id"]
         self._show(file_id)
         self._state.write("DELETE FROM file WHERE id = ?", (file_id,))

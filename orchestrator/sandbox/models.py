@@ -26,11 +26,11 @@ class Model:
 
 # Each of these names shows one behaviour, whatever the settings say.
 RESERVED = {
-    "sandbox-slow": "runs for slow_run_s seconds",
-    "sandbox-rate-limited": "every create is answered with 429",
-    "sandbox-failed": "every response fails with server_error",
-    "sandbox-incomplete": "every response is cut at max_output_tokens",
-    "sandbox-refusal": "every response is a refusal",
+    "sandbox-slow": "Every response runs for ``slow_run_s`` seconds.",
+    "sandbox-rate-limited": "Every create is answered with 429 ``rate_limit_exceeded``.",
+    "sandbox-failed": "Every response ends ``failed`` with ``server_error``.",
+    "sandbox-incomplete": "Every response is cut at ``max_output_tokens``, with half of the answer.",
+    "sandbox-refusal": "Every response is a refusal.",
 }
 
 # Name, snapshot date, context and largest output in thousands of tokens, "r" reasoning, "w" cache writes billed.

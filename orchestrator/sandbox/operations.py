@@ -65,7 +65,7 @@ class Operations:
         self._polls = Allowance(polls, now=clock.now())
 
     async def create(self, request: Request, ordinal: int) -> Response:
-        """POST /v1/responses."""
+        """POST /v1/responses: create a response, in the background or not, as a stream or not."""
         fate = self._fates.of_create(ordinal)
         body = await request.body()
         if fate.refusal != "flex_unavailable":
@@ -98,7 +98,7 @@ class Operations:
         return reply
 
     async def look(self, request: Request, ordinal: int) -> Response:
-        """GET /v1/responses/{response_id}."""
+        """GET /v1/responses/{response_id}: look at it, or follow it (``stream=true``, ``starting_after``)."""
         fault = self._fates.of_look(ordinal)
         if fault is not None:
             denial = not_found(request.path_params["response_id"])
@@ -115,7 +115,7 @@ class Operations:
         return self._streams.follow(request, record, after=after, headers={})
 
     async def cancel(self, request: Request, _ordinal: int) -> Response:
-        """POST /v1/responses/{response_id}/cancel."""
+        """POST /v1/responses/{response_id}/cancel: cancel one that runs in the background."""
         self._take_poll()
         now = self._clock.now()
         record = self._find(request, now)
@@ -131,7 +131,7 @@ class Operations:
         return await self._show(self._find(request, now), now)
 
     async def delete(self, request: Request, _ordinal: int) -> Response:
-        """DELETE /v1/responses/{response_id}; one under way is deleted too, and runs (and costs) on unseen."""
+        """DELETE /v1/responses/{response_id}: delete it; one under way runs (and costs) on unseen."""
         self._take_poll()
         now = self._clock.now()
         record = self._find(request, now)
@@ -140,19 +140,19 @@ class Operations:
         return json_reply({"id": record.id, "object": "response", "deleted": True})
 
     async def input_items(self, request: Request, _ordinal: int) -> Response:
-        """GET /v1/responses/{response_id}/input_items, newest first unless ``order=asc``."""
+        """GET /v1/responses/{response_id}/input_items: in pages, newest first unless ``order=asc``."""
         record = self._find(request, self._clock.now())
         return json_reply(page_of(self._turns.input_items(record), request.query_params))
 
     async def count_tokens(self, request: Request, _ordinal: int) -> Response:
-        """POST /v1/responses/input_tokens."""
+        """POST /v1/responses/input_tokens: count the tokens of a request."""
         fields = parse_object(await request.body())
         check_token_count(fields, self._catalogue)
         prompt = self._turns.read(fields, self._clock.now())
         return json_reply({"object": "response.input_tokens", "input_tokens": prompt.tokens})
 
     async def compact(self, request: Request, _ordinal: int) -> Response:
-        """POST /v1/responses/compact."""
+        """POST /v1/responses/compact: make a conversation short; it is charged."""
         fields = parse_object(await request.body())
         model = check_compaction(fields, self._catalogue)
         now = self._clock.now()
@@ -164,11 +164,11 @@ class Operations:
         return json_reply(compaction_body(record))
 
     async def models(self, _request: Request, _ordinal: int) -> Response:
-        """GET /v1/models."""
+        """GET /v1/models: the models that are known."""
         return json_reply({"object": "list", "data": [_model_card(name) for name in self._catalogue.names()]})
 
     async def model(self, request: Request, _ordinal: int) -> Response:
-        """GET /v1/models/{model}."""
+        """GET /v1/models/{model}: one of them."""
         return json_reply(_model_card(self._catalogue.get(request.path_params["model"]).name))
 
     async def reply_delay(self, call: str, ordinal: int) -> None:

@@ -38,7 +38,7 @@ from orchestrator.sandbox.state import State
 from orchestrator.sandbox.turns import Turns
 from orchestrator.sandbox.wire import HangUp, cannot_hang_up
 
-__all__ = ["create_app"]
+__all__ = ["call_table", "create_app"]
 
 Handler: TypeAlias = Callable[[Request, int], Awaitable[Response]]
 
@@ -51,6 +51,14 @@ def create_app(
     """The sandbox as an ASGI app; ``hang_up`` closes the connection of a call, for the faults that need it."""
     front = _Front(settings, state, clock or SystemClock(), hang_up)
     return Starlette(routes=front.routes(), exception_handlers={HTTPException: _no_such_path})
+
+
+def call_table() -> list[tuple[str, str]]:
+    """Every call as (method and path, what it does), for the documentation."""
+    with State() as state:
+        routes = create_app(SandboxSettings(), state).routes
+    told = [str(route.endpoint.__doc__).partition(": ") for route in routes if isinstance(route, Route)]
+    return [(call, about) for call, _, about in told]
 
 
 class _Front:
@@ -143,6 +151,7 @@ class _Front:
             reply.headers["openai-processing-ms"] = str(round((perf_counter() - began) * 1000))
             return reply
 
+        endpoint.__doc__ = handler.__doc__
         return endpoint
 
     def _let_in(self, request: Request) -> None:
@@ -160,6 +169,7 @@ class _Front:
             raise wrong_key("Incorrect API key provided.")
 
     async def _ledger(self, _request: Request) -> Response:
+        """GET /_ledger: what was asked, what was done, and what that cost, as sums; needs no key."""
         # The published prices take half a second to load, which must not hold up the calls of others.
         await anyio.to_thread.run_sync(self._prices.load)
         ledger, now = Ledger(), self._clock.now()
@@ -168,6 +178,7 @@ class _Front:
         return json_reply(ledger.summary(self._state.counts))
 
     async def _ledger_responses(self, _request: Request) -> Response:
+        """GET /_ledger/responses: the same, a line of JSON for each response; needs no key."""
         await anyio.to_thread.run_sync(self._prices.load)
         now = self._clock.now()
 

@@ -7,8 +7,12 @@ from typing import Any
 import anyio
 import httpx
 import pytest
+from starlette.routing import Route
 
 from orchestrator.policy.tokens import estimate_input, token_counter
+from orchestrator.sandbox.server import call_table, create_app
+from orchestrator.sandbox.settings import SandboxSettings
+from orchestrator.sandbox.state import State
 from orchestrator.testing import FakeClock
 
 from .callers import TEXT, Start
@@ -319,3 +323,14 @@ async def test_the_reserved_models_show_one_behaviour_each(start: Start, clock: 
     assert (await caller.seen(ids["failed"]))["error"]["code"] == "server_error"
     assert (await caller.seen(ids["incomplete"]))["incomplete_details"] == {"reason": "max_output_tokens"}
     assert (await caller.seen(ids["refusal"]))["output"][0]["content"][0]["type"] == "refusal"
+
+
+def test_every_call_is_described_under_its_own_path() -> None:
+    with State() as state:
+        routes = create_app(SandboxSettings(), state).routes
+    for route, (call, about) in zip(routes, call_table(), strict=True):
+        assert isinstance(route, Route)
+        method, path = call.split()
+        assert path == route.path
+        assert method in (route.methods or ())
+        assert about.endswith(".")
