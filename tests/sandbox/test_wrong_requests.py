@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from random import Random
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 from orchestrator.sandbox.answers import answer
 from orchestrator.sandbox.checks import FIELDS, check_create
 from orchestrator.sandbox.denials import Denied
+from orchestrator.sandbox.function_calls import unanswered, unasked
 from orchestrator.sandbox.instances import BadSchema
+from orchestrator.sandbox.item_events import item_events
 from orchestrator.sandbox.models import Catalogue
 from orchestrator.sandbox.prompts import read_prompt
 from orchestrator.sandbox.settings import Tools
@@ -192,23 +195,52 @@ def spoilt(rng: Random, value: Any) -> Any:
     return changed
 
 
-def test_no_request_is_beyond_an_answer() -> None:
+TALK = [
+    {
+        "role": "user",
+        "content": [{"type": "input_text", "text": TEXT}, {"type": "input_file", "file_data": "data:x"}],
+    },
+    {"type": "function_call", "call_id": "c", "name": "look_up", "arguments": "{}"},
+    {"type": "function_call_output", "call_id": "c", "output": [{"type": "input_text", "text": "4,711 bushels"}]},
+    {"type": "mcp_approval_request", "id": "mcpr_1", "server_label": "s", "name": "search", "arguments": "{}"},
+    {"type": "mcp_approval_response", "approval_request_id": "mcpr_1", "approve": True},
+    {"type": "compaction", "encrypted_content": "aGFydmVzdA=="},
+]
+TOOLS = [
+    FUNCTION,
+    {"type": "custom", "name": "run_sql"},
+    {"type": "mcp", "server_label": "s", "require_approval": "never", "allowed_tools": {"tool_names": ["fetch"]}},
+    {"type": "code_interpreter", "container": {"type": "auto"}},
+    {"type": "file_search", "vector_store_ids": ["vs_1"]},
+    {"type": "web_search"},
+    {"type": "image_generation"},
+]
+
+
+@pytest.mark.parametrize("ending", [None, "requires_action", "wrong_schema", "invalid_json", "broken_arguments"])
+def test_no_request_is_beyond_an_answer(ending: str | None) -> None:
     whole: dict[str, Any] = {
-        "input": [{"role": "user", "content": [{"type": "input_text", "text": TEXT}]}],
-        "tools": [FUNCTION],
+        "input": TALK,
+        "tools": TOOLS,
+        "tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": TOOLS},
         "text": SHAPED,
-        "reasoning": {"effort": "low"},
+        "reasoning": {"effort": "low", "summary": "auto"},
+        "include": ["code_interpreter_call.outputs"],
     }
     answered = 0
-    for seed in range(4000):
+    for seed in range(600):
         rng = Random(seed)
         field, other = rng.choice(list(whole)), rng.choice(list(FIELDS))
         asked = {"model": "gpt-5-mini", **whole, other: any_json(rng), field: spoilt(rng, whole[field])}
         try:
             model = check_create(asked, Catalogue())
-            answer(asked, read_prompt(asked), model, ending=None, response_id="resp_1", seed=1, tools=Tools())
+            prompt = read_prompt(asked)
+            unasked(prompt.items), unanswered(prompt.items)
+            done = answer(asked, prompt, model, ending=ending, response_id="resp_1", seed=1, tools=Tools(rounds=2))
         except (Denied, BadSchema):
             continue
+        for number, item in enumerate(json.loads(done.output)):
+            list(item_events(number, item))
         echo_of(asked, model)
         answered += 1
     assert answered > 100
