@@ -142,7 +142,9 @@ WHERE request.run_id = :run_id AND request.stage = :stage AND request.key = :key
 SELECT * FROM tool_call WHERE attempt_id = :attempt_id ORDER BY place;
 
 -- name: body
-SELECT output_text, body FROM result WHERE attempt_id = :attempt_id;
+SELECT result.output_text, result.body, attempt.response_id
+FROM result JOIN attempt ON attempt.id = result.attempt_id
+WHERE result.attempt_id = :attempt_id;
 
 -- name: equal
 -- The equal request of this run, where one may stand for the other, else one of another run that has a whole answer:

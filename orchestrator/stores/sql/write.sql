@@ -105,7 +105,7 @@ UPDATE attempt SET
   service_tier = coalesce(:service_tier, service_tier), completed_at = :completed_at, ended_at = :ended_at,
   code = :code, message = :message, counted = :counted, possible_duplicate = :possible_duplicate
 WHERE id = :attempt_id
-RETURNING response_id IS NOT NULL, shares_response, worst_case_pusd;
+RETURNING response_id, shares_response, worst_case_pusd;
 
 -- name: add_charge
 INSERT INTO charge (
@@ -307,6 +307,9 @@ WHERE id = :attempt_id;
 UPDATE run SET state = 'active', reason = NULL, ended_at = NULL, cancel_requested = 0 WHERE id = :run_id;
 
 -- ── sums, prices, memory ──
+
+-- name: any_blocked
+SELECT EXISTS (SELECT 1 FROM tally WHERE run_id = :run_id AND state = 'blocked' AND requests > 0);
 
 -- name: move_tally
 UPDATE tally SET requests = requests + :change WHERE run_id = :run_id AND stage = :stage AND state = :state;

@@ -36,6 +36,8 @@ class Fate:
 
 def settle_followers(tx: Transaction, run_id: int, request_id: int, fate: Fate) -> list[Follower]:
     """Move what waited for a request that is now settled."""
+    if not tx.has_blocked(run_id):
+        return []
     succeeded = fate.to is State.SUCCEEDED
     equals = tx.execute(
         SQL["settle_equals"],

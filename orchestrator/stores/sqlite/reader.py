@@ -149,7 +149,9 @@ class SqliteReader(KeepingReader):
 
     async def body(self, attempt_id: int) -> bytes | None:
         found = await self._rows("body", attempt_id=attempt_id)
-        return unpack_body(found[0]["body"], found[0]["output_text"]) if found and found[0]["body"] else None
+        if not found or found[0]["body"] is None:
+            return None
+        return unpack_body(found[0]["body"], found[0]["output_text"], found[0]["response_id"])
 
     # ── money ─────────────────────────────────────────────────────────────────────────────────────────────
 

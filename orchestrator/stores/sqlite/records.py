@@ -194,7 +194,7 @@ def attempt(row: Row) -> AttemptRecord:
         worst_case_pusd=row["worst_case_pusd"],
         charge=_charge(row) if row["charged"] else None,
         output_text=row["output_text"],
-        body=unpack_body(row["body"], row["output_text"]) if row["body"] is not None else None,
+        body=unpack_body(row["body"], row["output_text"], row["response_id"]) if row["body"] is not None else None,
         deleted_at=row["deleted_at"],
     )
 

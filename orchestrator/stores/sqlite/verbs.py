@@ -271,7 +271,7 @@ def end(tx: Transaction, ending: Ending) -> list[Follower] | None:
         return None
     run_id, stage = moved[0]
     tx.moved(run_id, stage, ending.from_state, ending.to)
-    _end_attempt(tx, run_id, ending)
+    response_id = _end_attempt(tx, run_id, ending)
     if ending.continuation is not None:
         begin_turn(tx, ending.request_id, ending.continuation)
     if ending.body is not None or ending.output_text:
@@ -281,7 +281,7 @@ def end(tx: Transaction, ending: Ending) -> list[Follower] | None:
             {
                 "attempt_id": ending.attempt_id,
                 "output_text": text,
-                "body": None if ending.body is None else pack_body(ending.body, text),
+                "body": None if ending.body is None else pack_body(ending.body, text, response_id),
             },
         )
     if ending.to not in SETTLED:
@@ -290,10 +290,12 @@ def end(tx: Transaction, ending: Ending) -> list[Follower] | None:
     return settle_followers(tx, run_id, ending.request_id, fate)
 
 
-def _end_attempt(tx: Transaction, run_id: int, ending: Ending) -> None:
+def _end_attempt(tx: Transaction, run_id: int, ending: Ending) -> str | None:
+    """The id of its response."""
     doubted = ending.to is State.IN_DOUBT
     possible_duplicate = ending.possible_duplicate and not doubted
-    [(named, shared, worst_case_pusd)] = tx.execute(
+    response_id: str | None
+    [(response_id, shared, worst_case_pusd)] = tx.execute(
         SQL["end_attempt"],
         {
             "attempt_id": ending.attempt_id,
@@ -314,9 +316,10 @@ def _end_attempt(tx: Transaction, run_id: int, ending: Ending) -> None:
     if possible_duplicate:
         add_possible_duplicate(tx, run_id, worst_case_pusd)
     if ending.charge is not None and not shared:
-        if not named and ending.charge.cost_pusd is not None:
+        if response_id is None and ending.charge.cost_pusd is not None:
             raise ValueError("a charge of known cost needs a response id")
         add_charge(tx, run_id, ending.attempt_id, ending.charge, at=ending.at)
+    return response_id
 
 
 def fail_pending(tx: Transaction, request_id: int, code: str, message: str, at: float) -> list[Follower] | None:
@@ -359,7 +362,7 @@ def late_charge(tx: Transaction, attempt_id: int, charge: Charge, status: str, b
         tx.charged(run_id, charge, at=at)
     tx.execute(SQL["set_status"], {"attempt_id": attempt_id, "status": status})
     if body is not None:
-        tx.execute(SQL["replace_body"], {"attempt_id": attempt_id, "body": pack_body(body, None)})
+        tx.execute(SQL["replace_body"], {"attempt_id": attempt_id, "body": pack_body(body, None, None)})
     return True
 
 
