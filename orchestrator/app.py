@@ -291,7 +291,7 @@ class Orchestrator:
         """Whether everything is in place for a run: database, config, key, provider."""
         from orchestrator.checkup import check
 
-        return await check(self._config, self.database)
+        return await check(self._config, self.database, clock=self._clock)
 
     async def dry_run(self, job: Job) -> DryRun:
         """Read and check every row and show the first request; nothing is sent, nothing is stored."""

@@ -8,12 +8,15 @@ import sqlite3
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from tempfile import TemporaryDirectory
 
 import anyio
 
+from orchestrator.asking import ask
 from orchestrator.assembly import open_client
 from orchestrator.config import Config
+from orchestrator.core.clock import Clock
 from orchestrator.core.errors import OrchestratorError
 from orchestrator.core.model import PlanMark, SkippedRow
 from orchestrator.core.problems import NeverSent, Refused, ReplyLost
@@ -46,12 +49,12 @@ class DryRun:
     first_request: bytes | None
 
 
-async def check(config: Config, database: Path) -> list[Finding]:
+async def check(config: Config, database: Path, *, clock: Clock) -> list[Finding]:
     """Look at everything that a run needs; the key is used and never shown."""
-    return [finding async for finding in _findings(config, database)]
+    return [finding async for finding in _findings(config, database, clock)]
 
 
-async def _findings(config: Config, database: Path) -> AsyncIterator[Finding]:
+async def _findings(config: Config, database: Path, clock: Clock) -> AsyncIterator[Finding]:
     yield Finding("python", True, platform.python_version())
     yield Finding("sqlite", True, sqlite3.sqlite_version)
     yield await _database(database)
@@ -63,7 +66,7 @@ async def _findings(config: Config, database: Path) -> AsyncIterator[Finding]:
         return
     needed = config.provider.sandbox is None and config.provider.api_key_env is not None
     yield Finding("key", True, f"{config.provider.api_key_env} is set" if needed else "none is needed")
-    yield await _provider(config)
+    yield await _provider(config, clock)
 
 
 async def _database(path: Path) -> Finding:
@@ -84,13 +87,13 @@ def _remove(database: Path) -> None:
         each.unlink(missing_ok=True)
 
 
-async def _provider(config: Config) -> Finding:
+async def _provider(config: Config, clock: Clock) -> Finding:
     where = "sandbox" if config.provider.sandbox is not None else config.provider.base_url
     try:
         # An embedded sandbox keeps its state beside a database; this one is to leave nothing behind.
         with TemporaryDirectory() as folder:
             async with open_client(config, Path(folder) / "doctor.db") as client:
-                answer = await client.models()
+                answer = await ask(client.models, clock=clock, rng=Random())
     except OrchestratorError as error:
         return Finding("provider", False, error.message, error.hint)
     match answer:

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 import anyio
 import orjson
 
+from orchestrator.asking import ask
 from orchestrator.assembly import limits_lesson
 from orchestrator.config import Config
 from orchestrator.core.clock import Clock
@@ -22,7 +23,6 @@ from orchestrator.intake.sample import EvenSample, glance, requests_of
 from orchestrator.intake.sources import STDIN
 from orchestrator.intake.spec import Job, RaiseMaxOutputTokens
 from orchestrator.intake.template import Renderer
-from orchestrator.policy.backoff import retry_wait
 from orchestrator.policy.estimates import (
     Forecast,
     LeastTime,
@@ -215,18 +215,13 @@ class Forecaster:
 
     async def _count(self, client: ResponsesClient, fields: Mapping[str, Any]) -> int:
         body = orjson.dumps({name: fields[name] for name in _COUNTED_FIELDS if name in fields})
-        problem: Problem | None = None
-        for attempt in range(1, _COUNT_TRIES + 1):
-            answer = await client.count_input_tokens(body)
-            if isinstance(answer, int):
-                return answer
-            problem = answer
-            if isinstance(answer, Refused) and answer.status != 429 and answer.status < 500:
-                break
-            after_s = answer.retry_after_s if isinstance(answer, Refused) else None
-            await self._clock.sleep_until(self._clock.now() + retry_wait(attempt, self._rng, at_least_s=after_s))
+        answer = await ask(
+            lambda: client.count_input_tokens(body), clock=self._clock, rng=self._rng, tries=_COUNT_TRIES
+        )
+        if isinstance(answer, int):
+            return answer
         raise UsageError(
-            f"the provider does not count the tokens: {_words(problem)}",
+            f"the provider does not count the tokens: {_words(answer)}",
             hint="leave --exact out; tokens are then counted on this machine",
         )
 
@@ -305,11 +300,9 @@ def _deciding(request: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in request.items() if name not in _INDIFFERENT}
 
 
-def _words(problem: Problem | None) -> str:
+def _words(problem: Problem) -> str:
     match problem:
         case Refused(status=status):
             return f"it answers with HTTP {status}"
         case NeverSent(reason=reason) | ReplyLost(reason=reason):
             return reason
-        case None:
-            return "it does not answer"
