@@ -14,6 +14,7 @@ from orchestrator.core.errors import UsageError
 __all__ = ["costs", "runs", "show", "status"]
 
 _GROUPINGS = ("run", "model", "tier", "day", "stage", "state")
+_METADATA = "metadata."
 
 
 async def status(
@@ -93,7 +94,7 @@ async def costs(
     *,
     by: Annotated[
         str | None,
-        Parameter(metavar="WORDS", help=f"Group by any of {', '.join(_GROUPINGS)}, with commas between them."),
+        Parameter(metavar="WORDS", help=f"Group by any of {', '.join(_GROUPINGS)}, {_METADATA}FIELD, with commas."),
     ] = None,
     csv: Annotated[bool, Parameter(help="Print CSV, a line for each group.")] = False,
     db: Database = None,
@@ -121,6 +122,6 @@ async def costs(
 def _groupings(words: str) -> list[str]:
     groups = [word.strip() for word in words.split(",")]
     for group in groups:
-        if group not in _GROUPINGS:
-            raise UsageError(f"--by: {group!r} is not one of {', '.join(_GROUPINGS)}")
+        if group not in _GROUPINGS and group.removeprefix(_METADATA) in ("", group):
+            raise UsageError(f"--by: {group!r} is not one of {', '.join(_GROUPINGS)}, {_METADATA}FIELD")
     return list(dict.fromkeys(groups))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich.text import Text
@@ -14,7 +15,7 @@ from orchestrator.core.money import format_usd
 from orchestrator.report import figures
 from orchestrator.report.summary import usage_object
 from orchestrator.report.table import columns
-from orchestrator.stores.base import CostRow
+from orchestrator.stores.base import CostRow, Wasted
 
 __all__ = ["costs_csv", "costs_object", "costs_table", "total"]
 
@@ -28,6 +29,10 @@ def total(rows: Sequence[CostRow]) -> CostRow:
         cost_pusd=sum(row.cost_pusd for row in rows),
         cost_unknown=sum(row.cost_unknown for row in rows),
         upper_bound_pusd=sum(row.upper_bound_pusd for row in rows),
+        wasted=sum((row.wasted for row in rows), Wasted()),
+        possible_duplicates=sum(row.possible_duplicates for row in rows),
+        possible_duplicates_upper_bound_pusd=sum(row.possible_duplicates_upper_bound_pusd for row in rows),
+        cache_saved_pusd=sum(row.cache_saved_pusd for row in rows),
     )
 
 
@@ -50,14 +55,64 @@ def costs_csv(rows: Sequence[CostRow], by: Sequence[str]) -> str:
 
 
 def costs_table(rows: Sequence[CostRow], by: Sequence[str]) -> Text:
-    """Groups with the total on the last line; what is unknown has columns only where something is."""
+    """Groups with the total on the last line, and under it what of it was wasted and saved.
+
+    What is unknown, wasted or saved has columns only where something is.
+    """
     together = total(rows)
-    figures_of = _cells if together.cost_unknown else lambda row: _cells(row)[:-2]
-    header = [*(name.upper() for name in by), "RESPONSES", "INPUT", "CACHED", "OUTPUT", "COST"]
-    header += ["UNKNOWN", "AT MOST"] if together.cost_unknown else []
-    lines = [(*row.group, *figures_of(row)) for row in rows]
-    lines.append((*("total" if index == 0 else "" for index in range(len(by))), *figures_of(together)))
-    return columns(header, lines, right=range(len(by), len(header)))
+    shown = [column for column in _COLUMNS if column[2] is None or column[2](together)]
+    header = [*(name.upper() for name in by), *(name for name, _, _ in shown)]
+    lines = [(*row.group, *(cell(row) for _, cell, _ in shown)) for row in rows]
+    sums = (cell(together) for _, cell, _ in shown)
+    lines.append((*("total" if index == 0 else "" for index in range(len(by))), *sums))
+    text = columns(header, lines, right=range(len(by), len(header)))
+    for note in _notes(together):
+        text.append(f"\n{note}", "not bold")
+    return text
+
+
+def _positive(count: int, text: str) -> str:
+    return text if count else ""
+
+
+# Title, how a row is shown, and whether there is such a column at all, given the sum of all rows.
+_COLUMNS: tuple[tuple[str, Callable[[CostRow], str], Callable[[CostRow], int] | None], ...] = (
+    ("RESPONSES", lambda row: figures.count(row.responses), None),
+    ("INPUT", lambda row: figures.count(row.usage.input_tokens), None),
+    ("CACHED", lambda row: figures.count(row.usage.cached_tokens), None),
+    ("OUTPUT", lambda row: figures.count(row.usage.output_tokens), None),
+    ("COST", lambda row: figures.dollars(row.cost_pusd), None),
+    (
+        "WASTED",
+        lambda row: _positive(row.wasted.total, figures.dollars(row.wasted.total)),
+        lambda together: together.wasted.total,
+    ),
+    (
+        "UNKNOWN",
+        lambda row: _positive(row.cost_unknown, figures.count(row.cost_unknown)),
+        lambda together: together.cost_unknown,
+    ),
+    (
+        "AT MOST",
+        lambda row: _positive(row.cost_unknown, figures.dollars(row.upper_bound_pusd)),
+        lambda together: together.cost_unknown,
+    ),
+)
+
+
+def _notes(together: CostRow) -> list[str]:
+    notes = []
+    parts = [f"{name} {figures.dollars(cost)}" for name, cost in asdict(together.wasted).items() if cost]
+    if parts:
+        notes.append(f"wasted, and part of the cost: {' · '.join(parts)}")
+    if together.possible_duplicates:
+        bound = figures.dollars(together.possible_duplicates_upper_bound_pusd)
+        count = figures.count(together.possible_duplicates)
+        notes.append(f"possibly sent twice, and part of what is unknown: {count} (at most {bound})")
+    if together.cache_saved_pusd:
+        word = "saved" if together.cache_saved_pusd > 0 else "cost"
+        notes.append(f"the cache {word} {figures.dollars(abs(together.cache_saved_pusd))}")
+    return notes
 
 
 def _sums(row: CostRow) -> dict[str, Any]:
@@ -67,6 +122,10 @@ def _sums(row: CostRow) -> dict[str, Any]:
         "cost_usd": format_usd(row.cost_pusd),
         "cost_unknown": row.cost_unknown,
         "cost_unknown_upper_bound_usd": format_usd(row.upper_bound_pusd),
+        **{f"wasted_{name}_usd": format_usd(cost) for name, cost in asdict(row.wasted).items()},
+        "possible_duplicates": row.possible_duplicates,
+        "possible_duplicates_upper_bound_usd": format_usd(row.possible_duplicates_upper_bound_pusd),
+        "cache_saved_usd": format_usd(row.cache_saved_pusd),
     }
 
 
@@ -74,15 +133,3 @@ def _flat(row: CostRow) -> dict[str, Any]:
     sums = _sums(row)
     usage = sums.pop("usage")
     return {"responses": sums.pop("responses"), **usage, **sums}
-
-
-def _cells(row: CostRow) -> tuple[str, ...]:
-    return (
-        figures.count(row.responses),
-        figures.count(row.usage.input_tokens),
-        figures.count(row.usage.cached_tokens),
-        figures.count(row.usage.output_tokens),
-        figures.dollars(row.cost_pusd),
-        figures.count(row.cost_unknown) if row.cost_unknown else "",
-        figures.dollars(row.upper_bound_pusd) if row.cost_unknown else "",
-    )

@@ -43,6 +43,7 @@ __all__ = [
     "Store",
     "Summary",
     "ToolCall",
+    "Wasted",
 ]
 
 # Where runs are kept unless somebody says otherwise: in the working directory.
@@ -382,7 +383,11 @@ class RequestCounts(dict[State, int]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """The counts of one run, as ``status`` shows them."""
+    """The counts of one run, as ``status`` shows them.
+
+    A possible duplicate is a lost attempt whose request was sent again. Its cost is unknown: it is one of
+    ``cost_unknown``, and its bound is part of ``cost_unknown_upper_bound_pusd``. The two are never added up.
+    """
 
     run: Run
     requests: RequestCounts
@@ -496,8 +501,39 @@ class AttemptRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Wasted:
+    """What attempts cost that brought no answer, as far as their cost is known.
+
+    ``failed`` is every way to fail but these: cut off (``incomplete``), without a text (``empty``), and sent again
+    although the first one ran (``duplicate``).
+    """
+
+    failed: Picodollars = 0
+    incomplete: Picodollars = 0
+    empty: Picodollars = 0
+    duplicate: Picodollars = 0
+
+    def __add__(self, other: Wasted) -> Wasted:
+        return Wasted(
+            failed=self.failed + other.failed,
+            incomplete=self.incomplete + other.incomplete,
+            empty=self.empty + other.empty,
+            duplicate=self.duplicate + other.duplicate,
+        )
+
+    @property
+    def total(self) -> Picodollars:
+        return self.failed + self.incomplete + self.empty + self.duplicate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CostRow:
-    """The sum of the charges that share one value of a grouping (model, tier, day, state, …)."""
+    """The sum of the charges that share one value of a grouping (model, tier, day, state, …).
+
+    ``wasted`` is part of ``cost_pusd``. Each possible duplicate is one of ``cost_unknown`` until a late look finds
+    its cost, and its bound is part of ``upper_bound_pusd``. ``cache_saved_pusd`` is how much more the same tokens
+    would have cost without the cache; negative where writing to it cost more than it saved.
+    """
 
     group: tuple[str, ...]
     responses: int
@@ -505,6 +541,10 @@ class CostRow:
     cost_pusd: Picodollars
     cost_unknown: int
     upper_bound_pusd: Picodollars
+    wasted: Wasted = Wasted()
+    possible_duplicates: int = 0
+    possible_duplicates_upper_bound_pusd: Picodollars = 0
+    cache_saved_pusd: Picodollars = 0
 
 
 # ── The verbs ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -705,8 +745,11 @@ class Reader(Kept, Protocol):
 
     async def attempt(self, attempt_id: int) -> AttemptRecord | None: ...
 
-    async def costs(self, run_id: int | None, by: Sequence[str]) -> list[CostRow]:
-        """Charges summed by any of ``run``, ``model``, ``tier``, ``day``, ``stage``, ``state``."""
+    async def costs(self, run_id: int | None, by: Sequence[str], *, with_simulated: bool = True) -> list[CostRow]:
+        """Charges summed by any of ``run``, ``model``, ``tier``, ``day``, ``stage``, ``state``, ``metadata.FIELD``.
+
+        ``with_simulated`` counts the play money of rehearsals, too.
+        """
         ...
 
     async def spending(self, caps: SharedCaps, at: float) -> Spending:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 
 from orchestrator.core.model import Usage
 from orchestrator.report.costs import costs_csv, costs_object, costs_table
-from orchestrator.stores.base import CostRow
+from orchestrator.stores.base import CostRow, Wasted
 
 BY = ("model", "tier")
 ROWS = [
@@ -18,6 +19,7 @@ ROWS = [
         cost_pusd=100_000_000_001,
         cost_unknown=0,
         upper_bound_pusd=0,
+        cache_saved_pusd=7_000_000_000,
     ),
     CostRow(
         group=("gpt-x", "flex"),
@@ -26,6 +28,9 @@ ROWS = [
         cost_pusd=200_000_000_002,
         cost_unknown=1,
         upper_bound_pusd=30_000_000_000,
+        wasted=Wasted(failed=50_000_000_000, incomplete=10_000_000_000),
+        possible_duplicates=1,
+        possible_duplicates_upper_bound_pusd=30_000_000_000,
     ),
 ]
 
@@ -48,6 +53,13 @@ def test_the_object_has_each_group_and_an_exact_total() -> None:
         "cost_usd": "0.200000000002",
         "cost_unknown": 1,
         "cost_unknown_upper_bound_usd": "0.03",
+        "wasted_failed_usd": "0.05",
+        "wasted_incomplete_usd": "0.01",
+        "wasted_empty_usd": "0",
+        "wasted_duplicate_usd": "0",
+        "possible_duplicates": 1,
+        "possible_duplicates_upper_bound_usd": "0.03",
+        "cache_saved_usd": "0",
     }
     assert (made["total"]["responses"], made["total"]["cost_usd"]) == (1202, "0.300000000003")
 
@@ -60,12 +72,15 @@ def test_csv_has_a_line_a_group() -> None:
     ]
 
 
-def test_the_table_ends_with_the_total() -> None:
+def test_the_table_ends_with_the_total_and_what_of_it_was_for_nothing() -> None:
     assert costs_table(ROWS, BY).plain.split("\n") == [
-        "MODEL       TIER     RESPONSES      INPUT  CACHED  OUTPUT   COST  UNKNOWN  AT MOST",
+        "MODEL       TIER     RESPONSES      INPUT  CACHED  OUTPUT   COST  WASTED  UNKNOWN  AT MOST",
         "gpt-5-mini  default      1,200  1,000,000       5       7  $0.10",
-        "gpt-x       flex             2          3       0       4  $0.20        1    $0.03",
-        "total                    1,202  1,000,003       5      11  $0.30        1    $0.03",
+        "gpt-x       flex             2          3       0       4  $0.20   $0.06        1    $0.03",
+        "total                    1,202  1,000,003       5      11  $0.30   $0.06        1    $0.03",
+        "wasted, and part of the cost: failed $0.05 · incomplete $0.01",
+        "possibly sent twice, and part of what is unknown: 1 (at most $0.03)",
+        "the cache saved $0.007",
     ]
 
 
@@ -73,6 +88,11 @@ def test_the_table_has_no_columns_for_what_nobody_lacks() -> None:
     assert costs_table(ROWS[:1], BY).plain.split("\n")[0] == (
         "MODEL       TIER     RESPONSES      INPUT  CACHED  OUTPUT   COST"
     )
+
+
+def test_a_cache_that_cost_more_than_it_saved_is_told_as_that() -> None:
+    row = replace(ROWS[0], cache_saved_pusd=-2_000_000_000)
+    assert costs_table([row], BY).plain.endswith("\nthe cache cost $0.002")
 
 
 def test_nothing_spent_is_a_total_of_zero() -> None:

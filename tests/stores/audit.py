@@ -15,7 +15,7 @@ _RECOUNT = """
 SELECT
   count(attempt.id) AS attempts,
   coalesce(sum(attempt.possible_duplicate), 0) AS possible_duplicates,
-  coalesce(sum(iif(attempt.possible_duplicate, attempt.worst_case_pusd, 0)), 0)
+  coalesce(sum(iif(attempt.possible_duplicate AND charge.cost_pusd IS NULL, charge.upper_bound_pusd, 0)), 0)
     AS possible_duplicates_upper_bound_pusd,
   coalesce(sum(charge.cost_pusd), 0) AS cost_pusd,
   count(charge.attempt_id) - count(charge.cost_pusd) AS cost_unknown,

@@ -10,9 +10,9 @@ import pytest
 from orchestrator.core.errors import UsageError
 from orchestrator.core.lifecycle import State
 from orchestrator.core.model import ToolUse, Usage
-from orchestrator.stores.base import ResultRecord, SharedCaps
+from orchestrator.stores.base import ResultRecord, SharedCaps, Wasted
 
-from .builders import NOW, PRICE, Desk, a_charge, a_run, an_unknown_charge, ask, mark, rows
+from .builders import NOW, PRICE, Desk, a_charge, a_claim, a_run, an_unknown_charge, ask, mark, rows
 
 pytestmark = pytest.mark.anyio
 
@@ -236,6 +236,83 @@ async def test_costs_are_summed_by_any_grouping(desk: Desk) -> None:
     assert total.usage == USAGE + USAGE + USAGE
     with pytest.raises(UsageError, match=r"by 'colour'\n  hint: .*run, model, tier, day, stage, state"):
         await costs(None, "model", "colour")
+
+
+async def test_costs_are_summed_by_the_users_own_metadata(desk: Desk) -> None:
+    pairs = ['{"customer": "a", "a.b": "1"}', '{"customer": "b"}', None, '{"customer": "a"}']
+    for request, metadata, cost in zip(await desk.add(4), pairs, (1, 20, 300, 4_000), strict=True):
+        claimed = await desk.store.claim(a_claim(request.id, metadata=metadata))
+        assert isinstance(claimed, int)
+        await desk.accept(request, claimed)
+        await desk.end(request, claimed, State.SUCCEEDED, charge=a_charge(cost))
+
+    async def costs(*by: str) -> dict[tuple[str, ...], int]:
+        return {row.group: row.cost_pusd for row in await desk.reader.costs(None, by)}
+
+    assert await costs("metadata.customer") == {("a",): 4_001, ("b",): 20, ("(none)",): 300}
+    assert await costs("metadata.a.b", "run", "metadata.customer") == {
+        ("1", "demo", "a"): 1,
+        ("(none)", "demo", "a"): 4_000,
+        ("(none)", "demo", "b"): 20,
+        ("(none)", "demo", "(none)"): 300,
+    }
+
+
+async def test_what_brought_no_answer_is_wasted(desk: Desk) -> None:
+    useful, cut, empty, refused, kept, *_ = requests = await desk.add(6)
+    await desk.succeed(useful, charge=a_charge(1))
+    for request, status, code, cost in (
+        (cut, "incomplete", "max_output_tokens", 20),
+        (empty, "completed", "empty_output", 300),
+        (refused, "completed", "refusal", 4_000),
+    ):
+        changes = {"status": status, "code": code, "charge": a_charge(cost)}
+        await desk.end(request, await desk.submit(request), State.FAILED, **changes)
+    await desk.succeed(kept, charge=a_charge(50_000), status="incomplete")
+    lost = await desk.claim(requests[5])
+    await desk.end(
+        requests[5],
+        lost,
+        State.PENDING,
+        from_state=State.SUBMITTING,
+        code="submit_in_doubt",
+        status=None,
+        charge=an_unknown_charge(5_000),
+        possible_duplicate=True,
+    )
+    [total] = await desk.reader.costs(desk.run.id, [])
+    assert total.wasted == Wasted(failed=4_000, incomplete=20, empty=300)
+    assert (total.cost_pusd, total.wasted.total) == (54_321, 4_320)
+    assert (total.cost_unknown, total.upper_bound_pusd) == (1, 5_000)
+    assert (total.possible_duplicates, total.possible_duplicates_upper_bound_pusd) == (1, 5_000)  # of the unknown
+    # A late look finds that the lost one ran.
+    assert await desk.store.late_charge(lost, a_charge(7), "completed", None)
+    [total] = await desk.reader.costs(desk.run.id, [])
+    assert (total.wasted.duplicate, total.cost_unknown, total.upper_bound_pusd) == (7, 0, 0)
+    assert (total.possible_duplicates, total.possible_duplicates_upper_bound_pusd) == (1, 0)
+    summary = await desk.reader.summary(desk.run.id)
+    assert (summary.possible_duplicates, summary.possible_duplicates_upper_bound_pusd) == (1, 0)
+
+
+async def test_what_the_cache_saved_is_summed(desk: Desk) -> None:
+    read, written = await desk.add(2)
+    # 40 of 100 input tokens were read from the cache, 10 written: at prices of 250,000, 25,000 and, for writing, 0.
+    await desk.succeed(read, charge=a_charge())
+    dear = replace(PRICE, cache_write=312_500)
+    await desk.succeed(written, charge=a_charge(price=dear, usage=Usage(100, 0, 80, 20, 5, 120)), model="other")
+    by_model = {row.group: row.cache_saved_pusd for row in await desk.reader.costs(None, ["model"])}
+    assert by_model == {("gpt-5-mini",): 40 * 225_000 + 10 * 250_000, ("other",): -80 * 62_500}
+
+
+async def test_play_money_can_be_left_out(desk: Desk) -> None:
+    [request] = await desk.add(1)
+    await desk.succeed(request, charge=a_charge(1))
+    rehearsal = Desk(desk.store, desk.reader, await desk.store.create_run(a_run("play", simulated=True)))
+    await desk.store.add_rows(rehearsal.run.id, rows(1), [], mark(1))
+    [request] = await desk.reader.fresh(rehearsal.run.id, after_id=0, limit=1)
+    await rehearsal.succeed(request, charge=a_charge(20))
+    assert [row.cost_pusd for row in await desk.reader.costs(None, [])] == [21]
+    assert [row.cost_pusd for row in await desk.reader.costs(None, [], with_simulated=False)] == [1]
 
 
 async def test_what_all_runs_spent_in_a_day_and_a_month(desk: Desk) -> None:

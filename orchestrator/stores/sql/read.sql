@@ -201,31 +201,56 @@ ORDER BY attempt.id;
 -- name: costs
 -- A grouping that was not asked for is constant, so that one statement serves them all.
 SELECT
-  iif(:by_run, run.name, NULL) AS run,
-  iif(:by_model, coalesce(attempt.model, 'unknown'), NULL) AS model,
-  iif(:by_tier, coalesce(attempt.service_tier, 'unknown'), NULL) AS tier,
-  iif(:by_day, date(charge.charged_at, 'unixepoch'), NULL) AS day,
-  iif(:by_stage, request.stage, NULL) AS stage,
-  iif(:by_state, request.state, NULL) AS state,
-  count(*) AS responses, coalesce(sum(charge.input_tokens), 0) AS input_tokens,
-  coalesce(sum(charge.cached_tokens), 0) AS cached_tokens,
-  coalesce(sum(charge.cache_write_tokens), 0) AS cache_write_tokens,
-  coalesce(sum(charge.output_tokens), 0) AS output_tokens,
-  coalesce(sum(charge.reasoning_tokens), 0) AS reasoning_tokens,
-  coalesce(sum(charge.total_tokens), 0) AS total_tokens, coalesce(sum(charge.cost_pusd), 0) AS cost_pusd,
-  count(*) - count(charge.cost_pusd) AS cost_unknown,
-  coalesce(sum(iif(charge.cost_pusd IS NULL, charge.upper_bound_pusd, 0)), 0) AS upper_bound_pusd
-FROM charge
-JOIN attempt ON attempt.id = charge.attempt_id
-JOIN request ON request.id = attempt.request_id
-JOIN run ON run.id = request.run_id
-WHERE (:run_id IS NULL OR run.id = :run_id)
-  -- The run's bounds keep it from scanning other runs' charges.
-  AND charge.attempt_id >= coalesce((SELECT first_request_id * 1000000 FROM run WHERE id = :run_id), 0)
-  AND charge.attempt_id < coalesce(
-    (SELECT (last_request_id + 1) * 1000000 FROM run WHERE id = :run_id), 9223372036854775807
-  )
-GROUP BY 1, 2, 3, 4, 5, 6;
+  iif(:by_run, run_name, NULL) AS run,
+  iif(:by_model, coalesce(model, 'unknown'), NULL) AS model,
+  iif(:by_tier, coalesce(service_tier, 'unknown'), NULL) AS tier,
+  iif(:by_day, date(charged_at, 'unixepoch'), NULL) AS day,
+  iif(:by_stage, stage, NULL) AS stage,
+  iif(:by_state, state, NULL) AS state,
+  CASE
+    WHEN :paths IS NULL THEN '[]'
+    -- Of one field, which is the usual case, half as dear.
+    WHEN json_array_length(:paths) = 1 THEN json_array(coalesce(json_extract(metadata, :paths ->> 0), '(none)'))
+    ELSE (SELECT json_group_array(coalesce(json_extract(metadata, path.value), '(none)')) FROM json_each(:paths) AS path)
+  END AS metadata,
+  count(*) AS responses, coalesce(sum(input_tokens), 0) AS input_tokens,
+  coalesce(sum(cached_tokens), 0) AS cached_tokens, coalesce(sum(cache_write_tokens), 0) AS cache_write_tokens,
+  coalesce(sum(output_tokens), 0) AS output_tokens, coalesce(sum(reasoning_tokens), 0) AS reasoning_tokens,
+  coalesce(sum(total_tokens), 0) AS total_tokens, coalesce(sum(cost_pusd), 0) AS cost_pusd,
+  count(*) - count(cost_pusd) AS cost_unknown,
+  coalesce(sum(iif(cost_pusd IS NULL, upper_bound_pusd, 0)), 0) AS upper_bound_pusd,
+  coalesce(sum(iif(waste = 'failed', cost_pusd, 0)), 0) AS wasted_failed,
+  coalesce(sum(iif(waste = 'incomplete', cost_pusd, 0)), 0) AS wasted_incomplete,
+  coalesce(sum(iif(waste = 'empty', cost_pusd, 0)), 0) AS wasted_empty,
+  coalesce(sum(iif(waste = 'duplicate', cost_pusd, 0)), 0) AS wasted_duplicate,
+  sum(possible_duplicate) AS possible_duplicates,
+  coalesce(sum(iif(possible_duplicate AND cost_pusd IS NULL, upper_bound_pusd, 0)), 0)
+    AS possible_duplicates_upper_bound_pusd,
+  coalesce(sum(cached_tokens * (input - cached) - cache_write_tokens * (cache_write - input)), 0) AS cache_saved_pusd
+FROM (
+  SELECT
+    run.name AS run_name, request.stage, request.state, attempt.model, attempt.service_tier, attempt.metadata,
+    attempt.possible_duplicate, charge.*, price.input, price.cached, price.cache_write,
+    CASE
+      WHEN attempt.code IS NULL THEN NULL
+      WHEN attempt.possible_duplicate THEN 'duplicate'
+      WHEN attempt.code = 'empty_output' THEN 'empty'
+      WHEN attempt.status = 'incomplete' THEN 'incomplete'
+      ELSE 'failed'
+    END AS waste
+  FROM charge
+  JOIN attempt ON attempt.id = charge.attempt_id
+  JOIN request ON request.id = attempt.request_id
+  JOIN run ON run.id = request.run_id
+  LEFT JOIN price ON price.id = charge.price_id
+  WHERE (:run_id IS NULL OR run.id = :run_id) AND run.simulated <= :with_simulated
+    -- The run's bounds keep it from scanning other runs' charges.
+    AND charge.attempt_id >= coalesce((SELECT first_request_id * 1000000 FROM run WHERE id = :run_id), 0)
+    AND charge.attempt_id < coalesce(
+      (SELECT (last_request_id + 1) * 1000000 FROM run WHERE id = :run_id), 9223372036854775807
+    )
+)
+GROUP BY 1, 2, 3, 4, 5, 6, 7;
 
 -- name: past_use
 -- By request, all its attempts together; the charges of a run lie side by side.

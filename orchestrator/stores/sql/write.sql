@@ -206,7 +206,8 @@ UPDATE attempt SET status = :status WHERE id = :attempt_id AND ended_at IS NULL;
 
 -- name: charge_so_far
 SELECT
-  request.run_id, coalesce(charge.charged_at, attempt.ended_at, attempt.sent_at), attempt.shares_response, charge.attempt_id,
+  request.run_id, coalesce(charge.charged_at, attempt.ended_at, attempt.sent_at), attempt.shares_response,
+  attempt.possible_duplicate, charge.attempt_id,
   charge.cost_pusd, charge.upper_bound_pusd, charge.input_tokens, charge.cached_tokens, charge.cache_write_tokens,
   charge.output_tokens, charge.reasoning_tokens, charge.total_tokens
 FROM attempt

@@ -51,6 +51,7 @@ _SLICE_CHARACTERS = 2_000_000
 # Where the query ``results`` has the number of a request's latest attempt.
 _NUMBER = 6
 _GROUPINGS = ("run", "model", "tier", "day", "stage", "state")
+_METADATA = "metadata."
 
 
 class SqliteReader(KeepingReader):
@@ -155,15 +156,18 @@ class SqliteReader(KeepingReader):
 
     # ── money ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def costs(self, run_id: int | None, by: Sequence[str]) -> list[CostRow]:
-        unknown = [grouping for grouping in by if grouping not in _GROUPINGS]
+    async def costs(self, run_id: int | None, by: Sequence[str], *, with_simulated: bool = True) -> list[CostRow]:
+        fields = [grouping.removeprefix(_METADATA) for grouping in by if grouping.startswith(_METADATA)]
+        unknown = [grouping for grouping in by if grouping not in _GROUPINGS and not grouping.startswith(_METADATA)]
         if unknown:
             raise UsageError(
                 f"costs cannot be grouped by {', '.join(map(repr, unknown))}",
-                hint=f"what they can be grouped by: {', '.join(_GROUPINGS)}",
+                hint=f"what they can be grouped by: {', '.join(_GROUPINGS)}, {_METADATA}FIELD",
             )
         chosen = {"run_id": run_id, **{f"by_{grouping}": grouping in by for grouping in _GROUPINGS}}
-        rows = await self._rows("costs", **chosen)
+        # A quoted name is taken as it is, whatever is in it.
+        paths = json.dumps([f'$."{field}"' for field in fields]) if fields else None
+        rows = await self._rows("costs", **chosen, paths=paths, with_simulated=with_simulated)
         return sorted((records.cost(row, by) for row in rows), key=lambda row: row.group)
 
     async def spending(self, caps: SharedCaps, at: float) -> Spending:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from sqlite3 import Row
@@ -22,6 +23,7 @@ from orchestrator.stores.base import (
     Run,
     Summary,
     ToolCall,
+    Wasted,
 )
 from orchestrator.stores.sqlite.packing import unpack_body, unpack_row
 from orchestrator.stores.sqlite.transaction import USAGE
@@ -227,13 +229,24 @@ def _price(row: Row) -> UnitPrice:
 
 
 def cost(row: Row, by: Sequence[str]) -> CostRow:
+    # The values of metadata come as one array, in the order in which they were asked for.
+    metadata = iter(map(str, json.loads(row["metadata"])))
     return CostRow(
-        group=tuple(row[grouping] for grouping in by),
+        group=tuple(next(metadata) if grouping.startswith("metadata.") else row[grouping] for grouping in by),
         responses=row["responses"],
         usage=Usage(*(row[name] for name in USAGE)),
         cost_pusd=row["cost_pusd"],
         cost_unknown=row["cost_unknown"],
         upper_bound_pusd=row["upper_bound_pusd"],
+        wasted=Wasted(
+            failed=row["wasted_failed"],
+            incomplete=row["wasted_incomplete"],
+            empty=row["wasted_empty"],
+            duplicate=row["wasted_duplicate"],
+        ),
+        possible_duplicates=row["possible_duplicates"],
+        possible_duplicates_upper_bound_pusd=row["possible_duplicates_upper_bound_pusd"],
+        cache_saved_pusd=row["cache_saved_pusd"],
     )
 
 

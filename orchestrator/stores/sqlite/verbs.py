@@ -350,7 +350,7 @@ def late_charge(tx: Transaction, attempt_id: int, charge: Charge, status: str, b
     found = tx.execute(SQL["charge_so_far"], {"attempt_id": attempt_id}).fetchone()
     if found is None:
         return False
-    run_id, at, shared, charged, cost_pusd, upper_bound_pusd, *usage = found
+    run_id, at, shared, possible_duplicate, charged, cost_pusd, upper_bound_pusd, *usage = found
     if shared or cost_pusd is not None:
         return False
     if charged is None:
@@ -358,6 +358,9 @@ def late_charge(tx: Transaction, attempt_id: int, charge: Charge, status: str, b
     else:
         before = Charge(usage=usage_of(tuple(usage)), cost_pusd=None, upper_bound_pusd=upper_bound_pusd, price=None)
         tx.charged(run_id, before, at=at, sign=-1)
+        if possible_duplicate:
+            still_open = (charge.upper_bound_pusd or 0) if charge.cost_pusd is None else 0
+            tx.totals(run_id)["possible_duplicates_upper_bound_pusd"] += still_open - (upper_bound_pusd or 0)
         tx.execute(SQL["replace_charge"], _charge_columns(tx, attempt_id, charge))
         tx.charged(run_id, charge, at=at)
     tx.execute(SQL["set_status"], {"attempt_id": attempt_id, "status": status})
