@@ -17,10 +17,21 @@ from orchestrator.stores.base import ResultRecord
 if TYPE_CHECKING:
     from arro3.core import RecordBatch, Schema
 
-__all__ = ["write_parquet"]
+__all__ = ["require_parquet", "write_parquet"]
 
 _BATCH_ROWS = 2_000
 _GROUP_ROWS = 10_000
+
+
+def require_parquet() -> None:
+    """Raise ``UsageError`` where the extra is not installed."""
+    try:
+        import arro3.core
+        import arro3.io  # noqa: F401
+    except ImportError:
+        raise UsageError(
+            "Parquet needs the extra that reads and writes it", hint="pip install 'orchestrator[parquet]'"
+        ) from None
 
 
 async def write_parquet(
@@ -31,13 +42,10 @@ async def write_parquet(
     With a ``schema``, the fields of the answers follow the other columns. Raises ``UsageError`` where the extra is
     not installed.
     """
-    try:
-        from arro3.core import RecordBatchReader
-        from arro3.io import write_parquet as write
-    except ImportError:
-        raise UsageError(
-            "Parquet needs the extra that reads and writes it", hint="pip install 'orchestrator[parquet]'"
-        ) from None
+    require_parquet()
+    from arro3.core import RecordBatchReader
+    from arro3.io import write_parquet as write
+
     answers = answer_columns(schema or {})
     table = _schema(answers)
     rows = 0

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from orchestrator.core.errors import UsageError
+from orchestrator.report.parquet import require_parquet
 
 __all__ = ["check_target", "whole_file"]
 
@@ -17,6 +18,8 @@ _BUFFER = 1 << 20
 
 def check_target(path: Path) -> None:
     """Raise ``UsageError`` where a file could not be written to ``path`` later; creates nothing."""
+    if path.suffix.lower() == ".parquet":
+        require_parquet()
     if path.is_dir():
         raise UsageError("this is a directory, not a file to write to", where=str(path))
     parent = next(folder for folder in path.absolute().parents if folder.exists())

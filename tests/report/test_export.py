@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import stat
+import sys
 from collections.abc import AsyncIterator, Callable, Iterable
 from decimal import Decimal
 from pathlib import Path
@@ -243,3 +244,14 @@ class TestCheckTarget:
         (tmp_path / "file").touch()
         with pytest.raises(UsageError, match="not a directory"):
             check_target(tmp_path / "file" / "out.jsonl")
+
+
+async def test_a_missing_extra_is_told_before_the_run_and_not_after(
+    a_result: Build, stream: Stream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "arro3.io", None)
+    with pytest.raises(UsageError, match="extra"):
+        check_target(tmp_path / "out.parquet")
+    with pytest.raises(UsageError, match="extra"):
+        await parquet.write_parquet(stream([a_result()]), io.BytesIO())
+    check_target(tmp_path / "out.csv")
