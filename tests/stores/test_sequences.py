@@ -88,6 +88,16 @@ class Game:
         turn = Turn(row, index + 1, row.number - (how % 6 == 5), which, how)
         await getattr(self, what)(turn)
 
+    async def finish(self) -> None:
+        """Bring every request to its end, on the shortest way."""
+        for index, row in enumerate(self.rows):
+            if row.state is State.PENDING:
+                await self.claim(Turn(row, index + 1, row.number, 0, 0))
+            if row.state in (State.SUBMITTING, State.IN_DOUBT):
+                await self.accept(Turn(row, index + 1, row.number, 0, 0))
+            if row.state is State.SUBMITTED:
+                await self.end(Turn(row, index + 1, row.number, 0, ENDINGS.index((State.SUBMITTED, State.SUCCEEDED))))
+
     # ── the whole run ─────────────────────────────────────────────────────────────────────────────────────
 
     async def plan(self, turn: Turn) -> None:
@@ -237,13 +247,16 @@ ENDINGS = [
 ]
 
 
-async def played(moves: list[Move], database: Path) -> None:
+async def played(moves: list[Move], database: Path, to_the_end: bool) -> None:
     async with SqliteStore.open(database, synchronous="NORMAL") as store, SqliteReader.open(database) as reader:
         run = await store.create_run(a_run())
         game = Game(store, run.id)
         await game.add(3)
         for what, which, how in moves:
             await game.play(what, which, how)
+        if to_the_end:
+            await game.finish()
+            assert all(row.state in SETTLED for row in game.rows)
         summary = await reader.summary(run.id)
         records = [record async for record in reader.results(run.id, list(State))]
         pending = [*await reader.fresh(run.id, after_id=0, limit=999), *await reader.delayed(run.id, limit=999)]
@@ -267,7 +280,7 @@ async def played(moves: list[Move], database: Path) -> None:
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(MOVES, min_size=5, max_size=60))
-def test_any_sequence_of_verbs_keeps_the_books(moves: list[Move]) -> None:
+@given(st.lists(MOVES, min_size=5, max_size=60), st.booleans())
+def test_any_sequence_of_verbs_keeps_the_books_and_lets_all_end(moves: list[Move], to_the_end: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        anyio.run(played, moves, Path(folder) / "runs.db")
+        anyio.run(played, moves, Path(folder) / "runs.db", to_the_end)
