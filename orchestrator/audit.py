@@ -32,7 +32,8 @@ def request_sent(run: Run, story: Story) -> dict[str, Any] | None:
         return None
     number = story.attempts[-1].number if story.attempts else 1
     try:
-        fields = Renderer(Job.model_validate_json(run.spec_json)).render(request.row, where=request.where)
+        renderer = Renderer(Job.model_validate_json(run.spec_json), may_be_unstored=True)
+        fields = renderer.render(request.row, where=request.where)
     except BadRow:
         return None
     if request.max_output_tokens is not None:

@@ -101,7 +101,7 @@ class Forecaster:
     ) -> None:
         self._job = job
         self._config = config
-        self._renderer = Renderer(job)
+        self._renderer = Renderer(job, may_be_unstored=config.provider.store == "optional")
         self._reader = reader
         self._prices = prices
         self._clock = clock

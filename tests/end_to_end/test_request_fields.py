@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +29,10 @@ def test_store_false_is_sent_only_where_the_config_allows_it(rig: Callable[..., 
     sent = at.run()
     assert sent.code == 4
     assert "Background mode requires" in sent.err
+    shown = at.call("show", "r", "row-0", "--db", "runs.db", "--json")
+    assert shown.code == 0, shown.err
+    assert json.loads(shown.out)["request"]["store"] is False
+    assert at.call("estimate", "job.yaml", "--config", "config.yaml").code == 0
 
 
 @pytest.mark.parametrize(
