@@ -218,3 +218,35 @@ async def test_a_wave_of_lost_replies_is_an_outage_too(rehearse: Rehearse, reply
     assert account.summary.possible_duplicates == account.summary.cost_unknown == lost
     assert 4 <= lost <= 30
     assert await at.spent() <= ROWS + 12
+
+
+async def test_a_day_with_outages_comes_to_its_end(rehearse: Rehearse) -> None:
+    """A day of work, responses of an hour each, and a provider that is away for four of the hours."""
+    hour = 3600
+    windows = [
+        (2, 2.5, "refuse"),
+        (5, 6, "overloaded"),
+        (9, 9.2, "refuse"),
+        (12, 13.5, "refuse"),
+        (18, 18.8, "overloaded"),
+    ]
+    at = await rehearse(
+        rows=200,
+        sandbox={"latency": {"queue": {"from_s": 10, "to_s": 600}, "run": {"median_s": 0.7 * hour, "sigma": 0.4}}},
+        faults={
+            "outages": [
+                {"from_s": since * hour, "to_s": until * hour, "kind": kind} for since, until, kind in windows
+            ],
+            "failed_server_error": 0.05,
+            "stuck_in_progress": 0.02,
+        },
+        limits={"max_in_flight": 10},
+        timeouts={"queued": "1h", "run": "4h"},
+        job={"retry": {"attempts": 10}},
+        speed=14_400.0,
+    )
+    account = await at.run()
+    all_answered(account, 200)
+    began, ended = outages(at.events)
+    assert began == ended >= 3
+    assert 16 * hour < account.summary.elapsed_s < 40 * hour
