@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from orchestrator.cli.closing import exit_code, failure_codes, next_steps
+from orchestrator.cli.closing import enough_usd, exit_code, failure_codes, next_steps
 from orchestrator.cli.export import export_to_file
 from orchestrator.cli.options import ConfigFile, Database, Json
 from orchestrator.cli.output import ReaderGone, note, say, say_json
@@ -40,7 +40,7 @@ Examples
 
 Exit codes
   0         every request succeeded
-  2         wrong usage, job or config; nothing was sent
+  2         wrong usage, job, config or input row; what was sent is kept
   3         finished, but some requests failed
   4         halted by key, quota, budget, deadline or doubt; resumable
   5         the database cannot be used
@@ -167,7 +167,9 @@ async def _tell_the_cost(
         return
     note(f"It may cost more than {figures.dollars(limit)} (budget.confirm_above_usd in the config). Start it? [y/N] ")
     if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
-        raise UsageError("nothing was started", hint="orchestrator estimate JOB --pilot 20 tells the cost more closely")
+        raise UsageError(
+            "nothing was started", hint="orchestrator estimate JOB --pilot 20 tells the cost more closely"
+        )
 
 
 async def _close(orchestrator: Orchestrator, outcome: Outcome, target: Path | None, *, json: bool) -> None:
@@ -211,7 +213,7 @@ def _print_next_steps(orchestrator: Orchestrator, outcome: Outcome, job: Job) ->
         summary,
         called_as=called_as,
         database=str(orchestrator.database),
-        resume=resume_command(called_as, sys.argv[1:], summary.run.name),
+        resume=resume_command(called_as, sys.argv[1:], summary.run.name, budget_usd=enough_usd(summary)),
     )
     for step in steps:
         note(f"  {step}")
