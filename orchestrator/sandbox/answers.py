@@ -177,8 +177,10 @@ def _text(task: _Task) -> str:
     """All that there is to say, what the client's tools have returned first, in the shape asked for."""
     prompt = task.prompt
     results = [each[:_LONGEST_QUOTE] for each in prompt.results]
-    first_line = prompt.text.partition("\n")[0]
-    summary = summarise(prompt.text, sentences_asked_for(prompt.instructions, first_line))
+    first_lines = (each.partition("\n")[0] for each in (prompt.asked, prompt.text))
+    count = sentences_asked_for(prompt.instructions, *first_lines)
+    asked = prompt.asked if prompt.said else ""
+    summary = summarise(prompt.text, count, asked=asked, said=prompt.said)
     shape = _shape(task)
     if shape["type"] == "text":
         return "\n".join([*results, summary]).strip() or "There is no text to summarise."

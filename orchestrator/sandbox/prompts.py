@@ -21,12 +21,15 @@ _RESULTS = ("function_call_output", "custom_tool_call_output")
 class Prompt:
     """What the model is to answer, and how many input tokens the whole request takes.
 
-    ``text`` is what was said to it, ``since`` the items that came after the user last spoke, ``results`` the texts
-    that the client's tools returned in them, and ``rounds`` how often they have done so. ``items`` is everything.
+    ``text`` is what was said to it, ``asked`` the user's last message, ``said`` what the model has answered before.
+    ``since`` are the items that came after the user last spoke, ``results`` the texts that the client's tools
+    returned in them, and ``rounds`` how often they have done so. ``items`` is everything.
     """
 
     instructions: str
     text: str
+    asked: str
+    said: str
     tokens: int
     items: Sequence[Mapping[str, Json]]
     since: Sequence[Mapping[str, Json]]
@@ -45,11 +48,15 @@ def read_prompt(
     ``attached`` reads the files in a message. Their tokens are taken to be what an estimate takes them to be.
     """
     items = [_unpacked(item) for item in (*earlier, *_messages(fields.get("input")))]
-    since = items[_last_word(items) + 1 :]
-    said = (item for item in items if "role" in item and item["role"] != "assistant")
+    last = _last_word(items)
+    since = items[last + 1 :]
+    heard = (item for item in items if "role" in item and item["role"] != "assistant")
+    said = (item for item in items if item.get("role") == "assistant")
     return Prompt(
         instructions=fields.get("instructions") or "",
-        text="\n\n".join(text for item in said for text in (*texts_of(item), *attached(item))),
+        text="\n\n".join(text for item in heard for text in (*texts_of(item), *attached(item))),
+        asked="\n".join(texts_of(items[last])) if last >= 0 else "",
+        said="\n".join(text for item in said for text in texts_of(item)),
         tokens=estimate_input({**fields, "input": items}, token_counter()),
         items=items,
         since=since,

@@ -48,16 +48,24 @@ def sentences_asked_for(*instructions: str) -> int:
     return _USUAL
 
 
-def summarise(text: str, count: int) -> str:
-    """The ``count`` most telling sentences of the text, in their own order."""
+def summarise(text: str, count: int, *, asked: str = "", said: str = "") -> str:
+    """The ``count`` most telling sentences of the text, in their own order.
+
+    In a conversation they are those that have most to do with what was ``asked`` last, and were not ``said`` before.
+    """
     sentences = _sentences(_without_instruction(text[:_LONGEST]))
+    if said:
+        sentences = [each for each in sentences if each not in said and not each.endswith("?")] or sentences
     if len(sentences) <= count:
         return " ".join(sentences)
     words = [set(_WORD.findall(sentence.lower())) - _COMMON for sentence in sentences]
+    wanted = set(_WORD.findall(asked[:_LONGEST_INSTRUCTION].lower()))
     frequency = Counter(chain.from_iterable(words))
-    best = sorted(
-        range(len(sentences)), key=lambda n: (-_weight(sentences[n], words[n], frequency), len(sentences[n]))
-    )[:count]
+
+    def rank(n: int) -> tuple[int, float, int]:
+        return -len(wanted & words[n]), -_weight(sentences[n], words[n], frequency), len(sentences[n])
+
+    best = sorted(range(len(sentences)), key=rank)[:count]
     return " ".join(sentences[n] for n in sorted(best))
 
 

@@ -68,6 +68,15 @@ def test_a_summary_keeps_the_order_and_the_wording() -> None:
     )
 
 
+def test_a_talk_goes_on_from_what_was_asked_and_does_not_repeat_itself() -> None:
+    said = summarise(TEXT, 2)
+    assert summarise(f"{TEXT}\n\nWhat of the roads?", 1, asked="What of the roads?", said=said) == (
+        "Three new roads were built."
+    )
+    assert summarise(f"{TEXT}\n\nAnd peace?", 1, asked="And peace?", said=said).startswith("Peace holds")
+    assert summarise(TEXT, 1, asked="And?", said=TEXT)
+
+
 def test_the_instruction_is_no_part_of_the_summary() -> None:
     assert "Summarise" not in summarise(f"Summarise in three sentences:\n\n{TEXT}", 5)
 

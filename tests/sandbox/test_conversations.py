@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.testing import FakeClock
 
-from .callers import Caller, Start
+from .callers import TEXT, Caller, Start
 
 pytestmark = pytest.mark.anyio
 
@@ -121,3 +121,15 @@ async def test_a_wrong_conversation_is_refused(start: Start, fields: dict[str, A
     caller = await start()
     reply = await caller.http.post("/conversations", json=fields)
     assert (reply.status_code, reply.json()["error"]["param"]) == (400, param)
+
+
+async def test_an_interview_gets_a_new_answer_to_each_question(start: Start) -> None:
+    caller = await start(latency={"queue": 0, "run": 0})
+    asked: dict[str, Any] = {"model": "gpt-4.1", "background": False, "instructions": "Answer in one sentence."}
+    response = await caller.created(**asked, input=f"{TEXT}\n\nHow was the harvest?")
+    answers = [response["output"][-1]["content"][0]["text"]]
+    for question in ("Were roads built?", "Is there peace on the border?"):
+        response = await caller.created(**asked, input=question, previous_response_id=response["id"])
+        answers.append(response["output"][-1]["content"][0]["text"])
+    assert answers[1:] == ["Three new roads were built.", "Peace holds on every border of the country."]
+    assert answers[0] not in answers[1:]
