@@ -167,7 +167,7 @@ OUTCOMES: tuple[Outcome, ...] = (
     ),
     Outcome(
         name="repair",
-        when="status completed, with text that is not the JSON asked for; the job asks to repair it, up to its number",
+        when="status completed, with text that is not the JSON asked for; the job asks to repair it, and may again",
         then="go on from it, with what is wrong",
         why="The model mends what it has before it more cheaply than it makes it anew.",
         matches=lambda response, wish: _is_flawed(response, wish) and _can_repair(wish),
