@@ -39,11 +39,12 @@ from orchestrator.policy.limits import Limiter, Pools
 from orchestrator.policy.outcomes import OnInvalid, RaiseTo, Repair
 from orchestrator.policy.prices import PriceBook
 from orchestrator.provider.client import ResponsesClient
+from orchestrator.provider.organization import OrganizationClient
 from orchestrator.provider.transport import Endpoint, Transport
 from orchestrator.sandbox.process import embedded_sandbox
 from orchestrator.stores.base import Reader, Run, SharedCaps, Spending, Store, Summary
 
-__all__ = ["address", "assemble", "limits_lesson", "open_client", "toolbox"]
+__all__ = ["address", "assemble", "limits_lesson", "open_client", "open_organization", "toolbox"]
 
 # What a tool may tell the model at most, and how many handlers run at once.
 _MOST_TOOL_BYTES = 256 * 1024
@@ -75,6 +76,23 @@ async def open_client(config: Config, database: Path) -> AsyncIterator[Responses
         )
         stack.push_async_callback(client.aclose)
         yield client
+
+
+@asynccontextmanager
+async def open_organization(config: Config) -> AsyncIterator[OrganizationClient]:
+    """The provider's account of the organisation, which takes an admin key."""
+    endpoint = Endpoint(
+        base_url=config.provider.base_url,
+        headers=config.provider.request_headers(config.admin_key(os.environ)),
+        query=config.provider.query,
+        connect_timeout_s=config.timeouts.connect,
+        read_timeout_s=config.timeouts.read,
+    )
+    client = OrganizationClient(_transport(config.provider.transport, endpoint))
+    try:
+        yield client
+    finally:
+        await client.aclose()
 
 
 def _transport(name: str, endpoint: Endpoint) -> Transport:
@@ -200,6 +218,7 @@ def _settings(config: Config, job: Job, caps: SharedCaps | None) -> Settings:
         overrides=config.provider.overrides,
         answer_schema=AnswerSchema(schema) if schema is not None else None,
         on_invalid=_on_invalid(job),
+        handles_tools=bool(job.handlers),
         chain_mode=job.chain.mode if job.chain is not None else None,
         history_tokens=job.chain.history_tokens if job.chain is not None else 0,
         ask_once=job.duplicates == "once",

@@ -31,6 +31,8 @@ class Settings:
     # What every answer must fit, and what becomes of one that does not; None where answers are plain text.
     answer_schema: AnswerSchema | None = None
     on_invalid: OnInvalid = "fail"
+    # Whether the job has handlers for its function tools.
+    handles_tools: bool = False
     # How the turns of a chain are tied together; None where rows do not belong together.
     chain_mode: Literal["previous_response", "conversation", "stateless"] | None = None
     # How many tokens of the turns before are carried along in a stateless chain.

@@ -24,11 +24,10 @@ async def act(context: Context, acting: Acting) -> After:
 
     ``acting.said`` is what an earlier process had from the tools already; those are not run again.
     """
-    if context.flow.cancelling:
-        return await _leave(context, acting, State.CANCELLED, "cancelled", "cancelled at your request")
     tools = context.tools
-    if tools is None:
-        return await _leave(context, acting, State.FAILED, "requires_action", "the job names no handlers any more")
+    if context.flow.cancelling or tools is None:
+        # Without tools there is nobody but a cancel of a run that was left.
+        return await _leave(context, acting, State.CANCELLED, "cancelled", "cancelled at your request")
     if acting.open.turn - acting.open.repairs + 1 >= tools.max_turns:
         message = f"after {tools.max_turns} turns the model still asks for tools"
         return await _leave(context, acting, State.FAILED, "max_turns", message)

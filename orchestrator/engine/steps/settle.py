@@ -30,7 +30,7 @@ async def settle(context: Context, open_: OpenResponse, response: Response) -> A
         schema=context.settings.answer_schema,
         on_invalid=context.settings.on_invalid,
         repairs=open_.repairs,
-        handles_tools=context.tools is not None,
+        handles_tools=context.settings.handles_tools,
         overrides=context.settings.overrides,
     )
     if isinstance(verdict, Cancelled) and open_.cancelled_at is not None:
