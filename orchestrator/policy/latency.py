@@ -27,6 +27,7 @@ _BINS_PER_E = _BINS_PER_DOUBLING / math.log(2.0)
 _BINS = 1 + math.ceil(math.log(_LAST_EDGE_S / _FIRST_EDGE_S) * _BINS_PER_E)
 # Bin b holds the ages from edge b to edge b + 1; the first one starts at 0, the last one never ends.
 _EDGES = (0.0, *(_FIRST_EDGE_S * 2.0 ** (b / _BINS_PER_DOUBLING) for b in range(_BINS)))
+_WIDTHS = (*(_EDGES[b + 1] - _EDGES[b] for b in range(_BINS)), math.inf)
 _MIDDLE_LOGS = (math.log(_FIRST_EDGE_S), *(math.log(_FIRST_EDGE_S) + (b + 0.5) / _BINS_PER_E for b in range(_BINS)))
 
 # What a fifth of an imaginary response per bin says: nothing ends before 0.1 s; then 1.2 endings per e-fold of age.
@@ -110,14 +111,15 @@ class LatencyTable:
         """A response ended at some age between the two: the ending is spread evenly over them."""
         weight = self._weight(trace)
         self._watched[trace.place] -= weight
-        first, last = _bin(lower_s), _bin(upper_s)
+        ended, first, last = self._ended, _bin(lower_s), _bin(upper_s)
         if first == last:
-            self._ended[first] += weight
+            ended[first] += weight
         else:
             per_second = weight / (upper_s - lower_s)
-            for place in range(first, last + 1):
-                overlap = min(upper_s, _edge_after(place)) - max(lower_s, _EDGES[place])
-                self._ended[place] += overlap * per_second
+            ended[first] += (_EDGES[first + 1] - lower_s) * per_second
+            for place in range(first + 1, last):
+                ended[place] += _WIDTHS[place] * per_second
+            ended[last] += (upper_s - _EDGES[last]) * per_second
         self.endings += weight
         self._changes += 1
 
@@ -225,7 +227,3 @@ def _bin(age_s: float) -> int:
     if age_s < _FIRST_EDGE_S:
         return 0
     return min(1 + int(math.log(age_s / _FIRST_EDGE_S) * _BINS_PER_E), _BINS)
-
-
-def _edge_after(place: int) -> float:
-    return _EDGES[place + 1] if place < _BINS else math.inf

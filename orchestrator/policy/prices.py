@@ -87,7 +87,7 @@ class _Most(NamedTuple):
             if price is None:
                 return None
             dearest_input = max(price.input, price.cached, price.cache_write)
-            fees = self.tool_calls * dearest_fee(price, self.paid_tools)
+            fees = self.tool_calls * dearest_fee(price, self.paid_tools) if self.paid_tools else 0
             most = max(most, self.input_tokens * dearest_input + self.output_tokens * price.output + fees)
         return most
 
@@ -101,6 +101,7 @@ class PriceBook:
     def __init__(self, rules: PriceRules | None = None) -> None:
         self._rules = rules or PriceRules()
         self._quotes: dict[_Case, _Quote | None] = {}
+        self._known_ways: dict[tuple[Any, ...], tuple[_Quote | None, tuple[_Quote | None, ...]]] = {}
 
     @property
     def windows(self) -> tuple[str, ...]:
@@ -210,22 +211,34 @@ class PriceBook:
         if input_tokens is None or max_output_tokens is None or paid is None or (paid and max_tool_calls is None):
             return None
         asked = tier_of(tier)
-        case = _Case(model, model, "default", None, _day(at), paid, False)
         most = _Most(input_tokens, max_output_tokens, paid, max_tool_calls or 0)
-        default = most.at(self._quote(case))
+        by_default, by_others = self._ways(model, asked, _window(window), _day(at), paid)
+        default = most.at(by_default)
         if default is None:
             return None
-        cases = [case._replace(tier=each) for each in ((asked,) if asked else self._rules.auto_tiers)]
-        if _window(window):
-            cases.append(case._replace(window=window))
         worst = 0 if asked == "batch" else default
-        for each in cases:
-            quote = self._quote(each)
-            if quote is None and (each.window or asked is None):
-                continue
+        for quote in by_others:
             cost = most.at(quote)
             worst = max(worst, default * _DEAREST_TIER if cost is None else cost)
         return worst
+
+    def _ways(
+        self, model: str, asked: str | None, window: str | None, day: int, paid: frozenset[str]
+    ) -> tuple[_Quote | None, tuple[_Quote | None, ...]]:
+        """What a request costs at the default tier, and by the other ways in which it may be priced."""
+        key = (model, asked, window, day, paid)
+        ways = self._known_ways.get(key)
+        if ways is None:
+            case = _Case(model, model, "default", None, day, paid, False)
+            others = [
+                self._quote(case._replace(tier=each)) for each in ((asked,) if asked else self._rules.auto_tiers)
+            ]
+            if asked is None:
+                others = [quote for quote in others if quote is not None]
+            if window and (quote := self._quote(case._replace(window=window))) is not None:
+                others.append(quote)
+            ways = self._known_ways[key] = self._quote(case), tuple(others)
+        return ways
 
     def _bound(
         self, case: _Case, usage: Usage, tool_use: ToolUse, *, otherwise: Picodollars | None

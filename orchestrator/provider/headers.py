@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 
 from orchestrator.core.model import RateLimits
 
@@ -98,10 +99,14 @@ def _number(text: str | None) -> float | None:
 
 
 def _count(text: str | None) -> int | None:
+    if text is not None and len(text) < 16 and text.isascii() and text.isdecimal():
+        return int(text)
     number = _number(text)
     return None if number is None else int(number)
 
 
+# Nearly every reply brings two, and mostly the same few.
+@lru_cache(maxsize=1024)
 def _go_duration(text: str | None) -> float | None:
     """Seconds of ``1s``, ``6m0s``, ``12ms``, ``1m30.5s``, ``1h2m3s``; a bare number is seconds."""
     if text is None:

@@ -1,16 +1,18 @@
 """The response object as the provider writes it, read leniently: only the fields that are used, whatever their state.
 
 Servers differ and the API grows monthly, so nothing but ``id`` and ``status`` is required. A field of the wrong
-type counts as absent; usage of the wrong type is unknown, never zero. The body itself is kept as received.
+type counts as absent; usage of the wrong type is unknown, never zero. The body itself is kept as received. It is read
+field by field: to build objects of all it says would cost more than all else that is done with it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
+import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
@@ -71,37 +73,8 @@ class _Usage(_Wire):
     output_tokens_details: _OutputDetails | None = None
 
 
-class _Item(_Wire):
-    """An output item: the few fields that are used, of any kind of item."""
-
-    type: str
-    id: Any = None
-    call_id: Any = None
-    approval_request_id: Any = None
-    container_id: Any = None
-    name: Any = None
-    arguments: Any = None
-    phase: Any = None
-    content: Any = None
-
-
-# The first that fits, all in Rust; ``Any`` takes whatever else stands there, and the code below asks what it is.
-_FIRST_FIT = Field(union_mode="left_to_right")
-_AnyItem = Annotated[_Item | Any, _FIRST_FIT]
-
-
-class _Body(_Wire):
-    id: str = Field(min_length=1)
-    status: str = Field(min_length=1)
-    model: Any = None
-    service_tier: Any = None
-    output: Annotated[list[_AnyItem] | Any, _FIRST_FIT] = None
-    usage: Annotated[_Usage | Any, _FIRST_FIT] = None
-    error: Any = None
-    incomplete_details: Any = None
-    created_at: Any = None
-    completed_at: Any = None
-    metadata: Any = None
+# An output item: a JSON object that says what type it is of.
+_Item: TypeAlias = Mapping[str, Any]
 
 
 def parse_response(body: bytes, *, status_aliases: Mapping[str, str] | None = None) -> Response:
@@ -110,51 +83,54 @@ def parse_response(body: bytes, *, status_aliases: Mapping[str, str] | None = No
     ``status_aliases`` translates the words of other servers (``{"succeeded": "completed"}``). What the output
     says is read only when the status is final.
     """
-    try:
-        wire = _Body.model_validate_json(body)
-    except ValidationError as error:
-        raise UnreadableReply(_instead(body, error)) from None
-    status = status_aliases.get(wire.status, wire.status) if status_aliases else wire.status
+    wire = _document(body)
+    if not isinstance(wire, dict):
+        raise UnreadableReply("the reply is not a JSON object")
+    response_id, status = _text(wire.get("id")), _text(wire.get("status"))
+    if response_id is None or status is None:
+        missing = ", ".join(name for name, found in (("id", response_id), ("status", status)) if found is None)
+        raise UnreadableReply(f"the reply is not a response object: no usable {missing}")
+    status = status_aliases.get(status, status) if status_aliases else status
     ended = status in ENDED
-    items = (
-        [item for item in wire.output if isinstance(item, _Item)] if ended and isinstance(wire.output, list) else []
-    )
-    messages = [item for item in items if item.type == "message"]
-    others = [item for item in items if item.type not in _TALK]
-    fault = _error(wire.error)
+    items = _items(wire) if ended else []
+    messages = [item for item in items if item["type"] == "message"]
+    others = [item for item in items if item["type"] not in _TALK]
+    fault = _error(wire.get("error"))
     return Response(
-        id=wire.id,
+        id=response_id,
         status=status,
         ended=ended,
         body=body,
-        model=_text(wire.model),
-        service_tier=_text(wire.service_tier),
-        usage=_usage(wire.usage),
+        model=_text(wire.get("model")),
+        service_tier=_text(wire.get("service_tier")),
+        usage=_usage(wire.get("usage")),
         tool_use=_tool_use(others),
         error_code=word(fault.get("code")) or word(fault.get("type")),
         error_message=_message(fault.get("message")),
-        incomplete_reason=_reason(wire.incomplete_details),
+        incomplete_reason=_reason(wire.get("incomplete_details")),
         output_text=_output_text(messages),
         refusal=_refusal(messages),
         waits_for=_waits_for(others),
-        created_at=_moment(wire.created_at),
-        completed_at=_moment(wire.completed_at),
-        metadata=_metadata(wire.metadata),
+        created_at=_moment(wire.get("created_at")),
+        completed_at=_moment(wire.get("completed_at")),
+        metadata=_metadata(wire.get("metadata")),
     )
 
 
 def function_calls(body: bytes) -> list[FunctionCall]:
     """The function calls of a response that nothing in it answers, in their order."""
     try:
-        output = _Body.model_validate_json(body).output
-    except ValidationError:
+        wire = _document(body)
+    except UnreadableReply:
         return []
-    items = [item for item in output if isinstance(item, _Item)] if isinstance(output, list) else []
-    answered = {item.call_id for item in items if item.type.endswith("_output")}
+    items = _items(wire) if isinstance(wire, dict) else []
+    answered = [item.get("call_id") for item in items if item["type"].endswith("_output")]
     return [
-        FunctionCall(call_id=item.call_id, name=str(item.name), arguments=_text(item.arguments) or "{}")
+        FunctionCall(call_id=call_id, name=str(item.get("name")), arguments=_text(item.get("arguments")) or "{}")
         for item in items
-        if item.type == "function_call" and isinstance(item.call_id, str) and item.call_id not in answered
+        if item["type"] == "function_call"
+        and isinstance(call_id := item.get("call_id"), str)
+        and call_id not in answered
     ]
 
 
@@ -174,8 +150,31 @@ def salvage_id(body: bytes) -> str | None:
     return None
 
 
-def _usage(usage: Any) -> Usage | None:
-    if not isinstance(usage, _Usage):
+def _document(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        pass
+    try:
+        # Takes what orjson refuses and some servers write: NaN, numbers without bound.
+        return from_json(body)
+    except ValueError:
+        raise UnreadableReply(_instead(body)) from None
+
+
+def _items(wire: Mapping[str, Any]) -> list[_Item]:
+    output = wire.get("output")
+    if not isinstance(output, list):
+        return []
+    return [item for item in output if isinstance(item, dict) and isinstance(item.get("type"), str)]
+
+
+def _usage(reported: Any) -> Usage | None:
+    if reported is None:
+        return None
+    try:
+        usage = _Usage.model_validate(reported)
+    except ValidationError:
         return None
     into, out = usage.input_tokens_details, usage.output_tokens_details
     cached = (into.cached_tokens or 0) if into else 0
@@ -193,52 +192,56 @@ def _usage(usage: Any) -> Usage | None:
     )
 
 
-def _tool_use(items: list[_Item]) -> ToolUse:
+def _tool_use(items: Sequence[_Item]) -> ToolUse:
     if not items:
         return _NO_TOOLS
-    kinds = [item.type for item in items]
+    kinds = [item["type"] for item in items]
     return ToolUse(
         web_searches=kinds.count("web_search_call"),
         file_searches=kinds.count("file_search_call"),
-        code_sessions=len({str(item.container_id) for item in items if item.type == "code_interpreter_call"}),
+        code_sessions=len(
+            {str(item.get("container_id")) for item in items if item["type"] == "code_interpreter_call"}
+        ),
     )
 
 
-def _output_text(messages: list[_Item]) -> str:
+def _output_text(messages: Sequence[_Item]) -> str:
     """The text parts of all messages, or of the final answers alone where some are marked as such."""
-    finals = [message for message in messages if message.phase == "final_answer"]
+    finals = [message for message in messages if message.get("phase") == "final_answer"]
     return "".join(_parts(finals or messages, "output_text", "text"))
 
 
-def _refusal(messages: list[_Item]) -> str | None:
+def _refusal(messages: Sequence[_Item]) -> str | None:
     return "".join(_parts(messages, "refusal", "refusal")) or None
 
 
 def _parts(messages: Iterable[_Item], kind: str, name: str) -> Iterable[str]:
     for message in messages:
-        if isinstance(message.content, list):
-            for part in message.content:
+        content = message.get("content")
+        if isinstance(content, list):
+            for part in content:
                 if isinstance(part, dict) and part.get("type") == kind and isinstance(part.get(name), str):
                     yield part[name]
 
 
-def _waits_for(items: list[_Item]) -> str | None:
+def _waits_for(items: Sequence[_Item]) -> str | None:
     """The kind of call that nothing answers; hosted tools bring their outputs along.
 
     A function call is named only where it is the one kind: all of them must be answered to go on.
     """
     if not items:
         return None
-    answered = [item.call_id for item in items if item.type.endswith("_output")]
-    answered += [item.approval_request_id for item in items if item.type == "mcp_approval_response"]
+    answered = [item.get("call_id") for item in items if item["type"].endswith("_output")]
+    answered += [item.get("approval_request_id") for item in items if item["type"] == "mcp_approval_response"]
     waiting: str | None = None
     for item in items:
-        if item.type in _WAITING:
-            called = item.id if item.type == "mcp_approval_request" else item.call_id
+        kind: str = item["type"]
+        if kind in _WAITING:
+            called = item.get("id" if kind == "mcp_approval_request" else "call_id")
             if called is None or called not in answered:
-                if item.type != "function_call":
-                    return item.type
-                waiting = item.type
+                if kind != "function_call":
+                    return kind
+                waiting = kind
     return waiting
 
 
@@ -284,14 +287,10 @@ def _metadata(pairs: Any) -> dict[str, str]:
     return {name: value for name, value in pairs.items() if isinstance(value, str)}
 
 
-def _instead(body: bytes, error: ValidationError) -> str:
-    """What a body is that is not a response, for people."""
+def _instead(body: bytes) -> str:
+    """What a body is that is not JSON, for people."""
     if not body.strip():
         return "the reply is empty"
     if is_html(body):
         return f"the reply is a web page, not a response: {prose(body)}"
-    faults = error.errors(include_input=False, include_url=False)
-    if any(fault["type"] == "json_invalid" for fault in faults):
-        return "the reply is not complete JSON"
-    missing = ", ".join(str(fault["loc"][0]) for fault in faults if fault["loc"])
-    return f"the reply is not a response object: no usable {missing}" if missing else "the reply is not a JSON object"
+    return "the reply is not complete JSON"
