@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from orchestrator.intake.spec import Job
     from orchestrator.intake.template import Renderer
     from orchestrator.policy.estimates import Forecast
+    from orchestrator.policy.reconciliation import Reconciliation
     from orchestrator.retention import Retention
 
 __all__ = ["Orchestrator", "Story"]
@@ -284,6 +285,18 @@ class Orchestrator:
         """Charges summed by ``run``, ``model``, ``tier``, ``day``, ``stage`` or ``state``; of one run or of all."""
         reader = await self._open_reader()
         return await reader.costs((await self._find(run)).id if run is not None else None, by)
+
+    async def reconcile(self, run: str | None = None, *, account: bytes | None = None) -> Reconciliation:
+        """Hold what was charged here, to one run or to all with real money, against the provider's own account.
+
+        ``account`` is the JSON of the organisation's costs or usage; without it, it is fetched with an admin key.
+        """
+        from orchestrator.bookkeeping import compare
+
+        reader = await self._open_reader()
+        run_id = (await self._find(run)).id if run is not None else None
+        charged = await reader.costs(run_id, ("day", "model"), with_simulated=False)
+        return await compare(charged, self._config, account=account)
 
     # ── looking before leaping ────────────────────────────────────────────────────────────────────────────
 

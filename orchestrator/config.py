@@ -101,6 +101,9 @@ class Provider(Section):
     api_key_env: str | None = "OPENAI_API_KEY"
     """The environment variable that holds the key; `null` for a server that asks for none. The key itself is never
     in a file."""
+    admin_key_env: str = "OPENAI_ADMIN_KEY"
+    """The environment variable that holds an admin key, which the provider's account asks for
+    (`costs --reconcile fetch`)."""
     api_key_header: str = "Authorization"
     """The header that carries the key, such as `api-key` at Azure."""
     api_key_scheme: str = "Bearer"
@@ -156,7 +159,7 @@ class Provider(Section):
             raise ValueError("must not hold a query; use provider.query")
         return base_url.rstrip("/").removesuffix("/responses")
 
-    @field_validator("api_key_env")
+    @field_validator("api_key_env", "admin_key_env")
     @classmethod
     def _is_variable(cls, name: str | None) -> str | None:
         # Whoever writes the key here by mistake must not see it repeated in an error.
@@ -314,6 +317,17 @@ class Config(Section):
             raise ConfigError(
                 f"the environment variable {name} holds something that cannot be an API key",
                 hint="a key has no spaces, quotes or line breaks in it",
+            )
+        return key
+
+    def admin_key(self, environ: Mapping[str, str]) -> str:
+        """The key that may read the organisation's account; raises ``ConfigError``."""
+        name = self.provider.admin_key_env
+        key = environ.get(name, "").strip()
+        if self.simulated or not _KEY.fullmatch(key):
+            raise ConfigError(
+                "the embedded sandbox keeps no account" if self.simulated else f"there is no admin key in {name}",
+                hint="give the account as a file: costs --reconcile FILE",
             )
         return key
 

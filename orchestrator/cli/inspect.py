@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -10,6 +11,9 @@ from orchestrator.cli.opening import opened
 from orchestrator.cli.options import ConfigFile, ConfigOfDatabase, Database, Json, RunName, RunNameOrNewest
 from orchestrator.cli.output import say, say_json, stdout_bytes
 from orchestrator.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from orchestrator.app import Orchestrator
 
 __all__ = ["costs", "runs", "show", "status"]
 
@@ -97,6 +101,13 @@ async def costs(
         Parameter(metavar="WORDS", help=f"Group by any of {', '.join(_GROUPINGS)}, {_METADATA}FIELD, with commas."),
     ] = None,
     csv: Annotated[bool, Parameter(help="Print CSV, a line for each group.")] = False,
+    reconcile: Annotated[
+        str | None,
+        Parameter(
+            metavar="FILE|fetch",
+            help="Hold it against the provider's own costs or usage, from a file or fetched with an admin key.",
+        ),
+    ] = None,
     db: Database = None,
     config: ConfigOfDatabase = None,
     json: Json = False,
@@ -109,6 +120,9 @@ async def costs(
 
     groups = _groupings(by or ("model,tier" if run else "run"))
     async with opened(db, config) as orchestrator:
+        if reconcile is not None:
+            await _reconcile(orchestrator, run, reconcile, json=json)
+            return
         rows = await orchestrator.costs(run, groups)
         if json:
             say_json(costs_object(rows, groups))
@@ -117,6 +131,24 @@ async def costs(
                 out.write(costs_csv(rows, groups).encode())
         else:
             say(costs_table(rows, groups))
+
+
+async def _reconcile(orchestrator: Orchestrator, run: str | None, source: str, *, json: bool) -> None:
+    from orchestrator.report.reconciliation import reconciliation_object, reconciliation_text
+
+    account = None if source == "fetch" else _read(Path(source))
+    found = await orchestrator.reconcile(run, account=account)
+    if json:
+        say_json(reconciliation_object(found))
+    else:
+        say(reconciliation_text(found))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"--reconcile {path}: the file cannot be read: {error.strerror}") from None
 
 
 def _groupings(words: str) -> list[str]:

@@ -31,6 +31,7 @@ from orchestrator.sandbox.denials import Denied, refuse
 from orchestrator.sandbox.files import FileCalls
 from orchestrator.sandbox.ledger import Ledger, entry_of
 from orchestrator.sandbox.operations import Operations
+from orchestrator.sandbox.organization import OrganizationCalls
 from orchestrator.sandbox.refusals import overloaded, wrong_key
 from orchestrator.sandbox.replies import json_reply
 from orchestrator.sandbox.settings import OutageKind, SandboxSettings
@@ -80,6 +81,7 @@ class _Front:
         )
         self._batches = BatchCalls(settings, state=state, archive=self._archive, turns=turns, clock=clock)
         self._prices = PriceBook()
+        self._organization = OrganizationCalls(self._archive, clock, self._prices)
 
     def routes(self) -> list[Route]:
         do, one = self._operations, "/v1/responses/{response_id}"
@@ -96,6 +98,12 @@ class _Front:
             *self._batch_routes(),
             Route("/v1/models", self._counted("other", do.models), methods=["GET"]),
             Route("/v1/models/{model}", self._counted("other", do.model), methods=["GET"]),
+            Route("/v1/organization/costs", self._counted("other", self._organization.costs), methods=["GET"]),
+            Route(
+                "/v1/organization/usage/completions",
+                self._counted("other", self._organization.usage),
+                methods=["GET"],
+            ),
             Route("/_ledger", self._ledger, methods=["GET"]),
             Route("/_ledger/responses", self._ledger_responses, methods=["GET"]),
         ]
