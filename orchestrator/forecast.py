@@ -20,8 +20,9 @@ from orchestrator.core.errors import UsageError
 from orchestrator.core.model import PastUse
 from orchestrator.core.problems import NeverSent, Problem, Refused, ReplyLost
 from orchestrator.intake.sample import EvenSample, glance, requests_of
+from orchestrator.intake.shortfalls import RaiseMaxOutputTokens
 from orchestrator.intake.sources import STDIN
-from orchestrator.intake.spec import Job, RaiseMaxOutputTokens
+from orchestrator.intake.spec import Job
 from orchestrator.intake.template import Renderer
 from orchestrator.policy.estimates import (
     Forecast,

@@ -16,14 +16,16 @@ from pydantic import BaseModel
 
 from orchestrator.intake.imports import CannotImport, imported
 from orchestrator.intake.mistakes import Mistake
-from orchestrator.intake.strict_schema import CannotBeStrict, strict_schema
+from orchestrator.intake.strict_schema import CannotBeStrict, not_strict, strict_schema
 from orchestrator.policy.answers import AnswerSchema, BadSchema, asked_schema
 
-__all__ = ["NoAnswerFormat", "schema_mistakes", "with_answer_format"]
+__all__ = ["NoAnswerFormat", "format_warnings", "schema_mistakes", "with_answer_format"]
 
 _SCHEMA = ("request", "text", "format", "schema")
 _MODEL = ("output_model",)
 _NAME_LIMIT = 64
+# The places of a schema that one warning names.
+_TOLD = 4
 
 
 class NoAnswerFormat(ValueError):
@@ -66,6 +68,19 @@ def schema_mistakes(request: Mapping[str, Any]) -> Iterator[Mistake]:
     except BadSchema as error:
         place = ".".join(map(str, error.path))
         yield Mistake(_SCHEMA[1:], f"is no JSON Schema{' at ' + place if place else ''}: {error.reason}")
+
+
+def format_warnings(request: Mapping[str, Any], *, on_invalid: object) -> Iterator[str]:
+    """What of the shape of answers looks like a slip; nothing of it is refused."""
+    schema = asked_schema(request)
+    if schema is None:
+        if on_invalid != "fail":
+            yield "on_invalid does nothing: neither output_model nor request.text.format asks for JSON"
+        return
+    if request["text"]["format"].get("strict") and (found := [*not_strict(schema)]):
+        more = f", and {len(found) - _TOLD} more" if len(found) > _TOLD else ""
+        told = "; ".join(found[:_TOLD]) + more
+        yield f"request.text.format is strict, but its schema is not, and may be refused: {told}"
 
 
 def _schema_in_file(path: Path) -> Any:

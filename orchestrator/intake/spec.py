@@ -11,33 +11,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeAlias
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    Discriminator,
-    Field,
-    PrivateAttr,
-    Tag,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
 from orchestrator.core.errors import SpecError
 from orchestrator.core.money import Picodollars, parse_usd
-from orchestrator.intake.answer_format import NoAnswerFormat, schema_mistakes, with_answer_format
+from orchestrator.intake.answer_format import NoAnswerFormat, format_warnings, schema_mistakes, with_answer_format
 from orchestrator.intake.chains import Chain, PromptCache
 from orchestrator.intake.document import Document, apply_overrides
 from orchestrator.intake.mistakes import FieldPath, Mistake, refuse
-from orchestrator.intake.parameters import (
-    LEAST_OUTPUT_TOKENS,
-    missing_parameters,
-    parameter_mistakes,
-    parameter_warnings,
-)
+from orchestrator.intake.parameters import missing_parameters, parameter_mistakes, parameter_warnings
 from orchestrator.intake.request_template import compile_request
 from orchestrator.intake.retention import RetentionSection
 from orchestrator.intake.section import Section
+from orchestrator.intake.shortfalls import OnIncomplete, OnInvalid, RaiseMaxOutputTokens, Repairs
 from orchestrator.intake.sources import GivenFormat, find_sources, resolve_format
 from orchestrator.intake.tools import handler_mistakes
 from orchestrator.intake.values import Duration, Usd
@@ -47,10 +35,6 @@ __all__ = [
     "Budget",
     "Input",
     "Job",
-    "OnIncomplete",
-    "OnInvalid",
-    "RaiseMaxOutputTokens",
-    "Repairs",
     "Retry",
     "load_job",
 ]
@@ -105,20 +89,6 @@ class Retry(Section):
     """The most attempts of one request. Waiting for a rate limit is no attempt."""
 
 
-class RaiseMaxOutputTokens(Section):
-    """Ask again, with more room for the answer."""
-
-    raise_max_output_tokens_to: int = Field(ge=LEAST_OUTPUT_TOKENS)
-    """The `max_output_tokens` of the further attempts."""
-
-
-class Repairs(Section):
-    """Tell the model what is wrong with its answer."""
-
-    repairs: int = Field(ge=1, le=10)
-    """How often at most, for one row."""
-
-
 class Budget(Section):
     """A hard cap: the worst case of each request is set aside before it is sent."""
 
@@ -144,40 +114,6 @@ class Budget(Section):
         if self.usd is None and self.usd_per_request is None:
             raise ValueError("must hold usd, usd_per_request or both")
         return self
-
-
-def _kind_of_on_incomplete(value: Any) -> str | None:
-    if isinstance(value, (dict, RaiseMaxOutputTokens)):
-        return "raise"
-    return "word" if value in ("fail", "keep") else None
-
-
-OnIncomplete: TypeAlias = Annotated[
-    Annotated[Literal["fail", "keep"], Tag("word")] | Annotated[RaiseMaxOutputTokens, Tag("raise")],
-    Discriminator(
-        _kind_of_on_incomplete,
-        custom_error_type="mistake",
-        custom_error_message="{reason}",
-        custom_error_context={"reason": "must be fail, keep or {raise_max_output_tokens_to: N}", "hint": None},
-    ),
-]
-
-
-def _kind_of_on_invalid(value: Any) -> str | None:
-    if isinstance(value, (dict, Repairs)):
-        return "repairs"
-    return "word" if value in ("fail", "retry", "repair") else None
-
-
-OnInvalid: TypeAlias = Annotated[
-    Annotated[Literal["fail", "retry", "repair"], Tag("word")] | Annotated[Repairs, Tag("repairs")],
-    Discriminator(
-        _kind_of_on_invalid,
-        custom_error_type="mistake",
-        custom_error_message="{reason}",
-        custom_error_context={"reason": "must be fail, retry, repair or {repairs: N}", "hint": None},
-    ),
-]
 
 
 class Job(Section):
@@ -261,7 +197,7 @@ class Job(Section):
 
     def warnings(self) -> list[str]:
         """What looks like a slip of the pen but may be meant: nothing of it is refused."""
-        found = list(parameter_warnings(self.request))
+        found = [*parameter_warnings(self.request), *format_warnings(self.request, on_invalid=self.on_invalid)]
         if self.retention.waits_for_export and self.output is None:
             found.append("retention waits for an export, and the job names no output: export the run to a file")
         return found

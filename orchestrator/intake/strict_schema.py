@@ -6,13 +6,13 @@ a reference stands alone. That is also what the API's own client makes of a clas
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic.errors import PydanticUserError
 
-__all__ = ["CannotBeStrict", "strict_schema"]
+__all__ = ["CannotBeStrict", "not_strict", "strict_schema"]
 
 
 class CannotBeStrict(ValueError):
@@ -86,3 +86,21 @@ class _Strict:
         strict["properties"] = strict.get("properties", {})
         strict["required"] = list(strict["properties"])
         strict["additionalProperties"] = False
+
+
+def not_strict(schema: Any, path: str = "") -> Iterator[str]:
+    """Where a schema is not as strict mode demands, and what is missing there."""
+    if not isinstance(schema, Mapping):
+        return
+    if schema.get("type") == "object" or "properties" in schema:
+        names = schema.get("properties", {})
+        if schema.get("additionalProperties") is not False:
+            yield f"{path or 'its top'} lacks additionalProperties: false"
+        if absent := [name for name in names if name not in schema.get("required", ())]:
+            yield f"{path or 'its top'} does not require {', '.join(absent)}"
+    for word in ("properties", "$defs"):
+        for name, part in schema.get(word, {}).items():
+            yield from not_strict(part, f"{path}.{name}".removeprefix("."))
+    for part in schema.get("anyOf", ()):
+        yield from not_strict(part, path)
+    yield from not_strict(schema.get("items"), f"{path}[]")

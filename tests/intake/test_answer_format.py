@@ -11,7 +11,8 @@ from typing import Any, Protocol
 import pytest
 
 from orchestrator.core.errors import SpecError
-from orchestrator.intake.spec import Input, Job, Repairs, load_job
+from orchestrator.intake.shortfalls import Repairs
+from orchestrator.intake.spec import Input, Job, load_job
 from orchestrator.intake.template import Renderer
 from orchestrator.policy.answers import asked_schema
 from tests.intake.builders import Write
@@ -191,3 +192,16 @@ def test_how_often_to_repair(make: Make) -> None:
     assert make(FORMAT, on_invalid="repair").on_invalid == "repair"
     assert make(FORMAT, on_invalid={"repairs": 3}).on_invalid == Repairs(repairs=3)
     assert make(FORMAT, on_invalid="retry").fingerprint() != make(FORMAT).fingerprint()
+
+
+def test_what_looks_like_a_slip_is_warned_about(make: Make) -> None:
+    assert make(FORMAT, on_invalid="repair").warnings() == []
+    assert make(output_model="shapes_of_mine:Speech").warnings() == []
+    [idle] = make(on_invalid="repair").warnings()
+    assert idle.startswith("on_invalid does nothing")
+    loose = {"type": "object", "properties": {"a": {"type": "array", "items": {"properties": {"b": {}}}}}}
+    assert make({**FORMAT, "schema": loose, "strict": False}).warnings() == []
+    [told] = make({**FORMAT, "schema": loose}).warnings()
+    assert told.startswith("request.text.format is strict, but its schema is not, and may be refused: ")
+    for part in ("its top lacks additional", "its top does not require a", "a[] lacks", "a[] does not require b"):
+        assert part in told

@@ -8,7 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from orchestrator.core.errors import SpecError
-from orchestrator.intake.spec import Budget, Input, Job, RaiseMaxOutputTokens, load_job
+from orchestrator.intake.shortfalls import RaiseMaxOutputTokens
+from orchestrator.intake.spec import Budget, Input, Job, load_job
 
 from .builders import MakeJob, Write, batch_line, lines
 
@@ -169,7 +170,10 @@ job.yaml:2: input.path: the format of "job.yaml" cannot be told from its name
             GOOD + "budget: {usd: 5 dollars}\n",
             "job.yaml:6: budget.usd: must be an amount of dollars such as 5 or 0.05",
         ),
-        (GOOD + "budget: {eur: 5}\n", "job.yaml: 2 mistakes in the job file"),
+        (
+            GOOD + "budget: {eur: 5}\n",
+            "job.yaml:6: budget.eur: there is no such field\n  hint: allowed: usd, usd_per_request",
+        ),
         (GOOD + "deadline: soon\n", "job.yaml:6: deadline: must be a duration such as 90s"),
         (GOOD + "deadline: 0s\n", "job.yaml:6: deadline: must be more than 0"),
         (GOOD + "output: out.json\n", "job.yaml:6: output: must end in .jsonl, .csv or .parquet"),
