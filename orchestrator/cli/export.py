@@ -104,7 +104,7 @@ async def _write(orchestrator: Orchestrator, run: Run, out: BinaryIO, shape: For
 
     async def body_of(record: ResultRecord) -> bytes | None:
         story = await orchestrator.show(run.name, record.key)
-        return next((each.body for each in story.attempts if each.response_id == record.response_id), None)
+        return next((each.body for each in story.responses if each.response_id == record.response_id), None)
 
     records = orchestrator.results(run.name, states=_STATES[which])
     schema = asked_schema(orjson.loads(run.spec_json).get("request", {}))

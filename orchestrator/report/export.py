@@ -71,6 +71,7 @@ def _line(record: ResultRecord, output: Any) -> dict[str, Any]:
         "cost_usd": _usd(record.cost_pusd),
         "submitted_at": None if submitted is None else datetime.fromtimestamp(submitted, UTC),
         "settled_at": None if settled is None else datetime.fromtimestamp(settled, UTC),
+        "reused": record.reused,
     }
 
 
@@ -99,8 +100,8 @@ async def write_csv(
 
 
 def _csv_row(record: ResultRecord) -> list[Any]:
-    *plain, cost, bound, submitted, settled = flat_row(record)
-    return [*plain, _usd(cost), _usd(bound), stamp(submitted), stamp(settled)]
+    *plain, cost, bound, submitted, settled, reused = flat_row(record)
+    return [*plain, _usd(cost), _usd(bound), stamp(submitted), stamp(settled), _csv_value(reused, Kind.FLAG)]
 
 
 def _csv_value(value: Any, kind: Kind) -> Any:

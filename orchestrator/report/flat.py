@@ -45,6 +45,7 @@ COLUMNS = {
     "cost_upper_bound_usd": Kind.MONEY,
     "submitted_at": Kind.TIME,
     "settled_at": Kind.TIME,
+    "reused": Kind.FLAG,
 }
 
 
@@ -80,4 +81,5 @@ def flat_row(record: ResultRecord) -> tuple[Any, ...]:
         record.upper_bound_pusd,
         record.submitted_at,
         record.settled_at,
+        record.reused,
     )

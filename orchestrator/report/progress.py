@@ -94,7 +94,7 @@ def look(progress: Progress, pace: Pace, now: float) -> View:
         failed=counts[State.FAILED],
         cancelled=counts[State.CANCELLED],
         in_doubt=counts[State.IN_DOUBT],
-        in_flight=counts[State.SUBMITTING] + counts[State.SUBMITTED],
+        in_flight=counts[State.SUBMITTING] + counts[State.SUBMITTED] + counts[State.ACTING],
         per_second=per_second,
         left_s=(total - settled) / per_second if known and per_second else None,
         tokens=progress.usage.total_tokens,

@@ -129,6 +129,7 @@ def _request_notes(summary: Summary) -> list[str]:
         ("in doubt", counts.get(State.IN_DOUBT, 0)),
         ("in flight", in_flight),
         ("waiting", counts.get(State.PENDING, 0)),
+        ("behind others", counts.get(State.BLOCKED, 0)),
         ("bad rows skipped", summary.skipped_rows),
     ]
     return [f"{figures.count(number)} {word}" for word, number in parts if number]

@@ -30,7 +30,8 @@ CONTRACT = """
  "model":"gpt-5-mini-2025-08-07","service_tier":"default","status":"completed","attempts":1,
  "usage":{"input_tokens":1000,"cached_tokens":200,"cache_write_tokens":10,"output_tokens":50,"reasoning_tokens":20,
           "total_tokens":1050},
- "cost_usd":"0.000001","submitted_at":"2026-11-21T20:00:00Z","settled_at":"2026-11-21T20:00:03Z"}
+ "cost_usd":"0.000001","submitted_at":"2026-11-21T20:00:00Z","settled_at":"2026-11-21T20:00:03Z",
+ "reused":false}
 """
 FAILED = {
     "state": State.FAILED,
@@ -96,6 +97,7 @@ async def test_csv_has_flat_columns_and_survives_commas_quotes_and_line_breaks(
         "",
         "",
     )
+    assert (first["reused"], second["reused"]) == ("false", "false")
     assert (second["cost_upper_bound_usd"], second["possible_duplicates"]) == ("0.000002", "1")
 
 
@@ -132,13 +134,14 @@ async def test_batch_lines_wrap_the_response_as_received(a_result: Build, stream
 
 async def test_parquet_has_typed_columns_and_exact_money(a_result: Build, stream: Stream, tmp_path: Path) -> None:
     arro3_io = pytest.importorskip("arro3.io")
-    rows = [a_result(key=str(n), cost_pusd=n) for n in range(4_500)] + [a_result(key="last", **FAILED)]
+    rows = [a_result(key=str(n), cost_pusd=n) for n in range(4_500)] + [a_result(key="last", **FAILED, reused=True)]
     with (tmp_path / "out.parquet").open("wb") as out:
         assert await parquet.write_parquet(stream(rows), out) == 4_501
     table = arro3_io.read_parquet(tmp_path / "out.parquet").read_all()
     columns = {name: table.column(name).to_pylist() for name in table.column_names}
     assert columns["key"] == [*map(str, range(4_500)), "last"]
     assert columns["cost_usd"][4_499] == Decimal("0.000000004499")
+    assert columns["reused"] == [False] * 4_500 + [True]
     assert columns["submitted_at"][0].isoformat() == "2026-11-21T20:00:00.250000+00:00"
     assert [columns[name][-1] for name in ("cost_usd", "settled_at", "total_tokens", "error_code")] == [
         None,

@@ -24,7 +24,14 @@ def a_progress(**changes: object) -> Progress:
         run="nightly-1",
         started_at=START,
         requests=Counter(
-            {State.SUCCEEDED: 597, State.FAILED: 3, State.SUBMITTED: 190, State.SUBMITTING: 10, State.PENDING: 400}
+            {
+                State.SUCCEEDED: 597,
+                State.FAILED: 3,
+                State.SUBMITTED: 180,
+                State.SUBMITTING: 10,
+                State.ACTING: 10,
+                State.PENDING: 400,
+            }
         ),
         planned=1200,
         planning_done=True,

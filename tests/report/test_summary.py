@@ -11,7 +11,7 @@ from orchestrator.stores.base import Summary
 
 CONTRACT = """
 {"run":"nightly-1","job":"nightly","state":"finished","reason":null,
- "requests":{"total":1863,"pending":0,"submitting":0,"submitted":0,"in_doubt":0,"succeeded":1860,"failed":3,
+ "requests":{"total":1863,"pending":0,"blocked":0,"submitting":0,"submitted":0,"acting":0,"in_doubt":0,"succeeded":1860,"failed":3,
              "cancelled":0},
  "attempts":1870,"polls":4100,"rate_limited":12,"possible_duplicates":0,
  "usage":{"input_tokens":1000,"cached_tokens":200,"cache_write_tokens":10,"output_tokens":50,"reasoning_tokens":20,
@@ -57,7 +57,9 @@ def test_what_is_unknown_or_held_is_told_with_its_bound(a_summary: Callable[...,
                 State.IN_DOUBT: 2,
                 State.SUBMITTING: 1,
                 State.SUBMITTED: 1,
+                State.ACTING: 1,
                 State.PENDING: 4,
+                State.BLOCKED: 7,
             },
             skipped_rows=6,
             possible_duplicates=1,
@@ -70,7 +72,7 @@ def test_what_is_unknown_or_held_is_told_with_its_bound(a_summary: Callable[...,
         failures={},
     ).plain
     assert "halted after 41 s\nheld in doubt\n\n" in table
-    assert "5 succeeded · 2 in doubt · 2 in flight · 4 waiting · 6 bad rows skipped" in table
+    assert "5 succeeded · 2 in doubt · 3 in flight · 4 waiting · 7 behind others · 6 bad rows skipped" in table
     assert "1 possibly sent twice (at most $0.05)" in table
     assert "plus 2 of unknown cost (at most $0.01) · budget $5.00 · $0.02 set aside" in table
     assert "failures" not in table
