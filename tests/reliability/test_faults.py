@@ -31,7 +31,12 @@ BOUNCED: dict[str, dict[str, Any]] = {
 }
 UNSPENT: dict[str, dict[str, Any]] = {"overloaded": HURRIED}
 # Refused, and one of the job's attempts is spent.
-SPENT: dict[str, dict[str, Any]] = {"server_error": HURRIED, "conversation_locked": HURRIED}
+SPENT: dict[str, dict[str, Any]] = {
+    "server_error": HURRIED,
+    "conversation_locked": HURRIED,
+    "request_timeout": HURRIED,
+    "conflict": HURRIED,
+}
 # Nobody can know whether something was created: sent again under the same key, and counted as a possible duplicate.
 NEVER_CREATED: dict[str, dict[str, Any]] = {"bad_gateway_before": {}, "html_502": {}, "drop_before": {}}
 CREATED: dict[str, dict[str, Any]] = {
@@ -71,7 +76,10 @@ HARMLESS: dict[str, dict[str, Any]] = {
     "background_ignored": {"rate": 1.0},
     "unknown_status": {"rate": 1.0},
     "late_after_cancel": {"rate": 1.0},
+    # Of streams, which the product never opens.
     "stream_drop": {"rate": 1.0},
+    "stream_error": {"rate": 1.0},
+    "stuck_when_left": {"rate": 1.0},
 }
 # A look brings nothing: it is repeated, and nothing is sent twice.
 LOOKED_AGAIN: dict[str, dict[str, Any]] = {
@@ -221,12 +229,37 @@ async def test_a_stale_snapshot_is_given_up_and_its_answer_taken_all_the_same(re
     assert account.summary.cost_unknown == 0
 
 
-# Those that stop a run, and windows of time, are in files of their own.
-ELSEWHERE = {"insufficient_quota", "quota_exhausted_after", "bad_key_after", "outages"}
+async def test_a_request_that_cannot_be_processed_fails_its_row_and_costs_nothing(rehearse: Rehearse) -> None:
+    _, account = await struck(rehearse, "unprocessable", {"limits": {"max_in_flight": 2}})
+    failed = account.states["failed"]
+    assert account.exit is ExitCode.SOME_FAILED
+    assert account.states == {"succeeded": account.accepted, "failed": failed}
+    assert account.accepted + failed == account.summary.attempts == ROWS
+    # One that is met before anything was accepted may be met again: it could be the job's, and halt the run.
+    assert 0 < failed <= account.refused["unprocessable"] <= failed + 2
+    assert account.summary.cost_unknown == account.summary.possible_duplicates == 0
+
+
+async def test_a_permission_that_is_missing_stops_the_run_and_fails_no_row(rehearse: Rehearse) -> None:
+    _, account = await struck(rehearse, "forbidden", {"limits": {"max_in_flight": 2}})
+    assert account.exit is ExitCode.HALTED
+    assert account.summary.run.reason == "unsupported_country_region_territory"
+    assert 1 <= account.refused["forbidden"] <= 2
+    assert account.states["pending"] == ROWS - account.accepted
+    assert "failed" not in account.states
+    assert account.summary.attempts == account.accepted
+
+
+# Those that stop a run, windows of time, answers of the wrong shape and calls of functions are in files of their own.
+ELSEWHERE = {
+    *("insufficient_quota", "quota_exhausted_after", "bad_key_after", "outages", "calm_after"),
+    *("invalid_json", "wrong_schema", "unknown_tool", "broken_arguments", "wrong_arguments"),
+}
 SETTINGS = {"retry_after", "vanish_after_s", "young_404_s"}
 
 
 def test_no_fault_is_left_out() -> None:
     tables = (BOUNCED, UNSPENT, SPENT, NEVER_CREATED, CREATED, SALVAGED, ASKED_AGAIN, FAILED, HARMLESS, LOOKED_AGAIN)
-    named = {fault for table in tables for fault in table} | {"stale_snapshot"} | ELSEWHERE
+    alone = {"stale_snapshot", "unprocessable", "forbidden"}
+    named = {fault for table in tables for fault in table} | alone | ELSEWHERE
     assert named == Faults.model_fields.keys() - SETTINGS
