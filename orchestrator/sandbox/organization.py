@@ -39,11 +39,11 @@ class OrganizationCalls:
         self._prices = prices
 
     async def costs(self, request: Request, _ordinal: int) -> Response:
-        """GET /v1/organization/costs."""
+        """GET /v1/organization/costs: what was spent, by the day."""
         return json_reply(_page(await self._by_day(), request.query_params, _costs))
 
     async def usage(self, request: Request, _ordinal: int) -> Response:
-        """GET /v1/organization/usage/completions."""
+        """GET /v1/organization/usage/completions: tokens by the day; with `group_by[]=model` by model, too."""
         by_model = "model" in request.query_params.getlist("group_by[]")
         return json_reply(
             _page(await self._by_day(), request.query_params, lambda entries: _usage(entries, by_model=by_model))
