@@ -161,3 +161,23 @@ async def test_what_could_not_be_mended_can_be_tried_again(rehearse: Rehearse) -
     assert at.gateway is not None
     anew = [call.fields for call in at.gateway.of("create") if "previous_response_id" not in call.fields]
     assert len(anew) == 12
+
+
+async def test_repairs_are_counted_apart_from_the_turns_of_tools(rehearse: Rehearse) -> None:
+    tool = {
+        "type": "function",
+        "name": "look_up",
+        "parameters": {"type": "object", "properties": {"word": {"type": "string"}}, "required": ["word"]},
+    }
+    job = typed("repair", handlers={"look_up": "lexicon_of_mine:look_up"})
+    job["request"]["tools"] = [tool]
+    at = await rehearse(rows=4, faults={"wrong_schema": 1}, job=job, script=lambda _: None)
+    (at.folder / "lexicon_of_mine.py").write_text("def look_up(word):\n    return 'a word'\n")
+    account = await at.run()
+    assert account.codes == {"output_invalid": 4}
+    for key in account.results:
+        story = await at.attempts(key)
+        flawed = [attempt.code for attempt in story].count("output_invalid")
+        # Once for the answer that followed the tool's, and once for the mended one, which is no better.
+        assert flawed == 2
+        assert len(story) > flawed
