@@ -136,7 +136,9 @@ def _draft(task: _Task, hosted: HostedUse, *, room: int) -> _Draft:
         return _Draft([], 0)
     if room <= 0:
         return _Draft([], 0, "max_output_tokens")
-    if task.ending == "requires_action" or wants_calls(task.fields, task.prompt, task.tools):
+    if task.ending == "requires_action" or (
+        task.ending not in _STOPS and wants_calls(task.fields, task.prompt, task.tools)
+    ):
         return _calls(task, room)
     text, tokens, reason = _wording(task, room)
     item = _message(_spoken(text), task.tail, status="incomplete" if reason else "completed")

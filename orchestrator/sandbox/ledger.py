@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, TypeAlias
 
 import orjson
@@ -22,6 +22,9 @@ from orchestrator.sandbox.record import Record, has_ended, true_status, usage_at
 __all__ = ["Entry", "Ledger", "entry_of"]
 
 Json: TypeAlias = Any
+
+# What fees are charged for.
+_FEES = tuple(field.name for field in fields(ToolUse))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +44,7 @@ class Entry:
     status: str
     usable: bool
     usage: Usage | None
+    tool_use: ToolUse
     cost_pusd: Picodollars | None
     created_at: float
     ended_at: float | None
@@ -51,6 +55,7 @@ class Entry:
 def entry_of(record: Record, now: float, prices: PriceBook) -> Entry:
     """What the ledger says of a response at a moment."""
     usage = usage_at(record, now)
+    tool_use = _tool_use(record.hosted) if usage else ToolUse()
     return Entry(
         id=record.id,
         run=record.run,
@@ -62,7 +67,8 @@ def entry_of(record: Record, now: float, prices: PriceBook) -> Entry:
         status=true_status(record, now),
         usable=record.usable and true_status(record, now) == record.end_status,
         usage=usage,
-        cost_pusd=_cost(record, usage, prices) if usage else None,
+        tool_use=tool_use,
+        cost_pusd=_cost(record, usage, tool_use, prices) if usage else None,
         created_at=record.created_at,
         ended_at=_ended_at(record) if has_ended(record, now) else None,
         reply_lost_by=record.lost_by,
@@ -70,7 +76,7 @@ def entry_of(record: Record, now: float, prices: PriceBook) -> Entry:
     )
 
 
-def _cost(record: Record, usage: Usage, prices: PriceBook) -> Picodollars | None:
+def _cost(record: Record, usage: Usage, tool_use: ToolUse, prices: PriceBook) -> Picodollars | None:
     """The price of the tokens and the fees of hosted tools."""
     told = Response(
         id=record.id,
@@ -80,7 +86,7 @@ def _cost(record: Record, usage: Usage, prices: PriceBook) -> Picodollars | None
         model=record.model,
         service_tier=record.tier,
         usage=usage,
-        tool_use=_tool_use(record.hosted),
+        tool_use=tool_use,
     )
     charge = prices.charge_response(
         told, requested_model=None, requested_tier=None, at=record.created_at, window=record.window
@@ -105,6 +111,7 @@ class Bill:
     def __init__(self) -> None:
         self.responses: Counter[str] = Counter()
         self.usage = Usage()
+        self.tool_use = Counter[str]()
         self.cost_pusd: Picodollars = 0
         self.unpriced = 0
 
@@ -112,6 +119,7 @@ class Bill:
         self.responses[status] += 1
         if entry.usage:
             self.usage += entry.usage
+            self.tool_use.update(asdict(entry.tool_use))
             self.cost_pusd += entry.cost_pusd or 0
             self.unpriced += entry.cost_pusd is None
 
@@ -119,6 +127,7 @@ class Bill:
         return {
             "responses": dict(self.responses),
             "usage": asdict(self.usage),
+            "tool_use": {name: self.tool_use[name] for name in _FEES},
             "cost_pusd": self.cost_pusd,
             "cost_usd": format_usd(self.cost_pusd),
             "unpriced": self.unpriced,

@@ -187,6 +187,12 @@ async def test_a_call_breaks_off_where_the_cap_is_reached(start: Start) -> None:
     assert response["usage"]["output_tokens"] <= 16
 
 
+async def test_the_model_that_breaks_off_calls_nothing(start: Start) -> None:
+    caller = await start(latency=AT_ONCE)
+    response = await talk(caller, model="sandbox-incomplete")
+    assert (response["status"], calls_in(response)) == ("incomplete", [])
+
+
 async def test_an_unknown_function_is_called(start: Start) -> None:
     caller = await start(latency=AT_ONCE, faults={"unknown_tool": 1})
     first, second = await loop(caller)

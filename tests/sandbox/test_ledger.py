@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.core.model import Usage
+from orchestrator.core.model import ToolUse, Usage
 from orchestrator.sandbox.ledger import Entry, Ledger
 from orchestrator.testing import FakeClock
 
@@ -28,6 +28,7 @@ ENTRY = Entry(
     status="completed",
     usable=True,
     usage=USAGE,
+    tool_use=ToolUse(web_searches=2),
     cost_pusd=7,
     created_at=100.0,
     ended_at=110.0,
@@ -51,6 +52,7 @@ def test_sums_are_of_all_that_has_usage_and_of_what_was_told() -> None:
     assert account["responses"] == {"completed": 3, "failed": 1}
     assert account["usage"]["total_tokens"] == 330
     assert (account["cost_pusd"], account["cost_usd"], account["unpriced"]) == (14, "0.000000000014", 1)
+    assert account["tool_use"] == {"web_searches": 6, "file_searches": 0, "code_sessions": 0}
     seen = account["seen_by_client"]
     assert seen["responses"] == {"completed": 2, "failed": 1}
     assert (seen["usage"]["total_tokens"], seen["cost_pusd"], seen["unpriced"]) == (220, 7, 1)
