@@ -14,7 +14,7 @@ help:
 	@echo "make test         lint, types, import layers and the test suite"
 	@echo "make lint         only the checks that run no test"
 	@echo "make bench        the benchmarks, as ratios to a floor taken in the same run"
-	@echo "make chaos        a run under every fault at once, one that is killed 50 times, an outage: eight minutes"
+	@echo "make chaos        a run under every fault at once, one that is killed 60 times, an outage: ten minutes"
 	@echo "make soak         half an hour under every fault, watched for growth (SOAK_MINUTES=30)"
 	@echo "make format       format the code"
 	@echo "make constraints  pin the dependencies anew (needs uv)"

@@ -17,7 +17,7 @@ from importlib import import_module
 from itertools import count
 from typing import Any
 
-__all__ = ["SUBJECTS", "WHEN"]
+__all__ = ["SUBJECTS", "TURNS", "WHEN"]
 
 WHEN = ("before", "during", "after")
 SUBJECTS = {
@@ -37,6 +37,16 @@ SUBJECTS = {
     "recover": "orchestrator.engine.steps:recover",
     "lock": "orchestrator.stores.lock:RunLock.__enter__",
     "export": "orchestrator.cli.run:export_to_file",
+}
+# What comes up only where requests take several turns, wait for each other, or share answers.
+TURNS = {
+    "act": "orchestrator.engine.steps:act",
+    "add_tool_call": "orchestrator.stores.sqlite.store:SqliteStore.add_tool_call",
+    "leave": "orchestrator.stores.sqlite.store:SqliteStore.leave",
+    "link_chains": "orchestrator.stores.sqlite.store:SqliteStore.link_chains",
+    "keep_conversation": "orchestrator.stores.sqlite.store:SqliteStore.keep_conversation",
+    "new_conversation": "orchestrator.executors.background:BackgroundExecutor.new_conversation",
+    "join": "orchestrator.stores.sqlite.store:SqliteStore.join",
 }
 _DURING_S = 0.003
 
@@ -83,7 +93,7 @@ def main(point: str, arguments: list[str]) -> None:
 
     when, subject, *nth = point.split(":")
     crash = Crash(when, subject, int(*nth or ["1"]))
-    module, _, path = SUBJECTS[subject].partition(":")
+    module, _, path = {**SUBJECTS, **TURNS}[subject].partition(":")
     owner: Any = import_module(module)
     *parents, name = path.split(".")
     for parent in parents:

@@ -155,7 +155,7 @@ class Rehearsal:
             self.settles_once = False
             return await orchestrator.retry(RUN, **which)
 
-    async def attempts(self, key: str) -> list[AttemptRecord]:
+    async def attempts(self, key: str) -> Sequence[AttemptRecord]:
         """Every attempt at a row, in order."""
         async with self.orchestrator() as orchestrator:
             return (await orchestrator.show(RUN, key)).attempts

@@ -1,0 +1,164 @@
+"""Killed in the middle of tool loops, chains and shared answers, a run comes to the same results as without."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.core.lifecycle import State
+from tests.end_to_end.tooling import calls_noted, tool_job, write_handlers
+from tests.stores.audit import audit
+
+from .crashing import TURNS, WHEN
+from .station import Provider, Station
+from .test_crashes import Ordeal
+
+# A create that is sent again is the same one, so that costs are the same to the digit.
+SETTINGS = {
+    "idempotency": "honour",
+    "latency": {"queue": 0.02, "run": {"from_s": 0.05, "to_s": 0.3}},
+    "tools": {"rounds": 2, "calls": 2},
+}
+CALLS = """
+    SELECT key, name, arguments, output FROM tool_call JOIN attempt ON attempt.id = attempt_id
+    JOIN request ON request.id = request_id ORDER BY attempt_id, place
+"""
+PATIENCE_S = 8.0
+
+
+@dataclass
+class Talk(Ordeal):
+    """A run whose rows talk with the model; ``repeatable`` are calls that may have to be made again after a death."""
+
+    repeatable: int = 0
+    lost: int = 0
+    noted: Counter[tuple[str, str]] = field(default_factory=Counter)
+    stored: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def die(self, point: str | None) -> None:
+        """Die at a named point, or at random; and see what handlers did in this life."""
+        if point is None:
+            self.die_after(self.rng.uniform(0, 2.5))
+        else:
+            self.die_at(point, patience_s=PATIENCE_S)
+        self.lost += self.see_calls()
+        waiting = self.station.query("SELECT count(*) FROM request WHERE state = 'acting'")
+        self.repeatable += 2 * (waiting[0][0] if waiting else 0)
+
+    def see_calls(self) -> int:
+        """How many calls were made in this life whose result is not on disk; no result was made by none."""
+        noted, stored = calls_noted(self.station.folder), self.calls_stored()
+        made, kept = noted - self.noted, stored - self.stored
+        assert kept <= made
+        self.noted, self.stored = noted, stored
+        return (made - kept).total()
+
+    def calls_stored(self) -> Counter[tuple[str, str]]:
+        rows = self.station.query(CALLS)
+        return Counter((name, json.dumps(json.loads(given), sort_keys=True)) for _, name, given, _ in rows)
+
+
+def begin(folder: Path, provider: Provider, job: dict[str, Any], rows: list[dict[str, Any]], *, seed: int) -> Talk:
+    folder.mkdir(exist_ok=True)
+    station = Station(folder, job=job, provider=provider)
+    station.write_rows(rows)
+    write_handlers(folder, seconds=0.02)
+    return Talk(station, random.Random(seed))
+
+
+def outcome(talk: Talk) -> tuple[dict[str, str], dict[str, list[Any]]]:
+    """The answers, and what tools said, by row."""
+    lines = (talk.station.folder / "results.jsonl").read_text().splitlines()
+    said: dict[str, list[Any]] = {}
+    for key, *call in talk.station.query(CALLS):
+        said.setdefault(key, []).append(call)
+    return {record["key"]: record["output_text"] for record in map(json.loads, lines)}, said
+
+
+def check(
+    folder: Path, job: dict[str, Any], rows: list[dict[str, Any]], kills: Sequence[str | None], *, seed: int
+) -> Counter[str]:
+    """Run the job with kills and without, and compare; returns the deaths."""
+    with Provider(folder, SETTINGS) as provider:
+        calm = begin(folder / "calm", provider, job, rows, seed=seed)
+        calm.live()
+        calm_creates = len(provider.responses())
+        cost_before = _cost(provider)
+        talk = begin(folder / "killed", provider, job, rows, seed=seed)
+        for point in kills:
+            talk.die(point)
+        summary = talk.live()
+        assert outcome(talk) == outcome(calm)
+        # In the life that nobody ended, each call was made once and stored; in the others some had to be made again.
+        assert talk.see_calls() == 0
+        assert talk.lost <= talk.repeatable
+        assert audit(talk.station.database).states == {State.SUCCEEDED: len(rows)}
+        assert _pusd(summary["cost_usd"]) == _cost(provider) - cost_before
+        assert len(provider.responses()) == 2 * calm_creates
+        return talk.deaths
+
+
+def _cost(provider: Provider) -> int:
+    return _pusd(provider.ledger()["cost_usd"])
+
+
+def _pusd(usd: str) -> int:
+    return round(float(usd) * 10**12)
+
+
+def rows_of_talks(count: int, *, each: int = 1, turns: int = 1) -> list[dict[str, Any]]:
+    """Rows whose years differ, so that calls tell from which of them they come; ``each`` of them so many times."""
+    return [
+        {"id": f"{again}/{n}/{turn}", "talk": f"talk-{n}", "turn": turn, "text": f"Question {turn} on {1800 + n}."}
+        for again in range(each)
+        for turn in range(turns)
+        for n in range(count)
+    ]
+
+
+def chain(mode: str) -> dict[str, Any]:
+    return {"chain": {"by": "talk", "order": "turn", "mode": mode}}
+
+
+def test_a_few_kills_in_tool_loops(tmp_path: Path) -> None:
+    points = ["after:add_tool_call:3", "during:leave:2", "before:act:1"]
+    deaths = check(tmp_path, tool_job(), rows_of_talks(5), points, seed=1)
+    assert deaths.keys() == {point.rpartition(":")[0] for point in points}
+
+
+def test_a_few_kills_in_chains(tmp_path: Path) -> None:
+    points = ["after:new_conversation:1", "after:link_chains:1", "before:end:2"]
+    job = tool_job(request={"model": "gpt-5-mini", "input": "{{ text }}", "max_output_tokens": 60}, handlers={})
+    deaths = check(
+        tmp_path, job | {"handlers": {}} | chain("conversation"), rows_of_talks(3, turns=3), points, seed=2
+    )
+    assert deaths.keys() == {point.rpartition(":")[0] for point in points}
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("mode", [None, "previous_response", "conversation", "stateless"])
+def test_killed_ten_times_at_random(tmp_path: Path, mode: str | None) -> None:
+    job = tool_job() | (chain(mode) if mode else {})
+    rows = rows_of_talks(40, each=2) if mode is None else rows_of_talks(20, turns=3)
+    deaths = check(tmp_path, job, rows, [None] * 10, seed=11)
+    assert deaths.total() >= 8
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("subject", TURNS)
+def test_killed_before_during_and_after_each_step(tmp_path: Path, subject: str) -> None:
+    mode = {"link_chains": "stateless", "keep_conversation": "conversation", "new_conversation": "conversation"}
+    job = tool_job() | (chain(mode[subject]) if subject in mode else {})
+    rows = rows_of_talks(6, each=2) if subject not in mode else rows_of_talks(4, turns=2)
+    points = [f"{when}:{subject}:{nth}" for nth in (1, 2) for when in WHEN]
+    deaths = check(tmp_path, job, rows, points, seed=5)
+    assert deaths.total() >= 3
