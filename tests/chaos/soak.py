@@ -40,8 +40,8 @@ class Measure:
 
 
 # The page caches of SQLite fill as the database grows, to 8 MB a connection. Workers wait for the next burst of calls
-# (orchestrator.engine.crew), so that there are as many as were ever needed at once: 64 of two kinds at most. The others
-# go up and down with what is on the wire.
+# (orchestrator.engine.crew), so that there are as many as were ever needed at once: 64 of two kinds at most. The rest
+# goes up and down with what is on the wire.
 MEASURES = (
     Measure("memory_mb", 0.0, 16.0),
     Measure("files", 0.1, 4.0),
