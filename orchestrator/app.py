@@ -21,7 +21,7 @@ import anyio
 from orchestrator.core.clock import AheadClock, Clock, SystemClock
 from orchestrator.core.errors import OrchestratorError, RunBusy, RunNotFound, SpecError, UsageError
 from orchestrator.core.events import Observer, Progress, RunEnded, RunEvent, RunStarted, Warned
-from orchestrator.core.lifecycle import RunState, State
+from orchestrator.core.lifecycle import SETTLED, RunState, State
 from orchestrator.stores.base import (
     DEFAULT_DATABASE,
     CostRow,
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from orchestrator.engine.purge import Purged
     from orchestrator.engine.runs import JobIdentity
     from orchestrator.executors.toolbox import Toolbox
+    from orchestrator.following import Heard
     from orchestrator.forecast import Exact, Forecaster
     from orchestrator.intake.spec import Job
     from orchestrator.intake.template import Renderer
@@ -107,12 +108,14 @@ class Orchestrator:
         """
         from orchestrator.assembly import address, toolbox
         from orchestrator.engine.runs import choose_run, resume
+        from orchestrator.intake.streams import refuse_bulk
         from orchestrator.intake.template import Renderer
 
         self._config.api_key(os.environ)  # a missing key is told before a database is made
         self._stopped = False
         renderer = Renderer(job, may_be_unstored=self._config.provider.store == "optional")
         _refuse_unbounded(job, renderer, self._config)
+        await anyio.to_thread.run_sync(refuse_bulk, job)
         tools = toolbox(job)
         identity = await self._identity(job)
         store = await self._open_store()
@@ -271,6 +274,30 @@ class Orchestrator:
         async for item in input_items(self._config, self.database, story):
             yield item
 
+    async def follow(self, run: str, key: str, *, after: int | None = None) -> AsyncIterator[Heard]:
+        """What is heard of a row's response as it grows, to its end; of one that is over, its text.
+
+        ``after`` is the number of the event behind which to go on. It changes nothing, whoever works on the run.
+        """
+        from orchestrator.assembly import open_provider
+        from orchestrator.following import Follower, told
+
+        story = await self.show(run, key)
+        if story.request.state in SETTLED:
+            for heard in told(story):
+                yield heard
+            return
+        async with open_provider(self._config, self.database, beside_a_run=True) as provider:
+            follower = Follower(
+                provider.client,
+                provider.streams(),
+                story=partial(self.show, run, key),
+                clock=self._clock,
+                rng=self._rng,
+            )
+            async for heard in follower.follow(after=after):
+                yield heard
+
     async def request_sent(self, run: str, key: str) -> dict[str, Any] | None:
         """The body of a row's latest create call, made anew from row and job; None where the row makes no request."""
         from orchestrator.audit import request_sent
@@ -394,8 +421,9 @@ class Orchestrator:
         )
 
     async def _carry_out(self, run: Run, job: Job, renderer: Renderer, tools: Toolbox | None = None) -> Ended:
-        from orchestrator.assembly import assemble, open_client
+        from orchestrator.assembly import assemble, open_provider
         from orchestrator.executors.background import BackgroundExecutor
+        from orchestrator.executors.streamed import StreamedExecutor
         from orchestrator.policy.prices import PriceBook
 
         store, reader = await self._open_store(), await self._open_reader()
@@ -405,7 +433,9 @@ class Orchestrator:
         spent = await reader.spending(caps, self._clock.now()) if caps is not None else None
         # Half a second of reading, which must not hold up the first replies.
         await anyio.to_thread.run_sync(prices.load)
-        async with open_client(self._config, self.database) as client:
+        async with open_provider(self._config, self.database) as provider:
+            client = provider.client
+            executor = StreamedExecutor(client, provider.streams()) if job.stream else BackgroundExecutor(client)
             self._loop = assemble(
                 config=self._config,
                 run=run,
@@ -414,7 +444,7 @@ class Orchestrator:
                 renderer=renderer,
                 store=store,
                 reader=reader,
-                executor=BackgroundExecutor(client),
+                executor=executor,
                 prices=prices,
                 clock=await self._clock_of(run, reader),
                 rng=self._rng,

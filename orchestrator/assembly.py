@@ -15,6 +15,7 @@ from orchestrator.core.events import Observer, Progress
 from orchestrator.engine.actor import Actor
 from orchestrator.engine.flow import Flow
 from orchestrator.engine.learnt import Learnt, Lesson
+from orchestrator.engine.listener import Listener
 from orchestrator.engine.local import LocalLoop
 from orchestrator.engine.planner import Planner
 from orchestrator.engine.poller import Poller
@@ -25,9 +26,11 @@ from orchestrator.engine.settings import Settings
 from orchestrator.engine.steps import Context
 from orchestrator.engine.upkeep import Upkeep
 from orchestrator.executors.base import Executor
+from orchestrator.executors.streamed import StreamedExecutor
 from orchestrator.executors.toolbox import Toolbox
 from orchestrator.intake.plan import plan
 from orchestrator.intake.spec import Job
+from orchestrator.intake.streams import MOST_STREAMS
 from orchestrator.intake.template import Renderer
 from orchestrator.intake.tools import load_handlers, tool_schemas
 from orchestrator.policy.answers import AnswerSchema, asked_schema
@@ -40,27 +43,71 @@ from orchestrator.policy.outcomes import OnInvalid, RaiseTo, Repair
 from orchestrator.policy.prices import PriceBook
 from orchestrator.provider.client import ResponsesClient
 from orchestrator.provider.organization import OrganizationClient
+from orchestrator.provider.streaming import StreamingClient
 from orchestrator.provider.transport import Endpoint, Transport
+from orchestrator.sandbox.announcement import announced, find_announced
 from orchestrator.sandbox.process import embedded_sandbox
 from orchestrator.stores.base import Reader, Run, SharedCaps, Spending, Store, Summary
 
-__all__ = ["address", "assemble", "limits_lesson", "open_client", "open_organization", "toolbox"]
+__all__ = [
+    "Provider",
+    "address",
+    "assemble",
+    "limits_lesson",
+    "open_client",
+    "open_organization",
+    "open_provider",
+    "toolbox",
+]
 
 # What a tool may tell the model at most, and how many handlers run at once.
 _MOST_TOOL_BYTES = 256 * 1024
 _TOOLS_AT_ONCE = 16
 
 
+class Provider:
+    """The server that a config names, ready to be called."""
+
+    def __init__(self, config: Config, endpoint: Endpoint) -> None:
+        self._config = config.provider
+        self._endpoint = endpoint
+        self._resources = AsyncExitStack()
+        self.client = ResponsesClient(
+            _transport(self._config.transport, endpoint),
+            create_codes=self._config.create_codes,
+            status_aliases=self._config.status_aliases,
+        )
+        self._resources.push_async_callback(self.client.aclose)
+
+    def streams(self) -> StreamingClient:
+        """A client for streams, whichever transport the config names for calls: streams are few and last long."""
+        from orchestrator.provider.httpx_transport import HttpxTransport
+
+        client = StreamingClient(HttpxTransport(self._endpoint), status_aliases=self._config.status_aliases)
+        self._resources.push_async_callback(client.aclose)
+        return client
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._resources.aclose()
+
+
 @asynccontextmanager
-async def open_client(config: Config, database: Path) -> AsyncIterator[ResponsesClient]:
-    """The provider of the config, or the embedded sandbox, which keeps its state beside the database."""
+async def open_provider(config: Config, database: Path, *, beside_a_run: bool = False) -> AsyncIterator[Provider]:
+    """The provider of the config, or the embedded sandbox, which keeps its state beside the database.
+
+    A sandbox belongs to one process. Who only looks on, ``beside_a_run``, is shown the one that the run has open.
+    """
     async with AsyncExitStack() as stack:
         provider = config.provider
         if provider.sandbox is None:
             base_url, api_key = provider.base_url, config.api_key(os.environ)
         else:
             state = database.with_name(database.name + ".sandbox")
-            sandbox = await stack.enter_async_context(embedded_sandbox(provider.sandbox, state))
+            sandbox = find_announced(state) if beside_a_run else None
+            if sandbox is None:
+                sandbox = await stack.enter_async_context(embedded_sandbox(provider.sandbox, state))
+                stack.enter_context(announced(sandbox, state))
             base_url, api_key = sandbox.base_url, sandbox.api_key
         endpoint = Endpoint(
             base_url=base_url,
@@ -69,13 +116,18 @@ async def open_client(config: Config, database: Path) -> AsyncIterator[Responses
             connect_timeout_s=config.timeouts.connect,
             read_timeout_s=config.timeouts.read,
         )
-        client = ResponsesClient(
-            _transport(provider.transport, endpoint),
-            create_codes=provider.create_codes,
-            status_aliases=provider.status_aliases,
-        )
-        stack.push_async_callback(client.aclose)
-        yield client
+        opened = Provider(config, endpoint)
+        stack.push_async_callback(opened.aclose)
+        yield opened
+
+
+@asynccontextmanager
+async def open_client(
+    config: Config, database: Path, *, beside_a_run: bool = False
+) -> AsyncIterator[ResponsesClient]:
+    """The provider's client for calls; see ``open_provider``."""
+    async with open_provider(config, database, beside_a_run=beside_a_run) as provider:
+        yield provider.client
 
 
 @asynccontextmanager
@@ -173,7 +225,12 @@ def assemble(
         settings=context.settings,
     )
     actor = Actor(context, requeued=lambda at: sender.put_off(at))
-    poller = Poller(context, requeued=lambda at: sender.put_off(at), act=actor.add)
+    listener = (
+        Listener(context, executor=executor, reader=reader, nudge=lambda open_: poller.nudge(open_))
+        if isinstance(executor, StreamedExecutor)
+        else None
+    )
+    poller = Poller(context, requeued=lambda at: sender.put_off(at), act=actor.add, listener=listener)
     sender = Sender(context, reader=reader, preparation=preparation, follow=poller.add, act=actor.add)
     planner = Planner(
         context,
@@ -191,6 +248,7 @@ def assemble(
         actor=actor,
         upkeep=Upkeep(context, reader=reader, poller=poller, learnt=learnt),
         learnt=learnt,
+        listener=listener,
     )
 
 
@@ -211,7 +269,7 @@ def _settings(config: Config, job: Job, caps: SharedCaps | None) -> Settings:
         on_incomplete=incomplete if isinstance(incomplete, str) else RaiseTo(incomplete.raise_max_output_tokens_to),
         timeouts=Timeouts(queued_s=config.timeouts.queued, run_s=config.timeouts.run),
         resend_below_pusd=config.in_doubt.resend_below_pusd,
-        max_in_flight=config.limits.max_in_flight,
+        max_in_flight=min(config.limits.max_in_flight, MOST_STREAMS) if job.stream else config.limits.max_in_flight,
         shared_caps=caps,
         cap_output_tokens=config.budget.cap_output_tokens,
         request_bound_pusd=job.budget.request_bound_pusd if job.budget is not None else None,

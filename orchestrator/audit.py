@@ -49,7 +49,7 @@ async def input_items(config: Config, database: Path, story: Story) -> AsyncIter
         raise UsageError(
             f"no response was created for {story.request.key!r} yet, so the provider has no input items of it"
         )
-    async with open_client(config, database) as client:
+    async with open_client(config, database, beside_a_run=True) as client:
         try:
             async for item in client.input_items(response_id):
                 yield item

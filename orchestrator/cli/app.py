@@ -13,6 +13,7 @@ from orchestrator.cli.doctor import doctor
 from orchestrator.cli.estimate import estimate
 from orchestrator.cli.export import export
 from orchestrator.cli.failures import culprit, report_bug, report_misuse, report_problem
+from orchestrator.cli.follow import follow
 from orchestrator.cli.help import PlainColumns
 from orchestrator.cli.inspect import costs, runs, show, status
 from orchestrator.cli.output import PipeConsole, ReaderGone, let_go_of_stdout, note
@@ -31,7 +32,7 @@ and resumable after any crash, on nothing but SQLite.
 """
 _COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
     "Work": (run, retry, cancel, purge),
-    "Look": (status, runs, show, export, costs),
+    "Look": (status, runs, show, follow, export, costs),
     "Prepare": (estimate, doctor, schema, sandbox),
 }
 _START = """\

@@ -12,6 +12,7 @@ from orchestrator.core.lifecycle import RunState, State
 from orchestrator.engine import steps
 from orchestrator.engine.actor import Actor
 from orchestrator.engine.learnt import Learnt
+from orchestrator.engine.listener import Listener
 from orchestrator.engine.planner import Planner
 from orchestrator.engine.poller import Poller
 from orchestrator.engine.sender import Sender
@@ -47,6 +48,7 @@ class LocalLoop:
         actor: Actor,
         upkeep: Upkeep,
         learnt: Learnt,
+        listener: Listener | None = None,
     ) -> None:
         self._context = context
         self._flow = context.flow
@@ -57,6 +59,7 @@ class LocalLoop:
         self._actor = actor
         self._upkeep = upkeep
         self._learnt = learnt
+        self._listener = listener
 
     @property
     def progress(self) -> Progress:
@@ -70,6 +73,8 @@ class LocalLoop:
             async with anyio.create_task_group() as tasks:
                 await self._recover()
                 self._actor.run(tasks)
+                if self._listener is not None:
+                    self._listener.run(tasks)
                 tasks.start_soon(self._poller.run, tasks)
                 tasks.start_soon(self._upkeep.run)
                 tasks.start_soon(self._planner.run)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from dataclasses import replace
 
-from orchestrator.engine.work import Waiting
+from orchestrator.engine.work import OpenResponse, Waiting
 
 __all__ = ["PollQueue"]
 
@@ -38,3 +38,12 @@ class PollQueue:
         """Make every response due at once (a cancel wants them all)."""
         self._heap = [(now, order, replace(waiting, forced=True)) for _, order, waiting in self._heap]
         heapq.heapify(self._heap)
+
+    def pull_one_forward(self, open_: OpenResponse, now: float) -> bool:
+        """Make one response due at once; False where it is not here, because it is being looked at."""
+        for place, (_, order, waiting) in enumerate(self._heap):
+            if waiting.open is open_:
+                self._heap[place] = (now, order, replace(waiting, look_at=now, forced=True))
+                heapq.heapify(self._heap)
+                return True
+        return False

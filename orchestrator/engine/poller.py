@@ -8,6 +8,7 @@ from anyio.abc import TaskGroup
 
 from orchestrator.engine import steps
 from orchestrator.engine.crew import Crew
+from orchestrator.engine.listener import Listener
 from orchestrator.engine.poll_queue import PollQueue
 from orchestrator.engine.steps import Context
 from orchestrator.engine.work import Acting, Finished, OpenResponse, Queued, Stopped, Waiting
@@ -18,11 +19,21 @@ __all__ = ["Poller"]
 class Poller:
     """One heap of due times, one limiter of its own, and a bounded number of looks on the wire."""
 
-    def __init__(self, context: Context, *, requeued: Callable[[float], None], act: Callable[[Acting], None]) -> None:
+    def __init__(
+        self,
+        context: Context,
+        *,
+        requeued: Callable[[float], None],
+        act: Callable[[Acting], None],
+        listener: Listener | None = None,
+    ) -> None:
         self._context = context
         self._flow = context.flow
         self._requeued = requeued
         self._act = act
+        self._listener = listener
+        # Responses of which a stream said that they ended, while a look at them was on the wire.
+        self._nudged: set[int] = set()
         self._queue = PollQueue()
         self._looking = 0
         # Something is due, and waits for a look on the wire to end.
@@ -31,7 +42,15 @@ class Poller:
     def add(self, waiting: Waiting) -> None:
         """Follow a response that has just been accepted, or that an earlier process left open."""
         self._flow.open += 1
+        if self._listener is not None:
+            self._listener.add(waiting.open)
         self._push(waiting)
+
+    def nudge(self, open_: OpenResponse) -> None:
+        """Look at one response now: its stream says that it has ended."""
+        if not self._queue.pull_one_forward(open_, self._context.clock.now()):
+            self._nudged.add(open_.attempt_id)
+        self._flow.poller.set()
 
     def hurry(self) -> None:
         """Look at everything now, as far as the allowance lets us."""
@@ -85,8 +104,10 @@ class Poller:
         if self._full:
             self._flow.poller.set()
         if isinstance(after, Waiting):
-            self._push(after)
+            self._push(self._hurried(after))
             return
+        if self._listener is not None:
+            self._listener.leave(open_)
         self._flow.open -= 1
         match after:
             case Queued(not_before):
@@ -100,6 +121,13 @@ class Poller:
                 self._flow.stop(after)
         self._flow.sender.set()
         self._flow.tell_if_over()
+
+    def _hurried(self, waiting: Waiting) -> Waiting:
+        """The next look at once, where a nudge came during the last one."""
+        if waiting.open.attempt_id not in self._nudged:
+            return waiting
+        self._nudged.discard(waiting.open.attempt_id)
+        return Waiting(waiting.open, self._context.clock.now(), forced=True)
 
     def _push(self, waiting: Waiting) -> None:
         if self._queue.push(waiting):

@@ -197,7 +197,7 @@ def _stream(value: Any, _: Mapping[str, Any]) -> Iterator[Mistake]:
         yield Mistake(
             ("stream",),
             "cannot be used in a background run: answers are fetched by polling",
-            "remove it; a dropped stream can leave a background response queued for good",
+            "remove it; for a few long tasks, write stream: true beside request, not in it",
         )
 
 

@@ -50,6 +50,7 @@ FREE_TO_CHANGE = (
     "deadline",
     "output",
     "retention",
+    "stream",
     "input.on_bad_row",
     "tool_timeout",
     "max_turns",
@@ -161,6 +162,9 @@ class Job(Section):
     """How long after its start the run may send; past it, nothing new is sent."""
     output: str | None = None
     """Where the results are exported at the end, relative to the job file; `.jsonl`, `.csv` or `.parquet`."""
+    stream: bool = False
+    """For a few long tasks: stream each response, keep what it tells of its progress, and look as soon as it says
+    that it has ended. At most 16 are open at once, and more than 200 rows are refused. The results are the same."""
     retention: RetentionSection = RetentionSection()
     """What is kept of a run once it is over, at the provider and here."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 
 import anyio
 import httpx
@@ -22,7 +22,7 @@ from orchestrator.provider.transport import (
     too_large,
 )
 
-__all__ = ["HttpxTransport"]
+__all__ = ["HttpxReply", "HttpxTransport"]
 
 _NETWORK_ERRORS = (httpx.RequestError, OSError)
 
@@ -83,6 +83,28 @@ class HttpxTransport:
         finally:
             self._slots.give_back()
 
+    async def open(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        silence_s: float,
+    ) -> HttpxReply:
+        """Begin an exchange whose reply is read as it comes; see ``streaming.StreamTransport``."""
+        if self._closed:
+            raise RuntimeError("the transport is closed")
+        request = self._request(method, path, body, headers, silence_s)
+        try:
+            with anyio.fail_after(self._endpoint.connect_timeout_s + self._endpoint.read_timeout_s):
+                response = await self._transport.handle_async_request(request)
+        except _NETWORK_ERRORS as error:
+            if self._never_sent(error):
+                raise TransportError(NeverSent(reason=_unconnected(error, request.url))) from None
+            raise TransportError(ReplyLost(reason=_lost(error, self._endpoint.read_timeout_s))) from None
+        return HttpxReply(response, self._endpoint, silence_s)
+
     async def aclose(self) -> None:
         if not self._closed:
             self._closed = True
@@ -116,6 +138,29 @@ class HttpxTransport:
         if not isinstance(error, _UNCONNECTED):
             return False
         return self._trusted or any(isinstance(cause, _NO_CONNECTION) for cause in _causes(error))
+
+
+class HttpxReply:
+    """A reply whose body is still coming; see ``streaming.OpenReply``."""
+
+    def __init__(self, response: httpx.Response, endpoint: Endpoint, silence_s: float) -> None:
+        self._response = response
+        self._endpoint = endpoint
+        self._silence_s = silence_s
+        self.status = response.status_code
+        self.headers: Mapping[str, str] = dict(response.headers)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._response.aiter_bytes():
+                yield self._endpoint.redact(chunk)
+        except _NETWORK_ERRORS as error:
+            problem = ReplyLost(reason=_lost(error, self._silence_s), status=self.status)
+            raise TransportError(problem) from None
+
+    async def aclose(self) -> None:
+        with anyio.CancelScope(shield=True):
+            await self._response.aclose()
 
 
 def _pool(endpoint: Endpoint) -> httpx.AsyncHTTPTransport:

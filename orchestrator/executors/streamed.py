@@ -1,0 +1,48 @@
+"""Background responses that are streamed: created with ``stream: true``, so that their progress can be heard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from orchestrator.core.model import Seen
+from orchestrator.core.problems import Problem
+from orchestrator.executors.background import BackgroundExecutor
+from orchestrator.provider.client import ResponsesClient
+from orchestrator.provider.streaming import EventStream, StreamingClient
+
+__all__ = ["StreamedExecutor"]
+
+
+class StreamedExecutor(BackgroundExecutor):
+    """As ``BackgroundExecutor``, with the stream of each response beside it.
+
+    The stream only tells of progress. Whether a response has ended is found out by a look, as always.
+    """
+
+    def __init__(self, client: ResponsesClient, streams: StreamingClient) -> None:
+        super().__init__(client)
+        self._streams = streams
+        self._begun: dict[str, EventStream] = {}
+
+    def encode(self, fields: Mapping[str, Any], *, run_uid: str, key: str, number: int) -> bytes:
+        return super().encode({**fields, "stream": True}, run_uid=run_uid, key=key, number=number)
+
+    async def submit(self, body: bytes, *, idempotency_key: str, client_request_id: str) -> Seen | Problem:
+        answer = await self._streams.create(
+            body, idempotency_key=idempotency_key, client_request_id=client_request_id
+        )
+        if not isinstance(answer, tuple):
+            return answer
+        seen, stream = answer
+        if stream is not None:
+            self._begun[seen.response.id] = stream
+        return seen
+
+    def take_stream(self, response_id: str) -> EventStream | None:
+        """The stream that came with the create call, once."""
+        return self._begun.pop(response_id, None)
+
+    async def follow(self, response_id: str, *, after: int | None) -> EventStream | Problem:
+        """The response's stream from behind an event on."""
+        return await self._streams.follow(response_id, after=after)

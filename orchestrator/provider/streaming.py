@@ -1,0 +1,277 @@
+"""Responses as streams of events: created so, or taken up again from any event on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+from urllib.parse import quote, urlencode
+
+import orjson
+from pydantic_core import from_json
+
+from orchestrator.core.model import Seen
+from orchestrator.core.problems import Problem, ReplyLost
+from orchestrator.provider.headers import parse_rate_limits, request_id
+from orchestrator.provider.refusal import parse_refusal
+from orchestrator.provider.sse import SseParser
+from orchestrator.provider.transport import Reply, TransportError
+from orchestrator.provider.wire import UnreadableReply, parse_response, salvage_id
+
+__all__ = ["ENDINGS", "EventStream", "OpenReply", "StreamEvent", "StreamLost", "StreamTransport", "StreamingClient"]
+
+# The events after which nothing comes; of a cancelled response there is none (responses API, streaming).
+ENDINGS = frozenset({"response.completed", "response.failed", "response.incomplete", "error"})
+
+# A model may think for minutes without a word; a stream that is silent for longer is opened anew.
+_SILENCE_S = 300.0
+_MOST_REFUSAL_BYTES = 2**20
+
+
+class OpenReply(Protocol):
+    """A reply whose body is still coming; the names of ``headers`` are lower-case."""
+
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it comes; raises ``TransportError`` where it breaks off."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+class StreamTransport(Protocol):
+    """A transport that hands a reply over before its end."""
+
+    async def open(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        silence_s: float,
+    ) -> OpenReply:
+        """Send a request, and return with the reply's status; raises ``TransportError`` as ``Transport.call`` does.
+
+        A body of which nothing comes for ``silence_s`` counts as broken off.
+        """
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEvent:
+    """One event. ``sequence`` rises within a response; None where the server does not number its events."""
+
+    type: str
+    sequence: int | None
+    fields: Mapping[str, Any]
+
+    @property
+    def item_type(self) -> str | None:
+        """The type of the output item that the event brings."""
+        item = self.fields.get("item")
+        kind = item.get("type") if isinstance(item, dict) else None
+        return kind if isinstance(kind, str) else None
+
+    @property
+    def is_piece(self) -> bool:
+        """Whether it is one of many pieces of a text or an image, of no interest by itself."""
+        return self.type.endswith((".delta", ".partial_image"))
+
+
+class StreamLost(Exception):
+    """The stream broke off; what is behind its last event can be asked for."""
+
+
+class EventStream:
+    """The events of one response, in their order, each once; close it when it is of no more use."""
+
+    def __init__(self, reply: OpenReply, *, after: int | None = None) -> None:
+        self._reply = reply
+        self._chunks = reply.chunks()
+        self._parser = SseParser()
+        self._waiting: list[StreamEvent] = []
+        self._after = after
+
+    def __aiter__(self) -> AsyncIterator[StreamEvent]:
+        return self
+
+    async def __anext__(self) -> StreamEvent:
+        """The next event; raises ``StreamLost`` where the connection breaks."""
+        while not self._waiting:
+            try:
+                chunk = await anext(self._chunks)
+            except TransportError as error:
+                raise StreamLost(error.problem.reason) from None
+            self._waiting = [event for data in self._parser.feed(chunk) if (event := self._new(data)) is not None]
+        return self._waiting.pop(0)
+
+    def unread(self, event: StreamEvent) -> None:
+        """Let an event come once more."""
+        self._waiting.insert(0, event)
+
+    @property
+    def unfinished(self) -> bytes:
+        """The data of an event that broke off."""
+        return self._parser.unfinished
+
+    async def aclose(self) -> None:
+        """Close the connection; a background response goes on without it."""
+        await self._reply.aclose()
+
+    def _new(self, data: bytes) -> StreamEvent | None:
+        event = _event(data)
+        if event is None or event.sequence is None:
+            return event
+        # Some servers begin again at the first event, whatever they are asked for.
+        if self._after is not None and event.sequence <= self._after:
+            return None
+        self._after = event.sequence
+        return event
+
+
+class StreamingClient:
+    """Streams of one provider. A problem comes back as a value, as of ``ResponsesClient``."""
+
+    def __init__(
+        self,
+        transport: StreamTransport,
+        *,
+        status_aliases: Mapping[str, str] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._transport = transport
+        self._status_aliases = dict(status_aliases or {})
+        self._clock = clock
+
+    async def create(
+        self, body: bytes, *, idempotency_key: str, client_request_id: str
+    ) -> tuple[Seen, EventStream | None] | Problem:
+        """Create a response, and read its stream up to the event that names it, which comes again.
+
+        A server that does not stream answers with the response itself; then there is no stream.
+        """
+        headers = {
+            "Content-Type": "application/json",
+            "Idempotency-Key": idempotency_key,
+            "X-Client-Request-Id": client_request_id,
+        }
+        reply = await self._open("POST", "/responses", body=body, headers=headers)
+        if not isinstance(reply, _Opened):
+            return reply
+        if not reply.streams:
+            return self._whole(await reply.read())
+        stream = EventStream(reply.reply)
+        try:
+            async for event in stream:
+                response = event.fields.get("response")
+                if isinstance(response, dict):
+                    stream.unread(event)
+                    return self._seen(orjson.dumps(response), reply.reply), stream
+        except (StreamLost, UnreadableReply) as error:
+            await stream.aclose()
+            return _lost(str(error), reply.reply.status, stream.unfinished)
+        await stream.aclose()
+        return _lost("the stream ended before it named a response", reply.reply.status, stream.unfinished)
+
+    async def follow(self, response_id: str, *, after: int | None = None) -> EventStream | Problem:
+        """The events of a response behind the one numbered ``after``, or all; those to come as they come."""
+        query = {"stream": "true"} | ({"starting_after": str(after)} if after is not None else {})
+        reply = await self._open("GET", f"/responses/{quote(response_id, safe='')}?{urlencode(query)}")
+        if not isinstance(reply, _Opened):
+            return reply
+        if not reply.streams:
+            await reply.reply.aclose()
+            return ReplyLost(reason="the server does not stream", status=reply.reply.status)
+        return EventStream(reply.reply, after=after)
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._transport.aclose()
+
+    async def _open(
+        self, method: str, path: str, *, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> _Opened | Problem:
+        accept = {"Accept": "text/event-stream, application/json", **(headers or {})}
+        try:
+            reply = await self._transport.open(method, path, body=body, headers=accept, silence_s=_SILENCE_S)
+        except TransportError as error:
+            return error.problem
+        opened = _Opened(reply)
+        if reply.status >= 300:
+            return parse_refusal(await opened.read(), now=self._clock())
+        return opened
+
+    def _whole(self, reply: Reply) -> tuple[Seen, None] | Problem:
+        try:
+            response = parse_response(reply.body, status_aliases=self._status_aliases)
+        except UnreadableReply as error:
+            return ReplyLost(reason=str(error), status=reply.status, response_id=salvage_id(reply.body))
+        return Seen(response=response, rate_limits=parse_rate_limits(reply.headers)), None
+
+    def _seen(self, body: bytes, reply: OpenReply) -> Seen:
+        return Seen(
+            response=parse_response(body, status_aliases=self._status_aliases),
+            rate_limits=parse_rate_limits(reply.headers),
+            request_id=request_id(reply.headers),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A reply that has begun."""
+
+    reply: OpenReply
+
+    @property
+    def streams(self) -> bool:
+        return self.reply.headers.get("content-type", "").lower().startswith("text/event-stream")
+
+    async def read(self) -> Reply:
+        """All of it, as far as it comes."""
+        body = b""
+        try:
+            async for chunk in self.reply.chunks():
+                body += chunk
+                if len(body) > _MOST_REFUSAL_BYTES and self.reply.status >= 300:
+                    break
+        except TransportError:
+            pass  # the status is the answer, however little of the rest arrived
+        finally:
+            await self.reply.aclose()
+        return Reply(self.reply.status, self.reply.headers, body)
+
+
+def _event(data: bytes) -> StreamEvent | None:
+    """The event in some data; None for what is none, such as the ``[DONE]`` that some servers close with."""
+    try:
+        fields = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return None
+    match fields:
+        case {"type": str() as kind}:
+            sequence = fields.get("sequence_number")
+            return StreamEvent(kind, sequence if isinstance(sequence, int) else None, fields)
+    return None
+
+
+def _lost(reason: str, status: int, unfinished: bytes) -> ReplyLost:
+    """A create call whose stream broke off, with the id of the response where what did arrive has it whole."""
+    try:
+        event = from_json(unfinished, allow_partial=True) if unfinished else None
+    except ValueError:
+        event = None
+    match event:
+        case {"response": {"id": str() as found}} if found.startswith("resp_"):
+            # The last string of what broke off may be cut itself.
+            whole = f'"{found}"'.encode() in unfinished
+            return ReplyLost(reason=reason, status=status, response_id=found if whole else None)
+    return ReplyLost(reason=reason, status=status)

@@ -1,0 +1,39 @@
+"""Events are found in bytes whatever their line ends, and wherever the bytes are cut."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.provider.sse import SseParser
+
+DATA = st.lists(st.text(st.characters(exclude_characters="\r\n", codec="utf-8"), min_size=1), max_size=5)
+
+
+def framed(datas: list[str], end: str) -> bytes:
+    return "".join(f"event: x{end}id: 1{end}: a comment{end}data: {data}{end}{end}" for data in datas).encode()
+
+
+@given(DATA, st.sampled_from(["\n", "\r\n", "\r"]), st.data())
+def test_cuts_and_line_ends_change_nothing(datas: list[str], end: str, cuts: st.DataObject) -> None:
+    stream, parser, found = framed(datas, end), SseParser(), []
+    while stream:
+        size = cuts.draw(st.integers(1, len(stream)))
+        found += parser.feed(stream[:size])
+        stream = stream[size:]
+    found += parser.feed(b"\n")
+    assert found == [data.encode() for data in datas]
+
+
+def test_lines_of_one_event_are_joined() -> None:
+    assert SseParser().feed(b"data: a\ndata:b\ndata\n\n") == [b"a\nb\n"]
+
+
+def test_what_has_no_data_is_no_event() -> None:
+    assert SseParser().feed(b": ping\n\nevent: x\n\nretry: 5\n\n") == []
+
+
+def test_what_is_unfinished_can_be_looked_at() -> None:
+    parser = SseParser()
+    assert parser.feed(b'data: {"a": 1}\n\nevent: x\ndata: {"b": ') == [b'{"a": 1}']
+    assert parser.unfinished == b'{"b": '
