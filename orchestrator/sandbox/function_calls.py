@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from random import Random
 from typing import Any, TypeAlias
 
@@ -13,11 +13,9 @@ from orchestrator.sandbox.mistakes import UNKNOWN_FUNCTION, broken_json, misshap
 from orchestrator.sandbox.prompts import Prompt
 from orchestrator.sandbox.settings import Tools
 
-__all__ = ["make_calls", "unanswered", "unasked", "wants_calls"]
+__all__ = ["make_calls", "wants_calls"]
 
 Json: TypeAlias = Any
-
-_CALLS = ("function_call", "custom_tool_call")
 
 
 def wants_calls(fields: Mapping[str, Json], prompt: Prompt, tools: Tools) -> bool:
@@ -39,29 +37,6 @@ def make_calls(
         tool = offered[(start + n) % len(offered)]
         calls.append(_call(tool, prompt, f"{tail[:38]}{n:02x}", rng, mistake=None if n else ending))
     return calls
-
-
-def unanswered(items: Iterable[Mapping[str, Json]]) -> str | None:
-    """The ``call_id`` of the first call among the items that no output among them answers."""
-    waiting: dict[str, None] = {}
-    for item in items:
-        if item.get("type") in _CALLS:
-            waiting[item["call_id"]] = None
-        elif str(item.get("type")).endswith("_output"):
-            waiting.pop(str(item.get("call_id")), None)
-    return next(iter(waiting), None)
-
-
-def unasked(items: Iterable[Mapping[str, Json]]) -> str | None:
-    """The ``call_id`` of the first function's output among the items that answers no call before it."""
-    called = set()
-    for item in items:
-        match item.get("type"):
-            case "function_call":
-                called.add(item.get("call_id"))
-            case "function_call_output" if item["call_id"] not in called:
-                return str(item["call_id"])
-    return None
 
 
 def _offered(fields: Mapping[str, Json]) -> list[dict[str, Json]]:

@@ -12,8 +12,8 @@ from orchestrator.sandbox.attachments import attached_texts, check_files
 from orchestrator.sandbox.conversations import Conversations
 from orchestrator.sandbox.creation import conversation_of
 from orchestrator.sandbox.denials import bad_request
-from orchestrator.sandbox.function_calls import unanswered, unasked
 from orchestrator.sandbox.models import Model
+from orchestrator.sandbox.pairs import check_pairs
 from orchestrator.sandbox.prompts import Prompt, list_items, read_prompt
 from orchestrator.sandbox.record import Record, is_known, true_status
 from orchestrator.sandbox.settings import Faults
@@ -41,7 +41,7 @@ class Turns:
         self._check_goes_on(fields, now)
         check_files(fields.get("input"), self._state, now)
         prompt = self.read(fields, now)
-        _check_results(prompt)
+        check_pairs(prompt.items)
         if prompt.tokens > model.context:
             message = "Your input exceeds the context window of this model. Please adjust your input and try again."
             raise bad_request(message, code="context_length_exceeded", param="input")
@@ -90,13 +90,3 @@ class Turns:
 
     def _input_of(self, record: Record) -> list[dict[str, Json]]:
         return list_items(orjson.loads(self._archive.input_of(record.id)), record.id)
-
-
-def _check_results(prompt: Prompt) -> None:
-    """Every function that was called needs an output before anything else is said, and the other way round."""
-    stray, missing = unasked(prompt.items), unanswered(prompt.items)
-    if stray is not None:
-        message = f"No tool call found for function call output with call_id {stray}."
-        raise bad_request(message, code=None, param="input")
-    if missing is not None:
-        raise bad_request(f"No tool output found for function call {missing}.", code=None, param="input")

@@ -133,3 +133,22 @@ async def test_an_interview_gets_a_new_answer_to_each_question(start: Start) -> 
         answers.append(response["output"][-1]["content"][0]["text"])
     assert answers[1:] == ["Three new roads were built.", "Peace holds on every border of the country."]
     assert answers[0] not in answers[1:]
+
+
+async def test_a_thought_is_sent_back_with_what_it_led_to(start: Start) -> None:
+    caller = await start(latency={"queue": 0, "run": 0})
+    first = await caller.created(background=False, input=TEXT)
+    thought, message = first["output"]
+    for given, status in (([thought, message], 200), ([message], 200), ([thought], 400)):
+        reply = await caller.create(background=False, input=[said(TEXT), *given, said("And?")])
+        assert reply.status_code == status
+    assert reply.json()["error"]["message"] == (
+        f"Item '{thought['id']}' of type 'reasoning' was provided without its required following item."
+    )
+
+
+async def test_what_ended_in_thought_cannot_be_gone_on_with(start: Start) -> None:
+    caller = await start(latency={"queue": 0, "run": 0}, faults={"empty_output": 1})
+    first = await caller.created(background=False)
+    reply = await caller.create(background=False, previous_response_id=first["id"])
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, "input")

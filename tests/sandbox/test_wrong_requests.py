@@ -11,10 +11,10 @@ import pytest
 from orchestrator.sandbox.answers import answer
 from orchestrator.sandbox.checks import FIELDS, check_create
 from orchestrator.sandbox.denials import Denied
-from orchestrator.sandbox.function_calls import unanswered, unasked
 from orchestrator.sandbox.instances import BadSchema
 from orchestrator.sandbox.item_events import item_events
 from orchestrator.sandbox.models import Catalogue
+from orchestrator.sandbox.pairs import check_pairs
 from orchestrator.sandbox.prompts import read_prompt
 from orchestrator.sandbox.settings import Tools
 from orchestrator.sandbox.shapes import echo_of
@@ -237,7 +237,7 @@ def test_no_request_is_beyond_an_answer(ending: str | None) -> None:
         try:
             model = check_create(asked, Catalogue())
             prompt = read_prompt(asked)
-            unasked(prompt.items), unanswered(prompt.items)
+            check_pairs(prompt.items)
             done = answer(asked, prompt, model, ending=ending, response_id="resp_1", seed=1, tools=Tools(rounds=2))
         except (Denied, BadSchema):
             continue
