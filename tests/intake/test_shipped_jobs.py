@@ -10,7 +10,7 @@ from orchestrator.intake.spec import Job, load_job
 from orchestrator.intake.template import Renderer
 
 REPOSITORY = Path(__file__).parent.parent.parent
-JOBS = {"summarise": 1863, "classify": 60, "extract": 1863, "research": 6}
+JOBS = {"summarise": 1863, "classify": 60, "extract": 1863, "interviews": 24, "research": 6, "tools": 24}
 
 
 def requests(job: Job) -> list[NewRequest]:
