@@ -2,8 +2,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
 
+from orchestrator.executors.background import ATTEMPT, KEY, RUN, create_body
 from orchestrator.intake.parameters import (
     PARAMETERS,
     WRONG_PARAMETERS,
@@ -12,6 +14,8 @@ from orchestrator.intake.parameters import (
     parameter_warnings,
     unstored_mistakes,
 )
+from orchestrator.intake.spec import Input, Job
+from orchestrator.intake.template import Renderer
 
 BASE = {"model": "gpt-5-mini", "input": "Hello"}
 
@@ -304,3 +308,25 @@ def test_one_conversation_for_all_rows_is_warned_about(conversation: object) -> 
     [warning] = parameter_warnings({**BASE, "conversation": conversation})
     assert "answered one at a time" in warning
     assert list(parameter_warnings({**BASE, "conversation": "{{ conversation }}"})) == []
+
+
+def test_every_field_is_sent_as_it_was_written() -> None:
+    every: dict[str, Any] = {name: f"{{{{ {name} }}}}" for name in PARAMETERS}
+    every |= {"of_next_month": {"a": [1, None]}, "metadata": {"a": "{{ user }}"}}
+    mappings = ("background_options", "moderation", "reasoning", "prompt_cache_options", "text")
+    columns: dict[str, Any] = {
+        **dict.fromkeys(PARAMETERS, "text"),
+        **dict.fromkeys(("temperature", "top_p"), 0.5),
+        **dict.fromkeys(("max_output_tokens", "max_tool_calls", "top_logprobs"), 16),
+        **{name: {"a": "b"} for name in mappings},
+        **{name: [] for name in ("tools", "include", "context_management")},
+        "parallel_tool_calls": False,
+        "prompt": {"id": "pmpt_1"},
+        "conversation": None,
+    }
+    render = Renderer(Job(name="a", input=Input(path="-"), request=every))
+    fields = render.render(orjson.dumps(columns), where="")
+    sent = orjson.loads(create_body(fields, run_uid="r", key="k", number=1))
+    metadata = {"a": "text", RUN: "r", KEY: "k", ATTEMPT: "1"}
+    others = {"of_next_month": {"a": [1, None]}, "background": True, "store": True}
+    assert sent == {**columns, "metadata": metadata, **others}

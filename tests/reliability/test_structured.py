@@ -81,7 +81,9 @@ async def test_each_way_to_give_no_answer_is_an_outcome_of_its_own(
 
 
 async def test_a_repair_goes_on_from_the_answer_and_says_what_is_wrong(rehearse: Rehearse) -> None:
-    at = await rehearse(rows=30, faults={"invalid_json": 0.4}, job=typed("repair"), script=lambda _: None)
+    # Under a budget, too: what the model reads again is known, and bounds the further turn.
+    job = typed("repair", budget={"usd": 1})
+    at = await rehearse(rows=30, faults={"invalid_json": 0.4}, job=job, script=lambda _: None)
     account = await at.run()
     assert attempts(account).keys() == {("succeeded", 1), ("succeeded", 2), ("failed", 2)}
     assert account.codes.keys() == {"output_invalid"}
