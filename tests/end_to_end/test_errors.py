@@ -81,7 +81,7 @@ def test_a_line_that_is_not_json(rig: MakeRig) -> None:
 
 def test_a_bad_row_far_behind_loses_nothing_that_was_sent(rig: MakeRig) -> None:
     at = rig()
-    good = [{"id": f"row-{n}", "text": "A sentence. Another sentence."} for n in range(1200)]
+    good = [{"id": f"row-{n}", "text": f"Sentence {n}. Another one."} for n in range(1200)]
     at.write_rows([*good, "not JSON"])
     told(at.run(), 2, "rows.jsonl:1201")
     ended = at.run("--set", "input.on_bad_row=skip")
@@ -92,7 +92,7 @@ def test_a_bad_row_far_behind_loses_nothing_that_was_sent(rig: MakeRig) -> None:
 
 def test_a_mended_file_goes_on_where_the_bad_row_was(rig: MakeRig) -> None:
     at = rig()
-    good = [{"id": f"row-{n}", "text": "A sentence. Another sentence."} for n in range(600)]
+    good = [{"id": f"row-{n}", "text": f"Sentence {n}. Another one."} for n in range(600)]
     at.write_rows([*good, "not JSON"])
     told(at.run(), 2, "rows.jsonl:601")
     at.write_rows([*good, {"id": "mended", "text": "A sentence."}])

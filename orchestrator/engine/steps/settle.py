@@ -44,8 +44,10 @@ async def settle(context: Context, open_: OpenResponse, response: Response) -> A
             pool = context.pools.pool(open_.model)
             pool.bounced(now, open_.sent_at, retry_after_s=verdict.after_s, limits=None, slow_down=False)
         case Halt():
+            stopped = Stopped.by(verdict, collect=True)
+            context.flow.stop(stopped)
             await end(context, open_, State.SUBMITTED, Retry(verdict.code), response=response, blameless=True)
-            return Stopped.by(verdict, collect=True)
+            return stopped
         case Call() if context.flow.cancelling:
             verdict = Cancelled("cancelled at your request")
     return await end(context, open_, State.SUBMITTED, verdict, response=response)

@@ -154,11 +154,14 @@ async def _not_accepted(context: Context, prepared: Prepared, open_: OpenRespons
             note_failure(context, circuit, open_.sent_at, code, again=open_.attempts > 1)
             return await doubt(context, open_, code, message, counted=not circuit.excuses(now))
         case Halt():
+            stopped = Stopped.by(verdict, collect=_can_still_look(problem))
+            # Told before anything is written: what is sent meanwhile would meet the same end.
+            context.flow.stop(stopped)
             if verdict.maybe_sent:
                 await doubt(context, open_, "submit_in_doubt", verdict.message)
             else:
                 await _release(context, prepared, open_, now)
-            return Stopped.by(verdict, collect=_can_still_look(problem))
+            return stopped
         case Bounce():
             _bounced(context, prepared, open_.sent_at, verdict, problem)
             await _release(context, prepared, open_, now, rate_limited=True)
