@@ -42,8 +42,12 @@ def with_answer_format(job: Mapping[str, Any], folder: Path) -> Mapping[str, Any
     Parts that are not of the right type are left for others to refuse.
     """
     request, model = job.get("request", {}), job.get("output_model")
-    text = request.get("text") or {} if isinstance(request, dict) else None
+    if not isinstance(request, dict):
+        return job
+    text = request.get("text") or {}
     if not isinstance(text, dict):
+        if model is not None:
+            raise NoAnswerFormat(Mistake(_MODEL, "cannot stand beside a request.text that is one template"))
         return job
     shape = text.get("format")
     if isinstance(model, str):

@@ -150,6 +150,11 @@ def test_a_job_made_in_python_finds_its_class_in_the_working_directory(
         ({"output_model": "pathlib:Path"}, "output_model: must name a Pydantic class", "BaseModel"),
         ({"output_model": "shapes_of_mine:Counts"}, "output_model: Counts.counts takes fields of any name", "a list"),
         ({"output_model": 5}, "output_model: must be text", ""),
+        (
+            {"output_model": "shapes_of_mine:Speech", "request": {"text": "{{ shape }}"}},
+            "output_model: cannot stand beside a request.text that is one template",
+            "",
+        ),
         ({"format": FORMAT, "on_invalid": "mend"}, "on_invalid: must be fail, retry, repair or {repairs: N}", ""),
         ({"format": FORMAT, "on_invalid": {"repairs": 0}}, "on_invalid.repairs: must be at least 1", ""),
         ({"format": "{{ shape }}"}, "request.text.format: must be a mapping", "one shape for all rows"),
