@@ -58,6 +58,12 @@ class Archive:
         """The response of that id, deleted ones included."""
         return self._one(f"{_SELECT} WHERE id = ?", response_id)
 
+    def find_by_beginning(self, beginning: str) -> Record | None:
+        """The response whose id begins so."""
+        # "g" comes after every hexadecimal digit.
+        row = self._state.row(f"{_SELECT} WHERE id >= ? AND id < ?", (beginning, f"{beginning}g"))
+        return _record(row) if row else None
+
     def find_by_idempotency_key(self, key: str) -> Record | None:
         """The first response created under a key."""
         return self._one(f"{_SELECT} WHERE idempotency_key = ? ORDER BY ordinal LIMIT 1", key)

@@ -106,6 +106,7 @@ class BatchCalls:
             model = check_create(fields, self._catalogue)
             if fields.get("stream"):
                 raise bad_request("Streaming is not supported in a batch.", code=None, param="stream")
+            fields = self._turns.resolved(fields, starts_at)
             call = Call(
                 fields=fields,
                 model=model,

@@ -79,6 +79,12 @@ class Conversations:
             raise _not_found("Item", item_id)
         return found[0]
 
+    def find_item(self, item_id: str) -> dict[str, Json] | None:
+        """The item of that id, in whichever conversation it is."""
+        row = self._state.row("SELECT body FROM item WHERE id = ?", (item_id,))
+        found: dict[str, Json] | None = orjson.loads(row["body"]) if row else None
+        return found
+
     def add(self, conversation_id: str, items: Sequence[Mapping[str, Json]], now: float) -> list[dict[str, Json]]:
         """Add items at the end; returns them as they are shown."""
         self.show(conversation_id)

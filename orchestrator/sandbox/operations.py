@@ -148,7 +148,8 @@ class Operations:
         """POST /v1/responses/input_tokens: count the tokens of a request."""
         fields = parse_object(await request.body())
         check_token_count(fields, self._catalogue)
-        prompt = self._turns.read(fields, self._clock.now())
+        now = self._clock.now()
+        prompt = self._turns.read(self._turns.resolved(fields, now), now)
         return json_reply({"object": "response.input_tokens", "input_tokens": prompt.tokens})
 
     async def compact(self, request: Request, _ordinal: int) -> Response:
@@ -156,6 +157,7 @@ class Operations:
         fields = parse_object(await request.body())
         model = check_compaction(fields, self._catalogue)
         now = self._clock.now()
+        fields = self._turns.resolved(fields, now)
         prompt = self._turns.prompt(fields, model, now)
         self._allowances[model.snapshot].take(now, tokens=prompt.tokens, model=model.name)
         record = compact(fields, prompt, model, ordinal=self._state.count("responses"), now=now)
@@ -190,9 +192,10 @@ class Operations:
             self._refuse("insufficient_quota")
 
     async def _accept(
-        self, fields: Mapping[str, Json], model: Model, fate: Fate, *, now: float, key: str | None
+        self, fields: dict[str, Json], model: Model, fate: Fate, *, now: float, key: str | None
     ) -> tuple[Record, dict[str, str]]:
         """Check size and limits, and put the new response on record; with the headers that tell the limits."""
+        fields = self._turns.resolved(fields, now)
         prompt = self._turns.prompt(fields, model, now)
         allowance = self._allowances[model.snapshot]
         allowance.take(now, tokens=prompt.tokens + (fields.get("max_output_tokens") or 0), model=model.name)

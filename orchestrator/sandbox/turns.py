@@ -11,7 +11,7 @@ from orchestrator.sandbox.archive import Archive
 from orchestrator.sandbox.attachments import attached_texts, check_files
 from orchestrator.sandbox.conversations import Conversations
 from orchestrator.sandbox.creation import conversation_of
-from orchestrator.sandbox.denials import bad_request
+from orchestrator.sandbox.denials import bad_request, refuse
 from orchestrator.sandbox.models import Model
 from orchestrator.sandbox.pairs import check_pairs
 from orchestrator.sandbox.prompts import Prompt, list_items, read_prompt
@@ -25,6 +25,8 @@ Json: TypeAlias = Any
 
 # The ends of a response that another can go on with.
 _GOES_ON = ("completed", "incomplete")
+# So many characters of a response's id are in those of its items.
+_SHARED = 38
 
 
 class Turns:
@@ -56,6 +58,14 @@ class Turns:
             said = self._history(earlier)
         return read_prompt(fields, said, attached=lambda item: attached_texts(item, self._state, now))
 
+    def resolved(self, fields: dict[str, Json], now: float) -> dict[str, Json]:
+        """The request with the items that its input only refers to; raises ``Denied`` (404) for an unknown one."""
+        items = fields.get("input")
+        if not isinstance(items, list) or not any(item.get("type") == "item_reference" for item in items):
+            return fields
+        found = [self._item(item["id"], now) if item.get("type") == "item_reference" else item for item in items]
+        return {**fields, "input": found}
+
     def input_items(self, record: Record) -> list[dict[str, Json]]:
         """What a response was made from: the items of those before it, and its own input; no instructions."""
         return [*self._history(record.previous_id), *self._input_of(record)]
@@ -64,6 +74,20 @@ class Turns:
         """Whether a client can find the response."""
         faults = self._faults
         return is_known(record, now, young_s=faults.young_404_s, vanish_s=faults.vanish_after_s)
+
+    def _item(self, item_id: str, now: float) -> dict[str, Json]:
+        item = self._conversations.find_item(item_id)
+        if item is not None:
+            return item
+        # The ids of a response's items begin like its own.
+        record = self._archive.find_by_beginning(f"resp_{item_id.partition('_')[2][:_SHARED]}")
+        if record is not None and self.is_known(record, now):
+            said: list[dict[str, Json]] = [*self._input_of(record), *orjson.loads(record.output)]
+            for each in said:
+                if each["id"] == item_id:
+                    return each
+        message = f"Item with id '{item_id}' not found."
+        raise refuse(404, message, type="invalid_request_error", code=None, param="input", kind="not_found")
 
     def _check_goes_on(self, fields: Mapping[str, Json], now: float) -> None:
         """A response can be gone on with if it ended well and is still stored, a conversation if it is free."""

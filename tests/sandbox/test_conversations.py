@@ -152,3 +152,26 @@ async def test_what_ended_in_thought_cannot_be_gone_on_with(start: Start) -> Non
     first = await caller.created(background=False)
     reply = await caller.create(background=False, previous_response_id=first["id"])
     assert (reply.status_code, reply.json()["error"]["param"]) == (400, "input")
+
+
+async def test_items_can_be_referred_to(start: Start) -> None:
+    caller = await start(latency={"queue": 0, "run": 0})
+    first = await caller.created(background=False, input=TEXT)
+    listed = (await caller.http.get(f"/responses/{first['id']}/input_items")).json()["data"]
+    conversation_id = await begin(caller, "Peace holds.")
+    kept = await items_of(caller, conversation_id)
+    ids = [item["id"] for item in (*listed, *first["output"], *kept)]
+    references = [{"type": "item_reference", "id": each} for each in ids]
+    second = await caller.created(background=False, input=[*references, said("And?")])
+    shown = (await caller.http.get(f"/responses/{second['id']}/input_items", params={"order": "asc"})).json()["data"]
+    assert [item["id"] for item in shown[:-1]] == ids
+    assert [item["type"] for item in shown] == ["message", "reasoning", "message", "message", "message"]
+    assert second["usage"]["input_tokens"] > first["usage"]["input_tokens"]
+
+
+@pytest.mark.parametrize("path", ["/responses", "/responses/input_tokens", "/responses/compact"])
+async def test_a_reference_to_nothing_is_not_found(start: Start, path: str) -> None:
+    caller = await start()
+    body = {"model": "gpt-4.1", "input": [{"type": "item_reference", "id": "msg_gone"}]}
+    reply = await caller.http.post(path, json=body)
+    assert (reply.status_code, reply.json()["error"]["message"]) == (404, "Item with id 'msg_gone' not found.")
