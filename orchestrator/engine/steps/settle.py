@@ -35,9 +35,9 @@ async def settle(context: Context, open_: OpenResponse, response: Response) -> A
     )
     if isinstance(verdict, Cancelled) and open_.cancelled_at is not None:
         verdict = parting(open_)
+    if isinstance(verdict, Succeed | Fail | Call | Continue):
+        note_success(context, context.response_circuit, open_.sent_at)
     match verdict:
-        case Succeed() | Fail():
-            note_success(context, context.response_circuit, open_.sent_at)
         case Look():
             return Waiting(open_, now + (verdict.after_s or 1.0), forced=True)
         case Retry(rate_limited=True):
