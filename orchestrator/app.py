@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 import anyio
 
 from orchestrator.core.clock import AheadClock, Clock, SystemClock
-from orchestrator.core.errors import OrchestratorError, RunBusy, RunNotFound, SpecError, UsageError
+from orchestrator.core.errors import OrchestratorError, RunBusy, RunNotFound, SpecError, StoreError, UsageError
 from orchestrator.core.events import Observer, Progress, RunEnded, RunEvent, RunStarted, Warned
 from orchestrator.core.lifecycle import SETTLED, RunState, State
 from orchestrator.stores.base import (
@@ -398,11 +398,15 @@ class Orchestrator:
         from orchestrator.forecast import Forecaster
         from orchestrator.policy.prices import PriceBook
 
-        there = await anyio.Path(self.database).exists()
+        try:
+            reader = await self._open_reader()
+        except StoreError:
+            # There is none yet, or one that a run is to make whole first: there is nothing to learn from.
+            reader = None
         return Forecaster(
             job,
             self._config,
-            reader=await self._open_reader() if there else None,
+            reader=reader,
             prices=PriceBook(self._config.price_rules()),
             clock=self._clock,
             rng=self._rng,
