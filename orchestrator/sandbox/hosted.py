@@ -22,6 +22,8 @@ _PAGE = "https://example.org/"
 # One transparent pixel.
 _PICTURE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 _LONGEST_QUERY = 12
+# More than a request has room for tools.
+_MOST_CALLS = 1_000
 _RUN_BY_THE_CLIENT = ("function", "custom")
 
 
@@ -36,10 +38,10 @@ class HostedUse:
 
 def use_hosted_tools(fields: Mapping[str, Json], prompt: Prompt, tail: str) -> HostedUse:
     """Use the hosted tools that the request offers, at most ``max_tool_calls`` times."""
-    user = _User(fields, prompt, tail)
+    work = _Work(fields, prompt, tail)
     for tool in _offered(fields):
-        user.use(tool)
-    return HostedUse(user.items, user.found, user.stops)
+        work.use(tool)
+    return HostedUse(work.items, work.found, work.stops)
 
 
 def ask_approval(fields: Mapping[str, Json], tail: str) -> dict[str, Json]:
@@ -77,12 +79,12 @@ def _offered(fields: Mapping[str, Json]) -> list[dict[str, Json]]:
     return tools
 
 
-class _User:
-    """Uses tools for one response, and keeps count."""
+class _Work:
+    """The use of tools in one response, and what came of it."""
 
     def __init__(self, fields: Mapping[str, Json], prompt: Prompt, tail: str) -> None:
         self._include = fields.get("include") or []
-        self._left = fields.get("max_tool_calls") or 128
+        self._left = fields.get("max_tool_calls") or _MOST_CALLS
         self._prompt = prompt
         self._tail = tail[:38]
         self._query = " ".join((prompt.text or "sandbox").split()[:_LONGEST_QUERY])
