@@ -425,7 +425,8 @@ class Orchestrator:
         )
 
     async def _carry_out(self, run: Run, job: Job, renderer: Renderer, tools: Toolbox | None = None) -> Ended:
-        from orchestrator.assembly import assemble, open_provider
+        from orchestrator.assembly import address, assemble, open_provider
+        from orchestrator.engine.uploads import Uploads
         from orchestrator.executors.background import BackgroundExecutor
         from orchestrator.executors.streamed import StreamedExecutor
         from orchestrator.policy.prices import PriceBook
@@ -440,6 +441,10 @@ class Orchestrator:
         async with open_provider(self._config, self.database) as provider:
             client = provider.client
             executor = StreamedExecutor(client, provider.streams()) if job.stream else BackgroundExecutor(client)
+            clock = await self._clock_of(run, reader)
+            uploads = Uploads(
+                client, store=store, reader=reader, run_id=run.id, provider=address(self._config), clock=clock
+            )
             self._loop = assemble(
                 config=self._config,
                 run=run,
@@ -450,13 +455,14 @@ class Orchestrator:
                 reader=reader,
                 executor=executor,
                 prices=prices,
-                clock=await self._clock_of(run, reader),
+                clock=clock,
                 rng=self._rng,
                 observe=self._observe,
                 caps=caps,
                 spent=spent,
                 is_at_work=partial(is_held, self.database),
                 tools=tools,
+                uploads=uploads,
             )
             self.progress = self._loop.progress
             if self._stopped:

@@ -25,6 +25,7 @@ from orchestrator.engine.sender import Sender
 from orchestrator.engine.settings import Settings
 from orchestrator.engine.steps import Context
 from orchestrator.engine.upkeep import Upkeep
+from orchestrator.engine.uploads import Uploads
 from orchestrator.executors.base import Executor
 from orchestrator.executors.streamed import StreamedExecutor
 from orchestrator.executors.toolbox import Toolbox
@@ -175,6 +176,7 @@ def assemble(
     spent: Spending | None = None,
     is_at_work: Callable[[int], bool],
     tools: Toolbox | None = None,
+    uploads: Uploads | None = None,
 ) -> LocalLoop:
     """The loop of one run, with everything it needs."""
     now = clock.now()
@@ -205,6 +207,7 @@ def assemble(
         flow=Flow(cancelling=run.cancel_requested),
         is_at_work=is_at_work,
         tools=tools,
+        uploads=uploads,
     )
     learnt = Learnt(
         store,

@@ -32,7 +32,7 @@ def request_sent(run: Run, story: Story) -> dict[str, Any] | None:
         return None
     number = story.attempts[-1].number if story.attempts else 1
     try:
-        renderer = Renderer(Job.model_validate_json(run.spec_json), may_be_unstored=True)
+        renderer = Renderer(Job.model_validate_json(run.spec_json), may_be_unstored=True, read_files=False)
         fields = renderer.render(request.row, where=request.where)
     except BadRow:
         return None

@@ -12,6 +12,7 @@ from orchestrator.core.errors import BadRow
 from orchestrator.engine.settings import Settings
 from orchestrator.engine.work import NewConversation, Prepared
 from orchestrator.executors.base import Executor
+from orchestrator.intake.local_files import uploads_in
 from orchestrator.intake.template import Renderer
 from orchestrator.policy.budget import Budget
 from orchestrator.policy.limits import Pools
@@ -100,7 +101,13 @@ class Preparation:
             metadata=_pairs(fields.get("metadata")),
             fingerprint=fingerprint,
             new_conversation=self._new_conversation(fields, request),
+            uploads=tuple(dict.fromkeys(uploads_in(fields))) if self.names_files else (),
         )
+
+    @property
+    def names_files(self) -> bool:
+        """Whether files are read while requests are made ready, which is not for the event loop to do."""
+        return self._renderer.names_files
 
     def _encode(self, fields: Mapping[str, Any], request: PendingRequest) -> bytes:
         return self._executor.encode(fields, run_uid=self._run_uid, key=request.key, number=request.number + 1)

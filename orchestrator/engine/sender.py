@@ -6,6 +6,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from anyio import to_thread
 from anyio.abc import TaskGroup
 
 from orchestrator.engine import steps
@@ -24,6 +25,8 @@ __all__ = ["Sender"]
 # go before them, and are kept ready up to the second number.
 _READY = 256
 _MOST_READY = 512
+# With whole files in them, requests are a thousand times as large.
+_READY_WITH_FILES = 16
 # More turns than fit into any history.
 _MOST_TURNS = 1_000
 
@@ -143,10 +146,11 @@ class Sender:
         now = self._clock.now()
         if self._delayed_at is not None and self._delayed_at <= now and self._ready < _MOST_READY:
             await self._take_delayed(now)
-        if not self._exhausted and self._ready < _READY // 2:
+        most = _READY_WITH_FILES if self._preparation.names_files else _READY
+        if not self._exhausted and self._ready < most // 2:
             # Asked before looking: what is planned from here on wakes the sender again.
             planned = self._flow.planned
-            fresh = await self._reader.fresh(self._context.run.id, after_id=self._after_id, limit=_READY)
+            fresh = await self._reader.fresh(self._context.run.id, after_id=self._after_id, limit=most)
             for request in fresh:
                 self._after_id = request.id
             await self._make_ready(fresh, deque.append)
@@ -176,7 +180,7 @@ class Sender:
     ) -> None:
         ready: list[Prepared] = []
         for request in requests:
-            prepared = self._preparation.prepare(request, self._clock.now(), await self._earlier_turns(request))
+            prepared = await self._prepare(request)
             if isinstance(prepared, Unsendable):
                 await steps.refuse(self._context, request, prepared)
             else:
@@ -184,6 +188,12 @@ class Sender:
         for prepared in await self._equals.leave_out(ready):
             self._in_hand.add(prepared.request.id)
             put(self._queues.setdefault(prepared.model, deque()), prepared)
+
+    async def _prepare(self, request: PendingRequest) -> Prepared | Unsendable:
+        earlier, now = await self._earlier_turns(request), self._clock.now()
+        if self._preparation.names_files:
+            return await to_thread.run_sync(self._preparation.prepare, request, now, earlier)
+        return self._preparation.prepare(request, now, earlier)
 
     async def _earlier_turns(self, request: PendingRequest) -> Sequence[EarlierTurn]:
         """What must be carried along, where the provider does not keep it."""

@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from orchestrator.core.model import FunctionCall
 from orchestrator.core.money import Picodollars
+from orchestrator.intake.local_files import Upload
 from orchestrator.policy.polling import Watch
 from orchestrator.policy.verdicts import Halt
 from orchestrator.stores.base import PendingRequest
@@ -53,6 +54,8 @@ class Prepared:
     fingerprint: bytes | None = None
     # The chain whose conversation object is still to be made, and the body once it is there.
     new_conversation: NewConversation | None = None
+    # Files to be uploaded before it can be sent; their ids take the place of these in the body.
+    uploads: tuple[Upload, ...] = ()
 
 
 @dataclass(slots=True)

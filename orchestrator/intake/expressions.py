@@ -15,6 +15,7 @@ from jinja2 import StrictUndefined, TemplateSyntaxError, Undefined, UndefinedErr
 from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from orchestrator.intake.local_files import FILTERS, FileUnusable
 from orchestrator.intake.mistakes import did_you_mean, listed
 
 __all__ = ["ROW", "BadTemplate", "CannotRender", "Expression", "compile_expression", "is_template"]
@@ -40,13 +41,15 @@ class Expression:
 
     ``columns`` are those it reads (None: any), ``needed`` those without which it can fail. ``inserts_only`` says
     that it does no more than insert columns, so that it cannot fail for a row that has them, none of them null.
-    ``always_text`` is False where the value may be a number, a list, an object or null.
+    ``always_text`` is False where the value may be a number, a list, an object or null. ``names_files`` says that it
+    marks places where files belong.
     """
 
     columns: frozenset[str] | None
     needed: frozenset[str]
     inserts_only: bool
     always_text: bool
+    names_files: bool
     _evaluate: Callable[[Mapping[str, Any]], Any]
 
     def __call__(self, row: Mapping[str, Any]) -> Any:
@@ -65,6 +68,8 @@ class Expression:
             nulls = [column for column in sorted(self.needed) if row.get(column) is None]
             what = f'the column "{nulls[0]}"' if nulls else "a value"
             return f'{what} is null where the template inserts text; {{{{ column or "" }}}} inserts nothing'
+        if isinstance(error, FileUnusable):
+            return str(error)
         if isinstance(error, UndefinedError):
             return "the template reads a field that this row does not have"
         if isinstance(error, SecurityError):
@@ -108,6 +113,7 @@ def compile_expression(text: str, *, native: bool) -> Expression:
         needed=(plain - _JINJA.globals.keys()) | (of_row or frozenset()),
         inserts_only=all(isinstance(node, _INSERTING) for node in _walk(tree)),
         always_text=single is None,
+        names_files=any(node.name in FILTERS for node in tree.find_all(nodes.Filter)),
         _evaluate=_with_row(evaluate) if ROW in names else evaluate,
     )
 
@@ -217,6 +223,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
     )
     # Jinja's own tojson escapes for HTML, which would put \u003c into prompts.
     environment.filters["tojson"] = _to_json
+    environment.filters.update(FILTERS)
     for name in environment.globals.keys() - {"range", "dict", "namespace"}:
         del environment.globals[name]
     return environment

@@ -28,13 +28,15 @@ class RequestTemplate:
 
     ``columns`` are those that any template reads (None: any may be read), ``needed`` those without which one can
     fail. ``certain`` says that a row which has the needed columns, none of them null, gives a right request.
-    ``judged`` are the top-level fields whose value is known only with a row.
+    ``judged`` are the top-level fields whose value is known only with a row. ``names_files`` says that the filled
+    request holds marks where files belong.
     """
 
     columns: frozenset[str] | None
     needed: frozenset[str]
     certain: bool
     judged: frozenset[str]
+    names_files: bool
     _constants: Mapping[str, Any]
     _builds: tuple[tuple[str, Build], ...]
 
@@ -75,6 +77,7 @@ def compile_request(request: Mapping[str, Any]) -> tuple[RequestTemplate, list[M
             needed=frozenset[str]().union(*(expression.needed for expression in expressions)),
             certain=not judged and all(expression.inserts_only for expression in expressions),
             judged=frozenset(judged),
+            names_files=any(expression.names_files for expression in expressions),
             _constants=constants,
             _builds=tuple(builds),
         ),

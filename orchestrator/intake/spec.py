@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import math
@@ -162,6 +163,9 @@ class Job(Section):
     """How long after its start the run may send; past it, nothing new is sent."""
     output: str | None = None
     """Where the results are exported at the end, relative to the job file; `.jsonl`, `.csv` or `.parquet`."""
+    files: str | None = Field(default=None, min_length=1)
+    """The folder of the files that rows name for the template filters `data_url` and `upload`, relative to the job
+    file; those outside it are not read. Default: the folder of the input file."""
     stream: bool = False
     """For a few long tasks: stream each response, keep what it tells of its progress, and look as soon as it says
     that it has ended. At most 16 are open at once, and more than 200 rows are refused. The results are the same."""
@@ -179,6 +183,14 @@ class Job(Section):
     def base_dir(self) -> Path:
         """The folder that paths in the job are relative to: the job file's own, or the working directory."""
         return self._source.parent if self._source else Path()
+
+    @property
+    def files_folder(self) -> Path:
+        """The folder of the files that rows name."""
+        if self.files is not None:
+            return self.base_dir / self.files
+        folder = Path(self.input.path).parent
+        return self.base_dir if glob.has_magic(str(folder)) else self.base_dir / folder
 
     @property
     def output_path(self) -> Path | None:

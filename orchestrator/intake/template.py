@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 import orjson
 
 from orchestrator.core.errors import BadRow, SpecError
 from orchestrator.intake.expressions import CannotRender
+from orchestrator.intake.local_files import FileUnusable, LocalFiles, NamedFiles
 from orchestrator.intake.openai_batch import BODY
 from orchestrator.intake.parameters import missing_parameters, parameter_mistakes, unstored_mistakes
 from orchestrator.intake.request_template import compile_request
@@ -18,23 +19,29 @@ from orchestrator.intake.spec import Job
 
 __all__ = ["Renderer"]
 
+PutFiles: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
+
 
 class Renderer:
     """Fills the job's request in for each row.
 
     ``columns`` are those that must be kept of a row so that it can be rendered later; None means all.
-    ``carries_requests`` says that the input is an OpenAI batch file, whose lines are requests themselves.
+    ``carries_requests`` says that the input is an OpenAI batch file, whose lines are requests themselves;
+    ``names_files`` that files are read for each row.
     """
 
-    def __init__(self, job: Job, *, may_be_unstored: bool = False) -> None:
+    def __init__(self, job: Job, *, may_be_unstored: bool = False, read_files: bool = True) -> None:
         """Raises ``SpecError`` where the job asks for nothing (no model, or no input), or for ``store: false``.
 
-        ``may_be_unstored`` says that the provider can be asked for the latter.
+        ``may_be_unstored`` says that the provider can be asked for the latter. Without ``read_files``, files are only
+        named in the requests.
         """
         self._template, mistakes = compile_request(job.request)
         self.carries_requests = resolve_format(job.input.path, job.input.format, job.base_dir) == "openai-batch"
         if not self.carries_requests:
             mistakes += missing_parameters(job.request)
+        self.names_files = self._template.names_files
+        self._files = LocalFiles(job.files_folder) if read_files else NamedFiles()
         self._may_be_unstored = may_be_unstored
         if not may_be_unstored:
             mistakes += unstored_mistakes(job.request)
@@ -62,19 +69,21 @@ class Renderer:
                     break
             else:
                 return
-        self._fields(data, row.where)
+        self._fields(data, row.where, self._files.check)
 
     def render(self, packed: bytes, *, where: str) -> dict[str, Any]:
         """The request's fields for a packed row; raises ``BadRow``.
 
         The top level is the caller's own; what is below is shared with other requests and must not be changed.
         """
-        return self._fields(orjson.loads(packed), where)
+        return self._fields(orjson.loads(packed), where, self._files.put_into)
 
-    def _fields(self, data: Mapping[str, Any], where: str) -> dict[str, Any]:
+    def _fields(self, data: Mapping[str, Any], where: str, put_files: PutFiles) -> dict[str, Any]:
         try:
             fields = self._template.fill(data)
-        except CannotRender as error:
+            if self.names_files:
+                fields = put_files(fields)
+        except (CannotRender, FileUnusable) as error:
             raise BadRow(str(error), where=where) from None
         if self.carries_requests:
             fields = {**data[BODY], **fields}

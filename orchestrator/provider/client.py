@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from typing import Any, Literal, TypeAlias, TypeVar
@@ -146,6 +147,13 @@ class ResponsesClient:
         made = self._read(reply, _Made)
         return made.id if isinstance(made, _Made) else made
 
+    async def upload(self, name: str, content: bytes, *, purpose: str) -> str | Problem:
+        """Upload a file that requests can name; its id. Where the reply is lost, a file is left behind unnamed."""
+        boundary, body = _form(name, content, purpose)
+        headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+        made = self._read(await self._call("POST", "/files", body=body, headers=headers), _Made)
+        return made.id if isinstance(made, _Made) else made
+
     async def models(self) -> list[str] | Problem:
         """The names of the models that this key may use."""
         page = self._read(await self._call("GET", "/models"), _Page)
@@ -198,6 +206,21 @@ class ResponsesClient:
             return model.model_validate_json(reply.body)
         except ValidationError:
             return ReplyLost(reason="the reply is not what this call answers with", status=reply.status)
+
+
+def _form(name: str, content: bytes, purpose: str) -> tuple[str, bytes]:
+    """A multipart form of a purpose and a file, and the boundary between its parts."""
+    boundary = f"orchestrator-{secrets.token_hex(16)}"
+    filename = "".join(letter if letter.isprintable() and letter not in '"\\' else "_" for letter in name)
+    begin = f"--{boundary}\r\nContent-Disposition: form-data; name="
+    return boundary, b"".join(
+        (
+            f'{begin}"purpose"\r\n\r\n{purpose}\r\n'.encode(),
+            f'{begin}"file"; filename="{filename}"\r\nContent-Type: application/octet-stream\r\n\r\n'.encode(),
+            content,
+            f"\r\n--{boundary}--\r\n".encode(),
+        )
+    )
 
 
 def _path(thing_id: str, of: Collectible = "responses") -> str:

@@ -14,6 +14,7 @@ from orchestrator.core.problems import NeverSent, Problem
 from orchestrator.engine.flow import Flow
 from orchestrator.engine.schedules import Schedules
 from orchestrator.engine.settings import Settings
+from orchestrator.engine.uploads import Uploads
 from orchestrator.engine.work import Stopped
 from orchestrator.executors.base import Executor
 from orchestrator.executors.toolbox import Toolbox
@@ -55,6 +56,8 @@ class Context:
     is_at_work: Callable[[int], bool]
     # The handlers of the job's function tools; None where it has none.
     tools: Toolbox | None = None
+    # Where the files go that requests name; None where a run's requests name none.
+    uploads: Uploads | None = None
 
     def count(self, from_state: State, to_state: State) -> None:
         """Show a move in the live counts."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import orjson
+
 from orchestrator.core.lifecycle import State
 from orchestrator.core.model import Seen
 from orchestrator.core.problems import NeverSent, Problem, Refused
@@ -11,6 +13,7 @@ from orchestrator.engine.steps.doubt import doubt
 from orchestrator.engine.steps.look import first_look
 from orchestrator.engine.steps.refuse import refuse
 from orchestrator.engine.steps.settle import end, settle
+from orchestrator.engine.uploads import FileChanged
 from orchestrator.engine.work import (
     After,
     Finished,
@@ -37,6 +40,11 @@ async def submit(context: Context, prepared: Prepared) -> After:
         if not isinstance(made, bytes):
             return made
         body = made
+    if prepared.uploads:
+        filled = await _with_uploads(context, prepared, body)
+        if not isinstance(filled, bytes):
+            return filled
+        body = filled
     key = f"{context.run.uid}-{request.id}-{request.epoch}"
     sent_at = context.clock.now()
     attempt_id = await context.store.claim(
@@ -102,22 +110,50 @@ async def _conversation(context: Context, prepared: Prepared, new: NewConversati
         await context.store.keep_conversation(context.run.id, new.chain, made)
         new.body = new.encode(made)
         return new.body
+    return await _not_yet(context, prepared, sent_at, made)
+
+
+async def _with_uploads(context: Context, prepared: Prepared, body: bytes) -> bytes | After:
+    """The request's body with the ids of its files; or what becomes of it without one of them."""
+    if context.uploads is None:
+        raise RuntimeError("a request names files, and nobody uploads them")
+    for upload in prepared.uploads:
+        sent_at = context.clock.now()
+        try:
+            file_id = await context.uploads.file_id(upload)
+        except FileChanged as changed:
+            context.budget.release(prepared.worst_case_pusd or 0)
+            await refuse(context, prepared.request, Unsendable("row_invalid", str(changed)))
+            return Finished()
+        if not isinstance(file_id, str):
+            return await _not_yet(context, prepared, sent_at, file_id)
+        body = body.replace(orjson.dumps(upload), orjson.dumps(file_id))
+    return body
+
+
+async def _not_yet(context: Context, prepared: Prepared, sent_at: float, problem: Problem) -> After:
+    """What a request needs at the provider could not be made there; the request itself was not sent."""
     context.budget.release(prepared.worst_case_pusd or 0)
     now = context.clock.now()
-    verdict = context.creates.judge(made)
+    verdict = context.creates.judge(problem)
     match verdict:
         case Halt():
-            return Stopped.by(verdict, collect=_can_still_look(made))
+            return Stopped.by(verdict, collect=_can_still_look(problem))
         case Fail(code, message):
             await refuse(context, prepared.request, Unsendable(code, message))
             return Finished()
         case Bounce():
-            _bounced(context, prepared, sent_at, verdict, made)
+            _bounced(context, prepared, sent_at, verdict, problem)
             return Returned(prepared)
-    if (gone := unreachable(context, made)) is not None:
+    if (gone := unreachable(context, problem)) is not None:
         return gone
     note_failure(context, context.create_circuit, sent_at, "provider", again=False)
-    return Queued(now + retry_wait(1, context.rng))
+    again_at = now + retry_wait(1, context.rng)
+    if prepared.request.not_before:
+        return Queued(again_at)
+    # On disk it was never put off, so nobody would come upon it there: it waits here.
+    await context.clock.sleep_until(again_at)
+    return Returned(prepared)
 
 
 async def _accepted(context: Context, open_: OpenResponse, response_id: str, status: str, seen: Seen | None) -> After:

@@ -1,0 +1,90 @@
+"""Uploads files once for each content, before the first request that names them is sent."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import anyio
+from anyio import to_thread
+
+from orchestrator.core.clock import Clock
+from orchestrator.core.problems import Problem, Refused
+from orchestrator.intake.local_files import Upload
+from orchestrator.provider.client import ResponsesClient
+from orchestrator.stores import keeping
+from orchestrator.stores.base import Reader, Store
+from orchestrator.stores.keeping import Copy, CopyKind
+
+__all__ = ["FileChanged", "Uploads"]
+
+# An upload is large and slow; requests that need none go past it.
+_AT_ONCE = 4
+
+
+class FileChanged(Exception):
+    """The file is not what it was when its row was rendered."""
+
+
+class Uploads:
+    """The files of one run at one provider.
+
+    A file is on disk with its id before a request names it. One that an earlier run uploaded is used again where the
+    provider still has it.
+    """
+
+    def __init__(
+        self, client: ResponsesClient, *, store: Store, reader: Reader, run_id: int, provider: str, clock: Clock
+    ) -> None:
+        self._client = client
+        self._store = store
+        self._reader = reader
+        self._run_id = run_id
+        self._provider = provider
+        self._clock = clock
+        self._known: dict[bytes, str] = {}
+        # The same content is asked for by many rows at once, and goes up once.
+        self._locks: defaultdict[bytes, anyio.Lock] = defaultdict(anyio.Lock)
+        self._places = anyio.CapacityLimiter(_AT_ONCE)
+
+    async def file_id(self, upload: Upload) -> str | Problem:
+        """The provider's id for a file; raises ``FileChanged``."""
+        async with self._locks[upload.sha256]:
+            known = self._known.get(upload.sha256) or await self._find(upload.sha256)
+            if known is None:
+                async with self._places:
+                    made = await self._upload(upload)
+                if not isinstance(made, str):
+                    return made
+                known = made
+            self._known[upload.sha256] = known
+            return known
+
+    async def _find(self, sha256: bytes) -> str | None:
+        """One that was uploaded before and is still there."""
+        found = await self._reader.upload(self._provider, sha256)
+        if found is None:
+            return None
+        missing = await self._client.look_for(found.file_id, of="files")
+        if isinstance(missing, Refused) and missing.status in (404, 410):
+            gone = Copy(CopyKind.FILE, found.file_id)
+            await self._store.note_deleted(self._run_id, gone, was_there=False, at=self._clock.now())
+            return None
+        await self._store.use_upload(found.file_id, self._run_id)
+        return found.file_id
+
+    async def _upload(self, upload: Upload) -> str | Problem:
+        content = await to_thread.run_sync(upload.read)
+        if content is None:
+            raise FileChanged(f'the file "{upload.name}" was changed or removed while the run went on')
+        made = await self._client.upload(upload.name, content, purpose=upload.purpose)
+        if isinstance(made, str):
+            kept = keeping.Upload(
+                file_id=made,
+                provider=self._provider,
+                sha256=upload.sha256,
+                name=upload.name,
+                bytes=len(content),
+                uploaded_at=self._clock.now(),
+            )
+            await self._store.add_upload(kept, self._run_id)
+        return made
