@@ -15,9 +15,10 @@ __all__ = ["Flow"]
 class Flow:
     """One run's live counts and signals; every task of the run reads it, each field has one writer."""
 
-    # Creates on the wire (sender), responses open at the provider (poller), those whose tools are being run (actor),
+    # Creates on the wire (sender), looks on the wire (poller), responses open at the provider (poller), those whose tools are being run (actor),
     # requests held in doubt (all).
     sending: int = 0
+    looking: int = 0
     open: int = 0
     acting: int = 0
     held: int = 0
@@ -44,6 +45,11 @@ class Flow:
     @property
     def may_send(self) -> bool:
         return self.stopped is None and not self.leaving and not self.cancelling
+
+    @property
+    def breaking_off(self) -> bool:
+        """What is on the wire is the last: open responses are left to a later process."""
+        return self.leaving or (self.stopped is not None and not self.stopped.collect)
 
     @property
     def done(self) -> bool:

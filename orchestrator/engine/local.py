@@ -121,9 +121,10 @@ class LocalLoop:
     async def _until_done(self) -> None:
         flow = self._flow
         while not flow.done:
-            if flow.leaving or (flow.stopped is not None and not flow.stopped.collect):
+            if flow.breaking_off:
                 with anyio.move_on_after(self._context.settings.stop_grace_s):
-                    while flow.sending:
+                    # An id that gets lost, or an answer that was delivered and is not written down, is a pity.
+                    while flow.sending or flow.looking:
                         await flow.changed.wait()
                 return
             await flow.changed.wait()

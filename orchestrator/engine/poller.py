@@ -35,7 +35,6 @@ class Poller:
         # Responses of which a stream said that they ended, while a look at them was on the wire.
         self._nudged: set[int] = set()
         self._queue = PollQueue()
-        self._looking = 0
         # Something is due, and waits for a look on the wire to end.
         self._full = False
 
@@ -71,6 +70,8 @@ class Poller:
         context.schedules.nothing_to_send(flow.planned and flow.queue_empty and not flow.sending)
         self._full = False
         while (due := self._queue.next_due) is not None and due <= now:
+            if flow.breaking_off:
+                return None
             if not self._places(now):
                 self._full = True
                 return context.look_circuit.next_probe_at if context.look_circuit.is_open else None
@@ -81,13 +82,13 @@ class Poller:
                 self._queue.push(waiting)
                 return context.polls.ready_at(now, 0)
             context.look_circuit.probing(now)
-            self._looking += 1
+            flow.looking += 1
             crew.start(waiting.open)
         return due
 
     def _places(self, now: float) -> int:
-        free = self._context.settings.polls_at_once - self._looking
-        return min(free, self._context.look_circuit.places(now, self._looking))
+        free = self._context.settings.polls_at_once - self._flow.looking
+        return min(free, self._context.look_circuit.places(now, self._flow.looking))
 
     def _too_early(self, open_: OpenResponse, now: float) -> bool:
         """Ask the schedule once more before a look is spent: what others told meanwhile may say wait."""
@@ -100,12 +101,15 @@ class Poller:
         try:
             after = await steps.look(self._context, open_)
         finally:
-            self._looking -= 1
+            self._flow.looking -= 1
         if self._full:
             self._flow.poller.set()
         if isinstance(after, Waiting):
             self._push(self._hurried(after))
+            if self._flow.breaking_off:
+                self._flow.changed.set()
             return
+        self._nudged.discard(open_.attempt_id)
         if self._listener is not None:
             self._listener.leave(open_)
         self._flow.open -= 1
