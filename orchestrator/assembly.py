@@ -14,6 +14,7 @@ from orchestrator.core.clock import Clock
 from orchestrator.core.events import Observer, Progress
 from orchestrator.engine.actor import Actor
 from orchestrator.engine.flow import Flow
+from orchestrator.engine.late import LateLooks
 from orchestrator.engine.learnt import Learnt, Lesson
 from orchestrator.engine.listener import Listener
 from orchestrator.engine.local import LocalLoop
@@ -251,6 +252,7 @@ def assemble(
         actor=actor,
         upkeep=Upkeep(context, reader=reader, poller=poller, learnt=learnt),
         learnt=learnt,
+        late=LateLooks(context, reader=reader),
         listener=listener,
     )
 

@@ -11,6 +11,7 @@ from orchestrator.core.events import Progress
 from orchestrator.core.lifecycle import RunState, State
 from orchestrator.engine import steps
 from orchestrator.engine.actor import Actor
+from orchestrator.engine.late import LateLooks
 from orchestrator.engine.learnt import Learnt
 from orchestrator.engine.listener import Listener
 from orchestrator.engine.planner import Planner
@@ -48,6 +49,7 @@ class LocalLoop:
         actor: Actor,
         upkeep: Upkeep,
         learnt: Learnt,
+        late: LateLooks,
         listener: Listener | None = None,
     ) -> None:
         self._context = context
@@ -59,6 +61,7 @@ class LocalLoop:
         self._actor = actor
         self._upkeep = upkeep
         self._learnt = learnt
+        self._late = late
         self._listener = listener
 
     @property
@@ -77,10 +80,13 @@ class LocalLoop:
                     self._listener.run(tasks)
                 tasks.start_soon(self._poller.run, tasks)
                 tasks.start_soon(self._upkeep.run)
+                tasks.start_soon(self._late.run)
                 tasks.start_soon(self._planner.run)
                 tasks.start_soon(self._sender.run, tasks)
                 await self._until_done()
                 tasks.cancel_scope.cancel()
+            if self._can_still_look:
+                await self._late.finish()
             if self._flow.cancelling:
                 # What was being sent when the cancel came may have gone back to the queue.
                 await self._context.store.request_cancel(self._context.run.id, self._context.clock.now())
@@ -96,6 +102,11 @@ class LocalLoop:
         self._flow.leaving = True
         self.progress.stopping = True
         self._flow.wake()
+
+    @property
+    def _can_still_look(self) -> bool:
+        stopped = self._flow.stopped
+        return not self._flow.leaving and (stopped is None or stopped.collect)
 
     # ── start ─────────────────────────────────────────────────────────────────────────────────────────────
 

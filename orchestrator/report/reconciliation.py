@@ -19,7 +19,7 @@ REASONS: dict[Reason, str] = {
     Reason.UNKNOWN_HERE: "the provider has more, and no more than the responses of unknown cost can have taken",
     Reason.ANOTHER_DAY: "together with the next day it agrees: what ran over midnight is booked on another day",
     Reason.PRICE: "the tokens are the same and the cost is not: the provider's price is another one; see prices.yaml",
-    Reason.ELSEWHERE: "the provider has more: other programs use the organisation, or runs that are kept in other databases",
+    Reason.ELSEWHERE: "the provider has more: other programs use the organisation, or runs of other databases",
     Reason.NOT_BOOKED: "the provider has less: it may not have booked everything yet, or grants a discount",
 }
 

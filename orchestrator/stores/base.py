@@ -43,6 +43,7 @@ __all__ = [
     "Store",
     "Summary",
     "ToolCall",
+    "Uncosted",
     "Wasted",
 ]
 
@@ -346,6 +347,19 @@ class OpenAttempt:
     sent_at: float
     accepted_at: float | None
     worst_case_pusd: Picodollars | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uncosted:
+    """An attempt that was given up, and whose cost is not known."""
+
+    attempt_id: int
+    response_id: str
+    model: str
+    service_tier: str | None
+    window: str | None
+    sent_at: float
+    upper_bound_pusd: Picodollars | None
 
 
 class RequestCounts(dict[State, int]):
@@ -754,6 +768,10 @@ class Reader(Kept, Protocol):
 
     async def spending(self, caps: SharedCaps, at: float) -> Spending:
         """What all runs that spend the same money have spent in the day and the month of ``at``, and set aside."""
+        ...
+
+    async def uncosted(self, run_id: int, *, limit: int) -> list[Uncosted]:
+        """The latest attempts of a run that were given up, and whose cost is not known."""
         ...
 
     async def past_use(self, run_id: int, *, most: int) -> PastUse:

@@ -278,6 +278,7 @@ PLANS = {
     "results": "request USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
     "costs": "attempt USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
     "spent": "spending USING PRIMARY KEY (day>?)",
+    "uncosted": "charge USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
     "past_use": "attempt USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
     "spent_before": "attempt USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
     "attempts": "attempt USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",

@@ -7,8 +7,9 @@ the new state go in one transaction. An engine decides only when to call a step.
 from orchestrator.engine.steps.act import act
 from orchestrator.engine.steps.context import Context, see_spending
 from orchestrator.engine.steps.look import look
+from orchestrator.engine.steps.reckon import reckon
 from orchestrator.engine.steps.recover import recover
 from orchestrator.engine.steps.refuse import refuse
 from orchestrator.engine.steps.submit import submit
 
-__all__ = ["Context", "act", "look", "recover", "refuse", "see_spending", "submit"]
+__all__ = ["Context", "act", "look", "reckon", "recover", "refuse", "see_spending", "submit"]

@@ -252,6 +252,21 @@ FROM (
 )
 GROUP BY 1, 2, 3, 4, 5, 6, 7;
 
+-- name: uncosted
+-- Those that were given up: they may have gone on. What reported no usage when it failed never will.
+SELECT
+  attempt.id AS attempt_id, attempt.response_id, coalesce(attempt.model, '') AS model, attempt.service_tier,
+  attempt.completion_window, attempt.sent_at, charge.upper_bound_pusd
+FROM charge
+JOIN attempt ON attempt.id = charge.attempt_id
+JOIN request ON request.id = attempt.request_id
+WHERE charge.attempt_id >= (SELECT first_request_id * 1000000 FROM run WHERE id = :run_id)
+  AND charge.attempt_id < (SELECT (last_request_id + 1) * 1000000 FROM run WHERE id = :run_id)
+  AND request.run_id = :run_id AND charge.cost_pusd IS NULL AND charge.input_tokens IS NULL
+  AND attempt.response_id IS NOT NULL AND attempt.shares_response = 0
+  AND (attempt.code = 'queued_timeout' OR attempt.code = 'run_timeout')
+ORDER BY charge.attempt_id DESC LIMIT :limit;
+
 -- name: past_use
 -- By request, all its attempts together; the charges of a run lie side by side.
 SELECT

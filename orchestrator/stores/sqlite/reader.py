@@ -30,6 +30,7 @@ from orchestrator.stores.base import (
     Spending,
     Summary,
     ToolCall,
+    Uncosted,
 )
 from orchestrator.stores.sqlite import records
 from orchestrator.stores.sqlite.database import in_thread, open_reader, store_error
@@ -172,6 +173,9 @@ class SqliteReader(KeepingReader):
 
     async def spending(self, caps: SharedCaps, at: float) -> Spending:
         return await self._read(partial(spending, caps, at))
+
+    async def uncosted(self, run_id: int, *, limit: int) -> list[Uncosted]:
+        return [records.uncosted(row) for row in await self._rows("uncosted", run_id=run_id, limit=limit)]
 
     async def past_use(self, run_id: int, *, most: int) -> PastUse:
         [sums] = await self._rows("past_use", run_id=run_id, most=most)

@@ -23,6 +23,7 @@ from orchestrator.stores.base import (
     Run,
     Summary,
     ToolCall,
+    Uncosted,
     Wasted,
 )
 from orchestrator.stores.sqlite.packing import unpack_body, unpack_row
@@ -247,6 +248,18 @@ def cost(row: Row, by: Sequence[str]) -> CostRow:
         possible_duplicates=row["possible_duplicates"],
         possible_duplicates_upper_bound_pusd=row["possible_duplicates_upper_bound_pusd"],
         cache_saved_pusd=row["cache_saved_pusd"],
+    )
+
+
+def uncosted(row: Row) -> Uncosted:
+    return Uncosted(
+        attempt_id=row["attempt_id"],
+        response_id=row["response_id"],
+        model=row["model"],
+        service_tier=row["service_tier"],
+        window=row["completion_window"],
+        sent_at=row["sent_at"],
+        upper_bound_pusd=row["upper_bound_pusd"],
     )
 
 
