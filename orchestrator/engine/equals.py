@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import anyio
+
 from orchestrator.core.lifecycle import SETTLED, State
 from orchestrator.engine.steps.context import Context
 from orchestrator.engine.steps.followers import tell_shared
 from orchestrator.engine.work import Prepared
-from orchestrator.stores.base import Equal, Reader
+from orchestrator.stores.base import Equal, PendingRequest, Reader
 
 __all__ = ["Equals"]
 
@@ -33,11 +35,17 @@ class Equals:
             # Noted before the store is asked: who is claimed meanwhile is in neither place afterwards.
             known = {each: Equal(self._to_be_sent[each], here=True) for each in asked & self._to_be_sent.keys()}
         known |= await self._in_store(sorted(asked - known.keys()))
-        return [
-            prepared
-            for prepared in ready
-            if prepared.fingerprint is None or not await self._joined(prepared, prepared.fingerprint, known)
-        ]
+        to_be_sent: list[Prepared] = []
+        # All at once, so that they are written in few groups.
+        async with anyio.create_task_group() as tasks:
+            for prepared in ready:
+                request, fingerprint = prepared.request, prepared.fingerprint
+                equal = self._equal_of(request.id, fingerprint, known) if fingerprint is not None else None
+                if fingerprint is None or equal is None:
+                    to_be_sent.append(prepared)
+                else:
+                    tasks.start_soon(self._join, request, equal, fingerprint)
+        return to_be_sent
 
     def sent(self, prepared: Prepared) -> None:
         """The request is claimed in the store: it is found there from now on."""
@@ -50,17 +58,20 @@ class Equals:
         since = math.inf if age_s is None else self._context.clock.now() - age_s
         return await self._reader.equals(self._context.run.id, fingerprints, here=settings.ask_once, since=since)
 
-    async def _joined(self, prepared: Prepared, fingerprint: bytes, known: dict[bytes, Equal]) -> bool:
-        context, request = self._context, prepared.request
+    def _equal_of(self, request_id: int, fingerprint: bytes, known: dict[bytes, Equal]) -> Equal | None:
+        """Whose fate it shares; None where it is to be sent, as the one whose fate others share from now on."""
         equal = known.get(fingerprint)
-        if equal is None or equal.request_id == request.id:
-            if context.settings.ask_once:
-                self._to_be_sent[fingerprint] = request.id
-                known[fingerprint] = Equal(request.id, here=True)
-            return False
+        if equal is not None and equal.request_id != request_id:
+            return equal
+        if self._context.settings.ask_once:
+            self._to_be_sent[fingerprint] = request_id
+            known[fingerprint] = Equal(request_id, here=True)
+        return None
+
+    async def _join(self, request: PendingRequest, equal: Equal, fingerprint: bytes) -> None:
+        context = self._context
         moved = await context.store.join(request.id, equal, fingerprint, context.clock.now())
         if moved is not None:
             context.count(State.PENDING, moved)
             if moved in SETTLED:
                 tell_shared(context, request.key, moved)
-        return True

@@ -147,7 +147,8 @@ class Sender:
         if self._delayed_at is not None and self._delayed_at <= now and self._ready < _MOST_READY:
             await self._take_delayed(now)
         most = _READY_WITH_FILES if self._preparation.names_files else _READY
-        if not self._exhausted and self._ready < most // 2:
+        # Again and again: of those that are read, many may share an answer or be refused, and nothing would wake us.
+        while not self._exhausted and self._ready < most // 2 and self._flow.may_send:
             # Asked before looking: what is planned from here on wakes the sender again.
             planned = self._flow.planned
             fresh = await self._reader.fresh(self._context.run.id, after_id=self._after_id, limit=most)
@@ -155,6 +156,8 @@ class Sender:
                 self._after_id = request.id
             await self._make_ready(fresh, deque.append)
             self._exhausted = planned and not fresh
+            if not fresh:
+                break
 
     async def _take_delayed(self, now: float) -> None:
         """Put those that are due before all fresh ones, and note when the next is due."""

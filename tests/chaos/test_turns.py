@@ -135,10 +135,10 @@ def test_a_few_kills_in_tool_loops(tmp_path: Path) -> None:
 
 def test_a_few_kills_in_chains(tmp_path: Path) -> None:
     points = ["after:new_conversation:1", "after:link_chains:1", "before:end:2"]
-    job = tool_job(request={"model": "gpt-5-mini", "input": "{{ text }}", "max_output_tokens": 60}, handlers={})
-    deaths = check(
-        tmp_path, job | {"handlers": {}} | chain("conversation"), rows_of_talks(3, turns=3), points, seed=2
+    job = {"request": {"model": "gpt-5-mini", "input": "{{ text }}", "max_output_tokens": 400}} | chain(
+        "conversation"
     )
+    deaths = check(tmp_path, job, rows_of_talks(3, turns=3), points, seed=2)
     assert deaths.keys() == {point.rpartition(":")[0] for point in points}
 
 
