@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from orchestrator.core.lifecycle import OPEN, SETTLED, State
 from orchestrator.core.model import Charge, SkippedRow
-from orchestrator.stores.base import Acceptance, Ending, Release, Store
+from orchestrator.stores.base import Acceptance, Ending, Equal, Follower, Release, Store
 from orchestrator.stores.sqlite import SqliteReader, SqliteStore
 
 from .audit import audit
@@ -29,9 +29,9 @@ ATTEMPTS = 1_000_000
 Move: TypeAlias = tuple[str, int, int]
 OF_A_REQUEST = (
     *("claim", "claim", "claim", "accept", "accept", "end", "end", "end"),
-    *("release", "refuse", "late", "note"),
+    *("release", "refuse", "late", "note", "join"),
 )
-OF_THE_RUN = ("plan", "replan", "requeue", "resolve", "cancel")
+OF_THE_RUN = ("plan", "replan", "chain", "requeue", "resolve", "cancel")
 MOVES = st.tuples(
     st.sampled_from(OF_A_REQUEST + OF_THE_RUN),
     st.integers(0, 7),
@@ -48,6 +48,10 @@ class Row:
     attempts: int = 0
     epoch: int = 0
     code: str | None = None
+    # The row whose answer it waits for or shares, and the one that it follows in a chain.
+    same_as: Row | None = None
+    follows: Row | None = None
+    in_chain: bool = False
 
 
 @dataclass
@@ -108,6 +112,16 @@ class Game:
         assert await self.store.add_rows(self.run_id, rows(count, start), [], mark(start + count)) == []
         self.rows += [Row() for _ in range(count)]
 
+    async def chain(self, turn: Turn) -> None:
+        start, length = len(self.rows), 1 + turn.how % 3
+        planned = [replace(row, chain=f"chain-{start}", place=row.position) for row in rows(length, start)]
+        await self.store.add_rows(self.run_id, planned, [], mark(start + length))
+        assert await self.store.link_chains(self.run_id, NOW) == 1
+        for place in range(length):
+            earlier = self.rows[-1] if place else None
+            state = State.BLOCKED if place else State.PENDING
+            self.rows.append(Row(state, follows=earlier, in_chain=True))
+
     async def replan(self, turn: Turn) -> None:
         skipped = [SkippedRow(position=10_000 + turn.which, where="rows.jsonl", reason="not JSON")]
         assert await self.store.add_rows(self.run_id, rows(len(self.rows)), skipped, mark(0)) == []
@@ -116,25 +130,62 @@ class Game:
         states = [(State.FAILED,), (State.CANCELLED,), (State.FAILED, State.CANCELLED)][turn.how % 3]
         code = "broken" if turn.which % 2 else None
         moved = await self.store.requeue(self.run_id, states=states, code=code, resolve_in_doubt=None, at=NOW)
-        chosen = [row for row in self.rows if row.state in states and code in (None, row.code)]
-        assert moved == len(chosen)
+        chosen = [
+            row
+            for row in self.rows
+            if row.state in states
+            and code in (None, row.code)
+            and (row.follows is None or row.follows.state is State.SUCCEEDED)
+        ]
         for row in chosen:
-            row.state, row.code, row.attempts = State.PENDING, None, 0
+            row.state, row.code, row.attempts, row.same_as = State.PENDING, None, 0, None
+        assert moved == len(chosen) + (self.block_again() if chosen else 0)
+
+    def block_again(self) -> int:
+        """What follows a turn that is to be tried again waits for it once more; says how many."""
+        again = 0
+        for row in self.rows:
+            waits = row.follows is not None and row.follows.state not in SETTLED
+            if waits and row.state in (State.FAILED, State.CANCELLED):
+                row.state, row.code, row.attempts = State.BLOCKED, None, 0
+                again += 1
+        return again
+
+    def settle(self, row: Row, to: State, code: str | None) -> list[Follower]:
+        """The row comes to its end; says what moves along with it."""
+        row.state, row.code = to, code
+        moved = []
+        for index, other in enumerate(self.rows):
+            if other.state is not State.BLOCKED:
+                continue
+            if other.same_as is row:
+                other.state, other.code = to, code
+            elif other.follows is row and to is State.SUCCEEDED:
+                other.state = State.PENDING
+            elif other.follows is not None and other.follows.state in (State.FAILED, State.CANCELLED):
+                other.state, other.code = to, "cancelled" if to is State.CANCELLED else "chain_broken"
+            else:
+                continue
+            moved.append(Follower(f"row-{index}", other.state))
+        return moved
 
     async def resolve(self, turn: Turn) -> None:
         word = "resend" if turn.how % 2 else "fail"
         moved = await self.store.requeue(self.run_id, states=(), code=None, resolve_in_doubt=word, at=NOW)
         held = [(index, row) for index, row in enumerate(self.rows) if row.state is State.IN_DOUBT]
-        assert moved == len(held)
         for index, row in held:
-            row.state = State.PENDING if word == "resend" else State.FAILED
             row.attempts = 0 if word == "resend" else row.attempts + 1
             self.charges[(index + 1) * ATTEMPTS + row.number] = None
+            if word == "resend":
+                row.state, row.code = State.PENDING, None
+            else:
+                self.settle(row, State.FAILED, row.code)
+        assert moved == len(held) + (self.block_again() if held else 0)
 
     async def cancel(self, _: Turn) -> None:
         await self.store.request_cancel(self.run_id, NOW)
         for row in self.rows:
-            if row.state is State.PENDING:
+            if row.state in (State.PENDING, State.BLOCKED):
                 row.state, row.code = State.CANCELLED, "cancelled"
 
     # ── one request ───────────────────────────────────────────────────────────────────────────────────────
@@ -195,12 +246,16 @@ class Game:
                 charge=charge,
                 renew_idempotency=source is State.SUBMITTED,
                 count_attempt=turn.how % 3 != 0,
-                possible_duplicate=source is not State.SUBMITTED,
+                possible_duplicate=source is not State.SUBMITTED and to is State.PENDING,
             )
         )
         assert (ended is not None) == (row.state is source and turn.is_latest)
         if ended is not None:
-            row.state, row.code = to, None if to in (State.PENDING, State.SUCCEEDED) else "broken"
+            code = None if to in (State.PENDING, State.SUCCEEDED) else "broken"
+            if to in SETTLED:
+                assert sorted(ended, key=str) == sorted(self.settle(row, to, code), key=str)
+            else:
+                row.state, row.code = to, code
             row.attempts += to is not State.IN_DOUBT and turn.how % 3 != 0
             row.epoch += source is State.SUBMITTED
             if charge is not None and not self.is_shared(turn.attempt_id):
@@ -218,7 +273,20 @@ class Game:
         refused = await self.store.fail_pending(turn.request_id, "broken", "it cannot be sent", NOW)
         assert (refused is not None) == (turn.row.state is State.PENDING)
         if refused is not None:
-            turn.row.state, turn.row.code = State.FAILED, "broken"
+            assert sorted(refused, key=str) == sorted(self.settle(turn.row, State.FAILED, "broken"), key=str)
+
+    async def join(self, turn: Turn) -> None:
+        row, leaders = turn.row, [other for other in self.rows if other.same_as is None and not other.in_chain]
+        leader = leaders[turn.how % len(leaders)] if leaders else row
+        leads = any(other.same_as is row for other in self.rows)
+        if leader is row or leads or row.in_chain:
+            return  # nobody waits for himself or for two, and a turn of a chain asks what no other does
+        equal = Equal(1 + next(index for index, other in enumerate(self.rows) if other is leader), here=True)
+        moved = await self.store.join(turn.request_id, equal, b"sixteen bytes it", NOW)
+        assert (moved is not None) == (row.state is State.PENDING)
+        if moved is not None:
+            row.same_as = leader
+            row.state, row.code = (leader.state, leader.code) if leader.state in SETTLED else (State.BLOCKED, None)
 
     async def late(self, turn: Turn) -> None:
         if turn.attempt_id not in self.named or (turn.is_latest and turn.row.state in OPEN):
