@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Literal, TypeAlias
 
@@ -36,6 +36,7 @@ from orchestrator.policy.limits import Pools
 from orchestrator.policy.prices import PriceBook
 from orchestrator.policy.request_size import Counting, Measured, RequestSize, Ruler
 from orchestrator.policy.tokens import token_counter
+from orchestrator.policy.turns import fingerprint
 from orchestrator.provider.client import ResponsesClient
 from orchestrator.stores.base import Reader, Run
 
@@ -94,6 +95,26 @@ class _Past:
     model: str | None = None
 
 
+class _Sizer:
+    """Measures what a run would send: equal requests once, and without an end what may take further turns."""
+
+    def __init__(self, job: Job, ruler: Ruler) -> None:
+        self._ruler = ruler
+        self._once = job.duplicates == "once" and job.chain is None
+        self._takes_turns = job.chain is not None or bool(job.handlers) or job.on_invalid != "fail"
+        self._asked: set[bytes] = set()
+
+    def __call__(self, fields: Mapping[str, Any]) -> RequestSize | None:
+        """The size of a request; None for one that is equal to an earlier one."""
+        if self._once:
+            asked = fingerprint(fields, provider="")
+            if asked in self._asked:
+                return None
+            self._asked.add(asked)
+        size = self._ruler.measure(fields)
+        return replace(size, open_ended=True) if self._takes_turns else size
+
+
 class Forecaster:
     """Makes forecasts of one job."""
 
@@ -123,9 +144,9 @@ class Forecaster:
                 hint="put them into a file, or leave --exact out",
             )
         counter = token_counter()
-        sample: EvenSample[RequestSize] = EvenSample(_SAMPLE)
-        await anyio.to_thread.run_sync(self._measure, Ruler(counter), sample)
-        sizes = sample.kept
+        sample: EvenSample[RequestSize | None] = EvenSample(_SAMPLE)
+        await anyio.to_thread.run_sync(self._measure, _Sizer(self._job, Ruler(counter)), sample)
+        sizes = [size for size in sample.kept if size is not None]
         if not counter.exact:
             counting = Counting.HEURISTIC
         elif all(counter.exact_for(size.model) for size in sizes):
@@ -138,28 +159,32 @@ class Forecaster:
             async with client() as asked:
                 correction = await self._ask(asked, stride)
             counting = Counting.PROVIDER if stride == 1 else Counting.PROVIDER_SAMPLE
-        measured = Measured(sizes=sizes, rows=sample.seen, counting=counting, correction=correction)
-        return await self._reckon(measured, compare=compare, learn_from=learn_from)
+        requests = round(sample.seen * len(sizes) / max(1, len(sample.kept)))
+        measured = Measured(sizes=sizes, rows=requests, counting=counting, correction=correction)
+        return await self._reckon(measured, rows=sample.seen, compare=compare, learn_from=learn_from)
 
     async def glance(self) -> Forecast | None:
         """A forecast from the first rows, in a blink; None where the number of rows cannot be told so quickly."""
         if self._job.input.path == STDIN:
             return None
-        ends_at = self._clock.now() + _BLINK_S
+        ends_at, sizer = self._clock.now() + _BLINK_S, _Sizer(self._job, Ruler())
         seen = await anyio.to_thread.run_sync(
-            lambda: glance(self._job, self._renderer, Ruler().measure, enough=lambda: self._clock.now() >= ends_at)
+            lambda: glance(self._job, self._renderer, sizer, enough=lambda: self._clock.now() >= ends_at)
         )
-        if seen.rows is None or not seen.things:
+        sizes = [size for size in seen.things if size is not None]
+        if seen.rows is None or not sizes:
             return None
         measured = Measured(
-            sizes=seen.things,
-            rows=seen.rows,
+            sizes=sizes,
+            rows=round(seen.rows * len(sizes) / len(seen.things)),
             counting=Counting.HEURISTIC,
             rows_error=0.0 if seen.complete else _ROWS_ERROR,
         )
-        return await self._reckon(measured, compare=(), learn_from=None)
+        return await self._reckon(measured, rows=seen.rows, compare=(), learn_from=None)
 
-    async def _reckon(self, measured: Measured, *, compare: Sequence[str], learn_from: str | None) -> Forecast:
+    async def _reckon(
+        self, measured: Measured, *, rows: int, compare: Sequence[str], learn_from: str | None
+    ) -> Forecast:
         past = await self._find_past(learn_from)
         incomplete = self._job.on_incomplete
         raised_to = incomplete.raise_max_output_tokens_to if isinstance(incomplete, RaiseMaxOutputTokens) else None
@@ -172,7 +197,8 @@ class Forecaster:
         return Forecast(
             job=self._job.name,
             models=tuple(sorted({size.model for size in measured.sizes})),
-            rows=measured.rows,
+            rows=rows,
+            requests=measured.rows,
             rows_counted=not measured.rows_error,
             measured=len(measured.sizes),
             counting=measured.counting,
@@ -188,10 +214,10 @@ class Forecaster:
 
     # ── the rows ──────────────────────────────────────────────────────────────────────────────────────────
 
-    def _measure(self, ruler: Ruler, sample: EvenSample[RequestSize]) -> None:
+    def _measure(self, sizer: _Sizer, sample: EvenSample[RequestSize | None]) -> None:
         for render in requests_of(self._job, self._renderer):
             if sample.wants_next:
-                sample.keep(ruler.measure(render()))
+                sample.keep(sizer(render()))
             else:
                 sample.pass_over()
 

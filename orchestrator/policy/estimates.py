@@ -108,7 +108,8 @@ def least_time(
 class Forecast:
     """What a job will take and cost, and what that rests on.
 
-    ``rows_counted`` is False where their number follows from the size of the input. ``learnt_from`` are the runs that
+    ``requests`` are those of ``rows`` that are sent: equal ones are asked once. ``rows_counted`` is False where their
+    number follows from the size of the input. ``learnt_from`` are the runs that
     tell how long answers are; ``learnt_model`` is the model that gave them, where it is not the job's. ``raised_to``
     is the cap under which an answer that is cut off is asked for again.
     """
@@ -116,6 +117,7 @@ class Forecast:
     job: str
     models: tuple[str, ...]
     rows: int
+    requests: int
     rows_counted: bool
     measured: int
     counting: Counting

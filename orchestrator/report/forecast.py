@@ -30,6 +30,7 @@ def forecast_object(forecast: Forecast) -> dict[str, Any]:
         "job": forecast.job,
         "models": list(forecast.models),
         "rows": forecast.rows,
+        "requests": forecast.requests,
         "rows_counted": forecast.rows_counted,
         "rows_measured": forecast.measured,
         "counted_by": forecast.counting.value,
@@ -55,8 +56,13 @@ def forecast_object(forecast: Forecast) -> dict[str, Any]:
 def forecast_text(forecast: Forecast) -> Text:
     """A forecast in half a dozen lines, and the comparison under it."""
     estimate = forecast.estimate
-    rows = figures.count(forecast.rows)
-    text = Text.assemble((forecast.job, "bold"), f"  {rows} requests to {', '.join(forecast.models) or 'no model'}\n")
+    requests = figures.count(forecast.requests)
+    text = Text.assemble(
+        (forecast.job, "bold"), f"  {requests} requests to {', '.join(forecast.models) or 'no model'}"
+    )
+    if forecast.requests < forecast.rows:
+        text.append(f", for {figures.count(forecast.rows)} rows: equal requests are asked once")
+    text.append("\n")
     lines = [
         ("tokens in", _figure(estimate.input_tokens, figures.count), _input_notes(forecast)),
         ("tokens out", _figure(estimate.output_tokens, figures.count), _output_notes(forecast)),
@@ -82,7 +88,7 @@ def most_cost(forecast: Forecast) -> Picodollars | None:
 def forecast_line(forecast: Forecast) -> str:
     """The forecast in one line, for above a run."""
     about = "" if forecast.rows_counted else "about "
-    rows = f"{about}{figures.count(forecast.rows)} requests to {', '.join(forecast.models)}"
+    rows = f"{about}{figures.count(forecast.requests)} requests to {', '.join(forecast.models)}"
     estimate = forecast.estimate
     if estimate.cost is None:
         return f"{rows}: their cost is not known, for want of a price"
@@ -150,7 +156,7 @@ def _figure(span: Span | None, write: Callable[[int], str]) -> str:
 
 def _input_notes(forecast: Forecast) -> list[str]:
     notes = [_COUNTED[forecast.counting]]
-    if forecast.measured < forecast.rows:
+    if forecast.measured < forecast.requests:
         notes.append(f"from a sample of {figures.count(forecast.measured)} requests")
     return notes
 

@@ -148,6 +148,20 @@ def test_a_pilot_without_answers_is_no_estimate(folder: Path, cli: Cli) -> None:
     assert "no estimate without answers" in ended.err
 
 
+def test_equal_requests_are_asked_once_and_reckoned_once(folder: Path, cli: Cli) -> None:
+    once = asked(cli, "--set", "request.input=The same for all.")
+    assert (once["rows"], once["requests"]) == (ROWS, 1)
+    each = asked(cli, "--set", "request.input=The same for all.", "--set", "duplicates=each")
+    assert (each["requests"], each["input_tokens"]["likely"]) == (ROWS, ROWS * once["input_tokens"]["likely"])
+    text = cli(*ESTIMATE, "--set", "request.input=The same for all.").out
+    assert f"1 requests to gpt-5-mini, for {ROWS} rows: equal requests are asked once" in text
+
+
+def test_what_may_take_further_turns_has_no_end(folder: Path, cli: Cli) -> None:
+    found = asked(cli, "--set", "on_invalid=retry", "--set", "request.text.format.type=json_object")
+    assert found["cost_usd"]["high"] is None
+
+
 def test_standard_input_cannot_be_counted_twice(folder: Path, cli: Cli) -> None:
     ended = cli(*ESTIMATE, "--set", "input.path=-", "--exact", "all")
     assert ended.code == 2
