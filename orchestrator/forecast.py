@@ -194,6 +194,9 @@ class Forecaster:
             estimate(measured, self._prices, at=now, past=past.use, raised_to=raised_to, variant=variant)
             for variant in (None, *variants(compare, self._prices.windows))
         ]
+        if self._job.reuse != "never":
+            # Any of the answers may be there already.
+            estimates = [replace(each, cost=each.cost and replace(each.cost, low=0)) for each in estimates]
         return Forecast(
             job=self._job.name,
             models=tuple(sorted({size.model for size in measured.sizes})),

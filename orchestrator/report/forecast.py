@@ -56,10 +56,7 @@ def forecast_object(forecast: Forecast) -> dict[str, Any]:
 def forecast_text(forecast: Forecast) -> Text:
     """A forecast in half a dozen lines, and the comparison under it."""
     estimate = forecast.estimate
-    requests = figures.count(forecast.requests)
-    text = Text.assemble(
-        (forecast.job, "bold"), f"  {requests} requests to {', '.join(forecast.models) or 'no model'}"
-    )
+    text = Text.assemble((forecast.job, "bold"), f"  {_requests(forecast)}")
     if forecast.requests < forecast.rows:
         text.append(f", for {figures.count(forecast.rows)} rows: equal requests are asked once")
     text.append("\n")
@@ -88,7 +85,7 @@ def most_cost(forecast: Forecast) -> Picodollars | None:
 def forecast_line(forecast: Forecast) -> str:
     """The forecast in one line, for above a run."""
     about = "" if forecast.rows_counted else "about "
-    rows = f"{about}{figures.count(forecast.requests)} requests to {', '.join(forecast.models)}"
+    rows = f"{about}{_requests(forecast)}"
     estimate = forecast.estimate
     if estimate.cost is None:
         return f"{rows}: their cost is not known, for want of a price"
@@ -97,6 +94,11 @@ def forecast_line(forecast: Forecast) -> str:
     if budget is not None and (high is None or budget < high):
         line += f"; the budget stops it at {figures.dollars(budget)}"
     return line
+
+
+def _requests(forecast: Forecast) -> str:
+    word = "request" if forecast.requests == 1 else "requests"
+    return f"{figures.count(forecast.requests)} {word} to {', '.join(forecast.models) or 'no model'}"
 
 
 def _comparison(forecast: Forecast) -> Text:
