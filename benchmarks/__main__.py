@@ -14,6 +14,7 @@ from typing import Any
 from benchmarks.figures import as_json, table_lines
 from benchmarks.processes import CLIENT_CORE, SERVER_CORE, Broken
 from benchmarks.scenarios import Extent, Scenario
+from benchmarks.scenarios.accounts import accounts
 from benchmarks.scenarios.beside_floor import documents, hot_path
 from benchmarks.scenarios.crowd import crowd
 from benchmarks.scenarios.planning import planning
@@ -31,6 +32,7 @@ _SCENARIOS: dict[str, Scenario] = {
     "crowd": crowd,
     "planning": planning,
     "scale": scale,
+    "accounts": accounts,
 }
 
 

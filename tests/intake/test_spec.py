@@ -166,6 +166,7 @@ job.yaml:2: input.path: the format of "job.yaml" cannot be told from its name
             "job.yaml:7: on_incomplete.raise_max_output_tokens_to: must be more than request.max_output_tokens",
         ),
         (GOOD + "budget: {usd: 0}\n", "job.yaml:6: budget.usd: must be more than 0"),
+        (GOOD + "budget: {}\n", "job.yaml:6: budget: must hold usd, usd_per_request or both"),
         (
             GOOD + "budget: {usd: 5 dollars}\n",
             "job.yaml:6: budget.usd: must be an amount of dollars such as 5 or 0.05",
