@@ -29,7 +29,7 @@ ATTEMPTS = 1_000_000
 Move: TypeAlias = tuple[str, int, int]
 OF_A_REQUEST = (
     *("claim", "claim", "claim", "accept", "accept", "end", "end", "end"),
-    *("release", "refuse", "late", "note", "join"),
+    *("release", "refuse", "late", "note", "join", "join", "join"),
 )
 OF_THE_RUN = ("plan", "replan", "chain", "requeue", "resolve", "cancel")
 MOVES = st.tuples(
