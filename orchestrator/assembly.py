@@ -338,7 +338,7 @@ def _budget(summary: Summary, caps: SharedCaps | None, spent: Spending | None) -
     if caps is not None and spent is not None:
         limits += [
             Cap(scope=scope, limit_pusd=limit, committed_pusd=committed, shared=True)
-            for scope, limit, committed in spent.under(caps)
+            for scope, limit, committed, _ in spent.under(caps)
         ]
     budget = Budget(limits)
     if spent is not None:

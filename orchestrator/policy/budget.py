@@ -55,6 +55,7 @@ class Budget:
         if len(self._committed) != len(self._caps):
             raise ValueError("each scope has one cap")
         self._told = {cap.scope: self._percents(cap) for cap in self._caps}
+        self._periods: dict[str, int] = {}
         self._reserved = 0
         self._elsewhere = 0
         self._others_at_work = False
@@ -134,14 +135,15 @@ class Budget:
         """A held amount turns out to have cost this much after all."""
         return self._commit(cost - held)
 
-    def restate(self, scope: str, committed_pusd: Picodollars) -> tuple[Crossed, ...]:
+    def restate(self, scope: str, committed_pusd: Picodollars, *, period: int) -> tuple[Crossed, ...]:
         """Replace what a cap has lost: a new day or month began, or other runs have spent.
 
-        Reservations of this ledger are not part of it, and count under the new period too: nobody knows on which
-        side of midnight the provider books them.
+        ``period`` is another number for another day or month; thresholds are told anew in each. Reservations of this
+        ledger are not part of what is lost, and count under the new period too: nobody knows on which side of
+        midnight the provider books them.
         """
-        began_anew = committed_pusd < self._committed[scope]
-        self._committed[scope] = committed_pusd
+        began_anew = self._periods.setdefault(scope, period) != period
+        self._committed[scope], self._periods[scope] = committed_pusd, period
         if began_anew:
             self._told.update({cap.scope: self._percents(cap) for cap in self._caps if cap.scope == scope})
         return self._crossed()

@@ -7,7 +7,7 @@ it. A verb returns only when what it wrote is durable. Times are Unix seconds, m
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Protocol
 
@@ -95,16 +95,22 @@ class Spending:
     own_pusd: Picodollars
     elsewhere_pusd: Picodollars
     holders: tuple[int, ...] = ()
+    # The day, and the first day of the month, counted since 1970-01-01.
+    day: int = field(default=0, compare=False)
+    first_of_month: int = field(default=0, compare=False)
 
-    def under(self, caps: SharedCaps) -> list[tuple[str, Picodollars, Picodollars]]:
-        """The caps there are: the scope of each, its limit, and what is spent of it."""
-        both = (("day", caps.day_pusd, self.day_pusd), ("month", caps.month_pusd, self.month_pusd))
-        return [(scope, limit, spent) for scope, limit, spent in both if limit is not None]
+    def under(self, caps: SharedCaps) -> list[tuple[str, Picodollars, Picodollars, int]]:
+        """The caps there are: the scope of each, its limit, what is spent of it, and a number for the period."""
+        both = (
+            ("day", caps.day_pusd, self.day_pusd, self.day),
+            ("month", caps.month_pusd, self.month_pusd, self.first_of_month),
+        )
+        return [(scope, limit, spent, period) for scope, limit, spent, period in both if limit is not None]
 
     def has_room(self, caps: SharedCaps, amount: Picodollars) -> bool:
         """Whether so much more can be set aside without a cap ever being passed."""
         aside = self.own_pusd + self.elsewhere_pusd + amount
-        return all(spent + aside <= limit for _, limit, spent in self.under(caps))
+        return all(spent + aside <= limit for _, limit, spent, _ in self.under(caps))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -126,7 +126,8 @@ def test_what_earlier_processes_left_open_counts_even_where_it_does_not_fit() ->
 def test_a_new_day_begins_anew_except_for_what_is_in_flight() -> None:
     budget = Budget([Cap(scope="day", limit_pusd=100, committed_pusd=90)])
     assert budget.reserve(10)
-    assert budget.restate("day", 0) == ()
+    assert budget.restate("day", 90, period=1) == ()
+    assert budget.restate("day", 0, period=2) == ()
     assert not budget.reserve(91)
     assert budget.reserve(80)
     assert [each.percent for each in budget.settle(80, 80)] == [50, 80]
@@ -134,8 +135,10 @@ def test_a_new_day_begins_anew_except_for_what_is_in_flight() -> None:
 
 def test_what_other_runs_spend_counts_too() -> None:
     budget = Budget([RUN_100, Cap(scope="month", limit_pusd=1_000)])
-    assert [(each.scope, each.percent) for each in budget.restate("month", 950)] == [("month", 50), ("month", 80)]
-    assert budget.restate("month", 950) == ()
+    told = [(each.scope, each.percent) for each in budget.restate("month", 950, period=9)]
+    assert told == [("month", 50), ("month", 80)]
+    assert budget.restate("month", 790, period=9) == (), "seen a moment earlier, by another connection"
+    assert budget.restate("month", 950, period=9) == (), "and told before"
     assert not budget.reserve(60)
     assert budget.committed_pusd("run") == 0
 
@@ -247,7 +250,7 @@ def test_spend_never_passes_a_cap_over_thousands_of_random_runs(seed: int) -> No
     for number in range(200):
         rng = random.Random(seed * 1_000 + number)
         world = World(rng, run_limit=rng.randint(1, 2_000), day_limit=rng.randint(1, 2_000))
-        budget = world.start()
+        budget, midnights = world.start(), 0
         for _ in range(rng.randint(1, 60)):
             step = rng.random()
             if step < 0.5:
@@ -261,7 +264,8 @@ def test_spend_never_passes_a_cap_over_thousands_of_random_runs(seed: int) -> No
                 budget = world.start()  # killed, and resumed from what is on disk
             else:
                 world.committed_today = world.taken_today = 0
-                budget.restate("day", 0)
+                midnights += 1
+                budget.restate("day", 0, period=midnights)
             world.check(budget)
         while world.open:
             world.end_one(budget)

@@ -83,8 +83,8 @@ def see_spending(context: Context, spent: Spending) -> None:
     caps, budget = context.settings.shared_caps, context.budget
     if caps is None:
         return
-    for scope, _, spent_pusd in spent.under(caps):
-        warn_of_budget(context, budget.restate(scope, spent_pusd))
+    for scope, _, spent_pusd, period in spent.under(caps):
+        warn_of_budget(context, budget.restate(scope, spent_pusd, period=period))
     budget.note_others(spent.elsewhere_pusd, at_work=any(map(context.is_at_work, spent.holders)))
 
 

@@ -32,4 +32,6 @@ def spending(caps: SharedCaps, at: float, connection: sqlite3.Connection) -> Spe
         own_pusd=own_pusd,
         elsewhere_pusd=sum(aside.values()),
         holders=tuple(aside),
+        day=day_of(at),
+        first_of_month=first_of_month,
     )
