@@ -114,7 +114,8 @@ CODES: dict[str, str] = {
     "chain_broken": "an earlier turn of the chain failed; `orchestrator retry` goes on from that one",
     "connection_failed": "no connection could be made; nothing was sent",
     "content_filter": "the provider's content filter stopped the answer",
-    "cost_unbounded": "under a budget, nothing bounds what this request may cost: no price, or no max_output_tokens",
+    "cost_unbounded": "under a budget, nothing bounds what this request may cost: no price, no max_output_tokens, or "
+    "input that is not all text; budget.usd_per_request can bound it",
     "deadline_exceeded": "the run's deadline passed before the request could be sent",
     "empty_output": "the response completed, and was charged, but holds no text",
     "incomplete": "the response ended before it was complete, and the provider gives no reason",
