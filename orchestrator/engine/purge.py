@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 import anyio
@@ -23,7 +24,7 @@ from orchestrator.policy.deletions import (
 )
 from orchestrator.policy.error_rules import Override
 from orchestrator.policy.limits import Limiter
-from orchestrator.provider.client import Collectible, ResponsesClient
+from orchestrator.provider.client import CallFailed, Collectible, ResponsesClient
 from orchestrator.stores.base import Reader, Store
 from orchestrator.stores.keeping import Copy, CopyKind
 
@@ -137,6 +138,8 @@ class Purge:
     async def _delete(self, run_id: int, copy: Copy, purged: Purged) -> None:
         """Delete one and look for it; what is not certainly gone is left, and said to be."""
         of = _COLLECTIONS[copy.kind]
+        if copy.kind is CopyKind.CONVERSATION:
+            await self._empty(copy.provider_id)
         was_there = await self._insist(lambda: self._client.delete(copy.provider_id, of=of), judge_deletion)
         if not isinstance(was_there, bool):
             self._leave(was_there, purged)
@@ -149,6 +152,15 @@ class Purge:
         purged.deleted[copy.kind] += was_there
         purged.unknown += not was_there
         self._failures_in_a_row = 0
+
+    async def _empty(self, conversation_id: str) -> None:
+        """Take a conversation's items out of it: whether they go with it is nowhere said."""
+        try:
+            items = [item async for item in self._client.conversation_items(conversation_id)]
+        except CallFailed:
+            return  # what is wrong shows with the conversation itself
+        for item in items:
+            await self._insist(partial(self._client.delete_item, conversation_id, item), judge_deletion)
 
     def _leave(self, found: Gone | Left | Impossible | None, purged: Purged) -> None:
         purged.leave(

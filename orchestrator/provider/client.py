@@ -125,16 +125,37 @@ class ResponsesClient:
 
     async def input_items(self, response_id: str, *, order: str = "asc") -> AsyncIterator[bytes]:
         """The input items of a response, each as JSON, over all pages; raises ``CallFailed``."""
+        async for item in self._listed(f"{_path(response_id)}/input_items", order):
+            yield to_json(item)
+
+    async def conversation_items(self, conversation_id: str) -> AsyncIterator[str]:
+        """The ids of a conversation's items, over all pages; raises ``CallFailed``."""
+        async for item in self._listed(f"{_path(conversation_id, 'conversations')}/items", "asc"):
+            if isinstance(item, dict) and isinstance(item.get("id"), str):
+                yield item["id"]
+
+    async def delete_item(self, conversation_id: str, item_id: str) -> bool | Problem:
+        """Take an item out of a conversation; True where it is out, False where it was not in it."""
+        path = f"{_path(conversation_id, 'conversations')}/items/{quote(item_id, safe='')}"
+        reply = await self._call("DELETE", path)
+        if not isinstance(reply, Reply):
+            return reply
+        if reply.status == 404:
+            return False
+        # It answers with the conversation, unlike other deletions.
+        return parse_refusal(reply, now=self._clock()) if reply.status >= 300 else True
+
+    async def _listed(self, path: str, order: str) -> AsyncIterator[Any]:
         after: str | None = None
         seen: set[str] = set()
         while True:
             # The order is repeated on each page: a page that is asked for without it comes in reverse.
             query = {"limit": str(_PAGE), "order": order} | ({"after": after} if after else {})
-            page = self._read(await self._call("GET", f"{_path(response_id)}/input_items?{urlencode(query)}"), _Page)
+            page = self._read(await self._call("GET", f"{path}?{urlencode(query)}"), _Page)
             if not isinstance(page, _Page):
                 raise CallFailed(page)
             for item in page.data:
-                yield to_json(item)
+                yield item
             after = page.last_id or _last_id(page.data)
             # A server without paging would otherwise send its one page for ever.
             if not page.has_more or after is None or after in seen:

@@ -62,6 +62,24 @@ def test_a_purge_deletes_every_copy_and_looks_whether_it_is_gone(made: Callable[
     assert len((rig.folder / "out.jsonl").read_text().splitlines()) == 20
 
 
+def test_conversations_go_with_what_was_said_in_them(rig: Callable[..., Rig], server: Callable[..., str]) -> None:
+    base_url = server()
+    chain = {"by": "talk", "order": "turn", "mode": "conversation"}
+    request = {"model": "gpt-5-mini", "input": "{{ text }}", "max_output_tokens": 400}
+    made = rig(
+        config={"provider": {"base_url": base_url, "api_key_env": "KEY"}}, job={"chain": chain, "request": request}
+    )
+    made.write_rows({"id": f"{n}", "talk": f"t{n % 2}", "turn": n, "text": f"Question {n}?"} for n in range(6))
+    ended = made.run(env=KEY)
+    assert ended.code == 0, ended.err
+    conversations = [name for (name,) in made.query("SELECT conversation_id FROM conversation")]
+    purged = purge(made, "r", env=KEY)
+    assert purged.summary["deleted"] == {"responses": 6, "conversations": 2, "files": 0}
+    with httpx.Client(base_url=base_url, headers={"authorization": f"Bearer {KEY['KEY']}"}) as client:
+        for conversation in conversations:
+            assert client.get(f"/conversations/{conversation}").status_code == 404
+
+
 def test_a_purge_is_refused_while_the_run_is_not_over(rig: Callable[..., Rig]) -> None:
     slow = rig(rows=6, sandbox={"latency": {"queue": 0, "run": 30}})
     slow.run_until(lambda: slow.settled("'submitted'") == 6, send=signal.SIGKILL)
