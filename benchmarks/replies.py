@@ -11,12 +11,11 @@ from typing import Any
 
 from benchmarks.words import passage
 
-__all__ = ["ID_LENGTH", "Replies", "http_reply", "response_id"]
+__all__ = ["Replies", "http_reply", "response_id"]
 
 _MODEL = "gpt-5-mini-2025-08-07"
 _VARIANTS = 64
 _ID_DIGITS = 48
-ID_LENGTH = len("resp_") + _ID_DIGITS
 
 # What a create is answered with beside the object; so high that no client is to slow down by it.
 _RATE_LIMITS = b"".join(
@@ -33,11 +32,11 @@ class Replies:
 
     def __init__(self, body_bytes: int) -> None:
         rng = random.Random(1)
-        bare = len(_tail(_completed("")))
-        texts = [passage(rng, max(1, body_bytes - bare - ID_LENGTH)) for _ in range(_VARIANTS)]
-        self._queued = _Template(_open("queued"), _RATE_LIMITS)
-        self._in_progress = _Template(_open("in_progress"), b"")
-        self._completed = [_Template(_completed(text), b"") for text in texts]
+        bare = len(_Template("completed", _completed(""), b"").body(0, 1_700_000_000, b"1700000000"))
+        texts = [passage(rng, max(1, body_bytes - bare)) for _ in range(_VARIANTS)]
+        self._queued = _Template("queued", _OPEN, _RATE_LIMITS)
+        self._in_progress = _Template("in_progress", _OPEN, b"")
+        self._completed = [_Template("completed", _completed(text), b"") for text in texts]
 
     def queued(self, number: int, created_at: int) -> bytes:
         return self._queued.fill(number, created_at, b"null")
@@ -52,21 +51,21 @@ class Replies:
 class _Template:
     """One kind of reply: only the few bytes at the front of the body differ, and its length never does."""
 
-    def __init__(self, rest: dict[str, Any], headers: bytes) -> None:
+    def __init__(self, status: str, rest: dict[str, Any], headers: bytes) -> None:
         self._tail = _tail(rest)
-        self._front = b'{"id":"%b","object":"response","created_at":%d,"completed_at":%b,'
+        self._front = (
+            b'{"id":"%b","object":"response","created_at":%d,"status":"'
+            + status.encode()
+            + b'","background":true,"completed_at":%b,'
+        )
         self._head = _COMMON % (200, b"OK") + headers
 
     def fill(self, number: int, created_at: int, completed_at: bytes) -> bytes:
-        front = self._front % (response_id(number), created_at, completed_at)
-        length = len(front) + len(self._tail)
-        return b"%bx-request-id: req_%024x\r\ncontent-length: %d\r\n\r\n%b%b" % (
-            self._head,
-            number,
-            length,
-            front,
-            self._tail,
-        )
+        body = self.body(number, created_at, completed_at)
+        return b"%bx-request-id: req_%024x\r\ncontent-length: %d\r\n\r\n%b" % (self._head, number, len(body), body)
+
+    def body(self, number: int, created_at: int, completed_at: bytes) -> bytes:
+        return self._front % (response_id(number), created_at, completed_at) + self._tail
 
 
 def response_id(number: int) -> bytes:
@@ -84,44 +83,38 @@ def _tail(fields: dict[str, Any]) -> bytes:
     return json.dumps(fields, separators=(",", ":")).encode().removeprefix(b"{")
 
 
-def _open(status: str) -> dict[str, Any]:
-    return {"status": status, "output": [], "usage": None, "service_tier": "auto", **_ECHOES}
-
-
 def _completed(text: str) -> dict[str, Any]:
-    part = {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
-    message = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": [part]}
+    part = {"type": "output_text", "annotations": [], "logprobs": [], "text": text}
+    message = {"id": "msg_1", "type": "message", "status": "completed", "content": [part], "role": "assistant"}
     return {
-        "status": "completed",
-        "output": [{"type": "reasoning", "id": "rs_1", "summary": []}, message],
+        **_FIELDS,
+        "output": [{"id": "rs_1", "type": "reasoning", "summary": []}, message],
         "usage": {
             "input_tokens": 400,
-            "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+            "input_tokens_details": {"cache_write_tokens": 0, "cached_tokens": 0},
             "output_tokens": 160,
             "output_tokens_details": {"reasoning_tokens": 64},
             "total_tokens": 560,
         },
-        "service_tier": "default",
-        **_ECHOES,
     }
 
 
-# The fields that say how the request was understood (responses API, the response object).
-_ECHOES: dict[str, Any] = {
-    "background": True,
+# Every field but the first six, in the order in which the API writes them (responses API, the response object).
+_FIELDS: dict[str, Any] = {
     "conversation": None,
     "error": None,
     "incomplete_details": None,
     "instructions": None,
     "max_output_tokens": 300,
     "max_tool_calls": None,
-    "metadata": {},
     "model": _MODEL,
+    "output": [],
     "parallel_tool_calls": True,
     "previous_response_id": None,
     "prompt_cache_key": None,
     "reasoning": {"effort": "medium", "summary": None},
     "safety_identifier": None,
+    "service_tier": "default",
     "store": True,
     "temperature": 1.0,
     "text": {"format": {"type": "text"}, "verbosity": "medium"},
@@ -130,5 +123,8 @@ _ECHOES: dict[str, Any] = {
     "top_logprobs": 0,
     "top_p": 1.0,
     "truncation": "disabled",
+    "usage": None,
     "user": None,
+    "metadata": {},
 }
+_OPEN = {**_FIELDS, "service_tier": "auto"}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from benchmarks.figures import AtLeast, AtMost, Figure, figure
 from benchmarks.latency import Latency
 from benchmarks.processes import measure, python
-from benchmarks.product import database_bytes, run_command, scratch, start_up
+from benchmarks.product import run_command, scratch, start_up
 from benchmarks.scenarios import Extent
 from benchmarks.serving import responder
 from benchmarks.workload import Workload
@@ -21,7 +21,7 @@ _LATENCY = Latency(0.05)
 
 def hot_path(extent: Extent) -> Iterator[Figure]:
     """CPU per row and rows/s, 200 in flight at 50 ms."""
-    bounds = _Bounds(cpu=1.5, rows_per_s=800.0, stored=1.0)
+    bounds = _Bounds(cpu=1.5, rows_per_s=800.0)
     return _beside_floor(extent, Workload(rows=3000), bounds, reply_bytes=1500)
 
 
@@ -32,11 +32,10 @@ def documents(extent: Extent) -> Iterator[Figure]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Bounds:
-    """Most CPU per row, in floors; least rows/s, or 65 % of the floor's; largest database, in what it may take."""
+    """Most CPU per row, in floors; least rows/s, or 65 % of the floor's."""
 
     cpu: float
     rows_per_s: float | None = None
-    stored: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +44,6 @@ class _Taken:
     rows_per_s: float
     peak_mb: float
     busy: float
-    # The database beside what it may take: the input's size and 1.2 kB a row.
-    stored: float = 0.0
 
 
 def _beside_floor(extent: Extent, workload: Workload, bounds: _Bounds, *, reply_bytes: int) -> Iterator[Figure]:
@@ -65,8 +62,6 @@ def _beside_floor(extent: Extent, workload: Workload, bounds: _Bounds, *, reply_
     least = AtLeast(min(bounds.rows_per_s, 0.65 * rate.value)) if bounds.rows_per_s else None
     yield figure("product: rows/s", [taken.rows_per_s for taken in products], "/s", least)
     yield figure("product: peak memory", [taken.peak_mb for taken in products], "MB", AtMost(200))
-    most = AtMost(bounds.stored) if bounds.stored else None
-    yield figure("database / (input + 1.2 kB a row)", [taken.stored for taken in products], "×", most)
     yield figure("responder: share of its core", max(taken.busy for taken in (*floors, *products)), "×", AtMost(0.7))
 
 
@@ -81,9 +76,8 @@ def _floor(workload: Workload, reply_bytes: int) -> _Taken:
 
 def _product(workload: Workload, reply_bytes: int) -> _Taken:
     with scratch() as folder, responder(_LATENCY, reply_bytes=reply_bytes) as server:
-        input_bytes = workload.write(folder, server.base_url)
+        workload.write(folder, server.base_url)
         cost = measure(run_command(folder))
         seen = server.seen()
-        stored = database_bytes(folder) / (input_bytes + 1200 * workload.rows)
     cpu_s = (cost.cpu_s - start_up().cpu_s) / (workload.rows - 1)
-    return _Taken(cpu_s * 1e3, seen.rows_per_s, cost.peak_mb, seen.busy, stored)
+    return _Taken(cpu_s * 1e3, seen.rows_per_s, cost.peak_mb, seen.busy)
