@@ -15,6 +15,7 @@ from orchestrator.core.problems import Problem, Refused
 from orchestrator.executors.background import create_body
 from orchestrator.intake.spec import Job
 from orchestrator.intake.template import Renderer
+from orchestrator.policy.turns import cache_key, going_on, in_conversation
 from orchestrator.provider.client import CallFailed
 from orchestrator.stores.base import Run
 from orchestrator.stores.story import Story
@@ -26,18 +27,27 @@ def request_sent(run: Run, story: Story) -> dict[str, Any] | None:
     """The body of the latest create call, made anew from the row and the job as they were stored.
 
     Before the first attempt it is the body that will be sent; None where the row makes no request, or was dropped.
+    The turns that a stateless chain carried along are not in it.
     """
     request = story.request
     if not request.row:
         return None
     number = story.attempts[-1].number if story.attempts else 1
+    job = Job.model_validate_json(run.spec_json)
     try:
-        renderer = Renderer(Job.model_validate_json(run.spec_json), may_be_unstored=True, read_files=False)
-        fields = renderer.render(request.row, where=request.where)
+        fields = Renderer(job, may_be_unstored=True, read_files=False).render(request.row, where=request.where)
     except BadRow:
         return None
+    if request.conversation_id is not None:
+        fields = in_conversation(fields, request.conversation_id)
+    elif job.chain is not None and job.chain.mode == "previous_response" and request.earlier_response_id is not None:
+        fields["previous_response_id"] = request.earlier_response_id
+    if job.prompt_cache is not None and job.prompt_cache.key:
+        fields.setdefault("prompt_cache_key", cache_key(fields))
     if request.max_output_tokens is not None:
         fields["max_output_tokens"] = request.max_output_tokens
+    if request.turn and request.continuation is not None:
+        fields = going_on(fields, request.continuation)
     body: dict[str, Any] = orjson.loads(create_body(fields, run_uid=run.uid, key=request.key, number=number))
     return body
 

@@ -482,9 +482,13 @@ class RequestRecord:
     settled_at: float | None
     max_output_tokens: int | None
     turn: int = 0
-    # The chain that it is a turn of, and the key of the turn before it.
+    # JSON: what its latest create call replaced in the row's own, where it went on from a response of its own.
+    continuation: bytes | None = None
+    # The chain that it is a turn of, the key and the response of the turn before it, and the chain's conversation.
     chain: str | None = None
     follows: str | None = None
+    earlier_response_id: str | None = None
+    conversation_id: str | None = None
     # The attempt, of another request, whose answer it has.
     answered_by: int | None = None
 

@@ -21,11 +21,7 @@ from .station import Provider, Station
 from .test_crashes import Ordeal
 
 # A create that is sent again is the same one, so that costs are the same to the digit.
-SETTINGS = {
-    "idempotency": "honour",
-    "latency": {"queue": 0.02, "run": {"from_s": 0.05, "to_s": 0.3}},
-    "tools": {"rounds": 2, "calls": 2},
-}
+SETTINGS = {"idempotency": "honour", "tools": {"rounds": 2, "calls": 2}}
 CALLS = """
     SELECT key, name, arguments, output FROM tool_call JOIN attempt ON attempt.id = attempt_id
     JOIN request ON request.id = request_id ORDER BY attempt_id, place
@@ -83,10 +79,17 @@ def outcome(talk: Talk) -> tuple[dict[str, str], dict[str, list[Any]]]:
 
 
 def check(
-    folder: Path, job: dict[str, Any], rows: list[dict[str, Any]], kills: Sequence[str | None], *, seed: int
+    folder: Path,
+    job: dict[str, Any],
+    rows: list[dict[str, Any]],
+    kills: Sequence[str | None],
+    *,
+    seed: int,
+    run_s: float = 0.3,
 ) -> Counter[str]:
-    """Run the job with kills and without, and compare; returns the deaths."""
-    with Provider(folder, SETTINGS) as provider:
+    """Run the job with kills and without, and compare; returns the deaths. A response takes up to ``run_s``."""
+    latency = {"queue": 0.02, "run": {"from_s": run_s / 4, "to_s": run_s}}
+    with Provider(folder, SETTINGS | {"latency": latency}) as provider:
         calm = begin(folder / "calm", provider, job, rows, seed=seed)
         calm.live()
         calm_creates = len(provider.responses())
@@ -148,8 +151,9 @@ def test_a_few_kills_in_chains(tmp_path: Path) -> None:
 def test_killed_ten_times_at_random(tmp_path: Path, mode: str | None) -> None:
     job = tool_job() | (chain(mode) if mode else {})
     rows = rows_of_talks(40, each=2) if mode is None else rows_of_talks(20, turns=3)
-    deaths = check(tmp_path, job, rows, [None] * 10, seed=11)
-    assert deaths.total() >= 8
+    # Long enough for ten lives.
+    deaths = check(tmp_path, job, rows, [None] * 10, seed=11, run_s=12.0 if mode is None else 4.0)
+    assert deaths.total() == 10
 
 
 @pytest.mark.chaos

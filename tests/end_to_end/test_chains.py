@@ -77,8 +77,15 @@ def test_each_turn_knows_of_those_before_it(rig: Callable[..., Rig], mode: str) 
     for n in range(3):
         read = [exported(at)[f"talk-{n}/{turn}"]["usage"]["input_tokens"] for turn in (1, 2, 3)]
         assert read == sorted(set(read))
-    created = [json.loads(body) for (body,) in at.query("SELECT fields FROM continuation")]
-    assert created == []
+    story = at.call("show", "r", "talk-0/2", "--db", "runs.db", "--json").summary
+    [attempt] = story["attempts"]
+    asked = {name: story["request"].get(name) for name in ("previous_response_id", "conversation")}
+    went_on = attempt["response"].get("conversation")
+    assert asked == {
+        "previous_response_id": attempt["response"]["previous_response_id"],
+        "conversation": went_on and went_on["id"],
+    }
+    assert bool(asked["previous_response_id"] or asked["conversation"]) == (mode != "stateless")
     assert at.query("SELECT count(*) FROM conversation") == [(3 if mode == "conversation" else 0,)]
 
 

@@ -66,6 +66,14 @@ def test_the_loop_ends_with_an_answer_and_every_turn_has_its_charge(farm: Callab
     # Two calls in each of two rounds, each of them made once and told to the model.
     assert len(outputs(at)) == 24
     assert calls_noted(at.folder).total() == 24
+    story = at.call("show", "r", "row-0", "--db", "runs.db", "--json").summary
+    before, last = story["attempts"][1:]
+    assert (
+        story["request"]["previous_response_id"] == before["response_id"] == last["response"]["previous_response_id"]
+    )
+    assert [(item["call_id"], item["output"]) for item in story["request"]["input"]] == [
+        (call["call_id"], call["output"]) for call in before["tool_calls"]
+    ]
     for record in exported(at):
         assert record["state"] == "succeeded"
         assert "bushel" in record["output_text"]

@@ -170,8 +170,11 @@ def request(row: Row) -> RequestRecord:
         settled_at=row["settled_at"],
         max_output_tokens=row["max_output_tokens"],
         turn=row["turn"],
+        continuation=row["continuation"],
         chain=row["chain"],
         follows=row["follows"],
+        earlier_response_id=row["earlier_response_id"],
+        conversation_id=row["conversation_id"],
         answered_by=row["answered_by"],
     )
 
