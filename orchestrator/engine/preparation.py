@@ -82,7 +82,9 @@ class Preparation:
         tokens = estimate_request(fields) + context_tokens
         if self._pools.pool(model).never_fits(tokens):
             return too_large(tokens)
-        worst_case = self._prices.worst_case_of(_bounded(fields, request), at=now, context_tokens=context_tokens)
+        worst_case = self._prices.worst_case_of(
+            _bounded(fields, request, context_tokens), at=now, context_tokens=context_tokens
+        )
         if worst_case is None:
             worst_case = self._settings.request_bound_pusd
         refusal = self._over_budget(worst_case)
@@ -171,9 +173,14 @@ def too_large(tokens: int) -> Unsendable:
     )
 
 
-def _bounded(fields: Mapping[str, Any], request: PendingRequest) -> Mapping[str, Any]:
-    """The request without what points to earlier turns, where the tokens of those are known."""
-    if request.continuation is None and request.chain is None:
+def _bounded(fields: Mapping[str, Any], request: PendingRequest, context_tokens: int) -> Mapping[str, Any]:
+    """The request without what points to earlier turns, where the tokens of those are known.
+
+    They are not where the provider did not report the usage of the turn before.
+    """
+    begins = request.continuation is None and request.follows is None
+    known = request.chain is not None if begins else context_tokens > 0
+    if not known:
         return fields
     return {name: value for name, value in fields.items() if name not in ("previous_response_id", "conversation")}
 

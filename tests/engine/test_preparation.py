@@ -1,0 +1,129 @@
+"""What a pending row becomes before it is sent: its body, and the most that it can cost."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from orchestrator.engine.preparation import Preparation, Unsendable
+from orchestrator.engine.settings import Settings
+from orchestrator.engine.work import Prepared
+from orchestrator.executors.background import BackgroundExecutor
+from orchestrator.intake.spec import Job
+from orchestrator.intake.template import Renderer
+from orchestrator.policy.budget import Budget, Cap
+from orchestrator.policy.deadlines import Timeouts
+from orchestrator.policy.limits import Pools
+from orchestrator.policy.prices import PriceBook
+from orchestrator.provider.asyncio_transport import AsyncioTransport
+from orchestrator.provider.client import ResponsesClient
+from orchestrator.provider.transport import Endpoint
+from orchestrator.stores.base import Continuation, PendingRequest
+
+NOW = 1_790_000_000.0
+REQUEST = {"model": "gpt-5-mini", "input": "{{ text }}", "max_output_tokens": 100}
+ROW = PendingRequest(
+    id=1, key="a", stage="main", where="rows.jsonl:1", attempts=0, number=0, epoch=0, not_before=0.0,
+    max_output_tokens=None, row=b'{"text": "How are you?"}',
+)  # fmt: skip
+NEXT = Continuation(fields=b'{"previous_response_id": "resp_1", "input": []}', context_tokens=5_000)
+
+
+def preparation(folder: Path, **settings: Any) -> Preparation:
+    (folder / "rows.jsonl").write_text("")
+    job = Job.model_validate({"name": "a", "input": {"path": str(folder / "rows.jsonl")}, "request": REQUEST})
+    transport = AsyncioTransport(Endpoint(base_url="http://127.0.0.1:9/v1"))
+    plain: dict[str, Any] = {
+        "attempts": 5,
+        "on_incomplete": "fail",
+        "timeouts": Timeouts(queued_s=60, run_s=60),
+        "resend_below_pusd": 0,
+        "max_in_flight": 1,
+    }
+    return Preparation(
+        run_uid="uid",
+        provider="sandbox",
+        renderer=Renderer(job),
+        executor=BackgroundExecutor(ResponsesClient(transport)),
+        prices=PriceBook(),
+        pools=Pools(requests_per_minute=None, tokens_per_minute=None, now=NOW),
+        budget=Budget([Cap(scope="run", limit_pusd=10**13, committed_pusd=0)]),
+        settings=Settings(**(plain | settings)),
+    )
+
+
+def prepared(folder: Path, request: PendingRequest, **settings: Any) -> Prepared:
+    made = preparation(folder, **settings).prepare(request, NOW)
+    assert isinstance(made, Prepared), made
+    return made
+
+
+def worst_case(made: Prepared) -> int:
+    assert made.worst_case_pusd is not None
+    return made.worst_case_pusd
+
+
+@pytest.mark.parametrize(
+    ("mode", "turn"),
+    [
+        (None, replace(ROW, turn=1, continuation=NEXT)),
+        ("previous_response", replace(ROW, chain="c", follows=7, earlier_response_id="resp_0", earlier_tokens=5_000)),
+        (
+            "conversation",
+            replace(
+                ROW, chain="c", follows=7, earlier_response_id="r", earlier_tokens=5_000, conversation_id="conv_1"
+            ),
+        ),
+    ],
+    ids=["turn", "previous_response", "conversation"],
+)
+def test_what_the_model_reads_again_is_part_of_the_worst_case(
+    tmp_path: Path, mode: str | None, turn: PendingRequest
+) -> None:
+    first = prepared(tmp_path, ROW)
+    again = prepared(tmp_path, turn, chain_mode=mode)
+    # 5,000 tokens more, each for a quarter of a micro-dollar.
+    assert worst_case(again) - worst_case(first) >= 0.9 * 5_000 * 250_000
+    assert again.tokens >= 5_000
+
+
+def test_a_history_that_is_carried_along_is_counted_once(tmp_path: Path) -> None:
+    turn = replace(ROW, chain="c", follows=7, earlier_response_id="resp_0", earlier_tokens=5_000)
+    made = prepared(tmp_path, turn, chain_mode="stateless", history_tokens=100)
+    assert made.tokens < 1_000
+
+
+@pytest.mark.parametrize("mode", ["previous_response", "conversation"])
+def test_a_turn_after_one_of_unknown_usage_has_no_bound(tmp_path: Path, mode: str) -> None:
+    unknown = replace(ROW, chain="c", follows=7, earlier_response_id="resp_0", conversation_id="conv_1")
+    refused = preparation(tmp_path, chain_mode=mode).prepare(unknown, NOW)
+    assert isinstance(refused, Unsendable)
+    assert refused.code == "cost_unbounded"
+    further = replace(ROW, turn=1, continuation=replace(NEXT, context_tokens=0))
+    assert isinstance(preparation(tmp_path).prepare(further, NOW), Unsendable)
+
+
+def test_a_first_turn_that_is_tried_again_in_its_conversation_has_a_bound(tmp_path: Path) -> None:
+    head = replace(ROW, chain="c", conversation_id="conv_1")
+    made = prepared(tmp_path, head, chain_mode="conversation")
+    assert orjson.loads(made.body)["conversation"] == "conv_1"
+    assert made.new_conversation is None
+
+
+def test_only_rows_on_their_own_have_equals(tmp_path: Path) -> None:
+    assert prepared(tmp_path, ROW).fingerprint is not None
+    assert prepared(tmp_path, ROW, ask_once=False).fingerprint is None
+    assert prepared(tmp_path, ROW, ask_once=False, reuse_max_age_s=60.0).fingerprint is not None
+    assert prepared(tmp_path, replace(ROW, chain="c"), chain_mode="stateless").fingerprint is None
+    raised = prepared(tmp_path, replace(ROW, max_output_tokens=900))
+    assert raised.fingerprint == prepared(tmp_path, ROW).fingerprint
+    assert orjson.loads(raised.body)["max_output_tokens"] == 900
+
+
+def test_the_cache_key_is_set_where_it_is_asked_for(tmp_path: Path) -> None:
+    assert "prompt_cache_key" not in orjson.loads(prepared(tmp_path, ROW).body)
+    assert orjson.loads(prepared(tmp_path, ROW, cache_prefix=True).body)["prompt_cache_key"].startswith("prefix-")
