@@ -12,8 +12,9 @@ told apart by the one thing that differs: *does slowing down help?*
 * Ten refusals in a row, or a cluster with a long ``Retry-After``, mean that nothing goes through for a while: stop
   for as long as the provider says. Then go on at half of what was accepted in the last minute, because that is known
   to be allowed: whatever the provider counts (fixed minutes, sliding ones, a bucket that holds a minute's worth), it
-  let that much through in a minute, so its allowance is at least half of it. Pauses that follow each other without
-  a success in between get longer, up to a minute.
+  let that much through in a minute, so its allowance is at least half of it. Should the replies that are still on
+  their way say that most went through, it is taken back: refusals are made quickly, and may only have come first.
+  Pauses that follow each other without a success in between get longer, up to a minute.
 
 Only calls sent *after* the last change of speed say anything about it; the late replies of those sent before are part
 of the same episode, and an episode is answered once. Speed grows only while it is used: quickly far below what was
@@ -117,6 +118,21 @@ class _Trial:
         return nearly_all or self.share < _CLEARLY_FEWER * self.before
 
 
+@dataclass(slots=True)
+class _Retreat:
+    """A stop because nothing went through, and the replies since then to calls that had left before it."""
+
+    speed: float
+    too_fast: float
+    late_calls: int = 0
+    late_refusals: int = 0
+
+    @property
+    def was_wrong(self) -> bool:
+        """Whether most went through after all: a refusal is made faster than a response, and came first."""
+        return self.late_calls >= 2 * _LATE_CALLS and 2 * self.late_refusals < self.late_calls
+
+
 class Pace:
     """A speed in calls per minute that learns from accepted and refused calls."""
 
@@ -128,6 +144,7 @@ class Pace:
         "_noise",
         "_pauses",
         "_ramp_from",
+        "_retreat",
         "_streak",
         "_too_fast",
         "_trial",
@@ -151,6 +168,7 @@ class Pace:
         self._pauses = 0
         self._accepted = Window()
         self._trial: _Trial | None = None
+        self._retreat: _Retreat | None = None
         # The share of refusals to be expected at any speed.
         self._noise = 0.0
 
@@ -195,8 +213,8 @@ class Pace:
         self._streak = self._pauses = 0
         if sent_at >= self._changed_at:
             self._count(now, 0)
-        elif self._trial is not None:
-            self._trial.late_calls += 1
+        else:
+            self._count_late(now, 0)
 
     def refused(
         self,
@@ -215,9 +233,7 @@ class Pace:
         """
         self._streak += 1
         if sent_at < self._changed_at:
-            if self._trial is not None:
-                self._trial.late_calls += 1
-                self._trial.late_refusals += 1
+            self._count_late(now, 1)
             return
         if ramp and self._ramp_from == math.inf:
             self._slow_to(now, min(speed, self.per_minute) / _RISE, ramp=True)
@@ -228,7 +244,10 @@ class Pace:
             self._pause(now, retry_after_s)
         elif self._streak >= _NOTHING_GOES:
             if not room:
+                trial = self._trial
+                retreat = _Retreat(trial.speed if trial is not None else self.per_minute, self._too_fast)
                 self._go_back(now)
+                self._retreat = retreat
             self._pause(now, retry_after_s)
         else:
             self._count(now, 1, alarm=_ALARM_WITH_ROOM if room else 1.0)
@@ -249,6 +268,19 @@ class Pace:
         trial.refusals += refused
         if trial.is_over:
             self._end(now, trial)
+
+    def _count_late(self, now: float, refused: int) -> None:
+        """Count the reply to a call that left before the last change of speed."""
+        if self._trial is not None:
+            self._trial.late_calls += 1
+            self._trial.late_refusals += refused
+        retreat = self._retreat
+        if retreat is not None:
+            retreat.late_calls += 1
+            retreat.late_refusals += refused
+            if retreat.was_wrong:
+                self._too_fast = retreat.too_fast
+                self._trouble(now, retreat.speed, ramp=False)
 
     def _go_back(self, now: float) -> None:
         """Half of what a minute let through is allowed; more than all of it, hardly."""
@@ -303,7 +335,7 @@ class Pace:
         self.per_minute = max(_SLOWEST, per_minute)
         self._changed_at = now
         self._alarm = 0.0
-        self._trial = None
+        self._trial = self._retreat = None
         self._confirmed = False
 
     def _pause(self, now: float, retry_after_s: float | None) -> None:

@@ -399,6 +399,31 @@ def test_when_nothing_goes_it_goes_on_at_half_of_what_a_minute_let_through() -> 
     assert limiter.paused_until - NOW == pytest.approx(70.0)
 
 
+def test_refusals_that_only_came_first_do_not_stop_it() -> None:
+    """Twelve calls of sixty are refused, and their replies are the quicker ones."""
+    limiter = a_busy_limiter(6000)
+    before = limiter.pace_per_minute
+    accept(limiter, NOW + 0.9, 1)
+    refuse(limiter, NOW + 1.0, 12, sent_at=NOW + 0.5)
+    for _ in range(48):
+        limiter.learn(NOW + 1.1, NOW + 0.6, None)
+    assert limiter.pace_per_minute > before / 4
+
+
+def test_where_nothing_goes_a_few_late_successes_change_nothing() -> None:
+    limiter = a_busy_limiter(6000)
+    accept(limiter, NOW + 0.9, 100)
+    refuse(limiter, NOW + 1.0, 3)
+    refuse(limiter, NOW + 1.0, 9)
+    slowed = limiter.pace_per_minute
+    for n in range(60):
+        if n % 5:
+            refuse(limiter, NOW + 1.1, 1, sent_at=NOW + 0.8)
+        else:
+            limiter.learn(NOW + 1.1, NOW + 0.8, None)
+    assert limiter.pace_per_minute == slowed
+
+
 def test_no_pause_is_longer_than_a_minute() -> None:
     limiter = a_limiter(6000)
     refuse(limiter, NOW, 20, after_s=86_400.0)
