@@ -57,7 +57,11 @@ def story_object(story: Story, sent: Mapping[str, Any] | None = None) -> dict[st
             }
             for attempt in story.attempts
         ],
-        "answered_by": _attempt_object(answered_by) if answered_by is not None else None,
+        "answered_by": (
+            {"run": request.answered_in, "key": request.answered_as, **_attempt_object(answered_by)}
+            if answered_by is not None
+            else None
+        ),
     }
 
 
@@ -79,7 +83,8 @@ def story_text(story: Story, sent: Mapping[str, Any] | None = None) -> Text:
         for call in story.tool_calls.get(attempt.id, ()):
             text.append(f"\n  {_tool_text(call)}")
     if story.answered_by is not None:
-        _tell_attempt(text, story.answered_by, "answered by the response to an equal request")
+        whose = f"{request.answered_as} of the run {request.answered_in}"
+        _tell_attempt(text, story.answered_by, f"answered by the response to {whose}, which asks the same")
     row = _readable(orjson.loads(request.row)) if request.row else "its data was dropped, as retention asks"
     _tell(text, "row", row)
     if sent is not None:

@@ -489,8 +489,10 @@ class RequestRecord:
     follows: str | None = None
     earlier_response_id: str | None = None
     conversation_id: str | None = None
-    # The attempt, of another request, whose answer it has.
+    # The attempt, of another request, whose answer it has; and that request's run and key.
     answered_by: int | None = None
+    answered_in: str | None = None
+    answered_as: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -149,9 +149,11 @@ def test_a_shared_answer_is_marked_in_every_format_and_told_by_show(rig: Callabl
     assert bodies == [first["response_id"]] * 2
     assert at.call("export", "r", *AT, "-o", "results.parquet").code == 0
     story = json.loads(at.call("show", "r", "1/0", *AT, "--json").out)
-    assert (story["attempts"], story["answered_by"]["response_id"]) == ([], first["response_id"])
+    whose = story["answered_by"]
+    assert (story["attempts"], whose["response_id"]) == ([], first["response_id"])
+    assert (whose["run"], whose["key"]) == ("r", "0/0")
     text = at.call("show", "r", "1/0", *AT).out
-    assert "answered by the response to an equal request" in text
+    assert "answered by the response to 0/0 of the run r, which asks the same" in text
     assert first["output_text"].split(".")[0] in text
 
 

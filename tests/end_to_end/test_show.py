@@ -87,5 +87,5 @@ def test_a_row_that_shares_an_answer_says_so(rig: Callable[..., Rig]) -> None:
     first, second = [made.call("show", "r", f"row-{n}", *AT, "--json").summary for n in range(2)]
     assert second["attempts"] == []
     assert second["answered_by"]["response_id"] == first["attempts"][0]["response_id"]
-    assert "answered by the response to an equal request" in made.call("show", "r", "row-1", *AT).out
+    assert "answered by the response to row-0 of the run r" in made.call("show", "r", "row-1", *AT).out
     assert len(made.call("show", "r", "row-1", *CONFIGURED, "--input-items").out.splitlines()) == 1

@@ -154,11 +154,14 @@ def test_tools_and_progress_stand_with_the_attempt_that_they_belong_to() -> None
 
 
 def test_an_answer_that_is_shared_is_told_with_where_it_comes_from() -> None:
-    story = Story(REQUEST, [], answered_by=SECOND)
+    story = Story(replace(REQUEST, answered_in="nightly-1", answered_as="adams-1797"), [], answered_by=SECOND)
     text = story_text(story).plain
-    assert "answered by the response to an equal request  resp_a  completed" in text
+    assert (
+        "answered by the response to adams-1797 of the run nightly-1, which asks the same  resp_a  completed" in text
+    )
     assert text.endswith("answer\n  A plain\n  summary.")
-    assert story_object(story)["answered_by"]["response_id"] == "resp_a"
+    whose = story_object(story)["answered_by"]
+    assert (whose["run"], whose["key"], whose["response_id"]) == ("nightly-1", "adams-1797", "resp_a")
     assert raw_body(story) == SECOND.body
 
 

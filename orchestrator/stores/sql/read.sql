@@ -133,13 +133,16 @@ SELECT
   request.id, request.key, request.stage, input_row.source, request.state, request.code, request.message,
   input_row.data, request.not_before, request.settled_at, request.max_output_tokens, request.turn,
   request.answered_by, chain_turn.chain, earlier.key AS follows, continuation.fields AS continuation,
-  earlier_attempt.response_id AS earlier_response_id, conversation.conversation_id
+  earlier_attempt.response_id AS earlier_response_id, conversation.conversation_id, answering_run.name AS answered_in,
+  answering.key AS answered_as
 FROM request JOIN input_row ON input_row.request_id = request.id
 LEFT JOIN continuation ON continuation.request_id = request.id
 LEFT JOIN chain_turn ON chain_turn.request_id = request.id
 LEFT JOIN conversation ON conversation.run_id = request.run_id AND conversation.chain = chain_turn.chain
 LEFT JOIN request AS earlier ON earlier.id = request.follows
 LEFT JOIN attempt AS earlier_attempt ON earlier_attempt.id = earlier.id * 1000000 + earlier.number
+LEFT JOIN request AS answering ON answering.id = request.answered_by / 1000000
+LEFT JOIN run AS answering_run ON answering_run.id = answering.run_id
 WHERE request.run_id = :run_id AND request.stage = :stage AND request.key = :key;
 
 -- name: tool_calls

@@ -176,6 +176,8 @@ def request(row: Row) -> RequestRecord:
         earlier_response_id=row["earlier_response_id"],
         conversation_id=row["conversation_id"],
         answered_by=row["answered_by"],
+        answered_in=row["answered_in"],
+        answered_as=row["answered_as"],
     )
 
 
