@@ -165,4 +165,5 @@ def test_killed_before_during_and_after_each_step(tmp_path: Path, subject: str) 
     rows = rows_of_talks(6, each=2) if subject not in mode else rows_of_talks(4, turns=2)
     points = [f"{when}:{subject}:{nth}" for nth in (1, 2) for when in WHEN]
     deaths = check(tmp_path, job, rows, points, seed=5)
-    assert deaths.total() >= 3
+    # What comes up only at the beginning may be over after two lives.
+    assert deaths.total() >= 2
