@@ -26,7 +26,7 @@ def test_what_goes_up_and_down_has_not_grown() -> None:
     assert grown(samples()) == []
 
 
-@pytest.mark.parametrize(("name", "a_minute"), {"memory_mb": 1.5, "files": 1, "threads": 0.2, "tasks": 5}.items())
+@pytest.mark.parametrize(("name", "a_minute"), {"memory_mb": 1.5, "files": 1, "threads": 0.2, "tasks": 8}.items())
 def test_what_leaks_is_named(name: str, a_minute: float) -> None:
     [found] = grown(samples(**{name: a_minute}))
     assert found.startswith(f"{name} grew from ")
