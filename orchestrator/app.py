@@ -208,16 +208,19 @@ class Orchestrator:
         """
         retention = await self._retention()
         for record in await (await self._open_reader()).runs():
+            # Looked at before the run is locked: most have nothing due, and somebody may want to go on with them.
+            due = await retention.due(record)
+            if due is None:
+                continue
             try:
                 with RunLock(self.database, record.id, record.name):
-                    purged = await retention.purge_due(record)
+                    purged = await retention.purge_due(record, due)
             except RunBusy:
                 continue
             except OrchestratorError as error:
                 yield record.name, error
             else:
-                if purged is not None:
-                    yield record.name, purged
+                yield record.name, purged
 
     # ── reading ───────────────────────────────────────────────────────────────────────────────────────────
 

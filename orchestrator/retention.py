@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.assembly import address, open_client
@@ -17,9 +18,17 @@ from orchestrator.policy.retention import delete_ended_before
 from orchestrator.stores.base import Reader, Run, Store
 from orchestrator.stores.keeping import CopyKind, Retained
 
-__all__ = ["Retention"]
+__all__ = ["Due", "Retention"]
 
 _ENDLESS = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Copies of these kinds, of responses that had ended by a moment."""
+
+    ended_before: float
+    kinds: tuple[CopyKind, ...]
 
 
 class Retention:
@@ -47,8 +56,8 @@ class Retention:
         self._refuse_stranger(run, await self._reader.retained(run.id))
         return await self._delete(run, _ENDLESS, tuple(CopyKind))
 
-    async def purge_due(self, run: Run) -> Purged | None:
-        """Delete what the run's retention says is to go by now; None where nothing is."""
+    async def due(self, run: Run) -> Due | None:
+        """What the run's retention says is to go by now; None where nothing is."""
         retained = await self._reader.retained(run.id)
         if retained is None or run.state not in (RunState.FINISHED, RunState.CANCELLED):
             return None
@@ -58,12 +67,15 @@ class Retention:
             return None
         over = run.ended_at is not None and run.ended_at <= before
         kinds = tuple(CopyKind) if over else (CopyKind.RESPONSE,)
-        if not any(
-            [await self._reader.copies(run.id, kind, ended_before=before, after=0, limit=1) for kind in kinds]
-        ):
-            return None
-        self._refuse_stranger(run, retained)
-        return await self._delete(run, before, kinds)
+        for kind in kinds:
+            if await self._reader.copies(run.id, kind, ended_before=before, after=0, limit=1):
+                return Due(before, kinds)
+        return None
+
+    async def purge_due(self, run: Run, due: Due) -> Purged:
+        """Delete it."""
+        self._refuse_stranger(run, await self._reader.retained(run.id))
+        return await self._delete(run, due.ended_before, due.kinds)
 
     async def exported(self, run: Run) -> None:
         """All results of a run are in a file: note it, and drop here what needs to be kept no longer."""

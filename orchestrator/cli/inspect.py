@@ -83,7 +83,10 @@ async def show(
         if raw:
             body = raw_body(story)
             if body is None:
-                raise UsageError(f"no response is stored for {key!r}")
+                raise UsageError(
+                    f"no response is stored for {key!r}",
+                    hint=f"see what became of it: orchestrator show {run} {key}",
+                )
             with stdout_bytes() as out:
                 out.write(body if body.endswith(b"\n") else body + b"\n")
         elif json:
