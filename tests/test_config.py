@@ -48,7 +48,8 @@ def test_budgets_over_all_runs(tmp_path: Path) -> None:
     config = load(tmp_path, "budget: {usd_per_day: 2.5, cap_output_tokens: 500, confirm_above_usd: 0}")
     caps = SharedCaps(run_id=7, simulated=True, day_pusd=25 * 10**11, month_pusd=None)
     assert config.budget.caps(7, simulated=True) == caps
-    assert (config.budget.cap_output_tokens, config.budget.confirm_above_usd) == (500, 0)
+    assert config.budget.cap_output_tokens == 500
+    assert config.budget.confirm_above_usd == Decimal(0)
     assert "budget.usd_per_month: must be more than 0" in refusal(tmp_path, "budget: {usd_per_month: 0}")
 
 
