@@ -31,7 +31,9 @@ class Workload:
         rng = random.Random(2)
         with (folder / "rows.jsonl").open("w") as file:
             for number in range(self.rows):
-                file.write(f'{{"id":"row-{number:07}","text":"{passage(rng, self.prompt_bytes)}"}}\n')
+                # No two alike, for equal requests are sent once.
+                text = f"{number} {passage(rng, self.prompt_bytes)}"[: self.prompt_bytes]
+                file.write(f'{{"id":"row-{number:07}","text":"{text}"}}\n')
         self.write_config(folder, base_url)
         # JSON is YAML, too.
         job = {
