@@ -15,8 +15,8 @@ __all__ = ["Flow"]
 class Flow:
     """One run's live counts and signals; every task of the run reads it, each field has one writer."""
 
-    # Creates on the wire (sender), looks on the wire and responses open at the provider (poller), those whose tools are
-    # being run (actor), requests held in doubt (all).
+    # Creates on the wire (sender), looks on the wire and responses open at the provider (poller), those whose tools
+    # are being run (actor), requests held in doubt (all).
     sending: int = 0
     looking: int = 0
     open: int = 0
