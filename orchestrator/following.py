@@ -10,9 +10,10 @@ from typing import TypeAlias
 from orchestrator.core.clock import Clock
 from orchestrator.core.lifecycle import SETTLED, State
 from orchestrator.core.model import Response, Seen
-from orchestrator.core.problems import Problem, Refused, ReplyLost
+from orchestrator.core.problems import Problem, Refused
 from orchestrator.policy.backoff import retry_wait
 from orchestrator.policy.judgement import judge_look
+from orchestrator.policy.streams import cannot_stream
 from orchestrator.policy.verdicts import Expired, Halt
 from orchestrator.provider.client import ResponsesClient
 from orchestrator.provider.streaming import ENDINGS, EventStream, StreamingClient, StreamLost
@@ -124,7 +125,7 @@ class Follower:
                     yield Happened("the connection was lost; going on from there", None, after)
                 finally:
                     await answer.aclose()
-            elif _is_final(answer):
+            elif cannot_stream(answer):
                 yield Happened(f"no stream ({_words(answer)}); looking again and again")
                 return
             if (await self._story()).request.state in SETTLED:
@@ -187,16 +188,6 @@ def told(story: Story) -> list[Heard]:
 def _over(response: Response) -> Over:
     message = response.error_message or response.incomplete_reason or response.refusal
     return Over(response.status, ok=response.status == "completed", message=message)
-
-
-def _is_final(problem: Problem) -> bool:
-    """Whether there is no stream to be had: the server does none, or the response was not created as one."""
-    match problem:
-        case Refused(status=status):
-            return 400 <= status < 500 and status not in (408, 409, 425, 429)
-        case ReplyLost(status=status):
-            return status is not None
-    return False
 
 
 def _words(problem: Problem) -> str:

@@ -7,11 +7,11 @@ from collections.abc import Callable
 import anyio
 from anyio.abc import TaskGroup
 
-from orchestrator.core.problems import NeverSent, Problem, Refused, ReplyLost
 from orchestrator.engine.steps import Context
 from orchestrator.engine.work import OpenResponse
 from orchestrator.executors.streamed import StreamedExecutor
 from orchestrator.policy.backoff import retry_wait
+from orchestrator.policy.streams import cannot_stream
 from orchestrator.provider.streaming import ENDINGS, EventStream, StreamEvent, StreamLost
 from orchestrator.stores.base import Reader
 from orchestrator.stores.keeping import ProgressEvent
@@ -20,7 +20,6 @@ __all__ = ["Listener"]
 
 # So often a stream is opened in vain before it is left alone; polling goes on all the while.
 _TRIES = 8
-_PASSING = frozenset({404, 408, 409, 425, 429})
 
 
 class Listener:
@@ -75,7 +74,7 @@ class Listener:
                     answer = await self._executor.follow(open_.response_id, after=after)
                     if isinstance(answer, EventStream):
                         stream = answer
-                    elif _is_final(answer):
+                    elif cannot_stream(answer):
                         return
                 if stream is not None:
                     heard_to, ended = await self._hear(open_, stream, after)
@@ -109,15 +108,3 @@ class Listener:
         now = self._context.clock.now()
         kept = ProgressEvent(sequence=sequence, type=event.type, item=event.item_type, at=now)
         await self._context.store.add_progress(open_.attempt_id, [kept])
-
-
-def _is_final(problem: Problem) -> bool:
-    """Whether the stream cannot be had, now or later: the server does not do it, or did not make it one."""
-    match problem:
-        case Refused(status=status):
-            # A young response may not have arrived everywhere.
-            return 400 <= status < 500 and status not in _PASSING
-        case ReplyLost(status=status):
-            return status is not None
-        case NeverSent():
-            return False

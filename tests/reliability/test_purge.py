@@ -1,0 +1,153 @@
+"""A purge against servers that refuse, fail, forget and pretend, over real sockets."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TypeAlias
+
+import orjson
+import pytest
+
+from orchestrator.core.clock import Signal
+from orchestrator.engine.purge import Purge, Purged
+from orchestrator.policy.limits import Limiter
+from orchestrator.provider.asyncio_transport import AsyncioTransport
+from orchestrator.provider.client import ResponsesClient
+from orchestrator.provider.transport import Endpoint
+from orchestrator.stores.keeping import CopyKind
+from orchestrator.stores.sqlite import SqliteReader, SqliteStore
+from tests.provider.raw_server import Connection, Request, serve_raw
+from tests.stores.builders import NOW, Desk, a_run
+
+pytestmark = pytest.mark.anyio
+
+ROWS = 60
+DELETED = b'{"object": "response", "deleted": true}'
+UNKNOWN = b'{"error": {"message": "Response not found.", "type": "invalid_request_error", "code": null}}'
+
+Answer: TypeAlias = tuple[str, bytes]
+
+
+class Hurried:
+    """A clock on which every wait is over at once."""
+
+    def __init__(self) -> None:
+        self._now = NOW + 1000
+
+    def now(self) -> float:
+        return self._now
+
+    async def sleep_until(self, when: float) -> None:
+        self._now = max(self._now, when)
+
+    async def wait(self, signal: Signal, until: float | None) -> None:
+        raise NotImplementedError
+
+
+@pytest.fixture
+async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+    """A run of so many answered rows."""
+    async with SqliteStore.open(tmp_path / "runs.db") as store, SqliteReader.open(tmp_path / "runs.db") as reader:
+        desk = Desk(store, reader, await store.create_run(a_run()))
+        for request in await desk.add(ROWS):
+            await desk.succeed(request)
+        yield desk
+
+
+async def purge(desk: Desk, answer: Callable[[Request], Answer]) -> tuple[Purged, list[Request]]:
+    """Purge the run at a server that answers so, and say what it was asked."""
+    asked: list[Request] = []
+
+    async def script(connection: Connection) -> None:
+        while True:
+            request = await connection.request()
+            asked.append(request)
+            status, body = answer(request)
+            await connection.answer(body, status=status)
+
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(serve_raw())
+        server.script = script
+        client = ResponsesClient(AsyncioTransport(Endpoint(base_url=f"{server.url}/v1")))
+        stack.push_async_callback(client.aclose)
+        clock = Hurried()
+        limiter = Limiter(requests_per_minute=60_000, tokens_per_minute=None, now=clock.now())
+        working = Purge(
+            client,
+            store=desk.store,
+            reader=desk.reader,
+            limiter=limiter,
+            clock=clock,
+            rng=random.Random(1),
+        )
+        return await working.run(desk.run.id, ended_before=float("inf")), asked
+
+
+async def left(desk: Desk) -> int:
+    return len(await desk.reader.copies(desk.run.id, CopyKind.RESPONSE, ended_before=9e9, after=0, limit=1000))
+
+
+async def test_what_is_not_found_any_more_is_gone(desk: Desk) -> None:
+    purged, asked = await purge(
+        desk, lambda request: ("200 OK", DELETED) if request.method == "DELETE" else ("404 Not Found", UNKNOWN)
+    )
+    assert (purged.deleted[CopyKind.RESPONSE], purged.complete, await left(desk)) == (ROWS, True, 0)
+    assert len(asked) == 2 * ROWS
+
+
+async def test_a_server_that_does_not_delete_is_asked_no_more(desk: Desk) -> None:
+    purged, asked = await purge(desk, lambda _: ("405 Method Not Allowed", b"{}"))
+    assert purged.stopped
+    assert purged.reason == "the server does not delete such things (HTTP 405)"
+    assert len(asked) <= 16
+    assert await left(desk) == ROWS
+
+
+async def test_a_gateway_without_such_a_route_deletes_nothing(desk: Desk) -> None:
+    purged, _ = await purge(desk, lambda _: ("404 Not Found", b"<html><title>404</title></html>"))
+    assert (purged.stopped, purged.deleted[CopyKind.RESPONSE], await left(desk)) == (True, 0, ROWS)
+
+
+async def test_refusals_without_end_end(desk: Desk) -> None:
+    refusal = orjson.dumps({"error": {"message": "in use", "code": "in_use"}})
+    purged, asked = await purge(desk, lambda _: ("400 Bad Request", refusal))
+    assert (purged.stopped, purged.reason) == (True, "in use")
+    assert 20 <= len(asked) < 20 + 16
+    assert purged.left == len(asked)
+
+
+async def test_a_deletion_that_is_only_said_to_be_done_does_not_count(desk: Desk) -> None:
+    kept = orjson.dumps({"id": "resp_1", "status": "completed"})
+    purged, _ = await purge(desk, lambda request: ("200 OK", DELETED if request.method == "DELETE" else kept))
+    assert purged.reason == "it is still there after its deletion"
+    assert (purged.complete, await left(desk)) == (False, ROWS)
+
+
+async def test_what_the_provider_never_knew_is_counted_apart(desk: Desk) -> None:
+    purged, _ = await purge(desk, lambda _: ("404 Not Found", UNKNOWN))
+    assert (purged.deleted[CopyKind.RESPONSE], purged.unknown, purged.complete) == (0, ROWS, True)
+
+
+async def test_limits_and_faults_that_pass_are_waited_out(desk: Desk) -> None:
+    seen: dict[tuple[str, str], int] = {}
+
+    def answer(request: Request) -> Answer:
+        call = (request.method, request.target)
+        seen[call] = seen.get(call, 0) + 1
+        if seen[call] == 1:
+            return ("429 Too Many Requests", b'{"error": {"code": "rate_limit_exceeded", "message": "slow"}}')
+        if seen[call] == 2:
+            return ("500 Internal Server Error", b"{}")
+        return ("200 OK", DELETED) if request.method == "DELETE" else ("404 Not Found", UNKNOWN)
+
+    purged, _ = await purge(desk, answer)
+    assert (purged.deleted[CopyKind.RESPONSE], purged.left, await left(desk)) == (ROWS, 0, 0)
+
+
+async def test_a_key_that_is_refused_stops_at_once(desk: Desk) -> None:
+    purged, asked = await purge(desk, lambda _: ("401 Unauthorized", b'{"error": {"message": "wrong key"}}'))
+    assert (purged.stopped, len(asked) <= 16) == (True, True)
+    assert "refuses the key" in (purged.reason or "")
