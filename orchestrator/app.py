@@ -366,7 +366,11 @@ class Orchestrator:
 
         self._config.api_key(os.environ)
         if await anyio.Path(self.database).exists():
-            reader = await self._open_reader()
+            try:
+                reader = await self._open_reader()
+            except StoreError:
+                # One that the run is to make whole first, as after a kill at its first moment; or to refuse itself.
+                return None
             if await find_run(reader, await self._identity(job), name=name, new=new) is not None:
                 return None
         return await (await self._forecaster(job)).glance()

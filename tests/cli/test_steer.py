@@ -51,3 +51,8 @@ def test_after_a_budget_is_used_up_the_offered_command_goes_on_to_the_end(folder
     assert offered.count("budget.usd=") == 1
     arguments = shlex.split(offered)
     assert process(*arguments[arguments.index("run") :]).code == 0
+
+
+def test_a_database_that_was_begun_and_never_made_is_no_hindrance(folder: Path, cli: Cli) -> None:
+    (folder / "runs.db").touch()
+    assert cli(*RUN, "--limit", "2", "--progress", "none").code == 0
