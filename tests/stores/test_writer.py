@@ -305,3 +305,14 @@ async def test_readers_see_whole_transactions_while_the_writer_works(desk: Desk,
         done.set()
     assert seen == sorted(seen)
     assert await desk.states() == {State.SUCCEEDED: 300}
+
+
+async def test_the_log_is_emptied_although_a_reader_closes_last(database: Path) -> None:
+    async with a_desk(database) as desk:
+        await desk.store.add_rows(desk.run.id, rows(50), [], mark(50))
+    async with SqliteReader.open(database) as reader:
+        async with SqliteStore.open(database) as store:
+            await store.remember("lesson", b"learnt")
+        assert await reader.recall("lesson") == b"learnt"
+    log = database.with_name(database.name + "-wal")
+    assert not log.exists() or log.stat().st_size == 0

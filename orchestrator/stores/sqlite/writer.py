@@ -11,6 +11,7 @@ import asyncio
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, TypeVarTuple
@@ -93,6 +94,10 @@ class Writer:
         finally:
             if self._notes_due is not None:
                 self._notes_due.cancel()
+            # The last to close the database empties its log, and a reader that is the last cannot. (A ValueError says
+            # that the connection is closed already.)
+            with suppress(sqlite3.Error, ValueError):
+                await in_thread(self._connection, _empty_log)
             await self._connection.close()
 
     # ── the one task ──────────────────────────────────────────────────────────────────────────────────────────
@@ -143,6 +148,12 @@ class Writer:
 
 
 # ── in the connection's thread ────────────────────────────────────────────────────────────────────────────────
+
+
+def _empty_log(connection: sqlite3.Connection) -> None:
+    # Not where that would take waiting: nothing is lost by a log that stays.
+    connection.execute("PRAGMA busy_timeout = 0")
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
 def _apply(connection: sqlite3.Connection, prices: dict[UnitPrice, int], group: Sequence[_Write]) -> list[_Outcome]:
