@@ -52,7 +52,8 @@ bench: $(READY)
 	@$(BIN)/python -m benchmarks
 
 chaos: $(READY)
-	@$(BIN)/python -m pytest -m chaos tests/chaos/test_chaos.py tests/chaos/test_outages.py tests/chaos/test_crashes.py
+	@$(BIN)/python -m pytest -m chaos tests/chaos/test_chaos.py tests/chaos/test_outages.py tests/chaos/test_crashes.py \
+		tests/chaos/test_turns.py
 
 soak: $(READY)
 	@$(BIN)/python -m tests.chaos.soak $(SOAK_MINUTES)
