@@ -18,7 +18,7 @@ from orchestrator.cli.output import ReaderGone, note, say, say_json
 from orchestrator.cli.purge import purge_what_is_due
 from orchestrator.cli.rehearsal import show_dry_run
 from orchestrator.cli.resume import program, resume_command
-from orchestrator.core.errors import ExitCode, UsageError
+from orchestrator.core.errors import ExitCode, StoreError, UsageError
 from orchestrator.core.lifecycle import SETTLED, RunState, State
 
 if TYPE_CHECKING:
@@ -133,7 +133,12 @@ async def _ask_before_paying_twice(orchestrator: Orchestrator, job: Job) -> None
     """On a terminal, let the user think again where ``--new`` would leave paid work of the same job behind."""
     if not (sys.stdin.isatty() and sys.stderr.isatty() and orchestrator.database.exists()):
         return
-    for summary in await orchestrator.runs():
+    try:
+        runs = await orchestrator.runs()
+    except StoreError:
+        # A run makes it whole, or says what is wrong with it.
+        return
+    for summary in runs:
         run, settled = summary.run, sum(summary.requests.get(state, 0) for state in SETTLED)
         open_ended = run.state in {RunState.HALTED, RunState.PAUSED}
         if open_ended and settled and (run.job, run.fingerprint) == (job.name, job.fingerprint()):
