@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from orchestrator.core.errors import OrchestratorError
     from orchestrator.core.lifecycle import RunState, State
     from orchestrator.intake.spec import Job, load_job
-    from orchestrator.stores.base import ResultRecord, Summary
+    from orchestrator.stores.records import ResultRecord, Summary
     from orchestrator.stores.story import Story
 
 __all__ = [

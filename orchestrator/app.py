@@ -22,15 +22,10 @@ from orchestrator.core.clock import AheadClock, Clock, SystemClock
 from orchestrator.core.errors import OrchestratorError, RunBusy, RunNotFound, SpecError, StoreError, UsageError
 from orchestrator.core.events import Observer, Progress, RunEnded, RunEvent, RunStarted, Warned
 from orchestrator.core.lifecycle import SETTLED, RunState, State
-from orchestrator.stores.base import (
-    DEFAULT_DATABASE,
-    CostRow,
-    ResultRecord,
-    Run,
-    Summary,
-)
+from orchestrator.stores.base import DEFAULT_DATABASE
 from orchestrator.stores.keeping import Retained
 from orchestrator.stores.lock import RunLock, is_held
+from orchestrator.stores.records import CostRow, ResultRecord, Run, Summary
 from orchestrator.stores.sqlite import SqliteReader, SqliteStore
 from orchestrator.stores.story import Story
 

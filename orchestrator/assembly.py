@@ -49,7 +49,8 @@ from orchestrator.provider.streaming import StreamingClient
 from orchestrator.provider.transport import Endpoint, Transport
 from orchestrator.sandbox.announcement import announced, find_announced
 from orchestrator.sandbox.process import embedded_sandbox
-from orchestrator.stores.base import Reader, Run, SharedCaps, Spending, Store, Summary
+from orchestrator.stores.base import Reader, Store
+from orchestrator.stores.records import Run, SharedCaps, Spending, Summary
 
 __all__ = [
     "Provider",

@@ -17,7 +17,7 @@ from orchestrator.intake.spec import Job
 from orchestrator.intake.template import Renderer
 from orchestrator.policy.turns import cache_key, going_on, in_conversation
 from orchestrator.provider.client import CallFailed
-from orchestrator.stores.base import Run
+from orchestrator.stores.records import Run
 from orchestrator.stores.story import Story
 
 __all__ = ["input_items", "request_sent", "told"]

@@ -11,7 +11,7 @@ from orchestrator.core.errors import ProviderUnreachable, UsageError
 from orchestrator.core.problems import NeverSent, Refused, ReplyLost
 from orchestrator.policy.reconciliation import OwnDay, Reconciliation, Tokens, reconcile
 from orchestrator.provider.organization import UnreadableAccount, read_account
-from orchestrator.stores.base import CostRow
+from orchestrator.stores.records import CostRow
 
 __all__ = ["compare"]
 

@@ -27,7 +27,8 @@ from orchestrator.policy.price_file import PriceFile, file_version
 from orchestrator.policy.price_rules import PriceRules
 from orchestrator.policy.profiles import PROFILES, overrides_for
 from orchestrator.sandbox.settings import SandboxSettings
-from orchestrator.stores.base import DEFAULT_DATABASE, SharedCaps
+from orchestrator.stores.base import DEFAULT_DATABASE
+from orchestrator.stores.records import SharedCaps
 
 __all__ = [
     "Budget",

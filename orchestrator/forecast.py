@@ -38,7 +38,8 @@ from orchestrator.policy.request_size import Counting, Measured, RequestSize, Ru
 from orchestrator.policy.tokens import token_counter
 from orchestrator.policy.turns import fingerprint
 from orchestrator.provider.client import ResponsesClient
-from orchestrator.stores.base import Reader, Run
+from orchestrator.stores.base import Reader
+from orchestrator.stores.records import Run
 
 __all__ = ["Exact", "Forecaster"]
 

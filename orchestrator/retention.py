@@ -15,8 +15,9 @@ from orchestrator.engine.purge import Purge, Purged
 from orchestrator.intake.retention import RetentionSection
 from orchestrator.policy.limits import Limiter
 from orchestrator.policy.retention import delete_ended_before
-from orchestrator.stores.base import Reader, Run, Store
+from orchestrator.stores.base import Reader, Store
 from orchestrator.stores.keeping import CopyKind, Retained
+from orchestrator.stores.records import Run
 
 __all__ = ["Due", "Retention"]
 

@@ -11,7 +11,7 @@ from orchestrator.config import Config, ErrorOverride, load_config
 from orchestrator.core.errors import ConfigError
 from orchestrator.policy.error_rules import Action, Met, Override
 from orchestrator.policy.price_rules import PriceRules
-from orchestrator.stores.base import SharedCaps
+from orchestrator.stores.records import SharedCaps
 
 REPOSITORY = Path(__file__).parent.parent
 SECRET = "sk-proj-CANARY123456"

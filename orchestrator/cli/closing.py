@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from orchestrator.app import Orchestrator
-    from orchestrator.stores.base import ResultRecord, Summary
+    from orchestrator.stores.records import ResultRecord, Summary
 
 __all__ = ["enough_usd", "exit_code", "failure_codes", "next_steps"]
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from orchestrator.app import Orchestrator
     from orchestrator.report.export import Format
-    from orchestrator.stores.base import ResultRecord, Run
     from orchestrator.stores.keeping import Retained
+    from orchestrator.stores.records import ResultRecord, Run
 
 __all__ = ["export", "export_to_file"]
 

@@ -19,7 +19,7 @@ from orchestrator.report.log import Level, Style, logger, observer
 if TYPE_CHECKING:
     from orchestrator.app import Orchestrator
     from orchestrator.intake.spec import Job
-    from orchestrator.stores.base import Summary
+    from orchestrator.stores.records import Summary
 
 __all__ = ["Outcome", "Watch"]
 

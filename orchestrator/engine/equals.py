@@ -11,7 +11,8 @@ from orchestrator.core.lifecycle import SETTLED, State
 from orchestrator.engine.steps.context import Context
 from orchestrator.engine.steps.followers import tell_shared
 from orchestrator.engine.work import Prepared
-from orchestrator.stores.base import Equal, PendingRequest, Reader
+from orchestrator.stores.base import Reader
+from orchestrator.stores.records import Equal, PendingRequest
 
 __all__ = ["Equals"]
 

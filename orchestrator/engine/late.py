@@ -6,7 +6,8 @@ import anyio
 
 from orchestrator.engine import steps
 from orchestrator.engine.steps import Context
-from orchestrator.stores.base import Reader, Uncosted
+from orchestrator.stores.base import Reader
+from orchestrator.stores.records import Uncosted
 
 __all__ = ["LateLooks"]
 

@@ -20,7 +20,8 @@ from orchestrator.engine.sender import Sender
 from orchestrator.engine.steps import Context
 from orchestrator.engine.upkeep import Upkeep
 from orchestrator.engine.work import Acting, Held, Queued, Waiting
-from orchestrator.stores.base import OpenAttempt, Reader
+from orchestrator.stores.base import Reader
+from orchestrator.stores.records import OpenAttempt
 
 __all__ = ["Ended", "LocalLoop"]
 

@@ -19,7 +19,7 @@ from orchestrator.policy.limits import Pools
 from orchestrator.policy.prices import PriceBook
 from orchestrator.policy.tokens import estimate_request
 from orchestrator.policy.turns import cache_key, fingerprint, going_on, in_conversation, with_history
-from orchestrator.stores.base import EarlierTurn, PendingRequest
+from orchestrator.stores.records import EarlierTurn, PendingRequest
 
 __all__ = ["Preparation", "Unsendable", "too_large"]
 

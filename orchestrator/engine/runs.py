@@ -11,7 +11,9 @@ from typing import Any
 from orchestrator.core.errors import RunChanged, UsageError
 from orchestrator.core.lifecycle import RunState
 from orchestrator.core.money import Picodollars
-from orchestrator.stores.base import NewRun, Reader, Run, Store
+from orchestrator.stores.base import Reader, Store
+from orchestrator.stores.changes import NewRun
+from orchestrator.stores.records import Run
 
 __all__ = ["JobIdentity", "choose_run", "find_run", "resume"]
 

@@ -17,7 +17,8 @@ from orchestrator.engine.preparation import Preparation, Unsendable, too_large
 from orchestrator.engine.steps import Context
 from orchestrator.engine.work import Acting, After, Finished, Held, Prepared, Queued, Returned, Stopped, Waiting
 from orchestrator.policy.deadlines import may_send
-from orchestrator.stores.base import EarlierTurn, PendingRequest, Reader
+from orchestrator.stores.base import Reader
+from orchestrator.stores.records import EarlierTurn, PendingRequest
 
 __all__ = ["Sender"]
 

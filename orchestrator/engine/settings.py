@@ -9,7 +9,7 @@ from orchestrator.core.money import Picodollars
 from orchestrator.policy.answers import AnswerSchema
 from orchestrator.policy.deadlines import Timeouts
 from orchestrator.policy.judgement import OnIncomplete, OnInvalid, Override
-from orchestrator.stores.base import SharedCaps
+from orchestrator.stores.records import SharedCaps
 
 __all__ = ["Settings"]
 

@@ -7,7 +7,8 @@ from orchestrator.engine.poller import Poller
 from orchestrator.engine.steps import Context, see_spending
 from orchestrator.engine.work import Stopped
 from orchestrator.policy.deadlines import may_send
-from orchestrator.stores.base import Counts, Reader
+from orchestrator.stores.base import Reader
+from orchestrator.stores.changes import Counts
 
 __all__ = ["Upkeep"]
 

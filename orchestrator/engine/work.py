@@ -15,7 +15,7 @@ from orchestrator.core.money import Picodollars
 from orchestrator.intake.local_files import Upload
 from orchestrator.policy.polling import Watch
 from orchestrator.policy.verdicts import Halt
-from orchestrator.stores.base import PendingRequest
+from orchestrator.stores.records import PendingRequest
 
 __all__ = [
     "Acting",

@@ -15,7 +15,7 @@ import orjson
 
 from orchestrator.core.lifecycle import State
 from orchestrator.report.flat import Kind
-from orchestrator.stores.base import ResultRecord
+from orchestrator.stores.records import ResultRecord
 
 __all__ = ["AnswerColumn", "answer_columns", "answer_of", "value_in"]
 

@@ -15,7 +15,7 @@ from orchestrator.core.money import format_usd
 from orchestrator.report import figures
 from orchestrator.report.summary import usage_object
 from orchestrator.report.table import columns
-from orchestrator.stores.base import CostRow, Wasted
+from orchestrator.stores.records import CostRow, Wasted
 
 __all__ = ["costs_csv", "costs_object", "costs_table", "total"]
 

@@ -16,7 +16,7 @@ from orchestrator.core.money import Picodollars, format_usd
 from orchestrator.report.answer_columns import answer_columns, answer_of, value_in
 from orchestrator.report.figures import stamp
 from orchestrator.report.flat import COLUMNS, Kind, error_of, flat_row
-from orchestrator.stores.base import ResultRecord
+from orchestrator.stores.records import ResultRecord
 
 __all__ = ["BodyOf", "Format", "format_for", "write_csv", "write_jsonl", "write_openai_batch"]
 

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from orchestrator.core.lifecycle import State
-from orchestrator.stores.base import ResultRecord
+from orchestrator.stores.records import ResultRecord
 
 __all__ = ["COLUMNS", "Kind", "error_of", "flat_row"]
 

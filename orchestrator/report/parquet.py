@@ -12,7 +12,7 @@ from orchestrator.core.errors import UsageError
 from orchestrator.core.money import format_usd
 from orchestrator.report.answer_columns import AnswerColumn, answer_columns, answer_of, value_in
 from orchestrator.report.flat import COLUMNS, Kind, flat_row
-from orchestrator.stores.base import ResultRecord
+from orchestrator.stores.records import ResultRecord
 
 if TYPE_CHECKING:
     from arro3.core import RecordBatch, Schema

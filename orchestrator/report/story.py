@@ -15,8 +15,8 @@ from orchestrator.core.model import Charge, UnitPrice
 from orchestrator.core.money import format_usd
 from orchestrator.report import figures
 from orchestrator.report.summary import usage_object
-from orchestrator.stores.base import AttemptRecord, ToolCall
 from orchestrator.stores.keeping import ProgressEvent
+from orchestrator.stores.records import AttemptRecord, ToolCall
 from orchestrator.stores.story import Story
 
 __all__ = ["raw_body", "story_object", "story_text"]

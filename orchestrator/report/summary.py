@@ -12,7 +12,7 @@ from orchestrator.core.model import Usage
 from orchestrator.core.money import format_usd
 from orchestrator.report import figures
 from orchestrator.report.table import columns
-from orchestrator.stores.base import Summary
+from orchestrator.stores.records import Summary
 
 __all__ = ["closing_table", "runs_table", "summary_object", "usage_object"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from orchestrator.stores.base import AttemptRecord, RequestRecord, ToolCall
 from orchestrator.stores.keeping import ProgressEvent
+from orchestrator.stores.records import AttemptRecord, RequestRecord, ToolCall
 
 __all__ = ["Story"]
 

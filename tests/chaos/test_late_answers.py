@@ -12,7 +12,7 @@ from orchestrator.app import Orchestrator
 from orchestrator.core.lifecycle import RunState, State
 from orchestrator.sandbox.serve import running_sandbox
 from orchestrator.sandbox.settings import SandboxSettings
-from orchestrator.stores.base import PendingRequest
+from orchestrator.stores.records import PendingRequest
 from orchestrator.stores.sqlite import SqliteReader
 from orchestrator.testing import FastClock
 from tests.reliability.rehearsal import write_job

@@ -16,7 +16,7 @@ from orchestrator.core.errors import ExitCode
 from orchestrator.core.lifecycle import RunState, State
 from orchestrator.core.model import PlanMark, Usage
 from orchestrator.core.money import parse_usd
-from orchestrator.stores.base import RequestCounts, Run, Summary
+from orchestrator.stores.records import RequestCounts, Run, Summary
 
 
 def a_summary(state: RunState, **counts: int) -> Summary:

@@ -22,7 +22,7 @@ from orchestrator.policy.prices import PriceBook
 from orchestrator.provider.asyncio_transport import AsyncioTransport
 from orchestrator.provider.client import ResponsesClient
 from orchestrator.provider.transport import Endpoint
-from orchestrator.stores.base import Continuation, PendingRequest
+from orchestrator.stores.records import Continuation, PendingRequest
 
 NOW = 1_790_000_000.0
 REQUEST = {"model": "gpt-5-mini", "input": "{{ text }}", "max_output_tokens": 100}

@@ -20,7 +20,7 @@ from orchestrator.core.events import RunEvent, Settled
 from orchestrator.core.lifecycle import State
 from orchestrator.core.model import Usage
 from orchestrator.intake.spec import Job
-from orchestrator.stores.base import AttemptRecord, ResultRecord, Summary
+from orchestrator.stores.records import AttemptRecord, ResultRecord, Summary
 
 from .gateway import Gateway
 

@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.core.lifecycle import RunState, State
 from orchestrator.core.model import PlanMark, Usage
-from orchestrator.stores.base import RequestCounts, ResultRecord, Run, Summary
+from orchestrator.stores.records import RequestCounts, ResultRecord, Run, Summary
 
 USAGE = Usage(
     input_tokens=1000,

@@ -18,7 +18,7 @@ from orchestrator.core.lifecycle import State
 from orchestrator.report import export, parquet
 from orchestrator.report.answer_columns import AnswerColumn, answer_columns, value_in
 from orchestrator.report.flat import COLUMNS, Kind
-from orchestrator.stores.base import ResultRecord
+from orchestrator.stores.records import ResultRecord
 
 Build: TypeAlias = Callable[..., ResultRecord]
 Stream: TypeAlias = Callable[[Iterable[ResultRecord]], AsyncIterator[ResultRecord]]

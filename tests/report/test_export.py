@@ -19,7 +19,7 @@ from orchestrator.core.errors import UsageError
 from orchestrator.core.lifecycle import State
 from orchestrator.report import export, parquet
 from orchestrator.report.sink import check_target, whole_file
-from orchestrator.stores.base import ResultRecord
+from orchestrator.stores.records import ResultRecord
 
 pytestmark = pytest.mark.anyio
 Build: TypeAlias = Callable[..., ResultRecord]

@@ -9,8 +9,8 @@ import orjson
 from orchestrator.core.lifecycle import State
 from orchestrator.core.model import Charge, ToolUse, UnitPrice, Usage
 from orchestrator.report.story import raw_body, story_object, story_text
-from orchestrator.stores.base import AttemptRecord, RequestRecord, ToolCall
 from orchestrator.stores.keeping import ProgressEvent
+from orchestrator.stores.records import AttemptRecord, RequestRecord, ToolCall
 from orchestrator.stores.story import Story
 
 PRICE = UnitPrice(

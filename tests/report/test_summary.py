@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from orchestrator.core.lifecycle import RunState, State
 from orchestrator.report.summary import closing_table, runs_table, summary_object
-from orchestrator.stores.base import Summary
+from orchestrator.stores.records import Summary
 
 CONTRACT = """
 {"run":"nightly-1","job":"nightly","state":"finished","reason":null,

@@ -11,7 +11,9 @@ from typing import Any
 
 from orchestrator.core.lifecycle import State
 from orchestrator.core.model import Charge, NewRequest, PlanMark, UnitPrice, Usage
-from orchestrator.stores.base import Acceptance, Claim, Ending, NewRun, PendingRequest, Reader, Run, Store
+from orchestrator.stores.base import Reader, Store
+from orchestrator.stores.changes import Acceptance, Claim, Ending, NewRun
+from orchestrator.stores.records import PendingRequest, Run
 
 NOW = 1_790_000_000.0
 

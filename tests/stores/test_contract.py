@@ -10,7 +10,9 @@ import pytest
 from orchestrator.core.errors import RunBusy
 from orchestrator.core.lifecycle import SETTLED, TRANSITIONS, RunState, State
 from orchestrator.core.model import PlanMark, SkippedRow
-from orchestrator.stores.base import Acceptance, Counts, Ending, Reader, Release, Run, Store
+from orchestrator.stores.base import Reader, Store
+from orchestrator.stores.changes import Acceptance, Counts, Ending, Release
+from orchestrator.stores.records import Run
 
 from .builders import NOW, Desk, a_charge, a_claim, a_row, a_run, mark, rows
 

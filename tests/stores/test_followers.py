@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.core.lifecycle import State
-from orchestrator.stores.base import Continuation, Equal, Follower, Leaving, PendingRequest, ToolCall
+from orchestrator.stores.changes import Leaving
+from orchestrator.stores.records import Continuation, Equal, Follower, PendingRequest, ToolCall
 
 from .builders import NOW, Desk, a_charge, a_claim, a_row, a_run, mark
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.core.lifecycle import RunState, State
-from orchestrator.stores.base import Equal
 from orchestrator.stores.keeping import Copy, CopyKind, ProgressEvent, Upload
+from orchestrator.stores.records import Equal
 
 from .builders import NOW, Desk, a_run
 

@@ -10,7 +10,7 @@ import pytest
 from orchestrator.core.errors import UsageError
 from orchestrator.core.lifecycle import State
 from orchestrator.core.model import ToolUse, Usage
-from orchestrator.stores.base import ResultRecord, SharedCaps, Wasted
+from orchestrator.stores.records import ResultRecord, SharedCaps, Wasted
 
 from .builders import NOW, PRICE, Desk, a_charge, a_claim, a_run, an_unknown_charge, ask, mark, rows
 

@@ -6,7 +6,7 @@ import pytest
 
 from orchestrator.core.errors import UsageError
 from orchestrator.core.lifecycle import RunState, State
-from orchestrator.stores.base import AttemptRecord
+from orchestrator.stores.records import AttemptRecord
 from orchestrator.stores.sqlite import slices
 
 from .builders import NOW, Desk, a_charge, a_run, mark, rows

@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 
 from orchestrator.core.lifecycle import OPEN, SETTLED, State
 from orchestrator.core.model import Charge, SkippedRow
-from orchestrator.stores.base import Acceptance, Ending, Equal, Follower, Release, Store
+from orchestrator.stores.base import Store
+from orchestrator.stores.changes import Acceptance, Ending, Release
+from orchestrator.stores.records import Equal, Follower
 from orchestrator.stores.sqlite import SqliteReader, SqliteStore
 
 from .audit import audit

@@ -12,7 +12,9 @@ import pytest
 
 from orchestrator.core.lifecycle import State
 from orchestrator.core.model import Charge
-from orchestrator.stores.base import Acceptance, Ending, Reader, Release, Run, SharedCaps, Spending
+from orchestrator.stores.base import Reader
+from orchestrator.stores.changes import Acceptance, Ending, Release
+from orchestrator.stores.records import Run, SharedCaps, Spending
 from orchestrator.stores.sqlite import SqliteReader, SqliteStore
 
 from .audit import audit

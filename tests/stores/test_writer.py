@@ -14,7 +14,7 @@ import pytest
 
 from orchestrator.core.errors import StoreError
 from orchestrator.core.lifecycle import State
-from orchestrator.stores.base import Counts
+from orchestrator.stores.changes import Counts
 from orchestrator.stores.sqlite import SqliteReader, SqliteStore, writer
 from orchestrator.stores.sqlite import database as database_module
 from orchestrator.stores.sqlite.database import in_thread

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import anyio
 
 from orchestrator.core.lifecycle import State
-from orchestrator.stores.base import PendingRequest
+from orchestrator.stores.records import PendingRequest
 from orchestrator.stores.sqlite import SqliteReader, SqliteStore
 
 from .builders import Desk, a_charge, mark, rows

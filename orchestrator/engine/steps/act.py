@@ -14,7 +14,8 @@ from orchestrator.engine.steps.followers import tell_followers, tell_settled
 from orchestrator.engine.work import Acting, After, Finished, Queued
 from orchestrator.executors.toolbox import Toolbox
 from orchestrator.policy.turns import answer_of_tool, go_on
-from orchestrator.stores.base import Continuation, Leaving, ToolCall
+from orchestrator.stores.changes import Leaving
+from orchestrator.stores.records import Continuation, ToolCall
 
 __all__ = ["act"]
 

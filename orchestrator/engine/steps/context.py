@@ -23,7 +23,8 @@ from orchestrator.policy.circuit import Circuit
 from orchestrator.policy.first_tries import FirstCreates, FirstLooks
 from orchestrator.policy.limits import Limiter, Pools
 from orchestrator.policy.prices import PriceBook
-from orchestrator.stores.base import Run, Spending, Store
+from orchestrator.stores.base import Store
+from orchestrator.stores.records import Run, Spending
 
 __all__ = ["Context", "note_failure", "note_success", "see_spending", "unreachable", "warn_of_budget"]
 

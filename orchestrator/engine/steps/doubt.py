@@ -8,7 +8,7 @@ from orchestrator.engine.steps.settle import charged, unknown_charge
 from orchestrator.engine.work import After, Held, OpenResponse, Queued
 from orchestrator.policy.backoff import retry_wait
 from orchestrator.policy.judgement import may_resend
-from orchestrator.stores.base import Ending
+from orchestrator.stores.changes import Ending
 
 __all__ = ["doubt"]
 

@@ -9,7 +9,7 @@ from orchestrator.core.lifecycle import SETTLED, State
 from orchestrator.core.model import Charge
 from orchestrator.engine.steps.context import Context
 from orchestrator.engine.work import OpenResponse
-from orchestrator.stores.base import Follower
+from orchestrator.stores.records import Follower
 
 __all__ = ["tell_followers", "tell_settled", "tell_shared"]
 

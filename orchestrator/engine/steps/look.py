@@ -15,7 +15,7 @@ from orchestrator.policy.deadlines import gives_up_at, let_go, overdue
 from orchestrator.policy.judgement import judge_look, may_resend
 from orchestrator.policy.polling import Watch
 from orchestrator.policy.verdicts import Bounce, Expired, Fail, Halt, Look, Retry
-from orchestrator.stores.base import Counts
+from orchestrator.stores.changes import Counts
 
 __all__ = ["first_look", "look"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from orchestrator.core.model import Seen
 from orchestrator.engine.steps.context import Context, warn_of_budget
-from orchestrator.stores.base import Uncosted
+from orchestrator.stores.records import Uncosted
 
 __all__ = ["reckon"]
 

@@ -10,7 +10,8 @@ from orchestrator.engine.steps.settle import context_tokens, end
 from orchestrator.engine.work import Acting, After, Held, OpenResponse, Waiting
 from orchestrator.policy.verdicts import Cancelled
 from orchestrator.provider.wire import function_calls, parse_response
-from orchestrator.stores.base import OpenAttempt, Reader
+from orchestrator.stores.base import Reader
+from orchestrator.stores.records import OpenAttempt
 
 __all__ = ["recover"]
 

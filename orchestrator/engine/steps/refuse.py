@@ -6,7 +6,7 @@ from orchestrator.core.lifecycle import State
 from orchestrator.engine.preparation import Unsendable
 from orchestrator.engine.steps.context import Context
 from orchestrator.engine.steps.followers import tell_followers, tell_shared
-from orchestrator.stores.base import PendingRequest
+from orchestrator.stores.records import PendingRequest
 
 __all__ = ["refuse"]
 

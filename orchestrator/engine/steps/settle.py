@@ -15,7 +15,8 @@ from orchestrator.policy.judgement import judge_response
 from orchestrator.policy.turns import go_on
 from orchestrator.policy.verdicts import Call, Cancelled, Continue, Fail, Halt, Look, Retry, Succeed
 from orchestrator.provider.wire import function_calls
-from orchestrator.stores.base import Continuation, Ending
+from orchestrator.stores.changes import Ending
+from orchestrator.stores.records import Continuation
 
 __all__ = ["charged", "context_tokens", "end", "parting", "settle", "unknown_charge"]
 

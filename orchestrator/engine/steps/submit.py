@@ -26,7 +26,8 @@ from orchestrator.engine.work import (
 )
 from orchestrator.policy.backoff import retry_wait
 from orchestrator.policy.verdicts import Bounce, Fail, Found, Halt, InDoubt, Later, Outage, Retry
-from orchestrator.stores.base import Acceptance, Claim, Release, Spending
+from orchestrator.stores.changes import Acceptance, Claim, Release
+from orchestrator.stores.records import Spending
 
 __all__ = ["submit"]
 

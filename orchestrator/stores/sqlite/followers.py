@@ -6,7 +6,8 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 
 from orchestrator.core.lifecycle import SETTLED, State
-from orchestrator.stores.base import Continuation, Equal, Follower, Leaving, ToolCall
+from orchestrator.stores.changes import Leaving
+from orchestrator.stores.records import Continuation, Equal, Follower, ToolCall
 from orchestrator.stores.sqlite.transaction import SQL, Transaction
 
 __all__ = [

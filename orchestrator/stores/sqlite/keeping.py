@@ -10,8 +10,8 @@ from dataclasses import asdict
 from typing import Any, TypeVar
 
 from orchestrator.core.lifecycle import State
-from orchestrator.stores.base import AttemptRecord
 from orchestrator.stores.keeping import Copy, CopyKind, ProgressEvent, Retained, Upload
+from orchestrator.stores.records import AttemptRecord
 from orchestrator.stores.sqlite import slices
 from orchestrator.stores.sqlite.queries import queries
 from orchestrator.stores.sqlite.transaction import Transaction

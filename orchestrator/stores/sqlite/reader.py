@@ -16,7 +16,7 @@ import anyio
 from orchestrator.core.errors import UsageError
 from orchestrator.core.lifecycle import State
 from orchestrator.core.model import PastUse, SkippedRow
-from orchestrator.stores.base import (
+from orchestrator.stores.records import (
     AttemptRecord,
     CostRow,
     EarlierTurn,

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from orchestrator.core.lifecycle import OPEN, RunState, State
 from orchestrator.core.model import Charge, PlanMark, ToolUse, UnitPrice, Usage
 from orchestrator.core.money import Picodollars
-from orchestrator.stores.base import (
+from orchestrator.stores.records import (
     AttemptRecord,
     Continuation,
     CostRow,

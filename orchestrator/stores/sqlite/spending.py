@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from datetime import UTC, datetime
 
-from orchestrator.stores.base import SharedCaps, Spending
+from orchestrator.stores.records import SharedCaps, Spending
 from orchestrator.stores.sqlite.queries import queries
 
 __all__ = ["day_of", "spending"]

@@ -12,20 +12,8 @@ import anyio
 from orchestrator.core.lifecycle import RunState, State
 from orchestrator.core.model import Charge, NewRequest, PlanMark, SkippedRow
 from orchestrator.core.money import Picodollars
-from orchestrator.stores.base import (
-    Acceptance,
-    Claim,
-    Counts,
-    Ending,
-    Equal,
-    Follower,
-    Leaving,
-    NewRun,
-    Release,
-    Run,
-    Spending,
-    ToolCall,
-)
+from orchestrator.stores.changes import Acceptance, Claim, Counts, Ending, Leaving, NewRun, Release
+from orchestrator.stores.records import Equal, Follower, Run, Spending, ToolCall
 from orchestrator.stores.sqlite import followers, slices, verbs
 from orchestrator.stores.sqlite.database import Synchronous, open_writer
 from orchestrator.stores.sqlite.keeping import KeepingStore

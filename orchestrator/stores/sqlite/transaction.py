@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from orchestrator.core.lifecycle import State
 from orchestrator.core.model import Charge, UnitPrice, Usage
 from orchestrator.core.money import Picodollars
-from orchestrator.stores.base import SharedCaps, Spending
+from orchestrator.stores.records import SharedCaps, Spending
 from orchestrator.stores.sqlite.queries import queries
 from orchestrator.stores.sqlite.spending import day_of, spending
 

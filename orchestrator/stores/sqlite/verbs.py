@@ -11,7 +11,8 @@ from orchestrator.core.errors import RunBusy
 from orchestrator.core.lifecycle import SETTLED, TRANSITIONS, RunState, State
 from orchestrator.core.model import Charge, NewRequest, PlanMark, SkippedRow
 from orchestrator.core.money import Picodollars
-from orchestrator.stores.base import Acceptance, Claim, Counts, Ending, Follower, NewRun, Release, Spending
+from orchestrator.stores.changes import Acceptance, Claim, Counts, Ending, NewRun, Release
+from orchestrator.stores.records import Follower, Spending
 from orchestrator.stores.sqlite.followers import Fate, begin_turn, settle_followers
 from orchestrator.stores.sqlite.packing import pack_body, pack_row
 from orchestrator.stores.sqlite.transaction import SQL, USAGE, Transaction, usage_of
