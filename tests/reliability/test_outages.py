@@ -50,7 +50,7 @@ def outages(events: list[RunEvent]) -> tuple[int, int]:
 
 
 async def test_two_minutes_in_which_nobody_listens(rehearse: Rehearse) -> None:
-    at = await rehearse(rows=ROWS, faults={"outages": [{"from_s": 10, "to_s": 130}]}, limits=STEADY, speed=40.0)
+    at = await rehearse(rows=ROWS, faults={"outages": [{"from_s": 10, "to_s": 130}]}, limits=STEADY, speed=20.0)
     account = await at.run()
     all_answered(account)
     assert outages(at.events) == (1, 1)
