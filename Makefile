@@ -7,11 +7,12 @@ RUN ?= demo
 SOAK_MINUTES ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench chaos soak constraints clean
+.PHONY: help setup demo test test-all lint format bench chaos soak constraints clean
 
 help:
 	@echo "make demo         summarise 1,863 documents in the sandbox: no key, no cost"
 	@echo "make test         lint, types, import layers and the test suite"
+	@echo "make test-all     the same with the long tests: twenty minutes"
 	@echo "make lint         only the checks that run no test"
 	@echo "make bench        the benchmarks, as ratios to a floor taken in the same run"
 	@echo "make chaos        a run under every fault at once, one that is killed 60 times, an outage: ten minutes"
@@ -37,6 +38,9 @@ demo: $(READY)
 
 test: $(READY) lint
 	@$(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-all: $(READY) lint
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not chaos'
 
 lint: $(READY)
 	@$(BIN)/ruff check .

@@ -17,7 +17,10 @@ _JITTER = 1.2
 
 @pytest.mark.parametrize(
     ("rows", "seconds"),
-    [(60, 3), pytest.param(300, 120, marks=[pytest.mark.chaos, pytest.mark.timeout(400)])],
+    [
+        pytest.param(60, 3, marks=pytest.mark.long),
+        pytest.param(300, 120, marks=[pytest.mark.chaos, pytest.mark.timeout(400)]),
+    ],
 )
 def test_a_provider_that_goes_and_comes_back(tmp_path: Path, tell: Tell, rows: int, seconds: int) -> None:
     settings = {"latency": {"queue": 0.2, "run": {"from_s": 0.3, "to_s": 1.5}}}

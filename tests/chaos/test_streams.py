@@ -74,6 +74,7 @@ def check(folder: Path, job: dict[str, Any], *, kills: int, seed: int) -> Ordeal
         return killed
 
 
+@pytest.mark.long
 def test_a_few_kills_while_responses_stream(tmp_path: Path) -> None:
     killed = check(tmp_path, STREAMED, kills=2, seed=3)
     told = killed.station.query(

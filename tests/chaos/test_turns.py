@@ -130,12 +130,14 @@ def chain(mode: str) -> dict[str, Any]:
     return {"chain": {"by": "talk", "order": "turn", "mode": mode}}
 
 
+@pytest.mark.long
 def test_a_few_kills_in_tool_loops(tmp_path: Path) -> None:
     points = ["after:add_tool_call:3", "during:leave:2", "before:act:1"]
     deaths = check(tmp_path, tool_job(), rows_of_talks(5), points, seed=1)
     assert deaths.keys() == {point.rpartition(":")[0] for point in points}
 
 
+@pytest.mark.long
 def test_a_few_kills_in_chains(tmp_path: Path) -> None:
     points = ["after:new_conversation:1", "after:link_chains:1", "before:end:2"]
     job = {"request": {"model": "gpt-5-mini", "input": "{{ text }}", "max_output_tokens": 400}} | chain(

@@ -62,7 +62,7 @@ def exported(at: Rig) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", [MODES[0], *(pytest.param(mode, marks=pytest.mark.long) for mode in MODES[1:])])
 def test_each_turn_knows_of_those_before_it(rig: Callable[..., Rig], mode: str) -> None:
     at = make(rig, chain={"mode": mode})
     ended = at.run()
@@ -89,6 +89,7 @@ def test_each_turn_knows_of_those_before_it(rig: Callable[..., Rig], mode: str) 
     assert at.query("SELECT count(*) FROM conversation") == [(3 if mode == "conversation" else 0,)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("order", ["day", None])
 def test_turns_go_by_a_text_that_sorts_or_by_the_input(rig: Callable[..., Rig], order: str | None) -> None:
     at = make(rig, chain={"order": order})
@@ -129,6 +130,7 @@ def test_a_turn_that_fails_takes_the_later_ones_with_it_and_retry_goes_on(rig: C
     audit(at.database)
 
 
+@pytest.mark.long
 def test_a_broken_chain_goes_on_from_the_turn_that_was_good(rig: Callable[..., Rig]) -> None:
     at = make(rig, chains=4, sandbox={"faults": {"failed_invalid_prompt": 0.35}}, job={"retry": {"attempts": 1}})
     ended = at.run()
@@ -145,6 +147,7 @@ def test_a_broken_chain_goes_on_from_the_turn_that_was_good(rig: Callable[..., R
     audit(at.database)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mode", ["previous_response", "conversation"])
 def test_a_parent_that_was_deleted_has_a_code_of_its_own(
     rig: Callable[..., Rig], server: Callable[..., str], mode: str
@@ -174,6 +177,7 @@ def test_a_parent_that_was_deleted_has_a_code_of_its_own(
     audit(at.database)
 
 
+@pytest.mark.long
 def test_a_conversation_that_is_locked_is_tried_again(rig: Callable[..., Rig]) -> None:
     at = make(rig, chain={"mode": "conversation"}, sandbox={"faults": {"conversation_locked": 0.4}})
     ended = at.run()
@@ -183,6 +187,7 @@ def test_a_conversation_that_is_locked_is_tried_again(rig: Callable[..., Rig]) -
     assert at.query("SELECT count(*) FROM conversation") == [(3,)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mode", MODES)
 def test_a_chain_whose_turns_call_tools(rig: Callable[..., Rig], mode: str) -> None:
     at = make(
@@ -204,6 +209,7 @@ def test_a_chain_whose_turns_call_tools(rig: Callable[..., Rig], mode: str) -> N
     audit(at.database)
 
 
+@pytest.mark.long
 def test_bad_rows_of_a_chain_are_left_out(rig: Callable[..., Rig]) -> None:
     at = make(rig, job={"input": {"path": "rows.jsonl", "key": "id", "on_bad_row": "skip"}})
     good = rows(1)

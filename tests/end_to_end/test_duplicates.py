@@ -67,6 +67,7 @@ def test_two_in_five_of_ten_thousand_rows_are_not_asked_again(rig: Callable[...,
     audit(at.database)
 
 
+@pytest.mark.long
 def test_each_is_asked_where_the_job_says_so(rig: Callable[..., Rig]) -> None:
     at = rig(job={"request": REQUEST, "duplicates": "each", "reuse": "same-request"})
     at.write_rows(distinct(4, times=3))
@@ -75,6 +76,7 @@ def test_each_is_asked_where_the_job_says_so(rig: Callable[..., Rig]) -> None:
     assert [record["reused"] for record in exported(at)] == [False] * 12
 
 
+@pytest.mark.long
 def test_those_that_wait_already_share_although_each_is_asked_from_now_on(rig: Callable[..., Rig]) -> None:
     at = rig(job={"request": REQUEST}, sandbox={"latency": {"queue": 0, "run": 2}})
     at.write_rows(distinct(1, times=4))
@@ -97,6 +99,7 @@ def test_equal_rows_share_a_failure_and_are_tried_again_together(rig: Callable[.
     audit(at.database)
 
 
+@pytest.mark.long
 def test_a_raised_limit_is_not_another_question(rig: Callable[..., Rig]) -> None:
     at = rig(
         job={"request": REQUEST, "on_incomplete": {"raise_max_output_tokens_to": 900}},
@@ -108,6 +111,7 @@ def test_a_raised_limit_is_not_another_question(rig: Callable[..., Rig]) -> None
     assert (summary["attempts"], summary["requests"]["succeeded"]) == (2, 600)
 
 
+@pytest.mark.long
 def test_an_earlier_run_answers_where_the_job_allows_it(rig: Callable[..., Rig]) -> None:
     at = rig(job={"request": REQUEST})
     at.write_rows(distinct(4, times=2))

@@ -75,6 +75,7 @@ def test_each_content_is_uploaded_once_and_used_by_all_rows_and_runs(made: Calla
     assert "(upload of report-1.pdf)" in rig.call("show", "r", "row-1", *AT).out
 
 
+@pytest.mark.long
 def test_files_go_with_the_last_run_that_uses_them(made: Callable[..., Rig], address: str) -> None:
     rig = made(retention={"provider": "delete_after_export"}, output="out.jsonl")
     ended = rig.run(env=KEY)
@@ -83,6 +84,7 @@ def test_files_go_with_the_last_run_that_uses_them(made: Callable[..., Rig], add
     assert "3 files gone at the provider" in rig.call("status", "r", *AT).out
 
 
+@pytest.mark.long
 def test_a_file_that_the_provider_lost_is_uploaded_anew(made: Callable[..., Rig], address: str) -> None:
     rig = made()
     assert rig.run(env=KEY).code == 0
@@ -94,6 +96,7 @@ def test_a_file_that_the_provider_lost_is_uploaded_anew(made: Callable[..., Rig]
     assert len(files_at(address)) == 3
 
 
+@pytest.mark.long
 def test_a_run_that_is_killed_while_it_uploads_goes_on(made: Callable[..., Rig], address: str) -> None:
     # What an image or a file costs at most is not known by itself; with a bound, a request in doubt is sent again.
     rig = made(budget={"usd": 5, "usd_per_request": 0.01})
@@ -112,6 +115,7 @@ def test_a_run_that_is_killed_while_it_uploads_goes_on(made: Callable[..., Rig],
     assert ended.summary["requests"]["succeeded"] == ROWS
 
 
+@pytest.mark.long
 def test_an_image_goes_along_as_a_data_url(made: Callable[..., Rig], address: str) -> None:
     rig = made(EMBEDDED)
     ended = rig.run(env=KEY)
@@ -121,6 +125,7 @@ def test_an_image_goes_along_as_a_data_url(made: Callable[..., Rig], address: st
     assert item["content"][1]["image_url"].startswith("data:image/png;base64,iVBORw")
 
 
+@pytest.mark.long
 def test_urls_and_file_ids_pass_through(made: Callable[..., Rig]) -> None:
     part = {"type": "input_image", "image_url": "https://example.com/{{ id }}.png", "detail": "low"}
     rig = made(request(part))

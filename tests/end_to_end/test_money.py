@@ -84,6 +84,7 @@ def _cpu_of_children() -> float:
     return used.ru_utime + used.ru_stime
 
 
+@pytest.mark.long
 def test_a_run_says_first_what_it_will_cost_and_a_resumed_one_does_not(rig: MakeRig) -> None:
     here = rig(rows=10)
     first = here.run()
@@ -93,6 +94,7 @@ def test_a_run_says_first_what_it_will_cost_and_a_resumed_one_does_not(rig: Make
     assert "estimate: " not in here.run().err
 
 
+@pytest.mark.long
 def test_a_script_is_never_asked(rig: MakeRig, fast: str) -> None:
     here = rig(rows=3, config=at_server(fast, confirm_above_usd=0))
     ended = here.run(env=KEY)
@@ -160,6 +162,7 @@ def test_runs_at_the_same_time_share_the_budget_of_the_day(rig: MakeRig, fast: s
     assert usd(ledger["cost_usd"]) == spent
 
 
+@pytest.mark.long
 def test_what_a_rehearsal_costs_is_not_taken_from_the_day(rig: MakeRig, fast: str) -> None:
     here = rig(rows=20, config=at_server(fast, usd_per_day=0.05))
     real = here.config
@@ -176,6 +179,7 @@ def test_what_a_rehearsal_costs_is_not_taken_from_the_day(rig: MakeRig, fast: st
     ]
 
 
+@pytest.mark.long
 def test_thresholds_of_a_budget_are_told(rig: MakeRig) -> None:
     here = rig(rows=60)
     cost = usd(here.run().summary["cost_usd"])
@@ -191,6 +195,7 @@ def test_thresholds_of_a_budget_are_told(rig: MakeRig) -> None:
 # ── requests that nothing bounds ──────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.long
 def test_a_request_without_a_cap_is_refused_under_a_budget_or_capped_by_the_config(rig: MakeRig, fast: str) -> None:
     here = rig(rows=3, config=at_server(fast, usd_per_day=5))
     del here.job["request"]["max_output_tokens"]
@@ -206,6 +211,7 @@ def test_a_request_without_a_cap_is_refused_under_a_budget_or_capped_by_the_conf
     assert [body["max_output_tokens"] for body in bodies] == [77, 77, 77]
 
 
+@pytest.mark.long
 def test_what_nothing_bounds_is_sent_where_the_job_says_what_it_costs_at_most(rig: MakeRig) -> None:
     here = rig(rows=3)
     here.write_job(here.job | {"budget": {"usd": 1}})

@@ -62,6 +62,7 @@ def test_a_purge_deletes_every_copy_and_looks_whether_it_is_gone(made: Callable[
     assert len((rig.folder / "out.jsonl").read_text().splitlines()) == 20
 
 
+@pytest.mark.long
 def test_conversations_go_with_what_was_said_in_them(rig: Callable[..., Rig], server: Callable[..., str]) -> None:
     base_url = server()
     chain = {"by": "talk", "order": "turn", "mode": "conversation"}
@@ -80,6 +81,7 @@ def test_conversations_go_with_what_was_said_in_them(rig: Callable[..., Rig], se
             assert client.get(f"/conversations/{conversation}").status_code == 404
 
 
+@pytest.mark.long
 def test_a_purge_is_refused_while_the_run_is_not_over(rig: Callable[..., Rig]) -> None:
     slow = rig(rows=6, sandbox={"latency": {"queue": 0, "run": 30}})
     slow.run_until(lambda: slow.settled("'submitted'") == 6, send=signal.SIGKILL)
@@ -98,6 +100,7 @@ def test_a_purge_is_refused_while_the_run_is_not_over(rig: Callable[..., Rig]) -
     assert purge(slow, "r").summary["deleted"]["responses"] == 6
 
 
+@pytest.mark.long
 def test_another_provider_is_not_asked(made: Callable[..., Rig], server: Callable[..., str]) -> None:
     rig = made(rows=2)
     rig.write_config({"provider": {"base_url": server(), "api_key_env": "KEY"}})
@@ -106,6 +109,7 @@ def test_another_provider_is_not_asked(made: Callable[..., Rig], server: Callabl
     assert "the responses of run 'r' are at sandbox, and the config names http://127.0.0.1" in refused.err
 
 
+@pytest.mark.long
 def test_copies_that_the_provider_forgot_are_counted_apart(
     rig: Callable[..., Rig], server: Callable[..., str]
 ) -> None:
@@ -119,6 +123,7 @@ def test_copies_that_the_provider_forgot_are_counted_apart(
     assert (purged["deleted"]["responses"], purged["unknown"], purged["left"]) == (3, 1, 0)
 
 
+@pytest.mark.long
 def test_a_refused_key_stops_a_purge_at_once(rig: Callable[..., Rig], server: Callable[..., str]) -> None:
     made = rig(rows=4, config={"provider": {"base_url": server(), "api_key_env": "KEY"}})
     assert made.run(env=KEY).code == 0
@@ -128,6 +133,7 @@ def test_a_refused_key_stops_a_purge_at_once(rig: Callable[..., Rig], server: Ca
     assert purge(made, "r", env=KEY).summary["deleted"]["responses"] == 4
 
 
+@pytest.mark.long
 def test_a_purge_that_is_killed_goes_on_where_it_was(rig: Callable[..., Rig], server: Callable[..., str]) -> None:
     made = rig(
         rows=120,
@@ -159,6 +165,7 @@ def test_copies_go_with_the_export(made: Callable[..., Rig]) -> None:
     assert purge(rig, "--due").out == "[]\n"
 
 
+@pytest.mark.long
 def test_copies_wait_for_an_export_to_a_file(rig: Callable[..., Rig]) -> None:
     made = rig(rows=5, sandbox=NO_WAITING, job={"retention": {"provider": "delete_after_export"}})
     ended = made.run()
@@ -170,6 +177,7 @@ def test_copies_wait_for_an_export_to_a_file(rig: Callable[..., Rig]) -> None:
     assert (due["run"], due["deleted"]["responses"]) == ("r", 5)
 
 
+@pytest.mark.long
 def test_copies_go_when_their_time_is_over(made: Callable[..., Rig]) -> None:
     rig = made(rows=5, provider={"delete_after": "1s"})
     time.sleep(1.1)
@@ -177,6 +185,7 @@ def test_copies_go_when_their_time_is_over(made: Callable[..., Rig]) -> None:
     assert text.out == "r: 5 responses deleted at the provider, and gone when looked for\n"
 
 
+@pytest.mark.long
 def test_inputs_are_dropped_after_the_export_and_cannot_be_tried_again(rig: Callable[..., Rig]) -> None:
     request = {"model": "sandbox-failed", "input": "{{ text }}"}
     job = {"request": request, "output": "out.jsonl", "retry": {"attempts": 1}, "retention": {"inputs": "drop"}}
@@ -203,6 +212,7 @@ def test_outputs_are_dropped_after_the_export_and_the_file_is_never_replaced(mad
     assert (rig.folder / "out.jsonl").read_text() == exported
 
 
+@pytest.mark.long
 def test_what_was_dropped_is_not_in_the_file_any_more(rig: Callable[..., Rig]) -> None:
     made = rig(
         rows=8, sandbox=NO_WAITING, job={"output": "out.jsonl", "retention": {"inputs": "drop", "outputs": "drop"}}

@@ -51,6 +51,7 @@ def test_the_provider_is_asked_for_the_input_items_of_all_pages_in_their_order(t
     assert [item["content"][0]["text"] for item in items] == [item["content"] for item in INPUT]
 
 
+@pytest.mark.long
 def test_a_provider_that_is_away_is_told_as_such(told: Rig, free_port: int) -> None:
     told.write_config({"provider": {"base_url": f"http://127.0.0.1:{free_port}/v1", "api_key_env": None}})
     away = told.call("show", "r", "row-0", *CONFIGURED, "--input-items")
@@ -58,6 +59,7 @@ def test_a_provider_that_is_away_is_told_as_such(told: Rig, free_port: int) -> N
     assert "could not be fetched: no connection" in away.err
 
 
+@pytest.mark.long
 def test_a_response_that_the_provider_forgot_is_told_as_such(
     rig: Callable[..., Rig], server: Callable[..., str]
 ) -> None:
@@ -69,6 +71,7 @@ def test_a_response_that_the_provider_forgot_is_told_as_such(
     assert "the provider no longer knows the input items of resp_" in forgotten.err
 
 
+@pytest.mark.long
 def test_a_row_that_was_never_sent_has_no_input_items(rig: Callable[..., Rig]) -> None:
     made = rig(rows=1, job={"budget": {"usd": 0.0000001}})
     assert made.run().code == 3
@@ -80,6 +83,7 @@ def test_a_row_that_was_never_sent_has_no_input_items(rig: Callable[..., Rig]) -
     assert "no response was created for 'row-0' yet" in unsent.err
 
 
+@pytest.mark.long
 def test_a_row_that_shares_an_answer_says_so(rig: Callable[..., Rig]) -> None:
     made = rig()
     made.write_rows({"id": f"row-{n}", "text": "All the same."} for n in range(2))

@@ -70,6 +70,7 @@ def test_a_streamed_run_is_looked_at_when_its_responses_have_ended(streamed: Cal
     assert len(rig.call("show", "r", "row-1", *AT, "--json").summary["attempts"][0]["progress"]) > 5
 
 
+@pytest.mark.long
 def test_streams_that_break_change_nothing(streamed: Callable[..., Rig]) -> None:
     rig = streamed(sandbox={**LONG, "faults": {"stream_drop": 0.9}})
     assert rig.run().summary["requests"]["succeeded"] == 3
@@ -78,6 +79,7 @@ def test_streams_that_break_change_nothing(streamed: Callable[..., Rig]) -> None
     ][0] == len(rig.ledger_responses())
 
 
+@pytest.mark.long
 def test_a_run_that_is_killed_goes_on_with_the_same_responses(streamed: Callable[..., Rig]) -> None:
     rig = streamed()
 
@@ -96,6 +98,7 @@ def test_a_run_that_is_killed_goes_on_with_the_same_responses(streamed: Callable
     assert all(events == distinct for _, events, distinct in numbers)
 
 
+@pytest.mark.long
 def test_a_response_that_is_stranded_with_its_stream_is_given_up_and_asked_again(
     streamed: Callable[..., Rig],
 ) -> None:
@@ -107,6 +110,7 @@ def test_a_response_that_is_stranded_with_its_stream_is_given_up_and_asked_again
     assert rig.query("SELECT count(*) FROM attempt WHERE code = 'queued_timeout'")[0][0] >= 2
 
 
+@pytest.mark.long
 def test_in_bulk_nothing_is_streamed(streamed: Callable[..., Rig]) -> None:
     rig = streamed(rows=201)
     refused = rig.run()
@@ -135,6 +139,7 @@ def test_a_response_is_followed_while_its_run_goes_on(
     assert (again.code, again.out, again.err) == (0, f"{text}\n", "succeeded\n")
 
 
+@pytest.mark.long
 def test_following_can_be_interrupted_and_taken_up(
     streamed: Callable[..., Rig], started: Callable[[Rig], subprocess.Popen[str]]
 ) -> None:
@@ -159,6 +164,7 @@ def test_following_can_be_interrupted_and_taken_up(
     assert len(heard) + len(rest.out.removesuffix("\n")) >= len(text)
 
 
+@pytest.mark.long
 def test_a_stream_that_breaks_is_taken_up_where_it_broke(
     streamed: Callable[..., Rig], started: Callable[[Rig], subprocess.Popen[str]]
 ) -> None:
@@ -170,6 +176,7 @@ def test_a_stream_that_breaks_is_taken_up_where_it_broke(
     assert (followed.code, followed.out) == (0, f"{text}\n")
 
 
+@pytest.mark.long
 def test_what_is_not_streamed_is_followed_by_looking(
     rig: Callable[..., Rig], started: Callable[[Rig], subprocess.Popen[str]]
 ) -> None:

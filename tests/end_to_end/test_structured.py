@@ -106,6 +106,7 @@ def test_answers_are_typed_in_every_export(typed: MakeRig) -> None:
 
 
 # Eleven processes, one after the other.
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_ten_kills_lose_no_repair_and_ask_for_none_twice(typed: MakeRig) -> None:
     at = typed(rows=20, faults={"wrong_schema": 1}, on_invalid={"repairs": 2})
@@ -129,6 +130,7 @@ def test_ten_kills_lose_no_repair_and_ask_for_none_twice(typed: MakeRig) -> None
     assert 60 <= at.ledger()["creates"]["accepted"] <= 60 + doubtful
 
 
+@pytest.mark.long
 def test_typed_answers_are_the_same_after_a_kill(typed: MakeRig) -> None:
     at = typed(rows=20)
     at.run_until(lambda: at.settled() >= 5, send=signal.SIGKILL)

@@ -84,6 +84,7 @@ def test_the_loop_ends_with_an_answer_and_every_turn_has_its_charge(farm: Callab
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("handler", "says"),
     [
@@ -141,6 +142,7 @@ def test_too_many_turns_fail_the_row_and_more_turns_mend_it(farm: Callable[..., 
     check_books(at, again.summary)
 
 
+@pytest.mark.long
 def test_without_handlers_a_call_ends_the_row(rig: Callable[..., Rig]) -> None:
     at = rig(rows=1, job={"request": tool_job()["request"]}, sandbox={"tools": ROUNDS})
     assert at.run().code == 3
@@ -155,6 +157,7 @@ def test_a_handler_that_is_not_there_is_refused_before_anything_is_sent(farm: Ca
     assert not at.database.exists()
 
 
+@pytest.mark.long
 def test_the_budget_bounds_every_turn(farm: Callable[..., Rig]) -> None:
     at = farm(rows=12, job={"budget": {"usd": 0.004}})
     ended = at.run()
@@ -170,6 +173,7 @@ def test_the_budget_bounds_every_turn(farm: Callable[..., Rig]) -> None:
     assert more.summary["requests"]["succeeded"] == 12
 
 
+@pytest.mark.long
 def test_an_interrupt_while_handlers_run_loses_nothing(farm: Callable[..., Rig]) -> None:
     at = farm(rows=4, seconds=60)
     acting = "SELECT 1 FROM request WHERE state = 'acting' LIMIT 1"
@@ -182,6 +186,7 @@ def test_an_interrupt_while_handlers_run_loses_nothing(farm: Callable[..., Rig])
     assert Counter(dict(at.query("SELECT request_id, count(*) FROM attempt GROUP BY request_id"))).total() == 12
 
 
+@pytest.mark.long
 def test_a_cancel_while_handlers_run_ends_the_run(farm: Callable[..., Rig]) -> None:
     at = farm(rows=4, seconds=4)
     process = at.start(*at.run_arguments())
@@ -202,6 +207,7 @@ def test_a_cancel_while_handlers_run_ends_the_run(farm: Callable[..., Rig]) -> N
     check_books(at, again.summary)
 
 
+@pytest.mark.long
 def test_a_cancel_of_a_run_that_was_left_while_handlers_ran(farm: Callable[..., Rig]) -> None:
     at = farm(rows=3, seconds=60)
     acting = "SELECT 1 FROM request WHERE state = 'acting' LIMIT 1"
