@@ -14,7 +14,7 @@ import pytest
 from starlette.responses import JSONResponse, Response
 
 from orchestrator.core.errors import ExitCode
-from orchestrator.core.events import OutageBegan
+from orchestrator.core.events import OutageBegan, Settled
 
 from .gateway import Call
 from .rehearsal import RUN, Account, Rehearse
@@ -281,6 +281,18 @@ async def test_t16_a_result_that_has_vanished_is_a_failure_of_its_own(rehearse: 
     assert account.codes == {"response_expired": 6}
     assert account.summary.cost_unknown == 6
     assert account.creates == 6
+
+
+async def test_t17_only_the_answer_to_a_look_ends_a_response(rehearse: Rehearse) -> None:
+    """Webhooks come twice, late or forged: none is listened to, and what a look finds settles each row once."""
+    at = await rehearse(rows=ROWS, script=lambda _: None)
+    account = await at.run()
+    all_answered(account)
+    assert at.gateway is not None
+    assert {call.kind for call in at.gateway.calls} == {"create", "look"}
+    looked_at = {call.key for call in at.gateway.of("look") if call.status == 200}
+    assert looked_at == account.results.keys()
+    assert sorted(event.key for event in at.events if isinstance(event, Settled)) == sorted(account.results)
 
 
 async def test_t18_ill_typed_json(rehearse: Rehearse) -> None:
