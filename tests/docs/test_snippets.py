@@ -16,11 +16,23 @@ _SNIPPETS: dict[str, list[Snippet]] = {
     name: found for page in pages() if (found := list(snippets_in(page, name := str(page.relative_to(ROOT)))))
 }
 
+# What these pages show has end-to-end tests of its own, which run at each change.
+_LONG = {
+    f"docs/how-to/{page}.md"
+    for page in ("audit-and-retention", "chains", "costs", "equal-rows", "estimate", "failures", "follow-a-long-task")
+    + ("function-tools", "images-and-files", "rehearse-faults", "typed-records")
+}
+
 
 # A page runs up to two dozen commands, each a process of its own.
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
-    "page", [page for page, found in _SNIPPETS.items() if any(not each.not_run for each in found)]
+    "page",
+    [
+        pytest.param(page, marks=[pytest.mark.long] if page in _LONG else [])
+        for page, found in _SNIPPETS.items()
+        if any(not each.not_run for each in found)
+    ],
 )
 def test_the_code_of_a_page_works_from_top_to_bottom(page: str, tmp_path: Path, provider_url: str) -> None:
     workshop = Workshop(tmp_path, base_url=provider_url)
