@@ -19,8 +19,19 @@ _SNIPPETS: dict[str, list[Snippet]] = {
 # What these pages show has end-to-end tests of its own, which run at each change.
 _LONG = {
     f"docs/how-to/{page}.md"
-    for page in ("audit-and-retention", "chains", "costs", "equal-rows", "estimate", "failures", "follow-a-long-task")
-    + ("function-tools", "images-and-files", "rehearse-faults", "typed-records")
+    for page in (
+        "audit-and-retention",
+        "chains",
+        "costs",
+        "equal-rows",
+        "estimate",
+        "failures",
+        "follow-a-long-task",
+        "function-tools",
+        "images-and-files",
+        "rehearse-faults",
+        "typed-records",
+    )
 }
 
 
