@@ -20,24 +20,16 @@ class Actor:
         self._context = context
         self._flow = context.flow
         self._requeued = requeued
-        self._tasks: TaskGroup | None = None
-        # Taken up before there is a task group: what an earlier process left.
-        self._early: list[Acting] = []
+        self._tasks: TaskGroup
 
-    def run(self, tasks: TaskGroup) -> None:
-        """Begin; what is added from now on is started at once."""
+    def start_in(self, tasks: TaskGroup) -> None:
+        """Do all that is added in these tasks; before anything is."""
         self._tasks = tasks
-        for acting in self._early:
-            tasks.start_soon(self._act, acting)
-        self._early.clear()
 
     def add(self, acting: Acting) -> None:
         """Have the tools of a response run."""
         self._flow.acting += 1
-        if self._tasks is None:
-            self._early.append(acting)
-        else:
-            self._tasks.start_soon(self._act, acting)
+        self._tasks.start_soon(self._act, acting)
 
     async def _act(self, acting: Acting) -> None:
         after = await steps.act(self._context, acting)

@@ -40,22 +40,15 @@ class Listener:
         self._executor = executor
         self._reader = reader
         self._nudge = nudge
-        self._tasks: TaskGroup | None = None
-        self._early: list[OpenResponse] = []
+        self._tasks: TaskGroup
         self._scopes: dict[int, anyio.CancelScope] = {}
 
-    def run(self, tasks: TaskGroup) -> None:
-        """Listen from now on, in these tasks, and to what was open before."""
+    def start_in(self, tasks: TaskGroup) -> None:
+        """Listen to all that is added in these tasks; before anything is."""
         self._tasks = tasks
-        for open_ in self._early:
-            self.add(open_)
-        self._early.clear()
 
     def add(self, open_: OpenResponse) -> None:
         """Listen to a response until it says that it has ended."""
-        if self._tasks is None:
-            self._early.append(open_)
-            return
         scope = self._scopes[open_.attempt_id] = anyio.CancelScope()
         self._tasks.start_soon(self._listen, open_, scope)
 

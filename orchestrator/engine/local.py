@@ -75,10 +75,10 @@ class LocalLoop:
         await self._learnt.recall()
         try:
             async with anyio.create_task_group() as tasks:
-                await self._recover()
-                self._actor.run(tasks)
+                self._actor.start_in(tasks)
                 if self._listener is not None:
-                    self._listener.run(tasks)
+                    self._listener.start_in(tasks)
+                await self._recover()
                 tasks.start_soon(self._poller.run, tasks)
                 tasks.start_soon(self._upkeep.run)
                 tasks.start_soon(self._late.run)
