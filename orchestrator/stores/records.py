@@ -151,10 +151,11 @@ class Equal:
 
 @dataclass(frozen=True, slots=True)
 class Follower:
-    """A blocked request that was moved along with the one that it waited for."""
+    """A blocked request that was moved along with the one that it waited for; ``code`` says why it failed."""
 
     key: str
     to: State
+    code: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -96,7 +96,7 @@ async def test_linking_again_changes_nothing(desk: Desk) -> None:
 async def test_a_turn_that_ends_badly_takes_all_later_ones_with_it(desk: Desk, to: State, code: str) -> None:
     first, second, third, fourth = await chain(desk, 1, 2, 3, 4)
     await succeed(desk, first)
-    assert await fail(desk, second, to) == [Follower(third.key, to), Follower(fourth.key, to)]
+    assert await fail(desk, second, to) == [Follower(third.key, to, code), Follower(fourth.key, to, code)]
     record = await desk.reader.request(desk.run.id, fourth.key)
     assert record is not None
     assert (record.state, record.code) == (to, code)
@@ -106,7 +106,7 @@ async def test_a_turn_that_ends_badly_takes_all_later_ones_with_it(desk: Desk, t
 async def test_a_turn_that_can_never_be_sent_breaks_its_chain(desk: Desk) -> None:
     first, second = await chain(desk, 1, 2)
     moved = await desk.store.fail_pending(first.id, "row_invalid", "no such column", NOW)
-    assert moved == [Follower(second.key, State.FAILED)]
+    assert moved == [Follower(second.key, State.FAILED, "chain_broken")]
 
 
 async def test_retry_continues_a_broken_chain(desk: Desk) -> None:

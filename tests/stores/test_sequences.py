@@ -168,7 +168,7 @@ class Game:
                 other.state, other.code = to, "cancelled" if to is State.CANCELLED else "chain_broken"
             else:
                 continue
-            moved.append(Follower(f"row-{index}", other.state))
+            moved.append(Follower(f"row-{index}", other.state, other.code))
         return moved
 
     async def resolve(self, turn: Turn) -> None:

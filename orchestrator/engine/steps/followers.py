@@ -64,7 +64,7 @@ def tell_followers(context: Context, followers: Iterable[Follower] | None) -> bo
     for follower in followers or ():
         context.count(State.BLOCKED, follower.to)
         if follower.to in SETTLED:
-            tell_shared(context, follower.key, follower.to)
+            tell_shared(context, follower.key, follower.to, follower.code)
         else:
             unblocked = True
     return unblocked

@@ -169,7 +169,7 @@ ON CONFLICT DO NOTHING;
 
 -- name: unblock_next
 UPDATE request SET state = 'pending', not_before = :at WHERE follows = :request_id AND state = 'blocked'
-RETURNING stage, key;
+RETURNING stage, key, code;
 
 -- name: fail_rest
 WITH RECURSIVE rest (id) AS (
@@ -179,7 +179,7 @@ WITH RECURSIVE rest (id) AS (
 )
 UPDATE request SET state = :to, code = :code, message = :message, settled_at = :at
 WHERE id IN (SELECT id FROM rest)
-RETURNING stage, key;
+RETURNING stage, key, code;
 
 -- ── equal requests ──
 
@@ -197,7 +197,7 @@ RETURNING run_id, stage;
 -- name: settle_equals
 UPDATE request SET state = :to, answered_by = :answered_by, code = :code, message = :message, settled_at = :at
 WHERE same_as = :request_id AND state = 'blocked'
-RETURNING stage, key;
+RETURNING stage, key, code;
 
 -- name: note_status
 UPDATE attempt SET status = :status WHERE id = :attempt_id AND ended_at IS NULL;

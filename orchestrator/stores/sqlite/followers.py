@@ -69,10 +69,10 @@ def settle_followers(tx: Transaction, run_id: int, request_id: int, fate: Fate) 
     return moved + _moved(tx, run_id, rest, fate.to)
 
 
-def _moved(tx: Transaction, run_id: int, rows: list[tuple[str, str]], to: State) -> list[Follower]:
-    for stage, _ in rows:
+def _moved(tx: Transaction, run_id: int, rows: list[tuple[str, str, str | None]], to: State) -> list[Follower]:
+    for stage, _, _ in rows:
         tx.moved(run_id, stage, State.BLOCKED, to)
-    return [Follower(key, to) for _, key in rows]
+    return [Follower(key, to, code) for _, key, code in rows]
 
 
 # ── turns ─────────────────────────────────────────────────────────────────────────────────────────────────────
