@@ -35,17 +35,9 @@ __all__ = ["submit"]
 async def submit(context: Context, prepared: Prepared) -> After:
     """Send one request: intent on disk, POST, id on disk."""
     request = prepared.request
-    body = prepared.body
-    if prepared.new_conversation is not None:
-        made = await _conversation(context, prepared, prepared.new_conversation)
-        if not isinstance(made, bytes):
-            return made
-        body = made
-    if prepared.uploads:
-        filled = await _with_uploads(context, prepared, body)
-        if not isinstance(filled, bytes):
-            return filled
-        body = filled
+    body = await _body(context, prepared)
+    if not isinstance(body, bytes):
+        return body
     key = f"{context.run.uid}-{request.id}-{request.epoch}"
     sent_at = context.clock.now()
     attempt_id = await context.store.claim(
@@ -96,6 +88,16 @@ async def submit(context: Context, prepared: Prepared) -> After:
         context.pools.pool(prepared.model).learn(now, sent_at, answer.rate_limits)
         return await _accepted(context, open_, answer.response.id, answer.response.status, answer)
     return await _not_accepted(context, prepared, open_, answer)
+
+
+async def _body(context: Context, prepared: Prepared) -> bytes | After:
+    """What is to be sent, once all that it names is at the provider; or what becomes of the request without that."""
+    body: bytes | After = prepared.body
+    if prepared.new_conversation is not None:
+        body = await _conversation(context, prepared, prepared.new_conversation)
+    if prepared.uploads and isinstance(body, bytes):
+        body = await _with_uploads(context, prepared, body)
+    return body
 
 
 async def _conversation(context: Context, prepared: Prepared, new: NewConversation) -> bytes | After:
