@@ -211,8 +211,14 @@ def assemble(
         tools=tools,
         uploads=uploads,
     )
+    return _loop(context, config=config, job=job, renderer=renderer, reader=reader)
+
+
+def _loop(context: Context, *, config: Config, job: Job, renderer: Renderer, reader: Reader) -> LocalLoop:
+    """The parts that work on a run, and who tells whom."""
+    executor = context.executor
     learnt = Learnt(
-        store,
+        context.store,
         reader,
         [
             Lesson(f"latency:{job.name}", context.schedules.dump, context.schedules.load),
@@ -220,8 +226,8 @@ def assemble(
         ],
     )
     preparation = Preparation(
-        run_uid=run.uid,
-        provider=limits_lesson(config),
+        run_uid=context.run.uid,
+        provider=address(config),
         renderer=renderer,
         executor=executor,
         prices=context.prices,
