@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import pytest
 
 from orchestrator.core.errors import StoreError
 from orchestrator.core.lifecycle import State
+from orchestrator.stores.base import Store
 from orchestrator.stores.changes import Counts
 from orchestrator.stores.sqlite import SqliteReader, SqliteStore, writer
 from orchestrator.stores.sqlite import database as database_module
@@ -42,24 +43,53 @@ def locked(database: Path) -> Iterator[None]:
         connection.execute("ROLLBACK")
 
 
-async def commits_of(desk: Desk, count: int) -> int:
-    """How many transactions it takes to claim so many requests at once."""
-    assert isinstance(desk.store, SqliteStore)
-    requests = await desk.add(count)
+async def commits_of(store: Store) -> list[str]:
+    """Grows by one with each transaction from here on."""
+    assert isinstance(store, SqliteStore)
     commits: list[str] = []
 
     def watch(connection: sqlite3.Connection) -> None:
         connection.set_trace_callback(lambda statement: commits.append(statement) if statement == "COMMIT" else None)
 
-    await in_thread(desk.store._writer._connection, watch)
+    await in_thread(store._writer._connection, watch)
+    return commits
+
+
+async def claim_all(store: Store, request_ids: Iterable[int]) -> None:
     async with anyio.create_task_group() as tasks:
-        for request in requests:
-            tasks.start_soon(desk.store.claim, a_claim(request.id))
-    return len(commits)
+        for request_id in request_ids:
+            tasks.start_soon(store.claim, a_claim(request_id))
 
 
 async def test_what_is_queued_together_is_committed_together(desk: Desk) -> None:
-    assert await commits_of(desk, 300) <= 2
+    requests = await desk.add(300)
+    commits = await commits_of(desk.store)
+    await claim_all(desk.store, [request.id for request in requests])
+    assert len(commits) <= 2
+
+
+async def test_where_many_write_a_commit_is_followed_by_a_delay_in_which_more_gather(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing but closing ends the delay here."""
+    monkeypatch.setattr(writer, "_COMMIT_DELAY_S", 3600.0)
+    async with anyio.create_task_group() as tasks, a_desk(database) as desk:
+        await desk.add(9)
+        commits = await commits_of(desk.store)
+        await claim_all(desk.store, range(1, 6))
+        for request_id in range(6, 10):
+            tasks.start_soon(desk.store.claim, a_claim(request_id))
+            await anyio.wait_all_tasks_blocked()
+        assert len(commits) == 1
+    assert len(commits) == 2
+    assert ask(database, "SELECT count(*) FROM request WHERE state = 'submitting'") == [(9,)]
+
+
+async def test_who_writes_alone_waits_for_nobody(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "_COMMIT_DELAY_S", 3600.0)
+    with anyio.fail_after(30):
+        for request in await desk.add(3):
+            await desk.claim(request)
 
 
 async def test_one_refused_write_does_not_harm_the_others(desk: Desk) -> None:
