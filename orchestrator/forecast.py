@@ -47,8 +47,9 @@ Exact: TypeAlias = int | Literal["all"]
 
 # So many requests are kept of a job at least; of one with fewer, all are counted.
 _SAMPLE = 20_000
-# What ``run`` may take to say what it will cost: a blink.
+# What ``run`` may take to say what it will cost: a blink, of which measuring more rows than these is not worth it.
 _BLINK_S = 0.25
+_MEASURED = 500
 # By how much a number of rows that follows from the size of the input may be wrong.
 _ROWS_ERROR = 0.2
 _PAST_RUNS = 3
@@ -170,7 +171,9 @@ class Forecaster:
             return None
         ends_at, sizer = self._clock.now() + _BLINK_S, _Sizer(self._job, Ruler())
         seen = await anyio.to_thread.run_sync(
-            lambda: glance(self._job, self._renderer, sizer, enough=lambda: self._clock.now() >= ends_at)
+            lambda: glance(
+                self._job, self._renderer, sizer, most=_MEASURED, enough=lambda: self._clock.now() >= ends_at
+            )
         )
         sizes = [size for size in seen.things if size is not None]
         if seen.rows is None or not sizes:
@@ -179,7 +182,7 @@ class Forecaster:
             sizes=sizes,
             rows=round(seen.rows * len(sizes) / len(seen.things)),
             counting=Counting.HEURISTIC,
-            rows_error=0.0 if seen.complete else _ROWS_ERROR,
+            rows_error=0.0 if seen.counted else _ROWS_ERROR,
         )
         return await self._reckon(measured, rows=seen.rows, compare=(), learn_from=None)
 

@@ -51,11 +51,14 @@ class EvenSample(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Glance(Generic[T]):
-    """What the first rows are like, and about how many there are; None where only reading them all would tell."""
+    """What the first rows are like, and how many there are; None where only reading them all would tell.
+
+    ``counted`` says whether all were read; elsewhere ``rows`` follows from the size of the input.
+    """
 
     things: list[T]
     rows: int | None
-    complete: bool
+    counted: bool
 
 
 def requests_of(job: Job, renderer: Renderer) -> Iterator[Callable[[], dict[str, Any]]]:
@@ -73,23 +76,25 @@ def requests_of(job: Job, renderer: Renderer) -> Iterator[Callable[[], dict[str,
 
 
 def glance(
-    job: Job, renderer: Renderer, measure: Callable[[dict[str, Any]], T], *, enough: Callable[[], bool]
+    job: Job, renderer: Renderer, measure: Callable[[dict[str, Any]], T], *, most: int, enough: Callable[[], bool]
 ) -> Glance[T]:
-    """Measure rows from the first on until it is enough; bad rows are passed over."""
+    """Measure rows from the first on, ``most`` at most, and count on until it is enough; bad rows are passed over."""
     things: list[T] = []
-    seen, line = 0, 0
+    seen = looked_at = line = 0
+    counted = True
     for row in open_rows(job):
         seen, line = row.position + 1, _line_of(row.where)
-        if isinstance(row, Row):
-            with suppress(BadRow):
-                things.append(measure(renderer.render(renderer.pack(row), where=row.where)))
+        if len(things) < most:
+            looked_at = seen
+            if isinstance(row, Row):
+                with suppress(BadRow):
+                    things.append(measure(renderer.render(renderer.pack(row), where=row.where)))
         if enough():
+            counted = False
             break
-    else:
-        return Glance(things, len(things), True)
-    rows = _about_how_many(job, rows_a_line=seen / line if line else 1.0)
-    good = len(things) / seen
-    return Glance(things, None if rows is None else max(len(things), round(rows * good)), False)
+    rows = seen if counted else _about_how_many(job, rows_a_line=seen / line if line else 1.0)
+    good = len(things) / looked_at if looked_at else 1.0
+    return Glance(things, None if rows is None else max(len(things), round(rows * good)), counted)
 
 
 def _rendering(row: Row, renderer: Renderer) -> Callable[[], dict[str, Any]]:

@@ -91,19 +91,24 @@ def test_a_bad_row_stops_it_as_it_would_a_run(tmp_path: Path) -> None:
 # ── the first rows ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def look(job: Job, calls: int) -> tuple[int, int | None, bool]:
-    found = glance(job, Renderer(job), lambda fields: fields["input"], enough=after(calls))
-    return len(found.things), found.rows, found.complete
+def look(job: Job, calls: int, *, most: int = 1_000) -> tuple[int, int | None, bool]:
+    found = glance(job, Renderer(job), lambda fields: fields["input"], most=most, enough=after(calls))
+    return len(found.things), found.rows, found.counted
 
 
 def test_a_small_input_is_read_whole(tmp_path: Path) -> None:
     assert look(a_job(tmp_path, rows(10)), 100) == (10, 10, True)
 
 
+def test_of_more_rows_than_need_be_measured_the_rest_is_counted(tmp_path: Path) -> None:
+    lines = [line for row in rows(500) for line in (row, "not JSON")]
+    assert look(a_job(tmp_path, lines), 2_000, most=100) == (100, 503, True)
+
+
 @pytest.mark.parametrize("path", ["rows.jsonl", "rows.jsonl.gz"])
 def test_the_rest_follows_from_the_size_of_the_file(tmp_path: Path, path: str) -> None:
-    measured, about, complete = look(a_job(tmp_path, rows(20_000), path=path), 50)
-    assert (measured, complete) == (50, False)
+    measured, about, counted = look(a_job(tmp_path, rows(20_000), path=path), 50)
+    assert (measured, counted) == (50, False)
     assert about is not None
     assert 16_000 <= about <= 24_000
 
