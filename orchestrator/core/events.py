@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from orchestrator.core.frozen import frozen
 from orchestrator.core.lifecycle import State
 from orchestrator.core.model import Usage
 from orchestrator.core.money import Picodollars
@@ -43,7 +44,7 @@ class RowSkipped:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Settled:
     """A request came to its end."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from orchestrator.core.frozen import frozen
 from orchestrator.core.money import Picodollars
 
 __all__ = [
@@ -58,7 +59,7 @@ class ToolUse:
     code_sessions: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Response:
     """The provider's response object as one look showed it.
 
@@ -86,7 +87,7 @@ class Response:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RateLimits:
     """What the provider's ``x-ratelimit-*`` headers said with one reply; ``None`` where it said nothing.
 
@@ -101,7 +102,7 @@ class RateLimits:
     reset_tokens_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Seen:
     """A readable reply to create, retrieve or cancel: the response, and what came beside it."""
 
@@ -112,7 +113,7 @@ class Seen:
     request_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class NewRequest:
     """One input row that becomes a request. ``row`` is the row's JSON, as far as the template needs it.
 
@@ -177,7 +178,7 @@ class UnitPrice:
     estimated: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Charge:
     """What one response cost: exactly, or unknown with an upper bound.
 

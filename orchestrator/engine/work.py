@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from orchestrator.core.frozen import frozen
 from orchestrator.core.model import FunctionCall
 from orchestrator.core.money import Picodollars
 from orchestrator.intake.local_files import Upload
@@ -32,7 +33,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Prepared:
     """A pending request, rendered and encoded, that waits only for leave to be sent.
 

@@ -25,11 +25,23 @@ class Meter:
     * *The limit* itself: ``configured`` is the user's word and an upper bound; ``told`` is the provider's.
     """
 
-    __slots__ = ("_at", "_burst_s", "_credit", "_level", "_of_a_minute", "_told_at", "configured", "told", "window")
+    __slots__ = (
+        "_at",
+        "_burst_s",
+        "_configured",
+        "_credit",
+        "_level",
+        "_of_a_minute",
+        "_told_at",
+        "even",
+        "limit",
+        "told",
+        "window",
+    )
 
     def __init__(self, configured: int | None, *, burst_s: float, now: float) -> None:
-        self.configured = configured
-        self.told: int | None = None
+        self._configured = configured
+        self._believe(None)
         self.window = Window()
         self._burst_s = burst_s
         self._level = 1.0
@@ -38,19 +50,6 @@ class Meter:
         self._told_at = -math.inf
         self._of_a_minute = True
 
-    @property
-    def limit(self) -> int | None:
-        """The allowance per minute as far as it is known."""
-        if self.configured is None or self.told is None:
-            return self.told if self.configured is None else self.configured
-        return min(self.configured, self.told)
-
-    @property
-    def even(self) -> float:
-        """The highest even rate that the limit allows, per minute."""
-        limit = self.limit
-        return math.inf if limit is None else limit * _EVEN
-
     def advance(self, now: float, rate: float) -> float:
         """Let time pass at a rate per minute; returns for how many seconds of it the rate was really used up."""
         elapsed = max(0.0, now - self._at)
@@ -58,10 +57,10 @@ class Meter:
         self.window.advance(now)
         if self.told is not None:
             self._credit = min(float(self.told), self._credit + elapsed * self.told / 60.0)
-        capacity = self._capacity(rate)
         if rate == math.inf:
-            self._level = capacity
+            self._level = math.inf
             return 0.0
+        capacity = self._capacity(rate)
         drained = self.is_drained(rate)
         full_in = (capacity - self._level) * 60.0 / rate
         self._level = min(capacity, self._level + elapsed * rate / 60.0)
@@ -108,11 +107,14 @@ class Meter:
         """
         if reset_s is not None and reset_s > _RESET_OF_A_MINUTE_S:
             # A minute's allowance is whole again in a minute: this one is a day's, and says nothing about minutes.
-            self._of_a_minute, self.told, self._credit = False, None, math.inf
+            self._of_a_minute, self._credit = False, math.inf
+            self._believe(None)
         if not self._of_a_minute:
             return
         if limit is not None and limit > 0 and sent_at >= self._told_at:
-            self.told, self._told_at = limit, sent_at
+            if limit != self.told:
+                self._believe(limit)
+            self._told_at = sent_at
             self._credit = min(self._credit, float(limit))
         if remaining is not None and self.told is not None:
             self._credit = min(self._credit, remaining - self.window.since(sent_at))
@@ -125,6 +127,13 @@ class Meter:
     def is_drained(self, rate: float) -> bool:
         """Whether the flow, and not a lack of work, is what holds sending back."""
         return self._level < 0.5 * self._capacity(rate)
+
+    def _believe(self, told: int | None) -> None:
+        self.told = told
+        known = [limit for limit in (self._configured, told) if limit is not None]
+        # The allowance per minute as far as it is known, and the highest even rate that it allows, per minute.
+        self.limit = min(known, default=None)
+        self.even = math.inf if self.limit is None else self.limit * _EVEN
 
     def _capacity(self, rate: float) -> float:
         return max(1.0, rate * self._burst_s / 60.0)

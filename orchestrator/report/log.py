@@ -6,6 +6,7 @@ get into a log.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -76,12 +77,15 @@ def logger(level: Level, style: Style) -> FilteringBoundLogger:
 def observer(log: FilteringBoundLogger) -> Observer:
     """Turns the engine's events into log lines; of the bad rows only the first few are warned of."""
     bad_rows = 0
+    # Asked once: to make up a line for each request, only to have it left out, would be a hundredth of all CPU.
+    tells_settled = log.is_enabled_for(logging.DEBUG)
 
     def observe(event: RunEvent) -> None:
         nonlocal bad_rows
         match event:
             case Settled():
-                _log_settled(log, event)
+                if tells_settled:
+                    _log_settled(log, event)
             case RowSkipped():
                 bad_rows += 1
                 warn = log.warning if bad_rows <= _SHOWN_BAD_ROWS else log.debug

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from orchestrator.core.frozen import frozen
 from orchestrator.core.lifecycle import State
 from orchestrator.core.model import Charge
 from orchestrator.core.money import Picodollars
@@ -37,7 +38,7 @@ class NewRun:
     simulated: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Claim:
     """The intent to send one request, on disk before the POST.
 
@@ -62,7 +63,7 @@ class Claim:
     fingerprint: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Acceptance:
     """The provider created a response: its id, on disk before anything else is done with it."""
 
@@ -86,7 +87,7 @@ class Release:
     rate_limited: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Ending:
     """How one attempt ended, with everything that belongs into the same transaction.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from orchestrator.core.frozen import frozen
 from orchestrator.core.lifecycle import OPEN, RunState, State
 from orchestrator.core.model import Charge, PlanMark, Usage
 from orchestrator.core.money import Picodollars, format_usd
@@ -78,7 +79,7 @@ class Continuation:
     context_tokens: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PendingRequest:
     """A request that waits to be sent. ``attempts`` counts those that were spent; ``number`` is the last one's.
 
