@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -84,8 +85,12 @@ def fingerprint(fields: Mapping[str, Any], *, provider: str) -> bytes:
     """Sixteen bytes that are equal for requests that ask the same of the same provider."""
     asked = {name: value for name, value in fields.items() if name not in _NOT_ASKED}
     encoded = orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)
-    whom = hashlib.blake2b(provider.encode()).digest()
-    return hashlib.blake2b(encoded, digest_size=16, key=whom).digest()
+    return hashlib.blake2b(encoded, digest_size=16, key=_key_of(provider)).digest()
+
+
+@lru_cache
+def _key_of(provider: str) -> bytes:
+    return hashlib.blake2b(provider.encode()).digest()
 
 
 def cache_key(fields: Mapping[str, Any]) -> str:

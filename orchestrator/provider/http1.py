@@ -40,6 +40,8 @@ class Connection(asyncio.Protocol):
         self._endpoint = endpoint
         self._loop = loop
         self._transport: Any = None
+        # Asked what waits in the socket, past the event loop.
+        self._socket = select.poll()
         # Done when nothing of the connection is left.
         self.closed: asyncio.Future[None] = loop.create_future()
         self.idle_since = 0.0
@@ -48,6 +50,8 @@ class Connection(asyncio.Protocol):
         self._answer: asyncio.Future[Reply] | None = None
         self._silence_s = self._deadline = self._heard_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        # It reads one reply after the other: a new one for each would cost as much as reading.
+        self._parser = httptools.HttpResponseParser(self)
         self._begin()
 
     # ── asking ────────────────────────────────────────────────────────────────────────────────────────────
@@ -77,9 +81,7 @@ class Connection(asyncio.Protocol):
         the 408 that some servers send before they hang up, would be taken for the answer to the next call. The
         event loop has not seen it yet: it waits in the socket.
         """
-        poll = select.poll()
-        poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
-        return bool(poll.poll(0))
+        return bool(self._socket.poll(0))
 
     def abort(self) -> None:
         """Close at once, whatever goes on."""
@@ -90,6 +92,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
+        self._socket.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
 
     def data_received(self, data: bytes) -> None:
         if self._answer is None:
@@ -149,7 +152,6 @@ class Connection(asyncio.Protocol):
     # ── one exchange ──────────────────────────────────────────────────────────────────────────────────────
 
     def _begin(self) -> None:
-        self._parser = httptools.HttpResponseParser(self)
         self._received = self._size = 0
         self._headed = False
         self._body: list[bytes] = []

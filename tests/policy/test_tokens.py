@@ -114,6 +114,16 @@ def test_the_estimate_is_near_the_truth(kind: str, text: str, within: float) -> 
     assert BY_ESTIMATE.count(text) == pytest.approx(EXACT.count(text), rel=within), kind
 
 
+@pytest.mark.parametrize("times", [1, 10])
+def test_the_estimate_of_a_long_text_is_that_of_its_parts(times: int) -> None:
+    parts = [
+        ENGLISH * 8,
+        Path(json.__file__).read_text()[:4000],
+        "人人生而自由,在尊严和权利上一律平等。" * 100,
+    ] * times
+    assert BY_ESTIMATE.count("\n".join(parts)) == pytest.approx(sum(BY_ESTIMATE.count_all(parts)), rel=0.05)
+
+
 def test_the_estimate_of_nothing_is_nothing_and_of_anything_something() -> None:
     assert BY_ESTIMATE.count("") == 0
     assert BY_ESTIMATE.count(" ") == BY_ESTIMATE.count("\n") == BY_ESTIMATE.count("a") == 1
