@@ -18,7 +18,7 @@ def main() -> None:
     gc.set_threshold(50_000, 20, 20)
     hold_standard_streams()
     code = invoke(sys.argv[1:])
-    # At its end Python looks for them once more, for a tenth of a second, and the memory is free a moment later anyway.
+    # At its end Python looks for them once more, for a tenth of a second; the memory is free a moment later anyway.
     gc.freeze()
     sys.exit(code)
 
