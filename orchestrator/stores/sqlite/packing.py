@@ -29,7 +29,7 @@ _BEGINNING = 48
 
 # Raw deflate with little to clear and to copy: a body without its text is short.
 _HOLED_BITS = -13
-_MEMORY_LEVEL = 6
+_MEMORY_LEVEL = 4
 # Other rows are stored as they are, readable in the sqlite3 shell: to compress one costs more than to write it.
 _LONG_ROW = 32_768
 _WINDOW = 32_000
@@ -131,7 +131,7 @@ _SHAPE = b"""{
 
 
 # A compressor that has read the shape; each body takes a copy of it.
-_PRIMED = zlib.compressobj(6, zlib.DEFLATED, _HOLED_BITS, _MEMORY_LEVEL, zdict=_SHAPE)
+_PRIMED = zlib.compressobj(3, zlib.DEFLATED, _HOLED_BITS, _MEMORY_LEVEL, zdict=_SHAPE)
 
 
 def pack_row(data: bytes) -> str | bytes:
