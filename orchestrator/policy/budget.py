@@ -72,11 +72,6 @@ class Budget:
         return self._reserved
 
     @property
-    def frees_possible(self) -> bool:
-        """Whether a request in flight may yet free funds: wait; otherwise what does not fit now never will."""
-        return self._reserved > 0
-
-    @property
     def waits_for_others(self) -> bool:
         """Whether other runs, at work now, may yet free funds."""
         return self._elsewhere > 0 and self._others_at_work

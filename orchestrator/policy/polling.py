@@ -117,11 +117,6 @@ class PollSchedule:
             self._table.load(learnt)
 
     @property
-    def typical_s(self) -> float | None:
-        """The geometric mean of the latencies, or None while too little is known."""
-        return self._table.geometric_mean_s if self._knows else None
-
-    @property
     def endings_per_s(self) -> float:
         """About how many of those that are followed end each second."""
         return self.followed / self._table.geometric_mean_s

@@ -56,7 +56,7 @@ def test_an_unknown_cost_is_held_at_its_bound_for_good() -> None:
     budget.hold(40, 30)
     budget.hold(40, None)
     assert budget.committed_pusd("run") == 70, "without a bound all that was set aside is held"
-    assert not budget.frees_possible
+    assert budget.reserved_pusd == 0
     assert not budget.reserve(31)
 
 
@@ -67,18 +67,6 @@ def test_a_late_look_that_finds_the_cost_takes_the_bound_back() -> None:
     budget.found(100, 7)
     assert budget.committed_pusd("run") == 7
     assert budget.reserve(93)
-
-
-def test_waiting_makes_sense_only_while_something_in_flight_may_free_funds() -> None:
-    budget = Budget([RUN_100])
-    worth_waiting = [budget.frees_possible]
-    assert budget.reserve(80)
-    worth_waiting.append(budget.frees_possible)
-    assert not budget.reserve(30)
-    budget.settle(80, 80)
-    assert not budget.reserve(30)
-    worth_waiting.append(budget.frees_possible)
-    assert worth_waiting == [False, True, False]
 
 
 def test_an_amount_above_a_whole_cap_can_never_fit() -> None:
@@ -117,7 +105,7 @@ def test_a_resumed_run_is_not_told_again() -> None:
 def test_what_earlier_processes_left_open_counts_even_where_it_does_not_fit() -> None:
     budget = Budget([Cap(scope="run", limit_pusd=100, committed_pusd=70)])
     budget.adopt(50)
-    assert budget.frees_possible
+    assert budget.reserved_pusd == 50
     assert not budget.reserve(1)
     budget.settle(50, 5)
     assert budget.reserve(25)
@@ -284,7 +272,7 @@ def test_equal_rows_use_the_budget_nearly_whole(in_flight: int, ratio: int) -> N
     while True:
         while flying < in_flight and budget.reserve(worst_case):
             flying += 1
-        if not budget.frees_possible:
+        if not budget.reserved_pusd:
             break
         for _ in range(rng.randint(1, flying)):
             told += (each.percent for each in budget.settle(worst_case, cost))

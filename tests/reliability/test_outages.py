@@ -250,3 +250,18 @@ async def test_a_day_with_outages_comes_to_its_end(rehearse: Rehearse) -> None:
     began, ended = outages(at.events)
     assert began == ended >= 3
     assert 16 * hour < account.summary.elapsed_s < 40 * hour
+
+
+async def test_what_was_never_sent_has_used_up_nothing_of_the_limits(rehearse: Rehearse) -> None:
+    """Each row takes more than half of a minute's tokens, and the second one first meets a closed port."""
+    at = await rehearse(
+        rows=2,
+        job={"request": {"max_output_tokens": 90_000}},
+        limits={"tokens_per_minute": 150_000},
+        faults={"outages": [{"from_s": 50, "to_s": 66}]},
+        speed=20.0,
+    )
+    account = await at.run()
+    all_answered(account, 2)
+    assert account.creates == 2
+    assert account.summary.elapsed_s < 100

@@ -35,7 +35,8 @@ __all__ = ["submit"]
 async def submit(context: Context, prepared: Prepared) -> After:
     """Send one request: intent on disk, POST, id on disk."""
     request = prepared.request
-    body = await _body(context, prepared)
+    admitted_at = context.clock.now()
+    body = await _body(context, prepared, admitted_at)
     if not isinstance(body, bytes):
         return body
     key = f"{context.run.uid}-{request.id}-{request.epoch}"
@@ -56,11 +57,11 @@ async def submit(context: Context, prepared: Prepared) -> After:
         )
     )
     if isinstance(attempt_id, Spending):  # other runs were faster
-        context.budget.release(prepared.worst_case_pusd or 0)
+        _give_back(context, prepared, admitted_at)
         see_spending(context, attempt_id)
         return Returned(prepared)
     if attempt_id is None:  # cancelled by somebody else before it was ours
-        context.budget.release(prepared.worst_case_pusd or 0)
+        _give_back(context, prepared, admitted_at)
         return Finished()
     context.count(State.PENDING, State.SUBMITTING)
     answer = await context.executor.submit(body, idempotency_key=key, client_request_id=f"{key}-{prepared.number}")
@@ -90,13 +91,22 @@ async def submit(context: Context, prepared: Prepared) -> After:
     return await _not_accepted(context, prepared, open_, answer)
 
 
-async def _body(context: Context, prepared: Prepared) -> bytes | After:
+def _give_back(context: Context, prepared: Prepared, admitted_at: float) -> None:
+    """Nothing was sent: the budget and the limits have back what was taken of them."""
+    context.budget.release(prepared.worst_case_pusd or 0)
+    pool = context.pools.pool(prepared.model)
+    pool.refund(context.clock.now(), prepared.tokens, taken_at=admitted_at)
+
+
+async def _body(context: Context, prepared: Prepared, admitted_at: float) -> bytes | After:
     """What is to be sent, once all that it names is at the provider; or what becomes of the request without that."""
     body: bytes | After = prepared.body
     if prepared.new_conversation is not None:
         body = await _conversation(context, prepared, prepared.new_conversation)
     if prepared.uploads and isinstance(body, bytes):
         body = await _with_uploads(context, prepared, body)
+    if not isinstance(body, bytes):
+        _give_back(context, prepared, admitted_at)
     return body
 
 
@@ -125,7 +135,6 @@ async def _with_uploads(context: Context, prepared: Prepared, body: bytes) -> by
         try:
             file_id = await context.uploads.file_id(upload)
         except FileChanged as changed:
-            context.budget.release(prepared.worst_case_pusd or 0)
             await refuse(context, prepared.request, Unsendable("row_invalid", str(changed)))
             return Finished()
         if not isinstance(file_id, str):
@@ -136,7 +145,6 @@ async def _with_uploads(context: Context, prepared: Prepared, body: bytes) -> by
 
 async def _not_yet(context: Context, prepared: Prepared, sent_at: float, problem: Problem) -> After:
     """What a request needs at the provider could not be made there; the request itself was not sent."""
-    context.budget.release(prepared.worst_case_pusd or 0)
     now = context.clock.now()
     verdict = context.creates.judge(problem)
     match verdict:
@@ -199,35 +207,45 @@ async def _not_accepted(context: Context, prepared: Prepared, open_: OpenRespons
             if verdict.maybe_sent:
                 await doubt(context, open_, "submit_in_doubt", verdict.message)
             else:
-                await _release(context, prepared, open_, now)
+                await _release(context, prepared, open_, problem, now)
             return stopped
         case Bounce():
             _bounced(context, prepared, open_.sent_at, verdict, problem)
-            await _release(context, prepared, open_, now, rate_limited=True)
+            await _release(context, prepared, open_, problem, now, rate_limited=True)
             return Returned(prepared)
         case Later(after_s):
-            await _release(context, prepared, open_, now + after_s)
+            await _release(context, prepared, open_, problem, now + after_s)
             return Queued(now + after_s)
         case Outage(code, after_s, _):
             if (gone := unreachable(context, problem)) is not None:
-                await _release(context, prepared, open_, now)
+                await _release(context, prepared, open_, problem, now)
                 return gone
             note_failure(context, context.create_circuit, open_.sent_at, code, again=False)
             wait_s = retry_wait(1, context.rng, at_least_s=after_s)
-            await _release(context, prepared, open_, now + wait_s)
+            await _release(context, prepared, open_, problem, now + wait_s)
             return Queued(now + wait_s)
         case Retry() | Fail():
             return await end(context, open_, State.SUBMITTING, verdict, problem=problem)
 
 
 async def _release(
-    context: Context, prepared: Prepared, open_: OpenResponse, at: float, *, rate_limited: bool = False
+    context: Context,
+    prepared: Prepared,
+    open_: OpenResponse,
+    problem: Problem,
+    at: float,
+    *,
+    rate_limited: bool = False,
 ) -> None:
     """Undo a claim: nothing was created, and the attempt is not counted."""
     await context.store.release(
         Release(request_id=open_.request_id, attempt_id=open_.attempt_id, not_before=at, rate_limited=rate_limited)
     )
-    context.budget.release(prepared.worst_case_pusd or 0)
+    if isinstance(problem, NeverSent):
+        _give_back(context, prepared, open_.sent_at)
+    else:
+        # The provider counts what it refuses, too.
+        context.budget.release(prepared.worst_case_pusd or 0)
     context.count(State.SUBMITTING, State.PENDING)
 
 
