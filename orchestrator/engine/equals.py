@@ -73,6 +73,6 @@ class Equals:
         context = self._context
         moved = await context.store.join(request.id, equal, fingerprint, context.clock.now())
         if moved is not None:
-            context.count(State.PENDING, moved)
-            if moved in SETTLED:
-                tell_shared(context, request.key, moved)
+            context.count(State.PENDING, moved.to)
+            if moved.to in SETTLED:
+                tell_shared(context, moved.key, moved.to, moved.code)

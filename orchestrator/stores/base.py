@@ -103,8 +103,8 @@ class Store(Keeper, Protocol):
         """Keep what a tool said; a call that is there already keeps its first answer."""
         ...
 
-    async def join(self, request_id: int, equal: Equal, fingerprint: bytes, at: float) -> State | None:
-        """Let a pending request share the fate of an equal one; the state it moved to, None where it had moved.
+    async def join(self, request_id: int, equal: Equal, fingerprint: bytes, at: float) -> Follower | None:
+        """Let a pending request share the fate of an equal one; where it moved to, None where it had moved.
 
         It is blocked until that one ends; where that has ended, it ends at once the same way.
         """

@@ -152,7 +152,7 @@ class Equal:
 
 @dataclass(frozen=True, slots=True)
 class Follower:
-    """A blocked request that was moved along with the one that it waited for; ``code`` says why it failed."""
+    """A request that was moved along with the one whose fate it shares; ``code`` says why it failed."""
 
     key: str
     to: State

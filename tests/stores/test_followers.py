@@ -276,14 +276,14 @@ async def test_an_equal_request_waits_for_the_answer_and_shares_it(desk: Desk) -
     attempt_id = await ask(desk, first)
     equals = await desk.reader.equals(desk.run.id, [ASK, b"another"], here=True, since=NOW)
     assert equals == {ASK: Equal(first.id, here=True)}
-    assert await desk.store.join(second.id, equals[ASK], ASK, NOW) is State.BLOCKED
+    assert await desk.store.join(second.id, equals[ASK], ASK, NOW) == Follower("row-1", State.BLOCKED)
     assert await desk.store.join(second.id, equals[ASK], ASK, NOW) is None
     values = {"from_state": State.SUBMITTED, "at": NOW + 10, "status": "completed", "charge": a_charge()}
     moved = await desk.store.end(
         desk.ending(first, attempt_id, State.SUCCEEDED, output_text="An answer.", body=b"{}", **values)
     )
     assert moved == [Follower(second.key, State.SUCCEEDED)]
-    assert await desk.store.join(third.id, equals[ASK], ASK, NOW + 11) is State.SUCCEEDED
+    assert await desk.store.join(third.id, equals[ASK], ASK, NOW + 11) == Follower(third.key, State.SUCCEEDED)
     results = [record async for record in desk.reader.results(desk.run.id, [State.SUCCEEDED])]
     assert [record.output_text for record in results] == ["An answer."] * 3
     assert [record.reused for record in results] == [False, True, True]
@@ -293,17 +293,19 @@ async def test_an_equal_request_waits_for_the_answer_and_shares_it(desk: Desk) -
 
 
 async def test_an_equal_request_shares_a_failure_and_comes_back_with_retry(desk: Desk) -> None:
-    first, second = await desk.add(2)
+    first, second, late = await desk.add(3)
     attempt_id = await ask(desk, first)
     equal = Equal(first.id, here=True)
     await desk.store.join(second.id, equal, ASK, NOW)
     await desk.end(first, attempt_id, State.FAILED, code="content_filter", message="it was filtered")
+    moved = await desk.store.join(late.id, equal, ASK, NOW)
+    assert moved == Follower(late.key, State.FAILED, "content_filter")
     results = [record async for record in desk.reader.results(desk.run.id, [State.FAILED])]
     assert [(record.code, record.message, record.cost_pusd) for record in results] == [
         ("content_filter", "it was filtered", 0)
-    ] * 2
+    ] * 3
     await desk.store.requeue(desk.run.id, states=[State.FAILED], code=None, resolve_in_doubt=None, at=NOW)
-    assert await desk.states() == {State.PENDING: 2}
+    assert await desk.states() == {State.PENDING: 3}
 
 
 async def test_the_answer_of_an_earlier_run_is_found_where_it_is_young_enough(desk: Desk) -> None:
@@ -316,7 +318,7 @@ async def test_the_answer_of_an_earlier_run_is_found_where_it_is_young_enough(de
     assert await later.reader.equals(later.run.id, [ASK], here=True, since=NOW + 11) == {}
     equals = await later.reader.equals(later.run.id, [ASK], here=True, since=NOW)
     assert equals == {ASK: Equal(first.id, here=False)}
-    assert await later.store.join(same.id, equals[ASK], ASK, NOW + 20) is State.SUCCEEDED
+    assert await later.store.join(same.id, equals[ASK], ASK, NOW + 20) == Follower(same.key, State.SUCCEEDED)
     [result] = [record async for record in later.reader.results(later.run.id, [State.SUCCEEDED])]
     assert (result.reused, result.output_text, result.cost_pusd) == (True, "An answer.", 0)
 

@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.core.lifecycle import RunState, State
 from orchestrator.stores.keeping import Copy, CopyKind, ProgressEvent, Upload
-from orchestrator.stores.records import Equal
+from orchestrator.stores.records import Equal, Follower
 
 from .builders import NOW, Desk, a_run
 
@@ -95,7 +95,8 @@ async def test_an_answer_that_another_run_shares_stays(desk: Desk) -> None:
         await desk.succeed(each)
     other = replace(desk, run=await desk.store.create_run(a_run("other")))
     [asked] = await other.add(1)
-    assert await desk.store.join(asked.id, Equal(shared.id, here=False), b"f", NOW) is State.SUCCEEDED
+    moved = await desk.store.join(asked.id, Equal(shared.id, here=False), b"f", NOW)
+    assert moved == Follower(asked.key, State.SUCCEEDED)
     await desk.store.drop(desk.run.id, inputs=False, outputs=True)
     [kept], [gone] = [await desk.reader.attempts(each.id) for each in (shared, own)]
     assert kept.output_text is not None

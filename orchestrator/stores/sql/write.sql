@@ -192,7 +192,7 @@ UPDATE request SET
   state = :to, same_as = :same_as, fingerprint = :fingerprint, answered_by = :answered_by, code = :code,
   message = :message, settled_at = :settled_at
 WHERE id = :request_id AND state = 'pending'
-RETURNING run_id, stage;
+RETURNING run_id, stage, key;
 
 -- name: settle_equals
 UPDATE request SET state = :to, answered_by = :answered_by, code = :code, message = :message, settled_at = :at

@@ -115,7 +115,7 @@ def add_tool_call(tx: Transaction, call: ToolCall) -> None:
 # ── equal requests ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def join(tx: Transaction, request_id: int, equal: Equal, fingerprint: bytes, at: float) -> State | None:
+def join(tx: Transaction, request_id: int, equal: Equal, fingerprint: bytes, at: float) -> Follower | None:
     [(state, attempt_id, code, message)] = tx.execute(SQL["fate_of"], {"request_id": equal.request_id}).fetchall()
     to = State(state) if State(state) in SETTLED else State.BLOCKED
     moved = tx.execute(
@@ -133,9 +133,9 @@ def join(tx: Transaction, request_id: int, equal: Equal, fingerprint: bytes, at:
     ).fetchall()
     if not moved:
         return None
-    run_id, stage = moved[0]
+    run_id, stage, key = moved[0]
     tx.moved(run_id, stage, State.PENDING, to)
-    return to
+    return Follower(key, to, code if to in SETTLED else None)
 
 
 # ── chains ────────────────────────────────────────────────────────────────────────────────────────────────────

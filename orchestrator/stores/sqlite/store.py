@@ -131,7 +131,7 @@ class SqliteStore(KeepingStore):
     async def add_tool_call(self, call: ToolCall) -> None:
         await self._writer.write(followers.add_tool_call, call)
 
-    async def join(self, request_id: int, equal: Equal, fingerprint: bytes, at: float) -> State | None:
+    async def join(self, request_id: int, equal: Equal, fingerprint: bytes, at: float) -> Follower | None:
         return await self._writer.write(followers.join, request_id, equal, fingerprint, at)
 
     async def link_chains(self, run_id: int, at: float) -> int:
