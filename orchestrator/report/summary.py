@@ -41,6 +41,7 @@ def summary_object(summary: Summary, database: str) -> dict[str, Any]:
         "polls": summary.polls,
         "rate_limited": summary.rate_limited,
         "possible_duplicates": summary.possible_duplicates,
+        "reused": summary.reused,
         "usage": usage_object(summary.usage),
         "cost_usd": format_usd(summary.cost_pusd),
         "cost_unknown": summary.cost_unknown,
@@ -124,6 +125,7 @@ def _request_notes(summary: Summary) -> list[str]:
     in_flight = sum(counts.get(state, 0) for state in OPEN - {State.IN_DOUBT})
     parts = [
         ("succeeded", counts.get(State.SUCCEEDED, 0)),
+        ("with the answer of another", summary.reused),
         ("failed", counts.get(State.FAILED, 0)),
         ("cancelled", counts.get(State.CANCELLED, 0)),
         ("in doubt", counts.get(State.IN_DOUBT, 0)),

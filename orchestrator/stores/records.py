@@ -255,8 +255,9 @@ class RequestCounts(dict[State, int]):
 class Summary:
     """The counts of one run, as ``status`` shows them.
 
-    A possible duplicate is a lost attempt whose request was sent again. Its cost is unknown: it is one of
-    ``cost_unknown``, and its bound is part of ``cost_unknown_upper_bound_pusd``. The two are never added up.
+    ``reused`` counts requests that have the answer of another one. A possible duplicate is a lost attempt whose
+    request was sent again. Its cost is unknown: it is one of ``cost_unknown``, and its bound is part of
+    ``cost_unknown_upper_bound_pusd``. The two are never added up.
     """
 
     run: Run
@@ -265,6 +266,7 @@ class Summary:
     attempts: int
     polls: int
     rate_limited: int
+    reused: int
     possible_duplicates: int
     possible_duplicates_upper_bound_pusd: Picodollars
     usage: Usage

@@ -44,6 +44,7 @@ def a_summary(state: RunState, **counts: int) -> Summary:
         attempts=0,
         polls=0,
         rate_limited=0,
+        reused=0,
         possible_duplicates=0,
         possible_duplicates_upper_bound_pusd=0,
         usage=Usage(),

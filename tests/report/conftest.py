@@ -49,6 +49,7 @@ def a_summary() -> Callable[..., Summary]:
             attempts=1870,
             polls=4100,
             rate_limited=12,
+            reused=0,
             possible_duplicates=0,
             possible_duplicates_upper_bound_pusd=0,
             usage=USAGE,

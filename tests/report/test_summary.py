@@ -13,7 +13,7 @@ CONTRACT = """
 {"run":"nightly-1","job":"nightly","state":"finished","reason":null,
  "requests":{"total":1863,"pending":0,"blocked":0,"submitting":0,"submitted":0,"acting":0,"in_doubt":0,"succeeded":1860,"failed":3,
              "cancelled":0},
- "attempts":1870,"polls":4100,"rate_limited":12,"possible_duplicates":0,
+ "attempts":1870,"polls":4100,"rate_limited":12,"possible_duplicates":0,"reused":0,
  "usage":{"input_tokens":1000,"cached_tokens":200,"cache_write_tokens":10,"output_tokens":50,"reasoning_tokens":20,
           "total_tokens":1050},
  "cost_usd":"1.234567","cost_unknown":0,"cost_unknown_upper_bound_usd":"0","reserved_usd":"0","budget_usd":"5",
@@ -62,6 +62,7 @@ def test_what_is_unknown_or_held_is_told_with_its_bound(a_summary: Callable[...,
                 State.BLOCKED: 7,
             },
             skipped_rows=6,
+            reused=3,
             possible_duplicates=1,
             possible_duplicates_upper_bound_pusd=50_000_000_000,
             cost_unknown=2,
@@ -72,7 +73,8 @@ def test_what_is_unknown_or_held_is_told_with_its_bound(a_summary: Callable[...,
         failures={},
     ).plain
     assert "halted after 41 s\nheld in doubt\n\n" in table
-    assert "5 succeeded · 2 in doubt · 3 in flight · 4 waiting · 7 behind others · 6 bad rows skipped" in table
+    assert "5 succeeded · 3 with the answer of another · 2 in doubt · 3 in flight · 4 waiting" in table
+    assert "4 waiting · 7 behind others · 6 bad rows skipped" in table
     assert "1 possibly sent twice (at most $0.05)" in table
     assert "plus 2 of unknown cost (at most $0.01) · budget $5.00 · $0.02 set aside" in table
     assert "failures" not in table

@@ -27,6 +27,7 @@ SELECT
   coalesce(sum(charge.reasoning_tokens), 0) AS reasoning_tokens,
   coalesce(sum(charge.total_tokens), 0) AS total_tokens,
   coalesce(sum(iif(attempt.ended_at IS NULL, attempt.worst_case_pusd, 0)), 0) AS reserved_pusd,
+  (SELECT count(*) FROM request WHERE request.run_id = :run_id AND request.answered_by IS NOT NULL) AS reused,
   (SELECT count(*) FROM skipped_row WHERE skipped_row.run_id = :run_id) AS skipped_rows
 FROM request
 JOIN attempt ON attempt.request_id = request.id

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from orchestrator.core.lifecycle import State
 from orchestrator.stores.changes import Leaving
 from orchestrator.stores.records import Continuation, Equal, Follower, PendingRequest, ToolCall
+from orchestrator.stores.sqlite.database import migrate
+from orchestrator.stores.sqlite.queries import migrations
 
 from .builders import NOW, Desk, a_charge, a_claim, a_row, a_run, mark
 
@@ -289,7 +294,22 @@ async def test_an_equal_request_waits_for_the_answer_and_shares_it(desk: Desk) -
     assert [record.reused for record in results] == [False, True, True]
     assert [record.cost_pusd for record in results] == [1_000, 0, 0]
     assert [record.response_id for record in results] == [f"resp_{attempt_id}"] * 3
-    assert (await desk.reader.summary(desk.run.id)).cost_pusd == 1_000
+    summary = await desk.reader.summary(desk.run.id)
+    assert (summary.cost_pusd, summary.reused) == (1_000, 2)
+
+
+async def test_a_database_from_before_it_was_counted_learns_how_many_answers_were_reused(
+    desk: Desk, database: Path
+) -> None:
+    first, second, _ = await desk.add(3)
+    attempt_id = await ask(desk, first)
+    await desk.store.join(second.id, Equal(first.id, here=True), ASK, NOW)
+    await desk.end(first, attempt_id, State.SUCCEEDED)
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        connection.execute("ALTER TABLE run_total DROP COLUMN reused")
+        connection.execute("PRAGMA user_version = 4")
+        migrate(connection, migrations(), path=database)
+    assert (await desk.reader.summary(desk.run.id)).reused == 1
 
 
 async def test_an_equal_request_shares_a_failure_and_comes_back_with_retry(desk: Desk) -> None:

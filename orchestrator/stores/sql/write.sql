@@ -322,7 +322,7 @@ INSERT INTO tally (run_id, stage, state, requests) VALUES (:run_id, :stage, :sta
 UPDATE run_total SET
   attempts = attempts + :attempts, polls = polls + :polls, rate_limited = rate_limited + :rate_limited,
   elapsed_s = elapsed_s + :elapsed_s, skipped_rows = skipped_rows + :skipped_rows,
-  reserved_pusd = reserved_pusd + :reserved_pusd, possible_duplicates = possible_duplicates + :possible_duplicates,
+  reused = reused + :reused, reserved_pusd = reserved_pusd + :reserved_pusd, possible_duplicates = possible_duplicates + :possible_duplicates,
   possible_duplicates_upper_bound_pusd = possible_duplicates_upper_bound_pusd + :possible_duplicates_upper_bound_pusd,
   cost_pusd = cost_pusd + :cost_pusd, cost_unknown = cost_unknown + :cost_unknown,
   cost_unknown_upper_bound_pusd = cost_unknown_upper_bound_pusd + :cost_unknown_upper_bound_pusd,

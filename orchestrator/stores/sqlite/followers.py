@@ -53,6 +53,7 @@ def settle_followers(tx: Transaction, run_id: int, request_id: int, fate: Fate) 
     ).fetchall()
     moved = _moved(tx, run_id, equals, fate.to)
     if succeeded:
+        tx.totals(run_id)["reused"] += len(equals)
         going = tx.execute(SQL["unblock_next"], {"request_id": request_id, "at": fate.at}).fetchall()
         return moved + _moved(tx, run_id, going, State.PENDING)
     cancelled = fate.to is State.CANCELLED
@@ -135,6 +136,7 @@ def join(tx: Transaction, request_id: int, equal: Equal, fingerprint: bytes, at:
         return None
     run_id, stage, key = moved[0]
     tx.moved(run_id, stage, State.PENDING, to)
+    tx.totals(run_id)["reused"] += to is State.SUCCEEDED
     return Follower(key, to, code if to in SETTLED else None)
 
 

@@ -78,6 +78,7 @@ def summary(run_row: Row, totals: Row, tally: Mapping[str, int]) -> Summary:
         attempts=totals["attempts"],
         polls=totals["polls"],
         rate_limited=totals["rate_limited"],
+        reused=totals["reused"],
         possible_duplicates=totals["possible_duplicates"],
         possible_duplicates_upper_bound_pusd=totals["possible_duplicates_upper_bound_pusd"],
         usage=Usage(*(totals[name] for name in USAGE)),

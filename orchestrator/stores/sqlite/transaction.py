@@ -33,6 +33,7 @@ TOTALS = (
     "rate_limited",
     "elapsed_s",
     "skipped_rows",
+    "reused",
     "possible_duplicates",
     "possible_duplicates_upper_bound_pusd",
     "cost_pusd",
