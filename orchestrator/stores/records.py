@@ -287,7 +287,7 @@ class Summary:
         return Decimal(format_usd(self.cost_pusd))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ResultRecord:
     """One request with its latest attempt, as ``export`` writes it.
 
