@@ -228,8 +228,8 @@ def _kind(byte: int) -> int:
 
 _KINDS = bytes(_kind(byte) for byte in range(256))
 # Of a longer text so many pieces of so many characters, evenly spread, stand for the whole: in prose they are off by
-# one per cent, in code by four, and not always to one side.
-_PIECES, _PIECE = 16, 128
+# half a per cent, in code by two, and not always to one side.
+_PIECES, _PIECE = 32, 128
 # Of kinds, whether they are white space.
 _SPACES = bytes(kind == 2 for kind in range(256))
 
