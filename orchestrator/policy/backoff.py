@@ -9,9 +9,11 @@ __all__ = ["full_jitter", "retry_wait"]
 # Over a Retry-After, so that a thousand requests told the same second do not come back in the same second.
 _SPREAD = 0.25
 _SPREAD_CAP_S = 5.0
+# As far apart as the probes of an outage: what lasts longer is not for a single request to sit out.
+_LONGEST_S = 30.0
 
 
-def full_jitter(attempt: int, rng: Random, *, base_s: float = 0.5, cap_s: float = 60.0) -> float:
+def full_jitter(attempt: int, rng: Random, *, base_s: float = 0.5, cap_s: float = _LONGEST_S) -> float:
     """Seconds to wait after the ``attempt``-th failure (from 1): anything from 0 to ``base_s`` doubled each time.
 
     The whole range and not its upper part: what failed together must not come back together.
@@ -21,7 +23,7 @@ def full_jitter(attempt: int, rng: Random, *, base_s: float = 0.5, cap_s: float 
 
 
 def retry_wait(
-    attempt: int, rng: Random, *, at_least_s: float | None = None, base_s: float = 1.0, cap_s: float = 60.0
+    attempt: int, rng: Random, *, at_least_s: float | None = None, base_s: float = 1.0, cap_s: float = _LONGEST_S
 ) -> float:
     """Seconds to wait, where ``at_least_s`` (a ``Retry-After``) is a minimum with a little jitter above it."""
     wait_s = full_jitter(attempt, rng, base_s=base_s, cap_s=cap_s)
