@@ -387,7 +387,7 @@ class Orchestrator:
 
         return JobIdentity(
             job=job.name,
-            spec=_spec(job),
+            spec=job.to_store(),
             fingerprint=job.fingerprint(),
             input_identity=await anyio.to_thread.run_sync(input_identity, job),
             budget_pusd=job.budget.pusd if job.budget is not None else None,
@@ -517,18 +517,6 @@ class Orchestrator:
         """Wait until the process that works on a run has seen the cancel and is done."""
         while is_held(self.database, run.id):
             await self._clock.sleep_until(self._clock.now() + _CANCEL_CHECK_S)
-
-
-def _spec(job: Job) -> dict[str, Any]:
-    """The job as it is stored: with what was found, so that it can be read where input and code are gone.
-
-    That is the input's format, and the schema that was made of ``output_model``, which stands in the request.
-    """
-    from orchestrator.intake.sources import resolve_format
-
-    spec = job.model_dump(mode="json", exclude={"output_model"})
-    spec["input"]["format"] = resolve_format(job.input.path, job.input.format, job.base_dir)
-    return spec
 
 
 def _refuse_unbounded(job: Job, renderer: Renderer, config: Config) -> None:

@@ -202,6 +202,15 @@ class Job(Section):
         plain = Path(os.path.normpath(path))
         return plain if plain.resolve() == path.resolve() else path
 
+    def to_store(self) -> dict[str, Any]:
+        """The job as a run keeps it: with what was found, so that it can be read where input and code are gone.
+
+        That is the input's format, and the schema that was made of ``output_model``, which stands in the request.
+        """
+        spec = self.model_dump(mode="json", exclude={"output_model"})
+        spec["input"]["format"] = resolve_format(self.input.path, self.input.format, self.base_dir)
+        return spec
+
     def fingerprint(self) -> str:
         """A hash over all that decides the requests; runs are resumed only where it is the same.
 
