@@ -131,7 +131,7 @@ async def test_an_outage_is_waited_out_in_peace_where_no_place_is_free_for_a_pro
 async def test_a_wave_of_server_errors_on_creates(rehearse: Rehearse, status: int) -> None:
     """Five minutes of errors that each row alone would take for its own."""
     wave = Window(lambda _: error(status, "server_error"), "create", from_s=10, to_s=310)
-    at = await rehearse(rows=ROWS, limits=STEADY, script=wave, speed=240.0)
+    at = await rehearse(rows=ROWS, limits=STEADY, script=wave, speed=80.0)
     account = await at.run()
     all_answered(account)
     assert account.accepted == ROWS
@@ -210,7 +210,7 @@ async def test_an_outage_is_no_excuse_for_ever(rehearse: Rehearse, rows: int, st
 async def test_a_wave_of_lost_replies_is_an_outage_too(rehearse: Rehearse, reply: Callable[[Call], Response]) -> None:
     """Each may have been sent, and is counted; but no row is given up for it, and nobody insists."""
     wave = Window(reply, "create", from_s=10, to_s=310)
-    at = await rehearse(rows=ROWS, limits=STEADY, timeouts={"read": 0.1}, script=wave, speed=200.0)
+    at = await rehearse(rows=ROWS, limits=STEADY, timeouts={"read": 0.1}, script=wave, speed=80.0)
     account = await at.run()
     all_answered(account)
     assert account.accepted == ROWS
