@@ -47,7 +47,8 @@ Exact: TypeAlias = int | Literal["all"]
 
 # So many requests are kept of a job at least; of one with fewer, all are counted.
 _SAMPLE = 20_000
-# What ``run`` may take to say what it will cost: a blink, of which measuring more rows than these is not worth it.
+# Before it starts, ``run`` says what it will cost from so many rows at most, in so much time: more of either would
+# make the range little narrower and the start later.
 _BLINK_S = 0.25
 _MEASURED = 500
 # By how much a number of rows that follows from the size of the input may be wrong.

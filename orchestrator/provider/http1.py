@@ -41,7 +41,7 @@ class Connection(asyncio.Protocol):
         self._loop = loop
         self._transport: Any = None
         # Asked what waits in the socket, past the event loop.
-        self._socket = select.poll()
+        self._socket_poll = select.poll()
         # Done when nothing of the connection is left.
         self.closed: asyncio.Future[None] = loop.create_future()
         self.idle_since = 0.0
@@ -81,7 +81,7 @@ class Connection(asyncio.Protocol):
         the 408 that some servers send before they hang up, would be taken for the answer to the next call. The
         event loop has not seen it yet: it waits in the socket.
         """
-        return bool(self._socket.poll(0))
+        return bool(self._socket_poll.poll(0))
 
     def abort(self) -> None:
         """Close at once, whatever goes on."""
@@ -92,7 +92,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
-        self._socket.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+        self._socket_poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
 
     def data_received(self, data: bytes) -> None:
         if self._answer is None:

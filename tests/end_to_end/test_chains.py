@@ -184,7 +184,7 @@ def test_a_conversation_that_is_locked_is_tried_again(rig: Callable[..., Rig]) -
         rig,
         chain={"mode": "conversation"},
         job={"retry": {"attempts": 20}},
-        sandbox={"faults": {"conversation_locked": 0.25}},
+        sandbox={"faults": {"conversation_locked": 0.4}},
     )
     ended = at.run()
     assert ended.code == 0, ended.err

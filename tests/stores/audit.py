@@ -27,6 +27,8 @@ SELECT
   coalesce(sum(charge.reasoning_tokens), 0) AS reasoning_tokens,
   coalesce(sum(charge.total_tokens), 0) AS total_tokens,
   coalesce(sum(iif(attempt.ended_at IS NULL, attempt.worst_case_pusd, 0)), 0) AS reserved_pusd,
+  coalesce(max(max(attempt.sent_at, coalesce(attempt.accepted_at, 0), coalesce(attempt.ended_at, 0))), 0)
+    AS latest_at,
   (SELECT count(*) FROM request WHERE request.run_id = :run_id AND request.answered_by IS NOT NULL) AS reused,
   (SELECT count(*) FROM skipped_row WHERE skipped_row.run_id = :run_id) AS skipped_rows
 FROM request
@@ -126,5 +128,6 @@ def audit(database: Path) -> Sums:
             [totals] = connection.execute("SELECT * FROM run_total WHERE run_id = :run_id", parameters)
             [recount] = connection.execute(_RECOUNT, parameters)
             assert {name: totals[name] for name in _RECOUNTED} == {name: recount[name] for name in _RECOUNTED}
+            assert totals["latest_at"] >= recount["latest_at"]
             cost_pusd += totals["cost_pusd"]
     return Sums(states, cost_pusd)

@@ -56,6 +56,15 @@ async def fail(desk: Desk, request: PendingRequest, to: State = State.FAILED) ->
     return await desk.store.end(desk.ending(request, attempt_id, to, **values))
 
 
+def migrate_again(database: Path, version: int, *newer: str) -> None:
+    """Take a database back to a version that had not these columns of ``run_total``, and migrate it."""
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        for column in newer:
+            connection.execute(f"ALTER TABLE run_total DROP COLUMN {column}")
+        connection.execute(f"PRAGMA user_version = {version}")
+        migrate(connection, migrations(), path=database)
+
+
 # ── chains ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -305,11 +314,21 @@ async def test_a_database_from_before_it_was_counted_learns_how_many_answers_wer
     attempt_id = await ask(desk, first)
     await desk.store.join(second.id, Equal(first.id, here=True), ASK, NOW)
     await desk.end(first, attempt_id, State.SUCCEEDED)
-    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
-        connection.execute("ALTER TABLE run_total DROP COLUMN reused")
-        connection.execute("PRAGMA user_version = 4")
-        migrate(connection, migrations(), path=database)
+    migrate_again(database, 4, "reused", "latest_at")
     assert (await desk.reader.summary(desk.run.id)).reused == 1
+
+
+async def test_a_database_from_before_it_was_kept_learns_when_something_last_happened(
+    desk: Desk, database: Path
+) -> None:
+    await desk.add(2)
+    assert await desk.reader.latest_moment(desk.run.id) is None
+    first, second = await desk.reader.fresh(desk.run.id, after_id=0, limit=2)
+    await desk.succeed(first)
+    await desk.claim(second, at=NOW + 5)
+    assert await desk.reader.latest_moment(desk.run.id) == NOW + 10
+    migrate_again(database, 5, "latest_at")
+    assert await desk.reader.latest_moment(desk.run.id) == NOW + 10
 
 
 async def test_an_equal_request_shares_a_failure_and_comes_back_with_retry(desk: Desk) -> None:

@@ -85,22 +85,7 @@ WHERE request.run_id = :run_id AND request.settled_at IS NULL AND request.state 
 ORDER BY attempt.accepted_at IS NULL, attempt.accepted_at, attempt.id;
 
 -- name: latest_moment
--- Of a long run not all attempts, for that takes seconds: requests are sent in the order of their ids, so that the last
--- ones and those that are open hold the latest moment, or one of little before it.
-WITH recent AS (
-  SELECT sent_at, accepted_at, ended_at FROM (
-    SELECT sent_at, accepted_at, ended_at FROM attempt
-    WHERE id >= (SELECT first_request_id * 1000000 FROM run WHERE id = :run_id)
-      AND id < (SELECT (last_request_id + 1) * 1000000 FROM run WHERE id = :run_id)
-    ORDER BY id DESC LIMIT 20000
-  )
-  UNION ALL
-  SELECT attempt.sent_at, attempt.accepted_at, attempt.ended_at
-  FROM request JOIN attempt ON attempt.id = request.id * 1000000 + request.number
-  WHERE request.run_id = :run_id AND request.settled_at IS NULL
-    AND request.state <> 'pending' AND request.state <> 'blocked'
-)
-SELECT max(max(sent_at, coalesce(accepted_at, 0), coalesce(ended_at, 0))) AS at FROM recent;
+SELECT nullif(latest_at, 0) AS at FROM run_total WHERE run_id = :run_id;
 
 -- name: results
 -- One slice of a run. What the attempts before the latest one cost is asked apart (spent_before), for few have any.

@@ -322,13 +322,15 @@ INSERT INTO tally (run_id, stage, state, requests) VALUES (:run_id, :stage, :sta
 UPDATE run_total SET
   attempts = attempts + :attempts, polls = polls + :polls, rate_limited = rate_limited + :rate_limited,
   elapsed_s = elapsed_s + :elapsed_s, skipped_rows = skipped_rows + :skipped_rows,
-  reused = reused + :reused, reserved_pusd = reserved_pusd + :reserved_pusd, possible_duplicates = possible_duplicates + :possible_duplicates,
+  reused = reused + :reused, reserved_pusd = reserved_pusd + :reserved_pusd,
+  possible_duplicates = possible_duplicates + :possible_duplicates,
   possible_duplicates_upper_bound_pusd = possible_duplicates_upper_bound_pusd + :possible_duplicates_upper_bound_pusd,
   cost_pusd = cost_pusd + :cost_pusd, cost_unknown = cost_unknown + :cost_unknown,
   cost_unknown_upper_bound_pusd = cost_unknown_upper_bound_pusd + :cost_unknown_upper_bound_pusd,
   input_tokens = input_tokens + :input_tokens, cached_tokens = cached_tokens + :cached_tokens,
   cache_write_tokens = cache_write_tokens + :cache_write_tokens, output_tokens = output_tokens + :output_tokens,
-  reasoning_tokens = reasoning_tokens + :reasoning_tokens, total_tokens = total_tokens + :total_tokens
+  reasoning_tokens = reasoning_tokens + :reasoning_tokens, total_tokens = total_tokens + :total_tokens,
+  latest_at = max(latest_at, :latest_at)
 WHERE run_id = :run_id;
 
 -- name: is_simulated

@@ -102,6 +102,7 @@ def leave(tx: Transaction, leaving: Leaving) -> list[Follower] | None:
         return None
     run_id, stage = moved[0]
     tx.moved(run_id, stage, State.ACTING, leaving.to)
+    tx.happened(run_id, leaving.at)
     if leaving.continuation is not None:
         begin_turn(tx, leaving.request_id, leaving.continuation)
         return []

@@ -27,8 +27,10 @@ _TEXT_HOLE, _ID_HOLE = b"\x00", b"\x01"
 # Where the body has the text is looked for by its beginning: to look for all of a long one takes its time.
 _BEGINNING = 48
 
-# Raw deflate with little to clear and to copy: a body without its text is short.
+# Raw deflate with little to clear and to copy: a body without its text is short. Level 6 would save 6 bytes more,
+# for 2 µs.
 _HOLED_BITS = -13
+_LEVEL = 3
 _MEMORY_LEVEL = 4
 # Other rows are stored as they are, readable in the sqlite3 shell: to compress one costs more than to write it.
 _LONG_ROW = 32_768
@@ -131,7 +133,7 @@ _SHAPE = b"""{
 
 
 # A compressor that has read the shape; each body takes a copy of it.
-_PRIMED = zlib.compressobj(3, zlib.DEFLATED, _HOLED_BITS, _MEMORY_LEVEL, zdict=_SHAPE)
+_PRIMED = zlib.compressobj(_LEVEL, zlib.DEFLATED, _HOLED_BITS, _MEMORY_LEVEL, zdict=_SHAPE)
 
 
 def pack_row(data: bytes) -> str | bytes:

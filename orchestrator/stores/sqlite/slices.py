@@ -132,6 +132,7 @@ def _resolve(
     unknown = Charge(usage=None, cost_pusd=None, upper_bound_pusd=worst_case_pusd, price=None)
     add_charge(tx, wish.run_id, attempt_id, unknown, at=wish.at)
     tx.moved(wish.run_id, stage, State.IN_DOUBT, to)
+    tx.happened(wish.run_id, wish.at)
     if resend:
         add_possible_duplicate(tx, wish.run_id, worst_case_pusd)
     else:

@@ -73,7 +73,7 @@ class Transaction:
         self.new_prices: dict[UnitPrice, int] = {}
         self._blocked: dict[int, bool] = {}
         self._moves: defaultdict[tuple[int, str, str], int] = defaultdict(int)
-        self._totals: defaultdict[int, Totals] = defaultdict(lambda: dict.fromkeys(TOTALS, 0))
+        self._totals: defaultdict[int, Totals] = defaultdict(lambda: {**dict.fromkeys(TOTALS, 0), "latest_at": 0.0})
         self._spent: defaultdict[tuple[int, int], Picodollars] = defaultdict(int)
         self._seen: dict[tuple[int, int], Spending] = {}
 
@@ -98,6 +98,11 @@ class Transaction:
     def totals(self, run_id: int) -> Totals:
         """What this transaction adds to the totals of a run, to be added to."""
         return self._totals[run_id]
+
+    def happened(self, run_id: int, at: float) -> None:
+        """Something was sent, accepted or ended in a run."""
+        totals = self._totals[run_id]
+        totals["latest_at"] = max(totals["latest_at"], at)
 
     def charged(self, run_id: int, charge: Charge, *, at: float, sign: int = 1) -> None:
         """A charge was added to a run; or taken away, with ``sign`` -1."""

@@ -194,6 +194,7 @@ def claim(tx: Transaction, claim: Claim) -> int | Spending | None:
     )
     run_id, stage = moved[0]
     tx.moved(run_id, stage, State.PENDING, State.SUBMITTING)
+    tx.happened(run_id, claim.at)
     totals = tx.totals(run_id)
     totals["attempts"] += 1
     totals["reserved_pusd"] += claim.worst_case_pusd or 0
@@ -222,6 +223,7 @@ def accept(tx: Transaction, acceptance: Acceptance) -> bool:
             )
             run_id, stage = moved[0]
             tx.moved(run_id, stage, source, State.SUBMITTED)
+            tx.happened(run_id, acceptance.at)
             return True
     return False
 
@@ -272,6 +274,7 @@ def end(tx: Transaction, ending: Ending) -> list[Follower] | None:
         return None
     run_id, stage = moved[0]
     tx.moved(run_id, stage, ending.from_state, ending.to)
+    tx.happened(run_id, ending.at)
     response_id = _end_attempt(tx, run_id, ending)
     if ending.continuation is not None:
         begin_turn(tx, ending.request_id, ending.continuation)

@@ -37,7 +37,7 @@ _GROUP = 2_000
 # takes; longer delays save little more, and cost throughput.
 _COMMIT_DELAY_S = 0.01
 # Who writes alone need not wait for others.
-_COMPANY = 3
+_COMMIT_SIBLINGS = 3
 # Notes are written with the next group, or after this time if there is none.
 _NOTES_WAIT_S = 1.0
 _PATIENCE_WHEN_CLOSING_S = 2.0
@@ -117,7 +117,7 @@ class Writer:
             self._wake.clear()
             while group := self._next_group():
                 await self._commit(group)
-                if len(group) >= _COMPANY:
+                if len(group) >= _COMMIT_SIBLINGS:
                     with anyio.move_on_after(_COMMIT_DELAY_S):
                         await self._closing.wait()
 

@@ -1,0 +1,13 @@
+-- When something was last sent, accepted or ended in a run. A resume that looked for it in a million attempts would be
+-- late.
+
+ALTER TABLE run_total ADD COLUMN latest_at REAL NOT NULL DEFAULT 0;
+
+UPDATE run_total SET latest_at = coalesce(
+  (
+    SELECT max(max(attempt.sent_at, coalesce(attempt.accepted_at, 0), coalesce(attempt.ended_at, 0)))
+    FROM request JOIN attempt ON attempt.request_id = request.id
+    WHERE request.run_id = run_total.run_id
+  ),
+  0
+);
