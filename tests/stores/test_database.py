@@ -295,7 +295,8 @@ def _all_queries() -> dict[str, str]:
 
 
 def plan_of(connection: sqlite3.Connection, query: str) -> list[str]:
-    parameters = dict.fromkeys(re.findall(r":(\w+)", query), 1)
+    numbers = [int(number) for number in re.findall(r"\?(\d+)", query)]
+    parameters = (1,) * max(numbers) if numbers else dict.fromkeys(re.findall(r":(\w+)", query), 1)
     return [str(row[3]) for row in connection.execute(f"EXPLAIN QUERY PLAN {query}", parameters)]
 
 
@@ -322,6 +323,17 @@ def test_statements_are_found_by_name() -> None:
     assert queries("read.sql")["recall"] == "SELECT value FROM memory WHERE name = :name"
     script = "-- about it\nCREATE TABLE a (\n  -- kept; with a semicolon\n  b\n);\n\nDROP TABLE a;\n"
     assert list(statements(script)) == ["CREATE TABLE a (\n  -- kept; with a semicolon\n  b\n);", "DROP TABLE a;"]
+
+
+def test_a_statement_takes_its_parameters_in_the_order_it_names(tmp_path: Path) -> None:
+    assert queries("write.sql")["accept_request"].endswith("WHERE id = ?1 AND number = ?2 AND state = ?3")
+    statement = "-- name: a\n-- takes: second,\n-- takes: first\nSELECT :first, :second, :first;\n"
+    (tmp_path / "right.sql").write_text(statement)
+    (tmp_path / "wrong.sql").write_text(statement.replace(":first;", ":third;"))
+    with closing(sqlite3.connect(":memory:")) as connection:
+        assert connection.execute(queries("right.sql", tmp_path)["a"], (2, 1)).fetchone() == (1, 2, 1)
+    with pytest.raises(ValueError, match="other parameters"):
+        queries("wrong.sql", tmp_path)
 
 
 def test_every_statement_is_used() -> None:

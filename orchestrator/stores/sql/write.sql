@@ -1,5 +1,7 @@
--- Every move of a request is a compare-and-set: it returns a row to exactly one caller, and none where somebody else
--- moved the request first. An attempt's id is request_id * 1000000 + number (see the schema).
+-- Every move of a request is a compare-and-set: it changes a row for exactly one caller, and none where somebody else
+-- moved the request first. An attempt's id is request_id * 1000000 + number (see the schema). What every row goes
+-- through has its parameters in order (see queries.py) and returns nothing that need not be asked: RETURNING costs as
+-- much as the update itself.
 
 -- name: create_run
 INSERT INTO run (
@@ -59,22 +61,28 @@ WHERE id = :run_id;
 
 -- ── the life of an attempt ──
 
+-- name: place_of
+-- takes: request_id
+SELECT run_id, stage FROM request WHERE id = :request_id;
+
 -- name: claim_request
+-- takes: request_id, number, fingerprint
 -- A further turn has no fingerprint of its own: what the request asks is what its first one asked.
 UPDATE request SET state = 'submitting', number = :number, fingerprint = coalesce(:fingerprint, fingerprint)
-WHERE id = :request_id AND state = 'pending'
-RETURNING run_id, stage;
+WHERE id = :request_id AND state = 'pending';
 
 -- name: add_attempt
+-- takes: attempt_id, idempotency_key, model, service_tier, window, worst_case_pusd, metadata, at
 INSERT INTO attempt (id, idempotency_key, model, service_tier, completion_window, worst_case_pusd, metadata, sent_at)
 VALUES (:attempt_id, :idempotency_key, :model, :service_tier, :window, :worst_case_pusd, :metadata, :at);
 
 -- name: accept_request
+-- takes: request_id, number, from_state
 UPDATE request SET state = 'submitted', code = NULL, message = NULL
-WHERE id = :request_id AND number = :number AND state = :from_state
-RETURNING run_id, stage;
+WHERE id = :request_id AND number = :number AND state = :from_state;
 
 -- name: accept_attempt
+-- takes: attempt_id, response_id, status, at
 UPDATE attempt SET
   response_id = :response_id, status = :status, accepted_at = :at, code = NULL, message = NULL,
   shares_response = EXISTS (
@@ -92,14 +100,17 @@ RETURNING run_id, stage;
 DELETE FROM attempt WHERE id = :attempt_id RETURNING worst_case_pusd;
 
 -- name: end_request
+-- takes: request_id, number, from_state, to, not_before, counted, renewed, max_output_tokens, code, message,
+-- takes: settled_at
 UPDATE request SET
   state = :to, not_before = :not_before, attempts = attempts + :counted, epoch = epoch + :renewed,
   max_output_tokens = coalesce(:max_output_tokens, max_output_tokens),
   code = :code, message = :message, settled_at = :settled_at
-WHERE id = :request_id AND number = :number AND state = :from_state
-RETURNING run_id, stage;
+WHERE id = :request_id AND number = :number AND state = :from_state;
 
 -- name: end_attempt
+-- takes: attempt_id, status, http_status, model, service_tier, completed_at, ended_at, code, message, counted,
+-- takes: possible_duplicate
 UPDATE attempt SET
   status = coalesce(:status, status), http_status = :http_status, model = coalesce(:model, model),
   service_tier = coalesce(:service_tier, service_tier), completed_at = :completed_at, ended_at = :ended_at,
@@ -108,6 +119,8 @@ WHERE id = :attempt_id
 RETURNING response_id, shares_response, worst_case_pusd;
 
 -- name: add_charge
+-- takes: attempt_id, cost_pusd, upper_bound_pusd, price_id, input_tokens, cached_tokens, cache_write_tokens,
+-- takes: output_tokens, reasoning_tokens, total_tokens, web_searches, file_searches, code_sessions, at
 INSERT INTO charge (
   attempt_id, charged_at, cost_pusd, upper_bound_pusd, price_id, input_tokens, cached_tokens, cache_write_tokens,
   output_tokens, reasoning_tokens, total_tokens, web_searches, file_searches, code_sessions
@@ -117,6 +130,7 @@ INSERT INTO charge (
 );
 
 -- name: add_result
+-- takes: attempt_id, output_text, body
 INSERT INTO result (attempt_id, output_text, body) VALUES (:attempt_id, :output_text, :body);
 
 -- name: fail_pending
@@ -216,6 +230,8 @@ LEFT JOIN charge ON charge.attempt_id = attempt.id
 WHERE attempt.id = :attempt_id;
 
 -- name: replace_charge
+-- takes: attempt_id, cost_pusd, upper_bound_pusd, price_id, input_tokens, cached_tokens, cache_write_tokens,
+-- takes: output_tokens, reasoning_tokens, total_tokens, web_searches, file_searches, code_sessions
 UPDATE charge SET
   cost_pusd = :cost_pusd, upper_bound_pusd = :upper_bound_pusd, price_id = :price_id,
   input_tokens = :input_tokens, cached_tokens = :cached_tokens, cache_write_tokens = :cache_write_tokens,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from operator import attrgetter
 from typing import Any, TypeAlias
 
 from orchestrator.core.lifecycle import State
@@ -15,7 +16,7 @@ from orchestrator.stores.records import SharedCaps, Spending
 from orchestrator.stores.sqlite.queries import queries
 from orchestrator.stores.sqlite.spending import day_of, spending
 
-__all__ = ["SQL", "TOTALS", "USAGE", "Transaction", "usage_of"]
+__all__ = ["SQL", "TOTALS", "USAGE", "Known", "Place", "Transaction", "usage_columns", "usage_of"]
 
 SQL = queries("write.sql")
 
@@ -44,6 +45,19 @@ TOTALS = (
 )
 # Integers, money above all; only ``elapsed_s`` is not one.
 Totals: TypeAlias = dict[str, Any]
+# A run's id and a stage.
+Place: TypeAlias = tuple[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What one writer has learnt of its database and need not ask again: things that never change.
+
+    ``places`` has the run and the stage of requests that were claimed and not settled since.
+    """
+
+    prices: dict[UnitPrice, int] = field(default_factory=dict)
+    places: dict[int, Place] = field(default_factory=dict)
 
 
 class Transaction:
@@ -56,7 +70,7 @@ class Transaction:
     __slots__ = (
         "_blocked",
         "_connection",
-        "_known_prices",
+        "_known",
         "_moves",
         "_seen",
         "_spent",
@@ -65,10 +79,10 @@ class Transaction:
         "new_prices",
     )
 
-    def __init__(self, connection: sqlite3.Connection, known_prices: Mapping[UnitPrice, int]) -> None:
+    def __init__(self, connection: sqlite3.Connection, known: Known) -> None:
         self._connection = connection
         self.execute = connection.execute
-        self._known_prices = known_prices
+        self._known = known
         # Kept apart until the commit: after a rollback these ids are nobody's.
         self.new_prices: dict[UnitPrice, int] = {}
         self._blocked: dict[int, bool] = {}
@@ -80,6 +94,20 @@ class Transaction:
     def execute_many(self, statement: str, rows: Iterable[Mapping[str, Any]]) -> int:
         """Run a statement for each row; returns how many rows it changed in all."""
         return self._connection.executemany(statement, rows).rowcount
+
+    def find_place(self, request_id: int) -> Place:
+        """The run and the stage of a request that was just claimed."""
+        place: Place = self.execute(SQL["place_of"], (request_id,)).fetchone()
+        self._known.places[request_id] = place
+        return place
+
+    def place(self, request_id: int) -> Place:
+        """The run and the stage of a request, as a rule known from its claim."""
+        return self._known.places.get(request_id) or self.find_place(request_id)
+
+    def settled(self, request_id: int) -> None:
+        """Nobody will ask for the place of a request again."""
+        self._known.places.pop(request_id, None)
 
     def moved(self, run_id: int, stage: str, source: State | None, target: State, requests: int = 1) -> None:
         """Requests went from one state to another; from None where they are new."""
@@ -110,8 +138,8 @@ class Transaction:
         known = charge.upper_bound_pusd if charge.cost_pusd is None else charge.cost_pusd
         self._spent[day_of(at), run_id] += sign * (known or 0)
         if charge.usage is not None:
-            for name in USAGE:
-                totals[name] += sign * getattr(charge.usage, name)
+            for name, tokens in zip(USAGE, usage_columns(charge.usage), strict=True):
+                totals[name] += sign * tokens
         if charge.cost_pusd is None:
             totals["cost_unknown"] += sign
             totals["cost_unknown_upper_bound_pusd"] += sign * (charge.upper_bound_pusd or 0)
@@ -147,7 +175,7 @@ class Transaction:
         """The row of a set of unit prices, made where it is new."""
         if price is None:
             return None
-        known = self._known_prices.get(price) or self.new_prices.get(price)
+        known = self._known.prices.get(price) or self.new_prices.get(price)
         if known is None:
             columns = {**asdict(price), "estimated": int(price.estimated)}
             self.execute(SQL["add_price"], columns)
@@ -168,6 +196,9 @@ class Transaction:
                 spent = {"day": day, "run_id": run_id, "change": change}
                 if not self.execute(SQL["move_spending"], spent).rowcount:
                     self.execute(SQL["add_spending"], spent)
+
+
+usage_columns: Callable[[Usage], tuple[int, ...]] = attrgetter(*USAGE)
 
 
 def usage_of(columns: tuple[int | None, ...]) -> Usage | None:

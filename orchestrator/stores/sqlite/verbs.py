@@ -15,7 +15,7 @@ from orchestrator.stores.changes import Acceptance, Claim, Counts, Ending, NewRu
 from orchestrator.stores.records import Follower, Spending
 from orchestrator.stores.sqlite.followers import Fate, begin_turn, settle_followers
 from orchestrator.stores.sqlite.packing import pack_body, pack_row
-from orchestrator.stores.sqlite.transaction import SQL, USAGE, Transaction, usage_of
+from orchestrator.stores.sqlite.transaction import SQL, USAGE, Transaction, usage_columns, usage_of
 
 __all__ = [
     "ATTEMPTS_A_REQUEST",
@@ -38,6 +38,8 @@ __all__ = [
 
 # An attempt's id is its request's times this, plus its number.
 ATTEMPTS_A_REQUEST = 1_000_000
+
+_NO_USAGE = (None,) * len(USAGE)
 
 _ENDINGS = frozenset(
     (source, target)
@@ -173,26 +175,22 @@ def claim(tx: Transaction, claim: Claim) -> int | Spending | None:
         if not spent.has_room(claim.caps, claim.worst_case_pusd or 0):
             return spent
     attempt_id = claim.request_id * ATTEMPTS_A_REQUEST + claim.number
-    moved = tx.execute(
-        SQL["claim_request"],
-        {"request_id": claim.request_id, "number": claim.number, "fingerprint": claim.fingerprint},
-    ).fetchall()
-    if not moved:
+    if not tx.execute(SQL["claim_request"], (claim.request_id, claim.number, claim.fingerprint)).rowcount:
         return None
     tx.execute(
         SQL["add_attempt"],
-        {
-            "attempt_id": attempt_id,
-            "idempotency_key": claim.idempotency_key,
-            "model": claim.model,
-            "service_tier": claim.service_tier,
-            "window": claim.window,
-            "worst_case_pusd": claim.worst_case_pusd,
-            "metadata": claim.metadata,
-            "at": claim.at,
-        },
+        (
+            attempt_id,
+            claim.idempotency_key,
+            claim.model,
+            claim.service_tier,
+            claim.window,
+            claim.worst_case_pusd,
+            claim.metadata,
+            claim.at,
+        ),
     )
-    run_id, stage = moved[0]
+    run_id, stage = tx.find_place(claim.request_id)
     tx.moved(run_id, stage, State.PENDING, State.SUBMITTING)
     tx.happened(run_id, claim.at)
     totals = tx.totals(run_id)
@@ -203,25 +201,13 @@ def claim(tx: Transaction, claim: Claim) -> int | Spending | None:
 
 def accept(tx: Transaction, acceptance: Acceptance) -> bool:
     for source in (State.SUBMITTING, State.IN_DOUBT):
-        moved = tx.execute(
-            SQL["accept_request"],
-            {
-                "request_id": acceptance.request_id,
-                "number": _number(acceptance.attempt_id),
-                "from_state": source.value,
-            },
-        ).fetchall()
-        if moved:
+        request = (acceptance.request_id, _number(acceptance.attempt_id), source.value)
+        if tx.execute(SQL["accept_request"], request).rowcount:
             tx.execute(
                 SQL["accept_attempt"],
-                {
-                    "attempt_id": acceptance.attempt_id,
-                    "response_id": acceptance.response_id,
-                    "status": acceptance.status,
-                    "at": acceptance.at,
-                },
+                (acceptance.attempt_id, acceptance.response_id, acceptance.status, acceptance.at),
             )
-            run_id, stage = moved[0]
+            run_id, stage = tx.place(acceptance.request_id)
             tx.moved(run_id, stage, source, State.SUBMITTED)
             tx.happened(run_id, acceptance.at)
             return True
@@ -253,26 +239,26 @@ def end(tx: Transaction, ending: Ending) -> list[Follower] | None:
     if (ending.from_state, ending.to) not in _ENDINGS:
         raise ValueError(f"no attempt ends from {ending.from_state} to {ending.to}")
     doubted = ending.to is State.IN_DOUBT
-    moved = tx.execute(
+    pending, settled = ending.to is State.PENDING, ending.to in SETTLED
+    if not tx.execute(
         SQL["end_request"],
-        {
-            "request_id": ending.request_id,
-            "number": _number(ending.attempt_id),
-            "from_state": ending.from_state.value,
-            "to": ending.to.value,
+        (
+            ending.request_id,
+            _number(ending.attempt_id),
+            ending.from_state.value,
+            ending.to.value,
             # 0 would mean "never put off", and whoever reads fresh requests in order has passed this one.
-            "not_before": max(ending.not_before, ending.at) if ending.to is State.PENDING else 0.0,
-            "counted": int(ending.count_attempt and not doubted),
-            "renewed": int(ending.renew_idempotency),
-            "max_output_tokens": ending.max_output_tokens,
-            "code": None if ending.to is State.PENDING else ending.code,
-            "message": None if ending.to is State.PENDING else _storable(ending.message),
-            "settled_at": ending.at if ending.to in SETTLED else None,
-        },
-    ).fetchall()
-    if not moved:
+            max(ending.not_before, ending.at) if pending else 0.0,
+            int(ending.count_attempt and not doubted),
+            int(ending.renew_idempotency),
+            ending.max_output_tokens,
+            None if pending else ending.code,
+            None if pending else _storable(ending.message),
+            ending.at if settled else None,
+        ),
+    ).rowcount:
         return None
-    run_id, stage = moved[0]
+    run_id, stage = tx.place(ending.request_id)
     tx.moved(run_id, stage, ending.from_state, ending.to)
     tx.happened(run_id, ending.at)
     response_id = _end_attempt(tx, run_id, ending)
@@ -282,14 +268,11 @@ def end(tx: Transaction, ending: Ending) -> list[Follower] | None:
         text = _storable(ending.output_text)
         tx.execute(
             SQL["add_result"],
-            {
-                "attempt_id": ending.attempt_id,
-                "output_text": text,
-                "body": None if ending.body is None else pack_body(ending.body, text, response_id),
-            },
+            (ending.attempt_id, text, None if ending.body is None else pack_body(ending.body, text, response_id)),
         )
-    if ending.to not in SETTLED:
+    if not settled:
         return []
+    tx.settled(ending.request_id)
     fate = Fate(ending.to, ending.at, ending.attempt_id, ending.code, _storable(ending.message))
     return settle_followers(tx, run_id, ending.request_id, fate)
 
@@ -301,19 +284,19 @@ def _end_attempt(tx: Transaction, run_id: int, ending: Ending) -> str | None:
     response_id: str | None
     [(response_id, shared, worst_case_pusd)] = tx.execute(
         SQL["end_attempt"],
-        {
-            "attempt_id": ending.attempt_id,
-            "status": ending.status,
-            "http_status": ending.http_status,
-            "model": ending.model,
-            "service_tier": ending.service_tier,
-            "completed_at": ending.completed_at,
-            "ended_at": None if doubted else ending.at,
-            "code": ending.code,
-            "message": _storable(ending.message),
-            "counted": int(ending.count_attempt or doubted),
-            "possible_duplicate": int(possible_duplicate),
-        },
+        (
+            ending.attempt_id,
+            ending.status,
+            ending.http_status,
+            ending.model,
+            ending.service_tier,
+            ending.completed_at,
+            None if doubted else ending.at,
+            ending.code,
+            _storable(ending.message),
+            int(ending.count_attempt or doubted),
+            int(possible_duplicate),
+        ),
     ).fetchall()
     if not doubted:
         tx.totals(run_id)["reserved_pusd"] -= worst_case_pusd or 0
@@ -346,7 +329,7 @@ def note_status(tx: Transaction, attempt_id: int, status: str) -> None:
 
 def add_charge(tx: Transaction, run_id: int, attempt_id: int, charge: Charge, *, at: float) -> None:
     """Charge an attempt that has no charge yet."""
-    tx.execute(SQL["add_charge"], {**_charge_columns(tx, attempt_id, charge), "at": at})
+    tx.execute(SQL["add_charge"], (*_charge_columns(tx, attempt_id, charge), at))
     tx.charged(run_id, charge, at=at)
 
 
@@ -373,18 +356,18 @@ def late_charge(tx: Transaction, attempt_id: int, charge: Charge, status: str, b
     return True
 
 
-def _charge_columns(tx: Transaction, attempt_id: int, charge: Charge) -> dict[str, Any]:
-    usage = charge.usage
-    return {
-        "attempt_id": attempt_id,
-        "cost_pusd": charge.cost_pusd,
-        "upper_bound_pusd": charge.upper_bound_pusd,
-        "price_id": tx.price_id(charge.price),
-        **{name: None if usage is None else getattr(usage, name) for name in USAGE},
-        "web_searches": charge.tool_use.web_searches,
-        "file_searches": charge.tool_use.file_searches,
-        "code_sessions": charge.tool_use.code_sessions,
-    }
+def _charge_columns(tx: Transaction, attempt_id: int, charge: Charge) -> tuple[int | None, ...]:
+    usage, tool_use = charge.usage, charge.tool_use
+    return (
+        attempt_id,
+        charge.cost_pusd,
+        charge.upper_bound_pusd,
+        tx.price_id(charge.price),
+        *(_NO_USAGE if usage is None else usage_columns(usage)),
+        tool_use.web_searches,
+        tool_use.file_searches,
+        tool_use.code_sessions,
+    )
 
 
 def add_possible_duplicate(tx: Transaction, run_id: int, worst_case_pusd: Picodollars | None) -> None:

@@ -23,9 +23,8 @@ import aiosqlite
 import anyio
 
 from orchestrator.core.errors import StoreError
-from orchestrator.core.model import UnitPrice
 from orchestrator.stores.sqlite.database import despite_locks, in_thread, store_error, unusable
-from orchestrator.stores.sqlite.transaction import Transaction
+from orchestrator.stores.sqlite.transaction import Known, Transaction
 
 __all__ = ["Writer"]
 
@@ -70,7 +69,7 @@ class Writer:
         self._notes_due: asyncio.TimerHandle | None = None
         self._wake = asyncio.Event()
         self._closing = asyncio.Event()
-        self._prices: dict[UnitPrice, int] = {}
+        self._known = Known()
         # A task of its own, outside any cancel scope: what was queued is written whatever happens to its caller.
         self._drain = asyncio.get_running_loop().create_task(self._write_queue(), name="store writer")
 
@@ -135,7 +134,7 @@ class Writer:
         """Write a group and tell the callers how their own writes went."""
         try:
             outcomes = await despite_locks(
-                lambda: in_thread(self._connection, lambda connection: _apply(connection, self._prices, group)),
+                lambda: in_thread(self._connection, lambda connection: _apply(connection, self._known, group)),
                 self._patience,
             )
             self._patience_s = self._lock_patience_s
@@ -171,13 +170,13 @@ def _empty_log(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
-def _apply(connection: sqlite3.Connection, prices: dict[UnitPrice, int], group: Sequence[_Write]) -> list[_Outcome]:
+def _apply(connection: sqlite3.Connection, known: Known, group: Sequence[_Write]) -> list[_Outcome]:
     """Write a group in one transaction; where one of it is refused, each in its own, so that only that one fails.
 
     Raises what is wrong with the database itself: then nothing of the group was written.
     """
     try:
-        return [(value, None) for value in _transact(connection, prices, group)]
+        return [(value, None) for value in _transact(connection, known, group)]
     except Exception as error:
         if unusable(error):
             raise
@@ -186,21 +185,21 @@ def _apply(connection: sqlite3.Connection, prices: dict[UnitPrice, int], group: 
     outcomes: list[_Outcome] = []
     for write in group:
         try:
-            outcomes.append((_transact(connection, prices, [write])[0], None))
+            outcomes.append((_transact(connection, known, [write])[0], None))
         except Exception as error:  # noqa: BLE001  # told to the one whose write it was
             outcomes.append((None, error))
     return outcomes
 
 
-def _transact(connection: sqlite3.Connection, prices: dict[UnitPrice, int], writes: Sequence[_Write]) -> list[Any]:
+def _transact(connection: sqlite3.Connection, known: Known, writes: Sequence[_Write]) -> list[Any]:
     connection.execute("BEGIN IMMEDIATE")
     try:
-        tx = Transaction(connection, prices)
+        tx = Transaction(connection, known)
         values = [write.verb(tx, *write.arguments) for write in writes]
         tx.write_sums()
         connection.execute("COMMIT")
     except BaseException:
         connection.rollback()  # does nothing where the error itself did it
         raise
-    prices.update(tx.new_prices)
+    known.prices.update(tx.new_prices)
     return values
