@@ -150,7 +150,7 @@ class LatencyTable:
 
     def survival(self, age_s: float) -> float:
         """The chance of still running at this age."""
-        return self._at(age_s)[0]
+        return self._within(_bin(age_s), age_s)[0]
 
     def wait_worth(self, seen_s: float, price_s: float, latest_s: float) -> float:
         """The age at which the lag expected since ``seen_s`` reaches ``price_s``, at most ``latest_s``.
@@ -158,11 +158,11 @@ class LatencyTable:
         The lag expected at age t, for a response seen running at age a, is the mean time it will have been finished
         unseen: (t − a) − ∫ S / S(a) over a … t, with S the chance of still running.
         """
-        alive, area = self._at(seen_s)
+        low, high = _bin(seen_s), _bin(latest_s)
+        alive, area = self._within(low, seen_s)
         # alive · t − area(t) rises with t; look for where it has risen by price · alive.
         goal = alive * (seen_s + price_s) - area
         areas = self._area
-        low, high = _bin(seen_s), _bin(latest_s)
         while low < high:
             middle = (low + high) // 2
             if alive * _EDGES[middle + 1] - areas[middle + 1] < goal:
@@ -174,7 +174,7 @@ class LatencyTable:
         # Within a bin the chance falls in a straight line, so the lag grows as a parabola from its start (or from the
         # age seen, where that lies in it): lag = slope · x + ½ bend · x², both in units of ``alive``.
         start = max(seen_s, _EDGES[low])
-        still, area_there = self._at(start)
+        still, area_there = self._within(low, start)
         missing = goal - (alive * start - area_there)
         slope = alive - still
         bend = (still - self._survival[low + 1]) / (_EDGES[low + 1] - start)
@@ -203,9 +203,8 @@ class LatencyTable:
         self.endings += total * scale
         self.refresh()
 
-    def _at(self, age_s: float) -> tuple[float, float]:
-        """The chance of still running at an age, and the area under the curve up to it."""
-        place = _bin(age_s)
+    def _within(self, place: int, age_s: float) -> tuple[float, float]:
+        """The chance of still running at an age that lies in this bin, and the area under the curve up to it."""
         if place >= _BINS:
             return self._survival[_BINS], self._area[_BINS]
         low, alive = _EDGES[place], self._survival[place]

@@ -11,6 +11,8 @@ __all__ = ["Meter"]
 # Evenly spread, so much a minute is what fits into the 61 s that a window remembers.
 _EVEN = 60.0 / 61.0
 _RESET_OF_A_MINUTE_S = 75.0
+# A bucket that is less full than this share is drawn from as fast as it fills.
+_DRAINED = 0.5
 
 
 class Meter:
@@ -52,19 +54,22 @@ class Meter:
 
     def advance(self, now: float, rate: float) -> float:
         """Let time pass at a rate per minute; returns for how many seconds of it the rate was really used up."""
-        elapsed = max(0.0, now - self._at)
-        self._at = max(now, self._at)
+        elapsed = now - self._at
+        if elapsed > 0.0:
+            self._at = now
+        else:
+            elapsed = 0.0
         self.window.advance(now)
         if self.told is not None:
             self._credit = min(float(self.told), self._credit + elapsed * self.told / 60.0)
         if rate == math.inf:
             self._level = math.inf
             return 0.0
-        capacity = self._capacity(rate)
-        drained = self.is_drained(rate)
-        full_in = (capacity - self._level) * 60.0 / rate
-        self._level = min(capacity, self._level + elapsed * rate / 60.0)
-        return min(elapsed, full_in) if drained else 0.0
+        capacity, level = self._capacity(rate), self._level
+        self._level = min(capacity, level + elapsed * rate / 60.0)
+        if level >= _DRAINED * capacity:
+            return 0.0
+        return min(elapsed, (capacity - level) * 60.0 / rate)
 
     def ready_at(self, now: float, amount: int, rate: float) -> float:
         """The earliest moment at which the amount may be used; ``now`` means at once, ``inf`` never."""
@@ -126,7 +131,7 @@ class Meter:
 
     def is_drained(self, rate: float) -> bool:
         """Whether the flow, and not a lack of work, is what holds sending back."""
-        return self._level < 0.5 * self._capacity(rate)
+        return self._level < _DRAINED * self._capacity(rate)
 
     def _believe(self, told: int | None) -> None:
         self.told = told

@@ -246,10 +246,12 @@ def _estimate(text: str) -> int:
 
 def _weigh(text: str) -> float:
     kinds = text.encode(errors="surrogatepass").translate(_KINDS)
-    counts = {kind: kinds.count(kind) for kind in (_ASCII_KINDS if text.isascii() else _ALL_KINDS)}
-    counts[0] = len(kinds) - sum(counts.values())
-    weighed = sum(_WEIGHTS[kind] * count for kind, count in counts.items())
-    return _PER_WORD * _words(kinds) + weighed
+    weight, letters = _PER_WORD * _words(kinds), len(kinds)
+    for kind in _ASCII_KINDS if text.isascii() else _ALL_KINDS:
+        count = kinds.count(kind)
+        weight += _WEIGHTS[kind] * count
+        letters -= count
+    return weight + _WEIGHTS[0] * letters
 
 
 def _words(kinds: bytes) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import select
 import zlib
+from functools import lru_cache
 from typing import Any
 
 import httptools
@@ -133,7 +134,7 @@ class Connection(asyncio.Protocol):
         self._headers: dict[str, str] = {}
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+        self._headers[_header_name(name)] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
         self._status: int = self._parser.get_status_code()
@@ -162,7 +163,7 @@ class Connection(asyncio.Protocol):
 
     def _complete(self) -> None:
         body, whole = self._read_body()
-        reply = Reply(self._status, self._headers, self._endpoint.redact(body))
+        reply = Reply(status=self._status, headers=self._headers, body=self._endpoint.redact(body))
         if len(body) > self._endpoint.max_reply_bytes:
             self._fail_with(too_large(self._endpoint, reply))
         elif not whole:
@@ -181,7 +182,8 @@ class Connection(asyncio.Protocol):
         return _expand(body, encoding.lower(), self._endpoint.max_reply_bytes)
 
     def _partial(self) -> Reply:
-        return Reply(self._status, self._headers, self._endpoint.redact(self._read_body()[0]))
+        body = self._endpoint.redact(self._read_body()[0])
+        return Reply(status=self._status, headers=self._headers, body=body)
 
     def _lost(self, reason: str) -> TransportError:
         if not self._headed:
@@ -218,6 +220,12 @@ class Connection(asyncio.Protocol):
             self._fail(f"no answer within {self._silence_s:g} s")
         else:
             self._watch(min(self._heard_at + self._silence_s, self._deadline))
+
+
+# The same dozen comes with every reply.
+@lru_cache(maxsize=256)
+def _header_name(name: bytes) -> str:
+    return name.decode("latin-1").lower()
 
 
 def _expand(body: bytes, encoding: str, most: int) -> tuple[bytes, bool]:

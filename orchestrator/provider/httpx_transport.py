@@ -132,7 +132,8 @@ class HttpxTransport:
                 raise too_large(self._endpoint, self._reply(response, chunks))
 
     def _reply(self, response: httpx.Response, chunks: list[bytes]) -> Reply:
-        return Reply(response.status_code, dict(response.headers), self._endpoint.redact(b"".join(chunks)))
+        body = self._endpoint.redact(b"".join(chunks))
+        return Reply(status=response.status_code, headers=dict(response.headers), body=body)
 
     def _never_sent(self, error: Exception) -> bool:
         if not isinstance(error, _UNCONNECTED):

@@ -247,7 +247,7 @@ class _Opened:
             pass  # the status is the answer, however little of the rest arrived
         finally:
             await self.reply.aclose()
-        return Reply(self.reply.status, self.reply.headers, body)
+        return Reply(status=self.reply.status, headers=self.reply.headers, body=body)
 
 
 def _event(data: bytes) -> StreamEvent | None:

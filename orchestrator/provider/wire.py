@@ -80,8 +80,8 @@ _Item: TypeAlias = Mapping[str, Any]
 def parse_response(body: bytes, *, status_aliases: Mapping[str, str] | None = None) -> Response:
     """The response in a body; raises ``UnreadableReply`` where there is none.
 
-    ``status_aliases`` translates the words of other servers (``{"succeeded": "completed"}``). What the output
-    says is read only when the status is final.
+    ``status_aliases`` translates the words of other servers (``{"succeeded": "completed"}``). Of a response that is
+    not final nothing is read but who it is.
     """
     wire = _document(body)
     if not isinstance(wire, dict):
@@ -91,15 +91,18 @@ def parse_response(body: bytes, *, status_aliases: Mapping[str, str] | None = No
         missing = ", ".join(name for name, found in (("id", response_id), ("status", status)) if found is None)
         raise UnreadableReply(f"the reply is not a response object: no usable {missing}")
     status = status_aliases.get(status, status) if status_aliases else status
-    ended = status in ENDED
-    items = _items(wire) if ended else []
+    if status not in ENDED:
+        return Response(
+            id=response_id, status=status, ended=False, body=body, metadata=_metadata(wire.get("metadata"))
+        )
+    items = _items(wire)
     messages = [item for item in items if item["type"] == "message"]
     others = [item for item in items if item["type"] not in _TALK]
     fault = _error(wire.get("error"))
     return Response(
         id=response_id,
         status=status,
-        ended=ended,
+        ended=True,
         body=body,
         model=_text(wire.get("model")),
         service_tier=_text(wire.get("service_tier")),

@@ -20,7 +20,7 @@ def test_the_repr_hides_what_is_secret() -> None:
 
 
 def test_a_reply_shows_neither_headers_nor_body() -> None:
-    assert repr(Reply(200, {"set-cookie": "secret"}, b"the model's words")) == "Reply(status=200)"
+    assert repr(Reply(status=200, headers={"set-cookie": "secret"}, body=b"the model's words")) == "Reply(status=200)"
 
 
 @pytest.mark.parametrize(

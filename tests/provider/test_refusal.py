@@ -22,7 +22,8 @@ NOW = 1_764_158_832.0
 def refused(body: Any, *, status: int = 400, **headers: str) -> Refused:
     raw = body if isinstance(body, bytes) else orjson.dumps(body)
     return parse_refusal(
-        Reply(status, {name.replace("_", "-"): text for name, text in headers.items()}, raw), now=NOW
+        Reply(status=status, headers={name.replace("_", "-"): text for name, text in headers.items()}, body=raw),
+        now=NOW,
     )
 
 

@@ -86,7 +86,7 @@ class Transaction:
         # Kept apart until the commit: after a rollback these ids are nobody's.
         self.new_prices: dict[UnitPrice, int] = {}
         self._blocked: dict[int, bool] = {}
-        self._moves: defaultdict[tuple[int, str, str], int] = defaultdict(int)
+        self._moves: defaultdict[tuple[int, str, State], int] = defaultdict(int)
         self._totals: defaultdict[int, Totals] = defaultdict(lambda: {**dict.fromkeys(TOTALS, 0), "latest_at": 0.0})
         self._spent: defaultdict[tuple[int, int], Picodollars] = defaultdict(int)
         self._seen: dict[tuple[int, int], Spending] = {}
@@ -112,8 +112,8 @@ class Transaction:
     def moved(self, run_id: int, stage: str, source: State | None, target: State, requests: int = 1) -> None:
         """Requests went from one state to another; from None where they are new."""
         if source is not None:
-            self._moves[run_id, stage, source.value] -= requests
-        self._moves[run_id, stage, target.value] += requests
+            self._moves[run_id, stage, source] -= requests
+        self._moves[run_id, stage, target] += requests
         if target is State.BLOCKED:
             self._blocked[run_id] = True
 
@@ -186,7 +186,7 @@ class Transaction:
         """Bring ``tally`` and ``run_total`` into step; the last thing before the commit."""
         for (run_id, stage, state), change in self._moves.items():
             if change:
-                row = {"run_id": run_id, "stage": stage, "state": state, "change": change}
+                row = {"run_id": run_id, "stage": stage, "state": state.value, "change": change}
                 if not self.execute(SQL["move_tally"], row).rowcount:
                     self.execute(SQL["add_tally"], row)
         for run_id, totals in self._totals.items():
