@@ -6,15 +6,26 @@ alone was a twentieth of the CPU of a run. So the type checker is what keeps the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar, dataclass_transform
+from typing import TypeVar, dataclass_transform, overload
 
 __all__ = ["frozen"]
 
 T = TypeVar("T")
 
 
+@overload
+def frozen(cls: type[T]) -> type[T]: ...
+
+
+@overload
+def frozen(*, kw_only: bool) -> Callable[[type[T]], type[T]]: ...
+
+
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
-def frozen(cls: type[T]) -> type[T]:
-    """A dataclass with slots whose fields are given by name and never changed."""
-    return dataclass(slots=True, kw_only=True)(cls)
+def frozen(cls: type[T] | None = None, *, kw_only: bool = True) -> type[T] | Callable[[type[T]], type[T]]:
+    """A dataclass with slots whose fields are given by name, where nothing else is said, and never changed."""
+    # Nothing about a hash is unsafe where nothing changes; without one, no field could have such a value by default.
+    make = dataclass(slots=True, kw_only=kw_only, unsafe_hash=True)
+    return make if cls is None else make(cls)

@@ -103,7 +103,7 @@ class OpenResponse:
     given_up: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(kw_only=False)
 class Waiting:
     """The response is open: look again at ``look_at``; ``forced`` says even if the schedule finds it too early."""
 
@@ -139,7 +139,7 @@ class Acting:
     said: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(kw_only=False)
 class Finished:
     """The request is settled; ``unblocked`` says that another one waited for it and may be sent now."""
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+from orchestrator.core.frozen import frozen
 from orchestrator.intake.csv_rows import CsvRows
 from orchestrator.intake.formats import Malformed, RowFormat
 from orchestrator.intake.jsonl import JsonLines
@@ -30,7 +31,7 @@ _FORMATS: dict[Format, type[RowFormat]] = {
 _KEY_LIMIT = 512
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(kw_only=False)
 class Row:
     """One input row. ``position`` counts from 0, ``where`` says where a person finds it (``file:line``)."""
 

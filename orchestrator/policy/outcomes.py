@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from orchestrator.core.errors import CODES
+from orchestrator.core.frozen import frozen
 from orchestrator.core.model import Response
 from orchestrator.policy.verdicts import Call, Cancelled, Continue, Fail, Look, ResponseVerdict, Retry, Succeed
 
@@ -35,7 +36,7 @@ OnIncomplete: TypeAlias = Literal["fail", "keep"] | RaiseTo
 OnInvalid: TypeAlias = Literal["fail", "retry"] | Repair
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Wish:
     """What the job wants of an answer, the ``max_output_tokens`` that this one was asked for with, and its flaw.
 

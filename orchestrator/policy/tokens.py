@@ -79,6 +79,9 @@ class TokenCounter:
         return _batch_count()(whole, _VOCABULARY, 0 if len(whole) > 1 else 1)
 
 
+_BY_ESTIMATE = TokenCounter(exact=False)
+
+
 @cache
 def _batch_count() -> Callable[[list[str], str, int], list[int]]:
     # Compiled, with the vocabulary inside: half a second to load. It ships no type information.
@@ -103,7 +106,7 @@ def estimate_input(fields: Mapping[str, Any], counter: TokenCounter | None = Non
     known here and not counted.
     """
     texts = list(_texts(fields))
-    counts = (counter or TokenCounter(exact=False)).count_all(texts)
+    counts = (counter or _BY_ESTIMATE).count_all(texts)
     messages = fields.get("input")
     frames = len(messages) if isinstance(messages, list) else 1
     frames += 1 if fields.get("instructions") else 0

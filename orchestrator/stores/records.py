@@ -142,7 +142,7 @@ class EarlierTurn:
     output_text: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(kw_only=False)
 class Equal:
     """An earlier request that asks the same; ``here`` says that it is of the same run."""
 

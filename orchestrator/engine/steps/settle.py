@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from orchestrator.core.frozen import frozen
 from orchestrator.core.lifecycle import SETTLED, State
 from orchestrator.core.model import Charge, Response
 from orchestrator.core.problems import Problem, Refused
@@ -199,7 +198,7 @@ def charged(context: Context, open_: OpenResponse, charge: Charge) -> None:
     warn_of_budget(context, crossed)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(kw_only=False)
 class _Destination:
     """Where a request goes when its attempt ends."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
+from orchestrator.core.frozen import frozen
 from orchestrator.core.lifecycle import SETTLED, State
 from orchestrator.stores.changes import Leaving
 from orchestrator.stores.records import Continuation, Equal, Follower, ToolCall
@@ -24,7 +25,7 @@ __all__ = [
 _ATTEMPTS_A_REQUEST = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(kw_only=False)
 class Fate:
     """How a request was settled; ``attempt_id`` is the one that has its answer, or its last one."""
 
