@@ -61,7 +61,7 @@ WHERE id = :run_id;
 
 -- ── the life of an attempt ──
 
--- name: place_of
+-- name: run_stage_of
 -- takes: request_id
 SELECT run_id, stage FROM request WHERE id = :request_id;
 

@@ -16,7 +16,7 @@ from orchestrator.stores.records import SharedCaps, Spending
 from orchestrator.stores.sqlite.queries import queries
 from orchestrator.stores.sqlite.spending import day_of, spending
 
-__all__ = ["SQL", "TOTALS", "USAGE", "Known", "Place", "Transaction", "usage_columns", "usage_of"]
+__all__ = ["SQL", "TOTALS", "USAGE", "Known", "RunStage", "Transaction", "usage_columns", "usage_of"]
 
 SQL = queries("write.sql")
 
@@ -46,18 +46,18 @@ TOTALS = (
 # Integers, money above all; only ``elapsed_s`` is not one.
 Totals: TypeAlias = dict[str, Any]
 # A run's id and a stage.
-Place: TypeAlias = tuple[int, str]
+RunStage: TypeAlias = tuple[int, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
     """What one writer has learnt of its database and need not ask again: things that never change.
 
-    ``places`` has the run and the stage of requests that were claimed and not settled since.
+    ``run_stages`` has the run and the stage of requests that were claimed and not settled since.
     """
 
     prices: dict[UnitPrice, int] = field(default_factory=dict)
-    places: dict[int, Place] = field(default_factory=dict)
+    run_stages: dict[int, RunStage] = field(default_factory=dict)
 
 
 class Transaction:
@@ -95,19 +95,19 @@ class Transaction:
         """Run a statement for each row; returns how many rows it changed in all."""
         return self._connection.executemany(statement, rows).rowcount
 
-    def find_place(self, request_id: int) -> Place:
+    def read_run_stage(self, request_id: int) -> RunStage:
         """The run and the stage of a request that was just claimed."""
-        place: Place = self.execute(SQL["place_of"], (request_id,)).fetchone()
-        self._known.places[request_id] = place
-        return place
+        run_stage: RunStage = self.execute(SQL["run_stage_of"], (request_id,)).fetchone()
+        self._known.run_stages[request_id] = run_stage
+        return run_stage
 
-    def place(self, request_id: int) -> Place:
+    def run_stage(self, request_id: int) -> RunStage:
         """The run and the stage of a request, as a rule known from its claim."""
-        return self._known.places.get(request_id) or self.find_place(request_id)
+        return self._known.run_stages.get(request_id) or self.read_run_stage(request_id)
 
-    def settled(self, request_id: int) -> None:
+    def forget(self, request_id: int) -> None:
         """Nobody will ask for the place of a request again."""
-        self._known.places.pop(request_id, None)
+        self._known.run_stages.pop(request_id, None)
 
     def moved(self, run_id: int, stage: str, source: State | None, target: State, requests: int = 1) -> None:
         """Requests went from one state to another; from None where they are new."""

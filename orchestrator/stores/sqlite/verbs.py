@@ -190,7 +190,7 @@ def claim(tx: Transaction, claim: Claim) -> int | Spending | None:
             claim.at,
         ),
     )
-    run_id, stage = tx.find_place(claim.request_id)
+    run_id, stage = tx.read_run_stage(claim.request_id)
     tx.moved(run_id, stage, State.PENDING, State.SUBMITTING)
     tx.happened(run_id, claim.at)
     totals = tx.totals(run_id)
@@ -207,7 +207,7 @@ def accept(tx: Transaction, acceptance: Acceptance) -> bool:
                 SQL["accept_attempt"],
                 (acceptance.attempt_id, acceptance.response_id, acceptance.status, acceptance.at),
             )
-            run_id, stage = tx.place(acceptance.request_id)
+            run_id, stage = tx.run_stage(acceptance.request_id)
             tx.moved(run_id, stage, source, State.SUBMITTED)
             tx.happened(run_id, acceptance.at)
             return True
@@ -258,7 +258,7 @@ def end(tx: Transaction, ending: Ending) -> list[Follower] | None:
         ),
     ).rowcount:
         return None
-    run_id, stage = tx.place(ending.request_id)
+    run_id, stage = tx.run_stage(ending.request_id)
     tx.moved(run_id, stage, ending.from_state, ending.to)
     tx.happened(run_id, ending.at)
     response_id = _end_attempt(tx, run_id, ending)
@@ -272,7 +272,7 @@ def end(tx: Transaction, ending: Ending) -> list[Follower] | None:
         )
     if not settled:
         return []
-    tx.settled(ending.request_id)
+    tx.forget(ending.request_id)
     fate = Fate(ending.to, ending.at, ending.attempt_id, ending.code, _storable(ending.message))
     return settle_followers(tx, run_id, ending.request_id, fate)
 
