@@ -62,6 +62,7 @@ class LatencyTable:
         "_born",
         "_changes",
         "_ended",
+        "_first_look",
         "_left",
         "_survival",
         "_watched",
@@ -131,6 +132,7 @@ class LatencyTable:
     def refresh(self) -> None:
         """Recompute the curves from the counts."""
         self._changes = 0
+        self._first_look: tuple[tuple[float, float], float] | None = None
         ended, left, watched = self._ended, self._left, self._watched
         totals = [e + c + w for e, c, w in zip(ended, left, watched, strict=True)]
         # later[k]: how many were seen at, or ended at, an age of the last k bins.
@@ -158,6 +160,15 @@ class LatencyTable:
         The lag expected at age t, for a response seen running at age a, is the mean time it will have been finished
         unseen: (t − a) − ∫ S / S(a) over a … t, with S the chance of still running.
         """
+        if seen_s == 0.0:
+            # All that were just accepted ask this, twice each, and the answer holds until the curves change.
+            asked = (price_s, latest_s)
+            if self._first_look is None or self._first_look[0] != asked:
+                self._first_look = asked, self._wait_worth(0.0, price_s, latest_s)
+            return self._first_look[1]
+        return self._wait_worth(seen_s, price_s, latest_s)
+
+    def _wait_worth(self, seen_s: float, price_s: float, latest_s: float) -> float:
         low, high = _bin(seen_s), _bin(latest_s)
         alive, area = self._within(low, seen_s)
         # alive · t − area(t) rises with t; look for where it has risen by price · alive.

@@ -68,7 +68,8 @@ class Limiter:
         if self._ready_at(now, tokens) > now:
             return False
         self._requests.spend(now, 1)
-        self._tokens.spend(now, tokens)
+        if tokens:
+            self._tokens.spend(now, tokens)
         return True
 
     def ready_at(self, now: float, tokens: int) -> float:
