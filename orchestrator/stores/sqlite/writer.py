@@ -128,6 +128,9 @@ class Writer:
         if self._notes_due is not None:
             self._notes_due.cancel()
             self._notes_due = None
+        # One kind after the other, for what one leaves in the CPU's caches the next finds there. They are of callers
+        # that wait at the same time, so any order will do; who is told first was also written first.
+        group.sort(key=lambda write: write.verb.__name__)
         return group
 
     async def _commit(self, group: list[_Write]) -> None:
@@ -195,12 +198,7 @@ def _transact(connection: sqlite3.Connection, known: Known, writes: Sequence[_Wr
     connection.execute("BEGIN IMMEDIATE")
     try:
         tx = Transaction(connection, known)
-        values: list[Any] = [None] * len(writes)
-        # One kind after the other, for what one leaves in the CPU's caches the next finds there. They are of callers
-        # that wait at the same time, so any order will do.
-        for place in sorted(range(len(writes)), key=lambda place: writes[place].verb.__name__):
-            write = writes[place]
-            values[place] = write.verb(tx, *write.arguments)
+        values = [write.verb(tx, *write.arguments) for write in writes]
         tx.write_sums()
         connection.execute("COMMIT")
     except BaseException:
