@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from orchestrator.core.frozen import frozen
 from orchestrator.core.money import Picodollars
@@ -84,7 +83,6 @@ class Response:
     waits_for: str | None = None
     created_at: float | None = None
     completed_at: float | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 @frozen

@@ -92,9 +92,7 @@ def parse_response(body: bytes, *, status_aliases: Mapping[str, str] | None = No
         raise UnreadableReply(f"the reply is not a response object: no usable {missing}")
     status = status_aliases.get(status, status) if status_aliases else status
     if status not in ENDED:
-        return Response(
-            id=response_id, status=status, ended=False, body=body, metadata=_metadata(wire.get("metadata"))
-        )
+        return Response(id=response_id, status=status, ended=False, body=body)
     items = _items(wire)
     messages = [item for item in items if item["type"] == "message"]
     others = [item for item in items if item["type"] not in _TALK]
@@ -116,7 +114,6 @@ def parse_response(body: bytes, *, status_aliases: Mapping[str, str] | None = No
         waits_for=_waits_for(others),
         created_at=_moment(wire.get("created_at")),
         completed_at=_moment(wire.get("completed_at")),
-        metadata=_metadata(wire.get("metadata")),
     )
 
 
@@ -282,12 +279,6 @@ def _iso_moment(text: str) -> float | None:
     except ValueError:
         return None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-
-
-def _metadata(pairs: Any) -> dict[str, str]:
-    if not isinstance(pairs, dict):
-        return {}
-    return {name: value for name, value in pairs.items() if isinstance(value, str)}
 
 
 def _instead(body: bytes) -> str:

@@ -68,7 +68,6 @@ def test_a_completed_response() -> None:
         output_text="Hi",
         created_at=1764158832.0,
         completed_at=1764158850.5,
-        metadata={"run": "r", "attempt": "1"},
     )
 
 
@@ -313,9 +312,8 @@ def test_why_it_is_incomplete(details: Any, reason: str | None) -> None:
 
 
 def test_fields_of_the_wrong_type_count_as_absent() -> None:
-    response = parse(model=3, service_tier=["flex"], metadata={"a": 1, "b": "2", "c": None})
-    assert (response.model, response.service_tier, response.metadata) == (None, None, {"b": "2"})
-    assert parse(metadata=None).metadata == parse(metadata="x").metadata == {}
+    response = parse(model=3, service_tier=["flex"])
+    assert (response.model, response.service_tier) == (None, None)
 
 
 @pytest.mark.parametrize(
