@@ -105,10 +105,10 @@ class Seen:
     """A readable reply to create, retrieve or cancel: the response, and what came beside it."""
 
     response: Response
+    # What a create was told about its limits.
     rate_limits: RateLimits | None = None
     # Seconds after which the provider asks to look again (``openai-poll-after-ms``).
     poll_after_s: float | None = None
-    request_id: str | None = None
 
 
 @frozen

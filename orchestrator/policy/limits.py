@@ -40,6 +40,7 @@ class Limiter:
         self._requests = Meter(requests_per_minute, burst_s=burst_s, now=now)
         self._tokens = Meter(tokens_per_minute, burst_s=burst_s, now=now)
         self._pace = Pace(_START)
+        self._at = now
         self._start_by_limit()
 
     @property
@@ -96,7 +97,8 @@ class Limiter:
     def learn(self, now: float, sent_at: float, limits: RateLimits | None) -> None:
         """A call that left at ``sent_at`` was accepted, and the reply said this about the limits."""
         self._advance(now)
-        self._hear(sent_at, limits)
+        if limits is not None:
+            self._hear(sent_at, limits)
         self._pace.accepted(now, sent_at)
 
     def bounced(
@@ -110,13 +112,14 @@ class Limiter:
     ) -> None:
         """A call that left at ``sent_at`` was refused by the limit (429). Whether that slows us is decided here."""
         self._advance(now)
-        self._hear(sent_at, limits)
+        if limits is not None:
+            self._hear(sent_at, limits)
         window, pace = self._requests.window, self._pace
         speed = self.pace_per_minute
         if not self._requests.is_drained(speed):
             # Something else holds sending back (places, tokens, work): what was sent of late was too fast.
             lately = window.since(sent_at - _LATELY_S) * 60.0 / (now - sent_at + _LATELY_S)
-            speed = min(speed, max(lately, float(window.used)))
+            speed = min(speed, max(lately, float(window.used(now))))
         pace.refused(
             now,
             sent_at,
@@ -156,11 +159,10 @@ class Limiter:
         if isinstance(pace, int | float) and 0.0 < pace < math.inf:
             self._pace.recover(float(pace))
 
-    def _hear(self, sent_at: float, limits: RateLimits | None) -> None:
-        if limits is not None:
-            self._requests.hear(sent_at, limits.limit_requests, limits.remaining_requests, limits.reset_requests_s)
-            self._tokens.hear(sent_at, limits.limit_tokens, limits.remaining_tokens, limits.reset_tokens_s)
-            self._start_by_limit()
+    def _hear(self, sent_at: float, limits: RateLimits) -> None:
+        self._requests.hear(sent_at, limits.limit_requests, limits.remaining_requests, limits.reset_requests_s)
+        self._tokens.hear(sent_at, limits.limit_tokens, limits.remaining_tokens, limits.reset_tokens_s)
+        self._start_by_limit()
 
     def _start_by_limit(self) -> None:
         limit = self._requests.limit
@@ -168,6 +170,9 @@ class Limiter:
             self._pace.start_from(limit / 4.0)
 
     def _advance(self, now: float) -> None:
+        if now <= self._at:
+            return
+        self._at = now
         used_s = self._requests.advance(now, self.pace_per_minute)
         self._tokens.advance(now, self._tokens.even)
         if used_s:

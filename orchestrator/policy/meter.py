@@ -55,11 +55,9 @@ class Meter:
     def advance(self, now: float, rate: float) -> float:
         """Let time pass at a rate per minute; returns for how many seconds of it the rate was really used up."""
         elapsed = now - self._at
-        if elapsed > 0.0:
-            self._at = now
-        else:
-            elapsed = 0.0
-        self.window.advance(now)
+        if elapsed <= 0.0:
+            return 0.0
+        self._at = now
         if self.told is not None:
             self._credit = min(float(self.told), self._credit + elapsed * self.told / 60.0)
         if rate == math.inf:
@@ -79,10 +77,11 @@ class Meter:
         if limit is not None and amount > limit:
             return math.inf
         at = now
-        flow_short = min(float(amount), self._capacity(rate)) - self._level
-        # The clock has a grain of a quarter of a microsecond: what is short by less than that is there.
-        if flow_short * 60.0 > rate * 1e-6:
-            at = now + flow_short * 60.0 / rate
+        if amount > self._level:
+            flow_short = min(float(amount), self._capacity(rate)) - self._level
+            # The clock has a grain of a quarter of a microsecond: what is short by less than that is there.
+            if flow_short * 60.0 > rate * 1e-6:
+                at = now + flow_short * 60.0 / rate
         if self.told is not None and (amount - self._credit) * 60.0 > self.told * 1e-6:
             at = max(at, now + (amount - self._credit) * 60.0 / self.told)
         return at if limit is None else max(at, self.window.room_at(now, limit - amount))

@@ -291,8 +291,7 @@ class Pace:
         self._change(now, min(allowed / 2.0, self.per_minute))
 
     def _accepted_last_minute(self, now: float) -> float:
-        self._accepted.advance(now)
-        return float(self._accepted.used)
+        return float(self._accepted.used(now))
 
     def _trouble(self, now: float, speed: float, *, ramp: bool) -> None:
         """Too many were refused: slow down where that is known to help, else try whether it does."""

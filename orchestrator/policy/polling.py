@@ -189,23 +189,26 @@ class PollSchedule:
 
     def _price_and_longest_gap(self, *, known: bool, scout: bool) -> tuple[float, float]:
         fair = _PRICE_SHARE * self._table.geometric_mean_s
-        short = self._strain(_SHORT_SHARE)
-        in_all = sum(each.followed for each in self._sharers)
+        in_all, endings_per_s = 0, 0.0
+        for each in self._sharers:
+            in_all += each.followed
+            endings_per_s += each.endings_per_s
         round_s = in_all / (_SHORT_SHARE * self.polls_per_minute / 60.0)
+        short = self._strain(endings_per_s, _SHORT_SHARE)
         if short > 1.0:
             # To look at everything open takes that long; to wait for much longer would leave the allowance unused.
             fair, longest = fair * short, max(1.5 * round_s, 2.0 * self._table.geometric_mean_s)
         else:
             longest = max(_LONGEST_GAP_S, round_s)
             if fair > _CHEAP_ENOUGH_S:
-                fair = max(_CHEAP_ENOUGH_S, fair * min(1.0, self._strain(_SPARE_SHARE)))
+                fair = max(_CHEAP_ENOUGH_S, fair * min(1.0, self._strain(endings_per_s, _SPARE_SHARE)))
         if scout and not known:
             fair *= _SCOUT_PRICE
         elif self.nothing_to_send and in_all < _TAIL:
             fair *= (in_all / _TAIL) ** 2
         return max(fair, _CHEAPEST_S), longest
 
-    def _strain(self, share: float) -> float:
+    def _strain(self, endings_per_s: float, share: float) -> float:
         """What the fair price must be multiplied by for all looks together to use this share of the allowance.
 
         At x² times the fair price a response takes 3.3 / x looks and lies for 3.3 · price · x, which lengthens the
@@ -213,7 +216,6 @@ class PollSchedule:
         share the allowance solve the same one, so that all are held back, or let go, alike.
         """
         lag = _LOOKS_AT_PRICE * _PRICE_SHARE
-        endings_per_s = sum(each.endings_per_s for each in self._sharers)
         demand = _LOOKS_AT_PRICE * endings_per_s / (share * self.polls_per_minute / 60.0)
         root = (math.sqrt(_MEAN_OVER_SCALE**2 + 4.0 * lag * demand) - _MEAN_OVER_SCALE) / (2.0 * lag)
         return root * root

@@ -26,17 +26,18 @@ class Window:
     So the sum over any 60 s, wherever they begin, is at most the largest ``used`` was allowed to become.
     """
 
-    __slots__ = ("_slots", "used")
+    __slots__ = ("_slots", "_used")
 
     def __init__(self) -> None:
         self._slots: deque[_Slot] = deque()
-        self.used = 0
+        self._used = 0
 
-    def advance(self, now: float) -> None:
-        """Forget what lies more than a minute back."""
+    def used(self, now: float) -> int:
+        """How much was used in the last minute."""
         slots, oldest = self._slots, int(now / _SLOT_S) - _SLOTS
         while slots and slots[0].number <= oldest:
-            self.used -= slots.popleft().amount
+            self._used -= slots.popleft().amount
+        return self._used
 
     def add(self, now: float, amount: int) -> None:
         """Count an amount used now."""
@@ -46,8 +47,10 @@ class Window:
             slots[-1].amount += amount
             slots[-1].last_at = max(now, slots[-1].last_at)
         else:
+            # Here, for nobody else may ever ask: old slots would gather.
+            self.used(now)
             slots.append(_Slot(number, amount, now))
-        self.used += amount
+        self._used += amount
 
     def take_back(self, used_at: float, amount: int) -> None:
         """Undo an ``add`` at ``used_at``, unless it is forgotten by now."""
@@ -57,7 +60,7 @@ class Window:
                 if slot.number == number:
                     back = min(amount, slot.amount)
                     slot.amount -= back
-                    self.used -= back
+                    self._used -= back
                 return
 
     def since(self, moment: float) -> float:
@@ -73,8 +76,8 @@ class Window:
         return total
 
     def room_at(self, now: float, room: int) -> float:
-        """The earliest moment at which ``used`` is down to ``room``, if nothing is added."""
-        used = self.used
+        """The earliest moment at which no more than ``room`` is used, if nothing is added."""
+        used = self.used(now)
         if used <= room:
             return now
         for slot in self._slots:

@@ -78,7 +78,7 @@ class AsyncioTransport:
         target = self._endpoint.url(path)[self._origin_length :]
         if not _TARGET.fullmatch(target):
             raise ValueError("the path of a call begins with a slash and is quoted")
-        head = f"{method} {self._target_prefix}{target} HTTP/1.1\r\n{self._head}{_lines(headers or {})}"
+        head = f"{method} {self._target_prefix}{target} HTTP/1.1\r\n{self._head}{_lines(headers) if headers else ''}"
         if body is None and method not in _WITH_BODY:
             return f"{head}\r\n".encode("latin-1")
         body = body or b""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
@@ -13,7 +14,7 @@ from pydantic_core import to_json
 
 from orchestrator.core.model import Seen
 from orchestrator.core.problems import Problem, Refused, ReplyLost
-from orchestrator.provider.headers import parse_rate_limits, poll_after, request_id
+from orchestrator.provider.headers import parse_rate_limits, poll_after
 from orchestrator.provider.refusal import parse_refusal
 from orchestrator.provider.transport import Reply, Transport, TransportError
 from orchestrator.provider.wire import UnreadableReply, parse_response, salvage_id
@@ -25,6 +26,8 @@ CREATE_CODES = frozenset({200, 201, 202})
 
 _JSON = {"Content-Type": "application/json"}
 _PAGE = 100
+# What ids are made of as a rule, and what no path needs quoted.
+_PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 
 # The collections of what a provider keeps, as its paths name them.
 Collectible: TypeAlias = Literal["responses", "conversations", "files"]
@@ -82,7 +85,7 @@ class ResponsesClient:
         """Create a response; of a lost reply the id is salvaged where what did arrive has it."""
         headers = {**_JSON, "Idempotency-Key": idempotency_key, "X-Client-Request-Id": client_request_id}
         reply = await self._call("POST", "/responses", body=body, headers=headers)
-        return self._seen(reply, self._create_codes)
+        return self._seen(reply, created=True)
 
     async def retrieve(self, response_id: str) -> Seen | Problem:
         """Look at a response."""
@@ -200,22 +203,22 @@ class ResponsesClient:
                 return partial
             return ReplyLost(reason=error.problem.reason, status=partial.status, response_id=salvage_id(partial.body))
 
-    def _seen(self, reply: Reply | Problem, accepted: Collection[int] | None = None) -> Seen | Problem:
+    def _seen(self, reply: Reply | Problem, *, created: bool = False) -> Seen | Problem:
         if not isinstance(reply, Reply):
             return reply
         if reply.status >= 300:
             return parse_refusal(reply, now=self._clock())
         try:
-            if accepted is not None and reply.status not in accepted:
+            if created and reply.status not in self._create_codes:
                 raise UnreadableReply(f"HTTP status {reply.status} is not one that a create call answers with")
             response = parse_response(reply.body, status_aliases=self._status_aliases)
         except UnreadableReply as error:
             return ReplyLost(reason=str(error), status=reply.status, response_id=salvage_id(reply.body))
         return Seen(
             response=response,
-            rate_limits=parse_rate_limits(reply.headers),
+            # With a look they come hardly ever, and are about creates: a look has an allowance of its own.
+            rate_limits=parse_rate_limits(reply.headers) if created else None,
             poll_after_s=poll_after(reply.headers),
-            request_id=request_id(reply.headers),
         )
 
     def _read(self, reply: Reply | Problem, model: type[_BodyT]) -> _BodyT | Problem:
@@ -245,7 +248,7 @@ def _form(name: str, content: bytes, purpose: str) -> tuple[str, bytes]:
 
 
 def _path(thing_id: str, of: Collectible = "responses") -> str:
-    return f"/{of}/{quote(thing_id, safe='')}"
+    return f"/{of}/{thing_id if _PLAIN.fullmatch(thing_id) else quote(thing_id, safe='')}"
 
 
 def _last_id(items: list[Any]) -> str | None:

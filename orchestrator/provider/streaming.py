@@ -13,7 +13,7 @@ from pydantic_core import from_json
 
 from orchestrator.core.model import Seen
 from orchestrator.core.problems import Problem, ReplyLost
-from orchestrator.provider.headers import parse_rate_limits, request_id
+from orchestrator.provider.headers import parse_rate_limits
 from orchestrator.provider.refusal import parse_refusal
 from orchestrator.provider.sse import SseParser
 from orchestrator.provider.transport import Reply, TransportError
@@ -221,7 +221,6 @@ class StreamingClient:
         return Seen(
             response=parse_response(body, status_aliases=self._status_aliases),
             rate_limits=parse_rate_limits(reply.headers),
-            request_id=request_id(reply.headers),
         )
 
 

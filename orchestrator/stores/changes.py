@@ -47,6 +47,8 @@ class Claim:
     """
 
     request_id: int
+    run_id: int
+    stage: str
     number: int
     idempotency_key: str
     at: float

@@ -269,7 +269,6 @@ def test_a_window_knows_what_was_used_since_to_half_a_second(uses: list[tuple[fl
     window, now, history = Window(), NOW, []
     for seconds, amount in uses:
         now += seconds
-        window.advance(now)
         window.add(now, amount)
         history.append((now, amount))
     moment = now - before_s

@@ -65,6 +65,8 @@ def mark(position: int, *, complete: bool = False) -> PlanMark:
 def a_claim(request_id: int, **changes: Any) -> Claim:
     values: dict[str, Any] = {
         "request_id": request_id,
+        "run_id": 1,
+        "stage": "main",
         "number": 1,
         "idempotency_key": f"key-{request_id}",
         "at": NOW,
@@ -108,6 +110,8 @@ class Desk:
         attempt_id = await self.store.claim(
             a_claim(
                 request.id,
+                run_id=self.run.id,
+                stage=now.stage,
                 number=now.number + 1,
                 idempotency_key=f"{self.run.uid}-{request.id}-{now.epoch}",
                 at=at,

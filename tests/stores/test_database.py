@@ -283,7 +283,6 @@ PLANS = {
     "spent_before": "attempt USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
     "attempts": "attempt USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
     "request_by_key": "(run_id=? AND stage=? AND key=?)",
-    "accept_attempt": "other USING INDEX attempt_response (response_id=?)",
     "cancel_slice": "request USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
     "requeue_slice": "request USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
     "doubted_in_slice": "USING INDEX request_open",

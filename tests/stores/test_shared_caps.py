@@ -44,7 +44,7 @@ class Process:
         request = self.pending[0]
         number = self.number.get(request, 0) + 1
         claimed = await self.store.claim(
-            a_claim(request, number=number, at=at, worst_case_pusd=worst_case, caps=self.caps)
+            a_claim(request, run_id=self.run.id, number=number, at=at, worst_case_pusd=worst_case, caps=self.caps)
         )
         assert claimed is not None
         if isinstance(claimed, int):

@@ -44,6 +44,8 @@ async def submit(context: Context, prepared: Prepared) -> After:
     attempt_id = await context.store.claim(
         Claim(
             request_id=request.id,
+            run_id=context.run.id,
+            stage=request.stage,
             number=prepared.number,
             idempotency_key=key,
             at=sent_at,

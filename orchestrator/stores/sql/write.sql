@@ -66,10 +66,10 @@ WHERE id = :run_id;
 SELECT run_id, stage FROM request WHERE id = :request_id;
 
 -- name: claim_request
--- takes: request_id, number, fingerprint
+-- takes: request_id, run_id, stage, number, fingerprint
 -- A further turn has no fingerprint of its own: what the request asks is what its first one asked.
 UPDATE request SET state = 'submitting', number = :number, fingerprint = coalesce(:fingerprint, fingerprint)
-WHERE id = :request_id AND state = 'pending';
+WHERE id = :request_id AND run_id = :run_id AND stage = :stage AND state = 'pending';
 
 -- name: add_attempt
 -- takes: attempt_id, idempotency_key, model, service_tier, window, worst_case_pusd, metadata, at
@@ -83,12 +83,15 @@ WHERE id = :request_id AND number = :number AND state = :from_state;
 
 -- name: accept_attempt
 -- takes: attempt_id, response_id, status, at
+-- Changes nothing where another attempt holds the response: that one alone is charged for it.
+UPDATE OR IGNORE attempt SET
+  response_id = :response_id, status = :status, accepted_at = :at, code = NULL, message = NULL, shares_response = 0
+WHERE id = :attempt_id;
+
+-- name: share_response
+-- takes: attempt_id, response_id, status, at
 UPDATE attempt SET
-  response_id = :response_id, status = :status, accepted_at = :at, code = NULL, message = NULL,
-  shares_response = EXISTS (
-    SELECT 1 FROM attempt AS other
-    WHERE other.response_id = :response_id AND other.shares_response = 0 AND other.id <> :attempt_id
-  )
+  response_id = :response_id, status = :status, accepted_at = :at, code = NULL, message = NULL, shares_response = 1
 WHERE id = :attempt_id;
 
 -- name: release_request

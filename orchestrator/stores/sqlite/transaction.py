@@ -95,15 +95,17 @@ class Transaction:
         """Run a statement for each row; returns how many rows it changed in all."""
         return self._connection.executemany(statement, rows).rowcount
 
-    def read_run_stage(self, request_id: int) -> RunStage:
-        """The run and the stage of a request that was just claimed."""
-        run_stage: RunStage = self.execute(SQL["run_stage_of"], (request_id,)).fetchone()
+    def remember(self, request_id: int, run_stage: RunStage) -> None:
+        """Keep the run and the stage of a request that was just claimed."""
         self._known.run_stages[request_id] = run_stage
-        return run_stage
 
     def run_stage(self, request_id: int) -> RunStage:
         """The run and the stage of a request, as a rule known from its claim."""
-        return self._known.run_stages.get(request_id) or self.read_run_stage(request_id)
+        run_stage = self._known.run_stages.get(request_id)
+        if run_stage is None:
+            run_stage = self.execute(SQL["run_stage_of"], (request_id,)).fetchone()
+            self.remember(request_id, run_stage)
+        return run_stage
 
     def forget(self, request_id: int) -> None:
         """Nobody will ask for the place of a request again."""

@@ -175,7 +175,8 @@ def claim(tx: Transaction, claim: Claim) -> int | Spending | None:
         if not spent.has_room(claim.caps, claim.worst_case_pusd or 0):
             return spent
     attempt_id = claim.request_id * ATTEMPTS_A_REQUEST + claim.number
-    if not tx.execute(SQL["claim_request"], (claim.request_id, claim.number, claim.fingerprint)).rowcount:
+    request = (claim.request_id, claim.run_id, claim.stage, claim.number, claim.fingerprint)
+    if not tx.execute(SQL["claim_request"], request).rowcount:
         return None
     tx.execute(
         SQL["add_attempt"],
@@ -190,10 +191,10 @@ def claim(tx: Transaction, claim: Claim) -> int | Spending | None:
             claim.at,
         ),
     )
-    run_id, stage = tx.read_run_stage(claim.request_id)
-    tx.moved(run_id, stage, State.PENDING, State.SUBMITTING)
-    tx.happened(run_id, claim.at)
-    totals = tx.totals(run_id)
+    tx.remember(claim.request_id, (claim.run_id, claim.stage))
+    tx.moved(claim.run_id, claim.stage, State.PENDING, State.SUBMITTING)
+    tx.happened(claim.run_id, claim.at)
+    totals = tx.totals(claim.run_id)
     totals["attempts"] += 1
     totals["reserved_pusd"] += claim.worst_case_pusd or 0
     return attempt_id
@@ -203,10 +204,9 @@ def accept(tx: Transaction, acceptance: Acceptance) -> bool:
     for source in (State.SUBMITTING, State.IN_DOUBT):
         request = (acceptance.request_id, _number(acceptance.attempt_id), source.value)
         if tx.execute(SQL["accept_request"], request).rowcount:
-            tx.execute(
-                SQL["accept_attempt"],
-                (acceptance.attempt_id, acceptance.response_id, acceptance.status, acceptance.at),
-            )
+            attempt = (acceptance.attempt_id, acceptance.response_id, acceptance.status, acceptance.at)
+            if not tx.execute(SQL["accept_attempt"], attempt).rowcount:
+                tx.execute(SQL["share_response"], attempt)
             run_id, stage = tx.run_stage(acceptance.request_id)
             tx.moved(run_id, stage, source, State.SUBMITTED)
             tx.happened(run_id, acceptance.at)

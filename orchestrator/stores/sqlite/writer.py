@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, TypeVarTuple
 
 import aiosqlite
-import anyio
 
+from orchestrator.core.clock import Signal
 from orchestrator.core.errors import StoreError
 from orchestrator.stores.sqlite.database import despite_locks, in_thread, store_error, unusable
 from orchestrator.stores.sqlite.transaction import Known, Transaction
@@ -67,15 +67,17 @@ class Writer:
         self._queue: deque[_Write] = deque()
         self._notes: dict[Hashable, _Write] = {}
         self._notes_due: asyncio.TimerHandle | None = None
-        self._wake = asyncio.Event()
-        self._closing = asyncio.Event()
+        self._wake = Signal()
+        self._closing = False
+        # Ends the delay after a commit.
+        self._closed = Signal()
         self._known = Known()
         # A task of its own, outside any cancel scope: what was queued is written whatever happens to its caller.
         self._drain = asyncio.get_running_loop().create_task(self._write_queue(), name="store writer")
 
     async def write(self, verb: Callable[[Transaction, *Arguments], T], *arguments: *Arguments) -> T:
         """Carry a verb out, durably; raises ``StoreError`` where that cannot be."""
-        if self._closing.is_set():
+        if self._closing:
             raise StoreError("the database is closed already", where=str(self._path))
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._queue.append(_Write(verb, arguments, done))
@@ -85,7 +87,7 @@ class Writer:
     def note(self, key: Hashable, verb: Callable[[Transaction, *Arguments], None], *arguments: *Arguments) -> None:
         """Carry a verb out soon, in the place of an earlier note with the same key; it is lost in a crash."""
         self._notes[key] = _Write(verb, arguments)
-        if self._notes_due is None and not self._closing.is_set():
+        if self._notes_due is None and not self._closing:
             self._notes_due = asyncio.get_running_loop().call_later(_NOTES_WAIT_S, self._wake.set)
 
     def noted(self, key: Hashable) -> tuple[Any, ...] | None:
@@ -95,7 +97,8 @@ class Writer:
 
     async def aclose(self) -> None:
         """Write what is queued, then close the connection."""
-        self._closing.set()
+        self._closing = True
+        self._closed.set()
         self._wake.set()
         try:
             await self._drain
@@ -111,14 +114,12 @@ class Writer:
     # ── the one task ──────────────────────────────────────────────────────────────────────────────────────────
 
     async def _write_queue(self) -> None:
-        while not self._closing.is_set():
+        while not self._closing:
             await self._wake.wait()
-            self._wake.clear()
             while group := self._next_group():
                 await self._commit(group)
-                if len(group) >= _COMMIT_SIBLINGS:
-                    with anyio.move_on_after(_COMMIT_DELAY_S):
-                        await self._closing.wait()
+                if len(group) >= _COMMIT_SIBLINGS and not self._closing:
+                    await self._closed.wait(_COMMIT_DELAY_S)
 
     def _next_group(self) -> list[_Write]:
         group = [self._queue.popleft() for _ in range(min(len(self._queue), _GROUP))]
@@ -149,7 +150,7 @@ class Writer:
             self._tell(write, value, failure)
 
     def _patience(self) -> float:
-        return min(self._patience_s, _PATIENCE_WHEN_CLOSING_S) if self._closing.is_set() else self._patience_s
+        return min(self._patience_s, _PATIENCE_WHEN_CLOSING_S) if self._closing else self._patience_s
 
     def _tell(self, write: _Write, value: Any, error: Exception | None) -> None:
         if write.done is None or write.done.done():  # a note, or a caller that was cancelled
