@@ -50,7 +50,7 @@ _SAMPLE = 20_000
 # Before it starts, ``run`` says what it will cost from so many rows at most, in so much time: more of either would
 # make the range little narrower and the start later.
 _BLINK_S = 0.25
-_MEASURED = 500
+_MEASURED = 200
 # By how much a number of rows that follows from the size of the input may be wrong.
 _ROWS_ERROR = 0.2
 _PAST_RUNS = 3

@@ -184,7 +184,7 @@ class PriceBook:
             at=at,
             input_tokens=input_tokens + context_tokens,
             max_output_tokens=cap,
-            window=options.get("completion_window") if isinstance(options, Mapping) else None,
+            window=options.get("completion_window") if isinstance(options, dict) else None,
             tools=[str(tool.get("type")) for tool in fields.get("tools") or ()],
             max_tool_calls=calls if isinstance(calls, int) else None,
         )

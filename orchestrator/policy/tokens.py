@@ -130,7 +130,7 @@ def upper_bound_tokens(fields: Mapping[str, Any]) -> int | None:
     is three to five times what plain text really has.
     """
     options = fields.get("background_options")
-    continued = isinstance(options, Mapping) and options.get("continuation_id")
+    continued = isinstance(options, dict) and options.get("continuation_id")
     tools = fields.get("tools") or []
     if continued or any(fields.get(name) for name in _ADDING_FIELDS) or not _are_client_tools(tools):
         return None
@@ -154,7 +154,7 @@ def _texts(fields: Mapping[str, Any]) -> Iterator[str]:
     if tools := fields.get("tools"):
         yield _as_json(tools)
     text = fields.get("text")
-    if isinstance(text, Mapping) and isinstance(text.get("format"), Mapping) and "schema" in text["format"]:
+    if isinstance(text, dict) and isinstance(text.get("format"), dict) and "schema" in text["format"]:
         yield _as_json(text["format"])
 
 
@@ -165,7 +165,7 @@ def _strings(value: Any) -> Iterator[str]:
     elif isinstance(value, list):
         for each in value:
             yield from _strings(each)
-    elif isinstance(value, Mapping):
+    elif isinstance(value, dict):
         for name in ("content", "text", "name", "arguments", "input", "output", "summary", "refusal"):
             yield from _strings(value.get(name))
 
@@ -173,7 +173,7 @@ def _strings(value: Any) -> Iterator[str]:
 def _attachments(value: Any) -> int:
     if isinstance(value, list):
         return sum(_attachments(each) for each in value)
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         inside = _attachments(value.get("content")) + _attachments(value.get("output"))
         return inside + (1 if value.get("type") in ("input_image", "input_file", "computer_screenshot") else 0)
     return 0
@@ -188,7 +188,7 @@ def _as_json(value: Any) -> str:
 
 def _are_client_tools(tools: Any) -> bool:
     return isinstance(tools, list) and all(
-        isinstance(tool, Mapping) and tool.get("type") in _CLIENT_TOOLS for tool in tools
+        isinstance(tool, dict) and tool.get("type") in _CLIENT_TOOLS for tool in tools
     )
 
 
@@ -196,7 +196,7 @@ def _is_textual(value: Any) -> bool:
     """Whether an input is all there to be counted: no image, no file, no reference to something kept elsewhere."""
     if isinstance(value, list):
         return all(_is_textual(each) for each in value)
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return value.get("type") in _TEXTUAL_TYPES and all(
             _is_textual(each) for name, each in value.items() if name != "prompt_cache_breakpoint"
         )

@@ -24,13 +24,14 @@ _TARGET = re.compile(r"/[!-~]*")
 
 
 class AsyncioTransport:
-    """Keeps connections and reuses the one used last.
+    """Keeps connections and reuses the one used last; made in the event loop that is to use it.
 
     A GET or DELETE is sent once more where a kept connection turns out to be closed, and a POST never.
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
+        self._loop = asyncio.get_running_loop()
         self._dialler = Dialler(endpoint)
         origin = urlsplit(endpoint.base_url)
         self._origin_length = len(f"{origin.scheme}://{origin.netloc}")
@@ -85,7 +86,7 @@ class AsyncioTransport:
         return f"{head}Content-Length: {len(body)}\r\n\r\n".encode("latin-1") + body
 
     async def _exchange(self, request: bytes, silence_s: float, *, repeatable: bool) -> Reply:
-        deadline = asyncio.get_running_loop().time() + self._endpoint.connect_timeout_s + silence_s
+        deadline = self._loop.time() + self._endpoint.connect_timeout_s + silence_s
         connection = self._take_idle(careful=not repeatable)
         if connection is not None and repeatable:
             try:
@@ -129,21 +130,18 @@ class AsyncioTransport:
         if self._closed or not connection.is_usable:
             connection.abort()
             return
-        loop = asyncio.get_running_loop()
-        connection.idle_since = loop.time()
         self._idle.append(connection)
         if self._sweep is None:
-            self._sweep = loop.call_later(KEEPALIVE_S, self._close_idle)
+            self._sweep = self._loop.call_later(KEEPALIVE_S, self._close_idle)
 
     def _close_idle(self) -> None:
         """Close what was idle for too long, and come back when the next one will have been."""
-        loop = asyncio.get_running_loop()
-        long_ago = loop.time() - KEEPALIVE_S
+        long_ago = self._loop.time() - KEEPALIVE_S
         kept = [connection for connection in self._idle if connection.is_usable and connection.idle_since > long_ago]
         for connection in set(self._idle).difference(kept):
             connection.abort()
         self._idle = kept
-        self._sweep = loop.call_at(kept[0].idle_since + KEEPALIVE_S, self._close_idle) if kept else None
+        self._sweep = self._loop.call_at(kept[0].idle_since + KEEPALIVE_S, self._close_idle) if kept else None
 
 
 def _lines(headers: Mapping[str, str]) -> str:

@@ -45,7 +45,6 @@ class Connection(asyncio.Protocol):
         self._socket_poll = select.poll()
         # Done when nothing of the connection is left.
         self.closed: asyncio.Future[None] = loop.create_future()
-        self.idle_since = 0.0
         # Cleared by whatever makes the connection useless for another question.
         self._keeps = True
         self._answer: asyncio.Future[Reply] | None = None
@@ -69,6 +68,11 @@ class Connection(asyncio.Protocol):
         answer = self._answer = self._loop.create_future()
         self._transport.write(request)
         return answer
+
+    @property
+    def idle_since(self) -> float:
+        """When the last byte of its last answer came, by the event loop's clock."""
+        return self._heard_at
 
     @property
     def is_usable(self) -> bool:

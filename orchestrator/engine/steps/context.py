@@ -111,7 +111,9 @@ def note_success(context: Context, circuit: Circuit, sent_at: float) -> None:
     """Tell a circuit of an answer, and the user when that closes the last of them."""
     flow = context.flow
     circuit.succeeded(sent_at)
+    if flow.outage_since is None:
+        return
     circuits = (context.create_circuit, context.response_circuit, context.look_circuit)
-    if flow.outage_since is not None and not any(each.is_open for each in circuits):
+    if not any(each.is_open for each in circuits):
         context.observe(OutageEnded(lasted_s=context.clock.now() - flow.outage_since))
         flow.outage_since = None

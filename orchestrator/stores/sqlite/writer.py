@@ -72,14 +72,16 @@ class Writer:
         # Ends the delay after a commit.
         self._closed = Signal()
         self._known = Known()
+        # Asking for the running loop takes a call of the system, in Python 3.11, and writes are many.
+        self._loop = asyncio.get_running_loop()
         # A task of its own, outside any cancel scope: what was queued is written whatever happens to its caller.
-        self._drain = asyncio.get_running_loop().create_task(self._write_queue(), name="store writer")
+        self._drain = self._loop.create_task(self._write_queue(), name="store writer")
 
     async def write(self, verb: Callable[[Transaction, *Arguments], T], *arguments: *Arguments) -> T:
         """Carry a verb out, durably; raises ``StoreError`` where that cannot be."""
         if self._closing:
             raise StoreError("the database is closed already", where=str(self._path))
-        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[T] = self._loop.create_future()
         self._queue.append(_Write(verb, arguments, done))
         self._wake.set()
         return await done
@@ -88,7 +90,7 @@ class Writer:
         """Carry a verb out soon, in the place of an earlier note with the same key; it is lost in a crash."""
         self._notes[key] = _Write(verb, arguments)
         if self._notes_due is None and not self._closing:
-            self._notes_due = asyncio.get_running_loop().call_later(_NOTES_WAIT_S, self._wake.set)
+            self._notes_due = self._loop.call_later(_NOTES_WAIT_S, self._wake.set)
 
     def noted(self, key: Hashable) -> tuple[Any, ...] | None:
         """The arguments of a note that is still to be written."""
