@@ -50,6 +50,10 @@ class Connection(asyncio.Protocol):
         self._answer: asyncio.Future[Reply] | None = None
         self._silence_s = self._deadline = self._heard_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        # The parser hands each line of a head straight to the dictionary: a dozen of them come with every reply.
+        self._head: dict[bytes, bytes] = {}
+        self.on_header = self._head.__setitem__
+        self._headers: dict[str, str] = {}
         # It reads one reply after the other: a new one for each would cost as much as reading.
         self._parser = httptools.HttpResponseParser(self)
         self._begin()
@@ -135,12 +139,10 @@ class Connection(asyncio.Protocol):
         if self._answer is None:
             # Bytes that follow a whole answer are a reply that nobody asked for.
             self._keeps = False
-        self._headers: dict[str, str] = {}
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers[_header_name(name)] = value.decode("latin-1")
+        self._head.clear()
 
     def on_headers_complete(self) -> None:
+        self._headers = {_header_name(name): value.decode("latin-1") for name, value in self._head.items()}
         self._status: int = self._parser.get_status_code()
         self._headed = self._status >= 200
 

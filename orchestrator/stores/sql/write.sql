@@ -61,9 +61,11 @@ WHERE id = :run_id;
 
 -- ── the life of an attempt ──
 
--- name: run_stage_of
+-- name: claimed
 -- takes: request_id
-SELECT run_id, stage FROM request WHERE id = :request_id;
+SELECT request.run_id, request.stage, attempt.worst_case_pusd, attempt.response_id, attempt.shares_response
+FROM request JOIN attempt ON attempt.id = request.id * 1000000 + request.number
+WHERE request.id = :request_id;
 
 -- name: claim_request
 -- takes: request_id, run_id, stage, number, fingerprint
@@ -118,8 +120,7 @@ UPDATE attempt SET
   status = coalesce(:status, status), http_status = :http_status, model = coalesce(:model, model),
   service_tier = coalesce(:service_tier, service_tier), completed_at = :completed_at, ended_at = :ended_at,
   code = :code, message = :message, counted = :counted, possible_duplicate = :possible_duplicate
-WHERE id = :attempt_id
-RETURNING response_id, shares_response, worst_case_pusd;
+WHERE id = :attempt_id;
 
 -- name: add_charge
 -- takes: attempt_id, cost_pusd, upper_bound_pusd, price_id, input_tokens, cached_tokens, cache_write_tokens,

@@ -107,7 +107,6 @@ def leave(tx: Transaction, leaving: Leaving) -> list[Follower] | None:
     if leaving.continuation is not None:
         begin_turn(tx, leaving.request_id, leaving.continuation)
         return []
-    tx.forget(leaving.request_id)
     fate = Fate(leaving.to, leaving.at, leaving.attempt_id, leaving.code, leaving.message)
     return settle_followers(tx, run_id, leaving.request_id, fate)
 

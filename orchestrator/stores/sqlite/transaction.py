@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from operator import attrgetter
 from typing import Any, TypeAlias
 
+from orchestrator.core.frozen import frozen
 from orchestrator.core.lifecycle import State
 from orchestrator.core.model import Charge, UnitPrice, Usage
 from orchestrator.core.money import Picodollars
@@ -16,7 +17,7 @@ from orchestrator.stores.records import SharedCaps, Spending
 from orchestrator.stores.sqlite.queries import queries
 from orchestrator.stores.sqlite.spending import day_of, spending
 
-__all__ = ["SQL", "TOTALS", "USAGE", "Known", "RunStage", "Transaction", "usage_columns", "usage_of"]
+__all__ = ["SQL", "TOTALS", "USAGE", "Claimed", "Known", "Transaction", "usage_columns", "usage_of"]
 
 SQL = queries("write.sql")
 
@@ -45,19 +46,28 @@ TOTALS = (
 )
 # Integers, money above all; only ``elapsed_s`` is not one.
 Totals: TypeAlias = dict[str, Any]
-# A run's id and a stage.
-RunStage: TypeAlias = tuple[int, str]
+
+
+@frozen(kw_only=False)
+class Claimed:
+    """A request that is being sent, or has a response open: where it belongs, and its latest attempt.
+
+    ``shares`` says that an earlier attempt holds the same response, and is charged for it.
+    """
+
+    run_id: int
+    stage: str
+    worst_case_pusd: Picodollars | None
+    response_id: str | None = None
+    shares: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What one writer has learnt of its database and need not ask again: things that never change.
-
-    ``run_stages`` has the run and the stage of requests that were claimed and not settled since.
-    """
+    """What one writer has committed and need not ask its database for: prices, and claims that have not ended."""
 
     prices: dict[UnitPrice, int] = field(default_factory=dict)
-    run_stages: dict[int, RunStage] = field(default_factory=dict)
+    claims: dict[int, Claimed] = field(default_factory=dict)
 
 
 class Transaction:
@@ -69,22 +79,24 @@ class Transaction:
 
     __slots__ = (
         "_blocked",
+        "_claims",
         "_connection",
         "_known",
         "_moves",
+        "_prices",
         "_seen",
         "_spent",
         "_totals",
         "execute",
-        "new_prices",
     )
 
     def __init__(self, connection: sqlite3.Connection, known: Known) -> None:
         self._connection = connection
         self.execute = connection.execute
         self._known = known
-        # Kept apart until the commit: after a rollback these ids are nobody's.
-        self.new_prices: dict[UnitPrice, int] = {}
+        # Kept apart until the commit: after a rollback none of it is true. A claim that has ended is None.
+        self._prices: dict[UnitPrice, int] = {}
+        self._claims: dict[int, Claimed | None] = {}
         self._blocked: dict[int, bool] = {}
         self._moves: defaultdict[tuple[int, str, State], int] = defaultdict(int)
         self._totals: defaultdict[int, Totals] = defaultdict(lambda: {**dict.fromkeys(TOTALS, 0), "latest_at": 0.0})
@@ -95,21 +107,29 @@ class Transaction:
         """Run a statement for each row; returns how many rows it changed in all."""
         return self._connection.executemany(statement, rows).rowcount
 
-    def remember(self, request_id: int, run_stage: RunStage) -> None:
-        """Keep the run and the stage of a request that was just claimed."""
-        self._known.run_stages[request_id] = run_stage
+    def remember(self, request_id: int, claimed: Claimed | None) -> None:
+        """What is to be known of a request's claim from now on; None where its attempt has ended."""
+        self._claims[request_id] = claimed
 
-    def run_stage(self, request_id: int) -> RunStage:
-        """The run and the stage of a request, as a rule known from its claim."""
-        run_stage = self._known.run_stages.get(request_id)
-        if run_stage is None:
-            run_stage = self.execute(SQL["run_stage_of"], (request_id,)).fetchone()
-            self.remember(request_id, run_stage)
-        return run_stage
+    def claimed(self, request_id: int) -> Claimed:
+        """The claim of a request, asked for in the database where an earlier process made it."""
+        claimed = self._claims.get(request_id) or self._known.claims.get(request_id)
+        if claimed is None:
+            run_id, stage, worst_case_pusd, response_id, shares = self.execute(
+                SQL["claimed"], (request_id,)
+            ).fetchone()
+            claimed = Claimed(run_id, stage, worst_case_pusd, response_id, bool(shares))
+        return claimed
 
-    def forget(self, request_id: int) -> None:
-        """Nobody will ask for the place of a request again."""
-        self._known.run_stages.pop(request_id, None)
+    def committed(self) -> None:
+        """All of it is on disk: what it has learnt holds from now on."""
+        self._known.prices.update(self._prices)
+        claims = self._known.claims
+        for request_id, claimed in self._claims.items():
+            if claimed is None:
+                claims.pop(request_id, None)
+            else:
+                claims[request_id] = claimed
 
     def moved(self, run_id: int, stage: str, source: State | None, target: State, requests: int = 1) -> None:
         """Requests went from one state to another; from None where they are new."""
@@ -177,11 +197,11 @@ class Transaction:
         """The row of a set of unit prices, made where it is new."""
         if price is None:
             return None
-        known = self._known.prices.get(price) or self.new_prices.get(price)
+        known = self._known.prices.get(price) or self._prices.get(price)
         if known is None:
             columns = {**asdict(price), "estimated": int(price.estimated)}
             self.execute(SQL["add_price"], columns)
-            known = self.new_prices[price] = int(self.execute(SQL["find_price"], columns).fetchone()[0])
+            known = self._prices[price] = int(self.execute(SQL["find_price"], columns).fetchone()[0])
         return known
 
     def write_sums(self) -> None:

@@ -15,7 +15,7 @@ from orchestrator.stores.changes import Acceptance, Claim, Counts, Ending, NewRu
 from orchestrator.stores.records import Follower, Spending
 from orchestrator.stores.sqlite.followers import Fate, begin_turn, settle_followers
 from orchestrator.stores.sqlite.packing import pack_body, pack_row
-from orchestrator.stores.sqlite.transaction import SQL, USAGE, Transaction, usage_columns, usage_of
+from orchestrator.stores.sqlite.transaction import SQL, USAGE, Claimed, Transaction, usage_columns, usage_of
 
 __all__ = [
     "ATTEMPTS_A_REQUEST",
@@ -191,7 +191,7 @@ def claim(tx: Transaction, claim: Claim) -> int | Spending | None:
             claim.at,
         ),
     )
-    tx.remember(claim.request_id, (claim.run_id, claim.stage))
+    tx.remember(claim.request_id, Claimed(claim.run_id, claim.stage, claim.worst_case_pusd))
     tx.moved(claim.run_id, claim.stage, State.PENDING, State.SUBMITTING)
     tx.happened(claim.run_id, claim.at)
     totals = tx.totals(claim.run_id)
@@ -204,10 +204,13 @@ def accept(tx: Transaction, acceptance: Acceptance) -> bool:
     for source in (State.SUBMITTING, State.IN_DOUBT):
         request = (acceptance.request_id, _number(acceptance.attempt_id), source.value)
         if tx.execute(SQL["accept_request"], request).rowcount:
-            attempt = (acceptance.attempt_id, acceptance.response_id, acceptance.status, acceptance.at)
-            if not tx.execute(SQL["accept_attempt"], attempt).rowcount:
+            claimed, response_id = tx.claimed(acceptance.request_id), acceptance.response_id
+            run_id, stage = claimed.run_id, claimed.stage
+            attempt = (acceptance.attempt_id, response_id, acceptance.status, acceptance.at)
+            shares = not tx.execute(SQL["accept_attempt"], attempt).rowcount
+            if shares:
                 tx.execute(SQL["share_response"], attempt)
-            run_id, stage = tx.run_stage(acceptance.request_id)
+            tx.remember(acceptance.request_id, Claimed(run_id, stage, claimed.worst_case_pusd, response_id, shares))
             tx.moved(run_id, stage, source, State.SUBMITTED)
             tx.happened(run_id, acceptance.at)
             return True
@@ -227,6 +230,7 @@ def release(tx: Transaction, release: Release) -> bool:
         return False
     removed = tx.execute(SQL["remove_attempt"], {"attempt_id": release.attempt_id}).fetchall()
     run_id, stage = moved[0]
+    tx.remember(release.request_id, None)
     tx.moved(run_id, stage, State.SUBMITTING, State.PENDING)
     totals = tx.totals(run_id)
     totals["attempts"] -= 1
@@ -258,31 +262,34 @@ def end(tx: Transaction, ending: Ending) -> list[Follower] | None:
         ),
     ).rowcount:
         return None
-    run_id, stage = tx.run_stage(ending.request_id)
-    tx.moved(run_id, stage, ending.from_state, ending.to)
+    claimed = tx.claimed(ending.request_id)
+    run_id = claimed.run_id
+    tx.remember(ending.request_id, None)
+    tx.moved(run_id, claimed.stage, ending.from_state, ending.to)
     tx.happened(run_id, ending.at)
-    response_id = _end_attempt(tx, run_id, ending)
+    _end_attempt(tx, claimed, ending)
     if ending.continuation is not None:
         begin_turn(tx, ending.request_id, ending.continuation)
     if ending.body is not None or ending.output_text:
         text = _storable(ending.output_text)
         tx.execute(
             SQL["add_result"],
-            (ending.attempt_id, text, None if ending.body is None else pack_body(ending.body, text, response_id)),
+            (
+                ending.attempt_id,
+                text,
+                None if ending.body is None else pack_body(ending.body, text, claimed.response_id),
+            ),
         )
     if not settled:
         return []
-    tx.forget(ending.request_id)
     fate = Fate(ending.to, ending.at, ending.attempt_id, ending.code, _storable(ending.message))
     return settle_followers(tx, run_id, ending.request_id, fate)
 
 
-def _end_attempt(tx: Transaction, run_id: int, ending: Ending) -> str | None:
-    """The id of its response."""
+def _end_attempt(tx: Transaction, claimed: Claimed, ending: Ending) -> None:
     doubted = ending.to is State.IN_DOUBT
     possible_duplicate = ending.possible_duplicate and not doubted
-    response_id: str | None
-    [(response_id, shared, worst_case_pusd)] = tx.execute(
+    tx.execute(
         SQL["end_attempt"],
         (
             ending.attempt_id,
@@ -297,16 +304,15 @@ def _end_attempt(tx: Transaction, run_id: int, ending: Ending) -> str | None:
             int(ending.count_attempt or doubted),
             int(possible_duplicate),
         ),
-    ).fetchall()
+    )
     if not doubted:
-        tx.totals(run_id)["reserved_pusd"] -= worst_case_pusd or 0
+        tx.totals(claimed.run_id)["reserved_pusd"] -= claimed.worst_case_pusd or 0
     if possible_duplicate:
-        add_possible_duplicate(tx, run_id, worst_case_pusd)
-    if ending.charge is not None and not shared:
-        if response_id is None and ending.charge.cost_pusd is not None:
+        add_possible_duplicate(tx, claimed.run_id, claimed.worst_case_pusd)
+    if ending.charge is not None and not claimed.shares:
+        if claimed.response_id is None and ending.charge.cost_pusd is not None:
             raise ValueError("a charge of known cost needs a response id")
-        add_charge(tx, run_id, ending.attempt_id, ending.charge, at=ending.at)
-    return response_id
+        add_charge(tx, claimed.run_id, ending.attempt_id, ending.charge, at=ending.at)
 
 
 def fail_pending(tx: Transaction, request_id: int, code: str, message: str, at: float) -> list[Follower] | None:

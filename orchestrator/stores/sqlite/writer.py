@@ -55,7 +55,7 @@ _Outcome: TypeAlias = tuple[Any, Exception | None]
 
 
 class Writer:
-    """Runs verbs in groups, each in one transaction; a verb returns when it is on disk.
+    """Runs verbs in groups, each in one transaction.
 
     A caller that is cancelled leaves its write in the queue, where it is carried out as if nothing had happened.
     """
@@ -77,14 +77,14 @@ class Writer:
         # A task of its own, outside any cancel scope: what was queued is written whatever happens to its caller.
         self._drain = self._loop.create_task(self._write_queue(), name="store writer")
 
-    async def write(self, verb: Callable[[Transaction, *Arguments], T], *arguments: *Arguments) -> T:
-        """Carry a verb out, durably; raises ``StoreError`` where that cannot be."""
+    def write(self, verb: Callable[[Transaction, *Arguments], T], *arguments: *Arguments) -> asyncio.Future[T]:
+        """Carry a verb out; done when it is on disk, and raises ``StoreError`` where that cannot be."""
         if self._closing:
             raise StoreError("the database is closed already", where=str(self._path))
         done: asyncio.Future[T] = self._loop.create_future()
         self._queue.append(_Write(verb, arguments, done))
         self._wake.set()
-        return await done
+        return done
 
     def note(self, key: Hashable, verb: Callable[[Transaction, *Arguments], None], *arguments: *Arguments) -> None:
         """Carry a verb out soon, in the place of an earlier note with the same key; it is lost in a crash."""
@@ -207,5 +207,5 @@ def _transact(connection: sqlite3.Connection, known: Known, writes: Sequence[_Wr
     except BaseException:
         connection.rollback()  # does nothing where the error itself did it
         raise
-    known.prices.update(tx.new_prices)
+    tx.committed()
     return values
