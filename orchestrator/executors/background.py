@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 import orjson
@@ -34,11 +34,15 @@ class BackgroundExecutor:
     def encode(self, fields: Mapping[str, Any], *, run_uid: str, key: str, number: int) -> bytes:
         return create_body(fields, run_uid=run_uid, key=key, number=number)
 
-    async def submit(self, body: bytes, *, idempotency_key: str, client_request_id: str) -> Seen | Problem:
-        return await self._client.create(body, idempotency_key=idempotency_key, client_request_id=client_request_id)
+    # These two are for every row: they hand the client's own coroutine on, for one more around it would cost.
 
-    async def look(self, response_id: str) -> Seen | Problem:
-        return await self._client.retrieve(response_id)
+    def submit(
+        self, body: bytes, *, idempotency_key: str, client_request_id: str
+    ) -> Coroutine[Any, Any, Seen | Problem]:
+        return self._client.create(body, idempotency_key=idempotency_key, client_request_id=client_request_id)
+
+    def look(self, response_id: str) -> Coroutine[Any, Any, Seen | Problem]:
+        return self._client.retrieve(response_id)
 
     async def cancel(self, response_id: str) -> Seen | Problem:
         return await self._client.cancel(response_id)

@@ -84,8 +84,10 @@ class Budget:
     @property
     def fullest(self) -> tuple[str, int] | None:
         """The cap of which most is committed: its scope, and how many per cent."""
+        if not self._caps:
+            return None
         shares = ((cap.scope, self._committed[cap.scope] * 100 // max(1, cap.limit_pusd)) for cap in self._caps)
-        return max(shares, key=lambda share: share[1], default=None)
+        return max(shares, key=lambda share: share[1])
 
     def committed_pusd(self, scope: str) -> Picodollars:
         """What a cap has lost for good."""

@@ -237,7 +237,8 @@ class PriceBook:
                 others = [quote for quote in others if quote is not None]
             if window and (quote := self._quote(case._replace(window=window))) is not None:
                 others.append(quote)
-            ways = self._known_ways[key] = self._quote(case), tuple(others)
+            default = self._quote(case)
+            ways = self._known_ways[key] = default, tuple(quote for quote in others if quote is not default)
         return ways
 
     def _bound(

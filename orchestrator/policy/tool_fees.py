@@ -38,6 +38,7 @@ _FREE = frozenset(
     }
 )
 _UNCOUNTED_ITEM = "image_generation_call"
+_UNCOUNTED_ITEM_BYTES = _UNCOUNTED_ITEM.encode()
 # Models that do not reason pay the preview search by another fee.
 _PLAIN_MODEL = re.compile(r"(?:ft:)?(?:gpt-[34]|chatgpt-)|.*-chat\b")
 # Models that pay for the text a search finds in blocks of fixed size.
@@ -70,7 +71,7 @@ def searches_of(response: Response) -> frozenset[str]:
 
 def has_uncounted_items(body: bytes) -> bool:
     """Whether a response did something that costs money and is not in its usage."""
-    if _UNCOUNTED_ITEM.encode() not in body:
+    if _UNCOUNTED_ITEM_BYTES not in body:
         return False
     return any(item.get("type") == _UNCOUNTED_ITEM for item in _objects(body, "output"))
 

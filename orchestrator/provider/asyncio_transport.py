@@ -58,7 +58,8 @@ class AsyncioTransport:
             raise RuntimeError("the transport is closed")
         request = self._request(method, path, body, headers)
         silence_s = self._endpoint.read_timeout_s if read_timeout_s is None else read_timeout_s
-        await self._slots.take()
+        if not self._slots.take_free():
+            await self._slots.take()
         try:
             return await self._exchange(request, silence_s, repeatable=method in _REPEATABLE)
         finally:
@@ -88,23 +89,22 @@ class AsyncioTransport:
     async def _exchange(self, request: bytes, silence_s: float, *, repeatable: bool) -> Reply:
         deadline = self._loop.time() + self._endpoint.connect_timeout_s + silence_s
         connection = self._take_idle(careful=not repeatable)
-        if connection is not None and repeatable:
+        may_ask_again = connection is not None and repeatable
+        while True:
+            if connection is None:
+                connection = await self._open()
             try:
-                return await self._ask(connection, request, silence_s, deadline)
+                reply = await connection.ask(request, silence_s=silence_s, deadline=deadline)
             except Unheard:
-                connection = None
-        if connection is None:
-            connection = await self._open()
-        return await self._ask(connection, request, silence_s, deadline)
-
-    async def _ask(self, connection: Connection, request: bytes, silence_s: float, deadline: float) -> Reply:
-        try:
-            reply = await connection.ask(request, silence_s=silence_s, deadline=deadline)
-        except asyncio.CancelledError:
-            connection.abort()
-            raise
-        self._keep(connection)
-        return reply
+                if not may_ask_again:
+                    raise
+                connection, may_ask_again = None, False
+            except asyncio.CancelledError:
+                connection.abort()
+                raise
+            else:
+                self._keep(connection)
+                return reply
 
     # ── connections ───────────────────────────────────────────────────────────────────────────────────────
 

@@ -158,16 +158,21 @@ class Slots:
         self._wait_s = wait_s
         self._free = anyio.Semaphore(count, fast_acquire=True)
 
-    async def take(self) -> None:
-        """Hold one; raises ``TransportError`` (never sent, local) where all stay busy."""
+    def take_free(self) -> bool:
+        """Hold one, if any is free."""
         try:
             self._free.acquire_nowait()
         except anyio.WouldBlock:
-            with anyio.move_on_after(self._wait_s):
-                await self._free.acquire()
-                return
-            reason = f"all {self._count} connections stayed busy for {self._wait_s:g} s"
-            raise TransportError(NeverSent(reason=reason, local=True)) from None
+            return False
+        return True
+
+    async def take(self) -> None:
+        """Hold one as soon as any is free; raises ``TransportError`` (never sent, local) where all stay busy."""
+        with anyio.move_on_after(self._wait_s):
+            await self._free.acquire()
+            return
+        reason = f"all {self._count} connections stayed busy for {self._wait_s:g} s"
+        raise TransportError(NeverSent(reason=reason, local=True))
 
     def give_back(self) -> None:
         self._free.release()

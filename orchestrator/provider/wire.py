@@ -96,7 +96,8 @@ def parse_response(body: bytes, *, status_aliases: Mapping[str, str] | None = No
     items = _items(wire)
     messages = [item for item in items if item["type"] == "message"]
     others = [item for item in items if item["type"] not in _TALK]
-    fault = _error(wire.get("error"))
+    error = wire.get("error")
+    code, message = (None, None) if error is None else _fault(error)
     return Response(
         id=response_id,
         status=status,
@@ -106,8 +107,8 @@ def parse_response(body: bytes, *, status_aliases: Mapping[str, str] | None = No
         service_tier=_text(wire.get("service_tier")),
         usage=_usage(wire.get("usage")),
         tool_use=_tool_use(others),
-        error_code=word(fault.get("code")) or word(fault.get("type")),
-        error_message=_message(fault.get("message")),
+        error_code=code,
+        error_message=message,
         incomplete_reason=_reason(wire.get("incomplete_details")),
         output_text=_output_text(messages),
         refusal=_refusal(messages),
@@ -246,12 +247,14 @@ def _waits_for(items: Sequence[_Item]) -> str | None:
     return waiting
 
 
-def _error(error: Any) -> Mapping[str, Any]:
-    return error_fields({"error": error}) if isinstance(error, dict | str) else {}
-
-
-def _message(value: Any) -> str | None:
-    return (collapse(value) or None) if isinstance(value, str) else None
+def _fault(error: Any) -> tuple[str | None, str | None]:
+    """The code and the message of a response's error."""
+    fields = error_fields({"error": error}) if isinstance(error, dict | str) else {}
+    message = fields.get("message")
+    return (
+        word(fields.get("code")) or word(fields.get("type")),
+        (collapse(message) or None) if isinstance(message, str) else None,
+    )
 
 
 def _reason(details: Any) -> str | None:
