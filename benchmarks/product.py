@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -43,11 +42,8 @@ def database_bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.glob("runs.db*"))
 
 
-@cache
 def start_up() -> Cost:
-    """What a run of a single row costs: nearly all of it is start and end, which longer runs are to be freed of."""
+    """What a run of a single row costs just now: nearly all is start and end, of which longer runs are freed."""
     with scratch() as folder, responder(Latency(0.05)) as server:
         Workload(rows=1).write(folder, server.base_url)
-        # The first one fills the caches of files and compiled modules.
-        costs = [measure(run_command(folder, f"start-{number}")) for number in range(4)]
-    return sorted(costs[1:], key=lambda cost: cost.cpu_s)[1]
+        return measure(run_command(folder))
