@@ -74,6 +74,8 @@ class Response:
     service_tier: str | None = None
     usage: Usage | None = None
     tool_use: ToolUse = ToolUse()
+    # Its output is known to be messages and reasoning, and no call of any tool.
+    only_talk: bool = False
     error_code: str | None = None
     error_message: str | None = None
     incomplete_reason: str | None = None

@@ -155,7 +155,7 @@ class PriceBook:
             echoed is None or response.model is None,
         )
         price, bound = _pick(self._quote(case), usage.input_tokens), worst_case
-        if has_uncounted_items(response.body):
+        if has_uncounted_items(response):
             price = None
         elif price is None:
             bound = self._bound(case, usage, tool_use, otherwise=worst_case)

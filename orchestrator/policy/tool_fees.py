@@ -38,7 +38,6 @@ _FREE = frozenset(
     }
 )
 _UNCOUNTED_ITEM = "image_generation_call"
-_UNCOUNTED_ITEM_BYTES = _UNCOUNTED_ITEM.encode()
 # Models that do not reason pay the preview search by another fee.
 _PLAIN_MODEL = re.compile(r"(?:ft:)?(?:gpt-[34]|chatgpt-)|.*-chat\b")
 # Models that pay for the text a search finds in blocks of fixed size.
@@ -69,11 +68,12 @@ def searches_of(response: Response) -> frozenset[str]:
     return frozenset(kinds or {_SEARCH})
 
 
-def has_uncounted_items(body: bytes) -> bool:
+def has_uncounted_items(response: Response) -> bool:
     """Whether a response did something that costs money and is not in its usage."""
-    if _UNCOUNTED_ITEM_BYTES not in body:
+    # To look through a body of some kilobytes costs more than all else of its charge.
+    if response.only_talk or _UNCOUNTED_ITEM.encode() not in response.body:
         return False
-    return any(item.get("type") == _UNCOUNTED_ITEM for item in _objects(body, "output"))
+    return any(item.get("type") == _UNCOUNTED_ITEM for item in _objects(response.body, "output"))
 
 
 def search_fee(fees: Fees, model: str, searches: frozenset[str], *, input_price: int) -> tuple[Picodollars, bool]:

@@ -107,6 +107,7 @@ def parse_response(body: bytes, *, status_aliases: Mapping[str, str] | None = No
         service_tier=_text(wire.get("service_tier")),
         usage=_usage(wire.get("usage")),
         tool_use=_tool_use(others),
+        only_talk=not others,
         error_code=code,
         error_message=message,
         incomplete_reason=_reason(wire.get("incomplete_details")),

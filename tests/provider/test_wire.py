@@ -65,6 +65,7 @@ def test_a_completed_response() -> None:
         model="gpt-6-luna-2026-09-22",
         service_tier="default",
         usage=Usage(21, 4, 2, 339, 320, 360),
+        only_talk=True,
         output_text="Hi",
         created_at=1764158832.0,
         completed_at=1764158850.5,
@@ -245,6 +246,8 @@ def test_tools_that_cost_by_the_call() -> None:
     assert parse(output=output).tool_use == ToolUse(web_searches=3, file_searches=1, code_sessions=2)
     unnamed = [{"type": "code_interpreter_call"}, {"type": "code_interpreter_call", "container_id": None}]
     assert parse(output=unnamed).tool_use == ToolUse(code_sessions=1)
+    assert not parse(output=unnamed).only_talk
+    assert not parse(output=[{"type": "image_generation_call"}]).only_talk
 
 
 # ── The rest ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import anyio
 import pytest
@@ -176,6 +177,14 @@ async def test_a_request_is_claimed_once(desk: Desk) -> None:
     assert await desk.states() == {State.SUBMITTING: 1}
     assert await desk.reader.fresh(desk.run.id, after_id=0, limit=1) == []
     assert await desk.reader.pending(request.id) is None
+
+
+@pytest.mark.parametrize("elsewhere", [{"run_id": 2}, {"stage": "other"}])
+async def test_a_request_is_claimed_where_it_belongs(desk: Desk, elsewhere: dict[str, Any]) -> None:
+    await desk.store.create_run(a_run("second"))
+    [request] = await desk.add(1)
+    assert await desk.store.claim(a_claim(request.id, **elsewhere)) is None
+    assert await desk.states() == {State.PENDING: 1}
 
 
 async def test_of_many_claims_at_once_one_wins(desk: Desk) -> None:

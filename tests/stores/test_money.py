@@ -11,6 +11,7 @@ from orchestrator.core.errors import UsageError
 from orchestrator.core.lifecycle import State
 from orchestrator.core.model import ToolUse, Usage
 from orchestrator.stores.records import ResultRecord, SharedCaps, Wasted
+from orchestrator.stores.sqlite import SqliteStore
 
 from .builders import NOW, PRICE, Desk, a_charge, a_claim, a_run, an_unknown_charge, ask, mark, rows
 
@@ -155,6 +156,20 @@ async def test_a_response_that_two_attempts_were_given_is_charged_once(desk: Des
     assert (summary.requests[State.SUCCEEDED], summary.cost_pusd, summary.usage) == (3, 1_000, USAGE)
     assert [(await the_result(desk, f"row-{n}")).cost_pusd for n in range(3)] == [1_000, 0, 0]
     assert not await desk.store.late_charge(attempts[1], a_charge(), "completed", None)
+
+
+async def test_what_another_process_was_given_ends_as_it_would_there(desk: Desk, database: Path) -> None:
+    requests = await desk.add(2)
+    attempts = [await desk.submit(request, response_id="resp_cached") for request in requests]
+    body = b'{"id":"resp_cached","output":[{"text":"An answer."}]}'
+    async with SqliteStore.open(database) as store:
+        later = replace(desk, store=store)
+        for request, attempt_id in zip(requests, attempts, strict=True):
+            assert await later.end(request, attempt_id, State.SUCCEEDED, body=body)
+    summary = await desk.reader.summary(desk.run.id)
+    assert (summary.requests[State.SUCCEEDED], summary.cost_pusd, summary.reserved_pusd) == (2, 1_000, 0)
+    [attempt] = await desk.reader.attempts(requests[1].id)
+    assert (attempt.body, attempt.charge) == (body, None)
 
 
 # ── late ones ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -151,6 +151,7 @@ FROM result JOIN attempt ON attempt.id = result.attempt_id
 WHERE result.attempt_id = :attempt_id;
 
 -- name: equal
+-- takes: fingerprint, run_id, here, since
 -- The equal request of this run, where one may stand for the other, else one of another run that has a whole answer:
 -- the latest of them.
 SELECT request.id, request.run_id = :run_id AS here

@@ -108,8 +108,7 @@ class SqliteReader(KeepingReader):
     async def equals(
         self, run_id: int, fingerprints: Sequence[bytes], *, here: bool, since: float
     ) -> dict[bytes, Equal]:
-        chosen = {"run_id": run_id, "here": here, "since": since}
-        return await self._read(partial(_equals, chosen, fingerprints))
+        return await self._read(partial(_equals, (run_id, here, since), fingerprints))
 
     async def earlier_turns(self, request_id: int, *, limit: int) -> list[EarlierTurn]:
         rows = await self._rows("earlier_turns", request_id=request_id, limit=limit)
@@ -233,11 +232,11 @@ def _pending(
 
 
 def _equals(
-    chosen: Mapping[str, Any], fingerprints: Sequence[bytes], connection: sqlite3.Connection
+    chosen: tuple[int, bool, float], fingerprints: Sequence[bytes], connection: sqlite3.Connection
 ) -> dict[bytes, Equal]:
     found: dict[bytes, Equal] = {}
     for fingerprint in fingerprints:
-        for request_id, here in connection.execute(_SQL["equal"], {**chosen, "fingerprint": fingerprint}):
+        for request_id, here in connection.execute(_SQL["equal"], (fingerprint, *chosen)):
             found[fingerprint] = Equal(request_id, bool(here))
     return found
 
