@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping
+from functools import cached_property
 from urllib.parse import urlsplit
 
 import anyio
@@ -24,14 +25,13 @@ _TARGET = re.compile(r"/[!-~]*")
 
 
 class AsyncioTransport:
-    """Keeps connections and reuses the one used last; made in the event loop that is to use it.
+    """Keeps connections and reuses the one used last.
 
     A GET or DELETE is sent once more where a kept connection turns out to be closed, and a POST never.
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
-        self._loop = asyncio.get_running_loop()
         self._dialler = Dialler(endpoint)
         origin = urlsplit(endpoint.base_url)
         self._origin_length = len(f"{origin.scheme}://{origin.netloc}")
@@ -73,6 +73,11 @@ class AsyncioTransport:
             for connection in tuple(self._connections):
                 connection.abort()
                 await connection.closed
+
+    @cached_property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        """The loop of the first call; to ask for it takes a call of the system, in Python 3.11."""
+        return asyncio.get_running_loop()
 
     # ── one call ──────────────────────────────────────────────────────────────────────────────────────────
 
