@@ -43,9 +43,10 @@ class Settings:
     # Whether prompt_cache_key is set from what requests begin with, and the first one is answered before others go.
     cache_prefix: bool = False
     warm_cache: bool = False
-    # Calls on the wire at once; a background create is short, so a few dozen carry thousands of open responses.
-    creates_at_once: int = 64
-    polls_at_once: int = 64
+    # Calls at once, each until what it brought is on disk. At half a second for a call that is 15,000 creates a minute,
+    # and both together are the connections of an endpoint.
+    creates_at_once: int = 128
+    polls_at_once: int = 128
     # How long an unreachable provider is tried at the very start, before anything has ever been answered.
     first_contact_s: float = 5.0
     # How long a stop waits for creates on the wire, so that their ids are not lost.
