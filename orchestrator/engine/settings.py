@@ -43,8 +43,8 @@ class Settings:
     # Whether prompt_cache_key is set from what requests begin with, and the first one is answered before others go.
     cache_prefix: bool = False
     warm_cache: bool = False
-    # Calls at once, each until what it brought is on disk. At half a second for a call that is 15,000 creates a minute,
-    # and both together are the connections of an endpoint.
+    # Calls at once, each until what it brought is on disk: with half a second for a call, 15,000 creates a minute.
+    # Both together are as many as an endpoint's connections.
     creates_at_once: int = 128
     polls_at_once: int = 128
     # How long an unreachable provider is tried at the very start, before anything has ever been answered.
