@@ -113,11 +113,9 @@ class Sender:
         if self._context.settings.warm_cache and not self._context.progress.settled_here:
             # Alone, so that those which begin alike find its beginning in the provider's cache.
             return 0 if self._flow.in_flight else 1
-        free = min(
-            self._context.settings.creates_at_once - self._flow.sending,
-            self._context.settings.max_in_flight - self._flow.in_flight,
-        )
-        context, flow = self._context, self._flow
+        context, flow, settings = self._context, self._flow, self._context.settings
+        at_once = settings.creates_at_once if context.creates.has_accepted else settings.first_creates_at_once
+        free = min(at_once - flow.sending, settings.max_in_flight - flow.in_flight)
         by_creates = context.create_circuit.places(now, flow.sending)
         by_responses = context.response_circuit.places(now, flow.in_flight)
         return max(0, min(free, by_creates, by_responses))

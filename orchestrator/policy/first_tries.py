@@ -34,6 +34,11 @@ class FirstCreates:
         self._overrides = overrides
         self._refusals = 0
 
+    @property
+    def has_accepted(self) -> bool:
+        """Whether the run has ever had a response."""
+        return self._accepted
+
     def accepted(self) -> None:
         """A response was created: from now on a refusal is judged alone."""
         self._accepted = True
