@@ -46,9 +46,9 @@ class Settings:
     # Calls at once, each until what it brought is on disk: with half a second for a call, 15,000 creates a minute.
     # Both together are as many as an endpoint's connections.
     creates_at_once: int = 128
-    # Until the first one is accepted: where nothing can work, no more than these meet it.
-    first_creates_at_once: int = 64
     polls_at_once: int = 128
+    # Creates until the first one is accepted: where nothing can work, no more than these meet it.
+    first_creates_at_once: int = 64
     # How long an unreachable provider is tried at the very start, before anything has ever been answered.
     first_contact_s: float = 5.0
     # How long a stop waits for creates on the wire, so that their ids are not lost.

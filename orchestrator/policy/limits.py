@@ -40,7 +40,6 @@ class Limiter:
         self._requests = Meter(requests_per_minute, burst_s=burst_s, now=now)
         self._tokens = Meter(tokens_per_minute, burst_s=burst_s, now=now)
         self._pace = Pace(_START)
-        self._at = now
         self._start_by_limit()
 
     @property
@@ -170,9 +169,6 @@ class Limiter:
             self._pace.start_from(limit / 4.0)
 
     def _advance(self, now: float) -> None:
-        if now <= self._at:
-            return
-        self._at = now
         used_s = self._requests.advance(now, self.pace_per_minute)
         self._tokens.advance(now, self._tokens.even)
         if used_s:

@@ -96,8 +96,7 @@ def parse_response(body: bytes, *, status_aliases: Mapping[str, str] | None = No
     items = _items(wire)
     messages = [item for item in items if item["type"] == "message"]
     others = [item for item in items if item["type"] not in _TALK]
-    error = wire.get("error")
-    code, message = (None, None) if error is None else _fault(error)
+    code, message = _fault(wire.get("error"))
     return Response(
         id=response_id,
         status=status,
@@ -250,6 +249,8 @@ def _waits_for(items: Sequence[_Item]) -> str | None:
 
 def _fault(error: Any) -> tuple[str | None, str | None]:
     """The code and the message of a response's error."""
+    if error is None:
+        return None, None
     fields = error_fields({"error": error}) if isinstance(error, dict | str) else {}
     message = fields.get("message")
     return (

@@ -35,7 +35,7 @@ _GROUP = 2_000
 # A commit costs the CPU of some ten writes. Groups of forty in the place of seven save a fifth of all that a run
 # takes. Where so many gather in the delay, writes are what a run is busy with, and twice the delay saves 8 % more.
 _COMMIT_DELAY_S = 0.01
-_MANY = 24
+_LARGE_GROUP = 24
 # Who writes alone need not wait for others.
 _COMMIT_SIBLINGS = 3
 # Notes are written with the next group, or after this time if there is none.
@@ -70,8 +70,7 @@ class Writer:
         self._notes_due: asyncio.TimerHandle | None = None
         self._wake = Signal()
         self._closing = False
-        # Ends the delay after a commit.
-        self._closed = Signal()
+        self._cut_delay = Signal()
         self._known = Known()
         # Asking for the running loop takes a call of the system, in Python 3.11, and writes are many.
         self._loop = asyncio.get_running_loop()
@@ -101,7 +100,7 @@ class Writer:
     async def aclose(self) -> None:
         """Write what is queued, then close the connection."""
         self._closing = True
-        self._closed.set()
+        self._cut_delay.set()
         self._wake.set()
         try:
             await self._drain
@@ -122,7 +121,7 @@ class Writer:
             while group := self._next_group():
                 await self._commit(group)
                 if len(group) >= _COMMIT_SIBLINGS and not self._closing:
-                    await self._closed.wait(_COMMIT_DELAY_S * (2 if len(group) >= _MANY else 1))
+                    await self._cut_delay.wait(_COMMIT_DELAY_S * (2 if len(group) >= _LARGE_GROUP else 1))
 
     def _next_group(self) -> list[_Write]:
         group = [self._queue.popleft() for _ in range(min(len(self._queue), _GROUP))]
