@@ -83,7 +83,7 @@ def _reading(folder: Path, rows: int, compared: _Taken) -> Iterator[Figure]:
 
 
 def _export(folder: Path) -> Cost:
-    """The middle one of three: the figures are differences, which one busy moment of the machine turns upside down."""
+    """The middle one of three: its figures are differences, which one busy moment turns upside down."""
     export = command(folder, "export", "measured", "-o", str(folder / "results.jsonl"))
     return sorted((measure(export) for _ in range(3)), key=lambda cost: cost.wall_s)[1]
 
