@@ -106,7 +106,7 @@ async def test_a_server_that_honours_keys_is_never_paid_twice(rehearse: Rehearse
     at = await rehearse(
         faults={fault: 0.25},
         sandbox={"idempotency": "honour"},
-        timeouts={"read": 0.3},
+        timeouts={"read": 2},
         limits={"max_in_flight": 4},
     )
     account = await at.run()

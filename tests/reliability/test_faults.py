@@ -45,7 +45,7 @@ CREATED: dict[str, dict[str, Any]] = {
     "gateway_reset": {},
     "drop_after": {},
     "html_200": {"limits": {"max_in_flight": 4}},
-    "hang": {"timeouts": {"read": 0.3}, "rate": 0.15},
+    "hang": {"timeouts": {"read": 2}, "rate": 0.15},
 }
 # The id was in what did arrive: so it is in doubt for nobody, not even where nothing may be sent again.
 HOLD = {"config": {"in_doubt": {"resend_below_usd": 0}}}
@@ -88,7 +88,7 @@ LOOKED_AGAIN: dict[str, dict[str, Any]] = {
     "poll_404": {},
     "poll_drop": {},
     "poll_html": {},
-    "poll_hang": {"timeouts": {"read": 0.3}, "rate": 0.1},
+    "poll_hang": {"timeouts": {"read": 2}, "rate": 0.1},
 }
 
 

@@ -168,7 +168,7 @@ async def test_t10_a_conversation_that_is_locked(rehearse: Rehearse) -> None:
 
 async def test_t11_calls_that_hang(rehearse: Rehearse) -> None:
     """A create without a reply may have been sent; a look without one is repeated. Neither stops the others."""
-    at = await rehearse(rows=ROWS, faults={"hang": 0.15, "poll_hang": 0.05}, job=PATIENT, timeouts={"read": 0.3})
+    at = await rehearse(rows=ROWS, faults={"hang": 0.15, "poll_hang": 0.05}, job=PATIENT, timeouts={"read": 2})
     account = await at.run()
     all_answered(account)
     assert account.lost > 0
