@@ -34,10 +34,11 @@ from orchestrator.policy.latency import LatencyTable, Trace
 
 __all__ = ["PollSchedule", "Watch"]
 
-# The price of a look, as a share of the geometric mean latency; and in seconds: never less than the first (a look is
-# work, too), and where allowance is spare down to the second.
+# The price of a look, as a share of the geometric mean latency; and in seconds: where allowance is spare down to the
+# second, and never less than the first, for a look is work, too. (Of responses that take 50 ms, 0.01 looks at every
+# third one twice, and 0.05 lets each lie for 100 ms.)
 _PRICE_SHARE = 0.0565
-_CHEAPEST_S = 0.05
+_CHEAPEST_S = 0.02
 _CHEAP_ENOUGH_S = 2.0
 # What a response takes at the fair price, and its mean latency over the geometric mean: typical values, from which
 # the looks that will be due are reckoned.

@@ -182,6 +182,12 @@ def test_answers_in_a_moment_take_one_look() -> None:
     assert outcome.lag_s <= 0.1
 
 
+def test_answers_in_a_moment_do_not_lie_for_longer_than_they_took() -> None:
+    outcome = simulate(lambda *_: 0.05, rows=6000, in_flight=200, whole_seconds=True, polls_per_minute=6_000_000.0)
+    assert outcome.looks <= 1.1
+    assert outcome.lag_s <= 0.05
+
+
 def test_research_that_takes_hours() -> None:
     cold = simulate(lognormal(7200.0, 0.4), rows=60, in_flight=30)
     for outcome in (cold, simulate(lognormal(7200.0, 0.4), rows=60, in_flight=30, seed=1, learnt=cold.learnt)):
