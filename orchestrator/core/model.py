@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from orchestrator.core.frozen import frozen
@@ -107,8 +108,8 @@ class Seen:
     """A readable reply to create, retrieve or cancel: the response, and what came beside it."""
 
     response: Response
-    # What a create was told about its limits.
-    rate_limits: RateLimits | None = None
+    # Of the reply, with lower-case names.
+    headers: Mapping[str, str]
     # Seconds after which the provider asks to look again (``openai-poll-after-ms``).
     poll_after_s: float | None = None
 

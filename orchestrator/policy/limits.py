@@ -23,6 +23,8 @@ __all__ = ["Limiter", "Pools"]
 _START = 6000.0
 _LATELY_S = 2.0
 _SOON_S = 0.001
+# Replies that come within this time say nearly the same about the limits, and to read it costs more than to learn it.
+_LISTEN_EVERY_S = 0.02
 _VERSION = 1
 
 
@@ -40,6 +42,7 @@ class Limiter:
         self._requests = Meter(requests_per_minute, burst_s=burst_s, now=now)
         self._tokens = Meter(tokens_per_minute, burst_s=burst_s, now=now)
         self._pace = Pace(_START)
+        self._advanced_at = self._listened_at = -math.inf
         self._start_by_limit()
 
     @property
@@ -92,6 +95,13 @@ class Limiter:
         moment = now if taken_at is None else taken_at
         self._requests.give_back(moment, 1)
         self._tokens.give_back(moment, tokens)
+
+    def listens(self, now: float) -> bool:
+        """Whether to read what an accepted call was told about the limits; of many at a moment one says it all."""
+        if now - self._listened_at < _LISTEN_EVERY_S:
+            return False
+        self._listened_at = now
+        return True
 
     def learn(self, now: float, sent_at: float, limits: RateLimits | None) -> None:
         """A call that left at ``sent_at`` was accepted, and the reply said this about the limits."""
@@ -169,6 +179,9 @@ class Limiter:
             self._pace.start_from(limit / 4.0)
 
     def _advance(self, now: float) -> None:
+        if now == self._advanced_at:  # many are taken at one moment
+            return
+        self._advanced_at = now
         used_s = self._requests.advance(now, self.pace_per_minute)
         self._tokens.advance(now, self._tokens.even)
         if used_s:

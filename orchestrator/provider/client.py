@@ -14,7 +14,7 @@ from pydantic_core import to_json
 
 from orchestrator.core.model import Seen
 from orchestrator.core.problems import Problem, Refused, ReplyLost
-from orchestrator.provider.headers import parse_rate_limits, poll_after
+from orchestrator.provider.headers import poll_after
 from orchestrator.provider.refusal import parse_refusal
 from orchestrator.provider.transport import Reply, Transport, TransportError
 from orchestrator.provider.wire import UnreadableReply, parse_response, salvage_id
@@ -214,12 +214,7 @@ class ResponsesClient:
             response = parse_response(reply.body, status_aliases=self._status_aliases)
         except UnreadableReply as error:
             return ReplyLost(reason=str(error), status=reply.status, response_id=salvage_id(reply.body))
-        return Seen(
-            response=response,
-            # With a look they come hardly ever, and are about creates: a look has an allowance of its own.
-            rate_limits=parse_rate_limits(reply.headers) if created else None,
-            poll_after_s=poll_after(reply.headers),
-        )
+        return Seen(response=response, headers=reply.headers, poll_after_s=poll_after(reply.headers))
 
     def _read(self, reply: Reply | Problem, model: type[_BodyT]) -> _BodyT | Problem:
         if not isinstance(reply, Reply):

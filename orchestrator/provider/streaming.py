@@ -13,7 +13,6 @@ from pydantic_core import from_json
 
 from orchestrator.core.model import Seen
 from orchestrator.core.problems import Problem, ReplyLost
-from orchestrator.provider.headers import parse_rate_limits
 from orchestrator.provider.refusal import parse_refusal
 from orchestrator.provider.sse import SseParser
 from orchestrator.provider.transport import Reply, TransportError
@@ -215,13 +214,11 @@ class StreamingClient:
             response = parse_response(reply.body, status_aliases=self._status_aliases)
         except UnreadableReply as error:
             return ReplyLost(reason=str(error), status=reply.status, response_id=salvage_id(reply.body))
-        return Seen(response=response, rate_limits=parse_rate_limits(reply.headers)), None
+        return Seen(response=response, headers=reply.headers), None
 
     def _seen(self, body: bytes, reply: OpenReply) -> Seen:
-        return Seen(
-            response=parse_response(body, status_aliases=self._status_aliases),
-            rate_limits=parse_rate_limits(reply.headers),
-        )
+        response = parse_response(body, status_aliases=self._status_aliases)
+        return Seen(response=response, headers=reply.headers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -217,6 +217,13 @@ def test_the_limit_is_taken_from_the_headers() -> None:
     assert 580 <= len(take_all(limiter, since=NOW + 1.0, until=NOW + 61.0)) <= 600
 
 
+def test_of_many_replies_at_a_moment_one_is_listened_to() -> None:
+    limiter = a_limiter()
+    listened = [ms for ms in range(200) if limiter.listens(NOW + ms / 1000)]
+    assert listened[0] == 0
+    assert 9 <= len(listened) <= 10
+
+
 def test_the_config_stays_an_upper_bound() -> None:
     limiter = a_limiter(300)
     limiter.learn(NOW, NOW, RateLimits(limit_requests=100_000))

@@ -13,6 +13,7 @@ from orchestrator.core.model import RateLimits, Seen
 from orchestrator.core.problems import NeverSent, Refused, ReplyLost
 from orchestrator.provider.asyncio_transport import AsyncioTransport
 from orchestrator.provider.client import CallFailed, ResponsesClient
+from orchestrator.provider.headers import parse_rate_limits
 from orchestrator.provider.transport import Endpoint
 from tests.provider.raw_server import Connection, RawServer, reply_bytes
 
@@ -71,7 +72,7 @@ async def test_create(server: RawServer, client: ResponsesClient) -> None:
     seen = await create(client)
     assert isinstance(seen, Seen)
     assert (seen.response.id, seen.response.status, seen.response.ended) == ("resp_1", "queued", False)
-    assert seen.rate_limits == RateLimits(remaining_requests=9)
+    assert parse_rate_limits(seen.headers) == RateLimits(remaining_requests=9)
     assert seen.poll_after_s == 1.5
     (request,) = server.requests
     assert (request.method, request.target, request.body) == ("POST", "/v1/responses", CANARY)

@@ -26,6 +26,7 @@ from orchestrator.engine.work import (
 )
 from orchestrator.policy.backoff import retry_wait
 from orchestrator.policy.verdicts import Bounce, Fail, Found, Halt, InDoubt, Later, Outage, Retry
+from orchestrator.provider.headers import parse_rate_limits
 from orchestrator.stores.changes import Acceptance, Claim, Release
 from orchestrator.stores.records import Spending
 
@@ -88,7 +89,8 @@ async def submit(context: Context, prepared: Prepared) -> After:
     context.flow.heard |= not isinstance(answer, NeverSent)
     if isinstance(answer, Seen):
         note_success(context, context.create_circuit, sent_at)
-        context.pools.pool(prepared.model).learn(now, sent_at, answer.rate_limits)
+        pool = context.pools.pool(prepared.model)
+        pool.learn(now, sent_at, parse_rate_limits(answer.headers) if pool.listens(now) else None)
         return await _accepted(context, open_, answer.response.id, answer.response.status, answer)
     return await _not_accepted(context, prepared, open_, answer)
 
