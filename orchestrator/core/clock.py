@@ -22,8 +22,9 @@ class Signal:
         self._waiter: asyncio.Future[None] | None = None
 
     def set(self) -> None:
-        self._is_set = True
-        self._rouse()
+        if not self._is_set:
+            self._is_set = True
+            self._rouse()
 
     async def wait(self, longest_s: float | None = None) -> None:
         """Wait until it is set, or for so many seconds; then it is no longer set."""

@@ -95,7 +95,7 @@ def _with_more_room(_: Response, wish: Wish) -> ResponseVerdict:
 
 
 def _is_flawed(response: Response, wish: Wish) -> bool:
-    return response.status == "completed" and _has_text(response) and wish.flaw is not None
+    return wish.flaw is not None and response.status == "completed" and _has_text(response)
 
 
 def _can_repair(wish: Wish) -> bool:

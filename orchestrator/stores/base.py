@@ -6,7 +6,7 @@ it. A verb returns only when what it wrote is durable. Times are Unix seconds, m
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Protocol
 
 from orchestrator.core.lifecycle import RunState, State
@@ -66,7 +66,7 @@ class Store(Keeper, Protocol):
         """
         ...
 
-    async def claim(self, claim: Claim) -> int | Spending | None:
+    def claim(self, claim: Claim) -> Awaitable[int | Spending | None]:
         """Pending → submitting, with a new attempt; the attempt's id, or None where somebody else moved it.
 
         Where the claim's worst case could make its caps be passed, nothing is done, and what is spent is returned.
@@ -74,7 +74,7 @@ class Store(Keeper, Protocol):
         """
         ...
 
-    async def accept(self, acceptance: Acceptance) -> bool:
+    def accept(self, acceptance: Acceptance) -> Awaitable[bool]:
         """Submitting (or in doubt) → submitted, with the response id.
 
         A response that an earlier attempt holds already (some gateways answer from a cache) is noted as shared, and
@@ -86,7 +86,7 @@ class Store(Keeper, Protocol):
         """Submitting → pending; the attempt is removed as if it had not been."""
         ...
 
-    async def end(self, ending: Ending) -> list[Follower] | None:
+    def end(self, ending: Ending) -> Awaitable[list[Follower] | None]:
         """End an attempt and move its request, charge and result included, in one transaction.
 
         Returns the blocked requests that moved with it: an equal one shares its answer or its failure, the next turn

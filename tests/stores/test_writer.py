@@ -55,10 +55,14 @@ async def commits_of(store: Store) -> list[str]:
     return commits
 
 
+async def claim(store: Store, request_id: int) -> None:
+    await store.claim(a_claim(request_id))
+
+
 async def claim_all(store: Store, request_ids: Iterable[int]) -> None:
     async with anyio.create_task_group() as tasks:
         for request_id in request_ids:
-            tasks.start_soon(store.claim, a_claim(request_id))
+            tasks.start_soon(claim, store, request_id)
 
 
 async def test_what_is_queued_together_is_committed_together(desk: Desk) -> None:
@@ -78,7 +82,7 @@ async def test_where_many_write_a_commit_is_followed_by_a_delay_in_which_more_ga
         commits = await commits_of(desk.store)
         await claim_all(desk.store, range(1, 6))
         for request_id in range(6, 10):
-            tasks.start_soon(desk.store.claim, a_claim(request_id))
+            tasks.start_soon(claim, desk.store, request_id)
             await anyio.wait_all_tasks_blocked()
         assert len(commits) == 1
     assert len(commits) == 2
@@ -149,7 +153,7 @@ async def test_closing_writes_what_is_queued_even_when_cancelled(database: Path)
             await store.add_rows(run.id, rows(3), [], mark(3))
             await store.add_counts(run.id, Counts(polls=5))
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(store.claim, a_claim(1))
+                tasks.start_soon(claim, store, 1)
                 await anyio.lowlevel.checkpoint()
                 scope.cancel()
     assert ask(database, "SELECT state FROM request ORDER BY id") == [("submitting",), ("pending",), ("pending",)]
@@ -166,7 +170,7 @@ async def test_closing_writes_all_that_is_queued_in_as_many_groups_as_it_takes(
             await store.add_rows(run.id, rows(9), [], mark(9))
             async with anyio.create_task_group() as tasks:
                 for request_id in range(1, 10):
-                    tasks.start_soon(store.claim, a_claim(request_id))
+                    tasks.start_soon(claim, store, request_id)
                 await anyio.lowlevel.checkpoint()
                 scope.cancel()
     assert ask(database, "SELECT count(*) FROM request WHERE state = 'submitting'") == [(9,)]

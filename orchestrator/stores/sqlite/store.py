@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Self
@@ -105,17 +105,19 @@ class SqliteStore(KeepingStore):
     ) -> list[NewRequest]:
         return await self._writer.write(verbs.add_rows, run_id, rows, skipped, mark, skip_taken)
 
-    async def claim(self, claim: Claim) -> int | Spending | None:
-        return await self._writer.write(verbs.claim, claim)
+    # These three are for every row: they hand the writer's own future on, for a coroutine around it would cost.
 
-    async def accept(self, acceptance: Acceptance) -> bool:
-        return await self._writer.write(verbs.accept, acceptance)
+    def claim(self, claim: Claim) -> Awaitable[int | Spending | None]:
+        return self._writer.write(verbs.claim, claim)
+
+    def accept(self, acceptance: Acceptance) -> Awaitable[bool]:
+        return self._writer.write(verbs.accept, acceptance)
+
+    def end(self, ending: Ending) -> Awaitable[list[Follower] | None]:
+        return self._writer.write(verbs.end, ending)
 
     async def release(self, release: Release) -> bool:
         return await self._writer.write(verbs.release, release)
-
-    async def end(self, ending: Ending) -> list[Follower] | None:
-        return await self._writer.write(verbs.end, ending)
 
     async def late_charge(self, attempt_id: int, charge: Charge, status: str, body: bytes | None) -> bool:
         return await self._writer.write(verbs.late_charge, attempt_id, charge, status, body)

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, TypeVarTuple
 
@@ -51,6 +52,8 @@ class _Write:
     arguments: tuple[Any, ...]
     done: asyncio.Future[Any] | None = None
 
+
+_NAME_OF_VERB = attrgetter("verb.__name__")
 
 _Outcome: TypeAlias = tuple[Any, Exception | None]
 
@@ -133,7 +136,7 @@ class Writer:
             self._notes_due = None
         # One kind after the other, for what one leaves in the CPU's caches the next finds there. They are of callers
         # that wait at the same time, so any order will do; who is told first was also written first.
-        group.sort(key=lambda write: write.verb.__name__)
+        group.sort(key=_NAME_OF_VERB)
         return group
 
     async def _commit(self, group: list[_Write]) -> None:
@@ -149,22 +152,23 @@ class Writer:
             # What comes next would wait for the same lock as long again.
             self._patience_s = 0.0
         for write, (value, failure) in zip(group, outcomes, strict=True):
-            self._tell(write, value, failure)
+            done = write.done
+            if done is None or done.done():  # a note, or a caller that was cancelled
+                continue
+            if failure is None:
+                done.set_result(value)
+            else:
+                done.set_exception(self._told(failure))
 
     def _patience(self) -> float:
         return min(self._patience_s, _PATIENCE_WHEN_CLOSING_S) if self._closing else self._patience_s
 
-    def _tell(self, write: _Write, value: Any, error: Exception | None) -> None:
-        if write.done is None or write.done.done():  # a note, or a caller that was cancelled
-            return
-        if error is None:
-            write.done.set_result(value)
-        elif isinstance(error, sqlite3.Error):
-            told = store_error(error, self._path)
-            told.__cause__ = error
-            write.done.set_exception(told)
-        else:
-            write.done.set_exception(error)
+    def _told(self, failure: Exception) -> Exception:
+        if not isinstance(failure, sqlite3.Error):
+            return failure
+        told = store_error(failure, self._path)
+        told.__cause__ = failure
+        return told
 
 
 # ── in the connection's thread ────────────────────────────────────────────────────────────────────────────────
