@@ -24,9 +24,9 @@ _BOUNDS = {"cold": (3.8, 1.8 / _MEDIAN_S, 1.15), "warm": (3.4, 1.6 / _MEDIAN_S, 
 
 def polls(extent: Extent) -> Iterator[Figure]:
     """Lognormal latencies, 1,800 rows, 300 in flight: a first run, and one of the same job after it."""
-    # Schedules are nearly the same at every scale, so a quarter of the time tells most; but the provider's whole
-    # seconds are four times as coarse there, and cost 5 % more polls for as much less lag.
-    latency = Latency(_MEDIAN_S if extent.full else _MEDIAN_S / 4, _SIGMA)
+    # Schedules are nearly the same at every scale, so half of the time tells most; at a quarter the provider's whole
+    # seconds are so coarse that they cost 5 % more polls, for as much less lag.
+    latency = Latency(_MEDIAN_S if extent.full else _MEDIAN_S / 2, _SIGMA)
     workload = Workload(rows=1800, in_flight=300)
     with scratch() as folder:
         for seed, (name, (most_polls, most_lag, most_makespan)) in enumerate(_BOUNDS.items(), start=1):
