@@ -35,6 +35,7 @@ async def look(context: Context, open_: OpenResponse) -> After:
     context.progress.polls += 1
     if isinstance(answer, Seen):
         note_success(context, context.look_circuit, sent_at)
+        # What it says about limits is about creates: looks have an allowance of their own.
         context.polls.learn(context.clock.now(), sent_at, None)
         return await _seen(context, open_, answer, sent_at)
     return await _not_seen(context, open_, answer, sent_at)
