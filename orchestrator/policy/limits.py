@@ -24,7 +24,7 @@ _START = 6000.0
 _LATELY_S = 2.0
 _SOON_S = 0.001
 # Replies that come within this time say nearly the same about the limits, and to read it costs more than to learn it.
-_LISTEN_EVERY_S = 0.02
+_HEAR_EVERY_S = 0.02
 _VERSION = 1
 
 
@@ -42,7 +42,7 @@ class Limiter:
         self._requests = Meter(requests_per_minute, burst_s=burst_s, now=now)
         self._tokens = Meter(tokens_per_minute, burst_s=burst_s, now=now)
         self._pace = Pace(_START)
-        self._advanced_at = self._listened_at = -math.inf
+        self._heard_at = -math.inf
         self._start_by_limit()
 
     @property
@@ -98,16 +98,13 @@ class Limiter:
 
     def listens(self, now: float) -> bool:
         """Whether to read what an accepted call was told about the limits; of many at a moment one says it all."""
-        if now - self._listened_at < _LISTEN_EVERY_S:
-            return False
-        self._listened_at = now
-        return True
+        return now - self._heard_at >= _HEAR_EVERY_S
 
     def learn(self, now: float, sent_at: float, limits: RateLimits | None) -> None:
         """A call that left at ``sent_at`` was accepted, and the reply said this about the limits."""
         self._advance(now)
         if limits is not None:
-            self._hear(sent_at, limits)
+            self._hear(now, sent_at, limits)
         self._pace.accepted(now, sent_at)
 
     def bounced(
@@ -122,7 +119,7 @@ class Limiter:
         """A call that left at ``sent_at`` was refused by the limit (429). Whether that slows us is decided here."""
         self._advance(now)
         if limits is not None:
-            self._hear(sent_at, limits)
+            self._hear(now, sent_at, limits)
         window, pace = self._requests.window, self._pace
         speed = self.pace_per_minute
         if not self._requests.is_drained(speed):
@@ -168,7 +165,8 @@ class Limiter:
         if isinstance(pace, int | float) and 0.0 < pace < math.inf:
             self._pace.recover(float(pace))
 
-    def _hear(self, sent_at: float, limits: RateLimits) -> None:
+    def _hear(self, now: float, sent_at: float, limits: RateLimits) -> None:
+        self._heard_at = now
         self._requests.hear(sent_at, limits.limit_requests, limits.remaining_requests, limits.reset_requests_s)
         self._tokens.hear(sent_at, limits.limit_tokens, limits.remaining_tokens, limits.reset_tokens_s)
         self._start_by_limit()
@@ -179,9 +177,6 @@ class Limiter:
             self._pace.start_from(limit / 4.0)
 
     def _advance(self, now: float) -> None:
-        if now == self._advanced_at:  # many are taken at one moment
-            return
-        self._advanced_at = now
         used_s = self._requests.advance(now, self.pace_per_minute)
         self._tokens.advance(now, self._tokens.even)
         if used_s:

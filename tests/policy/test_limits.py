@@ -219,9 +219,13 @@ def test_the_limit_is_taken_from_the_headers() -> None:
 
 def test_of_many_replies_at_a_moment_one_is_listened_to() -> None:
     limiter = a_limiter()
-    listened = [ms for ms in range(200) if limiter.listens(NOW + ms / 1000)]
-    assert listened[0] == 0
-    assert 9 <= len(listened) <= 10
+    heard: list[int] = []
+    for ms in range(200):
+        if limiter.listens(NOW + ms / 1000):
+            heard.append(ms)
+            limiter.learn(NOW + ms / 1000, NOW, RateLimits(limit_requests=600))
+    assert heard[0] == 0
+    assert 9 <= len(heard) <= 10
 
 
 def test_the_config_stays_an_upper_bound() -> None:
