@@ -9,23 +9,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from orchestrator.app import Orchestrator
+    from orchestrator.app.api import Orchestrator
     from orchestrator.config import Config, load_config
     from orchestrator.core.errors import OrchestratorError
-    from orchestrator.core.lifecycle import RunState, State
-    from orchestrator.intake.spec import Job, load_job
-    from orchestrator.stores.records import ResultRecord, Summary
-    from orchestrator.stores.story import Story
+    from orchestrator.core.states import RunState, State
+    from orchestrator.job.spec import Job, load_job
+    from orchestrator.stores.reads import ResultRecord, Summary
+    from orchestrator.stores.request_history import RequestHistory
 
 __all__ = [
     "Config",
     "Job",
     "Orchestrator",
     "OrchestratorError",
+    "RequestHistory",
     "ResultRecord",
     "RunState",
     "State",
-    "Story",
     "Summary",
     "load_config",
     "load_job",
@@ -33,16 +33,16 @@ __all__ = [
 
 _HOMES = {
     "Config": "orchestrator.config",
-    "Job": "orchestrator.intake.spec",
-    "Orchestrator": "orchestrator.app",
+    "Job": "orchestrator.job.spec",
+    "Orchestrator": "orchestrator.app.api",
     "OrchestratorError": "orchestrator.core.errors",
     "ResultRecord": "orchestrator.stores.base",
-    "RunState": "orchestrator.core.lifecycle",
-    "State": "orchestrator.core.lifecycle",
-    "Story": "orchestrator.stores.story",
+    "RunState": "orchestrator.core.states",
+    "State": "orchestrator.core.states",
+    "RequestHistory": "orchestrator.stores.request_history",
     "Summary": "orchestrator.stores.base",
     "load_config": "orchestrator.config",
-    "load_job": "orchestrator.intake.spec",
+    "load_job": "orchestrator.job.spec",
 }
 
 

@@ -17,27 +17,27 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator,
 
 from orchestrator.core.errors import ConfigError
 from orchestrator.core.money import Picodollars, parse_usd
-from orchestrator.intake.document import Document, load_document
-from orchestrator.intake.mistakes import Mistake, did_you_mean, refuse
-from orchestrator.intake.parameters import LEAST_OUTPUT_TOKENS
-from orchestrator.intake.schema import DIALECT
-from orchestrator.intake.values import Duration, Usd
-from orchestrator.policy.error_rules import Action, Met, Override
-from orchestrator.policy.price_file import PriceFile, file_version
-from orchestrator.policy.price_rules import PriceRules
-from orchestrator.policy.profiles import PROFILES, overrides_for
-from orchestrator.sandbox.settings import SandboxSettings
+from orchestrator.job.documents.document import Document, load_document
+from orchestrator.job.documents.validation_problems import ValidationProblem, did_you_mean, refuse
+from orchestrator.job.documents.values import Duration, Usd
+from orchestrator.job.requests.parameters import LEAST_OUTPUT_TOKENS
+from orchestrator.job.schema import DIALECT
+from orchestrator.policy.errors.error_rules import Action, Override, Phase
+from orchestrator.policy.errors.profiles import PROFILES, overrides_for
+from orchestrator.policy.pricing.price_file import PriceFile, file_version
+from orchestrator.policy.pricing.price_rules import PriceRules
+from orchestrator.sandbox.server.sandbox_settings import SandboxSettings
 from orchestrator.stores.base import DEFAULT_DATABASE
-from orchestrator.stores.records import SharedCaps
+from orchestrator.stores.reads import SharedCaps
 
 __all__ = [
-    "Budget",
+    "BudgetSettings",
     "Config",
     "ErrorOverride",
-    "InDoubt",
-    "Limits",
-    "Provider",
-    "Timeouts",
+    "InDoubtSettings",
+    "LimitSettings",
+    "ProviderSettings",
+    "TimeoutSettings",
     "config_schema",
     "load_config",
 ]
@@ -80,7 +80,7 @@ class ErrorOverride(Section):
     """The error's code or type."""
     text: str | None = Field(default=None, min_length=1)
     """Words found anywhere in the error, in any case."""
-    met: Met = Met.CREATE
+    met: Phase = Phase.CREATE
     """Where the error is met: on `create`, on a `look` at a response, or as the error of a `failed` response."""
 
     @model_validator(mode="after")
@@ -93,7 +93,7 @@ class ErrorOverride(Section):
         return Override(action=Action(self.action), status=self.status, code=self.code, text=self.text, met=self.met)
 
 
-class Provider(Section):
+class ProviderSettings(Section):
     """The server that answers, and how to speak to it."""
 
     base_url: str = DEFAULT_BASE_URL
@@ -179,7 +179,10 @@ class Provider(Section):
     @classmethod
     def _is_shipped(cls, profile: str) -> str:
         if profile not in PROFILES:
-            refuse("profile", [Mistake((), f"must be one of {', '.join(PROFILES)}", did_you_mean(profile, PROFILES))])
+            refuse(
+                "profile",
+                [ValidationProblem((), f"must be one of {', '.join(PROFILES)}", did_you_mean(profile, PROFILES))],
+            )
         return profile
 
     @field_validator("headers")
@@ -205,11 +208,13 @@ class Provider(Section):
     @model_validator(mode="after")
     def _is_one_place(self) -> Self:
         if self.sandbox and "base_url" in self.model_fields_set:
-            refuse("provider", [Mistake(("base_url",), "cannot stand beside sandbox", "keep one of the two")])
+            refuse(
+                "provider", [ValidationProblem(("base_url",), "cannot stand beside sandbox", "keep one of the two")]
+            )
         return self
 
 
-class Limits(Section):
+class LimitSettings(Section):
     """How much may be asked at once. What the provider's headers tell goes before it."""
 
     requests_per_minute: int | None = Field(default=None, ge=1)
@@ -222,7 +227,7 @@ class Limits(Section):
     """Open background responses at once."""
 
 
-class Timeouts(Section):
+class TimeoutSettings(Section):
     """How long to be patient."""
 
     connect: Annotated[Duration, Field(gt=0)] = 5.0
@@ -235,7 +240,7 @@ class Timeouts(Section):
     """For a response to end; then it is cancelled and tried again."""
 
 
-class InDoubt(Section):
+class InDoubtSettings(Section):
     """What to do with a request that may have been sent, but whose reply was lost."""
 
     resend_below_usd: Usd = Decimal("0.05")
@@ -248,7 +253,7 @@ class InDoubt(Section):
         return parse_usd(self.resend_below_usd)
 
 
-class Budget(Section):
+class BudgetSettings(Section):
     """Hard caps over all runs of the database, and what to do where a request or a job could cost much."""
 
     usd_per_day: Usd | None = Field(default=None, gt=0)
@@ -276,15 +281,15 @@ class Budget(Section):
 class Config(Section):
     """How runs are carried out; every field has a default, which is the real API at OpenAI."""
 
-    provider: Provider = Provider()
+    provider: ProviderSettings = ProviderSettings()
     """The server that answers, and how to speak to it."""
-    limits: Limits = Limits()
+    limits: LimitSettings = LimitSettings()
     """How much may be asked at once."""
-    timeouts: Timeouts = Timeouts()
+    timeouts: TimeoutSettings = TimeoutSettings()
     """How long to be patient."""
-    in_doubt: InDoubt = InDoubt()
+    in_doubt: InDoubtSettings = InDoubtSettings()
     """What to do with a request that may have been sent, but whose reply was lost."""
-    budget: Budget = Budget()
+    budget: BudgetSettings = BudgetSettings()
     """Hard caps over all runs of the database, and what to do where a request or a job could cost much."""
     prices: str | None = Field(default=None, min_length=1)
     """A file of your own prices, relative to this file; they go before the published ones."""
@@ -364,10 +369,10 @@ def config_schema() -> dict[str, Any]:
     return {"$schema": DIALECT, **Config.model_json_schema()}
 
 
-def _secrets_in(pairs: Mapping[str, str]) -> Iterator[Mistake]:
+def _secrets_in(pairs: Mapping[str, str]) -> Iterator[ValidationProblem]:
     for name, value in pairs.items():
         if _SECRET_NAME.search(name) or _SECRET_VALUE.match(value):
-            yield Mistake(
+            yield ValidationProblem(
                 (name,),
                 "looks like a key, and a key never stands in a file",
                 "put it into an environment variable, and name that in provider.api_key_env "
@@ -375,7 +380,7 @@ def _secrets_in(pairs: Mapping[str, str]) -> Iterator[Mistake]:
             )
 
 
-def _unsendable(headers: Mapping[str, str]) -> Iterator[Mistake]:
+def _unsendable(headers: Mapping[str, str]) -> Iterator[ValidationProblem]:
     for name, value in headers.items():
         if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
-            yield Mistake((name,), "is no header: names and values are plain ASCII on one line")
+            yield ValidationProblem((name,), "is no header: names and values are plain ASCII on one line")

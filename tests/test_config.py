@@ -9,9 +9,9 @@ import pytest
 
 from orchestrator.config import Config, ErrorOverride, load_config
 from orchestrator.core.errors import ConfigError
-from orchestrator.policy.error_rules import Action, Met, Override
-from orchestrator.policy.price_rules import PriceRules
-from orchestrator.stores.records import SharedCaps
+from orchestrator.policy.errors.error_rules import Action, Override, Phase
+from orchestrator.policy.pricing.price_rules import PriceRules
+from orchestrator.stores.reads import SharedCaps
 
 REPOSITORY = Path(__file__).parent.parent
 SECRET = "sk-proj-CANARY123456"
@@ -84,7 +84,7 @@ database: runs/my.db
     assert provider.status_aliases == {"pending": "queued"}
     assert provider.overrides == (
         Override(action=Action.BOUNCE, status=400, text="try again later"),
-        Override(action=Action.MISSING, code="gone_for_now", met=Met.LOOK),
+        Override(action=Action.MISSING, code="gone_for_now", met=Phase.LOOK),
         Override(action=Action.BOUNCE, status=400, text="queue is full"),
     )
     assert config.timeouts.model_dump() == {"connect": 2, "read": 60, "queued": 5400, "run": 172800}

@@ -14,15 +14,15 @@ from docs.generator.markdown import code, plain, table
 from orchestrator.cli.reference import reference
 from orchestrator.config import config_schema
 from orchestrator.core.errors import CODES, ExitCode
-from orchestrator.core.lifecycle import SETTLED, TRANSITIONS, Event, State
-from orchestrator.intake.parameters import PARAMETERS, WRONG_PARAMETERS
-from orchestrator.intake.schema import job_schema
-from orchestrator.policy.judgement import judgement_table
-from orchestrator.policy.price_file import PriceFile
-from orchestrator.policy.profiles import PROFILES
-from orchestrator.sandbox.models import RESERVED
-from orchestrator.sandbox.server import call_table
-from orchestrator.sandbox.settings import Latency, SandboxSettings, fault_table
+from orchestrator.core.states import SETTLED, TRANSITIONS, Event, State
+from orchestrator.job.requests.parameters import PARAMETERS, WRONG_PARAMETERS
+from orchestrator.job.schema import job_schema
+from orchestrator.policy.errors.judgement import judgement_table
+from orchestrator.policy.errors.profiles import PROFILES
+from orchestrator.policy.pricing.price_file import PriceFile
+from orchestrator.sandbox.server.asgi_app import call_table
+from orchestrator.sandbox.server.sandbox_settings import Latency, SandboxSettings, fault_table
+from orchestrator.sandbox.simulation.models import RESERVED
 from orchestrator.stores.sqlite.database import migrate
 from orchestrator.stores.sqlite.queries import migrations
 
@@ -33,7 +33,7 @@ _STATES: Mapping[State, str] = {
     State.BLOCKED: "waits for an equal request that is being answered, or for the turn before it in its chain",
     State.SUBMITTING: "the intent to send it is on disk; the POST may be on the wire",
     State.SUBMITTED: "the response's id is on disk; it is looked at until it has ended",
-    State.ACTING: "its response stopped for function tools of yours, and they are being run",
+    State.AWAITING_TOOLS: "its response stopped for function tools of yours, and they are being run",
     State.IN_DOUBT: "it may have been sent, and its reply was lost; held until somebody decides",
     State.SUCCEEDED: "the answer is on disk, with what it cost",
     State.FAILED: "it came to nothing; its code says why",

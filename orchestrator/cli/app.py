@@ -10,18 +10,18 @@ from typing import Any
 from cyclopts import App, CycloptsError, Group, Parameter
 
 from orchestrator.cli.doctor import doctor
+from orchestrator.cli.error_messages import culprit, report_bug, report_misuse, report_problem
 from orchestrator.cli.estimate import estimate
 from orchestrator.cli.export import export
-from orchestrator.cli.failures import culprit, report_bug, report_misuse, report_problem
 from orchestrator.cli.follow import follow
 from orchestrator.cli.help import PlainColumns
 from orchestrator.cli.inspect import costs, runs, show, status
 from orchestrator.cli.output import PipeConsole, ReaderGone, let_go_of_stdout, note
 from orchestrator.cli.purge import purge
+from orchestrator.cli.retry_cancel import cancel, retry
 from orchestrator.cli.run import EPILOGUE, run
 from orchestrator.cli.sandbox import sandbox
 from orchestrator.cli.schema import schema
-from orchestrator.cli.steer import cancel, retry
 from orchestrator.core.errors import ExitCode, OrchestratorError
 
 __all__ = ["build_app", "invoke"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from rich.text import Text
 
-from orchestrator.cli.opening import opened
 from orchestrator.cli.options import ConfigFile, Database, Json
 from orchestrator.cli.output import say, say_json
+from orchestrator.cli.session import opened
 from orchestrator.core.errors import ExitCode
 
 __all__ = ["doctor"]

@@ -14,10 +14,10 @@ from orchestrator.cli.run import overrides
 from orchestrator.core.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from orchestrator.app import Orchestrator
-    from orchestrator.cli.watch import Watch
-    from orchestrator.forecast import Exact
-    from orchestrator.intake.spec import Job
+    from orchestrator.app.api import Orchestrator
+    from orchestrator.app.forecast.forecaster import Exact
+    from orchestrator.cli.live_run import LiveRun
+    from orchestrator.job.spec import Job
 
 __all__ = ["estimate"]
 
@@ -57,17 +57,17 @@ async def estimate(
     Counts the tokens of every row. How long the answers will be is told by max_output_tokens, or more closely by
     earlier runs of the same requests in the database, or by a pilot.
     """
-    from orchestrator.app import Orchestrator
-    from orchestrator.cli.watch import Watch
+    from orchestrator.app.api import Orchestrator
+    from orchestrator.app.forecast.text import forecast_object, forecast_text
+    from orchestrator.cli.live_run import LiveRun
     from orchestrator.config import load_config
-    from orchestrator.intake.spec import load_job
+    from orchestrator.job.spec import load_job
     from orchestrator.report.display import Mode
-    from orchestrator.report.forecast import forecast_object, forecast_text
 
     changes = overrides(set_ or ())
     spec = load_job(job, overrides=changes, limit=limit)
     settings = load_config(config)
-    watch = Watch(Mode(progress), os.environ, simulated=settings.provider.sandbox is not None)
+    watch = LiveRun(Mode(progress), os.environ, simulated=settings.provider.sandbox is not None)
     models = [name.strip() for name in (compare or "").split(",") if name.strip()]
     async with Orchestrator(settings, database=db, observers=watch.observers) as orchestrator:
         learn_from = None
@@ -85,14 +85,14 @@ async def estimate(
     return ExitCode.OK
 
 
-async def _fly(orchestrator: Orchestrator, watch: Watch, pilot: Job) -> tuple[str | None, int]:
+async def _fly(orchestrator: Orchestrator, watch: LiveRun, pilot: Job) -> tuple[str | None, int]:
     """Run some rows as an ordinary run; its name, or None with an exit code where it taught nothing."""
-    from orchestrator.cli.closing import exit_code
-    from orchestrator.report import figures
+    from orchestrator.cli.run_outcome import exit_code
+    from orchestrator.report import formatting
 
     outcome = await watch.follow(orchestrator, pilot, name=None, new=False)
     summary = outcome.summary
-    note(f"pilot {summary.name}: {summary.requests.succeeded:,} answers for {figures.dollars(summary.cost_pusd)}")
+    note(f"pilot {summary.name}: {summary.requests.succeeded:,} answers for {formatting.dollars(summary.cost_pusd)}")
     if outcome.interrupted is None and summary.requests.succeeded:
         return summary.name, ExitCode.OK
     note(f"  no estimate without answers; {outcome.reason or 'see'}: orchestrator status {summary.name}")

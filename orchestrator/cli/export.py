@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal, TypeAlias
 
 from cyclopts import Parameter
 
-from orchestrator.cli.opening import opened
 from orchestrator.cli.options import ConfigOfDatabase, Database, RunName
 from orchestrator.cli.output import note, stdout_bytes
+from orchestrator.cli.session import opened
 from orchestrator.core.errors import UsageError
-from orchestrator.core.lifecycle import SETTLED, RunState, State
+from orchestrator.core.states import SETTLED, RunState, State
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from orchestrator.app import Orchestrator
+    from orchestrator.app.api import Orchestrator
     from orchestrator.report.export import Format
-    from orchestrator.stores.keeping import Retained
-    from orchestrator.stores.records import ResultRecord, Run
+    from orchestrator.stores.provider_copies import Retained
+    from orchestrator.stores.reads import ResultRecord, Run
 
 __all__ = ["export", "export_to_file"]
 
@@ -78,7 +78,7 @@ async def export_to_file(
     orchestrator: Orchestrator, run: Run, path: Path, shape: Format, which: Which = "settled"
 ) -> int:
     """Write a file that appears only when it is whole; returns how many rows it has."""
-    from orchestrator.report.sink import whole_file
+    from orchestrator.report.output_file import whole_file
 
     _keep_what_is_left(path, run, await orchestrator.retained(run.name))
     with whole_file(path) as out:
@@ -99,7 +99,7 @@ def _keep_what_is_left(path: Path, run: Run, retained: Retained | None) -> None:
 async def _write(orchestrator: Orchestrator, run: Run, out: BinaryIO, shape: Format, which: Which) -> int:
     import orjson
 
-    from orchestrator.policy.answers import asked_schema
+    from orchestrator.policy.errors.answer_schema import asked_schema
     from orchestrator.report import export as files
 
     async def body_of(record: ResultRecord) -> bytes | None:
@@ -116,6 +116,6 @@ async def _write(orchestrator: Orchestrator, run: Run, out: BinaryIO, shape: For
         case files.Format.OPENAI_BATCH:
             return await files.write_openai_batch(records, out, body_of=body_of)
         case files.Format.PARQUET:
-            from orchestrator.report.parquet import write_parquet
+            from orchestrator.report.parquet_file import write_parquet
 
             return await write_parquet(records, out, schema=schema)

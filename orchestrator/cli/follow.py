@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from orchestrator.cli.opening import opened
 from orchestrator.cli.options import ConfigFile, Database, RunName
 from orchestrator.cli.output import note, stdout_bytes
+from orchestrator.cli.session import opened
 from orchestrator.core.errors import ExitCode
 
 if TYPE_CHECKING:
-    from orchestrator.following import Happened, Over
+    from orchestrator.app.follow import FollowEnded, ResponseProgress
 
 __all__ = ["follow"]
 
@@ -34,22 +34,22 @@ async def follow(
     A lost connection is taken up where it broke. Of a response that was not created with `stream: true`, or by a
     server that cannot stream, the text comes at its end. Following changes nothing; the run goes on by itself.
     """
-    from orchestrator.following import Happened, Over, Said
+    from orchestrator.app.follow import FollowEnded, ResponseProgress, TextDelta
 
     place = after
-    over: Over | None = None
+    over: FollowEnded | None = None
     ends_line = True
     try:
         async with opened(db, config) as orchestrator:
             async for heard in orchestrator.follow(run, key, after=after):
                 match heard:
-                    case Said(text):
+                    case TextDelta(text):
                         _write(text)
                         ends_line = text.endswith("\n")
-                    case Happened():
+                    case ResponseProgress():
                         place = heard.sequence if heard.sequence is not None else place
                         _tell(heard)
-                    case Over():
+                    case FollowEnded():
                         over = heard
     finally:
         if not ends_line:
@@ -67,5 +67,5 @@ def _write(text: str) -> None:
         out.write(text.encode())
 
 
-def _tell(heard: Happened) -> None:
+def _tell(heard: ResponseProgress) -> None:
     note(f"{heard.what} ({heard.item})" if heard.item else heard.what)

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from orchestrator.cli.opening import opened
 from orchestrator.cli.options import ConfigFile, ConfigOfDatabase, Database, Json, RunName, RunNameOrNewest
 from orchestrator.cli.output import say, say_json, stdout_bytes
+from orchestrator.cli.session import opened
 from orchestrator.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from orchestrator.app import Orchestrator
+    from orchestrator.app.api import Orchestrator
 
 __all__ = ["costs", "runs", "show", "status"]
 
@@ -25,8 +25,8 @@ async def status(
     run: RunNameOrNewest = None, /, *, db: Database = None, config: ConfigOfDatabase = None, json: Json = False
 ) -> None:
     """Show where a run stands: counts, tokens, cost, failures."""
-    from orchestrator.cli.closing import failure_codes
-    from orchestrator.report.retention import retention_object, retention_words
+    from orchestrator.app.retention.text import retention_object, retention_words
+    from orchestrator.cli.run_outcome import failure_codes
     from orchestrator.report.summary import closing_table, summary_object
 
     async with opened(db, config) as orchestrator:
@@ -71,7 +71,7 @@ async def show(
 
     All of it is on disk; only --input-items asks the provider, and needs its config and key.
     """
-    from orchestrator.report.story import raw_body, story_object, story_text
+    from orchestrator.report.request_history import history_object, history_text, raw_body
 
     async with opened(db, config) as orchestrator:
         if input_items:
@@ -90,9 +90,9 @@ async def show(
             with stdout_bytes() as out:
                 out.write(body if body.endswith(b"\n") else body + b"\n")
         elif json:
-            say_json(story_object(story, await orchestrator.request_sent(run, key)))
+            say_json(history_object(story, await orchestrator.request_sent(run, key)))
         else:
-            say(story_text(story, await orchestrator.request_sent(run, key)))
+            say(history_text(story, await orchestrator.request_sent(run, key)))
 
 
 async def costs(
@@ -137,7 +137,7 @@ async def costs(
 
 
 async def _reconcile(orchestrator: Orchestrator, run: str | None, source: str, *, json: bool) -> None:
-    from orchestrator.report.reconciliation import reconciliation_object, reconciliation_text
+    from orchestrator.app.reconcile.text import reconciliation_object, reconciliation_text
 
     account = None if source == "fetch" else _read(Path(source))
     found = await orchestrator.reconcile(run, account=account)

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from orchestrator.cli.opening import opened
 from orchestrator.cli.options import ConfigFile, Database, Json
 from orchestrator.cli.output import note, say, say_json
+from orchestrator.cli.session import opened
 from orchestrator.core.errors import ExitCode, OrchestratorError, UsageError
 
 if TYPE_CHECKING:
-    from orchestrator.app import Orchestrator
-    from orchestrator.engine.purge import Purged
+    from orchestrator.app.api import Orchestrator
+    from orchestrator.app.retention.purge import Purged
 
 __all__ = ["purge", "purge_what_is_due"]
 
@@ -84,8 +84,8 @@ async def _unnamed(orchestrator: Orchestrator, run: str) -> int:
 
 
 def _words(run: str, purged: Purged, unnamed: int) -> list[str]:
-    from orchestrator.report.figures import count
-    from orchestrator.report.retention import copies_in_words
+    from orchestrator.app.retention.text import copies_in_words
+    from orchestrator.report.formatting import count
 
     lines = [f"{run}: {copies_in_words(purged.deleted)} deleted at the provider, and gone when looked for"]
     if purged.unknown:

@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from orchestrator.cli.closing import enough_usd, exit_code, failure_codes, next_steps
+from orchestrator.cli.dry_run import show_dry_run
 from orchestrator.cli.export import export_to_file
 from orchestrator.cli.options import ConfigFile, Database, Json
 from orchestrator.cli.output import ReaderGone, note, say, say_json
 from orchestrator.cli.purge import purge_what_is_due
-from orchestrator.cli.rehearsal import show_dry_run
-from orchestrator.cli.resume import program, resume_command
+from orchestrator.cli.resume_hint import program, resume_command
+from orchestrator.cli.run_outcome import enough_usd, exit_code, failure_codes, next_steps
 from orchestrator.core.errors import ExitCode, StoreError, UsageError
-from orchestrator.core.lifecycle import SETTLED, RunState, State
+from orchestrator.core.states import SETTLED, RunState, State
 
 if TYPE_CHECKING:
-    from orchestrator.app import Orchestrator
-    from orchestrator.cli.watch import Outcome
+    from orchestrator.app.api import Orchestrator
+    from orchestrator.cli.live_run import RunOutcome
     from orchestrator.config import Config
-    from orchestrator.intake.spec import Job
+    from orchestrator.job.spec import Job
 
 __all__ = ["EPILOGUE", "overrides", "run"]
 
@@ -88,19 +88,19 @@ async def run(
     come. Without --run, the newest unfinished run of the same job is resumed, else a new one is made. Ctrl-C leaves
     everything true on disk and says how to go on.
     """
-    from orchestrator.app import Orchestrator
-    from orchestrator.cli.watch import Watch
+    from orchestrator.app.api import Orchestrator
+    from orchestrator.cli.live_run import LiveRun
     from orchestrator.config import load_config
-    from orchestrator.intake.spec import load_job
+    from orchestrator.job.spec import load_job
     from orchestrator.report.display import Mode
-    from orchestrator.report.sink import check_target
+    from orchestrator.report.output_file import check_target
 
     spec = load_job(job, overrides=overrides(set_ or ()), limit=limit)
     target = output or spec.output_path
     if target:
         check_target(target)
     settings = load_config(config)
-    watch = Watch(Mode(progress), os.environ, simulated=settings.provider.sandbox is not None)
+    watch = LiveRun(Mode(progress), os.environ, simulated=settings.provider.sandbox is not None)
     for warning in spec.warnings():
         watch.warn(warning)
     async with Orchestrator(settings, database=db, observers=watch.observers) as orchestrator:
@@ -156,9 +156,9 @@ async def _tell_the_cost(
 
     Elsewhere nobody is there to answer, and a script must not wait: there the budgets alone hold.
     """
+    from orchestrator.app.forecast.text import forecast_line, most_cost
     from orchestrator.core.money import parse_usd
-    from orchestrator.report import figures
-    from orchestrator.report.forecast import forecast_line, most_cost
+    from orchestrator.report import formatting
 
     forecast = await orchestrator.glance(job, name=name, new=new)
     if forecast is None:
@@ -168,16 +168,17 @@ async def _tell_the_cost(
     if config.simulated or not ask or (most is not None and most <= limit):
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        note(f"  it may cost more than {figures.dollars(limit)}, and only a budget stops it: here nobody is asked")
+        note(f"  it may cost more than {formatting.dollars(limit)}, only a budget stops it (no terminal to ask)")
         return
-    note(f"It may cost more than {figures.dollars(limit)} (budget.confirm_above_usd in the config). Start it? [y/N] ")
+    cost = formatting.dollars(limit)
+    note(f"It may cost more than {cost} (budget.confirm_above_usd in the config). Start it? [y/N] ")
     if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
         raise UsageError(
             "nothing was started", hint="orchestrator estimate JOB --pilot 20 tells the cost more closely"
         )
 
 
-async def _close(orchestrator: Orchestrator, outcome: Outcome, target: Path | None, *, json: bool) -> None:
+async def _close(orchestrator: Orchestrator, outcome: RunOutcome, target: Path | None, *, json: bool) -> None:
     """Write the results where the run is complete, so that a file in this place is always whole, and tell the end."""
     from orchestrator.report.export import format_for
     from orchestrator.report.summary import closing_table, summary_object
@@ -207,7 +208,7 @@ async def _close(orchestrator: Orchestrator, outcome: Outcome, target: Path | No
         raise problem
 
 
-def _print_next_steps(orchestrator: Orchestrator, outcome: Outcome, job: Job) -> None:
+def _print_next_steps(orchestrator: Orchestrator, outcome: RunOutcome, job: Job) -> None:
     summary, called_as = outcome.summary, program()
     counts = summary.requests
     if outcome.interrupted and summary.run.state is not RunState.FINISHED:

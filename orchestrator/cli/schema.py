@@ -14,7 +14,7 @@ __all__ = ["schema"]
 def schema(kind: Annotated[Literal["job", "config"], Parameter(name="KIND", help="Which file.")], /) -> None:
     """Print the JSON Schema of job or config files."""
     if kind == "job":
-        from orchestrator.intake.schema import job_schema
+        from orchestrator.job.schema import job_schema
 
         say_json(job_schema())
     else:

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from orchestrator.core.frozen import frozen
-from orchestrator.core.lifecycle import State
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.model import Usage
 from orchestrator.core.money import Picodollars
+from orchestrator.core.states import State
 
 __all__ = [
     "Observer",
@@ -44,7 +44,7 @@ class RowSkipped:
     reason: str
 
 
-@frozen
+@fast_dataclass
 class Settled:
     """A request came to its end."""
 

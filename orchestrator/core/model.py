@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from orchestrator.core.frozen import frozen
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.money import Picodollars
 
 __all__ = [
@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 
-@frozen(kw_only=False)
+@fast_dataclass(kw_only=False)
 class Usage:
     """Tokens of one response.
 
@@ -59,7 +59,7 @@ class ToolUse:
     code_sessions: int = 0
 
 
-@frozen
+@fast_dataclass
 class Response:
     """The provider's response object as one look showed it.
 
@@ -88,7 +88,7 @@ class Response:
     completed_at: float | None = None
 
 
-@frozen
+@fast_dataclass
 class RateLimits:
     """What the provider's ``x-ratelimit-*`` headers said with one reply; ``None`` where it said nothing.
 
@@ -103,7 +103,7 @@ class RateLimits:
     reset_tokens_s: float | None = None
 
 
-@frozen
+@fast_dataclass
 class Seen:
     """A readable reply to create, retrieve or cancel: the response, and what came beside it."""
 
@@ -114,7 +114,7 @@ class Seen:
     poll_after_s: float | None = None
 
 
-@frozen
+@fast_dataclass
 class NewRequest:
     """One input row that becomes a request. ``row`` is the row's JSON, as far as the template needs it.
 
@@ -179,7 +179,7 @@ class UnitPrice:
     estimated: bool = False
 
 
-@frozen
+@fast_dataclass
 class Charge:
     """What one response cost: exactly, or unknown with an upper bound.
 

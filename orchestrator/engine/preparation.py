@@ -9,17 +9,17 @@ from typing import Any
 import orjson
 
 from orchestrator.core.errors import BadRow
+from orchestrator.engine.items import NewConversation, Prepared
 from orchestrator.engine.settings import Settings
-from orchestrator.engine.work import NewConversation, Prepared
 from orchestrator.executors.base import Executor
-from orchestrator.intake.local_files import uploads_in
-from orchestrator.intake.template import Renderer
-from orchestrator.policy.budget import Budget
-from orchestrator.policy.limits import Pools
-from orchestrator.policy.prices import PriceBook
-from orchestrator.policy.tokens import estimate_request
-from orchestrator.policy.turns import cache_key, fingerprint, going_on, in_conversation, with_history
-from orchestrator.stores.records import EarlierTurn, PendingRequest
+from orchestrator.job.requests.local_files import uploads_in
+from orchestrator.job.requests.renderer import Renderer
+from orchestrator.job.requests.turns import cache_key, fingerprint, going_on, in_conversation, with_history
+from orchestrator.policy.pricing.budget import Budget
+from orchestrator.policy.pricing.prices import PriceBook
+from orchestrator.policy.pricing.tokens import estimate_request
+from orchestrator.policy.rate_limits.limits import Pools
+from orchestrator.stores.reads import EarlierTurn, PendingRequest
 
 __all__ = ["Preparation", "Unsendable", "too_large"]
 

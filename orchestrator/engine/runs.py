@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.core.errors import RunChanged, UsageError
-from orchestrator.core.lifecycle import RunState
 from orchestrator.core.money import Picodollars
+from orchestrator.core.states import RunState
 from orchestrator.stores.base import Reader, Store
-from orchestrator.stores.changes import NewRun
-from orchestrator.stores.records import Run
+from orchestrator.stores.reads import Run
+from orchestrator.stores.writes import NewRun
 
 __all__ = ["JobIdentity", "choose_run", "find_run", "resume"]
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from orchestrator.core.money import Picodollars
-from orchestrator.policy.answers import AnswerSchema
-from orchestrator.policy.deadlines import Timeouts
-from orchestrator.policy.judgement import OnIncomplete, OnInvalid, Override
-from orchestrator.stores.records import SharedCaps
+from orchestrator.policy.errors.answer_schema import AnswerSchema
+from orchestrator.policy.errors.judgement import OnIncomplete, OnInvalid, Override
+from orchestrator.policy.polling.deadlines import Timeouts
+from orchestrator.stores.reads import SharedCaps
 
 __all__ = ["Settings"]
 

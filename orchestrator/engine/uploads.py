@@ -9,11 +9,11 @@ from anyio import to_thread
 
 from orchestrator.core.clock import Clock
 from orchestrator.core.problems import Problem, Refused
-from orchestrator.intake.local_files import Upload
+from orchestrator.job.requests.local_files import FileToUpload
 from orchestrator.provider.client import ResponsesClient
-from orchestrator.stores import keeping
+from orchestrator.stores import provider_copies
 from orchestrator.stores.base import Reader, Store
-from orchestrator.stores.keeping import Copy, CopyKind
+from orchestrator.stores.provider_copies import ObjectKind, ProviderObject
 
 __all__ = ["FileChanged", "Uploads"]
 
@@ -46,7 +46,7 @@ class Uploads:
         self._locks: defaultdict[bytes, anyio.Lock] = defaultdict(anyio.Lock)
         self._places = anyio.CapacityLimiter(_AT_ONCE)
 
-    async def file_id(self, upload: Upload) -> str | Problem:
+    async def file_id(self, upload: FileToUpload) -> str | Problem:
         """The provider's id for a file; raises ``FileChanged``."""
         async with self._locks[upload.sha256]:
             known = self._known.get(upload.sha256) or await self._find(upload.sha256)
@@ -66,19 +66,19 @@ class Uploads:
             return None
         missing = await self._client.look_for(found.file_id, of="files")
         if isinstance(missing, Refused) and missing.status in (404, 410):
-            gone = Copy(CopyKind.FILE, found.file_id)
+            gone = ProviderObject(ObjectKind.FILE, found.file_id)
             await self._store.note_deleted(self._run_id, gone, was_there=False, at=self._clock.now())
             return None
         await self._store.use_upload(found.file_id, self._run_id)
         return found.file_id
 
-    async def _upload(self, upload: Upload) -> str | Problem:
+    async def _upload(self, upload: FileToUpload) -> str | Problem:
         content = await to_thread.run_sync(upload.read)
         if content is None:
             raise FileChanged(f'the file "{upload.name}" was changed or removed while the run went on')
         made = await self._client.upload(upload.name, content, purpose=upload.purpose)
         if isinstance(made, str):
-            kept = keeping.Upload(
+            kept = provider_copies.Upload(
                 file_id=made,
                 provider=self._provider,
                 sha256=upload.sha256,

@@ -41,7 +41,7 @@ class BackgroundExecutor:
     ) -> Coroutine[Any, Any, Seen | Problem]:
         return self._client.create(body, idempotency_key=idempotency_key, client_request_id=client_request_id)
 
-    def look(self, response_id: str) -> Coroutine[Any, Any, Seen | Problem]:
+    def poll(self, response_id: str) -> Coroutine[Any, Any, Seen | Problem]:
         return self._client.retrieve(response_id)
 
     async def cancel(self, response_id: str) -> Seen | Problem:

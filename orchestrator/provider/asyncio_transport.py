@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import anyio
 
 from orchestrator.provider.dialling import Dialler
-from orchestrator.provider.http1 import Connection, Unheard
+from orchestrator.provider.http1 import Connection, NoReply
 from orchestrator.provider.transport import KEEPALIVE_S, Endpoint, Reply, Slots
 
 __all__ = ["AsyncioTransport"]
@@ -100,7 +100,7 @@ class AsyncioTransport:
                 connection = await self._open()
             try:
                 reply = await connection.ask(request, silence_s=silence_s, deadline=deadline)
-            except Unheard:
+            except NoReply:
                 if not may_ask_again:
                     raise
                 connection, may_ask_again = None, False
@@ -126,7 +126,7 @@ class AsyncioTransport:
         """A kept connection; with ``careful`` one that is seen to be silent and open at this very moment."""
         while self._idle:
             connection = self._idle.pop()
-            if connection.is_usable and not (careful and connection.spoke_while_idle()):
+            if connection.is_usable and not (careful and connection.has_unread_data()):
                 return connection
             connection.abort()
         return None

@@ -18,7 +18,7 @@ import httptools
 from orchestrator.core.problems import ReplyLost
 from orchestrator.provider.transport import Endpoint, Reply, TransportError, system_words, too_large
 
-__all__ = ["Connection", "Unheard"]
+__all__ = ["Connection", "NoReply"]
 
 # All lines of a head together; a long cookie or policy header alone can have 8 kB.
 _MAX_HEAD_BYTES = 131_072
@@ -30,7 +30,7 @@ _COMPRESSED = frozenset({"gzip", "x-gzip", "deflate"})
 _BROKEN_OFF = "the answer broke off or cannot be decoded"
 
 
-class Unheard(TransportError):
+class NoReply(TransportError):
     """The connection was closed, or broke, before one byte of an answer came over it."""
 
 
@@ -83,7 +83,7 @@ class Connection(asyncio.Protocol):
         """Whether it can be asked (again), as far as the event loop has seen."""
         return self._keeps and self._answer is None and not self._transport.is_closing()
 
-    def spoke_while_idle(self) -> bool:
+    def has_unread_data(self) -> bool:
         """True where something came that nobody asked for: the connection's end, or a stray reply.
 
         A create call sent into its end is lost, and nobody can say that it was not received. A stray reply, such as
@@ -127,7 +127,7 @@ class Connection(asyncio.Protocol):
             if exc is None and self._headed and self._ends_with_connection:
                 self._complete()
             elif not self._received:
-                self._fail_with(Unheard(ReplyLost(reason=_closed(exc))))
+                self._fail_with(NoReply(ReplyLost(reason=_closed(exc))))
             else:
                 self._fail(_BROKEN_OFF if exc is None else _closed(exc))
         if not self.closed.done():

@@ -16,9 +16,9 @@ from urllib.parse import urlencode
 import orjson
 from pydantic import BaseModel, NonNegativeInt, ValidationError
 
-from orchestrator.core.booked import Account, BookedCost, BookedUsage
 from orchestrator.core.money import PICODOLLARS_PER_DOLLAR
 from orchestrator.core.problems import Problem, ReplyLost
+from orchestrator.provider.provider_account import ProviderAccount, ReportedCost, ReportedUsage
 from orchestrator.provider.refusal import parse_refusal
 from orchestrator.provider.transport import Transport, TransportError
 
@@ -63,7 +63,7 @@ class _Page(BaseModel):
     next_page: str | None = None
 
 
-def read_account(data: bytes) -> Account:
+def read_account(data: bytes) -> ProviderAccount:
     """An account in JSON: a page, a list of pages, or a page on each line; raises ``UnreadableAccount``."""
     pages: list[_Page] = []
     for document in _documents(data):
@@ -81,7 +81,7 @@ class OrganizationClient:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    async def account(self, first_day: str, last_day: str) -> Account | Problem:
+    async def account(self, first_day: str, last_day: str) -> ProviderAccount | Problem:
         """What is booked from the first day (UTC) to the last one."""
         start = int(datetime.fromisoformat(first_day).replace(tzinfo=UTC).timestamp())
         end = int(datetime.fromisoformat(last_day).replace(tzinfo=UTC).timestamp()) + _SECONDS_A_DAY
@@ -132,9 +132,9 @@ def _documents(data: bytes) -> Iterator[Any]:
     yield from whole if isinstance(whole, list) else [whole]
 
 
-def _account(pages: Iterable[_Page]) -> Account:
-    costs: list[BookedCost] = []
-    usage: list[BookedUsage] = []
+def _account(pages: Iterable[_Page]) -> ProviderAccount:
+    costs: list[ReportedCost] = []
+    usage: list[ReportedUsage] = []
     kinds: set[str] = set()
     days: set[str] = set()
     for bucket in (bucket for page in pages for bucket in page.data):
@@ -156,22 +156,22 @@ def _account(pages: Iterable[_Page]) -> Account:
     known = {"organization.costs.result", "organization.usage.completions.result"}
     if kinds and not kinds & known:
         raise UnreadableAccount(f"it holds {', '.join(sorted(kinds))}, and neither costs nor usage of completions")
-    return Account(
+    return ProviderAccount(
         costs=tuple(costs) if "organization.costs.result" in kinds else None,
         usage=tuple(usage) if "organization.usage.completions.result" in kinds else None,
         days=frozenset(days),
     )
 
 
-def _cost(day: str, result: _Cost) -> BookedCost:
+def _cost(day: str, result: _Cost) -> ReportedCost:
     if result.amount.currency.lower() != "usd":
         raise UnreadableAccount(f"its amounts are in {result.amount.currency}, not in US dollars")
     exact = Fraction(result.amount.value) * PICODOLLARS_PER_DOLLAR
-    return BookedCost(day=day, amount_pusd=round(exact), line_item=result.line_item)
+    return ReportedCost(day=day, amount_pusd=round(exact), line_item=result.line_item)
 
 
-def _usage(day: str, result: _Usage) -> BookedUsage:
-    return BookedUsage(
+def _usage(day: str, result: _Usage) -> ReportedUsage:
+    return ReportedUsage(
         day=day,
         model=result.model,
         requests=result.num_model_requests,

@@ -17,7 +17,7 @@ import anyio
 import certifi
 
 from orchestrator.core.errors import ConfigError
-from orchestrator.core.frozen import frozen
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.problems import NeverSent, ReplyLost
 
 __all__ = [
@@ -44,7 +44,7 @@ _SECRET_NAME = re.compile("auth|key|token|secret|cookie", re.IGNORECASE)
 _SECRET_LENGTH = 12
 
 
-@frozen
+@fast_dataclass
 class Reply:
     """An HTTP reply, read to its end: the names of ``headers`` are lower-case, ``body`` is decompressed."""
 

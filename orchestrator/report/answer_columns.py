@@ -13,9 +13,9 @@ from typing import Any, TypeAlias
 
 import orjson
 
-from orchestrator.core.lifecycle import State
-from orchestrator.report.flat import Kind
-from orchestrator.stores.records import ResultRecord
+from orchestrator.core.states import State
+from orchestrator.report.columns import Kind
+from orchestrator.stores.reads import ResultRecord
 
 __all__ = ["AnswerColumn", "answer_columns", "answer_of", "value_in"]
 

@@ -12,10 +12,10 @@ from rich.text import Text
 
 from orchestrator.core.model import Usage
 from orchestrator.core.money import format_usd
-from orchestrator.report import figures
+from orchestrator.report import formatting
 from orchestrator.report.summary import usage_object
 from orchestrator.report.table import columns
-from orchestrator.stores.records import CostRow, Wasted
+from orchestrator.stores.reads import CostRow, Wasted
 
 __all__ = ["costs_csv", "costs_object", "costs_table", "total"]
 
@@ -77,24 +77,24 @@ def _positive(count: int, text: str) -> str:
 
 # Title, how a row is shown, and whether there is such a column at all, given the sum of all rows.
 _COLUMNS: tuple[tuple[str, Callable[[CostRow], str], Callable[[CostRow], int] | None], ...] = (
-    ("RESPONSES", lambda row: figures.count(row.responses), None),
-    ("INPUT", lambda row: figures.count(row.usage.input_tokens), None),
-    ("CACHED", lambda row: figures.count(row.usage.cached_tokens), None),
-    ("OUTPUT", lambda row: figures.count(row.usage.output_tokens), None),
-    ("COST", lambda row: figures.dollars(row.cost_pusd), None),
+    ("RESPONSES", lambda row: formatting.count(row.responses), None),
+    ("INPUT", lambda row: formatting.count(row.usage.input_tokens), None),
+    ("CACHED", lambda row: formatting.count(row.usage.cached_tokens), None),
+    ("OUTPUT", lambda row: formatting.count(row.usage.output_tokens), None),
+    ("COST", lambda row: formatting.dollars(row.cost_pusd), None),
     (
         "WASTED",
-        lambda row: _positive(row.wasted.total, figures.dollars(row.wasted.total)),
+        lambda row: _positive(row.wasted.total, formatting.dollars(row.wasted.total)),
         lambda together: together.wasted.total,
     ),
     (
         "UNKNOWN",
-        lambda row: _positive(row.cost_unknown, figures.count(row.cost_unknown)),
+        lambda row: _positive(row.cost_unknown, formatting.count(row.cost_unknown)),
         lambda together: together.cost_unknown,
     ),
     (
         "AT MOST",
-        lambda row: _positive(row.cost_unknown, figures.dollars(row.upper_bound_pusd)),
+        lambda row: _positive(row.cost_unknown, formatting.dollars(row.upper_bound_pusd)),
         lambda together: together.cost_unknown,
     ),
 )
@@ -102,16 +102,16 @@ _COLUMNS: tuple[tuple[str, Callable[[CostRow], str], Callable[[CostRow], int] | 
 
 def _notes(together: CostRow) -> list[str]:
     notes = []
-    parts = [f"{name} {figures.dollars(cost)}" for name, cost in asdict(together.wasted).items() if cost]
+    parts = [f"{name} {formatting.dollars(cost)}" for name, cost in asdict(together.wasted).items() if cost]
     if parts:
         notes.append(f"wasted, and part of the cost: {' · '.join(parts)}")
     if together.possible_duplicates:
-        bound = figures.dollars(together.possible_duplicates_upper_bound_pusd)
-        count = figures.count(together.possible_duplicates)
+        bound = formatting.dollars(together.possible_duplicates_upper_bound_pusd)
+        count = formatting.count(together.possible_duplicates)
         notes.append(f"possibly sent twice, and part of what is unknown: {count} (at most {bound})")
     if together.cache_saved_pusd:
         word = "saved" if together.cache_saved_pusd > 0 else "cost"
-        notes.append(f"the cache {word} {figures.dollars(abs(together.cache_saved_pusd))}")
+        notes.append(f"the cache {word} {formatting.dollars(abs(together.cache_saved_pusd))}")
     return notes
 
 

@@ -20,17 +20,17 @@ from rich.text import Text
 from structlog.typing import FilteringBoundLogger
 
 from orchestrator.core.events import Progress
-from orchestrator.report import figures
+from orchestrator.report import formatting
 from orchestrator.report.log import Style
 from orchestrator.report.progress import (
-    Pace,
+    Throughput,
     View,
     counts_words,
-    look,
     pace_words,
     plain_line,
     total_words,
     view_object,
+    view_of,
 )
 
 __all__ = ["Bar", "Display", "Mode", "Plain", "bar_lines", "choose_mode", "displayed"]
@@ -74,12 +74,12 @@ async def displayed(
     if display is None:
         yield
         return
-    pace = Pace()
+    pace = Throughput()
 
     def view() -> View | None:
         current = progress()
         # Before a run has begun there is nothing to tell.
-        return look(current, pace, now()) if current.run else None
+        return view_of(current, pace, now()) if current.run else None
 
     async def keep_drawing() -> None:
         while True:
@@ -160,11 +160,11 @@ def bar_lines(view: View) -> Group:
         Text(view.run, "bold"),
         ProgressBar(total=max(view.total, 1), completed=view.settled, complete_style="green"),
         total_words(view),
-        f"{figures.span(view.left_s)} left" if view.left_s is not None else "",
+        f"{formatting.span(view.left_s)} left" if view.left_s is not None else "",
     )
     counts = Text("  " + " · ".join(counts_words(view)))
     if view.failed:
-        counts.highlight_words([f"{figures.count(view.failed)} failed"], "red")
+        counts.highlight_words([f"{formatting.count(view.failed)} failed"], "red")
     lines: list[RenderableType] = [bar, counts, Text("  " + " · ".join(pace_words(view)))]
     if view.waiting:
         lines.append(Text(f"  {view.waiting}", "yellow"))

@@ -14,9 +14,9 @@ import orjson
 
 from orchestrator.core.money import Picodollars, format_usd
 from orchestrator.report.answer_columns import answer_columns, answer_of, value_in
-from orchestrator.report.figures import stamp
-from orchestrator.report.flat import COLUMNS, Kind, error_of, flat_row
-from orchestrator.stores.records import ResultRecord
+from orchestrator.report.columns import COLUMNS, Kind, error_of, flat_row
+from orchestrator.report.formatting import stamp
+from orchestrator.stores.reads import ResultRecord
 
 __all__ = ["BodyOf", "Format", "format_for", "write_csv", "write_jsonl", "write_openai_batch"]
 

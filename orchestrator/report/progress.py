@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.core.events import Progress
-from orchestrator.core.lifecycle import SETTLED, State
 from orchestrator.core.money import Picodollars, format_usd
-from orchestrator.report import figures
+from orchestrator.core.states import SETTLED, State
+from orchestrator.report import formatting
 
-__all__ = ["Pace", "View", "look", "plain_line", "view_object"]
+__all__ = ["Throughput", "View", "plain_line", "view_object", "view_of"]
 
 _WINDOW_S = 20.0
 _ENOUGH = 5
@@ -25,7 +25,7 @@ _WAITS = {
 
 
 @dataclass(slots=True)
-class Pace:
+class Throughput:
     """How many requests settle in a second: lately where enough do, else since the watch began."""
 
     _first: tuple[float, int] | None = None
@@ -77,7 +77,7 @@ class View:
     stopping: bool
 
 
-def look(progress: Progress, pace: Pace, now: float) -> View:
+def view_of(progress: Progress, pace: Throughput, now: float) -> View:
     """What to tell now; notes the pace as it goes."""
     counts = progress.requests
     settled = sum(counts[state] for state in SETTLED)
@@ -94,7 +94,7 @@ def look(progress: Progress, pace: Pace, now: float) -> View:
         failed=counts[State.FAILED],
         cancelled=counts[State.CANCELLED],
         in_doubt=counts[State.IN_DOUBT],
-        in_flight=counts[State.SUBMITTING] + counts[State.SUBMITTED] + counts[State.ACTING],
+        in_flight=counts[State.SUBMITTING] + counts[State.SUBMITTED] + counts[State.AWAITING_TOOLS],
         per_second=per_second,
         left_s=(total - settled) / per_second if known and per_second else None,
         tokens=progress.usage.total_tokens,
@@ -114,28 +114,28 @@ def _waiting(progress: Progress, now: float) -> str | None:
     text = _WAITS.get(progress.waiting_for, f"waiting for {progress.waiting_for}")
     left_s = (progress.waiting_until or now) - now
     # Waits of a moment come and go with every request; only those that a person can notice have a figure.
-    return f"{text}; next try in {figures.span(left_s)}" if left_s >= 1 else text
+    return f"{text}; next try in {formatting.span(left_s)}" if left_s >= 1 else text
 
 
 def counts_words(view: View) -> list[str]:
     """``["1,197 succeeded", "3 failed", "200 in flight"]``."""
-    words = [f"{figures.count(view.succeeded)} succeeded", f"{figures.count(view.failed)} failed"]
+    words = [f"{formatting.count(view.succeeded)} succeeded", f"{formatting.count(view.failed)} failed"]
     if view.cancelled:
-        words.append(f"{figures.count(view.cancelled)} cancelled")
+        words.append(f"{formatting.count(view.cancelled)} cancelled")
     if view.in_doubt:
-        words.append(f"{figures.count(view.in_doubt)} in doubt")
-    return [*words, f"{figures.count(view.in_flight)} in flight"]
+        words.append(f"{formatting.count(view.in_doubt)} in doubt")
+    return [*words, f"{formatting.count(view.in_flight)} in flight"]
 
 
 def pace_words(view: View) -> list[str]:
     """``["84.0 rows/s", "1.23 M tokens", "$0.4213", "about $0.65 in all"]``."""
-    words = [figures.pace(view.per_second)] if view.per_second else []
-    unknown = f" + {figures.count(view.cost_unknown)} of unknown cost" if view.cost_unknown else ""
-    words += [f"{figures.short_count(view.tokens)} tokens", f"{figures.short_dollars(view.cost_pusd)}{unknown}"]
+    words = [formatting.pace(view.per_second)] if view.per_second else []
+    unknown = f" + {formatting.count(view.cost_unknown)} of unknown cost" if view.cost_unknown else ""
+    words += [f"{formatting.short_count(view.tokens)} tokens", f"{formatting.short_dollars(view.cost_pusd)}{unknown}"]
     if view.projected_pusd:
-        words.append(f"about {figures.short_dollars(view.projected_pusd)} in all")
+        words.append(f"about {formatting.short_dollars(view.projected_pusd)} in all")
     if view.budget_pusd is not None:
-        words.append(f"budget {figures.dollars(view.budget_pusd)}")
+        words.append(f"budget {formatting.dollars(view.budget_pusd)}")
     if view.budget_used is not None and view.budget_used[1] >= _WORTH_TELLING:
         scope, percent = view.budget_used
         words.append(f"{percent} % of the {scope}'s budget used")
@@ -144,14 +144,14 @@ def pace_words(view: View) -> list[str]:
 
 def total_words(view: View) -> str:
     """``1,200 of 1,863``; a plus where the input is still being read."""
-    return f"{figures.count(view.settled)} of {figures.count(view.total)}{'+' if view.reading else ''}"
+    return f"{formatting.count(view.settled)} of {formatting.count(view.total)}{'+' if view.reading else ''}"
 
 
 def plain_line(view: View) -> str:
     """The whole view as one line of text."""
     parts = [f"{view.run}: {total_words(view)} settled", *counts_words(view), *pace_words(view)]
     if view.left_s is not None:
-        parts.append(f"{figures.span(view.left_s)} left")
+        parts.append(f"{formatting.span(view.left_s)} left")
     if view.waiting:
         parts.append(view.waiting)
     if view.stopping:

@@ -7,12 +7,12 @@ from typing import Any
 
 from rich.text import Text
 
-from orchestrator.core.lifecycle import OPEN, SETTLED, RunState, State
 from orchestrator.core.model import Usage
 from orchestrator.core.money import format_usd
-from orchestrator.report import figures
+from orchestrator.core.states import OPEN, SETTLED, RunState, State
+from orchestrator.report import formatting
 from orchestrator.report.table import columns
-from orchestrator.stores.records import Summary
+from orchestrator.stores.reads import Summary
 
 __all__ = ["closing_table", "runs_table", "summary_object", "usage_object"]
 
@@ -75,20 +75,20 @@ def closing_table(
     """
     run = summary.run
     text = Text.assemble((run.name, "bold"), "  ", (run.state.value, _STYLES[run.state]))
-    text.append(f" after {figures.span(summary.elapsed_s)}" if summary.elapsed_s else "")
+    text.append(f" after {formatting.span(summary.elapsed_s)}" if summary.elapsed_s else "")
     reason = reason or run.reason
     text.append(f"\n{reason}" if reason else "")
     lines = [
-        ("requests", figures.count(sum(summary.requests.values())), _request_notes(summary)),
-        ("failures", "", [f"{code} {figures.count(number)}" for code, number in failures.items()]),
-        ("attempts", figures.count(summary.attempts), _attempt_notes(summary)),
-        ("tokens in", figures.count(summary.usage.input_tokens), _part(summary.usage.cached_tokens, "cached")),
+        ("requests", formatting.count(sum(summary.requests.values())), _request_notes(summary)),
+        ("failures", "", [f"{code} {formatting.count(number)}" for code, number in failures.items()]),
+        ("attempts", formatting.count(summary.attempts), _attempt_notes(summary)),
+        ("tokens in", formatting.count(summary.usage.input_tokens), _part(summary.usage.cached_tokens, "cached")),
         (
             "tokens out",
-            figures.count(summary.usage.output_tokens),
+            formatting.count(summary.usage.output_tokens),
             _part(summary.usage.reasoning_tokens, "reasoning"),
         ),
-        ("cost", figures.dollars(summary.cost_pusd), _cost_notes(summary)),
+        ("cost", formatting.dollars(summary.cost_pusd), _cost_notes(summary)),
     ]
     width = max(len(figure) for _, figure, _ in lines)
     text.append("\n")
@@ -109,11 +109,11 @@ def runs_table(summaries: Sequence[Summary]) -> Text:
             summary.run.name,
             summary.run.job,
             summary.run.state.value,
-            figures.count(sum(summary.requests.get(state, 0) for state in SETTLED)),
-            figures.count(sum(summary.requests.values())),
-            figures.count(summary.requests.get(State.FAILED, 0)),
-            figures.dollars(summary.cost_pusd) + ("+" if summary.cost_unknown else ""),
-            figures.moment(summary.run.created_at),
+            formatting.count(sum(summary.requests.get(state, 0) for state in SETTLED)),
+            formatting.count(sum(summary.requests.values())),
+            formatting.count(summary.requests.get(State.FAILED, 0)),
+            formatting.dollars(summary.cost_pusd) + ("+" if summary.cost_unknown else ""),
+            formatting.moment(summary.run.created_at),
         )
         for summary in summaries
     ]
@@ -134,30 +134,30 @@ def _request_notes(summary: Summary) -> list[str]:
         ("behind others", counts.get(State.BLOCKED, 0)),
         ("bad rows skipped", summary.skipped_rows),
     ]
-    return [f"{figures.count(number)} {word}" for word, number in parts if number]
+    return [f"{formatting.count(number)} {word}" for word, number in parts if number]
 
 
 def _attempt_notes(summary: Summary) -> list[str]:
-    notes = [f"{figures.count(summary.polls)} polls"]
+    notes = [f"{formatting.count(summary.polls)} polls"]
     if summary.rate_limited:
-        notes.append(f"{figures.count(summary.rate_limited)} bounced off the rate limit")
+        notes.append(f"{formatting.count(summary.rate_limited)} bounced off the rate limit")
     if summary.possible_duplicates:
-        bound = figures.dollars(summary.possible_duplicates_upper_bound_pusd)
-        notes.append(f"{figures.count(summary.possible_duplicates)} possibly sent twice (at most {bound})")
+        bound = formatting.dollars(summary.possible_duplicates_upper_bound_pusd)
+        notes.append(f"{formatting.count(summary.possible_duplicates)} possibly sent twice (at most {bound})")
     return notes
 
 
 def _part(number: int, word: str) -> list[str]:
-    return [f"{figures.count(number)} {word}"] if number else []
+    return [f"{formatting.count(number)} {word}"] if number else []
 
 
 def _cost_notes(summary: Summary) -> list[str]:
     notes = []
     if summary.cost_unknown:
-        bound = figures.dollars(summary.cost_unknown_upper_bound_pusd)
-        notes.append(f"plus {figures.count(summary.cost_unknown)} of unknown cost (at most {bound})")
+        bound = formatting.dollars(summary.cost_unknown_upper_bound_pusd)
+        notes.append(f"plus {formatting.count(summary.cost_unknown)} of unknown cost (at most {bound})")
     if summary.run.budget_pusd is not None:
-        notes.append(f"budget {figures.dollars(summary.run.budget_pusd)}")
+        notes.append(f"budget {formatting.dollars(summary.run.budget_pusd)}")
     if summary.reserved_pusd:
-        notes.append(f"{figures.dollars(summary.reserved_pusd)} set aside")
+        notes.append(f"{formatting.dollars(summary.reserved_pusd)} set aside")
     return notes

@@ -11,8 +11,8 @@ import anyio.lowlevel
 import orjson
 
 from orchestrator.core.errors import OrchestratorError
-from orchestrator.sandbox.serve import loop_options, running_sandbox
-from orchestrator.sandbox.settings import SandboxSettings
+from orchestrator.sandbox.server.sandbox_settings import SandboxSettings
+from orchestrator.sandbox.server.serve import loop_options, running_sandbox
 
 __all__ = ["main"]
 

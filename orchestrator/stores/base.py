@@ -9,17 +9,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Protocol
 
-from orchestrator.core.lifecycle import RunState, State
 from orchestrator.core.model import Charge, NewRequest, PastUse, PlanMark, SkippedRow
 from orchestrator.core.money import Picodollars
-from orchestrator.stores.changes import Acceptance, Claim, Counts, Ending, Leaving, NewRun, Release
-from orchestrator.stores.keeping import Keeper, Kept
-from orchestrator.stores.records import (
+from orchestrator.core.states import RunState, State
+from orchestrator.stores.provider_copies import RetentionReader, RetentionStore
+from orchestrator.stores.reads import (
     AttemptRecord,
     CostRow,
+    Dependent,
+    Duplicate,
     EarlierTurn,
-    Equal,
-    Follower,
     OpenAttempt,
     PendingRequest,
     RequestRecord,
@@ -31,6 +30,7 @@ from orchestrator.stores.records import (
     ToolCall,
     Uncosted,
 )
+from orchestrator.stores.writes import Acceptance, Claim, Counts, Ending, Leaving, NewRun, Release
 
 __all__ = [
     "DEFAULT_DATABASE",
@@ -42,7 +42,7 @@ __all__ = [
 DEFAULT_DATABASE = "orchestrator.db"
 
 
-class Store(Keeper, Protocol):
+class Store(RetentionStore, Protocol):
     """The one writer of a database."""
 
     async def create_run(self, run: NewRun) -> Run:
@@ -86,7 +86,7 @@ class Store(Keeper, Protocol):
         """Submitting → pending; the attempt is removed as if it had not been."""
         ...
 
-    def end(self, ending: Ending) -> Awaitable[list[Follower] | None]:
+    def end(self, ending: Ending) -> Awaitable[list[Dependent] | None]:
         """End an attempt and move its request, charge and result included, in one transaction.
 
         Returns the blocked requests that moved with it: an equal one shares its answer or its failure, the next turn
@@ -95,7 +95,7 @@ class Store(Keeper, Protocol):
         """
         ...
 
-    async def leave(self, leaving: Leaving) -> list[Follower] | None:
+    async def leave(self, leaving: Leaving) -> list[Dependent] | None:
         """Move a request on from ``ACTING``; returns as ``end`` does."""
         ...
 
@@ -103,7 +103,7 @@ class Store(Keeper, Protocol):
         """Keep what a tool said; a call that is there already keeps its first answer."""
         ...
 
-    async def join(self, request_id: int, equal: Equal, fingerprint: bytes, at: float) -> Follower | None:
+    async def join(self, request_id: int, equal: Duplicate, fingerprint: bytes, at: float) -> Dependent | None:
         """Let a pending request share the fate of an equal one; where it moved to, None where it had moved.
 
         It is blocked until that one ends; where that has ended, it ends at once the same way.
@@ -125,7 +125,7 @@ class Store(Keeper, Protocol):
         """
         ...
 
-    async def fail_pending(self, request_id: int, code: str, message: str, at: float) -> list[Follower] | None:
+    async def fail_pending(self, request_id: int, code: str, message: str, at: float) -> list[Dependent] | None:
         """Pending → failed without an attempt: it can never be sent. Returns as ``end`` does."""
         ...
 
@@ -172,7 +172,7 @@ class Store(Keeper, Protocol):
         ...
 
 
-class Reader(Kept, Protocol):
+class Reader(RetentionReader, Protocol):
     """Read-only views of a database; never blocks the writer."""
 
     async def run(self, name: str) -> Run | None: ...
@@ -195,7 +195,7 @@ class Reader(Kept, Protocol):
 
     async def equals(
         self, run_id: int, fingerprints: Sequence[bytes], *, here: bool, since: float
-    ) -> dict[bytes, Equal]:
+    ) -> dict[bytes, Duplicate]:
         """Earlier requests that ask the same: of this run whatever became of them, of others answered ones.
 
         ``here`` says whether those of this run are wanted; ``since`` is how old an answer of another run may be, as a

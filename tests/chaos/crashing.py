@@ -33,14 +33,14 @@ SUBJECTS = {
     "set_run_state": "orchestrator.stores.sqlite.store:SqliteStore.set_run_state",
     "commit": "orchestrator.stores.sqlite.transaction:Transaction.write_sums",
     "submit": "orchestrator.executors.background:BackgroundExecutor.submit",
-    "look": "orchestrator.executors.background:BackgroundExecutor.look",
+    "poll": "orchestrator.executors.background:BackgroundExecutor.poll",
     "recover": "orchestrator.engine.steps:recover",
     "lock": "orchestrator.stores.lock:RunLock.__enter__",
     "export": "orchestrator.cli.run:export_to_file",
 }
 # What comes up only where requests take several turns, wait for each other, or share answers.
 TURNS = {
-    "act": "orchestrator.engine.steps:act",
+    "run_tools": "orchestrator.engine.steps:run_tools",
     "add_tool_call": "orchestrator.stores.sqlite.store:SqliteStore.add_tool_call",
     "leave": "orchestrator.stores.sqlite.store:SqliteStore.leave",
     "link_chains": "orchestrator.stores.sqlite.store:SqliteStore.link_chains",

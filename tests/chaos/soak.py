@@ -16,7 +16,7 @@ from statistics import quantiles
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from orchestrator.core.lifecycle import State
+from orchestrator.core.states import State
 from tests.stores.audit import audit
 
 from .everything import JOB, rates, rows_of_speeches
@@ -42,7 +42,7 @@ class Measure:
 
 
 # The page caches of SQLite fill as the database grows, to 8 MB a connection. Workers wait for the next burst of calls
-# (orchestrator.engine.crew), so that there are as many as were ever needed at once: 64 of some kinds. The rest
+# (engine/tasks/worker_pool.py), so that there are as many as were ever needed at once: 64 of some kinds. The rest
 # goes up and down with what is on the wire.
 MEASURES = (
     Measure("memory_mb", 0.0, 16.0),

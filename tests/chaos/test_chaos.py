@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.core.lifecycle import State
+from orchestrator.core.states import State
 from tests.stores.audit import audit
 
 from .conftest import Tell

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.core.lifecycle import State
+from orchestrator.core.states import State
 from tests.stores.audit import audit
 
 from .conftest import Tell
@@ -34,7 +34,7 @@ _FIRST = (
 )
 _BETWEEN = tuple(
     f"{when}:{subject}"
-    for subject in ("lock", "recover", "claim", "submit", "accept", "release", "look", "end", "commit")
+    for subject in ("lock", "recover", "claim", "submit", "accept", "release", "poll", "end", "commit")
     for when in WHEN
 )
 _LAST = (

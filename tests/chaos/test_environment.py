@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.core.lifecycle import State
+from orchestrator.core.states import State
 from tests.end_to_end.rig import Ended
 from tests.stores.audit import audit
 

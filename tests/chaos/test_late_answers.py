@@ -8,11 +8,11 @@ import anyio
 import pytest
 
 from orchestrator import Config
-from orchestrator.app import Orchestrator
-from orchestrator.core.lifecycle import RunState, State
-from orchestrator.sandbox.serve import running_sandbox
-from orchestrator.sandbox.settings import SandboxSettings
-from orchestrator.stores.records import PendingRequest
+from orchestrator.app.api import Orchestrator
+from orchestrator.core.states import RunState, State
+from orchestrator.sandbox.server.sandbox_settings import SandboxSettings
+from orchestrator.sandbox.server.serve import running_sandbox
+from orchestrator.stores.reads import PendingRequest
 from orchestrator.stores.sqlite import SqliteReader
 from orchestrator.testing import FastClock
 from tests.reliability.rehearsal import write_job

@@ -10,7 +10,7 @@ import pytest
 from .conftest import Tell
 from .station import Provider, Station
 
-# The longest interval between two probes, and its jitter (orchestrator.policy.circuit).
+# The longest interval between two probes, and its jitter (orchestrator.policy.rate_limits.circuit_breaker).
 _LONGEST_PROBE_S = 30.0
 _JITTER = 1.2
 

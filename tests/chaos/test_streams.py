@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from orchestrator.core.lifecycle import State
+from orchestrator.core.states import State
 from tests.stores.audit import audit
 
 from .station import KEY, Provider, Station

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.core.lifecycle import State
+from orchestrator.core.states import State
 from tests.end_to_end.tooling import calls_noted, tool_job, write_handlers
 from tests.stores.audit import audit
 

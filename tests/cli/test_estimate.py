@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.policy import tokens
+from orchestrator.policy.pricing import tokens
 
 from .conftest import ROWS, Ended
 
@@ -58,7 +58,9 @@ def test_without_the_vocabulary_it_says_that_it_guesses(
     folder: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exact = asked(cli)["input_tokens"]["likely"]
-    monkeypatch.setattr("orchestrator.forecast.token_counter", lambda: tokens.TokenCounter(exact=False))
+    monkeypatch.setattr(
+        "orchestrator.app.forecast.forecaster.token_counter", lambda: tokens.TokenCounter(exact=False)
+    )
     found = asked(cli)
     assert found["counted_by"] == "heuristic"
     assert found["input_tokens"]["low"] <= exact <= found["input_tokens"]["high"]

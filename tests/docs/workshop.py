@@ -22,8 +22,8 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from orchestrator import Config, Job, load_config, load_job
-from orchestrator.intake.document import load_document
-from orchestrator.policy.price_file import PriceFile
+from orchestrator.job.documents.document import load_document
+from orchestrator.policy.pricing.price_file import PriceFile
 from tests.docs.snippets import Command, Snippet, commands_in
 
 __all__ = ["KEY", "ROOT", "Workshop", "orchestrator_arguments"]

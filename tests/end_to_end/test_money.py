@@ -16,10 +16,10 @@ from typing import Any
 import httpx
 import pytest
 
-from orchestrator.intake.sample import requests_of
-from orchestrator.intake.spec import load_job
-from orchestrator.intake.template import Renderer
-from orchestrator.policy.request_size import Ruler
+from orchestrator.app.forecast.request_size import Ruler
+from orchestrator.app.forecast.sample import requests_of
+from orchestrator.job.requests.renderer import Renderer
+from orchestrator.job.spec import load_job
 
 from .rig import Rig
 
@@ -99,7 +99,7 @@ def test_a_script_is_never_asked(rig: MakeRig, fast: str) -> None:
     here = rig(rows=3, config=at_server(fast, confirm_above_usd=0))
     ended = here.run(env=KEY)
     assert ended.code == 0
-    assert "it may cost more than $0.00, and only a budget stops it: here nobody is asked" in ended.err
+    assert "it may cost more than $0.00, only a budget stops it (no terminal to ask)" in ended.err
     assert "only a budget" not in here.run("--new", "--run", "other", "--yes", env=KEY).err
 
 

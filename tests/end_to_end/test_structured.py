@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.policy.answers import AnswerSchema
+from orchestrator.policy.errors.answer_schema import AnswerSchema
 from tests.end_to_end.rig import Rig
 
 CODE = '''

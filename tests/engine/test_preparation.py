@@ -9,20 +9,20 @@ from typing import Any
 import orjson
 import pytest
 
+from orchestrator.engine.items import Prepared
 from orchestrator.engine.preparation import Preparation, Unsendable
 from orchestrator.engine.settings import Settings
-from orchestrator.engine.work import Prepared
 from orchestrator.executors.background import BackgroundExecutor
-from orchestrator.intake.spec import Job
-from orchestrator.intake.template import Renderer
-from orchestrator.policy.budget import Budget, Cap
-from orchestrator.policy.deadlines import Timeouts
-from orchestrator.policy.limits import Pools
-from orchestrator.policy.prices import PriceBook
+from orchestrator.job.requests.renderer import Renderer
+from orchestrator.job.spec import Job
+from orchestrator.policy.polling.deadlines import Timeouts
+from orchestrator.policy.pricing.budget import Budget, Cap
+from orchestrator.policy.pricing.prices import PriceBook
+from orchestrator.policy.rate_limits.limits import Pools
 from orchestrator.provider.asyncio_transport import AsyncioTransport
 from orchestrator.provider.client import ResponsesClient
 from orchestrator.provider.transport import Endpoint
-from orchestrator.stores.records import Continuation, PendingRequest
+from orchestrator.stores.reads import Continuation, PendingRequest
 
 NOW = 1_790_000_000.0
 REQUEST = {"model": "gpt-5-mini", "input": "{{ text }}", "max_output_tokens": 100}

@@ -6,17 +6,17 @@ from typing import NamedTuple
 
 from orchestrator.core.model import Response
 from orchestrator.core.problems import NeverSent, Problem, Refused, ReplyLost
-from orchestrator.policy.error_rules import Met
-from orchestrator.policy.judgement import judge_create, judge_look, judge_response
-from orchestrator.policy.verdicts import (
-    Bounce,
+from orchestrator.policy.errors.error_rules import Phase
+from orchestrator.policy.errors.judgement import judge_create, judge_poll, judge_response
+from orchestrator.policy.errors.verdicts import (
     Fail,
     Found,
     Halt,
     InDoubt,
     Later,
-    Look,
     Outage,
+    PollAgain,
+    RateLimited,
     Retry,
     Verdict,
 )
@@ -30,21 +30,21 @@ TPM = "Rate limit reached on tokens per min (TPM): Limit 30000, Used 29000, Requ
 class Case(NamedTuple):
     """One problem, and what it must come to. A tuple compares only the kind and code of the verdict."""
 
-    met: Met
+    met: Phase
     problem: Problem
     verdict: Verdict | tuple[type[Verdict], str]
 
 
 def on_create(problem: Problem, verdict: Verdict | tuple[type[Verdict], str]) -> Case:
-    return Case(Met.CREATE, problem, verdict)
+    return Case(Phase.CREATE, problem, verdict)
 
 
-def on_look(problem: Problem, verdict: Verdict | tuple[type[Verdict], str]) -> Case:
-    return Case(Met.LOOK, problem, verdict)
+def on_poll(problem: Problem, verdict: Verdict | tuple[type[Verdict], str]) -> Case:
+    return Case(Phase.LOOK, problem, verdict)
 
 
 def as_failed(code: str | None, verdict: Verdict | tuple[type[Verdict], str]) -> Case:
-    return Case(Met.FAILED, Refused(status=200, code=code, message="m"), verdict)
+    return Case(Phase.FAILED, Refused(status=200, code=code, message="m"), verdict)
 
 
 CASES: dict[str, list[Case]] = {
@@ -65,24 +65,24 @@ CASES: dict[str, list[Case]] = {
         on_create(ReplyLost(reason="no reply within 60 s"), InDoubt(message="no reply within 60 s")),
         on_create(ReplyLost(reason="reset"), InDoubt(message="reset")),
     ],
-    "look-own-pool-full": [on_look(NeverSent(reason="no free connection", local=True), Look(0.5))],
+    "look-own-pool-full": [on_poll(NeverSent(reason="no free connection", local=True), PollAgain(0.5))],
     "look-lost": [
-        on_look(NeverSent(reason="refused"), Look(outage=True)),
-        on_look(ReplyLost(reason="reset"), Look(outage=True)),
-        on_look(ReplyLost(reason="a web page", status=200), Look(outage=True)),
-        on_look(ReplyLost(reason="cut off", status=200, response_id="resp_1"), Look(outage=True)),
+        on_poll(NeverSent(reason="refused"), PollAgain(outage=True)),
+        on_poll(ReplyLost(reason="reset"), PollAgain(outage=True)),
+        on_poll(ReplyLost(reason="a web page", status=200), PollAgain(outage=True)),
+        on_poll(ReplyLost(reason="cut off", status=200, response_id="resp_1"), PollAgain(outage=True)),
     ],
     "no-money": [
         on_create(Refused(status=429, code="insufficient_quota"), (Halt, "insufficient_quota")),
         on_create(Refused(status=429, code="a_new_one", type="insufficient_quota"), (Halt, "a_new_one")),
         on_create(Refused(status=400, code="billing_hard_limit_reached"), (Halt, "billing_hard_limit_reached")),
-        on_look(Refused(status=429, code="credit_balance_exhausted"), (Halt, "credit_balance_exhausted")),
+        on_poll(Refused(status=429, code="credit_balance_exhausted"), (Halt, "credit_balance_exhausted")),
         as_failed("project_spend_limit_exceeded", (Halt, "project_spend_limit_exceeded")),
     ],
     "bad-key": [
         on_create(Refused(status=401, code="invalid_api_key"), (Halt, "invalid_api_key")),
         on_create(Refused(status=400, code="invalid_api_key"), (Halt, "invalid_api_key")),
-        on_look(Refused(status=401, code="invalid_api_key"), (Halt, "invalid_api_key")),
+        on_poll(Refused(status=401, code="invalid_api_key"), (Halt, "invalid_api_key")),
     ],
     "wrong-country": [
         on_create(
@@ -117,9 +117,9 @@ CASES: dict[str, list[Case]] = {
         as_failed("conversation_locked", (Retry, "conversation_locked")),
     ],
     "slow-down": [
-        on_create(Refused(status=429, code="slow_down", type="rate_limit_error"), Bounce(slow_down=True)),
-        on_create(Refused(status=503, code="slow_down", retry_after_s=3), Bounce(3, slow_down=True)),
-        on_look(Refused(status=429, code="slow_down"), Bounce(slow_down=True)),
+        on_create(Refused(status=429, code="slow_down", type="rate_limit_error"), RateLimited(slow_down=True)),
+        on_create(Refused(status=503, code="slow_down", retry_after_s=3), RateLimited(3, slow_down=True)),
+        on_poll(Refused(status=429, code="slow_down"), RateLimited(slow_down=True)),
     ],
     "overloaded": [
         on_create(
@@ -142,7 +142,7 @@ CASES: dict[str, list[Case]] = {
         ),
         on_create(Refused(status=403, message=ENVOY + "remote reset"), InDoubt(message=ENVOY + "remote reset")),
     ],
-    "look-gateway": [on_look(Refused(status=403, message=ENVOY + "connection termination"), Look(outage=True))],
+    "look-gateway": [on_poll(Refused(status=403, message=ENVOY + "connection termination"), PollAgain(outage=True))],
     "too-large": [
         on_create(
             Refused(
@@ -159,31 +159,31 @@ CASES: dict[str, list[Case]] = {
         on_create(Refused(status=429, message="Request too large for this model"), (Fail, "request_too_large")),
     ],
     "flex-unavailable": [
-        on_create(Refused(status=429, message="Resource Unavailable"), Bounce(30.0)),
-        on_create(Refused(status=429, code="resource_unavailable", retry_after_s=90), Bounce(90)),
+        on_create(Refused(status=429, message="Resource Unavailable"), RateLimited(30.0)),
+        on_create(Refused(status=429, code="resource_unavailable", retry_after_s=90), RateLimited(90)),
     ],
     "tokens-limited": [
         on_create(
             Refused(status=429, code="rate_limit_exceeded", type="tokens", message=TPM, retry_after_s=2),
-            Bounce(2, tokens=True),
+            RateLimited(2, tokens=True),
         ),
-        on_create(Refused(status=429, message="tokens: Limit 2000, Requested 2000"), Bounce(tokens=True)),
+        on_create(Refused(status=429, message="tokens: Limit 2000, Requested 2000"), RateLimited(tokens=True)),
     ],
     "rate-limited": [
-        on_create(Refused(status=429, code="rate_limit_exceeded", type="requests", retry_after_s=1), Bounce(1)),
-        on_create(Refused(status=429), Bounce()),
-        on_create(Refused(status=429, should_retry=False), Bounce()),
-        on_look(Refused(status=429, retry_after_s=1), Bounce(1)),
+        on_create(Refused(status=429, code="rate_limit_exceeded", type="requests", retry_after_s=1), RateLimited(1)),
+        on_create(Refused(status=429), RateLimited()),
+        on_create(Refused(status=429, should_retry=False), RateLimited()),
+        on_poll(Refused(status=429, retry_after_s=1), RateLimited(1)),
     ],
-    "rate-limited-by-code": [on_create(Refused(status=400, code="rate_limit_exceeded"), Bounce())],
+    "rate-limited-by-code": [on_create(Refused(status=400, code="rate_limit_exceeded"), RateLimited())],
     "unauthorized": [
         on_create(Refused(status=401, message="IP not authorized"), (Halt, "http_401")),
-        on_look(Refused(status=401), (Halt, "http_401")),
+        on_poll(Refused(status=401), (Halt, "http_401")),
     ],
     "payment-required": [on_create(Refused(status=402, should_retry=True), (Halt, "http_402"))],
     "forbidden": [
         on_create(Refused(status=403, message="missing permission"), (Halt, "http_403")),
-        on_look(Refused(status=403), (Halt, "http_403")),
+        on_poll(Refused(status=403), (Halt, "http_403")),
     ],
     "proxy-login": [on_create(Refused(status=407), (Halt, "http_407"))],
     "wrong-address": [
@@ -225,16 +225,19 @@ CASES: dict[str, list[Case]] = {
         on_create(Refused(status=200, message="odd"), InDoubt(message="odd")),
     ],
     "look-missing": [
-        on_look(Refused(status=404, message="Response with id 'resp_1' not found."), Look(2.0, missing=True)),
-        on_look(Refused(status=410), Look(2.0, missing=True)),
+        on_poll(Refused(status=404, message="Response with id 'resp_1' not found."), PollAgain(2.0, missing=True)),
+        on_poll(Refused(status=410), PollAgain(2.0, missing=True)),
     ],
-    "look-impossible": [on_look(Refused(status=405), (Halt, "http_405"))],
+    "look-impossible": [on_poll(Refused(status=405), (Halt, "http_405"))],
     "look-server-error": [
-        on_look(Refused(status=500), Look(outage=True)),
-        on_look(Refused(status=502, retry_after_s=2), Look(2, outage=True)),
-        on_look(Refused(status=503, code="server_is_overloaded"), Look(outage=True)),
+        on_poll(Refused(status=500), PollAgain(outage=True)),
+        on_poll(Refused(status=502, retry_after_s=2), PollAgain(2, outage=True)),
+        on_poll(Refused(status=503, code="server_is_overloaded"), PollAgain(outage=True)),
     ],
-    "look-refused": [on_look(Refused(status=400), Look()), on_look(Refused(status=409, retry_after_s=1), Look(1))],
+    "look-refused": [
+        on_poll(Refused(status=400), PollAgain()),
+        on_poll(Refused(status=409, retry_after_s=1), PollAgain(1)),
+    ],
     "failed-server-error": [
         as_failed("server_error", Retry("server_error", None, "m", base_s=5.0, outage=True)),
         as_failed("server_is_overloaded", (Retry, "server_is_overloaded")),
@@ -261,11 +264,11 @@ CASES: dict[str, list[Case]] = {
 
 def judge(case: Case) -> Verdict:
     match case.met:
-        case Met.CREATE:
+        case Phase.CREATE:
             return judge_create(case.problem)
-        case Met.LOOK:
-            return judge_look(case.problem, age_s=1, misses=1, missing_s=0)
-        case Met.FAILED:
+        case Phase.LOOK:
+            return judge_poll(case.problem, age_s=1, misses=1, missing_s=0)
+        case Phase.FAILED:
             assert isinstance(case.problem, Refused)
             return judge_response(
                 Response(

@@ -8,7 +8,7 @@ from statistics import mean
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.policy.backoff import full_jitter, retry_wait
+from orchestrator.policy.rate_limits.backoff import full_jitter, retry_wait
 
 attempts = st.integers(-5, 10**6)
 seeds = st.integers(0, 2**32)

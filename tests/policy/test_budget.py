@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from orchestrator.policy.budget import Budget, Cap, Crossed
+from orchestrator.policy.pricing.budget import Budget, Cap, Crossed
 
 RUN_100 = Cap(scope="run", limit_pusd=100)
 

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.policy.deadlines import CANCEL_GRACE_S, Timeouts, gives_up_at, let_go, may_send, overdue
+from orchestrator.policy.polling.deadlines import (
+    CANCEL_GRACE_S,
+    Timeouts,
+    gives_up_at,
+    grace_expired,
+    may_send,
+    overdue,
+)
 
 HOUR = 3600.0
 TIMEOUTS = Timeouts(queued_s=HOUR, run_s=6 * HOUR)
@@ -72,9 +79,9 @@ def test_a_clock_that_was_set_back_gives_nothing_up() -> None:
 
 
 def test_a_response_that_survives_its_cancellation_is_let_go_after_a_grace() -> None:
-    assert not let_go(cancelled_at=ACCEPTED, now=ACCEPTED + CANCEL_GRACE_S - 1)
-    assert let_go(cancelled_at=ACCEPTED, now=ACCEPTED + CANCEL_GRACE_S)
-    assert let_go(cancelled_at=ACCEPTED, now=ACCEPTED + 1, grace_s=1)
+    assert not grace_expired(cancelled_at=ACCEPTED, now=ACCEPTED + CANCEL_GRACE_S - 1)
+    assert grace_expired(cancelled_at=ACCEPTED, now=ACCEPTED + CANCEL_GRACE_S)
+    assert grace_expired(cancelled_at=ACCEPTED, now=ACCEPTED + 1, grace_s=1)
 
 
 def test_nothing_new_is_sent_from_the_deadline_on() -> None:

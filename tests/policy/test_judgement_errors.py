@@ -6,16 +6,16 @@ import pytest
 
 from orchestrator.core.errors import CODES
 from orchestrator.core.problems import Refused
-from orchestrator.policy.error_rules import Action, Met, Reach
-from orchestrator.policy.error_table import ERROR_TABLE, deciding_rule
-from orchestrator.policy.judgement import judge_create, judge_look, judgement_table, may_resend
-from orchestrator.policy.refusals import NO_MONEY
-from orchestrator.policy.verdicts import (
-    Bounce,
+from orchestrator.policy.errors.error_rules import Action, Phase, Reach
+from orchestrator.policy.errors.error_table import ERROR_TABLE, deciding_rule
+from orchestrator.policy.errors.judgement import judge_create, judge_poll, judgement_table, may_resend
+from orchestrator.policy.errors.refusals import NO_MONEY
+from orchestrator.policy.errors.verdicts import (
     Expired,
     Halt,
     InDoubt,
-    Look,
+    PollAgain,
+    RateLimited,
     Verdict,
 )
 from tests.policy.error_cases import CASES, Case, judge
@@ -45,9 +45,9 @@ def test_no_row_of_the_table_is_without_a_case() -> None:
 
 
 @pytest.mark.parametrize("code", sorted(NO_MONEY))
-@pytest.mark.parametrize("met", list(Met))
-def test_every_code_for_lacking_money_stops_the_run(code: str, met: Met) -> None:
-    verdict = judge(Case(met, Refused(status=429, code=code, retry_after_s=1, should_retry=True), Look()))
+@pytest.mark.parametrize("met", list(Phase))
+def test_every_code_for_lacking_money_stops_the_run(code: str, met: Phase) -> None:
+    verdict = judge(Case(met, Refused(status=429, code=code, retry_after_s=1, should_retry=True), PollAgain()))
     assert isinstance(verdict, Halt)
     assert verdict.code == code
     assert verdict.hint
@@ -66,15 +66,15 @@ def test_what_stops_a_run_always_says_why_in_words() -> None:
     silent = [
         rule.name
         for rule in ERROR_TABLE
-        if (rule.action is Action.HALT or (rule.reach is Reach.JOB and Met.CREATE in rule.met)) and not rule.says
+        if (rule.action is Action.HALT or (rule.reach is Reach.JOB and Phase.CREATE in rule.met)) and not rule.says
     ]
     assert silent == []
 
 
 def test_a_wait_that_the_provider_asks_for_is_taken_up_to_an_hour() -> None:
-    assert judge_create(Refused(status=429, retry_after_s=0)) == Bounce(0)
-    assert judge_create(Refused(status=429, retry_after_s=1e12)) == Bounce(3600)
-    assert judge_create(Refused(status=429, retry_after_s=float("nan"))) == Bounce(None)
+    assert judge_create(Refused(status=429, retry_after_s=0)) == RateLimited(0)
+    assert judge_create(Refused(status=429, retry_after_s=1e12)) == RateLimited(3600)
+    assert judge_create(Refused(status=429, retry_after_s=float("nan"))) == RateLimited(None)
 
 
 NOT_FOUND = Refused(status=404, message="Response with id 'resp_1' not found.")
@@ -83,20 +83,20 @@ NOT_FOUND = Refused(status=404, message="Response with id 'resp_1' not found.")
 @pytest.mark.parametrize(
     ("age_s", "misses", "missing_s", "verdict"),
     [
-        pytest.param(3, 1, 0, Look(2.0, missing=True), id="the first one comes back soon"),
-        pytest.param(10, 3, 7, Look(5.0, missing=True), id="a young one is looked for often"),
-        pytest.param(59, 30, 58, Look(5.0, missing=True), id="however often it was missed"),
-        pytest.param(90, 12, 88, Look(20.0, missing=True), id="then at leisure"),
-        pytest.param(119, 14, 118, Look(20.0, missing=True), id="three times more"),
+        pytest.param(3, 1, 0, PollAgain(2.0, missing=True), id="the first one comes back soon"),
+        pytest.param(10, 3, 7, PollAgain(5.0, missing=True), id="a young one is looked for often"),
+        pytest.param(59, 30, 58, PollAgain(5.0, missing=True), id="however often it was missed"),
+        pytest.param(90, 12, 88, PollAgain(20.0, missing=True), id="then at leisure"),
+        pytest.param(119, 14, 118, PollAgain(20.0, missing=True), id="three times more"),
         pytest.param(120, 15, 119, Expired(NOT_FOUND.message), id="then it has expired"),
-        pytest.param(7200, 1, 0, Look(2.0, missing=True), id="an old one may be a passing fault"),
-        pytest.param(7200, 3, 60, Look(20.0, missing=True), id="an old one was not looked for often enough"),
-        pytest.param(7200, 4, 59, Look(20.0, missing=True), id="an old one was not looked for long enough"),
+        pytest.param(7200, 1, 0, PollAgain(2.0, missing=True), id="an old one may be a passing fault"),
+        pytest.param(7200, 3, 60, PollAgain(20.0, missing=True), id="an old one was not looked for often enough"),
+        pytest.param(7200, 4, 59, PollAgain(20.0, missing=True), id="an old one was not looked for long enough"),
         pytest.param(7200, 4, 60, Expired(NOT_FOUND.message), id="an old one that stays unknown has expired"),
     ],
 )
 def test_a_response_that_is_not_found(age_s: float, misses: int, missing_s: float, verdict: Verdict) -> None:
-    assert judge_look(NOT_FOUND, age_s=age_s, misses=misses, missing_s=missing_s) == verdict
+    assert judge_poll(NOT_FOUND, age_s=age_s, misses=misses, missing_s=missing_s) == verdict
 
 
 def test_a_request_in_doubt_is_sent_again_only_where_that_is_known_to_be_cheap() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.core.problems import NeverSent, Problem, Refused, ReplyLost
-from orchestrator.policy.error_rules import Action, Override
-from orchestrator.policy.first_tries import FirstCreates, FirstLooks
-from orchestrator.policy.verdicts import Expired, Fail, Halt, InDoubt, Later, Look, Retry
+from orchestrator.policy.errors.error_rules import Action, Override
+from orchestrator.policy.errors.first_tries import FirstCreates, FirstPolls
+from orchestrator.policy.errors.verdicts import Expired, Fail, Halt, InDoubt, Later, PollAgain, Retry
 
 UNKNOWN_MODEL = Refused(status=404, code="model_not_found", param="model", message="The model 'gtp-5' does not exist")
 TOO_LONG = Refused(status=400, code="context_length_exceeded", message="too long")
@@ -99,13 +99,13 @@ def test_the_message_of_a_refusal_that_may_quote_a_prompt_is_not_repeated() -> N
     assert "input[0].content" in verdict.message
 
 
-def old_miss(guard: FirstLooks) -> object:
+def old_miss(guard: FirstPolls) -> object:
     return guard.judge(NOT_FOUND, age_s=600, misses=4, missing_s=60)
 
 
 def test_a_server_that_keeps_no_response_stops_the_run_before_it_pays_for_all() -> None:
-    guard = FirstLooks(seen=False)
-    assert guard.judge(NOT_FOUND, age_s=1, misses=1, missing_s=0) == Look(2.0, missing=True)
+    guard = FirstPolls(seen=False)
+    assert guard.judge(NOT_FOUND, age_s=1, misses=1, missing_s=0) == PollAgain(2.0, missing=True)
     assert [old_miss(guard) for _ in range(2)] == [Expired("not found")] * 2
     verdict = old_miss(guard)
     assert isinstance(verdict, Halt)
@@ -113,7 +113,7 @@ def test_a_server_that_keeps_no_response_stops_the_run_before_it_pays_for_all() 
 
 
 def test_once_a_look_found_its_response_one_that_expires_is_judged_alone() -> None:
-    guard = FirstLooks(seen=False)
+    guard = FirstPolls(seen=False)
     old_miss(guard)
     guard.seen()
     assert [old_miss(guard) for _ in range(10)] == [Expired("not found")] * 10

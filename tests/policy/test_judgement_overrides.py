@@ -6,25 +6,35 @@ import pytest
 
 from orchestrator.core.model import Response
 from orchestrator.core.problems import Refused, ReplyLost
-from orchestrator.policy.error_rules import Action, Met, Override
-from orchestrator.policy.judgement import judge_create, judge_look, judge_response
-from orchestrator.policy.profiles import PROFILES, overrides_for
-from orchestrator.policy.verdicts import Bounce, Expired, Fail, Halt, InDoubt, Look, Outage, Retry, Verdict
+from orchestrator.policy.errors.error_rules import Action, Override, Phase
+from orchestrator.policy.errors.judgement import judge_create, judge_poll, judge_response
+from orchestrator.policy.errors.profiles import PROFILES, overrides_for
+from orchestrator.policy.errors.verdicts import (
+    Expired,
+    Fail,
+    Halt,
+    InDoubt,
+    Outage,
+    PollAgain,
+    RateLimited,
+    Retry,
+    Verdict,
+)
 
 QUEUE_FULL = Refused(status=400, message="Background queue is full (100). Please try again later.")
 
 
 def test_ogx_says_queue_full_with_http_400() -> None:
     assert judge_create(QUEUE_FULL) == Fail("http_400", QUEUE_FULL.message)
-    assert judge_create(QUEUE_FULL, overrides=overrides_for("ogx")) == Bounce()
+    assert judge_create(QUEUE_FULL, overrides=overrides_for("ogx")) == RateLimited()
     assert isinstance(judge_create(Refused(status=400), overrides=overrides_for("ogx")), Fail)
 
 
 def test_litellm_does_not_know_a_response_with_http_400() -> None:
     unknown = Refused(status=400, message="unknown")
     profile = overrides_for("litellm")
-    assert judge_look(unknown, age_s=600, misses=4, missing_s=60) == Look()
-    assert judge_look(unknown, age_s=600, misses=4, missing_s=60, overrides=profile) == Expired("unknown")
+    assert judge_poll(unknown, age_s=600, misses=4, missing_s=60) == PollAgain()
+    assert judge_poll(unknown, age_s=600, misses=4, missing_s=60, overrides=profile) == Expired("unknown")
     assert isinstance(judge_create(unknown, overrides=profile), Fail)
 
 
@@ -42,8 +52,8 @@ def test_the_users_word_goes_before_the_profile() -> None:
     ("action", "verdict"),
     [
         (Action.RETRY, Retry("e", None, "m")),
-        (Action.BOUNCE, Bounce()),
-        (Action.SLOW_DOWN, Bounce(slow_down=True)),
+        (Action.BOUNCE, RateLimited()),
+        (Action.SLOW_DOWN, RateLimited(slow_down=True)),
         (Action.OUTAGE, Outage("e", None, "m")),
         (Action.FAIL, Fail("e", "m")),
         (Action.IN_DOUBT, InDoubt(message="m")),
@@ -58,17 +68,17 @@ def test_each_class_of_a_create(action: Action, verdict: Verdict) -> None:
 @pytest.mark.parametrize(
     ("action", "verdict"),
     [
-        (Action.RETRY, Look()),
-        (Action.BOUNCE, Bounce()),
-        (Action.OUTAGE, Look(outage=True)),
-        (Action.MISSING, Look(2.0, missing=True)),
+        (Action.RETRY, PollAgain()),
+        (Action.BOUNCE, RateLimited()),
+        (Action.OUTAGE, PollAgain(outage=True)),
+        (Action.MISSING, PollAgain(2.0, missing=True)),
         (Action.HALT, Halt("e", "this error stops the run, as the config asks (m)")),
     ],
 )
 def test_each_class_of_a_look(action: Action, verdict: Verdict) -> None:
     problem = Refused(status=499, code="e", message="m")
-    overrides = [Override(action=action, status=499, met=Met.LOOK)]
-    assert judge_look(problem, age_s=1, misses=1, missing_s=0, overrides=overrides) == verdict
+    overrides = [Override(action=action, status=499, met=Phase.LOOK)]
+    assert judge_poll(problem, age_s=1, misses=1, missing_s=0, overrides=overrides) == verdict
 
 
 @pytest.mark.parametrize(
@@ -83,20 +93,21 @@ def test_each_class_of_a_look(action: Action, verdict: Verdict) -> None:
 )
 def test_each_class_of_a_failed_response(action: Action, verdict: Verdict) -> None:
     response = Response(id="r", status="failed", ended=True, body=b"", error_code="e", error_message="m")
-    assert judge_response(response, overrides=[Override(action=action, code="e", met=Met.FAILED)]) == verdict
+    assert judge_response(response, overrides=[Override(action=action, code="e", met=Phase.FAILED)]) == verdict
 
 
 def test_all_that_is_given_must_match_and_text_in_any_case() -> None:
     override = Override(action=Action.BOUNCE, status=400, code="busy", text="TRY (again)")
     assert (
-        judge_create(Refused(status=400, code="busy", message="please try (again)"), overrides=[override]) == Bounce()
+        judge_create(Refused(status=400, code="busy", message="please try (again)"), overrides=[override])
+        == RateLimited()
     )
     for problem in (
         Refused(status=402, code="busy", message="try (again)"),
         Refused(status=400, code="other", message="try (again)"),
         Refused(status=400, code="busy", message="try again"),
     ):
-        assert judge_create(problem, overrides=[override]) != Bounce()
+        assert judge_create(problem, overrides=[override]) != RateLimited()
 
 
 def test_only_the_code_itself_opens_an_error_about_money() -> None:
@@ -107,7 +118,7 @@ def test_only_the_code_itself_opens_an_error_about_money() -> None:
     ):
         assert isinstance(judge_create(broke, overrides=[override]), Halt)
     named = Override(action=Action.BOUNCE, code="insufficient_quota")
-    assert judge_create(broke, overrides=[named]) == Bounce()
+    assert judge_create(broke, overrides=[named]) == RateLimited()
 
 
 def test_a_lost_reply_is_in_doubt_whatever_the_config_says() -> None:
@@ -123,12 +134,12 @@ def test_an_override_that_names_nothing_is_refused() -> None:
 @pytest.mark.parametrize(
     ("action", "met"),
     [
-        (Action.MISSING, Met.CREATE),
-        (Action.LATER, Met.CREATE),
-        (Action.FAIL, Met.LOOK),
-        (Action.IN_DOUBT, Met.FAILED),
+        (Action.MISSING, Phase.CREATE),
+        (Action.LATER, Phase.CREATE),
+        (Action.FAIL, Phase.LOOK),
+        (Action.IN_DOUBT, Phase.FAILED),
     ],
 )
-def test_a_class_that_makes_no_sense_there_is_refused(action: Action, met: Met) -> None:
+def test_a_class_that_makes_no_sense_there_is_refused(action: Action, met: Phase) -> None:
     with pytest.raises(ValueError, match="allowed: bounce"):
         Override(action=action, status=400, met=met)

@@ -8,12 +8,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.core.problems import NeverSent, Problem, Refused, ReplyLost
-from orchestrator.policy.error_rules import Action, Met, Override
-from orchestrator.policy.error_table import ERROR_TABLE, deciding_rule
-from orchestrator.policy.first_tries import FirstCreates
-from orchestrator.policy.judgement import judge_create, judge_look
-from orchestrator.policy.refusals import NO_MONEY
-from orchestrator.policy.verdicts import Bounce, Expired, Fail, Found, Halt, InDoubt, Later, Look, Outage, Retry
+from orchestrator.policy.errors.error_rules import Action, Override, Phase
+from orchestrator.policy.errors.error_table import ERROR_TABLE, deciding_rule
+from orchestrator.policy.errors.first_tries import FirstCreates
+from orchestrator.policy.errors.judgement import judge_create, judge_poll
+from orchestrator.policy.errors.refusals import NO_MONEY
+from orchestrator.policy.errors.verdicts import (
+    Expired,
+    Fail,
+    Found,
+    Halt,
+    InDoubt,
+    Later,
+    Outage,
+    PollAgain,
+    RateLimited,
+    Retry,
+)
 
 KNOWN = sorted({name for rule in ERROR_TABLE for name in rule.names})
 CUES = [rule.text.replace(".*", " x ").split("(")[0] for rule in ERROR_TABLE if rule.text] + [
@@ -49,7 +60,7 @@ overrides = st.lists(
         action=st.sampled_from([Action.RETRY, Action.BOUNCE, Action.OUTAGE, Action.HALT]),
         status=st.integers(400, 599),
         text=st.one_of(st.none(), st.text(max_size=3)),
-        met=st.sampled_from(list(Met)),
+        met=st.sampled_from(list(Phase)),
     ),
     max_size=3,
 )
@@ -62,7 +73,7 @@ def wait_of(verdict: object) -> float | None:
 @given(problems, overrides)
 def test_every_problem_of_a_create_has_a_verdict(problem: Problem, config: list[Override]) -> None:
     verdict = judge_create(problem, overrides=config)
-    assert isinstance(verdict, Retry | Later | Bounce | Outage | Fail | InDoubt | Found | Halt)
+    assert isinstance(verdict, Retry | Later | RateLimited | Outage | Fail | InDoubt | Found | Halt)
     after_s = wait_of(verdict)
     assert after_s is None or 0 <= after_s <= 3600
 
@@ -77,8 +88,8 @@ def test_every_problem_of_a_create_has_a_verdict(problem: Problem, config: list[
 def test_every_problem_of_a_look_has_a_verdict(
     problem: Problem, config: list[Override], age_s: float, misses: int, missing_s: float
 ) -> None:
-    verdict = judge_look(problem, age_s=age_s, misses=misses, missing_s=missing_s, overrides=config)
-    assert isinstance(verdict, Look | Bounce | Expired | Halt)
+    verdict = judge_poll(problem, age_s=age_s, misses=misses, missing_s=missing_s, overrides=config)
+    assert isinstance(verdict, PollAgain | RateLimited | Expired | Halt)
     after_s = wait_of(verdict)
     assert after_s is None or 0 <= after_s <= 3600
 
@@ -121,17 +132,17 @@ def test_an_error_about_money_is_never_repeated(
         dataclasses.replace(problem, code="new", type=name) if in_type else dataclasses.replace(problem, code=name)
     )
     assert isinstance(judge_create(problem, overrides=config), Halt)
-    assert isinstance(judge_look(problem, age_s=1, misses=1, missing_s=0, overrides=config), Halt)
+    assert isinstance(judge_poll(problem, age_s=1, misses=1, missing_s=0, overrides=config), Halt)
     assert isinstance(FirstCreates(accepted=False, overrides=config).judge(problem), Halt)
 
 
 @given(refusals)
 def test_a_hint_to_retry_decides_only_about_what_is_not_known(problem: Refused) -> None:
     with_hint, without = (
-        deciding_rule(dataclasses.replace(problem, should_retry=hint), Met.CREATE).name for hint in (True, None)
+        deciding_rule(dataclasses.replace(problem, should_retry=hint), Phase.CREATE).name for hint in (True, None)
     )
     assert with_hint == without or (with_hint, without) == ("refused-for-now", "refused")
-    against = deciding_rule(dataclasses.replace(problem, should_retry=False), Met.CREATE).name
+    against = deciding_rule(dataclasses.replace(problem, should_retry=False), Phase.CREATE).name
     assert against == without or (against, without) == ("server-error-for-good", "server-error")
 
 

@@ -10,10 +10,20 @@ from hypothesis import strategies as st
 
 from orchestrator.core.errors import CODES
 from orchestrator.core.model import Response
-from orchestrator.policy.answers import AnswerSchema
-from orchestrator.policy.judgement import OnInvalid, RaiseTo, Repair, judge_response
-from orchestrator.policy.outcomes import OUTCOMES, OnIncomplete, Wish
-from orchestrator.policy.verdicts import Call, Cancelled, Continue, Fail, Halt, Look, ResponseVerdict, Retry, Succeed
+from orchestrator.policy.errors.answer_schema import AnswerSchema
+from orchestrator.policy.errors.judgement import OnInvalid, RaiseTo, Repair, judge_response
+from orchestrator.policy.errors.outcomes import OUTCOMES, OnIncomplete, Wish
+from orchestrator.policy.errors.verdicts import (
+    CallTools,
+    Cancelled,
+    Continue,
+    Fail,
+    Halt,
+    PollAgain,
+    ResponseVerdict,
+    Retry,
+    Succeed,
+)
 
 ENDED = frozenset({"completed", "failed", "incomplete", "cancelled"})
 
@@ -77,8 +87,8 @@ CASES: dict[str, list[Case]] = {
         Case(a_response(refusal="No."), Fail("refusal", "No."), Wish(structured=True, on_invalid=Repair())),
     ],
     "tool-calls": [
-        Case(a_response(waits_for="function_call"), Call(), Wish(handles_tools=True)),
-        Case(a_response(waits_for="function_call", output_text="Let me see"), Call(), Wish(handles_tools=True)),
+        Case(a_response(waits_for="function_call"), CallTools(), Wish(handles_tools=True)),
+        Case(a_response(waits_for="function_call", output_text="Let me see"), CallTools(), Wish(handles_tools=True)),
     ],
     "requires-action": [
         Case(
@@ -129,10 +139,10 @@ CASES: dict[str, list[Case]] = {
         Case(cut_off(None), Fail("incomplete", "the response is incomplete: incomplete"), raised(100)),
     ],
     "open": [
-        Case(a_response("queued"), Look()),
-        Case(a_response("in_progress", output_text="so far"), Look()),
-        Case(a_response("running"), Look()),
-        Case(a_response("canceled"), Look()),
+        Case(a_response("queued"), PollAgain()),
+        Case(a_response("in_progress", output_text="so far"), PollAgain()),
+        Case(a_response("running"), PollAgain()),
+        Case(a_response("canceled"), PollAgain()),
     ],
 }
 
@@ -209,7 +219,7 @@ def test_every_response_has_a_verdict_and_only_an_ended_one_ends(
         on_invalid=on_invalid,
         repairs=repairs,
     )
-    assert isinstance(verdict, Look) is not response.ended
+    assert isinstance(verdict, PollAgain) is not response.ended
     if isinstance(verdict, Succeed):
         assert text.strip()
         assert status in {"completed", "incomplete"}

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.core.model import RateLimits
-from orchestrator.policy.limits import Limiter, Pools
-from orchestrator.policy.window import Window
+from orchestrator.policy.rate_limits.limits import Limiter, Pools
+from orchestrator.policy.rate_limits.sliding_window import Window
 
 NOW = 1_700_000_000.0
 
@@ -149,7 +149,7 @@ def test_no_minute_wherever_it_begins_sees_more_than_the_allowance(
                 at, amount = taken.pop()
                 limiter.refund(now, amount, taken_at=at)
             case "refused" | "slow_down":
-                limiter.bounced(now, now - share, retry_after_s=seconds, slow_down=what == "slow_down")
+                limiter.rate_limited(now, now - share, retry_after_s=seconds, slow_down=what == "slow_down")
     most_requests, most_tokens = fullest_minute(taken)
     assert requests is None or most_requests <= requests
     assert tokens is None or most_tokens <= tokens
@@ -196,7 +196,7 @@ def test_it_is_never_stuck(requests: int | None, tokens: int | None, steps: list
         if good:
             limiter.learn(now, now - 0.1, RateLimits(remaining_requests=0, remaining_tokens=0))
         else:
-            limiter.bounced(now, now - 0.1, retry_after_s=wait_s)
+            limiter.rate_limited(now, now - 0.1, retry_after_s=wait_s)
     asked, deadline = 0, now + 200.0
     while not limiter.take(now, 1):
         later = limiter.ready_at(now, 1)
@@ -305,7 +305,7 @@ def a_busy_limiter(requests: int | None = None) -> Limiter:
 
 def refuse(limiter: Limiter, now: float, times: int, *, sent_at: float | None = None, after_s: float = 1.0) -> None:
     for _ in range(times):
-        limiter.bounced(now, now - 0.1 if sent_at is None else sent_at, retry_after_s=after_s)
+        limiter.rate_limited(now, now - 0.1 if sent_at is None else sent_at, retry_after_s=after_s)
 
 
 def accept(limiter: Limiter, now: float, times: int) -> None:
@@ -393,7 +393,7 @@ def test_a_pause_ends_with_a_single_call_not_with_a_burst() -> None:
 def test_pauses_without_a_success_between_them_get_longer_but_stay_under_a_minute() -> None:
     limiter, now, waits = a_limiter(600), NOW, []
     for _ in range(30):
-        limiter.bounced(now, now, retry_after_s=None)
+        limiter.rate_limited(now, now, retry_after_s=None)
         waits.append(limiter.paused_until - now)
         now = max(now, limiter.paused_until) + 0.1
     assert waits[-1] == pytest.approx(60.0)
@@ -444,7 +444,7 @@ def test_after_slow_down_it_grows_by_half_in_a_quarter_of_an_hour() -> None:
     limiter = a_limiter(6000)
     take_all(limiter, since=NOW, until=NOW + 5.0)
     before = limiter.pace_per_minute
-    limiter.bounced(NOW + 5.0, NOW + 4.9, retry_after_s=None, slow_down=True)
+    limiter.rate_limited(NOW + 5.0, NOW + 4.9, retry_after_s=None, slow_down=True)
     slowed = limiter.pace_per_minute
     assert slowed == pytest.approx(before / 1.5, rel=0.01)
     limiter.learn(NOW + 6.0, NOW + 5.9, None)
@@ -471,7 +471,7 @@ def test_a_provider_that_says_there_is_room_is_not_slowed_down_for() -> None:
     for i in range(100):
         now = NOW + 1.0 + i / 100
         if i % 5 == 0:
-            limiter.bounced(now, now - 0.01, retry_after_s=1.0, limits=room)
+            limiter.rate_limited(now, now - 0.01, retry_after_s=1.0, limits=room)
         else:
             limiter.learn(now, now - 0.01, room)
     assert limiter.pace_per_minute >= before

@@ -13,7 +13,7 @@ from statistics import median
 import pytest
 
 from orchestrator.core.model import RateLimits
-from orchestrator.policy.limits import Limiter
+from orchestrator.policy.rate_limits.limits import Limiter
 
 BEGAN = 1_700_000_000.0
 
@@ -157,7 +157,9 @@ class Provider:
                     outcome.refused += 1
                     open_rows += 1
                     after_s = None if self.slow_downs else max(1.0, math.ceil(wait_s))
-                    limiter.bounced(now, sent_at, retry_after_s=after_s, limits=limits, slow_down=self.slow_downs)
+                    limiter.rate_limited(
+                        now, sent_at, retry_after_s=after_s, limits=limits, slow_down=self.slow_downs
+                    )
                 else:
                     limiter.learn(now, sent_at, limits)
                 if len(outcome.accepted_at) == rows:

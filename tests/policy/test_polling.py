@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.policy.latency import LatencyTable
-from orchestrator.policy.polling import PollSchedule, Watch
+from orchestrator.policy.polling.latency import LatencyTable
+from orchestrator.policy.polling.schedule import PollSchedule, Watch
 
 NOW = 1_700_000_000.0
 
@@ -143,14 +143,14 @@ def _typical_s(schedule: PollSchedule) -> float:
 
 
 def test_what_was_learnt_survives_and_nonsense_is_ignored() -> None:
-    learnt = a_schedule(8.0).dump()
-    assert len(learnt) < 4000
-    warm = PollSchedule(Random(1), learnt=learnt)
+    learned = a_schedule(8.0).dump()
+    assert len(learned) < 4000
+    warm = PollSchedule(Random(1), learned=learned)
     assert _typical_s(warm) == pytest.approx(8.0, rel=0.3)
     for nonsense in (b"", b"\xff\x00", b"[]", b"{}", b'{"v":1,"ended":[]}', b'{"v":1,"ended":{"x":1}}',
                      b'{"v":1,"ended":{"99999":1}}', b'{"v":1,"ended":{"3":-1}}', b'{"v":1,"ended":{"3":NaN}}',
                      b'{"v":99,"ended":{"3":1}}', b'{"v":1,"ended":{}}'):  # fmt: skip
-        assert PollSchedule(Random(1), learnt=nonsense).dump() == PollSchedule(Random(1)).dump()
+        assert PollSchedule(Random(1), learned=nonsense).dump() == PollSchedule(Random(1)).dump()
 
 
 def test_an_ending_is_believed_only_between_the_two_looks_around_it() -> None:
@@ -204,7 +204,7 @@ def test_a_look_is_always_in_the_future_and_never_far(
             elif what in {"ended", "drop"}:
                 watches.remove(watch)
                 schedule.drop(watch) if what == "drop" else schedule.ended(watch, now, took_s=took_s)
-        assert PollSchedule(Random(1), learnt=schedule.dump()) is not None
+        assert PollSchedule(Random(1), learned=schedule.dump()) is not None
     for watch in watches:
         asked = 0
         while not schedule.due(watch, watch.due_at):

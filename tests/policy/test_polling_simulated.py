@@ -11,7 +11,7 @@ from statistics import fmean
 
 import pytest
 
-from orchestrator.policy.polling import PollSchedule, Watch
+from orchestrator.policy.polling.schedule import PollSchedule, Watch
 
 Latency = Callable[[Random, float], float]
 
@@ -25,7 +25,7 @@ class Outcome:
     looks: float
     lag_s: float
     slower: float
-    learnt: bytes
+    learned: bytes
 
 
 def lognormal(median_s: float, sigma: float) -> Latency:
@@ -38,7 +38,7 @@ def simulate(
     rows: int = 1800,
     in_flight: int = 300,
     seed: int = 0,
-    learnt: bytes | None = None,
+    learned: bytes | None = None,
     polls_per_minute: float = 60_000.0,
     whole_seconds: bool = False,
     gated: bool = False,
@@ -54,7 +54,7 @@ def simulate(
     schedules: list[PollSchedule] = []
     for model in range(models):
         rng = Random(seed + 1 + model)
-        schedules.append(PollSchedule(rng, polls_per_minute=polls_per_minute, sharers=schedules, learnt=learnt))
+        schedules.append(PollSchedule(rng, polls_per_minute=polls_per_minute, sharers=schedules, learned=learned))
     began = 1_700_000_000.3
     heap: list[tuple[float, int, Watch, float]] = []
     sent = looks = 0
@@ -112,7 +112,7 @@ def cold_and_warm(
     """First runs ever, and for each a second run of the same job."""
     cold = [simulate(latency, seed=seed, whole_seconds=whole_seconds) for seed in range(seeds)]
     warm = [
-        simulate(latency, seed=100 + seed, whole_seconds=whole_seconds, learnt=first.learnt)
+        simulate(latency, seed=100 + seed, whole_seconds=whole_seconds, learned=first.learned)
         for seed, first in enumerate(cold)
     ]
     return cold, warm
@@ -137,7 +137,7 @@ def test_twenty_thousand_responses() -> None:
     outcome = simulate(lognormal(8.0, 0.7), rows=20_000, seed=3)
     assert outcome.looks <= 3.4
     assert outcome.lag_s <= 1.6
-    assert len(outcome.learnt) < 4000
+    assert len(outcome.learned) < 4000
 
 
 def test_two_kinds_of_answers() -> None:
@@ -163,21 +163,21 @@ def test_a_provider_that_gets_slower_or_quicker(first_s: float, last_s: float) -
 
 @pytest.mark.parametrize("learnt_s", [1.0, 60.0])
 def test_what_was_learnt_of_another_day_does_not_mislead_for_long(learnt_s: float) -> None:
-    learnt = simulate(lognormal(learnt_s, 0.5)).learnt
-    outcome = simulate(lognormal(8.0, 0.7), seed=1, learnt=learnt)
+    learned = simulate(lognormal(learnt_s, 0.5)).learned
+    outcome = simulate(lognormal(8.0, 0.7), seed=1, learned=learned)
     assert outcome.looks <= 4.5
     assert outcome.slower <= 1.35
 
 
 def test_answers_like_clockwork_take_hardly_more_than_one_look() -> None:
-    outcome = simulate(lambda *_: 60.0, rows=900, seed=1, learnt=simulate(lambda *_: 60.0, rows=900).learnt)
+    outcome = simulate(lambda *_: 60.0, rows=900, seed=1, learned=simulate(lambda *_: 60.0, rows=900).learned)
     assert outcome.looks <= 2.0
     assert outcome.lag_s <= 3.0
 
 
 def test_answers_in_a_moment_take_one_look() -> None:
-    learnt = simulate(lambda *_: 0.05, rows=300, in_flight=20).learnt
-    outcome = simulate(lambda *_: 0.05, rows=300, in_flight=20, learnt=learnt)
+    learned = simulate(lambda *_: 0.05, rows=300, in_flight=20).learned
+    outcome = simulate(lambda *_: 0.05, rows=300, in_flight=20, learned=learned)
     assert outcome.looks <= 1.2
     assert outcome.lag_s <= 0.1
 
@@ -190,7 +190,7 @@ def test_answers_in_a_moment_do_not_lie_for_longer_than_they_took() -> None:
 
 def test_research_that_takes_hours() -> None:
     cold = simulate(lognormal(7200.0, 0.4), rows=60, in_flight=30)
-    for outcome in (cold, simulate(lognormal(7200.0, 0.4), rows=60, in_flight=30, seed=1, learnt=cold.learnt)):
+    for outcome in (cold, simulate(lognormal(7200.0, 0.4), rows=60, in_flight=30, seed=1, learned=cold.learned)):
         assert outcome.lag_s <= 60.0
         assert outcome.looks <= 250.0
         assert outcome.slower <= 1.03

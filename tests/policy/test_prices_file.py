@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from orchestrator.policy.price_file import PriceFile, file_version
-from orchestrator.policy.price_rules import Fees, LongRate, PriceOverride, PriceRules, UnpricedTier
+from orchestrator.policy.pricing.price_file import PriceFile, file_version
+from orchestrator.policy.pricing.price_rules import Fees, LongRate, PriceOverride, PriceRules, UnpricedTier
 
 
 def rules(document: dict[str, Any]) -> PriceRules:

@@ -12,10 +12,10 @@ from genai_prices.data import providers
 from genai_prices.types import ModelInfo, TieredPrices
 
 from orchestrator.core.model import ToolUse, Usage
-from orchestrator.policy.price_rules import Fees
-from orchestrator.policy.prices import PriceBook, charge
-from orchestrator.policy.published import published_rates
-from orchestrator.policy.rates import per_token, strip_date
+from orchestrator.policy.pricing.price_rules import Fees
+from orchestrator.policy.pricing.prices import PriceBook, charge
+from orchestrator.policy.pricing.published import published_rates
+from orchestrator.policy.pricing.rates import per_token, strip_date
 
 DAY = date(2026, 11, 18)
 NOON = datetime(2026, 11, 18, 12, tzinfo=UTC)

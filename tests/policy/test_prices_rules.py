@@ -8,8 +8,8 @@ from decimal import Decimal
 import pytest
 
 from orchestrator.core.model import Response, UnitPrice, Usage
-from orchestrator.policy.price_rules import Fees, LongRate, PriceOverride, PriceRules, UnpricedTier
-from orchestrator.policy.prices import PriceBook
+from orchestrator.policy.pricing.price_rules import Fees, LongRate, PriceOverride, PriceRules, UnpricedTier
+from orchestrator.policy.pricing.prices import PriceBook
 
 
 def moment(day: str) -> float:

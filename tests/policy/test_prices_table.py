@@ -16,7 +16,7 @@ import pytest
 
 from orchestrator.core.model import Charge, Response, ToolUse, UnitPrice, Usage
 from orchestrator.core.money import format_usd, parse_usd
-from orchestrator.policy.prices import PriceBook, charge
+from orchestrator.policy.pricing.prices import PriceBook, charge
 
 BOOK = PriceBook()
 NOW = "2026-11-18"

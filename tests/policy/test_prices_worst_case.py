@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from orchestrator.core.model import Response, ToolUse, Usage
 from orchestrator.core.money import format_usd
-from orchestrator.policy.price_rules import PriceOverride, PriceRules
-from orchestrator.policy.prices import PriceBook
+from orchestrator.policy.pricing.price_rules import PriceOverride, PriceRules
+from orchestrator.policy.pricing.prices import PriceBook
 
 BOOK = PriceBook()
 NOW = datetime(2026, 11, 18, tzinfo=UTC).timestamp()

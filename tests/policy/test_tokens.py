@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.policy.tokens import (
+from orchestrator.policy.pricing.tokens import (
     TokenCounter,
     count_tokens,
     estimate_input,

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.core.booked import BookedCost, BookedUsage
 from orchestrator.provider.organization import UnreadableAccount, read_account
+from orchestrator.provider.provider_account import ReportedCost, ReportedUsage
 
 START = 1_795_305_600  # 22 November 2026, 00:00 UTC
 DAY = 86_400
@@ -40,8 +40,8 @@ def test_amounts_are_exact_whether_numbers_or_texts() -> None:
         page(bucket(cost(0.06, line_item="gpt-5-mini, input"), cost("1.000000000001")), bucket(start=START + DAY))
     )
     assert found.costs == (
-        BookedCost(day="2026-11-22", amount_pusd=60_000_000_000, line_item="gpt-5-mini, input"),
-        BookedCost(day="2026-11-22", amount_pusd=10**12 + 1),
+        ReportedCost(day="2026-11-22", amount_pusd=60_000_000_000, line_item="gpt-5-mini, input"),
+        ReportedCost(day="2026-11-22", amount_pusd=10**12 + 1),
     )
     assert found.usage is None
     assert found.days == {"2026-11-22", "2026-11-23"}
@@ -51,8 +51,8 @@ def test_usage_is_read_with_or_without_what_it_is_grouped_by() -> None:
     found = read(page(bucket(usage(), usage(model="gpt-5-mini", batch=False, service_tier="default"))))
     plain = {"requests": 5, "input_tokens": 1_000, "cached_tokens": 800, "output_tokens": 500}
     assert found.usage == (
-        BookedUsage(day="2026-11-22", model=None, **plain),
-        BookedUsage(day="2026-11-22", model="gpt-5-mini", **plain),
+        ReportedUsage(day="2026-11-22", model=None, **plain),
+        ReportedUsage(day="2026-11-22", model="gpt-5-mini", **plain),
     )
 
 

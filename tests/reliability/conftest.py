@@ -13,8 +13,8 @@ import anyio
 import pytest
 
 from orchestrator import Config
-from orchestrator.sandbox.serve import running_sandbox
-from orchestrator.sandbox.settings import Latency, SandboxSettings
+from orchestrator.sandbox.server.sandbox_settings import Latency, SandboxSettings
+from orchestrator.sandbox.server.serve import running_sandbox
 from orchestrator.testing import FastClock
 
 from .gateway import Script, running_gateway

@@ -16,10 +16,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orchestrator.core.clock import Clock
-from orchestrator.sandbox.listener import Listener
-from orchestrator.sandbox.server import create_app
-from orchestrator.sandbox.settings import SandboxSettings
-from orchestrator.sandbox.state import State
+from orchestrator.sandbox.server.asgi_app import create_app
+from orchestrator.sandbox.server.sandbox_settings import SandboxSettings
+from orchestrator.sandbox.server.socket_listener import SocketListener
+from orchestrator.sandbox.storage.sandbox_database import SandboxDatabase
 
 __all__ = ["Call", "Gateway", "Script", "error", "running_gateway"]
 
@@ -130,8 +130,8 @@ async def running_gateway(
     settings: SandboxSettings, clock: Clock, script: Script
 ) -> AsyncIterator[tuple[str, Gateway]]:
     """A sandbox behind a gateway, by its base URL."""
-    listener = Listener("127.0.0.1", 0)
-    with State() as state:
+    listener = SocketListener("127.0.0.1", 0)
+    with SandboxDatabase() as state:
         gateway = Gateway(create_app(settings, state, clock=clock, hang_up=listener.hang_up), clock, script)
         await listener.open(gateway)
         try:

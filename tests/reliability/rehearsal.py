@@ -12,15 +12,15 @@ from typing import Any, TypeAlias
 import httpx
 
 from orchestrator import Config, load_job
-from orchestrator.app import Orchestrator
-from orchestrator.cli.closing import exit_code
+from orchestrator.app.api import Orchestrator
+from orchestrator.cli.run_outcome import exit_code
 from orchestrator.core.clock import Clock
 from orchestrator.core.errors import ExitCode
 from orchestrator.core.events import RunEvent, Settled
-from orchestrator.core.lifecycle import State
 from orchestrator.core.model import Usage
-from orchestrator.intake.spec import Job
-from orchestrator.stores.records import AttemptRecord, ResultRecord, Summary
+from orchestrator.core.states import State
+from orchestrator.job.spec import Job
+from orchestrator.stores.reads import AttemptRecord, ResultRecord, Summary
 
 from .gateway import Gateway
 

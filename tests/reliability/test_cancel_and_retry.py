@@ -9,7 +9,7 @@ import pytest
 from starlette.responses import Response
 
 from orchestrator.core.errors import ExitCode
-from orchestrator.core.lifecycle import RunState, State
+from orchestrator.core.states import RunState, State
 
 from .gateway import Call, error
 from .rehearsal import RUN, Account, Rehearsal, Rehearse

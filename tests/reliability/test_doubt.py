@@ -8,8 +8,8 @@ import anyio
 import pytest
 
 from orchestrator.core.errors import ExitCode
-from orchestrator.core.lifecycle import State
 from orchestrator.core.model import Usage
+from orchestrator.core.states import State
 
 from .gateway import Call
 from .rehearsal import RUN, Account, Rehearse

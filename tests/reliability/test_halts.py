@@ -8,7 +8,7 @@ import pytest
 from starlette.responses import Response
 
 from orchestrator.core.errors import ExitCode
-from orchestrator.core.lifecycle import RunState
+from orchestrator.core.states import RunState
 
 from .gateway import Call, error
 from .rehearsal import Account, Rehearse

@@ -11,9 +11,9 @@ import pytest
 
 from orchestrator.core.model import Seen
 from orchestrator.core.problems import NeverSent, Problem, Refused, ReplyLost
-from orchestrator.policy.error_rules import Met
-from orchestrator.policy.error_table import deciding_rule
-from orchestrator.policy.judgement import judge_response
+from orchestrator.policy.errors.error_rules import Phase
+from orchestrator.policy.errors.error_table import deciding_rule
+from orchestrator.policy.errors.judgement import judge_response
 from orchestrator.provider.asyncio_transport import AsyncioTransport
 from orchestrator.provider.client import ResponsesClient
 from orchestrator.provider.transport import Endpoint
@@ -57,7 +57,7 @@ def lost(problem: ReplyLost) -> bytes | None:
 
 
 def a_reply(case: Case) -> bytes | None:
-    if case.met is Met.FAILED:
+    if case.met is Phase.FAILED:
         assert isinstance(case.problem, Refused)
         failure = {"code": case.problem.code, "message": "m"} if case.problem.code else None
         return reply_bytes(json.dumps({"id": "resp_1", "status": "failed", "error": failure}).encode())
@@ -77,13 +77,13 @@ def answer_with(server: RawServer, case: Case) -> None:
     server.script = script
 
 
-async def call(client: ResponsesClient, met: Met) -> Seen | Problem:
-    if met is Met.CREATE:
+async def call(client: ResponsesClient, met: Phase) -> Seen | Problem:
+    if met is Phase.CREATE:
         return await client.create(b"{}", idempotency_key="k", client_request_id="c")
     return await client.retrieve("resp_1")
 
 
-async def met_where_no_connection_is_free(server: RawServer, met: Met) -> Seen | Problem:
+async def met_where_no_connection_is_free(server: RawServer, met: Phase) -> Seen | Problem:
     """A call while the only connection is taken by another."""
     endpoint = Endpoint(base_url=server.url, max_connections=1, connect_timeout_s=0.1)
     taken = anyio.Event()
@@ -132,7 +132,7 @@ async def test_each_row_of_the_table_by_what_a_socket_brings(server: RawServer, 
     found = await met_on_the_wire(server, case)
     kind = case.verdict[0] if isinstance(case.verdict, tuple) else type(case.verdict)
     if isinstance(found, Seen):
-        assert case.met is Met.FAILED
+        assert case.met is Phase.FAILED
         assert isinstance(judge_response(found.response), kind)
         return
     assert deciding_rule(found, case.met).name == name

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from orchestrator.core.clock import Signal
 from orchestrator.core.errors import ExitCode
 from orchestrator.core.events import OutageBegan, OutageEnded, RunEvent
-from orchestrator.sandbox.wire import Silence
+from orchestrator.sandbox.faults.broken_replies import Silence
 
 from .gateway import Call, error
 from .rehearsal import Account, Rehearse

@@ -11,13 +11,13 @@ from typing import TypeAlias
 import orjson
 import pytest
 
+from orchestrator.app.retention.purge import Purge, Purged
 from orchestrator.core.clock import Signal
-from orchestrator.engine.purge import Purge, Purged
-from orchestrator.policy.limits import Limiter
+from orchestrator.policy.rate_limits.limits import Limiter
 from orchestrator.provider.asyncio_transport import AsyncioTransport
 from orchestrator.provider.client import ResponsesClient
 from orchestrator.provider.transport import Endpoint
-from orchestrator.stores.keeping import CopyKind
+from orchestrator.stores.provider_copies import ObjectKind
 from orchestrator.stores.sqlite import SqliteReader, SqliteStore
 from tests.provider.raw_server import Connection, Request, serve_raw
 from tests.stores.builders import NOW, Desk, a_run
@@ -87,14 +87,14 @@ async def purge(desk: Desk, answer: Callable[[Request], Answer]) -> tuple[Purged
 
 
 async def left(desk: Desk) -> int:
-    return len(await desk.reader.copies(desk.run.id, CopyKind.RESPONSE, ended_before=9e9, after=0, limit=1000))
+    return len(await desk.reader.copies(desk.run.id, ObjectKind.RESPONSE, ended_before=9e9, after=0, limit=1000))
 
 
 async def test_what_is_not_found_any_more_is_gone(desk: Desk) -> None:
     purged, asked = await purge(
         desk, lambda request: ("200 OK", DELETED) if request.method == "DELETE" else ("404 Not Found", UNKNOWN)
     )
-    assert (purged.deleted[CopyKind.RESPONSE], purged.complete, await left(desk)) == (ROWS, True, 0)
+    assert (purged.deleted[ObjectKind.RESPONSE], purged.complete, await left(desk)) == (ROWS, True, 0)
     assert len(asked) == 2 * ROWS
 
 
@@ -108,7 +108,7 @@ async def test_a_server_that_does_not_delete_is_asked_no_more(desk: Desk) -> Non
 
 async def test_a_gateway_without_such_a_route_deletes_nothing(desk: Desk) -> None:
     purged, _ = await purge(desk, lambda _: ("404 Not Found", b"<html><title>404</title></html>"))
-    assert (purged.stopped, purged.deleted[CopyKind.RESPONSE], await left(desk)) == (True, 0, ROWS)
+    assert (purged.stopped, purged.deleted[ObjectKind.RESPONSE], await left(desk)) == (True, 0, ROWS)
 
 
 async def test_refusals_without_end_end(desk: Desk) -> None:
@@ -128,7 +128,7 @@ async def test_a_deletion_that_is_only_said_to_be_done_does_not_count(desk: Desk
 
 async def test_what_the_provider_never_knew_is_counted_apart(desk: Desk) -> None:
     purged, _ = await purge(desk, lambda _: ("404 Not Found", UNKNOWN))
-    assert (purged.deleted[CopyKind.RESPONSE], purged.unknown, purged.complete) == (0, ROWS, True)
+    assert (purged.deleted[ObjectKind.RESPONSE], purged.unknown, purged.complete) == (0, ROWS, True)
 
 
 async def test_limits_and_faults_that_pass_are_waited_out(desk: Desk) -> None:
@@ -144,7 +144,7 @@ async def test_limits_and_faults_that_pass_are_waited_out(desk: Desk) -> None:
         return ("200 OK", DELETED) if request.method == "DELETE" else ("404 Not Found", UNKNOWN)
 
     purged, _ = await purge(desk, answer)
-    assert (purged.deleted[CopyKind.RESPONSE], purged.left, await left(desk)) == (ROWS, 0, 0)
+    assert (purged.deleted[ObjectKind.RESPONSE], purged.left, await left(desk)) == (ROWS, 0, 0)
 
 
 async def test_a_key_that_is_refused_stops_at_once(desk: Desk) -> None:

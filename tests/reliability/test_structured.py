@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.core.lifecycle import State
-from orchestrator.policy.answers import AnswerSchema
+from orchestrator.core.states import State
+from orchestrator.policy.errors.answer_schema import AnswerSchema
 
 from .rehearsal import Account, Rehearse
 

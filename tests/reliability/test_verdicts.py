@@ -13,7 +13,7 @@ import pytest
 from starlette.responses import JSONResponse, Response
 
 from orchestrator.core.errors import ExitCode
-from orchestrator.core.lifecycle import State
+from orchestrator.core.states import State
 
 from .gateway import Call, error
 from .rehearsal import Account, Rehearse

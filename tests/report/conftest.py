@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from orchestrator.core.lifecycle import RunState, State
 from orchestrator.core.model import PlanMark, Usage
-from orchestrator.stores.records import RequestCounts, ResultRecord, Run, Summary
+from orchestrator.core.states import RunState, State
+from orchestrator.stores.reads import RequestCounts, ResultRecord, Run, Summary
 
 USAGE = Usage(
     input_tokens=1000,

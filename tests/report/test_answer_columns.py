@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.core.lifecycle import State
-from orchestrator.report import export, parquet
+from orchestrator.core.states import State
+from orchestrator.report import export, parquet_file
 from orchestrator.report.answer_columns import AnswerColumn, answer_columns, value_in
-from orchestrator.report.flat import COLUMNS, Kind
-from orchestrator.stores.records import ResultRecord
+from orchestrator.report.columns import COLUMNS, Kind
+from orchestrator.stores.reads import ResultRecord
 
 Build: TypeAlias = Callable[..., ResultRecord]
 Stream: TypeAlias = Callable[[Iterable[ResultRecord]], AsyncIterator[ResultRecord]]
@@ -188,7 +188,7 @@ async def test_csv_has_the_fields_behind_the_other_columns(rows: list[ResultReco
 async def test_parquet_has_them_typed(rows: list[ResultRecord], stream: Stream, tmp_path: Path) -> None:
     arro3_io = pytest.importorskip("arro3.io")
     with (tmp_path / "out.parquet").open("wb") as out:
-        assert await parquet.write_parquet(stream(rows), out, schema=SPEECH) == 2
+        assert await parquet_file.write_parquet(stream(rows), out, schema=SPEECH) == 2
     table = arro3_io.read_parquet(tmp_path / "out.parquet").read_all()
     columns = {name: table.column(name).to_pylist() for name in table.column_names}
     first, second = ({name: values[n] for name, values in columns.items()} for n in range(2))

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from orchestrator.core.model import Usage
 from orchestrator.report.costs import costs_csv, costs_object, costs_table
-from orchestrator.stores.records import CostRow, Wasted
+from orchestrator.stores.reads import CostRow, Wasted
 
 BY = ("model", "tier")
 ROWS = [

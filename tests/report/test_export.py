@@ -16,10 +16,10 @@ import anyio
 import pytest
 
 from orchestrator.core.errors import UsageError
-from orchestrator.core.lifecycle import State
-from orchestrator.report import export, parquet
-from orchestrator.report.sink import check_target, whole_file
-from orchestrator.stores.records import ResultRecord
+from orchestrator.core.states import State
+from orchestrator.report import export, parquet_file
+from orchestrator.report.output_file import check_target, whole_file
+from orchestrator.stores.reads import ResultRecord
 
 pytestmark = pytest.mark.anyio
 Build: TypeAlias = Callable[..., ResultRecord]
@@ -136,7 +136,7 @@ async def test_parquet_has_typed_columns_and_exact_money(a_result: Build, stream
     arro3_io = pytest.importorskip("arro3.io")
     rows = [a_result(key=str(n), cost_pusd=n) for n in range(4_500)] + [a_result(key="last", **FAILED, reused=True)]
     with (tmp_path / "out.parquet").open("wb") as out:
-        assert await parquet.write_parquet(stream(rows), out) == 4_501
+        assert await parquet_file.write_parquet(stream(rows), out) == 4_501
     table = arro3_io.read_parquet(tmp_path / "out.parquet").read_all()
     columns = {name: table.column(name).to_pylist() for name in table.column_names}
     assert columns["key"] == [*map(str, range(4_500)), "last"]
@@ -159,7 +159,7 @@ async def test_an_error_while_reading_stops_the_parquet_export_as_it_is(a_result
         raise UsageError("gone")
 
     with (tmp_path / "out.parquet").open("wb") as out, pytest.raises(UsageError, match="gone"):
-        await parquet.write_parquet(broken(), out)
+        await parquet_file.write_parquet(broken(), out)
 
 
 async def test_a_cancelled_parquet_export_ends(a_result: Build) -> None:
@@ -173,7 +173,7 @@ async def test_a_cancelled_parquet_export_ends(a_result: Build) -> None:
             yield a_result()
 
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(parquet.write_parquet, endless(), io.BytesIO())
+        tasks.start_soon(parquet_file.write_parquet, endless(), io.BytesIO())
         await started.wait()
         tasks.cancel_scope.cancel()
 
@@ -256,5 +256,5 @@ async def test_a_missing_extra_is_told_before_the_run_and_not_after(
     with pytest.raises(UsageError, match="extra"):
         check_target(tmp_path / "out.parquet")
     with pytest.raises(UsageError, match="extra"):
-        await parquet.write_parquet(stream([a_result()]), io.BytesIO())
+        await parquet_file.write_parquet(stream([a_result()]), io.BytesIO())
     check_target(tmp_path / "out.csv")

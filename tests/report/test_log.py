@@ -16,8 +16,8 @@ from orchestrator.core.events import (
     Settled,
     Warned,
 )
-from orchestrator.core.lifecycle import State
 from orchestrator.core.model import Usage
+from orchestrator.core.states import State
 from orchestrator.report.log import Level, Style, logger, observer
 
 SETTLED = Settled(

@@ -10,11 +10,11 @@ import pytest
 from rich.console import Console
 
 from orchestrator.core.events import Progress
-from orchestrator.core.lifecycle import State
 from orchestrator.core.model import Usage
+from orchestrator.core.states import State
 from orchestrator.report.display import Bar, Mode, Plain, bar_lines, choose_mode, displayed
 from orchestrator.report.log import Level, Style, logger
-from orchestrator.report.progress import Pace, View, look, plain_line, view_object
+from orchestrator.report.progress import Throughput, View, plain_line, view_object, view_of
 
 START = 1_795_291_200.0
 
@@ -29,7 +29,7 @@ def a_progress(**changes: object) -> Progress:
                 State.FAILED: 3,
                 State.SUBMITTED: 180,
                 State.SUBMITTING: 10,
-                State.ACTING: 10,
+                State.AWAITING_TOOLS: 10,
                 State.PENDING: 400,
             }
         ),
@@ -45,8 +45,8 @@ def a_progress(**changes: object) -> Progress:
     return progress
 
 
-def a_pace(*, settled: int = 500, seconds: float = 10.0) -> Pace:
-    pace = Pace()
+def a_pace(*, settled: int = 500, seconds: float = 10.0) -> Throughput:
+    pace = Throughput()
     pace.note(START, settled)
     pace.note(START + seconds / 2, settled)
     return pace
@@ -54,7 +54,7 @@ def a_pace(*, settled: int = 500, seconds: float = 10.0) -> Pace:
 
 def test_how_full_a_budget_is_is_told_from_half_on() -> None:
     def words(used: tuple[str, int] | None) -> str:
-        return plain_line(look(a_progress(budget_used=used), a_pace(), START + 10))
+        return plain_line(view_of(a_progress(budget_used=used), a_pace(), START + 10))
 
     assert "81 % of the day's budget used" in words(("day", 81))
     assert "budget used" not in words(("run", 49))
@@ -62,7 +62,7 @@ def test_how_full_a_budget_is_is_told_from_half_on() -> None:
 
 
 def test_a_line_tells_it_all() -> None:
-    view = look(a_progress(), a_pace(), START + 10)
+    view = view_of(a_progress(), a_pace(), START + 10)
     assert plain_line(view) == (
         "nightly-1: 600 of 1,200 settled, 597 succeeded, 3 failed, 200 in flight, 10.0 rows/s, 1.23 M tokens, "
         "$0.4000, about $0.8000 in all, budget $5.00, 1 min left"
@@ -70,13 +70,13 @@ def test_a_line_tells_it_all() -> None:
 
 
 def test_while_the_input_is_read_nothing_is_foretold() -> None:
-    view = look(a_progress(planning_done=False), a_pace(), START + 10)
+    view = view_of(a_progress(planning_done=False), a_pace(), START + 10)
     assert (view.left_s, view.projected_pusd) == (None, None)
     assert "600 of 1,200+ settled" in plain_line(view)
 
 
 def test_a_run_that_begins_has_neither_pace_nor_end() -> None:
-    view = look(Progress(run="nightly-1"), Pace(), START)
+    view = view_of(Progress(run="nightly-1"), Throughput(), START)
     assert (view.per_second, view.left_s, view.total, view.projected_pusd) == (None, None, 0, None)
     assert plain_line(view).startswith("nightly-1: 0 of 0+ settled, 0 succeeded, 0 failed, 0 in flight, 0 tokens")
 
@@ -95,29 +95,29 @@ def test_what_holds_sending_back_is_a_sentence(
     waiting_for: str | None, left_s: float | None, sentence: str | None
 ) -> None:
     until = None if left_s is None else START + left_s
-    assert look(a_progress(waiting_for=waiting_for, waiting_until=until), Pace(), START).waiting == sentence
+    assert view_of(a_progress(waiting_for=waiting_for, waiting_until=until), Throughput(), START).waiting == sentence
 
 
 def test_the_pace_is_that_of_the_last_seconds() -> None:
-    pace = Pace()
+    pace = Throughput()
     for second in range(100):
         pace.note(START + second, second * 10 if second < 50 else 500 + (second - 50) * 20)
     assert pace.per_second() == pytest.approx(20)
 
 
 def test_a_slow_run_is_paced_over_all_of_it() -> None:
-    pace = Pace()
+    pace = Throughput()
     for minute in range(61):
         pace.note(START + minute * 60, minute // 30)
     assert pace.per_second() == pytest.approx(2 / 3600)
 
 
 def test_what_is_unknown_in_cost_is_said() -> None:
-    assert "$0.4000 + 2 of unknown cost" in plain_line(look(a_progress(cost_unknown=2), Pace(), START))
+    assert "$0.4000 + 2 of unknown cost" in plain_line(view_of(a_progress(cost_unknown=2), Throughput(), START))
 
 
 def test_log_fields_are_plain_values() -> None:
-    fields = view_object(look(a_progress(), a_pace(), START + 10))
+    fields = view_object(view_of(a_progress(), a_pace(), START + 10))
     assert (fields["rows_per_s"], fields["left_s"], fields["cost_usd"]) == (10.0, 60, "0.4")
     assert {type(value) for value in fields.values()} <= {str, int, float, bool, type(None)}
 
@@ -131,7 +131,7 @@ def drawn(view: View, width: int) -> list[str]:
 
 @pytest.mark.parametrize("width", [60, 80, 200])
 def test_the_bar_keeps_to_its_lines(width: int) -> None:
-    view = look(a_progress(waiting_for="budget", stopping=True), a_pace(), START + 10)
+    view = view_of(a_progress(waiting_for="budget", stopping=True), a_pace(), START + 10)
     lines = drawn(view, width)
     assert all(len(line) <= width for line in lines)
     assert lines[0].startswith("nightly-1  ━")
@@ -142,7 +142,7 @@ def test_the_bar_keeps_to_its_lines(width: int) -> None:
 
 
 def test_the_bar_has_room_beside_a_long_name() -> None:
-    view = look(a_progress(run="a-very-long-name-of-a-job-that-somebody-chose-12"), a_pace(), START + 10)
+    view = view_of(a_progress(run="a-very-long-name-of-a-job-that-somebody-chose-12"), a_pace(), START + 10)
     assert "━" * 5 in drawn(view, 80)[0]
 
 
@@ -184,5 +184,5 @@ def test_a_closed_terminal_does_not_stop_the_bar(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr("sys.stderr", Closed())
     with Bar() as bar:
-        bar.draw(look(a_progress(), a_pace(), START + 10))
-        bar.draw(look(a_progress(), a_pace(), START + 11))
+        bar.draw(view_of(a_progress(), a_pace(), START + 10))
+        bar.draw(view_of(a_progress(), a_pace(), START + 11))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from orchestrator.core.lifecycle import RunState, State
+from orchestrator.core.states import RunState, State
 from orchestrator.report.summary import closing_table, runs_table, summary_object
-from orchestrator.stores.records import Summary
+from orchestrator.stores.reads import Summary
 
 CONTRACT = """
 {"run":"nightly-1","job":"nightly","state":"finished","reason":null,
@@ -57,7 +57,7 @@ def test_what_is_unknown_or_held_is_told_with_its_bound(a_summary: Callable[...,
                 State.IN_DOUBT: 2,
                 State.SUBMITTING: 1,
                 State.SUBMITTED: 1,
-                State.ACTING: 1,
+                State.AWAITING_TOOLS: 1,
                 State.PENDING: 4,
                 State.BLOCKED: 7,
             },

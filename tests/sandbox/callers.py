@@ -36,11 +36,11 @@ class Caller:
         assert reply.status_code == 200, reply.text
         return reply.json()
 
-    async def look(self, response_id: str) -> httpx.Response:
+    async def poll(self, response_id: str) -> httpx.Response:
         return await self.http.get(f"/responses/{response_id}")
 
     async def seen(self, response_id: str) -> Any:
-        reply = await self.look(response_id)
+        reply = await self.poll(response_id)
         assert reply.status_code == 200, reply.text
         return reply.json()
 

@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from orchestrator.sandbox.serve import running_sandbox
-from orchestrator.sandbox.settings import SandboxSettings
+from orchestrator.sandbox.server.sandbox_settings import SandboxSettings
+from orchestrator.sandbox.server.serve import running_sandbox
 from orchestrator.testing import FakeClock
 
 from .callers import LATENCY, Caller, Start

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.policy.tokens import count_tokens
-from orchestrator.sandbox.answers import Answer, answer
-from orchestrator.sandbox.instances import instance_of
-from orchestrator.sandbox.mistakes import broken_json
-from orchestrator.sandbox.models import Catalogue
-from orchestrator.sandbox.prompts import read_prompt
-from orchestrator.sandbox.settings import Tools
-from orchestrator.sandbox.summaries import sentences_asked_for, summarise
+from orchestrator.policy.pricing.tokens import count_tokens
+from orchestrator.sandbox.server.sandbox_settings import Tools
+from orchestrator.sandbox.simulation.answers import Answer, answer
+from orchestrator.sandbox.simulation.bad_answers import broken_json
+from orchestrator.sandbox.simulation.models import Catalogue
+from orchestrator.sandbox.simulation.prompts import read_prompt
+from orchestrator.sandbox.simulation.schema_instances import instance_of
+from orchestrator.sandbox.simulation.summaries import sentences_asked_for, summarise
 
 from .callers import TEXT
 

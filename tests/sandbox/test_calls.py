@@ -9,10 +9,10 @@ import httpx
 import pytest
 from starlette.routing import Route
 
-from orchestrator.policy.tokens import estimate_input, token_counter
-from orchestrator.sandbox.server import call_table, create_app
-from orchestrator.sandbox.settings import SandboxSettings
-from orchestrator.sandbox.state import State
+from orchestrator.policy.pricing.tokens import estimate_input, token_counter
+from orchestrator.sandbox.server.asgi_app import call_table, create_app
+from orchestrator.sandbox.server.sandbox_settings import SandboxSettings
+from orchestrator.sandbox.storage.sandbox_database import SandboxDatabase
 from orchestrator.testing import FakeClock
 
 from .callers import TEXT, Start
@@ -76,7 +76,7 @@ async def test_a_response_that_is_not_stored_cannot_be_found(start: Start) -> No
     caller = await start(latency={"queue": 0, "run": 0})
     response = await caller.created(background=False, store=False)
     assert response["status"] == "completed"
-    assert (await caller.look(response["id"])).status_code == 404
+    assert (await caller.poll(response["id"])).status_code == 404
 
 
 async def test_cancelling_twice_returns_the_cancelled_response(start: Start, clock: FakeClock) -> None:
@@ -114,7 +114,7 @@ async def test_a_deleted_response_is_gone_for_every_call(start: Start) -> None:
     deleted = await caller.http.delete(f"/responses/{response_id}")
     assert deleted.json() == {"id": response_id, "object": "response", "deleted": True}
     for reply in (
-        await caller.look(response_id),
+        await caller.poll(response_id),
         await caller.cancel(response_id),
         await caller.http.delete(f"/responses/{response_id}"),
         await caller.http.get(f"/responses/{response_id}/input_items"),
@@ -259,7 +259,7 @@ async def test_the_wish_for_slower_polls_ends_with_the_response(start: Start, cl
     reply = await caller.create()
     assert reply.headers["openai-poll-after-ms"] == "1500"
     clock.advance(30)
-    assert "openai-poll-after-ms" not in (await caller.look(reply.json()["id"])).headers
+    assert "openai-poll-after-ms" not in (await caller.poll(reply.json()["id"])).headers
 
 
 async def test_replies_take_as_long_as_the_settings_say(start: Start, clock: FakeClock) -> None:
@@ -326,7 +326,7 @@ async def test_the_reserved_models_show_one_behaviour_each(start: Start, clock: 
 
 
 def test_every_call_is_described_under_its_own_path() -> None:
-    with State() as state:
+    with SandboxDatabase() as state:
         routes = create_app(SandboxSettings(), state).routes
     for route, (call, about) in zip(routes, call_table(), strict=True):
         assert isinstance(route, Route)

@@ -10,7 +10,7 @@ import anyio
 import httpx
 import pytest
 
-from orchestrator.sandbox.settings import DELIVERY_FAULTS, GROUPS, Faults, fault_table
+from orchestrator.sandbox.server.sandbox_settings import DELIVERY_FAULTS, GROUPS, Faults, fault_table
 from orchestrator.testing import FakeClock
 
 from .callers import TEXT, Caller, Start
@@ -265,13 +265,13 @@ async def test_vanish(start: Start, clock: FakeClock) -> None:
     response = await ended(caller, clock)
     assert response["status"] == "completed"
     clock.advance(5)
-    assert (await caller.look(response["id"])).status_code == 404
+    assert (await caller.poll(response["id"])).status_code == 404
 
 
 async def test_young_404(start: Start, clock: FakeClock) -> None:
     caller = await struck(start, "young_404", faults={"young_404_s": 2})
     response = await caller.created()
-    missing = await caller.look(response["id"])
+    missing = await caller.poll(response["id"])
     assert missing.status_code == 404
     assert missing.json()["error"]["message"] == f"Response with id '{response['id']}' not found."
     clock.advance(2)
@@ -333,7 +333,7 @@ async def test_stale_snapshot_ends_with_a_cancel(start: Start, clock: FakeClock)
 async def test_a_look_is_refused(start: Start, fault: str, status: int, retry_after: str | None) -> None:
     caller = await struck(start, fault)
     response = await caller.created()
-    reply = await caller.look(response["id"])
+    reply = await caller.poll(response["id"])
     assert (reply.status_code, reply.headers.get("retry-after")) == (status, retry_after)
     assert (await caller.ledger())["polls"]["refused"] == {"total": 1, fault: 1}
 
@@ -342,12 +342,12 @@ async def test_poll_drop(start: Start) -> None:
     caller = await struck(start, "poll_drop")
     response = await caller.created()
     with pytest.raises(httpx.RemoteProtocolError):
-        await caller.look(response["id"])
+        await caller.poll(response["id"])
 
 
 async def test_poll_html(start: Start) -> None:
     caller = await struck(start, "poll_html")
-    reply = await caller.look((await caller.created())["id"])
+    reply = await caller.poll((await caller.created())["id"])
     assert (reply.status_code, reply.headers["content-type"]) == (200, "text/html; charset=utf-8")
 
 
@@ -356,7 +356,7 @@ async def test_poll_hang(start: Start) -> None:
     response = await caller.created()
     caller.http.timeout = httpx.Timeout(0.2)
     with pytest.raises(httpx.ReadTimeout):
-        await caller.look(response["id"])
+        await caller.poll(response["id"])
 
 
 # Schedules: from a certain point on, always.

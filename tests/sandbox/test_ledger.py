@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from orchestrator.core.model import ToolUse, Usage
-from orchestrator.sandbox.ledger import Entry, Ledger
+from orchestrator.sandbox.storage.ledger import Entry, Ledger
 from orchestrator.testing import FakeClock
 
 from .callers import Caller, Start

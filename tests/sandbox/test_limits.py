@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.sandbox.denials import Denied
-from orchestrator.sandbox.limits import Allowance, format_duration
-from orchestrator.sandbox.settings import Limits
+from orchestrator.sandbox.faults.api_errors import Denied
+from orchestrator.sandbox.server.sandbox_settings import AccountLimits
+from orchestrator.sandbox.storage.account_limits import Allowance, format_duration
 from orchestrator.testing import FakeClock
 
 from .callers import Start
@@ -74,11 +74,11 @@ async def test_a_request_that_never_fits_is_not_told_to_wait(start: Start) -> No
 async def test_polls_have_a_limit_of_their_own(start: Start, clock: FakeClock) -> None:
     caller = await start(limits={"polls_per_minute": 1})
     response = await caller.created()
-    statuses = [(await caller.look(response["id"])).status_code for _ in range(2)]
+    statuses = [(await caller.poll(response["id"])).status_code for _ in range(2)]
     assert statuses == [200, 429]
     assert (await caller.create()).status_code == 200
     clock.advance(60)
-    assert (await caller.look(response["id"])).status_code == 200
+    assert (await caller.poll(response["id"])).status_code == 200
 
 
 @given(
@@ -88,7 +88,7 @@ async def test_polls_have_a_limit_of_their_own(start: Start, clock: FakeClock) -
 )
 @settings(deadline=None)
 def test_no_minute_lets_more_in_than_it_may(requests: int, tokens: int, calls: list[tuple[float, int]]) -> None:
-    allowance = Allowance(Limits(requests_per_minute=requests, tokens_per_minute=tokens, burst_s=1), now=0)
+    allowance = Allowance(AccountLimits(requests_per_minute=requests, tokens_per_minute=tokens, burst_s=1), now=0)
     now, let_in = 0.0, list[tuple[float, int]]()
     for pause, amount in calls:
         now += pause

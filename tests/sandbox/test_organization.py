@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from orchestrator.core.booked import Account
 from orchestrator.provider.asyncio_transport import AsyncioTransport
 from orchestrator.provider.organization import OrganizationClient
+from orchestrator.provider.provider_account import ProviderAccount
 from orchestrator.provider.transport import Endpoint
 from orchestrator.testing import FakeClock
 
@@ -78,5 +78,5 @@ async def test_our_client_reads_every_page(start: Start, clock: FakeClock, monke
     days = [datetime.fromtimestamp(day * DAY, UTC).date().isoformat() for day in (first, first + 2)]
     account = await client.account(*days)
     await client.aclose()
-    assert isinstance(account, Account), account
+    assert isinstance(account, ProviderAccount), account
     assert (len(account.costs or ()), len(account.usage or ()), len(account.days)) == (3, 3, 3)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from orchestrator.sandbox.fate import Fates, draw_duration
-from orchestrator.sandbox.settings import Lognormal, SandboxSettings, Uniform
+from orchestrator.sandbox.faults.fault_plan import FaultPlan, draw_duration
+from orchestrator.sandbox.server.sandbox_settings import Lognormal, SandboxSettings, Uniform
 
 
 def settings(**fields: Any) -> SandboxSettings:
@@ -56,20 +56,22 @@ def test_durations_follow_their_distribution(spread: Any, median: float) -> None
 
 def test_the_same_seed_has_the_same_luck() -> None:
     faults = {"rate_limited": 0.2, "hang": 0.2, "refusal": 0.2, "ill_typed": 0.2, "poll_500": 0.2}
-    first, again, other = (Fates(settings(seed=seed, faults=faults)) for seed in (7, 7, 8))
+    first, again, other = (FaultPlan(settings(seed=seed, faults=faults)) for seed in (7, 7, 8))
     assert [first.of_create(n) for n in range(50)] == [again.of_create(n) for n in range(50)]
-    assert [first.of_look(n) for n in range(50)] == [again.of_look(n) for n in range(50)]
+    assert [first.of_poll(n) for n in range(50)] == [again.of_poll(n) for n in range(50)]
     assert [first.of_create(n) for n in range(50)] != [other.of_create(n) for n in range(50)]
 
 
 def test_faults_strike_as_often_as_their_rate_says() -> None:
-    fates = Fates(settings(faults={"rate_limited": 0.1, "slow_down": 0.05}))
+    fates = FaultPlan(settings(faults={"rate_limited": 0.1, "slow_down": 0.05}))
     refusals = [fates.of_create(n).refusal for n in range(4000)]
     assert refusals.count("rate_limited") == pytest.approx(400, rel=0.2)
     assert refusals.count("slow_down") == pytest.approx(200, rel=0.2)
 
 
 def test_switching_a_fault_on_leaves_the_luck_of_other_groups() -> None:
-    plain, harder = (Fates(settings(faults=faults)) for faults in ({"refusal": 0.3}, {"refusal": 0.3, "hang": 0.5}))
+    plain, harder = (
+        FaultPlan(settings(faults=faults)) for faults in ({"refusal": 0.3}, {"refusal": 0.3, "hang": 0.5})
+    )
     assert [plain.of_create(n).ending for n in range(50)] == [harder.of_create(n).ending for n in range(50)]
     assert [plain.of_create(n).run_s for n in range(50)] == [harder.of_create(n).run_s for n in range(50)]

@@ -15,10 +15,10 @@ import httpx
 import pytest
 
 from orchestrator.core.errors import StoreError
-from orchestrator.sandbox.process import SandboxEndpoint, embedded_sandbox
-from orchestrator.sandbox.serve import running_sandbox
-from orchestrator.sandbox.settings import SandboxSettings
-from orchestrator.sandbox.state import State
+from orchestrator.sandbox.server.process import SandboxEndpoint, embedded_sandbox
+from orchestrator.sandbox.server.sandbox_settings import SandboxSettings
+from orchestrator.sandbox.server.serve import running_sandbox
+from orchestrator.sandbox.storage.sandbox_database import SandboxDatabase
 from orchestrator.testing import FakeClock
 
 from .callers import Caller, Start
@@ -75,12 +75,12 @@ async def test_time_goes_on_while_nobody_serves(clock: FakeClock, tmp_path: Path
 
 
 def test_a_second_sandbox_waits_for_the_file_and_then_says_so(tmp_path: Path) -> None:
-    with State(tmp_path / "state.db"):
+    with SandboxDatabase(tmp_path / "state.db"):
         began = time.monotonic()
         with pytest.raises(StoreError, match="another sandbox works on the state file"):
-            State(tmp_path / "state.db", lock_wait_s=0.1)
+            SandboxDatabase(tmp_path / "state.db", lock_wait_s=0.1)
         assert time.monotonic() - began >= 0.1
-    with State(tmp_path / "state.db", lock_wait_s=0):
+    with SandboxDatabase(tmp_path / "state.db", lock_wait_s=0):
         pass
 
 
@@ -91,14 +91,14 @@ def test_somebody_elses_database_is_left_alone(tmp_path: Path) -> None:
     db.close()
     before = theirs.read_bytes()
     with pytest.raises(StoreError, match="not a state file of this version's sandbox"):
-        State(theirs)
+        SandboxDatabase(theirs)
     assert theirs.read_bytes() == before
 
 
 async def test_memory_is_bounded_without_a_file(start: Start, clock: FakeClock) -> None:
     caller = await start(keep_bodies=2)
     ids = [(await caller.created())["id"] for _ in range(3)]
-    assert [(await caller.look(each)).status_code for each in ids] == [404, 200, 200]
+    assert [(await caller.poll(each)).status_code for each in ids] == [404, 200, 200]
     clock.advance(30)
     assert (await caller.ledger())["responses"] == {"completed": 3}
 
@@ -114,7 +114,7 @@ async def test_the_same_seed_and_requests_give_the_same_run(start: Start, clock:
             story.append(created.status_code)
             if created.status_code == 200:
                 clock.advance(5)
-                look = await caller.look(created.json()["id"])
+                look = await caller.poll(created.json()["id"])
                 story += [look.status_code, look.json().get("status"), look.json().get("usage")]
         told.append(story)
     assert told[0] == told[1]

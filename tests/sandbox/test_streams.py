@@ -15,8 +15,8 @@ from openai import AsyncOpenAI
 from openai.types.responses import ResponseStreamEvent
 from pydantic import TypeAdapter
 
-from orchestrator.sandbox.record import Record
-from orchestrator.sandbox.streams import events_of, frame
+from orchestrator.sandbox.simulation.event_stream import events_of, frame
+from orchestrator.sandbox.storage.response_record import Record
 from orchestrator.testing import FakeClock
 
 from .callers import TEXT, Caller, Start

@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.core.lifecycle import State
+from orchestrator.core.states import State
 from orchestrator.stores.sqlite.transaction import TOTALS
 
 _RECOUNT = """

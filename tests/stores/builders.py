@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.core.lifecycle import State
 from orchestrator.core.model import Charge, NewRequest, PlanMark, UnitPrice, Usage
+from orchestrator.core.states import State
 from orchestrator.stores.base import Reader, Store
-from orchestrator.stores.changes import Acceptance, Claim, Ending, NewRun
-from orchestrator.stores.records import PendingRequest, Run
+from orchestrator.stores.reads import PendingRequest, Run
+from orchestrator.stores.writes import Acceptance, Claim, Ending, NewRun
 
 NOW = 1_790_000_000.0
 

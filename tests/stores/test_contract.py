@@ -9,11 +9,11 @@ import anyio
 import pytest
 
 from orchestrator.core.errors import RunBusy
-from orchestrator.core.lifecycle import SETTLED, TRANSITIONS, RunState, State
 from orchestrator.core.model import PlanMark, SkippedRow
+from orchestrator.core.states import SETTLED, TRANSITIONS, RunState, State
 from orchestrator.stores.base import Reader, Store
-from orchestrator.stores.changes import Acceptance, Counts, Ending, Release
-from orchestrator.stores.records import Run
+from orchestrator.stores.reads import Run
+from orchestrator.stores.writes import Acceptance, Counts, Ending, Release
 
 from .builders import NOW, Desk, a_charge, a_claim, a_row, a_run, mark, rows
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.core.lifecycle import State
+from orchestrator.core.states import State
 from orchestrator.stores.sqlite import SqliteStore
 
 from .audit import audit

@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 from orchestrator.core.errors import ExitCode, StoreError
-from orchestrator.core.lifecycle import State
+from orchestrator.core.states import State
 from orchestrator.stores.sqlite import SqliteReader, SqliteStore
 from orchestrator.stores.sqlite.database import migrate
 from orchestrator.stores.sqlite.queries import migrations, queries, statements
@@ -290,7 +290,7 @@ PLANS = {
 
 
 def _all_queries() -> dict[str, str]:
-    return queries("read.sql") | queries("write.sql") | queries("spending.sql")
+    return queries("read.sql") | queries("write.sql") | queries("shared_budget.sql")
 
 
 def plan_of(connection: sqlite3.Connection, query: str) -> list[str]:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator.core.errors import UsageError
-from orchestrator.core.lifecycle import State
 from orchestrator.core.model import ToolUse, Usage
-from orchestrator.stores.records import ResultRecord, SharedCaps, Wasted
+from orchestrator.core.states import State
+from orchestrator.stores.reads import ResultRecord, SharedCaps, Wasted
 from orchestrator.stores.sqlite import SqliteStore
 
 from .builders import NOW, PRICE, Desk, a_charge, a_claim, a_run, an_unknown_charge, ask, mark, rows

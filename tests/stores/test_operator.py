@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.core.errors import UsageError
-from orchestrator.core.lifecycle import RunState, State
-from orchestrator.stores.records import AttemptRecord
-from orchestrator.stores.sqlite import slices
+from orchestrator.core.states import RunState, State
+from orchestrator.stores.reads import AttemptRecord
+from orchestrator.stores.sqlite import bulk_updates
 
 from .builders import NOW, Desk, a_charge, a_run, mark, rows
 
@@ -147,7 +147,7 @@ async def test_a_run_without_rows_can_be_cancelled(desk: Desk) -> None:
 
 
 async def test_large_runs_are_moved_slice_by_slice(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slices, "_SLICE", 7)
+    monkeypatch.setattr(bulk_updates, "_SLICE", 7)
     other = await desk.store.create_run(a_run("other"))
     for start in range(0, 40, 20):
         await desk.store.add_rows(desk.run.id, rows(20, start), [], mark(start + 20))

@@ -16,12 +16,12 @@ import anyio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchestrator.core.lifecycle import OPEN, SETTLED, State
 from orchestrator.core.model import Charge, SkippedRow
+from orchestrator.core.states import OPEN, SETTLED, State
 from orchestrator.stores.base import Store
-from orchestrator.stores.changes import Acceptance, Ending, Release
-from orchestrator.stores.records import Equal, Follower
+from orchestrator.stores.reads import Dependent, Duplicate
 from orchestrator.stores.sqlite import SqliteReader, SqliteStore
+from orchestrator.stores.writes import Acceptance, Ending, Release
 
 from .audit import audit
 from .builders import NOW, PRICE, a_charge, a_claim, a_run, an_unknown_charge, mark, rows
@@ -153,7 +153,7 @@ class Game:
                 again += 1
         return again
 
-    def settle(self, row: Row, to: State, code: str | None) -> list[Follower]:
+    def settle(self, row: Row, to: State, code: str | None) -> list[Dependent]:
         """The row comes to its end; says what moves along with it."""
         row.state, row.code = to, code
         moved = []
@@ -168,7 +168,7 @@ class Game:
                 other.state, other.code = to, "cancelled" if to is State.CANCELLED else "chain_broken"
             else:
                 continue
-            moved.append(Follower(f"row-{index}", other.state, other.code))
+            moved.append(Dependent(f"row-{index}", other.state, other.code))
         return moved
 
     async def resolve(self, turn: Turn) -> None:
@@ -283,7 +283,7 @@ class Game:
         leads = any(other.same_as is row for other in self.rows)
         if leader is row or leads or row.in_chain:
             return  # nobody waits for himself or for two, and a turn of a chain asks what no other does
-        equal = Equal(1 + next(index for index, other in enumerate(self.rows) if other is leader), here=True)
+        equal = Duplicate(1 + next(index for index, other in enumerate(self.rows) if other is leader), here=True)
         moved = await self.store.join(turn.request_id, equal, b"sixteen bytes it", NOW)
         assert (moved is not None) == (row.state is State.PENDING)
         if moved is not None:

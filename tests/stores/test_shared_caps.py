@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.core.lifecycle import State
 from orchestrator.core.model import Charge
+from orchestrator.core.states import State
 from orchestrator.stores.base import Reader
-from orchestrator.stores.changes import Acceptance, Ending, Release
-from orchestrator.stores.records import Run, SharedCaps, Spending
+from orchestrator.stores.reads import Run, SharedCaps, Spending
 from orchestrator.stores.sqlite import SqliteReader, SqliteStore
+from orchestrator.stores.writes import Acceptance, Ending, Release
 
 from .audit import audit
 from .builders import NOW, a_charge, a_claim, a_run, an_unknown_charge, mark, rows

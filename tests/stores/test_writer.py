@@ -13,12 +13,12 @@ import anyio.lowlevel
 import pytest
 
 from orchestrator.core.errors import StoreError
-from orchestrator.core.lifecycle import State
+from orchestrator.core.states import State
 from orchestrator.stores.base import Store
-from orchestrator.stores.changes import Counts
 from orchestrator.stores.sqlite import SqliteReader, SqliteStore, writer
 from orchestrator.stores.sqlite import database as database_module
 from orchestrator.stores.sqlite.database import in_thread
+from orchestrator.stores.writes import Counts
 
 from .builders import Desk, a_charge, a_claim, a_run, ask, mark, rows
 
@@ -26,9 +26,9 @@ pytestmark = pytest.mark.anyio
 
 
 @asynccontextmanager
-async def a_desk(database: Path, *, lock_patience_s: float = 30.0) -> AsyncIterator[Desk]:
+async def a_desk(database: Path, *, lock_timeout_s: float = 30.0) -> AsyncIterator[Desk]:
     async with (
-        SqliteStore.open(database, lock_patience_s=lock_patience_s) as store,
+        SqliteStore.open(database, lock_timeout_s=lock_timeout_s) as store,
         SqliteReader.open(database) as reader,
     ):
         yield Desk(store, reader, await store.create_run(a_run()))
@@ -207,7 +207,7 @@ async def test_a_lock_that_stays_is_told_and_the_store_goes_on_after_it(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database_module, "_BUSY_TIMEOUT_MS", 1)
-    async with a_desk(database, lock_patience_s=0.0) as desk:
+    async with a_desk(database, lock_timeout_s=0.0) as desk:
         with locked(database), pytest.raises(StoreError, match="another program keeps the database locked") as told:
             await desk.store.add_rows(desk.run.id, rows(3), [], mark(3))
         assert told.value.where == str(database)
@@ -217,7 +217,7 @@ async def test_a_lock_that_stays_is_told_and_the_store_goes_on_after_it(
 
 async def test_a_lock_that_stays_is_waited_for_once(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database_module, "_BUSY_TIMEOUT_MS", 1)
-    async with a_desk(database, lock_patience_s=0.5) as desk:
+    async with a_desk(database, lock_timeout_s=0.5) as desk:
         with locked(database):
             began = time.monotonic()
             for name in ("one", "two", "three"):
@@ -236,7 +236,7 @@ async def test_a_lock_met_while_opening_is_waited_for(database: Path, monkeypatc
     monkeypatch.setattr(database_module, "_BUSY_TIMEOUT_MS", 1)
 
     async def open_and_close(patience_s: float) -> None:
-        async with SqliteStore.open(database, lock_patience_s=patience_s):
+        async with SqliteStore.open(database, lock_timeout_s=patience_s):
             pass
 
     with closing(sqlite3.connect(database, isolation_level=None)) as connection:

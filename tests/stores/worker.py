@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import anyio
 
-from orchestrator.core.lifecycle import State
-from orchestrator.stores.records import PendingRequest
+from orchestrator.core.states import State
+from orchestrator.stores.reads import PendingRequest
 from orchestrator.stores.sqlite import SqliteReader, SqliteStore
 
 from .builders import Desk, a_charge, mark, rows

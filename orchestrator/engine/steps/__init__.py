@@ -4,12 +4,12 @@ Intent is on disk before a POST, the response id before anything else is done wi
 the new state go in one transaction. An engine decides only when to call a step.
 """
 
-from orchestrator.engine.steps.act import act
-from orchestrator.engine.steps.context import Context, see_spending
-from orchestrator.engine.steps.look import look
-from orchestrator.engine.steps.reckon import reckon
+from orchestrator.engine.steps.context import Context, refresh_spending
+from orchestrator.engine.steps.late_cost import settle_late_cost
+from orchestrator.engine.steps.poll import poll
 from orchestrator.engine.steps.recover import recover
 from orchestrator.engine.steps.refuse import refuse
+from orchestrator.engine.steps.run_tools import run_tools
 from orchestrator.engine.steps.submit import submit
 
-__all__ = ["Context", "act", "look", "reckon", "recover", "refuse", "see_spending", "submit"]
+__all__ = ["Context", "poll", "recover", "refresh_spending", "refuse", "run_tools", "settle_late_cost", "submit"]

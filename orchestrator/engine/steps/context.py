@@ -8,25 +8,25 @@ from dataclasses import dataclass
 
 from orchestrator.core.clock import Clock
 from orchestrator.core.events import Observer, OutageBegan, OutageEnded, Progress, Warned
-from orchestrator.core.lifecycle import State
 from orchestrator.core.money import format_usd
 from orchestrator.core.problems import NeverSent, Problem
-from orchestrator.engine.flow import Flow
-from orchestrator.engine.schedules import Schedules
+from orchestrator.core.states import State
+from orchestrator.engine.items import Stopped
+from orchestrator.engine.poll_schedules import Schedules
+from orchestrator.engine.run_status import RunStatus
 from orchestrator.engine.settings import Settings
 from orchestrator.engine.uploads import Uploads
-from orchestrator.engine.work import Stopped
 from orchestrator.executors.base import Executor
-from orchestrator.executors.toolbox import Toolbox
-from orchestrator.policy.budget import Budget, Crossed
-from orchestrator.policy.circuit import Circuit
-from orchestrator.policy.first_tries import FirstCreates, FirstLooks
-from orchestrator.policy.limits import Limiter, Pools
-from orchestrator.policy.prices import PriceBook
+from orchestrator.executors.function_tools import FunctionTools
+from orchestrator.policy.errors.first_tries import FirstCreates, FirstPolls
+from orchestrator.policy.pricing.budget import Budget, Crossed
+from orchestrator.policy.pricing.prices import PriceBook
+from orchestrator.policy.rate_limits.circuit_breaker import CircuitBreaker
+from orchestrator.policy.rate_limits.limits import Limiter, Pools
 from orchestrator.stores.base import Store
-from orchestrator.stores.records import Run, Spending
+from orchestrator.stores.reads import Run, Spending
 
-__all__ = ["Context", "note_failure", "note_success", "see_spending", "unreachable", "warn_of_budget"]
+__all__ = ["Context", "record_failure", "record_success", "refresh_spending", "unreachable", "warn_budget"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,17 +46,17 @@ class Context:
     pools: Pools
     polls: Limiter
     creates: FirstCreates
-    looks: FirstLooks
+    looks: FirstPolls
     # Three things can be down each by itself: what takes requests, what works on them, and what shows them.
-    create_circuit: Circuit
-    response_circuit: Circuit
-    look_circuit: Circuit
+    create_circuit: CircuitBreaker
+    response_circuit: CircuitBreaker
+    poll_circuit: CircuitBreaker
     schedules: Schedules
-    flow: Flow
+    flow: RunStatus
     # Whether a process works on a run, by the run's id.
     is_at_work: Callable[[int], bool]
     # The handlers of the job's function tools; None where it has none.
-    tools: Toolbox | None = None
+    tools: FunctionTools | None = None
     # Where the files go that requests name; None where a run's requests name none.
     uploads: Uploads | None = None
 
@@ -79,17 +79,17 @@ def unreachable(context: Context, problem: Problem) -> Stopped | None:
     )
 
 
-def see_spending(context: Context, spent: Spending) -> None:
+def refresh_spending(context: Context, spent: Spending) -> None:
     """Take up what all runs together have spent and set aside."""
     caps, budget = context.settings.shared_caps, context.budget
     if caps is None:
         return
     for scope, _, spent_pusd, period in spent.under(caps):
-        warn_of_budget(context, budget.restate(scope, spent_pusd, period=period))
+        warn_budget(context, budget.restate(scope, spent_pusd, period=period))
     budget.note_others(spent.elsewhere_pusd, at_work=any(map(context.is_at_work, spent.holders)))
 
 
-def warn_of_budget(context: Context, crossed: Iterable[Crossed]) -> None:
+def warn_budget(context: Context, crossed: Iterable[Crossed]) -> None:
     """Tell of thresholds, once each, and show how full the fullest cap is."""
     context.progress.budget_used = context.budget.fullest
     for each in crossed:
@@ -98,7 +98,7 @@ def warn_of_budget(context: Context, crossed: Iterable[Crossed]) -> None:
         context.observe(Warned(code="budget", message=message))
 
 
-def note_failure(context: Context, circuit: Circuit, sent_at: float, code: str, *, again: bool) -> None:
+def record_failure(context: Context, circuit: CircuitBreaker, sent_at: float, code: str, *, again: bool) -> None:
     """Tell a circuit of a failure that is the provider's, and the user when the first of them opens."""
     now, flow = context.clock.now(), context.flow
     circuit.failed(now, sent_at, code, again=again)
@@ -107,13 +107,13 @@ def note_failure(context: Context, circuit: Circuit, sent_at: float, code: str, 
         context.observe(OutageBegan(reason=code))
 
 
-def note_success(context: Context, circuit: Circuit, sent_at: float) -> None:
+def record_success(context: Context, circuit: CircuitBreaker, sent_at: float) -> None:
     """Tell a circuit of an answer, and the user when that closes the last of them."""
     flow = context.flow
     circuit.succeeded(sent_at)
     if flow.outage_since is None:
         return
-    circuits = (context.create_circuit, context.response_circuit, context.look_circuit)
+    circuits = (context.create_circuit, context.response_circuit, context.poll_circuit)
     if not any(each.is_open for each in circuits):
         context.observe(OutageEnded(lasted_s=context.clock.now() - flow.outage_since))
         flow.outage_since = None

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from orchestrator.core.lifecycle import State
+from orchestrator.core.states import State
+from orchestrator.engine.items import After, AwaitingTools, Held, OpenResponse, Waiting
 from orchestrator.engine.steps.context import Context
-from orchestrator.engine.steps.doubt import doubt
-from orchestrator.engine.steps.look import first_look
+from orchestrator.engine.steps.in_doubt import doubt
+from orchestrator.engine.steps.poll import first_poll
 from orchestrator.engine.steps.settle import context_tokens, end
-from orchestrator.engine.work import Acting, After, Held, OpenResponse, Waiting
-from orchestrator.policy.verdicts import Cancelled
+from orchestrator.policy.errors.verdicts import Cancelled
 from orchestrator.provider.wire import function_calls, parse_response
 from orchestrator.stores.base import Reader
-from orchestrator.stores.records import OpenAttempt
+from orchestrator.stores.reads import OpenAttempt
 
 __all__ = ["recover"]
 
@@ -36,13 +36,13 @@ async def recover(context: Context, attempt: OpenAttempt, reader: Reader) -> Aft
         turn=attempt.turn,
         repairs=attempt.repairs,
     )
-    if attempt.state is State.ACTING:
+    if attempt.state is State.AWAITING_TOOLS:
         # Its response has ended and is charged; what is left is between us and the tools.
         return await _acting(open_, reader)
     context.budget.adopt(attempt.worst_case_pusd or 0)
     match attempt.state:
         case State.SUBMITTED:
-            first_look(context, open_, None)
+            first_poll(context, open_, None)
             return Waiting(open_, context.clock.now(), forced=True)
         case State.SUBMITTING:
             after = await doubt(
@@ -55,7 +55,7 @@ async def recover(context: Context, attempt: OpenAttempt, reader: Reader) -> Aft
     return after
 
 
-async def _acting(open_: OpenResponse, reader: Reader) -> Acting:
+async def _acting(open_: OpenResponse, reader: Reader) -> AwaitingTools:
     body = await reader.body(open_.attempt_id) or b"{}"
     said = {call.call_id: call.output for call in await reader.tool_calls(open_.attempt_id)}
-    return Acting(open_, function_calls(body), context_tokens(parse_response(body)), said)
+    return AwaitingTools(open_, function_calls(body), context_tokens(parse_response(body)), said)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from orchestrator.core.lifecycle import State
+from orchestrator.core.states import State
 from orchestrator.engine.preparation import Unsendable
 from orchestrator.engine.steps.context import Context
-from orchestrator.engine.steps.followers import tell_followers, tell_shared
-from orchestrator.stores.records import PendingRequest
+from orchestrator.engine.steps.notify import notify_dependents, notify_shared
+from orchestrator.stores.reads import PendingRequest
 
 __all__ = ["refuse"]
 
@@ -18,5 +18,5 @@ async def refuse(context: Context, request: PendingRequest, unsendable: Unsendab
     if followers is None:
         return
     context.count(State.PENDING, State.FAILED)
-    tell_shared(context, request.key, State.FAILED, unsendable.code)
-    tell_followers(context, followers)
+    notify_shared(context, request.key, State.FAILED, unsendable.code)
+    notify_dependents(context, followers)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from orchestrator.core.frozen import frozen
-from orchestrator.core.lifecycle import SETTLED, State
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.model import Charge, Response
 from orchestrator.core.problems import Problem, Refused
-from orchestrator.engine.steps.context import Context, note_failure, note_success, warn_of_budget
-from orchestrator.engine.steps.followers import tell_followers, tell_settled
-from orchestrator.engine.work import Acting, After, Finished, OpenResponse, Queued, Stopped, Waiting
-from orchestrator.policy.backoff import retry_wait
-from orchestrator.policy.judgement import judge_response
-from orchestrator.policy.turns import go_on
-from orchestrator.policy.verdicts import Call, Cancelled, Continue, Fail, Halt, Look, Retry, Succeed
+from orchestrator.core.states import SETTLED, State
+from orchestrator.engine.items import After, AwaitingTools, Finished, OpenResponse, Queued, Stopped, Waiting
+from orchestrator.engine.steps.context import Context, record_failure, record_success, warn_budget
+from orchestrator.engine.steps.notify import notify_dependents, notify_settled
+from orchestrator.job.requests.turns import go_on
+from orchestrator.policy.errors.judgement import judge_response
+from orchestrator.policy.errors.verdicts import CallTools, Cancelled, Continue, Fail, Halt, PollAgain, Retry, Succeed
+from orchestrator.policy.rate_limits.backoff import retry_wait
 from orchestrator.provider.wire import function_calls
-from orchestrator.stores.changes import Ending
-from orchestrator.stores.records import Continuation
+from orchestrator.stores.reads import Continuation
+from orchestrator.stores.writes import Ending
 
-__all__ = ["charged", "context_tokens", "end", "parting", "settle", "unknown_charge"]
+__all__ = ["charged", "context_tokens", "end", "settle", "unknown_charge", "verdict_after_cancel"]
 
 
 async def settle(context: Context, open_: OpenResponse, response: Response) -> After:
@@ -34,26 +34,26 @@ async def settle(context: Context, open_: OpenResponse, response: Response) -> A
         overrides=context.settings.overrides,
     )
     if isinstance(verdict, Cancelled) and open_.cancelled_at is not None:
-        verdict = parting(open_)
-    if isinstance(verdict, Succeed | Fail | Call | Continue):
-        note_success(context, context.response_circuit, open_.sent_at)
+        verdict = verdict_after_cancel(open_)
+    if isinstance(verdict, Succeed | Fail | CallTools | Continue):
+        record_success(context, context.response_circuit, open_.sent_at)
     match verdict:
-        case Look():
+        case PollAgain():
             return Waiting(open_, now + (verdict.after_s or 1.0), forced=True)
         case Retry(rate_limited=True):
             pool = context.pools.pool(open_.model)
-            pool.bounced(now, open_.sent_at, retry_after_s=verdict.after_s, limits=None, slow_down=False)
+            pool.rate_limited(now, open_.sent_at, retry_after_s=verdict.after_s, limits=None, slow_down=False)
         case Halt():
             stopped = Stopped.by(verdict, collect=True)
             context.flow.stop(stopped)
             await end(context, open_, State.SUBMITTED, Retry(verdict.code), response=response, blameless=True)
             return stopped
-        case Call() if context.flow.cancelling:
+        case CallTools() if context.flow.cancelling:
             verdict = Cancelled("cancelled at your request")
     return await end(context, open_, State.SUBMITTED, verdict, response=response)
 
 
-def parting(open_: OpenResponse) -> Retry | Cancelled:
+def verdict_after_cancel(open_: OpenResponse) -> Retry | Cancelled:
     """What becomes of a request whose response we cancelled ourselves."""
     if open_.given_up is None:
         return Cancelled("cancelled at your request")
@@ -64,7 +64,7 @@ async def end(
     context: Context,
     open_: OpenResponse,
     from_state: State,
-    verdict: Succeed | Retry | Call | Continue | Fail | Cancelled,
+    verdict: Succeed | Retry | CallTools | Continue | Fail | Cancelled,
     *,
     response: Response | None = None,
     problem: Problem | None = None,
@@ -113,19 +113,19 @@ async def end(
     else:
         context.budget.release(open_.worst_case_pusd or 0)
     context.count(from_state, goal.to)
-    if goal.to is State.ACTING and response is not None:
-        return Acting(open_, function_calls(response.body), context_tokens(response))
+    if goal.to is State.AWAITING_TOOLS and response is not None:
+        return AwaitingTools(open_, function_calls(response.body), context_tokens(response))
     if goal.to not in SETTLED:
         return Queued(goal.not_before)
     status = response.status if response is not None else None
-    tell_settled(context, open_, goal.to, goal.code, status=status, charge=charge)
-    return Finished(unblocked=tell_followers(context, followers))
+    notify_settled(context, open_, goal.to, goal.code, status=status, charge=charge)
+    return Finished(unblocked=notify_dependents(context, followers))
 
 
 def _destination(
     context: Context,
     open_: OpenResponse,
-    verdict: Succeed | Retry | Call | Continue | Fail | Cancelled,
+    verdict: Succeed | Retry | CallTools | Continue | Fail | Cancelled,
     response: Response | None,
     now: float,
     *,
@@ -138,8 +138,8 @@ def _destination(
             return _Destination(State.FAILED, code, message)
         case Cancelled(message, code):
             return _Destination(State.CANCELLED, code, message)
-        case Call():
-            return _Destination(State.ACTING)
+        case CallTools():
+            return _Destination(State.AWAITING_TOOLS)
         case Continue(code, items, message):
             tokens = context_tokens(response) if response is not None else 0
             going_on = Continuation(fields=go_on(open_.response_id, items), context_tokens=tokens)
@@ -165,7 +165,7 @@ def _learn_latency(context: Context, open_: OpenResponse, response: Response | N
 def _outage(context: Context, open_: OpenResponse, code: str) -> bool:
     """Tell the circuit of a failure that is the provider's; True where everything fails."""
     circuit = context.response_circuit if open_.response_id else context.create_circuit
-    note_failure(context, circuit, open_.sent_at, code, again=open_.attempts > 1)
+    record_failure(context, circuit, open_.sent_at, code, again=open_.attempts > 1)
     return circuit.excuses(context.clock.now())
 
 
@@ -195,10 +195,10 @@ def charged(context: Context, open_: OpenResponse, charge: Charge) -> None:
         progress.cost_pusd += charge.cost_pusd
         crossed = context.budget.settle(reserved, charge.cost_pusd)
     progress.reserved_pusd = context.budget.reserved_pusd
-    warn_of_budget(context, crossed)
+    warn_budget(context, crossed)
 
 
-@frozen(kw_only=False)
+@fast_dataclass(kw_only=False)
 class _Destination:
     """Where a request goes when its attempt ends."""
 

@@ -4,17 +4,10 @@ from __future__ import annotations
 
 import orjson
 
-from orchestrator.core.lifecycle import State
 from orchestrator.core.model import Seen
 from orchestrator.core.problems import NeverSent, Problem, Refused
-from orchestrator.engine.preparation import Unsendable
-from orchestrator.engine.steps.context import Context, note_failure, note_success, see_spending, unreachable
-from orchestrator.engine.steps.doubt import doubt
-from orchestrator.engine.steps.look import first_look
-from orchestrator.engine.steps.refuse import refuse
-from orchestrator.engine.steps.settle import end, settle
-from orchestrator.engine.uploads import FileChanged
-from orchestrator.engine.work import (
+from orchestrator.core.states import State
+from orchestrator.engine.items import (
     After,
     Finished,
     NewConversation,
@@ -24,11 +17,18 @@ from orchestrator.engine.work import (
     Returned,
     Stopped,
 )
-from orchestrator.policy.backoff import retry_wait
-from orchestrator.policy.verdicts import Bounce, Fail, Found, Halt, InDoubt, Later, Outage, Retry
+from orchestrator.engine.preparation import Unsendable
+from orchestrator.engine.steps.context import Context, record_failure, record_success, refresh_spending, unreachable
+from orchestrator.engine.steps.in_doubt import doubt
+from orchestrator.engine.steps.poll import first_poll
+from orchestrator.engine.steps.refuse import refuse
+from orchestrator.engine.steps.settle import end, settle
+from orchestrator.engine.uploads import FileChanged
+from orchestrator.policy.errors.verdicts import Fail, Found, Halt, InDoubt, Later, Outage, RateLimited, Retry
+from orchestrator.policy.rate_limits.backoff import retry_wait
 from orchestrator.provider.headers import parse_rate_limits
-from orchestrator.stores.changes import Acceptance, Claim, Release
-from orchestrator.stores.records import Spending
+from orchestrator.stores.reads import Spending
+from orchestrator.stores.writes import Acceptance, Claim, Release
 
 __all__ = ["submit"]
 
@@ -61,7 +61,7 @@ async def submit(context: Context, prepared: Prepared) -> After:
     )
     if isinstance(attempt_id, Spending):  # other runs were faster
         _give_back(context, prepared, admitted_at)
-        see_spending(context, attempt_id)
+        refresh_spending(context, attempt_id)
         return Returned(prepared)
     if attempt_id is None:  # cancelled by somebody else before it was ours
         _give_back(context, prepared, admitted_at)
@@ -88,7 +88,7 @@ async def submit(context: Context, prepared: Prepared) -> After:
     now = context.clock.now()
     context.flow.heard |= not isinstance(answer, NeverSent)
     if isinstance(answer, Seen):
-        note_success(context, context.create_circuit, sent_at)
+        record_success(context, context.create_circuit, sent_at)
         pool = context.pools.pool(prepared.model)
         pool.learn(now, sent_at, parse_rate_limits(answer.headers) if pool.listens(now) else None)
         return await _accepted(context, open_, answer.response.id, answer.response.status, answer)
@@ -153,16 +153,16 @@ async def _not_yet(context: Context, prepared: Prepared, sent_at: float, problem
     verdict = context.creates.judge(problem)
     match verdict:
         case Halt():
-            return Stopped.by(verdict, collect=_can_still_look(problem))
+            return Stopped.by(verdict, collect=_can_still_poll(problem))
         case Fail(code, message):
             await refuse(context, prepared.request, Unsendable(code, message))
             return Finished()
-        case Bounce():
+        case RateLimited():
             _bounced(context, prepared, sent_at, verdict, problem)
             return Returned(prepared)
     if (gone := unreachable(context, problem)) is not None:
         return gone
-    note_failure(context, context.create_circuit, sent_at, "provider", again=False)
+    record_failure(context, context.create_circuit, sent_at, "provider", again=False)
     again_at = now + retry_wait(1, context.rng)
     if prepared.request.not_before:
         return Queued(again_at)
@@ -187,7 +187,7 @@ async def _accepted(context: Context, open_: OpenResponse, response_id: str, sta
     context.count(State.SUBMITTING, State.SUBMITTED)
     open_.response_id, open_.status = response_id, status
     open_.accepted_at = now
-    waiting = first_look(context, open_, seen)
+    waiting = first_poll(context, open_, seen)
     if seen is not None and seen.response.ended:
         return await settle(context, open_, seen.response)
     return waiting
@@ -202,10 +202,10 @@ async def _not_accepted(context: Context, prepared: Prepared, open_: OpenRespons
             return await _accepted(context, open_, response_id, "", None)
         case InDoubt(code, message):
             circuit = context.create_circuit
-            note_failure(context, circuit, open_.sent_at, code, again=open_.attempts > 1)
+            record_failure(context, circuit, open_.sent_at, code, again=open_.attempts > 1)
             return await doubt(context, open_, code, message, counted=not circuit.excuses(now))
         case Halt():
-            stopped = Stopped.by(verdict, collect=_can_still_look(problem))
+            stopped = Stopped.by(verdict, collect=_can_still_poll(problem))
             # Told before anything is written: what is sent meanwhile would meet the same end.
             context.flow.stop(stopped)
             if verdict.maybe_sent:
@@ -213,7 +213,7 @@ async def _not_accepted(context: Context, prepared: Prepared, open_: OpenRespons
             else:
                 await _release(context, prepared, open_, problem, now)
             return stopped
-        case Bounce():
+        case RateLimited():
             _bounced(context, prepared, open_.sent_at, verdict, problem)
             await _release(context, prepared, open_, problem, now, rate_limited=True)
             return Returned(prepared)
@@ -224,7 +224,7 @@ async def _not_accepted(context: Context, prepared: Prepared, open_: OpenRespons
             if (gone := unreachable(context, problem)) is not None:
                 await _release(context, prepared, open_, problem, now)
                 return gone
-            note_failure(context, context.create_circuit, open_.sent_at, code, again=False)
+            record_failure(context, context.create_circuit, open_.sent_at, code, again=False)
             wait_s = retry_wait(1, context.rng, at_least_s=after_s)
             await _release(context, prepared, open_, problem, now + wait_s)
             return Queued(now + wait_s)
@@ -253,9 +253,9 @@ async def _release(
     context.count(State.SUBMITTING, State.PENDING)
 
 
-def _bounced(context: Context, prepared: Prepared, sent_at: float, verdict: Bounce, problem: Problem) -> None:
+def _bounced(context: Context, prepared: Prepared, sent_at: float, verdict: RateLimited, problem: Problem) -> None:
     context.progress.rate_limited += 1
-    context.pools.pool(prepared.model).bounced(
+    context.pools.pool(prepared.model).rate_limited(
         context.clock.now(),
         sent_at,
         retry_after_s=verdict.after_s,
@@ -264,6 +264,6 @@ def _bounced(context: Context, prepared: Prepared, sent_at: float, verdict: Boun
     )
 
 
-def _can_still_look(problem: Problem) -> bool:
+def _can_still_poll(problem: Problem) -> bool:
     """Whether open responses can still be fetched after this: not with a key that is refused."""
     return isinstance(problem, Refused) and problem.status not in (401, 403)

@@ -38,7 +38,7 @@ _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 2.0
 _READER_PATIENCE_S = 10.0
 
 
-async def open_writer(path: Path, *, synchronous: Synchronous, lock_patience_s: float) -> aiosqlite.Connection:
+async def open_writer(path: Path, *, synchronous: Synchronous, lock_timeout_s: float) -> aiosqlite.Connection:
     """The one writing connection; makes the file where there is none and upgrades an older schema."""
 
     def prepare(connection: sqlite3.Connection) -> None:
@@ -61,7 +61,7 @@ async def open_writer(path: Path, *, synchronous: Synchronous, lock_patience_s: 
         # Only now: a migration that makes a table anew drops the old one, which others refer to.
         connection.execute("PRAGMA foreign_keys = ON")
 
-    return await _open(path, str(path), prepare, lock_patience_s)
+    return await _open(path, str(path), prepare, lock_timeout_s)
 
 
 async def open_reader(path: Path) -> aiosqlite.Connection:
@@ -93,7 +93,7 @@ def _existing(path: Path) -> str:
 
 
 async def _open(
-    path: Path, target: str, prepare: Callable[[sqlite3.Connection], None], lock_patience_s: float
+    path: Path, target: str, prepare: Callable[[sqlite3.Connection], None], lock_timeout_s: float
 ) -> aiosqlite.Connection:
     if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
         raise StoreError(
@@ -115,7 +115,7 @@ async def _open(
         raise
     try:
         # Another process may be making the same file: SQLite does not wait for the lock of that by itself.
-        await despite_locks(lambda: in_thread(connection, prepare), lambda: lock_patience_s)
+        await despite_locks(lambda: in_thread(connection, prepare), lambda: lock_timeout_s)
     except BaseException as error:
         with anyio.CancelScope(shield=True):
             await connection.close()

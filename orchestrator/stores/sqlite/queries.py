@@ -10,7 +10,7 @@ from importlib.resources.abc import Traversable
 
 __all__ = ["migrations", "queries", "statements"]
 
-_SQL = files("orchestrator.stores").joinpath("sql")
+_SQL = files("orchestrator.stores.sqlite").joinpath("sql")
 _HEADER = "-- name: "
 _TAKES = "-- takes: "
 _PARAMETER = re.compile(r":(\w+)")

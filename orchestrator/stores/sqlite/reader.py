@@ -14,13 +14,13 @@ import aiosqlite
 import anyio
 
 from orchestrator.core.errors import UsageError
-from orchestrator.core.lifecycle import State
 from orchestrator.core.model import PastUse, SkippedRow
-from orchestrator.stores.records import (
+from orchestrator.core.states import State
+from orchestrator.stores.reads import (
     AttemptRecord,
     CostRow,
+    Duplicate,
     EarlierTurn,
-    Equal,
     OpenAttempt,
     PendingRequest,
     RequestRecord,
@@ -32,12 +32,12 @@ from orchestrator.stores.records import (
     ToolCall,
     Uncosted,
 )
-from orchestrator.stores.sqlite import records
+from orchestrator.stores.sqlite import row_mapping
+from orchestrator.stores.sqlite.compression import unpack_body, unpack_row
 from orchestrator.stores.sqlite.database import in_thread, open_reader, store_error
-from orchestrator.stores.sqlite.keeping import KeepingReader
-from orchestrator.stores.sqlite.packing import unpack_body, unpack_row
+from orchestrator.stores.sqlite.provider_copies import SqliteRetentionReader
 from orchestrator.stores.sqlite.queries import queries
-from orchestrator.stores.sqlite.spending import spending
+from orchestrator.stores.sqlite.shared_budget import spending
 
 __all__ = ["SqliteReader"]
 
@@ -55,7 +55,7 @@ _GROUPINGS = ("run", "model", "tier", "day", "stage", "state")
 _METADATA = "metadata."
 
 
-class SqliteReader(KeepingReader):
+class SqliteReader(SqliteRetentionReader):
     """Reads a SQLite database through a connection that cannot write; see ``stores.base.Reader``."""
 
     def __init__(self, connection: aiosqlite.Connection, path: Path) -> None:
@@ -78,13 +78,13 @@ class SqliteReader(KeepingReader):
 
     async def run(self, name: str) -> Run | None:
         found = await self._rows("run_by_name", name=name)
-        return records.run(found[0]) if found else None
+        return row_mapping.run(found[0]) if found else None
 
     async def runs(self) -> list[Run]:
-        return [records.run(row) for row in await self._rows("runs")]
+        return [row_mapping.run(row) for row in await self._rows("runs")]
 
     async def open_runs(self) -> list[Run]:
-        return [records.run(row) for row in await self._rows("open_runs")]
+        return [row_mapping.run(row) for row in await self._rows("open_runs")]
 
     async def summary(self, run_id: int) -> Summary:
         return await self._read(partial(_summary, run_id))
@@ -96,26 +96,26 @@ class SqliteReader(KeepingReader):
     # ── what is to be done ────────────────────────────────────────────────────────────────────────────────
 
     async def fresh(self, run_id: int, *, after_id: int, limit: int) -> list[PendingRequest]:
-        return await self._pending("fresh", records.pending, run_id=run_id, after_id=after_id, limit=limit)
+        return await self._pending("fresh", row_mapping.pending, run_id=run_id, after_id=after_id, limit=limit)
 
     async def delayed(self, run_id: int, *, limit: int) -> list[PendingRequest]:
-        return await self._pending("delayed", records.delayed, run_id=run_id, limit=limit)
+        return await self._pending("delayed", row_mapping.delayed, run_id=run_id, limit=limit)
 
     async def pending(self, request_id: int) -> PendingRequest | None:
-        found = await self._pending("pending", records.delayed, request_id=request_id)
+        found = await self._pending("pending", row_mapping.delayed, request_id=request_id)
         return found[0] if found else None
 
     async def equals(
         self, run_id: int, fingerprints: Sequence[bytes], *, here: bool, since: float
-    ) -> dict[bytes, Equal]:
-        return await self._read(partial(_equals, (run_id, here, since), fingerprints))
+    ) -> dict[bytes, Duplicate]:
+        return await self._read(partial(_deduplicator, (run_id, here, since), fingerprints))
 
     async def earlier_turns(self, request_id: int, *, limit: int) -> list[EarlierTurn]:
         rows = await self._rows("earlier_turns", request_id=request_id, limit=limit)
         return [EarlierTurn(unpack_row(row["data"]), row["source"], row["output_text"] or "") for row in rows]
 
     async def open_attempts(self, run_id: int) -> list[OpenAttempt]:
-        return [records.open_attempt(row) for row in await self._rows("open_attempts", run_id=run_id)]
+        return [row_mapping.open_attempt(row) for row in await self._rows("open_attempts", run_id=run_id)]
 
     async def latest_moment(self, run_id: int) -> float | None:
         [latest] = await self._rows("latest_moment", run_id=run_id)
@@ -140,13 +140,13 @@ class SqliteReader(KeepingReader):
 
     async def request(self, run_id: int, key: str, *, stage: str = "main") -> RequestRecord | None:
         found = await self._rows("request_by_key", run_id=run_id, stage=stage, key=key)
-        return records.request(found[0]) if found else None
+        return row_mapping.request(found[0]) if found else None
 
     async def attempts(self, request_id: int) -> list[AttemptRecord]:
-        return [records.attempt(row) for row in await self._rows("attempts", request_id=request_id)]
+        return [row_mapping.attempt(row) for row in await self._rows("attempts", request_id=request_id)]
 
     async def tool_calls(self, attempt_id: int) -> list[ToolCall]:
-        return [records.tool_call(row) for row in await self._rows("tool_calls", attempt_id=attempt_id)]
+        return [row_mapping.tool_call(row) for row in await self._rows("tool_calls", attempt_id=attempt_id)]
 
     async def body(self, attempt_id: int) -> bytes | None:
         found = await self._rows("body", attempt_id=attempt_id)
@@ -168,13 +168,13 @@ class SqliteReader(KeepingReader):
         # A quoted name is taken as it is, whatever is in it.
         paths = json.dumps([f'$."{field}"' for field in fields]) if fields else None
         rows = await self._rows("costs", **chosen, paths=paths, with_simulated=with_simulated)
-        return sorted((records.cost(row, by) for row in rows), key=lambda row: row.group)
+        return sorted((row_mapping.cost(row, by) for row in rows), key=lambda row: row.group)
 
     async def spending(self, caps: SharedCaps, at: float) -> Spending:
         return await self._read(partial(spending, caps, at))
 
     async def uncosted(self, run_id: int, *, limit: int) -> list[Uncosted]:
-        return [records.uncosted(row) for row in await self._rows("uncosted", run_id=run_id, limit=limit)]
+        return [row_mapping.uncosted(row) for row in await self._rows("uncosted", run_id=run_id, limit=limit)]
 
     async def past_use(self, run_id: int, *, most: int) -> PastUse:
         [sums] = await self._rows("past_use", run_id=run_id, most=most)
@@ -231,13 +231,13 @@ def _pending(
     return [record(row) for row in _rows(query, parameters, connection)]
 
 
-def _equals(
+def _deduplicator(
     chosen: tuple[int, bool, float], fingerprints: Sequence[bytes], connection: sqlite3.Connection
-) -> dict[bytes, Equal]:
-    found: dict[bytes, Equal] = {}
+) -> dict[bytes, Duplicate]:
+    found: dict[bytes, Duplicate] = {}
     for fingerprint in fingerprints:
         for request_id, here in connection.execute(_SQL["equal"], (fingerprint, *chosen)):
-            found[fingerprint] = Equal(request_id, bool(here))
+            found[fingerprint] = Duplicate(request_id, bool(here))
     return found
 
 
@@ -246,14 +246,14 @@ def _summary(run_id: int, connection: sqlite3.Connection) -> Summary:
     [run] = _rows("run_by_id", parameters, connection)
     [totals] = _rows("totals", parameters, connection)
     tally = {row["state"]: row["requests"] for row in _rows("tally", parameters, connection)}
-    return records.summary(run, totals, tally)
+    return row_mapping.summary(run, totals, tally)
 
 
 def _results(chosen: Mapping[str, Any], connection: sqlite3.Connection) -> list[ResultRecord]:
     rows = connection.execute(_SQL["results"], chosen).fetchall()
     tried_again = [row[0] for row in rows if row[_NUMBER] > 1]
     if not tried_again:
-        return [records.result(row, None) for row in rows]
+        return [row_mapping.result(row, None) for row in rows]
     sums = _rows("spent_before", {"request_ids": json.dumps(tried_again)}, connection)
-    before = {row["request_id"]: records.spent(row) for row in sums}
-    return [records.result(row, before.get(row[0])) for row in rows]
+    before = {row["request_id"]: row_mapping.spent(row) for row in sums}
+    return [row_mapping.result(row, before.get(row[0])) for row in rows]

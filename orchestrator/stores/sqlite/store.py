@@ -9,20 +9,20 @@ from typing import Self
 
 import anyio
 
-from orchestrator.core.lifecycle import RunState, State
 from orchestrator.core.model import Charge, NewRequest, PlanMark, SkippedRow
 from orchestrator.core.money import Picodollars
-from orchestrator.stores.changes import Acceptance, Claim, Counts, Ending, Leaving, NewRun, Release
-from orchestrator.stores.records import Equal, Follower, Run, Spending, ToolCall
-from orchestrator.stores.sqlite import followers, slices, verbs
+from orchestrator.core.states import RunState, State
+from orchestrator.stores.reads import Dependent, Duplicate, Run, Spending, ToolCall
+from orchestrator.stores.sqlite import bulk_updates, dependents, write_operations
 from orchestrator.stores.sqlite.database import Synchronous, open_writer
-from orchestrator.stores.sqlite.keeping import KeepingStore
+from orchestrator.stores.sqlite.provider_copies import SqliteRetentionStore
 from orchestrator.stores.sqlite.writer import Writer
+from orchestrator.stores.writes import Acceptance, Claim, Counts, Ending, Leaving, NewRun, Release
 
 __all__ = ["SqliteStore"]
 
 
-class SqliteStore(KeepingStore):
+class SqliteStore(SqliteRetentionStore):
     """The one writer of a SQLite database; see ``stores.base.Store`` for what the verbs promise."""
 
     def __init__(self, writer: Writer) -> None:
@@ -31,7 +31,7 @@ class SqliteStore(KeepingStore):
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, path: str | Path, *, synchronous: Synchronous = "FULL", lock_patience_s: float = 30.0
+        cls, path: str | Path, *, synchronous: Synchronous = "FULL", lock_timeout_s: float = 30.0
     ) -> AsyncIterator[Self]:
         """Open a database for writing, made where there is none; raises ``StoreError`` where it cannot be used.
 
@@ -39,8 +39,8 @@ class SqliteStore(KeepingStore):
         response id is lost money. ``lock_patience_s`` is how long to wait for another program's lock.
         """
         path = Path(path)
-        connection = await open_writer(path, synchronous=synchronous, lock_patience_s=lock_patience_s)
-        writer = Writer(connection, path, lock_patience_s=lock_patience_s)
+        connection = await open_writer(path, synchronous=synchronous, lock_timeout_s=lock_timeout_s)
+        writer = Writer(connection, path, lock_timeout_s=lock_timeout_s)
         try:
             yield cls(writer)
         finally:
@@ -51,7 +51,7 @@ class SqliteStore(KeepingStore):
     # ── runs ──────────────────────────────────────────────────────────────────────────────────────────────
 
     async def create_run(self, run: NewRun) -> Run:
-        run_id = await self._writer.write(verbs.create_run, run)
+        run_id = await self._writer.write(write_operations.create_run, run)
         return Run(
             id=run_id,
             name=run.name,
@@ -72,25 +72,27 @@ class SqliteStore(KeepingStore):
         )
 
     async def set_run_state(self, run_id: int, state: RunState, reason: str | None, at: float) -> None:
-        await self._writer.write(verbs.set_run_state, run_id, state, reason, at)
+        await self._writer.write(write_operations.set_run_state, run_id, state, reason, at)
 
     async def adapt_run(
         self, run_id: int, *, budget_pusd: Picodollars | None, deadline_at: float | None, input_identity: str
     ) -> None:
-        await self._writer.write(verbs.adapt_run, run_id, budget_pusd, deadline_at, input_identity)
+        await self._writer.write(write_operations.adapt_run, run_id, budget_pusd, deadline_at, input_identity)
 
     async def request_cancel(self, run_id: int, at: float) -> None:
-        bounds = await self._writer.write(slices.flag_cancel, run_id)
-        for ids in slices.slices(bounds):
-            await self._writer.write(slices.cancel_slice, run_id, ids, at)
+        bounds = await self._writer.write(bulk_updates.flag_cancel, run_id)
+        for ids in bulk_updates.slices(bounds):
+            await self._writer.write(bulk_updates.cancel_slice, run_id, ids, at)
 
     async def requeue(
         self, run_id: int, *, states: Sequence[State], code: str | None, resolve_in_doubt: str | None, at: float
     ) -> int:
-        wish = slices.Requeue(run_id=run_id, states=states, code=code, resolve_in_doubt=resolve_in_doubt, at=at)
-        bounds = await self._writer.write(slices.request_bounds, run_id)
-        moved = sum([await self._writer.write(slices.requeue_slice, wish, ids) for ids in slices.slices(bounds)])
-        return moved + (await self._writer.write(slices.block_again, run_id) if moved else 0)
+        wish = bulk_updates.Requeue(run_id=run_id, states=states, code=code, resolve_in_doubt=resolve_in_doubt, at=at)
+        bounds = await self._writer.write(bulk_updates.request_bounds, run_id)
+        moved = sum(
+            [await self._writer.write(bulk_updates.requeue_slice, wish, ids) for ids in bulk_updates.slices(bounds)]
+        )
+        return moved + (await self._writer.write(bulk_updates.block_again, run_id) if moved else 0)
 
     # ── requests ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -103,49 +105,49 @@ class SqliteStore(KeepingStore):
         *,
         skip_taken: bool = False,
     ) -> list[NewRequest]:
-        return await self._writer.write(verbs.add_rows, run_id, rows, skipped, mark, skip_taken)
+        return await self._writer.write(write_operations.add_rows, run_id, rows, skipped, mark, skip_taken)
 
     # These three are for every row: they hand the writer's own future on, for a coroutine around it would cost.
 
     def claim(self, claim: Claim) -> Awaitable[int | Spending | None]:
-        return self._writer.write(verbs.claim, claim)
+        return self._writer.write(write_operations.claim, claim)
 
     def accept(self, acceptance: Acceptance) -> Awaitable[bool]:
-        return self._writer.write(verbs.accept, acceptance)
+        return self._writer.write(write_operations.accept, acceptance)
 
-    def end(self, ending: Ending) -> Awaitable[list[Follower] | None]:
-        return self._writer.write(verbs.end, ending)
+    def end(self, ending: Ending) -> Awaitable[list[Dependent] | None]:
+        return self._writer.write(write_operations.end, ending)
 
     async def release(self, release: Release) -> bool:
-        return await self._writer.write(verbs.release, release)
+        return await self._writer.write(write_operations.release, release)
 
     async def late_charge(self, attempt_id: int, charge: Charge, status: str, body: bytes | None) -> bool:
-        return await self._writer.write(verbs.late_charge, attempt_id, charge, status, body)
+        return await self._writer.write(write_operations.late_charge, attempt_id, charge, status, body)
 
-    async def fail_pending(self, request_id: int, code: str, message: str, at: float) -> list[Follower] | None:
-        return await self._writer.write(verbs.fail_pending, request_id, code, message, at)
+    async def fail_pending(self, request_id: int, code: str, message: str, at: float) -> list[Dependent] | None:
+        return await self._writer.write(write_operations.fail_pending, request_id, code, message, at)
 
     # ── turns, chains, equal requests ─────────────────────────────────────────────────────────────────────
 
-    async def leave(self, leaving: Leaving) -> list[Follower] | None:
-        return await self._writer.write(followers.leave, leaving)
+    async def leave(self, leaving: Leaving) -> list[Dependent] | None:
+        return await self._writer.write(dependents.leave, leaving)
 
     async def add_tool_call(self, call: ToolCall) -> None:
-        await self._writer.write(followers.add_tool_call, call)
+        await self._writer.write(dependents.add_tool_call, call)
 
-    async def join(self, request_id: int, equal: Equal, fingerprint: bytes, at: float) -> Follower | None:
-        return await self._writer.write(followers.join, request_id, equal, fingerprint, at)
+    async def join(self, request_id: int, equal: Duplicate, fingerprint: bytes, at: float) -> Dependent | None:
+        return await self._writer.write(dependents.join, request_id, equal, fingerprint, at)
 
     async def link_chains(self, run_id: int, at: float) -> int:
-        return await self._writer.write(followers.link_chains, run_id, at)
+        return await self._writer.write(dependents.link_chains, run_id, at)
 
     async def keep_conversation(self, run_id: int, chain: str, conversation_id: str) -> None:
-        await self._writer.write(followers.keep_conversation, run_id, chain, conversation_id)
+        await self._writer.write(dependents.keep_conversation, run_id, chain, conversation_id)
 
     # ── notes ─────────────────────────────────────────────────────────────────────────────────────────────
 
     async def note_status(self, attempt_id: int, status: str) -> None:
-        self._writer.note(("status", attempt_id), verbs.note_status, attempt_id, status)
+        self._writer.note(("status", attempt_id), write_operations.note_status, attempt_id, status)
 
     async def add_counts(self, run_id: int, counts: Counts) -> None:
         key = ("counts", run_id)
@@ -157,7 +159,7 @@ class SqliteStore(KeepingStore):
                 rate_limited=earlier.rate_limited + counts.rate_limited,
                 elapsed_s=earlier.elapsed_s + counts.elapsed_s,
             )
-        self._writer.note(key, verbs.add_counts, run_id, counts)
+        self._writer.note(key, write_operations.add_counts, run_id, counts)
 
     async def remember(self, name: str, value: bytes) -> None:
-        await self._writer.write(verbs.remember, name, value)
+        await self._writer.write(write_operations.remember, name, value)

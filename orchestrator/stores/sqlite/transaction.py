@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass, field, replace
 from operator import attrgetter
 from typing import Any, TypeAlias
 
-from orchestrator.core.frozen import frozen
-from orchestrator.core.lifecycle import State
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.model import Charge, UnitPrice, Usage
 from orchestrator.core.money import Picodollars
-from orchestrator.stores.records import SharedCaps, Spending
+from orchestrator.core.states import State
+from orchestrator.stores.reads import SharedCaps, Spending
 from orchestrator.stores.sqlite.queries import queries
-from orchestrator.stores.sqlite.spending import day_of, spending
+from orchestrator.stores.sqlite.shared_budget import day_of, spending
 
 __all__ = ["SQL", "TOTALS", "USAGE", "Claimed", "Known", "Transaction", "usage_columns", "usage_of"]
 
@@ -48,7 +48,7 @@ TOTALS = (
 Totals: TypeAlias = dict[str, Any]
 
 
-@frozen(kw_only=False)
+@fast_dataclass(kw_only=False)
 class Claimed:
     """A request that is being sent, or has a response open: where it belongs, and its latest attempt.
 

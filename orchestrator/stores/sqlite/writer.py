@@ -64,10 +64,10 @@ class Writer:
     A caller that is cancelled leaves its write in the queue, where it is carried out as if nothing had happened.
     """
 
-    def __init__(self, connection: aiosqlite.Connection, path: Path, *, lock_patience_s: float) -> None:
+    def __init__(self, connection: aiosqlite.Connection, path: Path, *, lock_timeout_s: float) -> None:
         self._connection = connection
         self._path = path
-        self._lock_patience_s = self._patience_s = lock_patience_s
+        self._lock_timeout_s = self._patience_s = lock_timeout_s
         self._queue: deque[_Write] = deque()
         self._notes: dict[Hashable, _Write] = {}
         self._notes_due: asyncio.TimerHandle | None = None
@@ -146,7 +146,7 @@ class Writer:
                 lambda: in_thread(self._connection, lambda connection: _apply(connection, self._known, group)),
                 self._patience,
             )
-            self._patience_s = self._lock_patience_s
+            self._patience_s = self._lock_timeout_s
         except Exception as error:  # noqa: BLE001  # whatever it is, the callers must hear of it
             outcomes = [(None, error)] * len(group)
             # What comes next would wait for the same lock as long again.

@@ -1,0 +1,536 @@
+"""The Python API: runs jobs, and tells what became of them.
+
+What only ``run``, ``cancel`` and ``doctor`` need (engine, provider, templates, prices) is imported by them, so that
+``status`` and its like answer at once.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import anyio
+
+from orchestrator.core.clock import AheadClock, Clock, SystemClock
+from orchestrator.core.errors import OrchestratorError, RunBusy, RunNotFound, SpecError, StoreError, UsageError
+from orchestrator.core.events import Observer, Progress, RunEnded, RunEvent, RunStarted, Warned
+from orchestrator.core.states import SETTLED, RunState, State
+from orchestrator.stores.base import DEFAULT_DATABASE
+from orchestrator.stores.lock import RunLock, is_held
+from orchestrator.stores.provider_copies import Retained
+from orchestrator.stores.reads import CostRow, ResultRecord, Run, Summary
+from orchestrator.stores.request_history import RequestHistory
+from orchestrator.stores.sqlite import SqliteReader, SqliteStore
+
+if TYPE_CHECKING:
+    from orchestrator.app.doctor import DryRun, Finding
+    from orchestrator.app.follow import LiveEvent
+    from orchestrator.app.forecast.estimates import Forecast
+    from orchestrator.app.forecast.forecaster import Exact, Forecaster
+    from orchestrator.app.reconcile.matching import Reconciliation
+    from orchestrator.app.retention.purge import Purged
+    from orchestrator.app.retention.retention import RetentionService
+    from orchestrator.config import Config
+    from orchestrator.engine.loop import Ended, LocalLoop
+    from orchestrator.engine.runs import JobIdentity
+    from orchestrator.executors.function_tools import FunctionTools
+    from orchestrator.job.requests.renderer import Renderer
+    from orchestrator.job.spec import Job
+
+__all__ = ["Orchestrator", "RequestHistory"]
+
+_CANCEL_CHECK_S = 0.5
+# Clocks of one machine differ by less from process to process.
+_WORTH_TELLING_S = 60.0
+
+
+class Orchestrator:
+    """Runs jobs and tells what became of them; use it as an async context manager.
+
+    Opening it touches nothing: the database is opened by the first call that needs it, and the provider only by
+    ``run`` and ``cancel``. ``observers`` are called with each event of a run (``core.events``); ``progress`` holds
+    the live counts of the run that goes on. Without a config, it is OpenAI's own API with the defaults.
+    """
+
+    def __init__(
+        self,
+        config: Config | None = None,
+        *,
+        database: str | Path | None = None,
+        observers: Sequence[Observer] = (),
+        clock: Clock | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._given_config = config
+        default = config.database if config is not None else DEFAULT_DATABASE
+        self.database = Path(database if database is not None else default)
+        self._observers = tuple(observers)
+        self._clock = clock or SystemClock()
+        self._rng = rng or random.Random()
+        self._resources = AsyncExitStack()
+        self._reader: SqliteReader | None = None
+        self._store: SqliteStore | None = None
+        self._loop: LocalLoop | None = None
+        # A stop may come while the input is still being looked at, before there is a loop to tell.
+        self._stopped = False
+        self.progress = Progress()
+
+    async def __aenter__(self) -> Self:
+        await self._resources.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # A cancelled close would leave the database's thread answering an event loop that is gone.
+        with anyio.CancelScope(shield=True):
+            await self._resources.__aexit__(kind, error, trace)
+
+    # ── working ───────────────────────────────────────────────────────────────────────────────────────────
+
+    async def run(self, job: Job, *, name: str | None = None, new: bool = False) -> Summary:
+        """Carry a job out, or go on with it where an earlier process stopped.
+
+        Returns when every row is settled, when something halts the run, or soon after ``stop``. Raises ``BadRow``,
+        ``SpecError``, ``RunChanged``, ``RunBusy``, ``StoreError``, ``ConfigError`` or ``ProviderUnreachable``.
+        """
+        from orchestrator.app.wiring import address, function_tools
+        from orchestrator.engine.runs import choose_run, resume
+        from orchestrator.job.requests.renderer import Renderer
+        from orchestrator.job.stream_limit import refuse_bulk
+
+        self._config.api_key(os.environ)  # a missing key is told before a database is made
+        self._stopped = False
+        renderer = Renderer(job, may_be_unstored=self._config.provider.store == "optional")
+        _refuse_unbounded(job, renderer, self._config)
+        await anyio.to_thread.run_sync(refuse_bulk, job)
+        tools = function_tools(job)
+        identity = await self._identity(job)
+        store = await self._open_store()
+        reader = await self._open_reader()
+        run, resumed = await choose_run(store, reader, identity, name=name, new=new, now=self._clock.now())
+        if run.state in (RunState.FINISHED, RunState.CANCELLED):
+            return await self.status(run.name)
+        with RunLock(self.database, run.id, run.name):
+            run = await resume(store, reader, run, identity, self._clock.now())
+            await store.keep_policy(run.id, address(self._config), job.retention.model_dump_json())
+            self._observe(RunStarted(run=run.name, job=job.name, resumed=resumed, database=str(self.database)))
+            ended = await self._carry_out(run, job, renderer, tools)
+            if ended.state is not RunState.ACTIVE:
+                await store.set_run_state(run.id, ended.state, ended.reason, self._clock.now())
+            if ended.error is not None:
+                raise ended.error
+        summary = await self.status(run.name)
+        self._observe(RunEnded(run=run.name, state=summary.run.state, reason=ended.message or ended.reason))
+        return summary
+
+    def stop(self) -> None:
+        """Send nothing new and return from ``run`` soon; everything on disk stays true and resumable."""
+        self._stopped = True
+        if self._loop is not None:
+            self._loop.leave()
+
+    async def cancel(self, run: str) -> Summary:
+        """Cancel what is pending, and what is open at the provider; late answers are taken and accounted."""
+        from orchestrator.job.requests.renderer import Renderer
+        from orchestrator.job.spec import Job
+
+        record = await self._find(run)
+        store = await self._open_store()
+        await store.request_cancel(record.id, self._clock.now())
+        if is_held(self.database, record.id):
+            await self._until_settled(record)
+            return await self.status(run)
+        with RunLock(self.database, record.id, record.name):
+            job = Job.model_validate_json(record.spec_json)
+            renderer = Renderer(job, may_be_unstored=True)  # nothing is sent any more
+            ended = await self._carry_out(await self._find(run), job, renderer)
+            if ended.state is not RunState.ACTIVE:
+                await store.set_run_state(record.id, ended.state, ended.reason, self._clock.now())
+        return await self.status(run)
+
+    async def retry(
+        self,
+        run: str,
+        *,
+        states: Sequence[State] = (State.FAILED,),
+        code: str | None = None,
+        resolve_in_doubt: str | None = None,
+    ) -> int:
+        """Queue settled requests again, by state and code; returns how many. The next ``run`` sends them."""
+        record = await self._find(run)
+        lost = await (await self._open_reader()).without_data(record.id, states, code)
+        if lost:
+            raise UsageError(
+                f"{lost:,} of these requests cannot be sent again: the data of their rows was dropped",
+                hint="run the job anew for them, and say `inputs: keep` under retention to be able to retry",
+            )
+        store = await self._open_store()
+        with RunLock(self.database, record.id, record.name):
+            return await store.requeue(
+                record.id, states=states, code=code, resolve_in_doubt=resolve_in_doubt, at=self._clock.now()
+            )
+
+    async def exported(self, run: str) -> None:
+        """Note that all results of a finished run are in a file; what its retention waits for happens, or is due."""
+        record = await self._find(run)
+        retention = await self._retention()
+        with RunLock(self.database, record.id, record.name):
+            await retention.exported(record)
+
+    async def purge(self, run: str) -> Purged:
+        """Delete what the provider keeps of a run that is over: responses, conversations, uploaded files.
+
+        What is gone is on disk, so it may be interrupted and repeated. Raises ``UsageError`` where the run is not
+        over, or the config names another provider than the run's; ``RunBusy`` where somebody works on it.
+        """
+        record = await self._find(run)
+        retention = await self._retention()
+        with RunLock(self.database, record.id, record.name):
+            return await retention.purge(record)
+
+    async def purge_due(self) -> AsyncIterator[tuple[str, Purged | OrchestratorError]]:
+        """Do what the retention of each run says is due, the newest run first; those with nothing due are left out.
+
+        What cannot be done for one run (another provider's, or somebody works on it) does not keep back the others.
+        """
+        retention = await self._retention()
+        for record in await (await self._open_reader()).runs():
+            # Looked at before the run is locked: most have nothing due, and somebody may want to go on with them.
+            due = await retention.due(record)
+            if due is None:
+                continue
+            try:
+                with RunLock(self.database, record.id, record.name):
+                    purged = await retention.purge_due(record, due)
+            except RunBusy:
+                continue
+            except OrchestratorError as error:
+                yield record.name, error
+            else:
+                yield record.name, purged
+
+    # ── reading ───────────────────────────────────────────────────────────────────────────────────────────
+
+    async def status(self, run: str | None = None) -> Summary:
+        """The counts of a run; of the newest where none is named."""
+        reader = await self._open_reader()
+        if run is None:
+            runs = await reader.runs()
+            if not runs:
+                raise RunNotFound(f"{self.database} holds no run yet", hint="start one with: orchestrator run JOB")
+            return await self._summary(reader, runs[0])
+        return await self._summary(reader, await self._find(run))
+
+    async def runs(self) -> list[Summary]:
+        """Every run of the database, newest first."""
+        reader = await self._open_reader()
+        return [await self._summary(reader, run) for run in await reader.runs()]
+
+    async def results(
+        self, run: str, *, states: Sequence[State] = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
+    ) -> AsyncIterator[ResultRecord]:
+        """The requests of a run in input order, in constant memory."""
+        record = await self._find(run)
+        reader = await self._open_reader()
+        async for result in reader.results(record.id, states):
+            yield result
+
+    async def show(self, run: str, key: str) -> RequestHistory:
+        """Everything that is on record of one row."""
+        record = await self._find(run)
+        reader = await self._open_reader()
+        request = await reader.request(record.id, key)
+        if request is None:
+            raise RunNotFound(
+                f"run {run!r} has no row with the key {key!r}", hint=f"list them: orchestrator export {run}"
+            )
+        attempts = await reader.attempts(request.id)
+        return RequestHistory(
+            request,
+            attempts,
+            tool_calls={each.id: await reader.tool_calls(each.id) for each in attempts},
+            progress={each.id: await reader.progress(each.id) for each in attempts},
+            answered_by=await reader.attempt(request.answered_by) if request.answered_by is not None else None,
+        )
+
+    async def input_items(self, run: str, key: str) -> AsyncIterator[bytes]:
+        """The input items of a row's latest response, each as JSON, asked of the provider; all pages, oldest first.
+
+        Raises ``UsageError`` where there is no response, or the provider no longer knows it.
+        """
+        from orchestrator.app.sent_request import input_items
+
+        story = await self.show(run, key)
+        async for item in input_items(self._config, self.database, story):
+            yield item
+
+    async def follow(self, run: str, key: str, *, after: int | None = None) -> AsyncIterator[LiveEvent]:
+        """What is heard of a row's response as it grows, to its end; of one that is over, its text.
+
+        ``after`` is the number of the event behind which to go on. It changes nothing, whoever works on the run.
+        """
+        from orchestrator.app.follow import LiveTail, replay_events
+        from orchestrator.app.wiring import open_provider
+
+        story = await self.show(run, key)
+        if story.request.state in SETTLED:
+            for heard in replay_events(story):
+                yield heard
+            return
+        async with open_provider(self._config, self.database, beside_a_run=True) as provider:
+            follower = LiveTail(
+                provider.client,
+                provider.streams(),
+                story=partial(self.show, run, key),
+                clock=self._clock,
+                rng=self._rng,
+            )
+            async for heard in follower.follow(after=after):
+                yield heard
+
+    async def request_sent(self, run: str, key: str) -> dict[str, Any] | None:
+        """The body of a row's latest create call, made anew from row and job; None where the row makes no request."""
+        from orchestrator.app.sent_request import request_sent
+
+        return request_sent(await self._find(run), await self.show(run, key))
+
+    async def retained(self, run: str) -> Retained | None:
+        """What a run is to keep and what was deleted of it; None for one that was never worked on."""
+        return await (await self._open_reader()).retained((await self._find(run)).id)
+
+    async def costs(self, run: str | None, by: Sequence[str]) -> list[CostRow]:
+        """Charges summed by ``run``, ``model``, ``tier``, ``day``, ``stage`` or ``state``; of one run or of all."""
+        reader = await self._open_reader()
+        return await reader.costs((await self._find(run)).id if run is not None else None, by)
+
+    async def reconcile(self, run: str | None = None, *, account: bytes | None = None) -> Reconciliation:
+        """Hold what was charged here, to one run or to all with real money, against the provider's own account.
+
+        ``account`` is the JSON of the organisation's costs or usage; without it, it is fetched with an admin key.
+        """
+        from orchestrator.app.reconcile.compare import compare
+
+        reader = await self._open_reader()
+        run_id = (await self._find(run)).id if run is not None else None
+        charged = await reader.costs(run_id, ("day", "model"), with_simulated=False)
+        return await compare(charged, self._config, account=account)
+
+    # ── looking before leaping ────────────────────────────────────────────────────────────────────────────
+
+    async def doctor(self) -> list[Finding]:
+        """Whether everything is in place for a run: database, config, key, provider."""
+        from orchestrator.app.doctor import check
+
+        return await check(self._config, self.database, clock=self._clock)
+
+    async def dry_run(self, job: Job) -> DryRun:
+        """Read and check every row and show the first request; nothing is sent, nothing is stored."""
+        from orchestrator.app.doctor import dry_run
+
+        return await dry_run(job, self._config)
+
+    async def estimate(
+        self, job: Job, *, exact: Exact | None = None, compare: Sequence[str] = (), learn_from: str | None = None
+    ) -> Forecast:
+        """What a job will take and cost; nothing is sent but, with ``exact``, texts to be counted.
+
+        ``exact`` is how many requests the provider counts, or ``"all"``; ``compare`` names models to be priced
+        beside; ``learn_from`` is the one run whose answers tell how long answers are, in place of all like it.
+        """
+        from orchestrator.app.wiring import open_client
+
+        forecaster = await self._forecaster(job)
+        return await forecaster.forecast(
+            lambda: open_client(self._config, self.database), exact=exact, compare=compare, learn_from=learn_from
+        )
+
+    async def glance(self, job: Job, *, name: str | None = None, new: bool = False) -> Forecast | None:
+        """A rough forecast of a run that would be a new one, from the first rows, in a blink.
+
+        None where ``run`` would go on with a run that exists, and where the first rows tell nothing.
+        """
+        from orchestrator.engine.runs import find_run
+
+        self._config.api_key(os.environ)
+        if await anyio.Path(self.database).exists():
+            try:
+                reader = await self._open_reader()
+            except StoreError:
+                # One that the run is to make whole first, as after a kill at its first moment; or to refuse itself.
+                return None
+            if await find_run(reader, await self._identity(job), name=name, new=new) is not None:
+                return None
+        return await (await self._forecaster(job)).glance()
+
+    # ── wiring ────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def _config(self) -> Config:
+        if self._given_config is None:
+            from orchestrator.config import load_config
+
+            self._given_config = load_config()
+        return self._given_config
+
+    async def _identity(self, job: Job) -> JobIdentity:
+        from orchestrator.engine.runs import JobIdentity
+        from orchestrator.job.rows.keyed_rows import input_identity
+        from orchestrator.job.spec import FREE_TO_CHANGE
+
+        return JobIdentity(
+            job=job.name,
+            spec=job.to_store(),
+            fingerprint=job.fingerprint(),
+            input_identity=await anyio.to_thread.run_sync(input_identity, job),
+            budget_pusd=job.budget.pusd if job.budget is not None else None,
+            deadline_s=job.deadline,
+            simulated=self._config.simulated,
+            free_to_change=FREE_TO_CHANGE,
+        )
+
+    async def _forecaster(self, job: Job) -> Forecaster:
+        from orchestrator.app.forecast.forecaster import Forecaster
+        from orchestrator.policy.pricing.prices import PriceBook
+
+        try:
+            reader = await self._open_reader()
+        except StoreError:
+            # There is none yet, or one that a run is to make whole first: there is nothing to learn from.
+            reader = None
+        return Forecaster(
+            job,
+            self._config,
+            reader=reader,
+            prices=PriceBook(self._config.price_rules()),
+            clock=self._clock,
+            rng=self._rng,
+        )
+
+    async def _retention(self) -> RetentionService:
+        from orchestrator.app.retention.retention import RetentionService
+
+        return RetentionService(
+            self._config,
+            self.database,
+            store=await self._open_store(),
+            reader=await self._open_reader(),
+            clock=self._clock,
+            rng=self._rng,
+        )
+
+    async def _carry_out(self, run: Run, job: Job, renderer: Renderer, tools: FunctionTools | None = None) -> Ended:
+        from orchestrator.app.wiring import address, assemble, open_provider
+        from orchestrator.engine.uploads import Uploads
+        from orchestrator.executors.background import BackgroundExecutor
+        from orchestrator.executors.streamed import StreamedExecutor
+        from orchestrator.policy.pricing.prices import PriceBook
+
+        store, reader = await self._open_store(), await self._open_reader()
+        summary = await reader.summary(run.id)
+        prices = PriceBook(self._config.price_rules())
+        caps = self._config.budget.caps(run.id, simulated=run.simulated)
+        spent = await reader.spending(caps, self._clock.now()) if caps is not None else None
+        # Half a second of reading, which must not hold up the first replies.
+        await anyio.to_thread.run_sync(prices.load)
+        async with open_provider(self._config, self.database) as provider:
+            client = provider.client
+            executor = StreamedExecutor(client, provider.streams()) if job.stream else BackgroundExecutor(client)
+            clock = await self._clock_of(run, reader)
+            uploads = Uploads(
+                client, store=store, reader=reader, run_id=run.id, provider=address(self._config), clock=clock
+            )
+            self._loop = assemble(
+                config=self._config,
+                run=run,
+                summary=summary,
+                job=job,
+                renderer=renderer,
+                store=store,
+                reader=reader,
+                executor=executor,
+                prices=prices,
+                clock=clock,
+                rng=self._rng,
+                observe=self._observe,
+                caps=caps,
+                spent=spent,
+                is_at_work=partial(is_held, self.database),
+                tools=tools,
+                uploads=uploads,
+            )
+            self.progress = self._loop.progress
+            if self._stopped:
+                self._loop.leave()
+            try:
+                return await self._loop.run()
+            finally:
+                self._loop = None
+
+    async def _clock_of(self, run: Run, reader: SqliteReader) -> Clock:
+        """A clock that is not behind what is on record: where it was set back, every wait would be so much longer."""
+        latest = await reader.latest_moment(run.id)
+        behind_s = 0.0 if latest is None else latest - self._clock.now()
+        if behind_s <= 0:
+            return self._clock
+        if behind_s > _WORTH_TELLING_S:
+            message = f"the clock of this machine was set back by {behind_s:.0f} s; the run goes on by its own time"
+            self._observe(Warned(code="clock_set_back", message=message))
+        return AheadClock(self._clock, behind_s)
+
+    def _observe(self, event: RunEvent) -> None:
+        for observer in self._observers:
+            observer(event)
+
+    async def _open_store(self) -> SqliteStore:
+        if self._store is None:
+            self._store = await self._resources.enter_async_context(SqliteStore.open(self.database))
+        return self._store
+
+    async def _open_reader(self) -> SqliteReader:
+        if self._reader is None:
+            self._reader = await self._resources.enter_async_context(SqliteReader.open(self.database))
+        return self._reader
+
+    async def _find(self, name: str) -> Run:
+        reader = await self._open_reader()
+        run = await reader.run(name)
+        if run is None:
+            known = ", ".join(each.name for each in (await reader.runs())[:5]) or "none"
+            raise RunNotFound(f"{self.database} has no run named {name!r}", hint=f"its newest runs: {known}")
+        return run
+
+    async def _summary(self, reader: SqliteReader, run: Run) -> Summary:
+        summary = await reader.summary(run.id)
+        if summary.run.state is RunState.ACTIVE and not is_held(self.database, run.id):
+            return replace(summary, run=replace(summary.run, state=RunState.PAUSED))
+        return summary
+
+    async def _until_settled(self, run: Run) -> None:
+        """Wait until the process that works on a run has seen the cancel and is done."""
+        while is_held(self.database, run.id):
+            await self._clock.sleep_until(self._clock.now() + _CANCEL_CHECK_S)
+
+
+def _refuse_unbounded(job: Job, renderer: Renderer, config: Config) -> None:
+    """Under a budget every request needs a cap; say so before anything is read, let alone sent."""
+    own, shared = job.budget, config.budget
+    if renderer.carries_requests or "max_output_tokens" in job.request:
+        return
+    if shared.cap_output_tokens is not None or (own is not None and own.usd_per_request is not None):
+        return
+    whose = "job" if own is not None else "config"
+    if own is None and shared.usd_per_day is None and shared.usd_per_month is None:
+        return
+    raise SpecError(
+        f"the {whose} has a budget, but the requests have no max_output_tokens, so one of them could cost anything",
+        where=f"{job.source}: request" if job.source is not None else None,
+        hint="add request.max_output_tokens, or let the config do so for every job: budget.cap_output_tokens",
+    )

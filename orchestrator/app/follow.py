@@ -1,0 +1,194 @@
+"""Shows a response as it grows: by its stream where there is one, else by looking at it again and again."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from orchestrator.core.clock import Clock
+from orchestrator.core.model import Response, Seen
+from orchestrator.core.problems import Problem, Refused
+from orchestrator.core.states import SETTLED, State
+from orchestrator.policy.errors.judgement import judge_poll
+from orchestrator.policy.errors.stream_errors import cannot_stream
+from orchestrator.policy.errors.verdicts import Expired, Halt
+from orchestrator.policy.rate_limits.backoff import retry_wait
+from orchestrator.provider.client import ResponsesClient
+from orchestrator.provider.streaming import ENDINGS, EventStream, StreamingClient, StreamLost
+from orchestrator.stores.request_history import RequestHistory
+
+__all__ = ["FollowEnded", "LiveEvent", "LiveTail", "ResponseProgress", "TextDelta", "replay_events"]
+
+# How often the database is asked whether the row has a response by now.
+_UNSENT_S = 0.5
+_LOOK_FIRST_S, _LOOK_LAST_S = 1.0, 15.0
+_TRIES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """A piece of the answer's text."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseProgress:
+    """Progress, in the provider's word or in ours; ``item`` is the type of the output item that it is about.
+
+    ``sequence`` is what to go on after, where the stream is numbered.
+    """
+
+    what: str
+    item: str | None = None
+    sequence: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FollowEnded:
+    """The response has ended with this status of the provider's, or the row with this state of ours."""
+
+    status: str
+    ok: bool
+    message: str | None = None
+
+
+LiveEvent: TypeAlias = TextDelta | ResponseProgress | FollowEnded
+
+
+class LiveTail:
+    """Follows one row's latest response to its end; it changes nothing, whoever works on the run."""
+
+    def __init__(
+        self,
+        client: ResponsesClient,
+        streams: StreamingClient,
+        *,
+        story: Callable[[], Awaitable[RequestHistory]],
+        clock: Clock,
+        rng: random.Random,
+    ) -> None:
+        self._client = client
+        self._streams = streams
+        self._story = story
+        self._clock = clock
+        self._rng = rng
+        self._said = ""
+        # The beginning was heard by an earlier one, and the end has been told by the stream.
+        self._begun_before = False
+        self._heard_end = False
+
+    async def follow(self, *, after: int | None = None) -> AsyncIterator[LiveEvent]:
+        """What is heard from behind an event on (None: from the first); the last thing is ``Over``."""
+        self._begun_before = after is not None
+        response_id: str | None = None
+        waiting = False
+        while response_id is None:
+            story = await self._story()
+            if story.request.state in SETTLED:
+                for heard in replay_events(story):
+                    yield heard
+                return
+            latest = story.attempts[-1] if story.attempts else None
+            response_id = latest.response_id if latest is not None and latest.ended_at is None else None
+            if response_id is None:
+                if not waiting:
+                    yield ResponseProgress("not sent yet")
+                waiting = True
+                await self._sleep(_UNSENT_S)
+        async for heard in self._stream(response_id, after):
+            yield heard
+        async for heard in self._poll(response_id):
+            yield heard
+
+    async def _stream(self, response_id: str, after: int | None) -> AsyncIterator[LiveEvent]:
+        """As the stream tells it, opened again where it breaks off, to its end or until it cannot be had."""
+        tries = 0
+        while tries < _TRIES:
+            answer = await self._streams.follow(response_id, after=after)
+            if isinstance(answer, EventStream):
+                try:
+                    async for event in answer:
+                        tries = 0
+                        after = event.sequence if event.sequence is not None else after
+                        if event.type == "response.output_text.delta":
+                            self._said += str(event.fields.get("delta", ""))
+                            yield TextDelta(str(event.fields.get("delta", "")))
+                        elif not event.is_piece:
+                            yield ResponseProgress(event.type, event.item_type, after)
+                        if event.type in ENDINGS:
+                            self._heard_end = True
+                            return
+                except StreamLost:
+                    yield ResponseProgress("the connection was lost; going on from there", None, after)
+                finally:
+                    await answer.aclose()
+            elif cannot_stream(answer):
+                yield ResponseProgress(f"no stream ({_words(answer)}); looking again and again")
+                return
+            if (await self._story()).request.state in SETTLED:
+                return
+            tries += 1
+            await self._sleep(retry_wait(tries, self._rng))
+        yield ResponseProgress("the stream cannot be had; looking again and again")
+
+    async def _poll(self, response_id: str) -> AsyncIterator[LiveEvent]:
+        """Look until the response has ended, then say what of its text was not said yet."""
+        status, looks, misses, since = "", 0, 0, self._clock.now()
+        while True:
+            answer = await self._client.retrieve(response_id)
+            if isinstance(answer, Seen):
+                response, misses = answer.response, 0
+                if response.ended:
+                    for rest in self._rest(response.output_text):
+                        yield rest
+                    yield _over(response)
+                    return
+                if response.status != status:
+                    status = response.status
+                    yield ResponseProgress(status)
+            elif (story := await self._story()).request.state in SETTLED:
+                # Whoever works on the run was faster, and the provider knows it no more: a sandbox ends with its run.
+                for known in replay_events(story):
+                    for heard in self._rest(known.text) if isinstance(known, TextDelta) else [known]:
+                        yield heard
+                return
+            else:
+                misses += 1
+                missing_s = self._clock.now() - since
+                verdict = judge_poll(answer, age_s=float("inf"), misses=misses, missing_s=missing_s)
+                if isinstance(verdict, Expired | Halt):
+                    yield FollowEnded("unknown", ok=False, message=verdict.message)
+                    return
+            looks += 1
+            await self._sleep(min(_LOOK_FIRST_S * 1.5**looks, _LOOK_LAST_S))
+
+    def _rest(self, text: str) -> list[TextDelta]:
+        """What of the whole text was not said yet."""
+        if self._begun_before:
+            # Nobody knows which part was heard then; where the stream came to its end, the rest was heard now.
+            return [] if self._heard_end else [TextDelta(text)]
+        rest = text.removeprefix(self._said)
+        return [TextDelta(rest)] if rest and text.startswith(self._said) else []
+
+    async def _sleep(self, seconds: float) -> None:
+        await self._clock.sleep_until(self._clock.now() + seconds)
+
+
+def replay_events(story: RequestHistory) -> list[LiveEvent]:
+    """What there is to hear of a row that is over, from the disk."""
+    request = story.request
+    text = next((each.output_text for each in reversed(story.responses) if each.output_text), None)
+    said: list[LiveEvent] = [TextDelta(text)] if text else []
+    return [*said, FollowEnded(request.state.value, ok=request.state is State.SUCCEEDED, message=request.code)]
+
+
+def _over(response: Response) -> FollowEnded:
+    message = response.error_message or response.incomplete_reason or response.refusal
+    return FollowEnded(response.status, ok=response.status == "completed", message=message)
+
+
+def _words(problem: Problem) -> str:
+    return problem.message if isinstance(problem, Refused) else problem.reason

@@ -1,0 +1,343 @@
+"""Forecasts of a job: measures its rows, asks earlier runs and the provider, and leaves the sums to policy."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any, Literal, TypeAlias
+
+import anyio
+import orjson
+
+from orchestrator.app.ask import call_with_retries
+from orchestrator.app.forecast.estimates import (
+    Forecast,
+    LeastTime,
+    basis,
+    estimate,
+    least_time,
+    variants,
+)
+from orchestrator.app.forecast.request_size import Counting, Measured, RequestSize, Ruler
+from orchestrator.app.forecast.sample import EvenSample, glance, requests_of
+from orchestrator.app.wiring import limits_snapshot
+from orchestrator.config import Config
+from orchestrator.core.clock import Clock
+from orchestrator.core.errors import UsageError
+from orchestrator.core.model import PastUse
+from orchestrator.core.problems import NeverSent, Problem, Refused, ReplyLost
+from orchestrator.job.incomplete import RaiseMaxOutputTokens
+from orchestrator.job.requests.renderer import Renderer
+from orchestrator.job.requests.turns import fingerprint
+from orchestrator.job.rows.sources import STDIN
+from orchestrator.job.spec import Job
+from orchestrator.policy.pricing.prices import PriceBook
+from orchestrator.policy.pricing.tokens import token_counter
+from orchestrator.policy.rate_limits.limits import Pools
+from orchestrator.provider.client import ResponsesClient
+from orchestrator.stores.base import Reader
+from orchestrator.stores.reads import Run
+
+__all__ = ["Exact", "Forecaster"]
+
+Exact: TypeAlias = int | Literal["all"]
+
+# So many requests are kept of a job at least; of one with fewer, all are counted.
+_SAMPLE = 20_000
+# Before it starts, ``run`` says what it will cost from so many rows at most, in so much time: more of either would
+# make the range little narrower and the start later.
+_BLINK_S = 0.25
+_MEASURED = 200
+# By how much a number of rows that follows from the size of the input may be wrong.
+_ROWS_ERROR = 0.2
+_PAST_RUNS = 3
+_PAST_REQUESTS = 10_000
+# Counts asked for at once, and how often one is asked for.
+_COUNTS_AT_ONCE = 8
+_COUNT_TRIES = 6
+_ASKED_TOGETHER = 64
+# What decides the answers: earlier runs whose requests differ in anything else are like this one.
+_INDIFFERENT = frozenset(
+    {
+        "background",
+        "background_options",
+        "metadata",
+        "model",
+        "prompt_cache_key",
+        "prompt_cache_options",
+        "prompt_cache_retention",
+        "safety_identifier",
+        "service_tier",
+        "store",
+        "user",
+    }
+)
+# What ``POST /responses/input_tokens`` takes (responses API, "Other operations").
+_COUNTED_FIELDS = (
+    "model",
+    "input",
+    "instructions",
+    "previous_response_id",
+    "conversation",
+    "tools",
+    "tool_choice",
+    "text",
+    "reasoning",
+    "parallel_tool_calls",
+    "truncation",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Past:
+    use: PastUse = PastUse()
+    runs: tuple[str, ...] = ()
+    model: str | None = None
+
+
+class _Sizer:
+    """Measures what a run would send: equal requests once, and without an end what may take further turns."""
+
+    def __init__(self, job: Job, ruler: Ruler) -> None:
+        self._ruler = ruler
+        self._once = job.duplicates == "once" and job.chain is None
+        self._takes_turns = job.chain is not None or bool(job.handlers) or job.on_invalid != "fail"
+        self._asked: set[bytes] = set()
+
+    def __call__(self, fields: Mapping[str, Any]) -> RequestSize | None:
+        """The size of a request; None for one that is equal to an earlier one."""
+        if self._once:
+            asked = fingerprint(fields, provider="")
+            if asked in self._asked:
+                return None
+            self._asked.add(asked)
+        size = self._ruler.measure(fields)
+        return replace(size, open_ended=True) if self._takes_turns else size
+
+
+class Forecaster:
+    """Makes forecasts of one job."""
+
+    def __init__(
+        self, job: Job, config: Config, *, reader: Reader | None, prices: PriceBook, clock: Clock, rng: random.Random
+    ) -> None:
+        self._job = job
+        self._config = config
+        self._renderer = Renderer(job, may_be_unstored=config.provider.store == "optional")
+        self._reader = reader
+        self._prices = prices
+        self._clock = clock
+        self._rng = rng
+
+    async def forecast(
+        self,
+        client: Callable[[], AbstractAsyncContextManager[ResponsesClient]],
+        *,
+        exact: Exact | None,
+        compare: Sequence[str],
+        learn_from: str | None,
+    ) -> Forecast:
+        """Measure every row, or an even sample of very many; ``exact`` has the provider count that many of them."""
+        if exact is not None and self._job.input.path == STDIN:
+            raise UsageError(
+                "rows from standard input cannot be read twice, as an exact count needs",
+                hint="put them into a file, or leave --exact out",
+            )
+        counter = token_counter()
+        sample: EvenSample[RequestSize | None] = EvenSample(_SAMPLE)
+        await anyio.to_thread.run_sync(self._measure, _Sizer(self._job, Ruler(counter)), sample)
+        sizes = [size for size in sample.kept if size is not None]
+        if not counter.exact:
+            counting = Counting.HEURISTIC
+        elif all(counter.exact_for(size.model) for size in sizes):
+            counting = Counting.VOCABULARY
+        else:
+            counting = Counting.OTHER_VOCABULARY
+        correction = 1.0
+        if exact is not None and sizes:
+            stride = 1 if exact == "all" else max(1, sample.seen // exact)
+            async with client() as asked:
+                correction = await self._ask(asked, stride)
+            counting = Counting.PROVIDER if stride == 1 else Counting.PROVIDER_SAMPLE
+        requests = round(sample.seen * len(sizes) / max(1, len(sample.kept)))
+        measured = Measured(sizes=sizes, rows=requests, counting=counting, correction=correction)
+        return await self._reckon(measured, rows=sample.seen, compare=compare, learn_from=learn_from)
+
+    async def glance(self) -> Forecast | None:
+        """A forecast from the first rows, in a blink; None where the number of rows cannot be told so quickly."""
+        if self._job.input.path == STDIN:
+            return None
+        ends_at, sizer = self._clock.now() + _BLINK_S, _Sizer(self._job, Ruler())
+        seen = await anyio.to_thread.run_sync(
+            lambda: glance(
+                self._job, self._renderer, sizer, most=_MEASURED, enough=lambda: self._clock.now() >= ends_at
+            )
+        )
+        sizes = [size for size in seen.things if size is not None]
+        if seen.rows is None or not sizes:
+            return None
+        measured = Measured(
+            sizes=sizes,
+            rows=round(seen.rows * len(sizes) / len(seen.things)),
+            counting=Counting.HEURISTIC,
+            rows_error=0.0 if seen.counted else _ROWS_ERROR,
+        )
+        return await self._reckon(measured, rows=seen.rows, compare=(), learn_from=None)
+
+    async def _reckon(
+        self, measured: Measured, *, rows: int, compare: Sequence[str], learn_from: str | None
+    ) -> Forecast:
+        past = await self._find_past(learn_from)
+        incomplete = self._job.on_incomplete
+        raised_to = incomplete.raise_max_output_tokens_to if isinstance(incomplete, RaiseMaxOutputTokens) else None
+        await anyio.to_thread.run_sync(self._prices.load)
+        now = self._clock.now()
+        estimates = [
+            estimate(measured, self._prices, at=now, past=past.use, raised_to=raised_to, variant=variant)
+            for variant in (None, *variants(compare, self._prices.windows))
+        ]
+        if self._job.reuse != "never":
+            # Any of the answers may be there already.
+            estimates = [replace(each, cost=each.cost and replace(each.cost, low=0)) for each in estimates]
+        return Forecast(
+            job=self._job.name,
+            models=tuple(sorted({size.model for size in measured.sizes})),
+            rows=rows,
+            requests=measured.rows,
+            rows_counted=not measured.rows_error,
+            measured=len(measured.sizes),
+            counting=measured.counting,
+            basis=basis(measured, past.use),
+            learned_from=past.runs,
+            learned_model=past.model,
+            estimate=estimates[0],
+            compared=tuple(estimates[1:]),
+            raised_to=raised_to,
+            time=await self._least_time(measured, past),
+            budget_pusd=self._job.budget.pusd if self._job.budget is not None else None,
+        )
+
+    # ── the rows ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def _measure(self, sizer: _Sizer, sample: EvenSample[RequestSize | None]) -> None:
+        for render in requests_of(self._job, self._renderer):
+            if sample.wants_next:
+                sample.keep(sizer(render()))
+            else:
+                sample.pass_over()
+
+    async def _ask(self, client: ResponsesClient, stride: int) -> float:
+        """Have the provider count every ``stride``-th request; what it counts for each token counted here."""
+        ruler, chosen = Ruler(token_counter()), islice(requests_of(self._job, self._renderer), 0, None, stride)
+        counted = own = 0
+        places = anyio.CapacityLimiter(_COUNTS_AT_ONCE)
+
+        async def call_with_retries(fields: Mapping[str, Any]) -> None:
+            nonlocal counted
+            async with places:
+                tokens = await self._count(client, fields)
+            counted += tokens
+
+        while batch := await anyio.to_thread.run_sync(_rendered, chosen):
+            own += sum(ruler.measure(fields).input_tokens for fields in batch)
+            async with anyio.create_task_group() as tasks:
+                for fields in batch:
+                    tasks.start_soon(call_with_retries, fields)
+        return counted / own
+
+    async def _count(self, client: ResponsesClient, fields: Mapping[str, Any]) -> int:
+        body = orjson.dumps({name: fields[name] for name in _COUNTED_FIELDS if name in fields})
+        answer = await call_with_retries(
+            lambda: client.count_input_tokens(body), clock=self._clock, rng=self._rng, tries=_COUNT_TRIES
+        )
+        if isinstance(answer, int):
+            return answer
+        raise UsageError(
+            f"the provider does not count the tokens: {_words(answer)}",
+            hint="leave --exact out; tokens are then counted on this machine",
+        )
+
+    # ── what is known from before ─────────────────────────────────────────────────────────────────────────
+
+    async def _find_past(self, name: str | None) -> _Past:
+        """What requests took that were like these; of the same model where there are any."""
+        if self._reader is None:
+            return _Past()
+        wanted = self._job.model_dump(mode="json")
+        alike = [
+            (run, spec["request"].get("model"))
+            for run in await self._reader.runs()
+            if run.job == self._job.name and (name is None or run.name == name)
+            for spec in (orjson.loads(run.spec_json),)
+            if _answers_alike(spec, wanted)
+        ]
+        model = wanted["request"].get("model")
+        same = await self._use([run for run, its_model in alike if its_model == model])
+        if same.use.requests or not alike:
+            return same
+        others: dict[str | None, list[Run]] = {}
+        for run, its_model in alike:
+            others.setdefault(its_model, []).append(run)
+        for its_model, runs in others.items():
+            found = await self._use(runs)
+            if found.use.requests:
+                return _Past(found.use, found.runs, its_model)
+        return _Past()
+
+    async def _use(self, runs: Sequence[Run]) -> _Past:
+        assert self._reader is not None  # noqa: S101 – for the type checker; the caller has looked
+        use, names = PastUse(), list[str]()
+        for run in runs:
+            one = await self._reader.past_use(run.id, most=_PAST_REQUESTS)
+            if one.requests:
+                use += one
+                names.append(run.name)
+            if len(names) == _PAST_RUNS:
+                break
+        return _Past(use, tuple(names))
+
+    async def _least_time(self, measured: Measured, past: _Past) -> LeastTime:
+        limits = self._config.limits
+        pools = Pools(
+            requests_per_minute=limits.requests_per_minute,
+            tokens_per_minute=limits.tokens_per_minute,
+            now=self._clock.now(),
+        )
+        learned = await self._reader.recall(limits_snapshot(self._config)) if self._reader is not None else None
+        if learned is not None:
+            pools.restore(learned)
+        pool = pools.pool(measured.sizes[0].model if measured.sizes else "")
+        return least_time(
+            measured,
+            requests_per_minute=pool.requests_per_minute,
+            tokens_per_minute=pool.tokens_per_minute,
+            max_in_flight=limits.max_in_flight,
+            past=past.use,
+        )
+
+
+def _rendered(chosen: islice[Callable[[], dict[str, Any]]]) -> list[dict[str, Any]]:
+    return [render() for render in islice(chosen, _ASKED_TOGETHER)]
+
+
+def _answers_alike(spec: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether two jobs ask the same of each row, so that answers are about as long."""
+    return (
+        _deciding(spec["request"]) == _deciding(wanted["request"])
+        and spec["on_incomplete"] == wanted["on_incomplete"]
+    )
+
+
+def _deciding(request: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in request.items() if name not in _INDIFFERENT}
+
+
+def _words(problem: Problem) -> str:
+    match problem:
+        case Refused(status=status):
+            return f"it answers with HTTP {status}"
+        case NeverSent(reason=reason) | ReplyLost(reason=reason):
+            return reason

@@ -1,0 +1,197 @@
+"""Deletes what the provider keeps of a run, and looks whether it is gone."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
+
+import anyio
+
+from orchestrator.app.retention.deletions import (
+    Again,
+    Gone,
+    Impossible,
+    Left,
+    Verdict,
+    judge_deletion,
+    judge_disappearance,
+)
+from orchestrator.core.clock import Clock
+from orchestrator.core.problems import NeverSent, Problem, Refused, ReplyLost
+from orchestrator.policy.errors.error_rules import Override
+from orchestrator.policy.rate_limits.backoff import retry_wait
+from orchestrator.policy.rate_limits.limits import Limiter
+from orchestrator.provider.client import CallFailed, Collectible, ResponsesClient
+from orchestrator.stores.base import Reader, Store
+from orchestrator.stores.provider_copies import ObjectKind, ProviderObject
+
+__all__ = ["Purge", "Purged"]
+
+T = TypeVar("T")
+
+_COLLECTIONS: dict[ObjectKind, Collectible] = {
+    ObjectKind.RESPONSE: "responses",
+    ObjectKind.CONVERSATION: "conversations",
+    ObjectKind.FILE: "files",
+}
+# A conversation is written to by responses, and a file is read by them; so they go last.
+_ORDER = (ObjectKind.RESPONSE, ObjectKind.CONVERSATION, ObjectKind.FILE)
+_PAGE = 500
+_TRIES = 5
+# Waiting for the limit is no failure, but it has an end, too.
+_MOST_BOUNCES = 100
+# So many failures with no success between them: the server does not do it, and a million calls would not change that.
+_GIVE_UP_AFTER = 20
+
+
+@dataclass(slots=True)
+class Purged:
+    """What became of the provider's copies in this process.
+
+    ``deleted`` counts by kind those that were there and are gone; ``unknown`` those that the provider did not know
+    when we came (expired, or of another project than the key's); ``left`` those that are still there, or may be.
+    """
+
+    deleted: dict[ObjectKind, int] = field(default_factory=lambda: dict.fromkeys(ObjectKind, 0))
+    unknown: int = 0
+    left: int = 0
+    # Why the first of them was left.
+    reason: str | None = None
+    # It ended before its time: more is left than ``left`` counts.
+    stopped: bool = False
+
+    @property
+    def complete(self) -> bool:
+        """Nothing is left."""
+        return not self.left
+
+    def leave(self, reason: str) -> None:
+        """Count one that is still there."""
+        self.left += 1
+        self.reason = self.reason or reason
+
+
+class Purge:
+    """Deletes within the allowance for polls, several at a time; what is gone is on disk at once.
+
+    It may be repeated after a crash: what is on disk is passed over, and what was deleted in the last moment before
+    is found to be gone.
+    """
+
+    def __init__(
+        self,
+        client: ResponsesClient,
+        *,
+        store: Store,
+        reader: Reader,
+        limiter: Limiter,
+        clock: Clock,
+        rng: random.Random,
+        overrides: Sequence[Override] = (),
+        at_once: int = 16,
+    ) -> None:
+        self._client = client
+        self._store = store
+        self._reader = reader
+        self._limiter = limiter
+        self._clock = clock
+        self._rng = rng
+        self._overrides = overrides
+        self._at_once = at_once
+        self._failures_in_a_row = 0
+
+    async def run(
+        self, run_id: int, *, ended_before: float, kinds: Sequence[ObjectKind] = tuple(ObjectKind)
+    ) -> Purged:
+        """Delete the copies of all responses that had ended by a moment, and with them what they used."""
+        purged = Purged()
+        for kind in _ORDER:
+            if kind in kinds:
+                async for page in self._pages(run_id, kind, ended_before):
+                    await self._delete_all(run_id, page, purged)
+                    if purged.stopped:
+                        return purged
+        return purged
+
+    async def _pages(self, run_id: int, kind: ObjectKind, ended_before: float) -> AsyncIterator[list[ProviderObject]]:
+        after = 0
+        while page := await self._reader.copies(run_id, kind, ended_before=ended_before, after=after, limit=_PAGE):
+            yield page
+            after = page[-1].place
+            if kind is not ObjectKind.RESPONSE or len(page) < _PAGE:
+                return
+
+    async def _delete_all(self, run_id: int, copies: Sequence[ProviderObject], purged: Purged) -> None:
+        waiting = iter(copies)
+
+        async def work() -> None:
+            for copy in waiting:
+                if purged.stopped:
+                    return
+                await self._delete(run_id, copy, purged)
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(min(self._at_once, len(copies))):
+                tasks.start_soon(work)
+
+    async def _delete(self, run_id: int, copy: ProviderObject, purged: Purged) -> None:
+        """Delete one and look for it; what is not certainly gone is left, and said to be."""
+        of = _COLLECTIONS[copy.kind]
+        if copy.kind is ObjectKind.CONVERSATION:
+            await self._empty(copy.provider_id)
+        was_there = await self._insist(lambda: self._client.delete(copy.provider_id, of=of), judge_deletion)
+        if not isinstance(was_there, bool):
+            self._leave(was_there, purged)
+            return
+        found = await self._insist(lambda: self._client.look_for(copy.provider_id, of=of), judge_disappearance)
+        if not isinstance(found, Gone):
+            self._leave(found, purged)
+            return
+        await self._store.note_deleted(run_id, copy, was_there=was_there, at=self._clock.now())
+        purged.deleted[copy.kind] += was_there
+        purged.unknown += not was_there
+        self._failures_in_a_row = 0
+
+    async def _empty(self, conversation_id: str) -> None:
+        """Take a conversation's items out of it: whether they go with it is nowhere said."""
+        try:
+            items = [item async for item in self._client.conversation_items(conversation_id)]
+        except CallFailed:
+            return  # what is wrong shows with the conversation itself
+        for item in items:
+            await self._insist(partial(self._client.delete_item, conversation_id, item), judge_deletion)
+
+    def _leave(self, found: Gone | Left | Impossible | None, purged: Purged) -> None:
+        purged.leave(
+            found.message if isinstance(found, Left | Impossible) else "it is still there after its deletion"
+        )
+        self._failures_in_a_row += 1
+        purged.stopped |= isinstance(found, Impossible) or self._failures_in_a_row >= _GIVE_UP_AFTER
+
+    async def _insist(
+        self, call: Callable[[], Awaitable[T | Problem]], judge: Callable[[Problem, Sequence[Override]], Verdict]
+    ) -> T | Gone | Left | Impossible:
+        """Call until there is an answer or a verdict that is final."""
+        tries = 0
+        while True:
+            while not self._limiter.take(now := self._clock.now(), 0):
+                await self._clock.sleep_until(self._limiter.ready_at(now, 0))
+            sent_at = self._clock.now()
+            answer = await call()
+            if not isinstance(answer, (NeverSent, ReplyLost, Refused)):
+                self._limiter.learn(self._clock.now(), sent_at, None)
+                return answer
+            verdict = judge(answer, self._overrides)
+            if not isinstance(verdict, Again):
+                return verdict
+            tries += 1
+            if tries >= (_MOST_BOUNCES if verdict.limited else _TRIES):
+                return Left(verdict.message)
+            if verdict.limited:
+                self._limiter.rate_limited(self._clock.now(), sent_at, retry_after_s=verdict.after_s)
+            else:
+                wait_s = retry_wait(tries, self._rng, at_least_s=verdict.after_s)
+                await self._clock.sleep_until(self._clock.now() + wait_s)

@@ -1,0 +1,112 @@
+"""Keeps to what a job says about retention: deletes at the provider, and drops here what is in a file by now."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.app.retention.purge import Purge, Purged
+from orchestrator.app.wiring import address, open_client
+from orchestrator.config import Config
+from orchestrator.core.clock import Clock
+from orchestrator.core.errors import UsageError
+from orchestrator.core.states import SETTLED, RunState, State
+from orchestrator.job.retention_policy import RetentionSection
+from orchestrator.job.retention_rules import delete_ended_before
+from orchestrator.policy.rate_limits.limits import Limiter
+from orchestrator.stores.base import Reader, Store
+from orchestrator.stores.provider_copies import ObjectKind, Retained
+from orchestrator.stores.reads import Run
+
+__all__ = ["Due", "RetentionService"]
+
+_ENDLESS = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Copies of these kinds, of responses that had ended by a moment."""
+
+    ended_before: float
+    kinds: tuple[ObjectKind, ...]
+
+
+class RetentionService:
+    """What is done about one database's runs; a run is handed in by whoever holds its lock."""
+
+    def __init__(
+        self, config: Config, database: Path, *, store: Store, reader: Reader, clock: Clock, rng: random.Random
+    ) -> None:
+        self._config = config
+        self._database = database
+        self._store = store
+        self._reader = reader
+        self._clock = clock
+        self._rng = rng
+
+    async def purge(self, run: Run) -> Purged:
+        """Delete all that the provider keeps of a run; raises ``UsageError`` where the run is not over."""
+        counts = (await self._reader.summary(run.id)).requests
+        unsettled = sum(counts.values()) - sum(counts.get(state, 0) for state in (*SETTLED, State.IN_DOUBT))
+        if unsettled or not run.plan.complete:
+            raise UsageError(
+                f"run {run.name!r} is not over: {unsettled:,} of its requests are open or wait to be sent",
+                hint=f"go on with it (`run`), or give the rest up: orchestrator cancel {run.name}; then purge it",
+            )
+        self._refuse_stranger(run, await self._reader.retained(run.id))
+        return await self._delete(run, _ENDLESS, tuple(ObjectKind))
+
+    async def due(self, run: Run) -> Due | None:
+        """What the run's retention says is to go by now; None where nothing is."""
+        retained = await self._reader.retained(run.id)
+        if retained is None or run.state not in (RunState.FINISHED, RunState.CANCELLED):
+            return None
+        policy = RetentionSection.model_validate_json(retained.policy).policy()
+        before = delete_ended_before(policy, now=self._clock.now(), exported_at=retained.exported_at)
+        if before is None:
+            return None
+        over = run.ended_at is not None and run.ended_at <= before
+        kinds = tuple(ObjectKind) if over else (ObjectKind.RESPONSE,)
+        for kind in kinds:
+            if await self._reader.copies(run.id, kind, ended_before=before, after=0, limit=1):
+                return Due(before, kinds)
+        return None
+
+    async def purge_due(self, run: Run, due: Due) -> Purged:
+        """Delete it."""
+        self._refuse_stranger(run, await self._reader.retained(run.id))
+        return await self._delete(run, due.ended_before, due.kinds)
+
+    async def exported(self, run: Run) -> None:
+        """All results of a run are in a file: note it, and drop here what needs to be kept no longer."""
+        retained = await self._reader.retained(run.id)
+        if retained is None:
+            return
+        await self._store.note_export(run.id, self._clock.now())
+        policy = RetentionSection.model_validate_json(retained.policy).policy()
+        if "drop" in (policy.inputs, policy.outputs):
+            await self._store.drop(run.id, inputs=policy.inputs == "drop", outputs=policy.outputs == "drop")
+
+    async def _delete(self, run: Run, ended_before: float, kinds: tuple[ObjectKind, ...]) -> Purged:
+        async with open_client(self._config, self._database) as client:
+            polls = self._config.limits.polls_per_minute
+            purge = Purge(
+                client,
+                store=self._store,
+                reader=self._reader,
+                limiter=Limiter(requests_per_minute=polls, tokens_per_minute=None, now=self._clock.now()),
+                clock=self._clock,
+                rng=self._rng,
+                overrides=self._config.provider.overrides,
+            )
+            return await purge.run(run.id, ended_before=ended_before, kinds=kinds)
+
+    def _refuse_stranger(self, run: Run, retained: Retained | None) -> None:
+        """Another provider knows none of the ids, and all of them would pass for deleted."""
+        here = address(self._config)
+        if retained is not None and retained.provider != here:
+            raise UsageError(
+                f"the responses of run {run.name!r} are at {retained.provider}, and the config names {here}",
+                hint="give the --config that the run was made with",
+            )

@@ -1,0 +1,36 @@
+"""``run --dry-run``: what a run would read and send."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import orjson
+from rich.text import Text
+
+from orchestrator.cli.output import say, say_json
+
+if TYPE_CHECKING:
+    from orchestrator.app.doctor import DryRun
+
+__all__ = ["show_dry_run"]
+
+_SHOWN_ROWS = 10
+
+
+def show_dry_run(dry: DryRun, *, json: bool) -> None:
+    """Print the counts, the bad rows, and the first request's body."""
+    first = orjson.loads(dry.first_request) if dry.first_request is not None else None
+    if json:
+        skipped = [{"where": row.where, "reason": row.reason} for row in dry.skipped]
+        say_json({"rows": dry.rows, "skipped": skipped, "first_request": first})
+        return
+    text = Text(f"{dry.rows:,} rows can be sent", "bold")
+    if dry.skipped:
+        text.append(f", {len(dry.skipped):,} bad rows would be skipped")
+        for row in dry.skipped[:_SHOWN_ROWS]:
+            text.append(f"\n  {row.where}: {row.reason}", "not bold")
+    if first is not None:
+        text.append("\n\nfirst request\n")
+        text.append(orjson.dumps(first, option=orjson.OPT_INDENT_2).decode(), "not bold")
+    text.append("\n\nnothing was sent", "not bold")
+    say(text)

@@ -1,0 +1,67 @@
+"""``retry`` and ``cancel``: change what a run has still to do."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from orchestrator.cli.options import ConfigFile, ConfigOfDatabase, Database, Json, RunName
+from orchestrator.cli.output import say, say_json
+from orchestrator.cli.session import opened
+from orchestrator.core.states import State
+
+__all__ = ["cancel", "retry"]
+
+
+async def retry(
+    run: RunName,
+    /,
+    *,
+    state: Annotated[
+        list[Literal["failed", "cancelled"]] | None,
+        Parameter(help="Which to queue again (repeatable); without it failed ones."),
+    ] = None,
+    code: Annotated[str | None, Parameter(metavar="CODE", help="Only those that ended with this code.")] = None,
+    resolve_in_doubt: Annotated[
+        Literal["resend", "fail"] | None,
+        Parameter(
+            help="Decide on requests whose reply was lost: send them again (they may have been answered and "
+            "charged already), or count them as failed. Given alone, nothing else is queued."
+        ),
+    ] = None,
+    db: Database = None,
+    config: ConfigOfDatabase = None,
+    json: Json = False,
+) -> None:
+    """Queue failed requests again, for `run` to send them.
+
+    The history of each is kept, and so is what it cost.
+    """
+    wanted = [State(name) for name in state or ([] if resolve_in_doubt else ["failed"])]
+    async with opened(db, config) as orchestrator:
+        moved = await orchestrator.retry(run, states=wanted, code=code, resolve_in_doubt=resolve_in_doubt)
+        if json:
+            say_json({"run": run, "requeued": moved})
+        elif not moved:
+            say(f"nothing of {run} matches, so nothing changed")
+        elif resolve_in_doubt == "fail" and not wanted:
+            say(f"{moved:,} requests of {run} were in doubt and count as failed now")
+        else:
+            but = ", but those that were in doubt count as failed" if resolve_in_doubt == "fail" else ""
+            say(f"{moved:,} requests of {run} are queued again{but}; `run` with --run {run} sends them")
+
+
+async def cancel(run: RunName, /, *, db: Database = None, config: ConfigFile = None, json: Json = False) -> None:
+    """Cancel a run, at the provider too.
+
+    What waits is not sent; what is open is cancelled, and a late answer is taken and accounted all the same.
+    """
+    from orchestrator.report.summary import closing_table, summary_object
+
+    async with opened(db, config) as orchestrator:
+        summary = await orchestrator.cancel(run)
+        if json:
+            say_json(summary_object(summary, str(orchestrator.database)))
+        else:
+            say(closing_table(summary, places={"database": str(orchestrator.database)}, failures={}))

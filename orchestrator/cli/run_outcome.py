@@ -1,0 +1,80 @@
+"""How a run ended: its exit code, why rows failed, and the commands worth typing next."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import aclosing
+from typing import TYPE_CHECKING, cast
+
+from orchestrator.core.errors import ExitCode
+from orchestrator.core.money import format_usd
+from orchestrator.core.states import SETTLED, RunState, State
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from orchestrator.app.api import Orchestrator
+    from orchestrator.stores.reads import ResultRecord, Summary
+
+__all__ = ["enough_usd", "exit_code", "failure_codes", "next_steps"]
+
+_ENOUGH_FAILURES = 10_000
+
+
+def exit_code(summary: Summary, interrupted: ExitCode | None) -> ExitCode:
+    """What the state of a run means to the script that called."""
+    match summary.run.state:
+        case RunState.FINISHED:
+            unhappy = summary.requests.get(State.FAILED, 0) + summary.requests.get(State.CANCELLED, 0)
+            return ExitCode.SOME_FAILED if unhappy else ExitCode.OK
+        case RunState.HALTED | RunState.CANCELLED:
+            return ExitCode.HALTED
+        case RunState.ACTIVE | RunState.PAUSED:
+            return interrupted or ExitCode.INTERRUPTED
+
+
+async def failure_codes(orchestrator: Orchestrator, summary: Summary) -> Mapping[str, int]:
+    """Failed requests by code, most frequent first; of very many, the first ten thousand."""
+    codes: Counter[str] = Counter()
+    if summary.requests.get(State.FAILED, 0):
+        records = orchestrator.results(summary.run.name, states=(State.FAILED,))
+        async with aclosing(cast("AsyncGenerator[ResultRecord]", records)) as failed:
+            async for record in failed:
+                codes[record.code or "unknown"] += 1
+                if codes.total() == _ENOUGH_FAILURES:
+                    break
+    return dict(codes.most_common())
+
+
+def enough_usd(summary: Summary) -> str | None:
+    """A budget for all that is left, where the run's budget halted it: as dear as what is settled, and a fifth more.
+
+    Never less than twice the present one: a look at a few rows says little about the others.
+    """
+    run, counts = summary.run, summary.requests
+    if run.reason != "budget" or run.budget_pusd is None:
+        return None
+    settled = max(1, sum(counts.get(state, 0) for state in SETTLED))
+    committed = summary.cost_pusd + summary.cost_unknown_upper_bound_pusd
+    enough = max(2 * run.budget_pusd, committed * sum(counts.values()) * 6 // (5 * settled))
+    # Two digits are as much as such a guess is worth.
+    unit = 10 ** max(0, len(str(enough)) - 2)
+    return format_usd(-(-enough // unit) * unit)
+
+
+def next_steps(summary: Summary, *, called_as: str, database: str, resume: str) -> list[str]:
+    """What to type next, a line each: the command that goes on, and those that look into what went wrong."""
+    state, counts = summary.run.state, summary.requests
+    place = shlex.join([summary.run.name, "--db", database])
+    steps = []
+    if state in {RunState.HALTED, RunState.PAUSED} and counts.get(State.IN_DOUBT, 0):
+        steps.append(f"decide what is in doubt:  {called_as} retry {place} --resolve-in-doubt resend")
+    if state in {RunState.HALTED, RunState.PAUSED, RunState.ACTIVE}:
+        steps.append(f"go on:  {resume}")
+    elif state is RunState.FINISHED and counts.get(State.FAILED, 0):
+        steps.append(f"see what failed:  {called_as} export {place} --state failed")
+        steps.append(f"queue it again:   {called_as} retry {place}")
+        steps.append(f"and send it:      {resume}")
+    return steps

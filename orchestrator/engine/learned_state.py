@@ -1,0 +1,38 @@
+"""What a run learns about the provider and the next one should know: latencies and limits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from orchestrator.stores.base import Reader, Store
+
+__all__ = ["LearnedState", "Snapshot"]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One thing learnt: the name it is kept under, how to write it down, how to take it up again."""
+
+    name: str
+    dump: Callable[[], bytes]
+    load: Callable[[bytes], None]
+
+
+class LearnedState:
+    """Keeps lessons in the store; a lost or unreadable one only costs a cold start."""
+
+    def __init__(self, store: Store, reader: Reader, snapshots: list[Snapshot]) -> None:
+        self._store = store
+        self._reader = reader
+        self._snapshots = snapshots
+
+    async def recall(self) -> None:
+        for snapshot in self._snapshots:
+            kept = await self._reader.recall(snapshot.name)
+            if kept is not None:
+                snapshot.load(kept)
+
+    async def save(self) -> None:
+        for snapshot in self._snapshots:
+            await self._store.remember(snapshot.name, snapshot.dump())

@@ -1,1 +1,0 @@
-"""A job file and its input become requests: spec, rows, templates, plan."""

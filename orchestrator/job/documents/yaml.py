@@ -1,0 +1,188 @@
+"""YAML 1.2 read into plain data, with the line of every field.
+
+YAML 1.2 leaves ``no``, ``on`` and ``12:30`` the text that their author meant. Numbers with a fraction become
+``Decimal``, so that an amount of money is the one that was written; dates stay text.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from decimal import Decimal
+from io import StringIO
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from orchestrator.job.documents.validation_problems import FieldPath, ValidationProblem
+
+__all__ = ["NotYaml", "ParsedYaml", "parse_scalar", "parse_yaml"]
+
+_PREFIX = "tag:yaml.org,2002:"
+_STRUCTURES = frozenset({f"{_PREFIX}map", f"{_PREFIX}seq"})
+
+_HINTS = {
+    "mapping values are not allowed here": "text that holds a colon and a space must be in quotes",
+    "found character '\\t' that cannot start any token": "indent with spaces, not with tabs",
+    "found character '%' that cannot start any token": "a template needs quotes, or a block that starts with |",
+    "but found another document": "one file holds one document; remove the line ---",
+}
+
+
+class NotYaml(Exception):
+    """The text cannot be read as YAML at all."""
+
+    def __init__(self, message: str, *, line: int, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.line = line
+        self.hint = hint
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedYaml:
+    """One document: its data, the line of each field (from 1), and what is wrong with it beyond its syntax."""
+
+    data: Any
+    lines: dict[FieldPath, int]
+    problems: list[ValidationProblem]
+
+
+class _Builder:
+    """Walks the parser's nodes once, keeping lines and collecting mistakes on the way."""
+
+    def __init__(self) -> None:
+        self.lines: dict[FieldPath, int] = {}
+        self.problems: list[ValidationProblem] = []
+        # Ids of the nodes that are being built: an alias to one of them would never end.
+        self._open: set[int] = set()
+
+    def build(self, node: Node, path: FieldPath) -> Any:
+        if isinstance(node, ScalarNode):
+            return self._scalar(node, path)
+        if node.tag not in _STRUCTURES:
+            self._report(node, path, f"the tag {node.tag} is not allowed here")
+            return None
+        if id(node) in self._open:
+            self._report(node, path, "refers to itself")
+            return None
+        self._open.add(id(node))
+        built: Any = None
+        if isinstance(node, MappingNode):
+            built = self._mapping(node, path)
+        elif isinstance(node, SequenceNode):
+            built = self._sequence(node, path)
+        self._open.remove(id(node))
+        return built
+
+    def _scalar(self, node: ScalarNode, path: FieldPath) -> Any:
+        try:
+            return _scalar_value(str(node.tag), node.value)
+        except ValueError:
+            self._report(node, path, f"the tag {node.tag} is not allowed here")
+            return None
+
+    def _sequence(self, node: SequenceNode, path: FieldPath) -> list[Any]:
+        built = []
+        for index, child in enumerate(node.value):
+            self.lines.setdefault((*path, index), _line(child))
+            built.append(self.build(child, (*path, index)))
+        return built
+
+    def _mapping(self, node: MappingNode, path: FieldPath) -> dict[str, Any]:
+        built: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = self._key(key_node, path)
+            if key is None:
+                continue
+            inner = (*path, key)
+            if key in built:
+                first = self.lines[inner]
+                self._report(key_node, inner, f"is given twice; the first is in line {first}")
+                continue
+            self.lines.setdefault(inner, _line(key_node))
+            built[key] = self.build(value_node, inner)
+        return built
+
+    def _key(self, node: Node, path: FieldPath) -> str | None:
+        if isinstance(node, ScalarNode):
+            if node.tag == f"{_PREFIX}merge":
+                self._report(node, path, "the merge key << is not part of YAML 1.2", "repeat the fields")
+                return None
+            if isinstance(self._scalar(node, path), str):
+                return str(node.value)
+            self._report(node, path, "a field name must be text", "put it in quotes")
+            return None
+        # {{ text }} without quotes is a mapping inside a mapping to YAML.
+        self._report(node, path, "a field name must be text", 'put templates in quotes: "{{ … }}"')
+        return None
+
+    def _report(self, node: Node, path: FieldPath, message: str, hint: str | None = None) -> None:
+        self.problems.append(ValidationProblem(path, message, hint, _line(node)))
+
+
+def parse_yaml(text: str) -> ParsedYaml:
+    """Read one document; raises ``NotYaml`` where the syntax is wrong, and collects lesser mistakes."""
+    if re.match(r"%YAML\s+1\.[01]\b", text):
+        raise NotYaml("the file asks for YAML 1.1; YAML 1.2 is read here", line=1, hint="remove the %YAML line")
+    try:
+        root = _reader().compose(StringIO(text))
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        problem = error.problem or "the text is not YAML"
+        raise NotYaml(
+            _without_content(problem), line=mark.line + 1 if mark else 1, hint=_HINTS.get(problem)
+        ) from None
+    except YAMLError:
+        raise NotYaml("the text holds a character that YAML does not allow", line=1) from None
+    builder = _Builder()
+    data = None if root is None else builder.build(root, ())
+    return ParsedYaml(data, builder.lines, builder.problems)
+
+
+def parse_scalar(text: str) -> Any:
+    """The value of a scalar as a file would mean it: ``5``, ``true``, ``null``, ``0.5``, else text."""
+    tag = _reader().resolver.resolve(ScalarNode, text, (True, False))
+    return _scalar_value(str(tag), text)
+
+
+def _reader() -> YAML:
+    return YAML(typ="safe", pure=True)
+
+
+def _line(node: Node) -> int:
+    return int(node.start_mark.line) + 1
+
+
+def _without_content(problem: str) -> str:
+    """The parser's words without the token it met, which may be the text of a prompt."""
+    return problem.split(", but got")[0].split(", but found")[0]
+
+
+def _scalar_value(tag: str, text: str) -> Any:
+    match tag.removeprefix(_PREFIX):
+        case "str" | "timestamp" | "value" | "merge":
+            return text
+        case "null":
+            return None
+        case "bool":
+            return text.lower() == "true"
+        case "int":
+            return _whole_number(text)
+        case "float":
+            digits = text.lower().replace("_", "")
+            return float(digits.replace(".", "")) if digits.endswith(("inf", "nan")) else Decimal(digits)
+    raise ValueError(tag)
+
+
+def _whole_number(text: str) -> int | str:
+    digits = text.lstrip("+-").lower()
+    base = {"0x": 16, "0o": 8, "0b": 2}.get(digits[:2], 10)
+    try:
+        value = int(digits[2:] if base != 10 else digits, base)
+    except ValueError:
+        # The parser takes 0ff for a number; it is none, so it is text.
+        return text
+    return -value if text.startswith("-") else value

@@ -1,0 +1,104 @@
+"""From a row to the fields of its request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import orjson
+
+from orchestrator.core.errors import BadRow, SpecError
+from orchestrator.job.requests.expressions import CannotRender
+from orchestrator.job.requests.local_files import FileUnusable, LocalFiles, NamedFiles
+from orchestrator.job.requests.parameters import missing_parameters, parameter_problems, unstored_mistakes
+from orchestrator.job.requests.request_template import compile_request
+from orchestrator.job.rows.keyed_rows import Row
+from orchestrator.job.rows.openai_batch import BODY
+from orchestrator.job.rows.sources import resolve_format
+from orchestrator.job.spec import Job
+
+__all__ = ["Renderer"]
+
+PutFiles: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+class Renderer:
+    """Fills the job's request in for each row.
+
+    ``columns`` are those that must be kept of a row so that it can be rendered later; None means all.
+    ``carries_requests`` says that the input is an OpenAI batch file, whose lines are requests themselves;
+    ``names_files`` that files are read for each row.
+    """
+
+    def __init__(self, job: Job, *, may_be_unstored: bool = False, read_files: bool = True) -> None:
+        """Raises ``SpecError`` where the job asks for nothing (no model, or no input), or for ``store: false``.
+
+        ``may_be_unstored`` says that the provider can be asked for the latter. Without ``read_files``, files are only
+        named in the requests.
+        """
+        self._template, problems = compile_request(job.request)
+        self.carries_requests = resolve_format(job.input.path, job.input.format, job.base_dir) == "openai-batch"
+        if not self.carries_requests:
+            problems += missing_parameters(job.request)
+        self.names_files = self._template.names_files
+        self._files = LocalFiles(job.files_folder) if read_files else NamedFiles()
+        self._may_be_unstored = may_be_unstored
+        if not may_be_unstored:
+            problems += unstored_mistakes(job.request)
+        for problem in problems:
+            where = str(job.source) if job.source is not None else None
+            raise SpecError(f"request.{_dotted(problem.field)}: {problem.message}", where=where, hint=problem.hint)
+        self.columns: frozenset[str] | None = None if self.carries_requests else self._template.columns
+
+    def pack(self, row: Row) -> bytes:
+        """The row as compact JSON, as far as the template reads it."""
+        data = row.data
+        if self.columns is None:
+            return orjson.dumps(data)
+        return orjson.dumps({name: data[name] for name in self.columns if name in data})
+
+    def check(self, row: Row) -> None:
+        """Raises ``BadRow`` if the row cannot be rendered.
+
+        Where the template only inserts columns, looking whether they are there is enough; any other is tried.
+        """
+        data = row.data
+        if self._template.certain and not self.carries_requests:
+            for column in self._template.needed:
+                if data.get(column) is None:
+                    break
+            else:
+                return
+        self._fields(data, row.where, self._files.check)
+
+    def render(self, packed: bytes, *, where: str) -> dict[str, Any]:
+        """The request's fields for a packed row; raises ``BadRow``.
+
+        The top level is the caller's own; what is below is shared with other requests and must not be changed.
+        """
+        return self._fields(orjson.loads(packed), where, self._files.put_into)
+
+    def _fields(self, data: Mapping[str, Any], where: str, put_files: PutFiles) -> dict[str, Any]:
+        try:
+            fields = self._template.fill(data)
+            if self.names_files:
+                fields = put_files(fields)
+        except (CannotRender, FileUnusable) as error:
+            raise BadRow(str(error), where=where) from None
+        if self.carries_requests:
+            fields = {**data[BODY], **fields}
+            problems = [*parameter_problems(fields, templates=False), *missing_parameters(fields)]
+        elif self._template.judged:
+            problems = list(parameter_problems(fields, names=self._template.judged, templates=False))
+        else:
+            return fields
+        if not self._may_be_unstored:
+            problems += unstored_mistakes(fields)
+        for problem in problems:
+            part = "body" if self.carries_requests else "request"
+            raise BadRow(f"{part}.{_dotted(problem.field)}: {problem.message}", where=where, hint=problem.hint)
+        return fields
+
+
+def _dotted(field: tuple[str | int, ...]) -> str:
+    return ".".join(map(str, field))

@@ -1,0 +1,108 @@
+"""The rows of a job's input, read lazily: one after the other, from any place on, in constant memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from orchestrator.core.fast_dataclass import fast_dataclass
+from orchestrator.job.documents.validation_problems import did_you_mean, listed
+from orchestrator.job.rows.csv_rows import CsvRows
+from orchestrator.job.rows.formats import Malformed, RowFormat
+from orchestrator.job.rows.jsonl import JsonLines
+from orchestrator.job.rows.openai_batch import OpenAIBatch
+from orchestrator.job.rows.parquet_rows import ParquetFiles
+from orchestrator.job.rows.sources import Format, find_sources, identity_of, names_several, resolve_format
+from orchestrator.job.rows.text_files import TextFiles
+from orchestrator.job.spec import Job
+
+__all__ = ["Row", "UnreadableRow", "input_identity", "open_rows"]
+
+_FORMATS: dict[Format, type[RowFormat]] = {
+    "jsonl": JsonLines,
+    "csv": CsvRows,
+    "parquet": ParquetFiles,
+    "text": TextFiles,
+    "openai-batch": OpenAIBatch,
+}
+
+# A key travels in the response's metadata, whose values end at 512 characters (Responses API, metadata).
+_KEY_LIMIT = 512
+
+
+@fast_dataclass(kw_only=False)
+class Row:
+    """One input row. ``position`` counts from 0, ``where`` says where a person finds it (``file:line``)."""
+
+    position: int
+    where: str
+    key: str
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableRow:
+    """A row that cannot be read, or has no usable key; ``reason`` holds no text of it."""
+
+    position: int
+    where: str
+    reason: str
+
+
+def open_rows(job: Job, *, start: int = 0, stdin: BinaryIO | None = None) -> Iterator[Row | UnreadableRow]:
+    """The rows from position ``start`` on, as far as ``input.limit``; those before are passed over unparsed.
+
+    Raises ``SpecError`` where a file is missing or damaged.
+    """
+    place, limit = job.input, job.input.limit
+    reader = _FORMATS[resolve_format(place.path, place.format, job.base_dir)]()
+    key_column = place.key or reader.key_column
+    # Line numbers of several files are no keys by themselves.
+    several = names_several(place.path, job.base_dir)
+    position = 0
+    for source in find_sources(place.path, job.base_dir):
+        for line, unit in reader.units(source, stdin):
+            if limit is not None and position >= limit:
+                return
+            if position >= start:
+                where = source.name if line is None else f"{source.name}:{line}"
+                try:
+                    data = reader.parse(unit)
+                    if key_column is not None:
+                        key = _key(data, key_column)
+                    else:
+                        key = f"{source.relative}:{line}" if several else str(line)
+                except Malformed as error:
+                    yield UnreadableRow(position, where, str(error))
+                else:
+                    yield Row(position, where, key, data)
+            position += 1
+
+
+def input_identity(job: Job) -> str:
+    """What tells whether the input is still the same: the files' names and sizes, and the content of their ends.
+
+    Only the first and last 64 kB of each file are read, so a change in the middle that keeps the size is not seen.
+    Standard input cannot be compared; it is always ``"stdin"``.
+    """
+    return identity_of(job.input.path, job.base_dir)
+
+
+def _key(data: dict[str, Any], column: str) -> str:
+    try:
+        value = data[column]
+    except KeyError:
+        near = did_you_mean(column, data) or f"its columns are: {listed(data)}"
+        raise Malformed(f'the row has no column "{column}", which is to be its key; {near}') from None
+    match value:
+        case bool() | None:
+            pass
+        case str() if value.strip():
+            if len(value) > _KEY_LIMIT:
+                raise Malformed(f'the key in column "{column}" is longer than {_KEY_LIMIT} characters')
+            return value
+        case int() | float():
+            return str(value)
+    kind = "is empty" if value is None or isinstance(value, str) else f"is a {type(value).__name__}"
+    raise Malformed(f'the key in column "{column}" {kind}; a key must be text or a number')

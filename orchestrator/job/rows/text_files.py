@@ -1,0 +1,34 @@
+"""Text files: each file is one row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import PurePath
+from typing import Any, BinaryIO, TypeAlias
+
+from orchestrator.job.rows.formats import Malformed
+from orchestrator.job.rows.sources import Source, opened, whole_content
+
+__all__ = ["TextFiles"]
+
+Unit: TypeAlias = tuple[Source, BinaryIO | None]
+
+
+class TextFiles:
+    """The columns are ``name`` (the file's name without ``.gz``), ``path`` (as the job sees it) and ``text``."""
+
+    key_column: str | None = "path"
+
+    def units(self, source: Source, stdin: BinaryIO | None) -> Iterator[tuple[None, Unit]]:
+        yield None, (source, stdin)
+
+    def parse(self, unit: Unit) -> dict[str, Any]:
+        source, stdin = unit
+        with opened(source, stdin) as stream:
+            content = whole_content(stream, source.name)
+        try:
+            text = content.decode()
+        except UnicodeDecodeError as error:
+            line = content.count(b"\n", 0, error.start) + 1
+            raise Malformed(f"the file is not UTF-8 text (line {line})") from None
+        return {"name": PurePath(source.relative).name.removesuffix(".gz"), "path": source.relative, "text": text}

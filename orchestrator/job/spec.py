@@ -1,0 +1,367 @@
+"""The job file: what to ask, of which rows, and how hard to try."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
+
+from orchestrator.core.errors import SpecError
+from orchestrator.core.money import Picodollars, parse_usd
+from orchestrator.job.chains import Chain, PromptCache
+from orchestrator.job.documents.document import Document, apply_overrides
+from orchestrator.job.documents.section import Section
+from orchestrator.job.documents.validation_problems import FieldPath, ValidationProblem, refuse
+from orchestrator.job.documents.values import Duration, Usd
+from orchestrator.job.incomplete import OnIncomplete, OnInvalid, RaiseMaxOutputTokens, Repairs
+from orchestrator.job.requests.answer_format import (
+    NoAnswerFormat,
+    format_warnings,
+    schema_problems,
+    with_answer_format,
+)
+from orchestrator.job.requests.parameters import missing_parameters, parameter_problems, parameter_warnings
+from orchestrator.job.requests.request_template import compile_request
+from orchestrator.job.retention_policy import RetentionSection
+from orchestrator.job.rows.sources import GivenFormat, find_sources, resolve_format
+from orchestrator.job.tools import handler_problems
+
+__all__ = [
+    "FREE_TO_CHANGE",
+    "Input",
+    "Job",
+    "JobBudget",
+    "RetrySection",
+    "load_job",
+]
+
+_NAME = "^[a-z0-9][a-z0-9-]*$"
+_OUTPUT_SUFFIXES = (".jsonl", ".csv", ".parquet")
+
+# What does not change the requests, and may therefore differ when a run is resumed.
+FREE_TO_CHANGE = (
+    "name",
+    "retry",
+    "budget",
+    "deadline",
+    "output",
+    "retention",
+    "stream",
+    "input.on_bad_row",
+    "tool_timeout",
+    "max_turns",
+    "duplicates",
+    "reuse",
+    "reuse_max_age",
+)
+_NOT_IN_FINGERPRINT: dict[str, Any] = {
+    **{field: True for field in FREE_TO_CHANGE if "." not in field},
+    "input": {"on_bad_row"},
+    # What it makes of the class stands in the request.
+    "output_model": True,
+}
+
+
+class Input(Section):
+    """Where the rows come from."""
+
+    path: str = Field(min_length=1, examples=["data/documents.jsonl.gz", "letters/*.txt", "-"])
+    """The input file, relative to the job file. `*` and `**` name several files; `-` is standard input.
+    `.jsonl`, `.csv`, `.txt` and `.md` may end in `.gz`."""
+    format: GivenFormat = "auto"
+    """How the file is read; `auto` goes by its suffix, and knows OpenAI batch files by their first line."""
+    key: str | None = Field(default=None, min_length=1)
+    """The column that identifies a row. Default: the file's path (text), `custom_id` (openai-batch), else the line
+    number (with the file's path before it, where `path` names several files)."""
+    limit: int | None = Field(default=None, ge=1)
+    """Read only this many rows."""
+    on_bad_row: Literal["stop", "skip"] = "stop"
+    """What to do with a row that cannot become a request: `stop` the run, or `skip` the row, recorded and counted."""
+
+
+class RetrySection(Section):
+    """How hard to try."""
+
+    attempts: int = Field(default=5, ge=1, le=100)
+    """The most attempts of one request. Waiting for a rate limit is no attempt."""
+
+
+class JobBudget(Section):
+    """A hard cap: the worst case of each request is set aside before it is sent."""
+
+    usd: Usd | None = Field(default=None, gt=0)
+    """The most that the run may cost, in US dollars."""
+    usd_per_request: Usd | None = Field(default=None, gt=0)
+    """Your own word for the most that one request costs, where nothing bounds it: for tools that the provider runs,
+    images, files, stored prompts. So much is set aside for each. A request that costs more passes the cap by the
+    difference."""
+
+    @property
+    def pusd(self) -> Picodollars | None:
+        """The cap in picodollars, or None."""
+        return None if self.usd is None else parse_usd(self.usd)
+
+    @property
+    def request_bound_pusd(self) -> Picodollars | None:
+        """What is set aside for a request without a bound, in picodollars, or None."""
+        return None if self.usd_per_request is None else parse_usd(self.usd_per_request)
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.usd is None and self.usd_per_request is None:
+            raise ValueError("must hold usd, usd_per_request or both")
+        return self
+
+
+class Job(Section):
+    """One file that describes a whole job: rows in, one request for each, results out."""
+
+    name: str = Field(max_length=100, json_schema_extra={"pattern": _NAME})
+    """The job's name: small letters, digits and hyphens. Runs are named after it."""
+    input: Input
+    """Where the rows come from."""
+    request: dict[str, Any] = Field(default_factory=dict)
+    """Any field of `POST /v1/responses`. Strings are Jinja templates over the row's columns; a string that is exactly
+    one `{{ expression }}` keeps a value that is not text (a number, a list). Unknown fields are sent as they are.
+    With an OpenAI batch file, whose lines carry the requests, the fields given here replace those of each line."""
+    retry: RetrySection = RetrySection()
+    """How hard to try."""
+    on_incomplete: OnIncomplete = "fail"
+    """When an answer is cut off at `max_output_tokens`: `fail`, `keep` what there is, or
+    `{raise_max_output_tokens_to: N}` to ask again with more room."""
+    output_model: str | None = Field(default=None, examples=["models:Invoice"])
+    """A Pydantic class that every answer must fit, as `package.module:Class`, found beside the job file, in the
+    working directory or installed. A strict schema is made of it and sent as `request.text.format`."""
+    on_invalid: OnInvalid = "fail"
+    """When an answer is not the JSON that `output_model` or `request.text.format` asks for: `fail`, `retry` from the
+    beginning, or `repair`: tell the model what is wrong, once; `{repairs: N}` up to N times."""
+    handlers: dict[str, str] = Field(default_factory=dict, examples=[{"look_up": "tools:look_up"}])
+    """Python functions that answer the calls of function tools, by the name of the tool: `module:function`, sync or
+    async, found beside the job file, in the working directory or installed."""
+    max_turns: int = Field(default=8, ge=1, le=1000)
+    """How many responses one row may take where tools are called; those that mend an answer come on top."""
+    tool_timeout: Annotated[Duration, Field(gt=0)] = 30.0
+    """How long a handler may take; then the model is told that the tool did not answer."""
+    chain: Chain | None = None
+    """Rows that belong together, asked one after the other as the turns of one talk."""
+    duplicates: Literal["once", "each"] = "once"
+    """Whether rows that ask exactly the same are asked `once`, with the answer shared, or `each` by itself."""
+    reuse: Literal["never", "same-request"] = "never"
+    """Whether a row is given the answer that an earlier run in the database has for exactly the same request."""
+    reuse_max_age: Annotated[Duration, Field(gt=0)] = 30 * 86_400.0
+    """How old an answer may be to be reused."""
+    prompt_cache: PromptCache | None = None
+    """Help for the provider's prompt cache; without it nothing is set."""
+    budget: JobBudget | None = None
+    """A hard cap for the cost of the run; without it there is none."""
+    deadline: Annotated[Duration, Field(gt=0)] | None = None
+    """How long after its start the run may send; past it, nothing new is sent."""
+    output: str | None = None
+    """Where the results are exported at the end, relative to the job file; `.jsonl`, `.csv` or `.parquet`."""
+    files: str | None = Field(default=None, min_length=1)
+    """The folder of the files that rows name for the template filters `data_url` and `upload`, relative to the job
+    file; those outside it are not read. Default: the folder of the input file."""
+    stream: bool = False
+    """For a few long tasks: stream each response, keep what it tells of its progress, and look as soon as it says
+    that it has ended. At most 16 are open at once, and more than 200 rows are refused. The results are the same."""
+    retention: RetentionSection = RetentionSection()
+    """What is kept of a run once it is over, at the provider and here."""
+
+    _source: Path | None = PrivateAttr(default=None)
+
+    @property
+    def source(self) -> Path | None:
+        """The job file, or None for a job made in Python."""
+        return self._source
+
+    @property
+    def base_dir(self) -> Path:
+        """The folder that paths in the job are relative to: the job file's own, or the working directory."""
+        return self._source.parent if self._source else Path()
+
+    @property
+    def files_folder(self) -> Path:
+        """The folder of the files that rows name."""
+        if self.files is not None:
+            return self.base_dir / self.files
+        folder = Path(self.input.path).parent
+        return self.base_dir if glob.has_magic(str(folder)) else self.base_dir / folder
+
+    @property
+    def output_path(self) -> Path | None:
+        """Where the results are exported, or None."""
+        if self.output is None:
+            return None
+        path = self.base_dir / self.output
+        # "results/x.jsonl" reads better than "jobs/../results/x.jsonl", where it is the same place.
+        plain = Path(os.path.normpath(path))
+        return plain if plain.resolve() == path.resolve() else path
+
+    def to_store(self) -> dict[str, Any]:
+        """The job as a run keeps it: with what was found, so that it can be read where input and code are gone.
+
+        That is the input's format, and the schema that was made of ``output_model``, which stands in the request.
+        """
+        spec = self.model_dump(mode="json", exclude={"output_model"})
+        spec["input"]["format"] = resolve_format(self.input.path, self.input.format, self.base_dir)
+        return spec
+
+    def fingerprint(self) -> str:
+        """A hash over all that decides the requests; runs are resumed only where it is the same.
+
+        A field at its default counts as not given, so that a later version with more fields agrees with this one.
+        """
+        decisive = self.model_dump(mode="json", exclude=_NOT_IN_FINGERPRINT, exclude_defaults=True)
+        canonical = json.dumps(decisive, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def warnings(self) -> list[str]:
+        """What looks like a slip of the pen but may be meant: nothing of it is refused."""
+        found = [*parameter_warnings(self.request), *format_warnings(self.request, on_invalid=self.on_invalid)]
+        if self.retention.waits_for_export and self.output is None:
+            found.append("retention waits for an export, and the job names no output: export the run to a file")
+        return found
+
+    def model_post_init(self, context: Any) -> None:
+        if isinstance(context, dict):
+            self._source = context.get("source")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_its_answer_format(cls, data: Any, info: ValidationInfo) -> Any:
+        source = info.context.get("source") if isinstance(info.context, dict) else None
+        try:
+            return with_answer_format(data, source.parent if source else Path()) if isinstance(data, dict) else data
+        except NoAnswerFormat as error:
+            refuse("job", [error.problem])
+
+    @field_validator("name")
+    @classmethod
+    def _is_plain(cls, name: str) -> str:
+        if not re.fullmatch(_NAME, name):
+            raise ValueError("must be small letters, digits and hyphens, such as my-job-2")
+        return name
+
+    @field_validator("request")
+    @classmethod
+    def _can_be_sent(cls, request: dict[str, Any]) -> dict[str, Any]:
+        refuse("request", _not_json(request, ()))
+        plain: dict[str, Any] = _plain(request)
+        _, template_mistakes = compile_request(plain)
+        refuse("request", [*parameter_problems(plain), *template_mistakes])
+        refuse("request", schema_problems(plain))
+        return plain
+
+    @field_validator("output")
+    @classmethod
+    def _can_be_exported(cls, output: str | None) -> str | None:
+        if output is not None and not output.endswith(_OUTPUT_SUFFIXES):
+            raise ValueError(f"must end in {', '.join(_OUTPUT_SUFFIXES[:-1])} or {_OUTPUT_SUFFIXES[-1]}")
+        return output
+
+    @model_validator(mode="after")
+    def _has_handlers_for_its_tools(self) -> Self:
+        refuse("job", list(handler_problems(self.request, self.handlers)))
+        return self
+
+    @model_validator(mode="after")
+    def _chains_by_one_means(self) -> Self:
+        linked = [name for name in ("previous_response_id", "conversation") if name in self.request]
+        if self.chain is not None and linked:
+            refuse("job", [ValidationProblem(("request", linked[0]), "is set by chain; leave one of the two out")])
+        return self
+
+    @model_validator(mode="after")
+    def _is_stored_where_it_goes_on(self) -> Self:
+        repaired = self.on_invalid == "repair" or isinstance(self.on_invalid, Repairs)
+        if repaired and self.request.get("store") is False:
+            hint = "let it be stored, or use on_invalid: retry"
+            refuse("job", [ValidationProblem(("on_invalid",), "cannot repair an answer that is not stored", hint)])
+        return self
+
+    @model_validator(mode="after")
+    def _raises_indeed(self) -> Self:
+        allowed = self.request.get("max_output_tokens")
+        raised = self.on_incomplete
+        if (
+            isinstance(raised, RaiseMaxOutputTokens)
+            and isinstance(allowed, int)
+            and raised.raise_max_output_tokens_to <= allowed
+        ):
+            field = ("on_incomplete", "raise_max_output_tokens_to")
+            refuse(
+                "job", [ValidationProblem(field, f"must be more than request.max_output_tokens, which is {allowed}")]
+            )
+        return self
+
+
+def load_job(path: str | Path, *, overrides: Mapping[str, str] | None = None, limit: int | None = None) -> Job:
+    """Read a job file; raises ``SpecError`` with file, line and field where it is wrong, or its input is not there.
+
+    ``overrides`` are ``--set`` paths with values as YAML scalars: ``{"request.model": "gpt-5"}``; ``limit`` stands in
+    for ``input.limit``.
+    """
+    document = Document.read(Path(path), kind="job")
+    apply_overrides(document, overrides or {})
+    if limit is not None:
+        document.set("input.limit", limit, source="--limit")
+    job = document.validate(Job)
+    try:
+        sources = find_sources(job.input.path, job.base_dir)
+        layout = resolve_format(job.input.path, job.input.format, job.base_dir)
+    except SpecError as error:
+        if error.where is not None:
+            raise
+        raise document.error([ValidationProblem(("input", "path"), error.message, error.hint)]) from None
+    if layout != "openai-batch" and (absent := [*missing_parameters(job.request)]):
+        raise document.error(replace(problem, field=("request", *problem.field)) for problem in absent)
+    if job.output_path and any(_same_file(source.path, job.output_path) for source in sources):
+        raise document.error([ValidationProblem(("output",), "would overwrite the input", "name another file")])
+    return job
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    return one.name == other.name and one.resolve() == other.resolve()
+
+
+def _not_json(value: Any, path: FieldPath) -> Iterator[ValidationProblem]:
+    """What the request holds that a JSON body cannot."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            if isinstance(name, str):
+                yield from _not_json(inner, (*path, name))
+            else:
+                yield ValidationProblem(path, "field names must be text")
+    elif isinstance(value, (list, tuple)):
+        for index, inner in enumerate(value):
+            yield from _not_json(inner, (*path, index))
+    elif isinstance(value, int):
+        if not -(2**63) <= value < 2**64:
+            yield ValidationProblem(path, "is too large a number", "put it in quotes")
+    elif isinstance(value, (float, Decimal)):
+        if not math.isfinite(value):
+            yield ValidationProblem(path, "must be a finite number")
+    elif value is not None and not isinstance(value, str):
+        yield ValidationProblem(path, f"holds a {type(value).__name__}, which JSON does not have")
+
+
+def _plain(value: Any) -> Any:
+    """The same in the types of JSON."""
+    match value:
+        case dict():
+            return {name: _plain(inner) for name, inner in value.items()}
+        case list() | tuple():
+            return [_plain(inner) for inner in value]
+        case Decimal():
+            return float(value)
+    return value

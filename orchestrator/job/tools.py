@@ -1,0 +1,63 @@
+"""The handlers of a job's function tools."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.core.errors import SpecError
+from orchestrator.job.documents.validation_problems import ValidationProblem
+from orchestrator.job.requests.imports import CannotImport, imported
+
+if TYPE_CHECKING:
+    from orchestrator.job.spec import Job
+
+__all__ = ["handler_problems", "load_handlers", "tool_schemas"]
+
+
+def load_handlers(job: Job) -> dict[str, Callable[..., Any]]:
+    """The functions that the job names, by the name of their tool; raises ``SpecError``."""
+    where = str(job.source) if job.source is not None else None
+    handlers: dict[str, Callable[..., Any]] = {}
+    for name, reference in job.handlers.items():
+        field = f"handlers.{name}"
+        try:
+            handler = imported(reference, job.base_dir)
+        except CannotImport as error:
+            raise SpecError(f"{field}: {error.reason}", where=where, hint=error.hint) from error
+        if not callable(handler):
+            raise SpecError(f"{field}: {reference!r} is a {type(handler).__name__}, not a function", where=where)
+        handlers[name] = handler
+    return handlers
+
+
+def tool_schemas(request: dict[str, Any]) -> dict[str, Any]:
+    """The JSON Schema of the arguments of each function tool that has one."""
+    return {
+        tool["name"]: tool["parameters"]
+        for tool in _functions(request)
+        if isinstance(tool.get("name"), str) and isinstance(tool.get("parameters"), dict)
+    }
+
+
+def handler_problems(request: dict[str, Any], handlers: dict[str, str]) -> Iterator[ValidationProblem]:
+    """Handlers of no tool, and tools without a handler where others have one."""
+    if not handlers:
+        return
+    tools = {tool.get("name") for tool in _functions(request)}
+    for name in handlers:
+        if name not in tools:
+            yield ValidationProblem(
+                ("handlers", name), "is no function tool of request.tools", "name a tool that is there"
+            )
+    for name in sorted(str(tool) for tool in tools - {*handlers}):
+        yield ValidationProblem(
+            ("handlers",), f"has none for the tool {name!r}, which would stop the row", "name a function"
+        )
+
+
+def _functions(request: dict[str, Any]) -> list[dict[str, Any]]:
+    tools = request.get("tools")
+    if not isinstance(tools, list):
+        return []
+    return [tool for tool in tools if isinstance(tool, dict) and tool.get("type") == "function"]

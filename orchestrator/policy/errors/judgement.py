@@ -1,0 +1,265 @@
+"""What each problem and each response means for the request, the run and the provider.
+
+Three questions of everything that goes wrong: will it pass? was it sent? who else will hit it? The answers stand
+in two tables, ``ERROR_TABLE`` and ``OUTCOMES``; the functions here look them up and make a verdict of the row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import assert_never
+
+from orchestrator.core.model import Response
+from orchestrator.core.money import Picodollars
+from orchestrator.core.problems import Problem, Refused, ReplyLost
+from orchestrator.policy.errors.answer_schema import AnswerSchema
+from orchestrator.policy.errors.error_rules import Action, ErrorRule, Override, Phase, Reach
+from orchestrator.policy.errors.error_table import ERROR_TABLE, deciding_rule
+from orchestrator.policy.errors.outcomes import OUTCOMES, OnIncomplete, OnInvalid, RaiseTo, Repair, Wish
+from orchestrator.policy.errors.verdicts import (
+    CreateVerdict,
+    Expired,
+    Fail,
+    Found,
+    Halt,
+    InDoubt,
+    Later,
+    Outage,
+    PollAgain,
+    PollVerdict,
+    RateLimited,
+    ResponseVerdict,
+    Retry,
+)
+
+__all__ = [
+    "Action",
+    "JudgementRow",
+    "OnIncomplete",
+    "OnInvalid",
+    "Override",
+    "Phase",
+    "RaiseTo",
+    "Repair",
+    "judge_create",
+    "judge_poll",
+    "judge_response",
+    "judgement_table",
+    "may_resend",
+]
+
+# The longest wait that is taken from a provider in one go; a broken header must not stop a run for a day.
+_LONGEST_WAIT_S = 3600.0
+
+# A 404 on a response that was accepted: for its first minute it may not have arrived everywhere; then it is looked
+# for three times more, well apart, before it counts as expired (responses API, trouble T8). The first look of all
+# comes back soon, since most of such answers are a passing fault.
+_YOUNG_S = 60.0
+_SOON_S = 2.0
+_RECHECK_YOUNG_S = 5.0
+_RECHECK_S = 20.0
+_RECHECKS = 3
+
+
+def judge_create(problem: Problem, *, overrides: Iterable[Override] = ()) -> CreateVerdict:
+    """What a create call that brought no response means."""
+    return verdict_on_create(deciding_rule(problem, Phase.CREATE, overrides), problem)
+
+
+def judge_poll(
+    problem: Problem, *, age_s: float, misses: int, missing_s: float, overrides: Iterable[Override] = ()
+) -> PollVerdict:
+    """What a look (or a cancel) that brought no response means; the response itself stays as it is.
+
+    ``age_s`` is the time since it was accepted; ``misses`` counts the looks in a row that brought nothing, this
+    one included; ``missing_s`` is the time since the first of them that did not find it.
+    """
+    rule = deciding_rule(problem, Phase.LOOK, overrides)
+    match rule.action:
+        case Action.HALT:
+            return _halt(rule, problem)
+        case Action.BOUNCE | Action.SLOW_DOWN:
+            return _bounce(rule, problem)
+        case Action.MISSING:
+            return _missing(problem, age_s=age_s, misses=misses, missing_s=missing_s)
+        case _:
+            return PollAgain(_wait_s(rule, problem), outage=_is_outage(rule))
+
+
+def judge_response(
+    response: Response,
+    *,
+    on_incomplete: OnIncomplete = "fail",
+    max_output_tokens: int | None = None,
+    schema: AnswerSchema | None = None,
+    on_invalid: OnInvalid = "fail",
+    repairs: int = 0,
+    handles_tools: bool = False,
+    overrides: Iterable[Override] = (),
+) -> ResponseVerdict:
+    """What a response that could be read means for its request.
+
+    ``max_output_tokens`` is what the request was sent with. ``schema`` is what the answer must fit where the job
+    asks for JSON; ``repairs`` is how often the model was asked to mend it. ``handles_tools`` says that the job has
+    handlers for its function tools.
+    """
+    if response.status == "failed":
+        return _judge_failure(response, overrides)
+    wish = Wish(
+        on_incomplete=on_incomplete,
+        max_output_tokens=max_output_tokens,
+        structured=schema is not None,
+        # Only what is complete can be judged (responses API, "structured output").
+        flaw=schema.flaw(response.output_text) if schema is not None and response.status == "completed" else None,
+        on_invalid=on_invalid,
+        repairs=repairs,
+        handles_tools=handles_tools,
+    )
+    return next(row.verdict(response, wish) for row in OUTCOMES if row.matches(response, wish))
+
+
+def may_resend(worst_case_pusd: Picodollars | None, *, below_pusd: Picodollars) -> bool:
+    """Whether a request in doubt is sent again without asking: only where its worst case is known and cheap."""
+    return worst_case_pusd is not None and worst_case_pusd < below_pusd
+
+
+def verdict_on_create(rule: ErrorRule, problem: Problem) -> CreateVerdict:
+    """What that row of the table makes of that problem of a create call."""
+    code, message, wait_s = _code(rule, problem), _message(problem), _wait_s(rule, problem)
+    match rule.action:
+        case Action.LATER:
+            return Later(wait_s or 0.0)
+        case Action.FOUND if isinstance(problem, ReplyLost) and problem.response_id is not None:
+            return Found(problem.response_id)
+        case Action.IN_DOUBT | Action.FOUND:
+            return InDoubt(message=message)
+        case Action.OUTAGE:
+            return Outage(code, wait_s, message)
+        case Action.BOUNCE | Action.SLOW_DOWN:
+            return _bounce(rule, problem)
+        case Action.RETRY | Action.MISSING:
+            return _retry(rule, problem)
+        case Action.FAIL:
+            return Fail(code, message)
+        case Action.HALT:
+            return _halt(rule, problem)
+        case _:
+            assert_never(rule.action)
+
+
+def _judge_failure(response: Response, overrides: Iterable[Override]) -> ResponseVerdict:
+    error = Refused(status=200, code=response.error_code, message=response.error_message or "the response failed")
+    rule = deciding_rule(error, Phase.FAILED, overrides)
+    match rule.action:
+        case Action.HALT:
+            return _halt(rule, error)
+        case Action.FAIL:
+            return Fail(_code(rule, error), _message(error))
+        case _:
+            return _retry(rule, error)
+
+
+def _retry(rule: ErrorRule, problem: Problem) -> Retry:
+    limited = rule.action in {Action.BOUNCE, Action.SLOW_DOWN}
+    return Retry(
+        _code(rule, problem),
+        _wait_s(rule, problem),
+        _message(problem),
+        base_s=rule.base_s,
+        outage=_is_outage(rule) and not limited,
+        rate_limited=limited,
+        most_attempts=rule.most_attempts,
+    )
+
+
+def _bounce(rule: ErrorRule, problem: Problem) -> RateLimited:
+    return RateLimited(_wait_s(rule, problem), slow_down=rule.action is Action.SLOW_DOWN, tokens=rule.tokens)
+
+
+def _halt(rule: ErrorRule, problem: Problem) -> Halt:
+    return Halt(_code(rule, problem), f"{rule.says} ({_message(problem)})", rule.hint)
+
+
+def _missing(problem: Problem, *, age_s: float, misses: int, missing_s: float) -> PollAgain | Expired:
+    rechecked_s = _RECHECKS * _RECHECK_S
+    if misses > _RECHECKS and missing_s >= rechecked_s and age_s >= _YOUNG_S + rechecked_s:
+        return Expired(_message(problem))
+    if misses <= 1:
+        return PollAgain(_SOON_S, missing=True)
+    return PollAgain(_RECHECK_YOUNG_S if age_s < _YOUNG_S else _RECHECK_S, missing=True)
+
+
+def _is_outage(rule: ErrorRule) -> bool:
+    """Whether the circuit should hear of it: others will hit it too, so it is not about this request."""
+    return rule.reach is not Reach.REQUEST or rule.action is Action.OUTAGE
+
+
+def _wait_s(rule: ErrorRule, problem: Problem) -> float | None:
+    asked_s = problem.retry_after_s if isinstance(problem, Refused) else None
+    if asked_s is None or not asked_s >= 0:
+        return rule.wait_s
+    return max(rule.wait_s or 0.0, min(asked_s, _LONGEST_WAIT_S))
+
+
+def _code(rule: ErrorRule, problem: Problem) -> str:
+    if rule.code is not None:
+        return rule.code
+    if isinstance(problem, Refused):
+        return problem.code or problem.type or f"http_{problem.status}"
+    return "unreadable_reply"
+
+
+def _message(problem: Problem) -> str:
+    if isinstance(problem, Refused):
+        return problem.message or f"HTTP {problem.status}"
+    return problem.reason
+
+
+# ── for the documentation ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgementRow:
+    """One row of the printed table. ``reach`` says who else will hit it; empty for a response that was read."""
+
+    met: str
+    name: str
+    when: str
+    then: str
+    reach: str
+    why: str
+
+
+def judgement_table() -> list[JudgementRow]:
+    """Every row of both tables in the order in which they are tried, for the documentation and the tests."""
+    errors = [
+        JudgementRow(
+            met=", ".join(met for met in Phase if met in rule.met),
+            name=rule.name,
+            when=rule.when,
+            then=_then(rule),
+            reach=rule.reach,
+            why=rule.why,
+        )
+        for rule in ERROR_TABLE
+    ]
+    outcomes = [
+        JudgementRow(met="response", name=row.name, when=row.when, then=row.then, reach="", why=row.why)
+        for row in OUTCOMES
+    ]
+    return errors + outcomes
+
+
+def _then(rule: ErrorRule) -> str:
+    match rule.action:
+        case Action.RETRY if rule.met == {Phase.LOOK}:
+            return "look again"
+        case Action.MISSING:
+            return "look again for a while, then response_expired"
+        case Action.BOUNCE | Action.SLOW_DOWN if rule.met == {Phase.FAILED}:
+            return "retry, and the limiter hears of it"
+        case Action.RETRY if rule.most_attempts:
+            return f"retry, at most {rule.most_attempts} attempts"
+        case action:
+            return f"{action.replace('_', ' ')} {rule.code or ''}".rstrip()

@@ -1,0 +1,144 @@
+"""What a user may say about prices, beside and above the published ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
+from enum import StrEnum
+from fnmatch import fnmatchcase
+
+from orchestrator.core.money import Picodollars
+from orchestrator.policy.pricing.rates import Rate, Rates, per_token, strip_date
+
+__all__ = ["TIERS", "Fees", "LongRate", "PriceOverride", "PriceRules", "UnpricedTier", "tier_of"]
+
+TIERS = ("default", "flex", "priority", "batch", "scale", "ultrafast")
+_SAME = {"standard": "default", "fast": "priority"}
+
+
+def tier_of(word: str | None) -> str | None:
+    """The service tier a word stands for, in the provider's own spelling; None for ``auto`` and for silence.
+
+    A word that is not known stays as it is: it has no price, and is never taken for the default tier.
+    """
+    if word is None or word in ("", "auto"):
+        return None
+    return _SAME.get(word, word)
+
+
+class UnpricedTier(StrEnum):
+    """What a response at a tier without a known price costs.
+
+    ``unknown`` leaves its cost open, with an upper bound; ``default`` charges the default tier's price, marked as
+    estimated.
+    """
+
+    UNKNOWN = "unknown"
+    DEFAULT = "default"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fees:
+    """Picodollars for one call of a hosted tool, or one session (responses API, "Cost", tool fees).
+
+    ``web_search_preview_plain`` is the preview tool with a model that does not reason; its found text is free.
+    ``web_search_block_tokens`` are billed as input for each search by the models that pay for found text in blocks.
+    """
+
+    web_search: Picodollars = 10_000_000_000
+    web_search_preview: Picodollars = 10_000_000_000
+    web_search_preview_plain: Picodollars = 25_000_000_000
+    web_search_block_tokens: int = 8_000
+    file_search: Picodollars = 2_500_000_000
+    code_session: Picodollars = 30_000_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LongRate:
+    """What a request costs, all of it, when its input is longer than ``above`` tokens; USD per million tokens."""
+
+    input: Decimal
+    output: Decimal
+    cached: Decimal | None = None
+    cache_write: Decimal | None = None
+    above: int = 272_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceOverride:
+    """A price that goes before the published one; USD per million tokens.
+
+    ``model`` is a name, which also covers its dated snapshots, or a pattern with ``*``. Without ``cached`` or
+    ``cache_write`` such tokens cost what any input does. ``effective_from`` is the first day (UTC) of the price;
+    None means always. ``tier`` may carry a completion window: ``default:8h``.
+    """
+
+    model: str
+    input: Decimal
+    output: Decimal
+    cached: Decimal | None = None
+    cache_write: Decimal | None = None
+    tier: str = "default"
+    effective_from: date | None = None
+    long: LongRate | None = None
+
+    def rank(self, model: str) -> int:
+        """How well this fits a model: 3 is its very name, 2 the name of its family, 1 a pattern, 0 not at all."""
+        if self.model == model:
+            return 3
+        if self.model == strip_date(model):
+            return 2
+        return 1 if fnmatchcase(model, self.model) else 0
+
+    def rates(self, published: Rates | None) -> Rates:
+        """The rates it states; for the longer inputs of which it is silent, the published ones where dearer."""
+        short = _rate(self)
+        if self.long:
+            return Rates(((0, short), (self.long.above, _rate(self.long))))
+        longer = published.map(lambda rate: rate.at_least(short).inferred()).steps[1:] if published else ()
+        return Rates(((0, short), *longer))
+
+
+def _rate(prices: PriceOverride | LongRate) -> Rate:
+    fresh = per_token(prices.input)
+    return Rate(
+        input=fresh,
+        cached=fresh if prices.cached is None else per_token(prices.cached),
+        cache_write=fresh if prices.cache_write is None else per_token(prices.cache_write),
+        output=per_token(prices.output),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceRules:
+    """A user's prices and factors.
+
+    ``windows`` are factors on the default tier for background completion windows, such as ``{"8h": 0.5}``; a window
+    without one has no known price. ``regional`` are factors on published prices for data residency, by model
+    pattern. ``auto_tiers`` are the tiers that a request without one, or with ``auto``, may be billed at: the
+    project's setting decides, and nobody here can see it. ``version`` is recorded with each charge.
+    """
+
+    overrides: tuple[PriceOverride, ...] = ()
+    windows: Mapping[str, Decimal] = field(default_factory=dict)
+    regional: Mapping[str, Decimal] = field(default_factory=dict)
+    auto_tiers: tuple[str, ...] = ("default", "flex", "priority")
+    unpriced_tier: UnpricedTier = UnpricedTier.UNKNOWN
+    fees: Fees = Fees()
+    source: str = "prices.yaml"
+    version: str = ""
+
+    def override(self, model: str, tier: str, day: date) -> PriceOverride | None:
+        """The override in force: the best fitting one, of these the newest, of these the last."""
+        best: tuple[int, date, int] | None = None
+        for index, each in enumerate(self.overrides):
+            since = each.effective_from or date.min
+            if each.tier == tier and since <= day and (rank := each.rank(model)):
+                best = max(best or (0, date.min, 0), (rank, since, index))
+        return self.overrides[best[2]] if best else None
+
+    def regional_factor(self, model: str) -> Decimal | None:
+        """The factor of the first pattern that fits."""
+        return next((factor for pattern, factor in self.regional.items() if fnmatchcase(model, pattern)), None)

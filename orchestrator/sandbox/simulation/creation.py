@@ -1,0 +1,162 @@
+"""Makes a response out of a request: its answer, its usage, and when it will start and end."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import secrets
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from orchestrator.core.model import Usage
+from orchestrator.sandbox.faults.api_errors import bad_request
+from orchestrator.sandbox.faults.fault_plan import DrawnFaults
+from orchestrator.sandbox.server.sandbox_settings import SandboxSettings
+from orchestrator.sandbox.simulation.answers import Answer, answer
+from orchestrator.sandbox.simulation.models import Model
+from orchestrator.sandbox.simulation.prompts import Prompt
+from orchestrator.sandbox.simulation.schema_instances import UnusableSchema
+from orchestrator.sandbox.storage.response_json import echo_of
+from orchestrator.sandbox.storage.response_record import Record, echoed_tier
+
+__all__ = ["CreateCall", "SimulatedCache", "conversation_of", "create_record"]
+
+Json: TypeAlias = Any
+
+# Whose request it is, as the client's own metadata says.
+_RUN, _KEY, _ATTEMPT = "orchestrator_run", "orchestrator_key", "orchestrator_attempt"
+_RESERVED_ENDINGS = {
+    "sandbox-failed": "failed_server_error",
+    "sandbox-incomplete": "incomplete",
+    "sandbox-refusal": "refusal",
+}
+
+
+class SimulatedCache:
+    """Remembers how prompts began: a beginning of 1,024 tokens that came before is counted as cached."""
+
+    TOKENS = 1_024
+    # So many characters of nearly any text are at least 1,024 tokens.
+    _CHARACTERS = 6_000
+    _REMEMBERED = 10_000
+
+    def __init__(self) -> None:
+        self._seen: OrderedDict[bytes, None] = OrderedDict()
+
+    def look_up(self, fields: Mapping[str, Json], prompt: Prompt, model: Model) -> tuple[int, int]:
+        """The tokens read from the cache, and the tokens written to it."""
+        options = fields.get("prompt_cache_options") or {}
+        beginning = f"{prompt.instructions}\n{prompt.text}"[: self._CHARACTERS]
+        if options.get("mode") == "explicit" or prompt.tokens < self.TOKENS or len(beginning) < self._CHARACTERS:
+            return 0, 0
+        mark = f"{model.snapshot}\n{fields.get('prompt_cache_key')}\n{beginning}".encode("utf-8", "surrogatepass")
+        digest = hashlib.blake2b(mark, digest_size=12).digest()
+        known = digest in self._seen
+        self._seen[digest] = None
+        self._seen.move_to_end(digest)
+        if len(self._seen) > self._REMEMBERED:
+            self._seen.popitem(last=False)
+        if known:
+            return self.TOKENS, 0
+        return 0, self.TOKENS if model.cache_writes else 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateCall:
+    """One create that was let in: what was asked, of which model, when, and the luck it has."""
+
+    fields: Mapping[str, Json]
+    model: Model
+    prompt: Prompt
+    fate: DrawnFaults
+    ordinal: int
+    now: float
+    idempotency_key: str | None
+
+
+def conversation_of(fields: Mapping[str, Json]) -> str | None:
+    """The id of the conversation that a request belongs to; it may be given alone or in an object."""
+    conversation = fields.get("conversation")
+    return conversation["id"] if isinstance(conversation, dict) else conversation
+
+
+def create_record(call: CreateCall, *, settings: SandboxSettings, cache: SimulatedCache) -> Record:
+    """The response to a create, with everything that will ever happen to it; raises ``Denied`` for a bad schema."""
+    response_id = f"resp_{secrets.token_hex(25)}"
+    ending = _RESERVED_ENDINGS.get(call.model.name, call.fate.ending)
+    quirk = call.fate.quirk
+    done = _answer(call, ending, response_id, settings)
+    starts_at, ends_at = _times(call, ending, quirk, settings)
+    metadata = call.fields.get("metadata") or {}
+    return Record(
+        id=response_id,
+        ordinal=call.ordinal,
+        created_at=call.now,
+        starts_at=starts_at,
+        ends_at=ends_at,
+        end_status=done.status,
+        error_code=done.error_code,
+        incomplete_reason=done.incomplete_reason,
+        usable=done.usable,
+        usage=_usage(call, done, quirk, cache) if done.status != "failed" else None,
+        model=call.model.snapshot,
+        tier=echoed_tier(call.fields.get("service_tier")),
+        window=(call.fields.get("background_options") or {}).get("completion_window"),
+        background=bool(call.fields.get("background")),
+        stored=call.fields.get("store") is not False,
+        streamed=bool(call.fields.get("stream")),
+        echo=echo_of(call.fields, call.model),
+        output=done.output,
+        hosted=done.hosted,
+        quirk=quirk,
+        lost_by=call.fate.delivery,
+        run=metadata.get(_RUN),
+        key=metadata.get(_KEY),
+        attempt=metadata.get(_ATTEMPT),
+        idempotency_key=call.idempotency_key,
+        previous_id=call.fields.get("previous_response_id"),
+        conversation_id=conversation_of(call.fields),
+    )
+
+
+def _answer(call: CreateCall, ending: str | None, response_id: str, settings: SandboxSettings) -> Answer:
+    try:
+        return answer(
+            call.fields,
+            call.prompt,
+            call.model,
+            ending=ending,
+            response_id=response_id,
+            seed=settings.seed,
+            tools=settings.tools,
+        )
+    except UnusableSchema as error:
+        raise bad_request(f"Invalid schema: {error}.", code="invalid_json_schema", param=None) from error
+
+
+def _times(call: CreateCall, ending: str | None, quirk: str | None, settings: SandboxSettings) -> tuple[float, float]:
+    if quirk == "terminal_in_create":
+        return call.now, call.now
+    if ending == "stuck_queued":
+        return math.inf, math.inf
+    starts_at = call.now + call.fate.queue_s
+    if ending == "stuck_in_progress":
+        return starts_at, math.inf
+    return starts_at, starts_at + (settings.slow_run_s if call.model.name == "sandbox-slow" else call.fate.run_s)
+
+
+def _usage(call: CreateCall, done: Answer, quirk: str | None, cache: SimulatedCache) -> Usage:
+    # An ill-typed response tells no details, so it must not have any that would change its price.
+    plain = quirk == "ill_typed"
+    cached, written = (0, 0) if plain else cache.look_up(call.fields, call.prompt, call.model)
+    input_tokens = call.prompt.tokens + done.found_tokens
+    return Usage(
+        input_tokens=input_tokens,
+        cached_tokens=cached,
+        cache_write_tokens=written,
+        output_tokens=done.output_tokens,
+        reasoning_tokens=0 if plain else done.reasoning_tokens,
+        total_tokens=input_tokens + done.output_tokens,
+    )

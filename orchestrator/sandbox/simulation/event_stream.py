@@ -1,0 +1,66 @@
+"""A response as a stream of events, each with the moment at which it is due.
+
+The events follow from the stored response, so a stream can be followed again from any of them, by anybody and after
+a restart. Their names and fields are those of the API reference, "Streaming".
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import orjson
+
+from orchestrator.sandbox.simulation.item_events import item_events
+from orchestrator.sandbox.storage.response_json import response_body
+from orchestrator.sandbox.storage.response_record import Record
+
+__all__ = ["SimulatedEvent", "events_of", "frame"]
+
+Json: TypeAlias = Any
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedEvent:
+    """One event; ``number`` rises by one from event to event, ``at`` is a Unix time or infinity."""
+
+    number: int
+    at: float
+    type: str
+    fields: dict[str, Json]
+
+
+def frame(event: SimulatedEvent) -> bytes:
+    """The event as a server-sent one."""
+    data = {"type": event.type, "sequence_number": event.number, **event.fields}
+    return b"event: %b\ndata: %b\n\n" % (event.type.encode(), orjson.dumps(data))
+
+
+def events_of(record: Record) -> list[SimulatedEvent]:
+    """All events of a response that nobody cancels, first to last; what is odd about it shows in looks only."""
+    record = replace(record, quirk=None)
+    # A response that takes no time is told in the same steps, so it is shown as if each lasted.
+    running = replace(record, starts_at=record.created_at, ends_at=math.inf)
+    queued = replace(record, starts_at=math.inf, ends_at=math.inf)
+    items = enumerate(orjson.loads(record.output))
+    told = [event for index, item in items for event in item_events(index, item)]
+    timed = [("response.created", record.created_at, _response(queued if record.background else running))]
+    if record.background:
+        timed.append(("response.queued", record.created_at, _response(queued)))
+    timed.append(("response.in_progress", record.starts_at, _response(running)))
+    timed += [(name, _spread(record, place, len(told)), fields) for place, (name, fields) in enumerate(told, start=1)]
+    timed.append((f"response.{record.end_status}", record.ends_at, _response(record)))
+    return [SimulatedEvent(number, at, name, fields) for number, (name, at, fields) in enumerate(timed)]
+
+
+def _response(record: Record) -> dict[str, Json]:
+    at = record.created_at if math.isinf(record.ends_at) else record.ends_at
+    return {"response": orjson.Fragment(response_body(record, at))}
+
+
+def _spread(record: Record, place: int, count: int) -> float:
+    """When the piece number ``place`` of ``count`` is due: they come evenly while the response runs."""
+    if math.isinf(record.ends_at):
+        return math.inf
+    return record.starts_at + (record.ends_at - record.starts_at) * place / (count + 1)

@@ -1,0 +1,210 @@
+"""Tools that the provider runs itself: the items that tell of their use, and what they found.
+
+Each tool that a request offers is used once when the user has spoken, with made-up results; nothing is searched, run
+or drawn. An MCP server's tools are listed first, and wait for an approval unless the request says ``never``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import orjson
+
+from orchestrator.sandbox.simulation.prompts import Prompt
+
+__all__ = ["HostedUse", "ask_approval", "fee_basis", "use_hosted_tools"]
+
+Json: TypeAlias = Any
+
+_PAGE = "https://example.org/"
+# One transparent pixel.
+_PICTURE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+_LONGEST_QUERY = 12
+# More than a request has room for tools.
+_MOST_CALLS = 1_000
+_RUN_BY_THE_CLIENT = ("function", "custom")
+
+
+@dataclass(frozen=True, slots=True)
+class HostedUse:
+    """The items of the tools used, the texts that they found, and whether the response stops for an approval."""
+
+    items: Sequence[dict[str, Json]] = ()
+    found: Sequence[str] = ()
+    stops: bool = False
+
+
+def use_hosted_tools(fields: Mapping[str, Json], prompt: Prompt, tail: str) -> HostedUse:
+    """Use the hosted tools that the request offers, at most ``max_tool_calls`` times."""
+    work = _Work(fields, prompt, tail)
+    for tool in _offered(fields):
+        work.use(tool)
+    return HostedUse(work.items, work.found, work.stops)
+
+
+def ask_approval(fields: Mapping[str, Json], tail: str) -> dict[str, Json]:
+    """The request for an approval that the client must answer, of the first MCP server offered."""
+    tools = [tool for tool in fields.get("tools") or [] if tool["type"] == "mcp"]
+    return _approval(tools[0] if tools else {"server_label": "sandbox"}, "{}", tail)
+
+
+def fee_basis(fields: Mapping[str, Json], items: Sequence[Mapping[str, Json]]) -> bytes:
+    """The types of the tools offered and of the calls made, as a response tells them; ``{}`` without any."""
+    used = [
+        {"type": item["type"], "container_id": item.get("container_id")}
+        for item in items
+        if item["type"].endswith("_call") and item["type"] not in ("function_call", "custom_tool_call", "mcp_call")
+    ]
+    if not used:
+        return b"{}"
+    offered = [{"type": tool["type"]} for tool in fields.get("tools") or []]
+    return orjson.dumps({"tools": offered, "output": used})
+
+
+def _offered(fields: Mapping[str, Json]) -> list[dict[str, Json]]:
+    """The hosted tools that the request lets the model use."""
+    tools = [tool for tool in fields.get("tools") or [] if tool["type"] not in _RUN_BY_THE_CLIENT]
+    match fields.get("tool_choice"):
+        case "none" | {"type": "function" | "custom"}:
+            return []
+        case {"type": "mcp", "server_label": label}:
+            return [tool for tool in tools if tool.get("server_label") == label]
+        case {"type": "allowed_tools", "tools": [*allowed]}:
+            kinds = [each.get("type") for each in allowed if isinstance(each, dict)]
+            return [tool for tool in tools if tool["type"] in kinds]
+        case {"type": kind}:
+            return [tool for tool in tools if tool["type"] == kind]
+    return tools
+
+
+class _Work:
+    """The use of tools in one response, and what came of it."""
+
+    def __init__(self, fields: Mapping[str, Json], prompt: Prompt, tail: str) -> None:
+        self._include = fields.get("include") or []
+        self._left = fields.get("max_tool_calls") or _MOST_CALLS
+        self._prompt = prompt
+        self._tail = tail[:38]
+        self._query = " ".join((prompt.text or "sandbox").split()[:_LONGEST_QUERY])
+        self.items: list[dict[str, Json]] = []
+        self.found: list[str] = []
+        self.stops = False
+
+    def use(self, tool: Mapping[str, Json]) -> None:
+        """Use one tool, as far as it is known how."""
+        kind = str(tool["type"])
+        if kind == "mcp":
+            self._use_server(tool)
+        elif not self._prompt.since and self._may_call():
+            # What the client's tools return does not make the model search once more.
+            if kind.startswith("web_search"):
+                self._search_web()
+            elif kind == "file_search":
+                self._search_files()
+            elif kind == "code_interpreter":
+                self._run_code(tool["container"])
+            elif kind == "image_generation":
+                self._draw()
+
+    def _may_call(self) -> bool:
+        return len([item for item in self.items if item["type"].endswith("_call")]) < self._left
+
+    def _add(self, kind: str, prefix: str, **fields: Json) -> None:
+        identity = {"type": kind, "id": f"{prefix}_{self._tail}{len(self.items):02x}", "status": "completed"}
+        self.items.append(identity | fields)
+
+    def _search_web(self) -> None:
+        action: dict[str, Json] = {"type": "search", "query": self._query, "queries": [self._query]}
+        if "web_search_call.action.sources" in self._include:
+            action["sources"] = [{"type": "url", "url": _PAGE}]
+        self._add("web_search_call", "ws", action=action)
+        self.found.append(f"{_PAGE} says nothing about: {self._query}")
+
+    def _search_files(self) -> None:
+        text = f"No file was read for: {self._query}"
+        hit = {"file_id": "file-sandbox", "filename": "sandbox.txt", "score": 0.5, "text": text, "attributes": {}}
+        shown = [hit] if "file_search_call.results" in self._include else None
+        self._add("file_search_call", "fs", queries=[self._query], results=shown)
+        self.found.append(text)
+
+    def _run_code(self, container: Json) -> None:
+        logs = f"{len(self._prompt.text)}\n"
+        shown = [{"type": "logs", "logs": logs}] if "code_interpreter_call.outputs" in self._include else None
+        self._add(
+            "code_interpreter_call",
+            "ci",
+            code="print(len(text))",
+            container_id=container if isinstance(container, str) else f"cntr_{self._tail}",
+            outputs=shown,
+        )
+        self.found.append(logs)
+
+    def _draw(self) -> None:
+        picture = {"result": _PICTURE, "output_format": "png", "size": "1024x1024", "quality": "low"}
+        self._add("image_generation_call", "ig", revised_prompt=self._query, **picture)
+
+    def _use_server(self, tool: Mapping[str, Json]) -> None:
+        label, name = tool["server_label"], _tool_of(tool)
+        if not _lists(self._prompt.items, label):
+            schema = {"type": "object", "properties": {"query": {"type": "string"}}}
+            listed = [{"name": name, "description": "Made up by the sandbox.", "input_schema": schema}]
+            identity = {"type": "mcp_list_tools", "id": f"mcpl_{self._tail}{len(self.items):02x}"}
+            self.items.append({**identity, "server_label": label, "tools": listed})
+        decision = _decision(self._prompt, label)
+        if decision is None and self._prompt.since:
+            return
+        arguments = orjson.dumps({"query": self._query}).decode()
+        if decision is None and _asks_first(tool, name):
+            self.stops = True
+            self.items.append(_approval(tool, arguments, f"{self._tail}{len(self.items):02x}"))
+        elif (decision is None or decision["approve"]) and self._may_call():
+            self._add(
+                "mcp_call",
+                "mcp",
+                server_label=label,
+                name=name,
+                arguments=arguments,
+                output=f"{label} knows nothing about: {self._query}",
+                error=None,
+                approval_request_id=decision["approval_request_id"] if decision else None,
+            )
+            self.found.append(self.items[-1]["output"])
+
+
+def _approval(tool: Mapping[str, Json], arguments: str, tail: str) -> dict[str, Json]:
+    about = {"server_label": tool["server_label"], "name": _tool_of(tool), "arguments": arguments}
+    return {"type": "mcp_approval_request", "id": f"mcpr_{tail}", **about}
+
+
+def _tool_of(tool: Mapping[str, Json]) -> str:
+    """The first tool of a server that the request allows."""
+    allowed = tool.get("allowed_tools")
+    names = allowed.get("tool_names") if isinstance(allowed, dict) else allowed
+    return str(names[0]) if isinstance(names, list) and names else "search"
+
+
+def _asks_first(tool: Mapping[str, Json], name: str) -> bool:
+    """Whether a tool of a server waits for an approval: always, unless the request says otherwise."""
+    match tool.get("require_approval"):
+        case "never":
+            return False
+        case {"never": {"tool_names": [*names]}}:
+            return name not in names
+    return True
+
+
+def _lists(items: Sequence[Mapping[str, Json]], label: str) -> bool:
+    return any(item.get("type") == "mcp_list_tools" and item.get("server_label") == label for item in items)
+
+
+def _decision(prompt: Prompt, label: str) -> Mapping[str, Json] | None:
+    """The client's answer to the last request for an approval of a server, if it has just come."""
+    asked = [
+        item.get("id")
+        for item in prompt.items
+        if item.get("type") == "mcp_approval_request" and item.get("server_label") == label
+    ]
+    answers = [item for item in prompt.since if item.get("type") == "mcp_approval_response"]
+    return next((each for each in reversed(answers) if each["approval_request_id"] in asked), None)

@@ -1,0 +1,206 @@
+"""The provider's own account of what it was asked, what it did and what that cost, to hold a client's against.
+
+A response costs what it used once it has run to its end, at the published prices of the day of its creation; one
+that failed or was cancelled reports no usage and costs nothing here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, TypeAlias
+
+import orjson
+
+from orchestrator.core.model import Response, ToolUse, Usage
+from orchestrator.core.money import Picodollars, format_usd
+from orchestrator.policy.pricing.prices import PriceBook
+from orchestrator.sandbox.storage.response_record import Record, has_ended, true_status, usage_at
+
+__all__ = ["Entry", "Ledger", "entry_of"]
+
+Json: TypeAlias = Any
+
+# What fees are charged for.
+_FEES = tuple(field.name for field in fields(ToolUse))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One response in the ledger. ``cost_pusd`` is None where it has no usage, or its model no published price.
+
+    ``usable``: it has answered what was asked. ``delivered`` is the final status that a client was last told.
+    """
+
+    id: str
+    run: str | None
+    key: str | None
+    attempt: str | None
+    idempotency_key: str | None
+    model: str
+    service_tier: str
+    status: str
+    usable: bool
+    usage: Usage | None
+    tool_use: ToolUse
+    cost_pusd: Picodollars | None
+    created_at: float
+    ended_at: float | None
+    reply_lost_by: str | None
+    delivered: str | None
+
+
+def entry_of(record: Record, now: float, prices: PriceBook) -> Entry:
+    """What the ledger says of a response at a moment."""
+    usage = usage_at(record, now)
+    tool_use = _tool_use(record.hosted) if usage else ToolUse()
+    return Entry(
+        id=record.id,
+        run=record.run,
+        key=record.key,
+        attempt=record.attempt,
+        idempotency_key=record.idempotency_key,
+        model=record.model,
+        service_tier=record.tier,
+        status=true_status(record, now),
+        usable=record.usable and true_status(record, now) == record.end_status,
+        usage=usage,
+        tool_use=tool_use,
+        cost_pusd=_cost(record, usage, tool_use, prices) if usage else None,
+        created_at=record.created_at,
+        ended_at=_ended_at(record) if has_ended(record, now) else None,
+        reply_lost_by=record.lost_by,
+        delivered=record.delivered,
+    )
+
+
+def _cost(record: Record, usage: Usage, tool_use: ToolUse, prices: PriceBook) -> Picodollars | None:
+    """The price of the tokens and the fees of hosted tools."""
+    told = Response(
+        id=record.id,
+        status=record.end_status,
+        ended=True,
+        body=record.hosted,
+        model=record.model,
+        service_tier=record.tier,
+        usage=usage,
+        tool_use=tool_use,
+    )
+    charge = prices.charge_response(
+        told, requested_model=None, requested_tier=None, at=record.created_at, window=record.window
+    )
+    return charge.cost_pusd
+
+
+def _tool_use(hosted: bytes) -> ToolUse:
+    calls = orjson.loads(hosted).get("output", ())
+    kinds = Counter(call["type"] for call in calls)
+    containers = {call["container_id"] for call in calls if call["type"] == "code_interpreter_call"}
+    return ToolUse(kinds["web_search_call"], kinds["file_search_call"], len(containers))
+
+
+def _ended_at(record: Record) -> float:
+    return min(record.ends_at, record.ends_at if record.cancel_asked_at is None else record.cancel_asked_at)
+
+
+class Bill:
+    """A sum over responses."""
+
+    def __init__(self) -> None:
+        self.responses: Counter[str] = Counter()
+        self.usage = Usage()
+        self.tool_use = Counter[str]()
+        self.cost_pusd: Picodollars = 0
+        self.unpriced = 0
+
+    def add(self, entry: Entry, status: str) -> None:
+        self.responses[status] += 1
+        if entry.usage:
+            self.usage += entry.usage
+            self.tool_use.update(asdict(entry.tool_use))
+            self.cost_pusd += entry.cost_pusd or 0
+            self.unpriced += entry.cost_pusd is None
+
+    def summary(self) -> dict[str, Json]:
+        return {
+            "responses": dict(self.responses),
+            "usage": asdict(self.usage),
+            "tool_use": {name: self.tool_use[name] for name in _FEES},
+            "cost_pusd": self.cost_pusd,
+            "cost_usd": format_usd(self.cost_pusd),
+            "unpriced": self.unpriced,
+        }
+
+
+@dataclass(slots=True)
+class Earlier:
+    """What came before, for one row of a client's run."""
+
+    open_until: float = -math.inf
+    reply_lost: bool = False
+    usable: int = 0
+
+
+class Ledger:
+    """Adds up entries, given in the order of their creation.
+
+    A request is one run and row of the client's metadata. Its duplicates are creates that came ``while_open``, while
+    an earlier response to it was under way; ``after_lost_reply``, when a fault of ours had eaten an earlier reply;
+    and ``usable`` answers beyond its first, which is what was paid for twice.
+    """
+
+    def __init__(self) -> None:
+        self._all = Bill()
+        self._seen = Bill()
+        self._lost: Counter[str] = Counter()
+        self._requests = defaultdict[tuple[str, str], Earlier](Earlier)
+        self._while_open = 0
+        self._after_lost_reply = 0
+
+    def add(self, entry: Entry) -> None:
+        self._all.add(entry, entry.status)
+        # What a client was told of a response that went on after all (late after a cancel) is not yet its bill.
+        if entry.delivered is not None:
+            told = entry if entry.delivered == entry.status else replace(entry, usage=None, cost_pusd=None)
+            self._seen.add(told, entry.delivered)
+        if entry.reply_lost_by:
+            self._lost[entry.reply_lost_by] += 1
+        if entry.run is not None and entry.key is not None:
+            earlier = self._requests[entry.run, entry.key]
+            self._while_open += earlier.open_until > entry.created_at
+            self._after_lost_reply += earlier.reply_lost
+            earlier.open_until = max(earlier.open_until, math.inf if entry.ended_at is None else entry.ended_at)
+            earlier.reply_lost |= entry.reply_lost_by is not None
+            earlier.usable += entry.usable
+
+    def summary(self, counts: Mapping[str, int]) -> dict[str, Json]:
+        """The whole account; ``counts`` are the calls that the server counted, by dotted names."""
+        return {
+            "simulated": True,
+            "creates": {"accepted": 0, **_counted(counts, "create")},
+            "polls": _counted(counts, "poll"),
+            "cancels": _counted(counts, "cancel"),
+            "deletes": _counted(counts, "delete"),
+            "streams": _counted(counts, "stream"),
+            "batches": {**_counted(counts, "batch"), "lines": counts.get("batch_lines", 0)},
+            "other_calls": _counted(counts, "other"),
+            "requests": len(self._requests),
+            "duplicates": {
+                "while_open": self._while_open,
+                "after_lost_reply": self._after_lost_reply,
+                "usable": sum(max(0, each.usable - 1) for each in self._requests.values()),
+            },
+            "replies_lost": {"total": self._lost.total(), **self._lost},
+            **self._all.summary(),
+            "seen_by_client": self._seen.summary(),
+        }
+
+
+def _counted(counts: Mapping[str, int], group: str) -> dict[str, Json]:
+    """The counts of one kind of call: how many, how many were refused by kind, and what else was counted."""
+    names = {name.removeprefix(f"{group}."): n for name, n in sorted(counts.items()) if name.startswith(f"{group}.")}
+    refused = {name.removeprefix("refused."): n for name, n in names.items() if name.startswith("refused.")}
+    plain = {name: n for name, n in names.items() if not name.startswith("refused.")}
+    return {"calls": 0, **plain, "refused": {"total": sum(refused.values()), **refused}}

@@ -1,0 +1,425 @@
+"""What a store hands out. Times are Unix seconds, money is picodollars."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from orchestrator.core.fast_dataclass import fast_dataclass
+from orchestrator.core.model import Charge, PlanMark, Usage
+from orchestrator.core.money import Picodollars, format_usd
+from orchestrator.core.states import OPEN, RunState, State
+
+__all__ = [
+    "AttemptRecord",
+    "Continuation",
+    "CostRow",
+    "Dependent",
+    "Duplicate",
+    "EarlierTurn",
+    "OpenAttempt",
+    "PendingRequest",
+    "RequestCounts",
+    "RequestRecord",
+    "ResultRecord",
+    "Run",
+    "SharedCaps",
+    "Spending",
+    "Summary",
+    "ToolCall",
+    "Uncosted",
+    "Wasted",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One execution of a job. ``cancel_requested`` asks whoever works on it to cancel what is open."""
+
+    id: int
+    name: str
+    uid: str
+    job: str
+    spec_json: str
+    fingerprint: str
+    input_identity: str
+    state: RunState
+    reason: str | None
+    budget_pusd: Picodollars | None
+    deadline_at: float | None
+    created_at: float
+    ended_at: float | None
+    cancel_requested: bool
+    plan: PlanMark
+    simulated: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedCaps:
+    """Hard caps over all runs of a database that spend the same money as this one; None is no cap.
+
+    Days and months are those of UTC.
+    """
+
+    run_id: int
+    simulated: bool
+    day_pusd: Picodollars | None
+    month_pusd: Picodollars | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Continuation:
+    """What the next turn of a request is made of.
+
+    ``fields`` is JSON: what it replaces of the create call. ``context_tokens`` are those of all that went before,
+    which the model reads again.
+    """
+
+    fields: bytes
+    context_tokens: int
+
+
+@fast_dataclass
+class PendingRequest:
+    """A request that waits to be sent. ``attempts`` counts those that were spent; ``number`` is the last one's.
+
+    ``epoch`` goes into the idempotency key: it rises only when a response with an id has ended.
+    """
+
+    id: int
+    key: str
+    stage: str
+    where: str
+    attempts: int
+    number: int
+    epoch: int
+    not_before: float
+    max_output_tokens: int | None
+    row: bytes
+    # How often it went on from a response of its own (of these, to have an answer mended), and what the turn to be
+    # sent is made of.
+    turn: int = 0
+    repairs: int = 0
+    continuation: Continuation | None = None
+    # The chain that it is a turn of, and the turn before it: its request, its response, and the tokens of that.
+    chain: str | None = None
+    follows: int | None = None
+    earlier_response_id: str | None = None
+    earlier_tokens: int = 0
+    # The provider's conversation object of the chain, once there is one.
+    conversation_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenAttempt:
+    """The latest attempt of a request that is submitting, submitted, acting or in doubt."""
+
+    attempt_id: int
+    request_id: int
+    key: str
+    state: State
+    number: int
+    attempts: int
+    epoch: int
+    turn: int
+    repairs: int
+    response_id: str | None
+    status: str | None
+    model: str
+    service_tier: str | None
+    window: str | None
+    sent_at: float
+    accepted_at: float | None
+    worst_case_pusd: Picodollars | None
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierTurn:
+    """A turn that went before in a chain, as far as its successors need it. ``row`` is JSON."""
+
+    row: bytes
+    where: str
+    output_text: str
+
+
+@fast_dataclass(kw_only=False)
+class Duplicate:
+    """An earlier request that asks the same; ``here`` says that it is of the same run."""
+
+    request_id: int
+    here: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Dependent:
+    """A request that was moved along with the one whose fate it shares; ``code`` says why it failed."""
+
+    key: str
+    to: State
+    code: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spending:
+    """What runs that spend the same money were charged, unknown costs at the most they can be, and have set aside.
+
+    ``own_pusd`` is set aside by the run that asks, ``elsewhere_pusd`` by others; ``holders`` are these others.
+    """
+
+    day_pusd: Picodollars
+    month_pusd: Picodollars
+    own_pusd: Picodollars
+    elsewhere_pusd: Picodollars
+    holders: tuple[int, ...] = ()
+    # The day, and the first day of the month, counted since 1970-01-01.
+    day: int = field(default=0, compare=False)
+    first_of_month: int = field(default=0, compare=False)
+
+    def under(self, caps: SharedCaps) -> list[tuple[str, Picodollars, Picodollars, int]]:
+        """The caps there are: the scope of each, its limit, what is spent of it, and a number for the period."""
+        both = (
+            ("day", caps.day_pusd, self.day_pusd, self.day),
+            ("month", caps.month_pusd, self.month_pusd, self.first_of_month),
+        )
+        return [(scope, limit, spent, period) for scope, limit, spent, period in both if limit is not None]
+
+    def has_room(self, caps: SharedCaps, amount: Picodollars) -> bool:
+        """Whether so much more can be set aside without a cap ever being passed."""
+        aside = self.own_pusd + self.elsewhere_pusd + amount
+        return all(spent + aside <= limit for _, limit, spent, _ in self.under(caps))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCall:
+    """What a function tool said to one call of a response. ``arguments`` is JSON as the model wrote it."""
+
+    attempt_id: int
+    call_id: str
+    # Its place among the calls of the response.
+    place: int
+    name: str
+    arguments: str
+    output: str
+    failed: bool
+    started_at: float
+    ended_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uncosted:
+    """An attempt that was given up, and whose cost is not known."""
+
+    attempt_id: int
+    response_id: str
+    model: str
+    service_tier: str | None
+    window: str | None
+    sent_at: float
+    upper_bound_pusd: Picodollars | None
+
+
+class RequestCounts(dict[State, int]):
+    """How many requests are in each state: a mapping, and by name."""
+
+    @property
+    def total(self) -> int:
+        return sum(self.values())
+
+    @property
+    def pending(self) -> int:
+        return self.get(State.PENDING, 0)
+
+    @property
+    def open(self) -> int:
+        """Sent, or being sent, or in doubt."""
+        return sum(self.get(state, 0) for state in OPEN)
+
+    @property
+    def in_doubt(self) -> int:
+        return self.get(State.IN_DOUBT, 0)
+
+    @property
+    def succeeded(self) -> int:
+        return self.get(State.SUCCEEDED, 0)
+
+    @property
+    def failed(self) -> int:
+        return self.get(State.FAILED, 0)
+
+    @property
+    def cancelled(self) -> int:
+        return self.get(State.CANCELLED, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """The counts of one run, as ``status`` shows them.
+
+    ``reused`` counts requests that have the answer of another one. A possible duplicate is a lost attempt whose
+    request was sent again. Its cost is unknown: it is one of ``cost_unknown``, and its bound is part of
+    ``cost_unknown_upper_bound_pusd``. The two are never added up.
+    """
+
+    run: Run
+    requests: RequestCounts
+    skipped_rows: int
+    attempts: int
+    polls: int
+    rate_limited: int
+    reused: int
+    possible_duplicates: int
+    possible_duplicates_upper_bound_pusd: Picodollars
+    usage: Usage
+    cost_pusd: Picodollars
+    cost_unknown: int
+    cost_unknown_upper_bound_pusd: Picodollars
+    reserved_pusd: Picodollars
+    elapsed_s: float
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.run.name
+
+    @property
+    def cost_usd(self) -> Decimal:
+        """What is known to have been spent, in dollars, exactly."""
+        return Decimal(format_usd(self.cost_pusd))
+
+
+@fast_dataclass
+class ResultRecord:
+    """One request with its latest attempt, as ``export`` writes it.
+
+    ``attempts`` are all that were made. ``usage``, ``cost_pusd`` and ``possible_duplicates`` are those of all of them
+    together, so that the rows add up to the run. The cost is None as soon as one of them is unknown or still open;
+    then ``upper_bound_pusd`` is the most that all can cost, or None where not even that is known. One that is
+    ``reused`` has the answer of another request, at no cost.
+    """
+
+    request_id: int
+    key: str
+    stage: str
+    state: State
+    code: str | None
+    message: str | None
+    attempts: int
+    response_id: str | None
+    status: str | None
+    model: str | None
+    service_tier: str | None
+    output_text: str | None
+    usage: Usage | None
+    cost_pusd: Picodollars | None
+    upper_bound_pusd: Picodollars | None
+    possible_duplicates: int
+    submitted_at: float | None
+    settled_at: float | None
+    reused: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRecord:
+    """One request as ``show`` tells it; ``row`` is empty where its data was dropped."""
+
+    id: int
+    key: str
+    stage: str
+    where: str
+    state: State
+    code: str | None
+    message: str | None
+    row: bytes
+    not_before: float
+    settled_at: float | None
+    max_output_tokens: int | None
+    turn: int = 0
+    # JSON: what its latest create call replaced in the row's own, where it went on from a response of its own.
+    continuation: bytes | None = None
+    # The chain that it is a turn of, the key and the response of the turn before it, and the chain's conversation.
+    chain: str | None = None
+    follows: str | None = None
+    earlier_response_id: str | None = None
+    conversation_id: str | None = None
+    # The attempt, of another request, whose answer it has; and that request's run and key.
+    answered_by: int | None = None
+    answered_in: str | None = None
+    answered_as: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptRecord:
+    """One attempt as ``show`` tells it; ``body`` is the response as received.
+
+    ``model`` and ``service_tier`` are what was asked for, and what the provider echoed once the response has ended.
+    """
+
+    id: int
+    number: int
+    counted: bool
+    idempotency_key: str
+    response_id: str | None
+    status: str | None
+    http_status: int | None
+    model: str | None
+    service_tier: str | None
+    code: str | None
+    message: str | None
+    sent_at: float
+    accepted_at: float | None
+    completed_at: float | None
+    ended_at: float | None
+    possible_duplicate: bool
+    worst_case_pusd: Picodollars | None
+    charge: Charge | None
+    output_text: str | None
+    body: bytes | None
+    # When the provider's copy of the response was found to be gone after its deletion.
+    deleted_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wasted:
+    """What attempts cost that brought no answer, as far as their cost is known.
+
+    ``failed`` is every way to fail but these: cut off (``incomplete``), without a text (``empty``), and sent again
+    although the first one ran (``duplicate``).
+    """
+
+    failed: Picodollars = 0
+    incomplete: Picodollars = 0
+    empty: Picodollars = 0
+    duplicate: Picodollars = 0
+
+    def __add__(self, other: Wasted) -> Wasted:
+        return Wasted(
+            failed=self.failed + other.failed,
+            incomplete=self.incomplete + other.incomplete,
+            empty=self.empty + other.empty,
+            duplicate=self.duplicate + other.duplicate,
+        )
+
+    @property
+    def total(self) -> Picodollars:
+        return self.failed + self.incomplete + self.empty + self.duplicate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostRow:
+    """The sum of the charges that share one value of a grouping (model, tier, day, state, …).
+
+    ``wasted`` is part of ``cost_pusd``. Each possible duplicate is one of ``cost_unknown`` until a late look finds
+    its cost, and its bound is part of ``upper_bound_pusd``. ``cache_saved_pusd`` is how much more the same tokens
+    would have cost without the cache; negative where writing to it cost more than it saved.
+    """
+
+    group: tuple[str, ...]
+    responses: int
+    usage: Usage
+    cost_pusd: Picodollars
+    cost_unknown: int
+    upper_bound_pusd: Picodollars
+    wasted: Wasted = Wasted()
+    possible_duplicates: int = 0
+    possible_duplicates_upper_bound_pusd: Picodollars = 0
+    cache_saved_pusd: Picodollars = 0

@@ -1,0 +1,32 @@
+"""All that a database has of one row, as ``show`` tells it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from orchestrator.stores.provider_copies import ProgressEvent
+from orchestrator.stores.reads import AttemptRecord, RequestRecord, ToolCall
+
+__all__ = ["RequestHistory"]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHistory:
+    """One row: the request, each attempt at it, and what belongs to these.
+
+    ``tool_calls`` are by the id of the attempt whose response asked for them, ``progress`` by that of the attempt
+    whose stream told it. ``answered_by`` is the attempt of another row whose answer this one has, because both ask
+    the same.
+    """
+
+    request: RequestRecord
+    attempts: Sequence[AttemptRecord]
+    tool_calls: Mapping[int, Sequence[ToolCall]] = field(default_factory=dict)
+    progress: Mapping[int, Sequence[ProgressEvent]] = field(default_factory=dict)
+    answered_by: AttemptRecord | None = None
+
+    @property
+    def responses(self) -> list[AttemptRecord]:
+        """The attempts that may have a response, the latest last; that of another row where its answer is shared."""
+        return [*self.attempts, self.answered_by] if self.answered_by is not None else list(self.attempts)

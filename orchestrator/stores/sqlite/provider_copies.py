@@ -1,0 +1,165 @@
+"""Retention, uploads and the progress of streams on SQLite; see ``stores.keeping`` for what is promised."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any, TypeVar
+
+from orchestrator.core.states import State
+from orchestrator.stores.provider_copies import ObjectKind, ProgressEvent, ProviderObject, Retained, Upload
+from orchestrator.stores.reads import AttemptRecord
+from orchestrator.stores.sqlite import bulk_updates
+from orchestrator.stores.sqlite.queries import queries
+from orchestrator.stores.sqlite.transaction import Transaction
+from orchestrator.stores.sqlite.write_operations import ATTEMPTS_A_REQUEST
+from orchestrator.stores.sqlite.writer import Writer
+
+__all__ = ["SqliteRetentionReader", "SqliteRetentionStore"]
+
+T = TypeVar("T")
+
+_SQL = queries("provider_copies.sql")
+_COPIES = {
+    ObjectKind.RESPONSE: "response_copies",
+    ObjectKind.CONVERSATION: "conversation_copies",
+    ObjectKind.FILE: "file_copies",
+}
+
+
+class SqliteRetentionStore:
+    """The writing half, for a store that has a writer."""
+
+    _writer: Writer
+
+    async def keep_policy(self, run_id: int, provider: str, policy: str) -> None:
+        await self._execute("keep_policy", run_id=run_id, provider=provider, policy=policy)
+
+    async def note_export(self, run_id: int, at: float) -> None:
+        await self._execute("note_export", run_id=run_id, at=at)
+
+    async def note_deleted(self, run_id: int, copy: ProviderObject, *, was_there: bool, at: float) -> None:
+        columns = {"kind": copy.kind.value, "provider_id": copy.provider_id, "was_there": int(was_there), "at": at}
+        await self._execute("note_deleted", run_id=run_id, **columns)
+
+    async def drop(self, run_id: int, *, inputs: bool, outputs: bool) -> None:
+        bounds = await self._writer.write(bulk_updates.request_bounds, run_id)
+        for ids in bulk_updates.slices(bounds):
+            await self._writer.write(_drop, run_id, ids, inputs, outputs)
+
+    async def add_upload(self, upload: Upload, run_id: int) -> None:
+        await self._writer.write(_add_upload, upload, run_id)
+
+    async def use_upload(self, file_id: str, run_id: int) -> None:
+        await self._execute("use_upload", file_id=file_id, run_id=run_id)
+
+    async def add_progress(self, attempt_id: int, events: Sequence[ProgressEvent]) -> None:
+        await self._writer.write(_add_progress, attempt_id, events)
+
+    async def _execute(self, statement: str, **columns: Any) -> None:
+        await self._writer.write(_execute, statement, columns)
+
+
+class SqliteRetentionReader:
+    """The reading half, for a reader that can run a function on its connection."""
+
+    async def _read(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        raise NotImplementedError
+
+    async def attempts(self, request_id: int) -> list[AttemptRecord]:
+        raise NotImplementedError
+
+    async def attempt(self, attempt_id: int) -> AttemptRecord | None:
+        attempts = await self.attempts(attempt_id // ATTEMPTS_A_REQUEST)
+        return next((each for each in attempts if each.id == attempt_id), None)
+
+    async def retained(self, run_id: int) -> Retained | None:
+        return await self._read(lambda connection: _retained(connection, run_id))
+
+    async def copies(
+        self, run_id: int, kind: ObjectKind, *, ended_before: float, after: int, limit: int
+    ) -> list[ProviderObject]:
+        chosen = {"run_id": run_id, "ended_before": ended_before, "after": after, "limit": limit}
+        rows = await self._ask(_COPIES[kind], **chosen)
+        if kind is ObjectKind.RESPONSE:
+            return [ProviderObject(kind, row["provider_id"], row["place"]) for row in rows]
+        return [ProviderObject(kind, row["provider_id"]) for row in rows]
+
+    async def without_data(self, run_id: int, states: Sequence[State], code: str | None) -> int:
+        wanted = json.dumps([state.value for state in states])
+        [found] = await self._ask("without_data", run_id=run_id, states=wanted, code=code)
+        requests: int = found["requests"]
+        return requests
+
+    async def upload(self, provider: str, sha256: bytes) -> Upload | None:
+        found = await self._ask("upload", provider=provider, sha256=sha256)
+        return Upload(**dict(found[0])) if found else None
+
+    async def progress(self, attempt_id: int) -> list[ProgressEvent]:
+        return [ProgressEvent(**dict(row)) for row in await self._ask("progress", attempt_id=attempt_id)]
+
+    async def last_progress(self, attempt_id: int) -> int | None:
+        [found] = await self._ask("last_progress", attempt_id=attempt_id)
+        sequence: int | None = found["sequence"]
+        return sequence
+
+    async def _ask(self, query: str, **parameters: Any) -> list[sqlite3.Row]:
+        return await self._read(lambda connection: _rows(connection, query, parameters))
+
+
+# ── in the connection's thread ────────────────────────────────────────────────────────────────────────────────
+
+
+def _execute(tx: Transaction, statement: str, columns: dict[str, Any]) -> None:
+    tx.execute(_SQL[statement], columns)
+
+
+def _drop(tx: Transaction, run_id: int, ids: bulk_updates.Slice, inputs: bool, outputs: bool) -> None:
+    chosen = {"run_id": run_id, "first_id": ids.first_id, "last_id": ids.last_id}
+    dropped = Counter[str]()
+    tx.execute(_SQL["overwrite"])
+    if inputs:
+        dropped["inputs"] = tx.execute(_SQL["drop_inputs"], chosen).rowcount
+        tx.execute(_SQL["drop_continuations"], chosen)
+    if outputs:
+        dropped["outputs"] = tx.execute(_SQL["drop_outputs"], chosen).rowcount
+        tx.execute(_SQL["drop_tool_calls"], chosen)
+    tx.execute(_SQL["overwrite_no_more"])
+    tx.execute(_SQL["count_dropped"], {"run_id": run_id, "inputs": dropped["inputs"], "outputs": dropped["outputs"]})
+
+
+def _add_upload(tx: Transaction, upload: Upload, run_id: int) -> None:
+    tx.execute(_SQL["add_upload"], asdict(upload))
+    tx.execute(_SQL["use_upload"], {"file_id": upload.file_id, "run_id": run_id})
+
+
+def _add_progress(tx: Transaction, attempt_id: int, events: Sequence[ProgressEvent]) -> None:
+    tx.execute_many(_SQL["add_progress"], [{"attempt_id": attempt_id, **asdict(event)} for event in events])
+
+
+def _retained(connection: sqlite3.Connection, run_id: int) -> Retained | None:
+    found = _rows(connection, "retention", {"run_id": run_id})
+    if not found:
+        return None
+    deleted, unknown = Counter[ObjectKind](), 0
+    for row in _rows(connection, "deleted_counts", {"run_id": run_id}):
+        deleted[ObjectKind(row["kind"])] += row["copies"]
+        unknown += 0 if row["was_there"] else row["copies"]
+    return Retained(
+        provider=found[0]["provider"],
+        policy=found[0]["policy"],
+        exported_at=found[0]["exported_at"],
+        inputs_dropped=found[0]["inputs_dropped"],
+        outputs_dropped=found[0]["outputs_dropped"],
+        deleted=dict(deleted),
+        unknown=unknown,
+    )
+
+
+def _rows(connection: sqlite3.Connection, query: str, parameters: dict[str, Any]) -> list[sqlite3.Row]:
+    cursor = connection.cursor()
+    cursor.row_factory = sqlite3.Row
+    return cursor.execute(_SQL[query], parameters).fetchall()

@@ -1,0 +1,37 @@
+"""What the runs of a database spend together, of one moment."""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import UTC, datetime
+
+from orchestrator.stores.reads import SharedCaps, Spending
+from orchestrator.stores.sqlite.queries import queries
+
+__all__ = ["day_of", "spending"]
+
+_SQL = queries("shared_budget.sql")
+_SECONDS_A_DAY = 86_400
+
+
+def day_of(at: float) -> int:
+    """The day of a moment, counted since 1970-01-01, in UTC."""
+    return int(at // _SECONDS_A_DAY)
+
+
+def spending(caps: SharedCaps, at: float, connection: sqlite3.Connection) -> Spending:
+    """What is spent in the day and the month of a moment, and set aside now."""
+    first_of_month = day_of(datetime.fromtimestamp(at, UTC).replace(day=1).timestamp())
+    chosen = {"day": day_of(at), "first_of_month": first_of_month, "simulated": int(caps.simulated)}
+    day_pusd, month_pusd = connection.execute(_SQL["spent"], chosen).fetchone()
+    aside = dict(connection.execute(_SQL["set_aside"], chosen).fetchall())
+    own_pusd = aside.pop(caps.run_id, 0)
+    return Spending(
+        day_pusd=day_pusd,
+        month_pusd=month_pusd,
+        own_pusd=own_pusd,
+        elsewhere_pusd=sum(aside.values()),
+        holders=tuple(aside),
+        day=day_of(at),
+        first_of_month=first_of_month,
+    )

@@ -1,0 +1,394 @@
+"""What each verb of the store does to the database: plain functions, run in the writer's thread and transaction."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from orchestrator.core.errors import RunBusy
+from orchestrator.core.model import Charge, NewRequest, PlanMark, SkippedRow
+from orchestrator.core.money import Picodollars
+from orchestrator.core.states import SETTLED, TRANSITIONS, RunState, State
+from orchestrator.stores.reads import Dependent, Spending
+from orchestrator.stores.sqlite.compression import pack_body, pack_row
+from orchestrator.stores.sqlite.dependents import Settlement, begin_turn, settle_dependents
+from orchestrator.stores.sqlite.transaction import SQL, USAGE, Claimed, Transaction, usage_columns, usage_of
+from orchestrator.stores.writes import Acceptance, Claim, Counts, Ending, NewRun, Release
+
+__all__ = [
+    "ATTEMPTS_A_REQUEST",
+    "accept",
+    "adapt_run",
+    "add_charge",
+    "add_counts",
+    "add_possible_duplicate",
+    "add_rows",
+    "claim",
+    "create_run",
+    "end",
+    "fail_pending",
+    "late_charge",
+    "note_status",
+    "release",
+    "remember",
+    "set_run_state",
+]
+
+# An attempt's id is its request's times this, plus its number.
+ATTEMPTS_A_REQUEST = 1_000_000
+
+_NO_USAGE = (None,) * len(USAGE)
+
+_ENDINGS = frozenset(
+    (source, target)
+    for (source, _), target in TRANSITIONS.items()
+    if source in (State.SUBMITTING, State.SUBMITTED, State.IN_DOUBT)
+    and (target in SETTLED or target in (State.PENDING, State.AWAITING_TOOLS, State.IN_DOUBT))
+)
+
+
+# ── runs ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def create_run(tx: Transaction, run: NewRun) -> int:
+    """The new run's id."""
+    created = tx.execute(SQL["create_run"], asdict(run)).fetchall()
+    if not created:
+        raise RunBusy(
+            f"a run named {run.name!r} was created a moment ago by another process",
+            hint="run the same command again to go on with it, or give another name with --run NAME",
+        )
+    run_id: int = created[0][0]
+    tx.execute(SQL["create_total"], {"run_id": run_id})
+    return run_id
+
+
+def set_run_state(tx: Transaction, run_id: int, state: RunState, reason: str | None, at: float) -> None:
+    tx.execute(SQL["set_run_state"], {"run_id": run_id, "state": state.value, "reason": reason, "at": at})
+
+
+def adapt_run(
+    tx: Transaction, run_id: int, budget_pusd: Picodollars | None, deadline_at: float | None, input_identity: str
+) -> None:
+    columns = {"budget_pusd": budget_pusd, "deadline_at": deadline_at, "input_identity": input_identity}
+    tx.execute(SQL["adapt_run"], {"run_id": run_id, **columns})
+
+
+def add_counts(tx: Transaction, run_id: int, counts: Counts) -> None:
+    totals = tx.totals(run_id)
+    totals["polls"] += counts.polls
+    totals["rate_limited"] += counts.rate_limited
+    totals["elapsed_s"] += counts.elapsed_s
+
+
+def remember(tx: Transaction, name: str, value: bytes) -> None:
+    tx.execute(SQL["remember"], {"name": name, "value": value})
+
+
+# ── planning ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def add_rows(
+    tx: Transaction,
+    run_id: int,
+    rows: Sequence[NewRequest],
+    skipped: Sequence[SkippedRow],
+    mark: PlanMark,
+    skip_taken: bool,
+) -> list[NewRequest]:
+    """Add rows, skipped rows and the mark; returns the rows whose key belongs to another row.
+
+    Where there are such rows and they are not to be skipped, nothing is added.
+    """
+    tx.execute("SAVEPOINT planning")
+    before: int = tx.execute(SQL["last_request_id"]).fetchone()[0]
+    records: list[dict[str, Any]] = [
+        {
+            "id": request_id,
+            "run_id": run_id,
+            "stage": row.stage,
+            "key": row.key,
+            "position": row.position,
+            "source": row.where,
+            "data": pack_row(row.row),
+            # A turn of a chain waits until all turns are known.
+            "state": State.PENDING.value if row.chain is None else State.BLOCKED.value,
+            "chain": row.chain,
+            "place": row.place,
+        }
+        for request_id, row in enumerate(rows, start=before + 1)
+    ]
+    added = records
+    if tx.execute_many(SQL["add_request"], records) != len(records):
+        ids = {request_id for (request_id,) in tx.execute(SQL["requests_after"], {"id": before})}
+        added = [record for record in records if record["id"] in ids]
+    tx.execute_many(SQL["add_input_row"], added)
+    tx.execute_many(SQL["add_chain_turn"], [record for record in added if record["chain"] is not None])
+    taken = [] if added is records else _taken(tx, rows, records)
+    if taken and not skip_taken:
+        tx.execute("ROLLBACK TO planning")
+        return taken
+    for (stage, state), requests in Counter((record["stage"], record["state"]) for record in added).items():
+        tx.moved(run_id, stage, None, State(state), requests)
+    tx.totals(run_id)["skipped_rows"] += tx.execute_many(
+        SQL["add_skipped_row"],
+        [
+            {"run_id": run_id, "position": row.position, "source": row.where, "reason": row.reason}
+            for row in (*skipped, *map(_skipped, taken))
+        ],
+    )
+    tx.execute(
+        SQL["move_plan_mark"],
+        {
+            "run_id": run_id,
+            "position": mark.position,
+            "complete": int(mark.complete),
+            "first_id": added[0]["id"] if added else None,
+            "last_id": added[-1]["id"] if added else None,
+        },
+    )
+    return taken
+
+
+def _skipped(row: NewRequest) -> SkippedRow:
+    return SkippedRow(position=row.position, where=row.where, reason=f"an earlier row has the key {row.key!r}")
+
+
+def _taken(tx: Transaction, rows: Sequence[NewRequest], records: Sequence[dict[str, Any]]) -> list[NewRequest]:
+    """The rows whose key is held from another place in the input; the same place means that the row is there."""
+    return [
+        row
+        for row, record in zip(rows, records, strict=True)
+        if tx.execute(SQL["position_of_key"], record).fetchone()[0] != row.position
+    ]
+
+
+# ── the life of an attempt ────────────────────────────────────────────────────────────────────────────────────
+
+
+def claim(tx: Transaction, claim: Claim) -> int | Spending | None:
+    """The new attempt's id; None where the request is no longer pending; what is spent, where that leaves no room."""
+    if claim.caps is not None:
+        spent = tx.spending(claim.caps, claim.at)
+        if not spent.has_room(claim.caps, claim.worst_case_pusd or 0):
+            return spent
+    attempt_id = claim.request_id * ATTEMPTS_A_REQUEST + claim.number
+    request = (claim.request_id, claim.run_id, claim.stage, claim.number, claim.fingerprint)
+    if not tx.execute(SQL["claim_request"], request).rowcount:
+        return None
+    tx.execute(
+        SQL["add_attempt"],
+        (
+            attempt_id,
+            claim.idempotency_key,
+            claim.model,
+            claim.service_tier,
+            claim.window,
+            claim.worst_case_pusd,
+            claim.metadata,
+            claim.at,
+        ),
+    )
+    tx.remember(claim.request_id, Claimed(claim.run_id, claim.stage, claim.worst_case_pusd))
+    tx.moved(claim.run_id, claim.stage, State.PENDING, State.SUBMITTING)
+    tx.happened(claim.run_id, claim.at)
+    totals = tx.totals(claim.run_id)
+    totals["attempts"] += 1
+    totals["reserved_pusd"] += claim.worst_case_pusd or 0
+    return attempt_id
+
+
+def accept(tx: Transaction, acceptance: Acceptance) -> bool:
+    for source in (State.SUBMITTING, State.IN_DOUBT):
+        request = (acceptance.request_id, _number(acceptance.attempt_id), source.value)
+        if tx.execute(SQL["accept_request"], request).rowcount:
+            claimed, response_id = tx.claimed(acceptance.request_id), acceptance.response_id
+            run_id, stage = claimed.run_id, claimed.stage
+            attempt = (acceptance.attempt_id, response_id, acceptance.status, acceptance.at)
+            shares = not tx.execute(SQL["accept_attempt"], attempt).rowcount
+            if shares:
+                tx.execute(SQL["share_response"], attempt)
+            tx.remember(acceptance.request_id, Claimed(run_id, stage, claimed.worst_case_pusd, response_id, shares))
+            tx.moved(run_id, stage, source, State.SUBMITTED)
+            tx.happened(run_id, acceptance.at)
+            return True
+    return False
+
+
+def release(tx: Transaction, release: Release) -> bool:
+    moved = tx.execute(
+        SQL["release_request"],
+        {
+            "request_id": release.request_id,
+            "number": _number(release.attempt_id),
+            "not_before": release.not_before,
+        },
+    ).fetchall()
+    if not moved:
+        return False
+    removed = tx.execute(SQL["remove_attempt"], {"attempt_id": release.attempt_id}).fetchall()
+    run_id, stage = moved[0]
+    tx.remember(release.request_id, None)
+    tx.moved(run_id, stage, State.SUBMITTING, State.PENDING)
+    totals = tx.totals(run_id)
+    totals["attempts"] -= 1
+    totals["reserved_pusd"] -= sum(worst_case_pusd or 0 for (worst_case_pusd,) in removed)
+    totals["rate_limited"] += release.rate_limited
+    return True
+
+
+def end(tx: Transaction, ending: Ending) -> list[Dependent] | None:
+    if (ending.from_state, ending.to) not in _ENDINGS:
+        raise ValueError(f"no attempt ends from {ending.from_state} to {ending.to}")
+    doubted = ending.to is State.IN_DOUBT
+    pending, settled = ending.to is State.PENDING, ending.to in SETTLED
+    if not tx.execute(
+        SQL["end_request"],
+        (
+            ending.request_id,
+            _number(ending.attempt_id),
+            ending.from_state.value,
+            ending.to.value,
+            # 0 would mean "never put off", and whoever reads fresh requests in order has passed this one.
+            max(ending.not_before, ending.at) if pending else 0.0,
+            int(ending.count_attempt and not doubted),
+            int(ending.renew_idempotency),
+            ending.max_output_tokens,
+            None if pending else ending.code,
+            None if pending else _storable(ending.message),
+            ending.at if settled else None,
+        ),
+    ).rowcount:
+        return None
+    claimed = tx.claimed(ending.request_id)
+    run_id = claimed.run_id
+    tx.remember(ending.request_id, None)
+    tx.moved(run_id, claimed.stage, ending.from_state, ending.to)
+    tx.happened(run_id, ending.at)
+    _end_attempt(tx, claimed, ending)
+    if ending.continuation is not None:
+        begin_turn(tx, ending.request_id, ending.continuation)
+    if ending.body is not None or ending.output_text:
+        text = _storable(ending.output_text)
+        tx.execute(
+            SQL["add_result"],
+            (
+                ending.attempt_id,
+                text,
+                None if ending.body is None else pack_body(ending.body, text, claimed.response_id),
+            ),
+        )
+    if not settled:
+        return []
+    fate = Settlement(ending.to, ending.at, ending.attempt_id, ending.code, _storable(ending.message))
+    return settle_dependents(tx, run_id, ending.request_id, fate)
+
+
+def _end_attempt(tx: Transaction, claimed: Claimed, ending: Ending) -> None:
+    doubted = ending.to is State.IN_DOUBT
+    possible_duplicate = ending.possible_duplicate and not doubted
+    tx.execute(
+        SQL["end_attempt"],
+        (
+            ending.attempt_id,
+            ending.status,
+            ending.http_status,
+            ending.model,
+            ending.service_tier,
+            ending.completed_at,
+            None if doubted else ending.at,
+            ending.code,
+            _storable(ending.message),
+            int(ending.count_attempt or doubted),
+            int(possible_duplicate),
+        ),
+    )
+    if not doubted:
+        tx.totals(claimed.run_id)["reserved_pusd"] -= claimed.worst_case_pusd or 0
+    if possible_duplicate:
+        add_possible_duplicate(tx, claimed.run_id, claimed.worst_case_pusd)
+    if ending.charge is not None and not claimed.shares:
+        if claimed.response_id is None and ending.charge.cost_pusd is not None:
+            raise ValueError("a charge of known cost needs a response id")
+        add_charge(tx, claimed.run_id, ending.attempt_id, ending.charge, at=ending.at)
+
+
+def fail_pending(tx: Transaction, request_id: int, code: str, message: str, at: float) -> list[Dependent] | None:
+    moved = tx.execute(
+        SQL["fail_pending"], {"request_id": request_id, "code": code, "message": _storable(message), "at": at}
+    ).fetchall()
+    if not moved:
+        return None
+    run_id, stage = moved[0]
+    tx.moved(run_id, stage, State.PENDING, State.FAILED)
+    return settle_dependents(tx, run_id, request_id, Settlement(State.FAILED, at, None, code, _storable(message)))
+
+
+def note_status(tx: Transaction, attempt_id: int, status: str) -> None:
+    tx.execute(SQL["note_status"], {"attempt_id": attempt_id, "status": status})
+
+
+# ── charges ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def add_charge(tx: Transaction, run_id: int, attempt_id: int, charge: Charge, *, at: float) -> None:
+    """Charge an attempt that has no charge yet."""
+    tx.execute(SQL["add_charge"], (*_charge_columns(tx, attempt_id, charge), at))
+    tx.charged(run_id, charge, at=at)
+
+
+def late_charge(tx: Transaction, attempt_id: int, charge: Charge, status: str, body: bytes | None) -> bool:
+    found = tx.execute(SQL["charge_so_far"], {"attempt_id": attempt_id}).fetchone()
+    if found is None:
+        return False
+    run_id, at, shared, possible_duplicate, charged, cost_pusd, upper_bound_pusd, *usage = found
+    if shared or cost_pusd is not None:
+        return False
+    if charged is None:
+        add_charge(tx, run_id, attempt_id, charge, at=at)
+    else:
+        before = Charge(usage=usage_of(tuple(usage)), cost_pusd=None, upper_bound_pusd=upper_bound_pusd, price=None)
+        tx.charged(run_id, before, at=at, sign=-1)
+        if possible_duplicate:
+            still_open = (charge.upper_bound_pusd or 0) if charge.cost_pusd is None else 0
+            tx.totals(run_id)["possible_duplicates_upper_bound_pusd"] += still_open - (upper_bound_pusd or 0)
+        tx.execute(SQL["replace_charge"], _charge_columns(tx, attempt_id, charge))
+        tx.charged(run_id, charge, at=at)
+    tx.execute(SQL["set_status"], {"attempt_id": attempt_id, "status": status})
+    if body is not None:
+        tx.execute(SQL["replace_body"], {"attempt_id": attempt_id, "body": pack_body(body, None, None)})
+    return True
+
+
+def _charge_columns(tx: Transaction, attempt_id: int, charge: Charge) -> tuple[int | None, ...]:
+    usage, tool_use = charge.usage, charge.tool_use
+    return (
+        attempt_id,
+        charge.cost_pusd,
+        charge.upper_bound_pusd,
+        tx.price_id(charge.price),
+        *(_NO_USAGE if usage is None else usage_columns(usage)),
+        tool_use.web_searches,
+        tool_use.file_searches,
+        tool_use.code_sessions,
+    )
+
+
+def add_possible_duplicate(tx: Transaction, run_id: int, worst_case_pusd: Picodollars | None) -> None:
+    """Count an attempt whose response may exist, unnamed, while its request is sent again."""
+    totals = tx.totals(run_id)
+    totals["possible_duplicates"] += 1
+    totals["possible_duplicates_upper_bound_pusd"] += worst_case_pusd or 0
+
+
+def _number(attempt_id: int) -> int:
+    return attempt_id % ATTEMPTS_A_REQUEST
+
+
+def _storable(text: str | None) -> str | None:
+    """A provider's text with lone surrogates replaced: JSON can spell them, SQLite refuses them."""
+    if text is None or text.isascii():
+        return text
+    return text.encode("utf-8", "replace").decode()

@@ -1,0 +1,150 @@
+"""What a store is given to write. Times are Unix seconds, money is picodollars."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orchestrator.core.fast_dataclass import fast_dataclass
+from orchestrator.core.model import Charge
+from orchestrator.core.money import Picodollars
+from orchestrator.core.states import State
+from orchestrator.stores.reads import Continuation, SharedCaps
+
+__all__ = [
+    "Acceptance",
+    "Claim",
+    "Counts",
+    "Ending",
+    "Leaving",
+    "NewRun",
+    "Release",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRun:
+    """A run to be created. ``spec_json`` is the whole job as loaded, with file names but without secrets."""
+
+    name: str
+    uid: str
+    job: str
+    spec_json: str
+    fingerprint: str
+    input_identity: str
+    budget_pusd: Picodollars | None
+    deadline_at: float | None
+    created_at: float
+    # At the embedded sandbox, whose money is play money.
+    simulated: bool = False
+
+
+@fast_dataclass
+class Claim:
+    """The intent to send one request, on disk before the POST.
+
+    ``model``, ``service_tier`` and ``window`` (``background_options.completion_window``) are what is asked for; the
+    ending replaces the first two by what the response says.
+    """
+
+    request_id: int
+    run_id: int
+    stage: str
+    number: int
+    idempotency_key: str
+    at: float
+    model: str
+    service_tier: str | None = None
+    window: str | None = None
+    # The most this attempt can cost; None where no price is known.
+    worst_case_pusd: Picodollars | None
+    # The claim is refused where it could make these be passed.
+    caps: SharedCaps | None = None
+    # JSON: the user's own metadata.
+    metadata: str | None = None
+    # Equal for requests that ask the same; None where that is of no interest.
+    fingerprint: bytes | None = None
+
+
+@fast_dataclass
+class Acceptance:
+    """The provider created a response: its id, on disk before anything else is done with it."""
+
+    request_id: int
+    attempt_id: int
+    response_id: str
+    status: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """A claimed request goes back to the queue and the attempt is undone: nothing was created.
+
+    ``rate_limited`` counts it as a bounce off the provider's limit.
+    """
+
+    request_id: int
+    attempt_id: int
+    not_before: float
+    rate_limited: bool = False
+
+
+@fast_dataclass
+class Ending:
+    """How one attempt ended, with everything that belongs into the same transaction.
+
+    ``to`` is the state the request moves to: a settled one, or ``PENDING`` (with ``not_before``) to try again, or
+    ``IN_DOUBT``. ``charge`` is given where the attempt has a response id; without one, only a charge of unknown
+    cost is taken (the reply was lost, and something may have been spent). ``renew_idempotency`` says that a response
+    *with an id* has ended, so that the next create is a new wish and gets a new key. ``count_attempt`` is False
+    where the attempt must not count against ``retry.attempts`` although it stays on record. An attempt that ends
+    ``IN_DOUBT`` is still open: it ends, and counts, when the doubt is resolved. A ``not_before`` in the past means at
+    once.
+    """
+
+    request_id: int
+    attempt_id: int
+    from_state: State
+    to: State
+    at: float
+    code: str | None = None
+    message: str | None = None
+    http_status: int | None = None
+    status: str | None = None
+    model: str | None = None
+    service_tier: str | None = None
+    completed_at: float | None = None
+    output_text: str | None = None
+    body: bytes | None = None
+    charge: Charge | None = None
+    not_before: float = 0.0
+    renew_idempotency: bool = False
+    count_attempt: bool = True
+    # A response may exist that nobody can name, and the request is sent again: counted as a possible duplicate.
+    possible_duplicate: bool = False
+    # Replaces the job's max_output_tokens from the next attempt on (on_incomplete: raise_max_output_tokens_to).
+    max_output_tokens: int | None = None
+    # With ``PENDING``: the request goes on from this response, in a turn of its own with attempts of its own.
+    continuation: Continuation | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leaving:
+    """How a request leaves ``ACTING``: to ``PENDING`` with its next turn, or failed or cancelled."""
+
+    request_id: int
+    attempt_id: int
+    to: State
+    at: float
+    code: str | None = None
+    message: str | None = None
+    continuation: Continuation | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """Additions to a run's counters that belong to no single request."""
+
+    polls: int = 0
+    rate_limited: int = 0
+    elapsed_s: float = 0.0

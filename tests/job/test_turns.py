@@ -1,0 +1,165 @@
+"""What the next turn is made of, what a chain remembers, and when two requests ask the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.job.requests.turns import (
+    answer_of_tool,
+    cache_key,
+    fingerprint,
+    go_on,
+    going_on,
+    in_conversation,
+    with_history,
+)
+
+ASKED: dict[str, Any] = {"model": "gpt-5-mini", "instructions": "Be brief.", "input": "And then?"}
+ANSWERS = [answer_of_tool("call_1", "42")]
+
+
+def system(text: str) -> dict[str, str]:
+    return {"role": "system", "content": text}
+
+
+def said(role: str, text: str) -> dict[str, str]:
+    return {"role": role, "content": text}
+
+
+# ── the next turn of a request ────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_further_turn_goes_on_from_the_response_with_only_what_is_new() -> None:
+    assert going_on(ASKED, go_on("resp_1", ANSWERS)) == {
+        **ASKED,
+        "previous_response_id": "resp_1",
+        "input": [{"type": "function_call_output", "call_id": "call_1", "output": "42"}],
+    }
+
+
+def test_a_further_turn_leaves_the_response_that_the_row_went_on_from() -> None:
+    fields = {**ASKED, "previous_response_id": "resp_0"}
+    assert going_on(fields, go_on("resp_1", ANSWERS))["previous_response_id"] == "resp_1"
+
+
+def test_in_a_conversation_the_response_before_is_known_already() -> None:
+    fields = in_conversation(ASKED, "conv_1")
+    assert fields == {**ASKED, "conversation": "conv_1"}
+    assert going_on(fields, go_on("resp_1", ANSWERS)) == {**fields, "input": ANSWERS}
+
+
+@pytest.mark.parametrize(
+    ("choice", "then"),
+    [
+        ("required", "auto"),
+        ({"type": "function", "name": "look_up"}, "auto"),
+        ({"type": "allowed_tools", "mode": "required", "tools": []}, "auto"),
+        ("auto", "auto"),
+        ("none", "none"),
+    ],
+)
+def test_a_call_is_forced_once(choice: object, then: str) -> None:
+    assert going_on({**ASKED, "tool_choice": choice}, go_on("resp_1", ANSWERS))["tool_choice"] == then
+
+
+# ── the turns before in a chain ───────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_turns_before_are_carried_along_in_their_order() -> None:
+    turns = [("second?", "Second."), ([said("user", "first?")], "First.")]
+    assert with_history(ASKED, turns, most_tokens=1_000) == {
+        **ASKED,
+        "input": [
+            said("user", "first?"),
+            said("assistant", "First."),
+            said("user", "second?"),
+            said("assistant", "Second."),
+            said("user", "And then?"),
+        ],
+    }
+
+
+def test_what_does_not_fit_is_left_out_but_for_the_rules() -> None:
+    turns = [
+        ("third?", "Third."),
+        ([said("developer", "Say no more."), said("user", "second?" * 100)], "Second."),
+        ([system("You are a clerk."), said("user", "first?")], "First."),
+    ]
+    # The first turn would fit, but a history with a hole in it would be another talk.
+    kept = with_history(ASKED, turns, most_tokens=100)["input"]
+    assert kept == [
+        system("You are a clerk."),
+        said("developer", "Say no more."),
+        said("user", "third?"),
+        said("assistant", "Third."),
+        said("user", "And then?"),
+    ]
+
+
+def test_without_room_there_is_no_history() -> None:
+    assert with_history(ASKED, [("first?", "First.")], most_tokens=0)["input"] == [said("user", "And then?")]
+
+
+TURNS = st.lists(
+    st.tuples(
+        st.one_of(
+            st.text(max_size=60),
+            st.lists(
+                st.builds(said, st.sampled_from(["user", "system", "developer"]), st.text(max_size=60)), max_size=3
+            ),
+        ),
+        st.text(max_size=60),
+    ),
+    max_size=6,
+)
+
+
+@given(TURNS, st.integers(0, 200))
+def test_a_history_is_the_latest_turns_and_all_rules(turns: list[tuple[Any, str]], most_tokens: int) -> None:
+    *history, asked = with_history(ASKED, turns, most_tokens=most_tokens)["input"]
+    assert asked == said("user", "And then?")
+    whole = with_history(ASKED, turns, most_tokens=10**9)["input"][:-1]
+    rules = [item for item in whole if item["role"] in ("system", "developer")]
+    # What is left of the whole is a tail of it, with those rules before that come from older turns.
+    tails = [whole[cut:] for cut in range(len(whole) + 1)]
+    assert any(history == rules[: len(history) - len(tail)] + tail for tail in tails)
+    assert [item for item in history if item["role"] in ("system", "developer")] == rules
+    spoken = [item for item in history if item not in rules]
+    assert len(orjson.dumps(spoken)) // 4 <= most_tokens + 1
+
+
+# ── what is asked ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_requests_ask_the_same_whoever_asks_and_in_whatever_order() -> None:
+    asked = fingerprint({**ASKED, "metadata": {"row": "1"}, "user": "a", "prompt_cache_key": "x"}, provider="one")
+    again = {"safety_identifier": "b", "metadata": {"row": "2"}, **dict(reversed(ASKED.items()))}
+    assert fingerprint(again, provider="one") == asked
+    assert len(asked) == 16
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"input": "And now?"}, {"model": "gpt-5"}, {"temperature": 0.5}, {"tools": []}, {"service_tier": "flex"}],
+)
+def test_any_other_field_makes_another_request(changed: dict[str, Any]) -> None:
+    assert fingerprint({**ASKED, **changed}, provider="one") != fingerprint(ASKED, provider="one")
+
+
+def test_another_provider_was_asked_something_else() -> None:
+    one, other = (f"https://gateway.example/v1/{'0' * 64}/{name}" for name in ("one", "other"))
+    assert fingerprint(ASKED, provider=one) != fingerprint(ASKED, provider=other)
+
+
+def test_requests_that_begin_alike_have_the_same_cache_key() -> None:
+    key = cache_key(ASKED)
+    assert key == cache_key({**ASKED, "input": "Something else.", "metadata": {"row": "1"}})
+    assert len(key) <= 64
+    assert key != cache_key({**ASKED, "instructions": "Be long."})
+    assert key != cache_key({**ASKED, "model": "gpt-5"})
+    assert key != cache_key({**ASKED, "tools": [{"type": "web_search"}]})
