@@ -1,0 +1,1 @@
+"""The job file, and how the rows of its input become requests."""

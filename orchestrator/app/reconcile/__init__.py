@@ -1,0 +1,1 @@
+"""The charges of runs compared with the provider's own account."""

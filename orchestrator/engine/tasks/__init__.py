@@ -1,0 +1,1 @@
+"""The concurrent tasks of a run: each decides when a step is called."""

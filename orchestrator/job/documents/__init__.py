@@ -1,0 +1,1 @@
+"""YAML documents with line numbers, and the validation problems found in them."""

@@ -1,0 +1,1 @@
+"""When an open response is polled, and when it has taken too long."""

@@ -1,0 +1,1 @@
+"""What a request can cost, what a response did cost, and whether a budget allows it."""

@@ -1,0 +1,1 @@
+"""How the sandbox makes answers, function calls, tool results and streams without a model."""

@@ -1,0 +1,1 @@
+"""What the sandbox stores: responses, conversations, batches, account limits and the ledger."""

@@ -1,0 +1,1 @@
+"""What the sandbox refuses, as the API would: fields, tools, items and conversations."""

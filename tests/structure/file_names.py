@@ -1,0 +1,33 @@
+"""File names that several folders of the package share, each with the one purpose that its files have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tests.structure.measures import shared_file_names
+
+__all__ = ["SHARED_PURPOSES", "purposes_missing", "purposes_unused"]
+
+SHARED_PURPOSES: Mapping[str, str] = {
+    "base.py": "the protocol of a plug point, beside its implementations",
+    "doctor.py": "the checks of the machine, and the command that prints them",
+    "dry_run.py": "the check of a job without sending it, and the command that prints it",
+    "export.py": "results in a file, and the command that writes it",
+    "follow.py": "a response as it grows, and the command that prints it",
+    "organization.py": "the organization's costs and usage: the calls that ask for them, and the sandbox's answers",
+    "provider_copies.py": "what the provider keeps of a run: the protocol, and its implementation on SQLite",
+    "purge.py": "the deletion of the provider's copies, and the command that starts it",
+    "request_history.py": "the history of one request: its values, and its text",
+    "schema.py": "the JSON Schema of files, and the command that prints it",
+    "text.py": "the printed text of one use case, in the folder of that use case",
+}
+
+
+def purposes_missing() -> list[str]:
+    """Shared names without a purpose."""
+    return [name for name in shared_file_names() if name not in SHARED_PURPOSES]
+
+
+def purposes_unused() -> list[str]:
+    """Names with a purpose that no two files share."""
+    return [name for name in SHARED_PURPOSES if name not in shared_file_names()]
