@@ -68,20 +68,21 @@ class ErrorOverride(Section):
     All conditions given must hold.
     """
 
-    action: Literal["retry", "bounce", "slow_down", "outage", "fail", "in_doubt", "halt", "missing"] = Field(
-        alias="class"
-    )
-    """`retry` (counts as an attempt), `bounce` (wait and send again, counts as none), `slow_down` (the same, at a
-    lower rate), `outage` (nobody is served), `fail` (this request), `in_doubt` (it may have been done), `halt` (the
-    run), or, for looks, `missing` (the response is unknown)."""
+    action: Literal[
+        "retry", "rate_limited", "slow_down", "outage", "fail", "in_doubt", "halt", "missing", "bounce"
+    ] = Field(alias="class")
+    """`retry` (counts as an attempt), `rate_limited` (wait and send again, counts as none), `slow_down` (the same, at
+    a lower rate), `outage` (no request is served), `fail` (this request), `in_doubt` (it may have been done), `halt`
+    (the run), or, for polls, `missing` (the response is unknown). `bounce` is an older name of `rate_limited`."""
     status: int | None = Field(default=None, ge=100, le=599)
     """The HTTP status."""
     code: str | None = Field(default=None, min_length=1)
     """The error's code or type."""
     text: str | None = Field(default=None, min_length=1)
     """Words found anywhere in the error, in any case."""
-    met: Phase = Phase.CREATE
-    """Where the error is met: on `create`, on a `look` at a response, or as the error of a `failed` response."""
+    met: Literal["create", "poll", "failed", "look"] = "create"
+    """When the error occurs: on `create`, on a `poll`, or as the error of a `failed` response. `look` is an older
+    name of `poll`."""
 
     @model_validator(mode="after")
     def _is_possible(self) -> Self:
@@ -90,7 +91,9 @@ class ErrorOverride(Section):
 
     def override(self) -> Override:
         """The same for the judge; raises ``ValueError`` where it could never be."""
-        return Override(action=Action(self.action), status=self.status, code=self.code, text=self.text, met=self.met)
+        action = Action.RATE_LIMITED if self.action == "bounce" else Action(self.action)
+        phase = Phase.POLL if self.met == "look" else Phase(self.met)
+        return Override(action=action, status=self.status, code=self.code, text=self.text, phase=phase)
 
 
 class ProviderSettings(Section):

@@ -83,15 +83,23 @@ database: runs/my.db
     assert provider.create_codes == {200, 202}
     assert provider.status_aliases == {"pending": "queued"}
     assert provider.overrides == (
-        Override(action=Action.BOUNCE, status=400, text="try again later"),
-        Override(action=Action.MISSING, code="gone_for_now", met=Phase.LOOK),
-        Override(action=Action.BOUNCE, status=400, text="queue is full"),
+        Override(action=Action.RATE_LIMITED, status=400, text="try again later"),
+        Override(action=Action.MISSING, code="gone_for_now", phase=Phase.POLL),
+        Override(action=Action.RATE_LIMITED, status=400, text="queue is full"),
     )
     assert config.timeouts.model_dump() == {"connect": 2, "read": 60, "queued": 5400, "run": 172800}
     assert config.in_doubt.resend_below_usd == Decimal("0.3")
     assert config.in_doubt.resend_below_pusd == 3 * 10**11
     assert config.database == Path("runs/my.db")
     assert config.source == tmp_path / "config.yaml"
+
+
+def test_older_words_for_an_error_class_and_its_phase_are_accepted(tmp_path: Path) -> None:
+    older, newer = (
+        load(tmp_path, f"provider: {{errors: [{{class: {action}, status: 400, met: {phase}}}]}}").provider.overrides
+        for action, phase in (("bounce", "look"), ("rate_limited", "poll"))
+    )
+    assert older == newer
 
 
 @pytest.mark.parametrize(
@@ -124,7 +132,7 @@ database: runs/my.db
         ("provider: {errors: [{class: drop, status: 400}]}", "1: provider.errors.0.class: must be 'retry',"),
         (
             "provider: {errors: [{class: missing, status: 400}]}",
-            "1: provider.errors.0: missing is not possible here; allowed: bounce, fail",
+            "1: provider.errors.0: missing is not possible here; allowed: fail, halt",
         ),
         (
             "provider:\n  sandbox:\n",

@@ -102,7 +102,7 @@ def _error_codes() -> str:
 
 def _judged_on(met: str) -> str:
     """The rows of the judgement table for one place, in the order in which they are tried."""
-    rows = [row for row in judgement_table() if met in row.met.split(", ")]
+    rows = [row for row in judgement_table() if met in row.phase.split(", ")]
     if any(row.reach for row in rows):
         header = ("Row", "When", "Then", "Who else", "Why")
         return table(header, ((code(row.name), row.when, row.then, row.reach, row.why) for row in rows))
@@ -195,7 +195,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = MappingProxyType(
         "job-fields": lambda: field_table(job_schema(), without={"request"}),
         "judgement-create": lambda: _judged_on("create"),
         "judgement-failed": lambda: _judged_on("failed"),
-        "judgement-look": lambda: _judged_on("look"),
+        "judgement-poll": lambda: _judged_on("poll"),
         "judgement-response": lambda: _judged_on("response"),
         "parameters": _parameters,
         "price-fields": lambda: field_table(PriceFile.model_json_schema()),

@@ -37,7 +37,7 @@ from orchestrator.job.stream_limit import MOST_STREAMS
 from orchestrator.job.tools import load_handlers, tool_schemas
 from orchestrator.policy.errors.answer_schema import AnswerSchema, asked_schema
 from orchestrator.policy.errors.first_tries import FirstCreates, FirstPolls
-from orchestrator.policy.errors.outcomes import OnInvalid, RaiseTo, Repair
+from orchestrator.policy.errors.outcomes import AnswerPolicy, OnInvalid, RaiseTo, Repair
 from orchestrator.policy.polling.deadlines import Timeouts
 from orchestrator.policy.pricing.budget import Budget, Cap
 from orchestrator.policy.pricing.prices import PriceBook
@@ -275,10 +275,8 @@ def address(config: Config) -> str:
 
 
 def _settings(config: Config, job: Job, caps: SharedCaps | None) -> Settings:
-    incomplete, schema = job.on_incomplete, asked_schema(job.request)
     return Settings(
         attempts=job.retry.attempts,
-        on_incomplete=incomplete if isinstance(incomplete, str) else RaiseTo(incomplete.raise_max_output_tokens_to),
         timeouts=Timeouts(queued_s=config.timeouts.queued, run_s=config.timeouts.run),
         resend_below_pusd=config.in_doubt.resend_below_pusd,
         max_in_flight=min(config.limits.max_in_flight, MOST_STREAMS) if job.stream else config.limits.max_in_flight,
@@ -286,15 +284,23 @@ def _settings(config: Config, job: Job, caps: SharedCaps | None) -> Settings:
         cap_output_tokens=config.budget.cap_output_tokens,
         request_bound_pusd=job.budget.request_bound_pusd if job.budget is not None else None,
         overrides=config.provider.overrides,
-        answer_schema=AnswerSchema(schema) if schema is not None else None,
-        on_invalid=_on_invalid(job),
-        handles_tools=bool(job.handlers),
+        answers=_answer_policy(job),
         chain_mode=job.chain.mode if job.chain is not None else None,
         history_tokens=job.chain.history_tokens if job.chain is not None else 0,
         ask_once=job.duplicates == "once",
         reuse_max_age_s=job.reuse_max_age if job.reuse == "same-request" else None,
         cache_prefix=job.prompt_cache is not None and job.prompt_cache.key,
         warm_cache=job.prompt_cache is not None and job.prompt_cache.warm,
+    )
+
+
+def _answer_policy(job: Job) -> AnswerPolicy:
+    incomplete, schema = job.on_incomplete, asked_schema(job.request)
+    return AnswerPolicy(
+        on_incomplete=incomplete if isinstance(incomplete, str) else RaiseTo(incomplete.raise_max_output_tokens_to),
+        schema=AnswerSchema(schema) if schema is not None else None,
+        on_invalid=_on_invalid(job),
+        handles_tools=bool(job.handlers),
     )
 
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from orchestrator.core.money import Picodollars
-from orchestrator.policy.errors.answer_schema import AnswerSchema
-from orchestrator.policy.errors.judgement import OnIncomplete, OnInvalid, Override
+from orchestrator.policy.errors.judgement import AnswerPolicy, Override
 from orchestrator.policy.polling.deadlines import Timeouts
 from orchestrator.stores.reads import SharedCaps
 
@@ -19,7 +18,6 @@ class Settings:
     """How a run is carried out. Times are seconds."""
 
     attempts: int
-    on_incomplete: OnIncomplete
     timeouts: Timeouts
     resend_below_pusd: Picodollars
     max_in_flight: int
@@ -28,11 +26,7 @@ class Settings:
     cap_output_tokens: int | None = None
     request_bound_pusd: Picodollars | None = None
     overrides: tuple[Override, ...] = ()
-    # What every answer must fit, and what becomes of one that does not; None where answers are plain text.
-    answer_schema: AnswerSchema | None = None
-    on_invalid: OnInvalid = "fail"
-    # Whether the job has handlers for its function tools.
-    handles_tools: bool = False
+    answers: AnswerPolicy = AnswerPolicy()
     # How the turns of a chain are tied together; None where rows do not belong together.
     chain_mode: Literal["previous_response", "conversation", "stateless"] | None = None
     # How many tokens of the turns before are carried along in a stateless chain.

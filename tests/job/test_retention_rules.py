@@ -65,7 +65,7 @@ def test_the_limiter_hears_of_a_limit_only() -> None:
 
 
 def test_a_server_that_says_missing_in_its_own_way_is_understood() -> None:
-    override = Override(action=Action.MISSING, status=400, text="unknown id", met=Phase.LOOK)
+    override = Override(action=Action.MISSING, status=400, text="unknown id", phase=Phase.POLL)
     problem = Refused(status=400, message="Unknown id resp_1")
     assert isinstance(judge_disappearance(problem), Left)
     assert isinstance(judge_disappearance(problem, [override]), Gone)

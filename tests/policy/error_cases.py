@@ -1,4 +1,4 @@
-"""For every row of the error table, problems as the provider (or a gateway, or the network) really sends them."""
+"""Problems as a provider, a gateway or the network really sends them, for every row of the error table."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 from orchestrator.core.model import Response
 from orchestrator.core.problems import NeverSent, Problem, Refused, ReplyLost
 from orchestrator.policy.errors.error_rules import Phase
-from orchestrator.policy.errors.judgement import judge_create, judge_poll, judge_response
+from orchestrator.policy.errors.judgement import AnswerPolicy, judge_create, judge_poll, judge_response
 from orchestrator.policy.errors.verdicts import (
     Fail,
     Found,
@@ -28,9 +28,9 @@ TPM = "Rate limit reached on tokens per min (TPM): Limit 30000, Used 29000, Requ
 
 
 class Case(NamedTuple):
-    """One problem, and what it must come to. A tuple compares only the kind and code of the verdict."""
+    """One problem and the expected verdict; a tuple compares only its type and code."""
 
-    met: Phase
+    phase: Phase
     problem: Problem
     verdict: Verdict | tuple[type[Verdict], str]
 
@@ -40,7 +40,7 @@ def on_create(problem: Problem, verdict: Verdict | tuple[type[Verdict], str]) ->
 
 
 def on_poll(problem: Problem, verdict: Verdict | tuple[type[Verdict], str]) -> Case:
-    return Case(Phase.LOOK, problem, verdict)
+    return Case(Phase.POLL, problem, verdict)
 
 
 def as_failed(code: str | None, verdict: Verdict | tuple[type[Verdict], str]) -> Case:
@@ -65,8 +65,8 @@ CASES: dict[str, list[Case]] = {
         on_create(ReplyLost(reason="no reply within 60 s"), InDoubt(message="no reply within 60 s")),
         on_create(ReplyLost(reason="reset"), InDoubt(message="reset")),
     ],
-    "look-own-pool-full": [on_poll(NeverSent(reason="no free connection", local=True), PollAgain(0.5))],
-    "look-lost": [
+    "poll-own-pool-full": [on_poll(NeverSent(reason="no free connection", local=True), PollAgain(0.5))],
+    "poll-lost": [
         on_poll(NeverSent(reason="refused"), PollAgain(outage=True)),
         on_poll(ReplyLost(reason="reset"), PollAgain(outage=True)),
         on_poll(ReplyLost(reason="a web page", status=200), PollAgain(outage=True)),
@@ -142,7 +142,7 @@ CASES: dict[str, list[Case]] = {
         ),
         on_create(Refused(status=403, message=ENVOY + "remote reset"), InDoubt(message=ENVOY + "remote reset")),
     ],
-    "look-gateway": [on_poll(Refused(status=403, message=ENVOY + "connection termination"), PollAgain(outage=True))],
+    "poll-gateway": [on_poll(Refused(status=403, message=ENVOY + "connection termination"), PollAgain(outage=True))],
     "too-large": [
         on_create(
             Refused(
@@ -162,17 +162,15 @@ CASES: dict[str, list[Case]] = {
         on_create(Refused(status=429, message="Resource Unavailable"), RateLimited(30.0)),
         on_create(Refused(status=429, code="resource_unavailable", retry_after_s=90), RateLimited(90)),
     ],
-    "tokens-limited": [
-        on_create(
-            Refused(status=429, code="rate_limit_exceeded", type="tokens", message=TPM, retry_after_s=2),
-            RateLimited(2, tokens=True),
-        ),
-        on_create(Refused(status=429, message="tokens: Limit 2000, Requested 2000"), RateLimited(tokens=True)),
-    ],
     "rate-limited": [
         on_create(Refused(status=429, code="rate_limit_exceeded", type="requests", retry_after_s=1), RateLimited(1)),
         on_create(Refused(status=429), RateLimited()),
         on_create(Refused(status=429, should_retry=False), RateLimited()),
+        on_create(
+            Refused(status=429, code="rate_limit_exceeded", type="tokens", message=TPM, retry_after_s=2),
+            RateLimited(2),
+        ),
+        on_create(Refused(status=429, message="tokens: Limit 2000, Requested 2000"), RateLimited()),
         on_poll(Refused(status=429, retry_after_s=1), RateLimited(1)),
     ],
     "rate-limited-by-code": [on_create(Refused(status=400, code="rate_limit_exceeded"), RateLimited())],
@@ -224,17 +222,17 @@ CASES: dict[str, list[Case]] = {
         on_create(Refused(status=700), InDoubt(message="HTTP 700")),
         on_create(Refused(status=200, message="odd"), InDoubt(message="odd")),
     ],
-    "look-missing": [
+    "poll-missing": [
         on_poll(Refused(status=404, message="Response with id 'resp_1' not found."), PollAgain(2.0, missing=True)),
         on_poll(Refused(status=410), PollAgain(2.0, missing=True)),
     ],
-    "look-impossible": [on_poll(Refused(status=405), (Halt, "http_405"))],
-    "look-server-error": [
+    "poll-impossible": [on_poll(Refused(status=405), (Halt, "http_405"))],
+    "poll-server-error": [
         on_poll(Refused(status=500), PollAgain(outage=True)),
         on_poll(Refused(status=502, retry_after_s=2), PollAgain(2, outage=True)),
         on_poll(Refused(status=503, code="server_is_overloaded"), PollAgain(outage=True)),
     ],
-    "look-refused": [
+    "poll-refused": [
         on_poll(Refused(status=400), PollAgain()),
         on_poll(Refused(status=409, retry_after_s=1), PollAgain(1)),
     ],
@@ -263,10 +261,10 @@ CASES: dict[str, list[Case]] = {
 
 
 def judge(case: Case) -> Verdict:
-    match case.met:
+    match case.phase:
         case Phase.CREATE:
             return judge_create(case.problem)
-        case Phase.LOOK:
+        case Phase.POLL:
             return judge_poll(case.problem, age_s=1, misses=1, missing_s=0)
         case Phase.FAILED:
             assert isinstance(case.problem, Refused)
@@ -278,5 +276,6 @@ def judge(case: Case) -> Verdict:
                     body=b"",
                     error_code=case.problem.code,
                     error_message="m",
-                )
+                ),
+                AnswerPolicy(),
             )

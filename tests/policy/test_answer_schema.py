@@ -1,4 +1,4 @@
-"""Whether a text is the JSON that was asked for, and if not, where it is wrong."""
+"""Whether a text is the JSON that a job asked for, and if not, where it is wrong."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_an_answer_that_fits_has_no_flaw() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "message"),
     [
         ({"year": "CANARY"}, 'year: the value is not of type "integer"'),
         ({"speaker": {"name": 5}}, 'speaker.name: the value is not of type "string"'),
@@ -53,11 +53,11 @@ def test_an_answer_that_fits_has_no_flaw() -> None:
         ({"extra": "CANARY"}, "the whole: Additional properties are not allowed ('extra' was unexpected)"),
     ],
 )
-def test_a_flaw_says_where_and_repeats_no_value(changed: dict[str, Any], told: str) -> None:
-    assert flaw({**RIGHT, **changed}) == told
+def test_a_flaw_names_the_place_and_repeats_no_value(changed: dict[str, Any], message: str) -> None:
+    assert flaw({**RIGHT, **changed}) == message
 
 
-def test_something_else_than_an_object() -> None:
+def test_an_answer_that_is_no_object() -> None:
     assert flaw(["CANARY"]) == 'the whole: the value is not of type "object"'
 
 
@@ -67,7 +67,7 @@ def test_a_missing_field() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("Of course! {}", "unexpected character, expected a JSON value at line 1, column 1"),
         ('{"year": 1790', "unexpected end of data at line 1, column 14"),
@@ -77,14 +77,14 @@ def test_a_missing_field() -> None:
         ("[" * 5000, "at line"),
     ],
 )
-def test_what_is_not_json(text: str, told: str) -> None:
+def test_what_is_not_json(text: str, message: str) -> None:
     found = AnswerSchema(SPEECH).flaw(text)
     assert found is not None
     assert found.startswith("it is not JSON: ")
-    assert told in found
+    assert message in found
 
 
-def test_of_many_flaws_the_first_are_told_and_none_at_length() -> None:
+def test_only_the_first_flaws_are_reported_and_each_is_cut() -> None:
     schema = {"type": "array", "items": {"type": "integer"}}
     assert flaw(["x", "x"], schema) == "; ".join(f'[{n}]: the value is not of type "integer"' for n in range(2))
     assert str(flaw(["x"] * 50, schema)).endswith("; and more")
@@ -106,7 +106,7 @@ def test_of_many_flaws_the_first_are_told_and_none_at_length() -> None:
         ({"const": {1: 2}}, ()),
     ],
 )
-def test_a_schema_that_answers_could_not_be_checked_against(schema: dict[str, Any], path: tuple[str, ...]) -> None:
+def test_a_schema_that_answers_cannot_be_checked_against(schema: dict[str, Any], path: tuple[str, ...]) -> None:
     with pytest.raises(BadSchema) as caught:
         AnswerSchema(schema)
     assert caught.value.path == path
@@ -132,7 +132,8 @@ def test_the_schema_that_a_request_asks_for(request_fields: dict[str, Any], sche
 
 @given(st.text())
 def test_any_text_is_judged(text: str) -> None:
-    AnswerSchema(SPEECH).flaw(text)
+    # No text that is not a JSON object fits, and each flaw is a message.
+    assert isinstance(AnswerSchema(SPEECH).flaw(text), str)
 
 
 json_values = st.recursive(

@@ -1,4 +1,4 @@
-"""A wrong job or config stops a run at its first steps; a wrong row never does."""
+"""A wrong job or config halts a run at its first calls; a wrong row never does."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WEB_PAGE = ReplyLost(reason="the reply is a web page", status=200)
 NOT_FOUND = Refused(status=404, message="not found")
 
 
-def test_the_third_refusal_of_a_run_that_never_worked_stops_it_and_fails_no_row() -> None:
+def test_the_third_refusal_before_any_acceptance_halts_the_run_and_fails_no_row() -> None:
     guard = FirstCreates(accepted=False)
     assert [guard.judge(UNKNOWN_MODEL) for _ in range(2)] == [Later(1.0), Later(1.0)]
     verdict = guard.judge(UNKNOWN_MODEL)
@@ -27,7 +27,7 @@ def test_the_third_refusal_of_a_run_that_never_worked_stops_it_and_fails_no_row(
     assert not verdict.maybe_sent
 
 
-def test_what_was_on_the_wire_then_is_not_failed_either() -> None:
+def test_requests_in_flight_at_that_time_do_not_fail_either() -> None:
     guard = FirstCreates(accepted=False)
     verdicts = [guard.judge(UNKNOWN_MODEL) for _ in range(200)]
     assert all(isinstance(verdict, Halt) for verdict in verdicts[2:])
@@ -44,13 +44,13 @@ def test_what_was_on_the_wire_then_is_not_failed_either() -> None:
         pytest.param(Refused(status=501), id="not implemented"),
     ],
 )
-def test_what_lies_in_the_job_or_the_config_stops_a_run_that_never_worked(problem: Problem) -> None:
+def test_a_fault_of_the_job_or_config_halts_a_run_before_any_acceptance(problem: Problem) -> None:
     guard = FirstCreates(accepted=False)
     verdicts = [guard.judge(problem) for _ in range(3)]
     assert [type(verdict) for verdict in verdicts] == [Later, Later, Halt]
 
 
-def test_after_one_accepted_request_the_row_is_judged_alone() -> None:
+def test_after_one_accepted_request_a_refusal_fails_its_row_alone() -> None:
     guard = FirstCreates(accepted=False)
     guard.judge(UNKNOWN_MODEL)
     guard.accepted()
@@ -58,21 +58,21 @@ def test_after_one_accepted_request_the_row_is_judged_alone() -> None:
     assert isinstance(guard.judge(NOT_FOUND), Retry)
 
 
-def test_a_run_that_is_resumed_remembers_that_it_worked() -> None:
+def test_a_resumed_run_knows_that_a_request_was_accepted() -> None:
     assert isinstance(FirstCreates(accepted=True).judge(UNKNOWN_MODEL), Fail)
 
 
-def test_rows_that_are_wrong_themselves_never_stop_the_others() -> None:
+def test_wrong_rows_never_halt_the_run() -> None:
     guard = FirstCreates(accepted=False)
     assert all(guard.judge(TOO_LONG) == Fail("context_length_exceeded", "too long") for _ in range(100))
 
 
-def test_the_config_can_say_that_a_refusal_is_the_rows_own_fault() -> None:
+def test_the_config_can_make_a_refusal_fail_its_row_alone() -> None:
     guard = FirstCreates(accepted=False, overrides=[Override(action=Action.FAIL, status=422)])
     assert all(isinstance(guard.judge(Refused(status=422)), Fail) for _ in range(10))
 
 
-def test_an_outage_at_the_start_is_not_the_jobs_fault() -> None:
+def test_an_outage_at_the_start_does_not_count_as_a_fault_of_the_job() -> None:
     guard = FirstCreates(accepted=False)
     for _ in range(10):
         assert not isinstance(guard.judge(NeverSent(reason="refused")), Halt)
@@ -80,7 +80,7 @@ def test_an_outage_at_the_start_is_not_the_jobs_fault() -> None:
         assert guard.judge(Refused(status=502)) == InDoubt(message="HTTP 502")
 
 
-def test_an_address_that_answers_everything_with_a_web_page_stops_the_run_with_its_requests_in_doubt() -> None:
+def test_an_address_that_answers_with_web_pages_halts_the_run_with_its_requests_in_doubt() -> None:
     guard = FirstCreates(accepted=False)
     assert [guard.judge(WEB_PAGE) for _ in range(2)] == [InDoubt(message=WEB_PAGE.reason)] * 2
     verdict = guard.judge(WEB_PAGE)
@@ -90,7 +90,7 @@ def test_an_address_that_answers_everything_with_a_web_page_stops_the_run_with_i
     assert "web page" in verdict.message
 
 
-def test_the_message_of_a_refusal_that_may_quote_a_prompt_is_not_repeated() -> None:
+def test_a_message_that_may_quote_a_prompt_is_left_out() -> None:
     guard = FirstCreates(accepted=False)
     secret = Refused(status=400, code="invalid_value", param="input[0].content", message="'my secret' is not valid")
     verdict = [guard.judge(secret) for _ in range(3)][-1]
@@ -103,7 +103,7 @@ def old_miss(guard: FirstPolls) -> object:
     return guard.judge(NOT_FOUND, age_s=600, misses=4, missing_s=60)
 
 
-def test_a_server_that_keeps_no_response_stops_the_run_before_it_pays_for_all() -> None:
+def test_a_server_that_keeps_no_responses_halts_the_run_early() -> None:
     guard = FirstPolls(seen=False)
     assert guard.judge(NOT_FOUND, age_s=1, misses=1, missing_s=0) == PollAgain(2.0, missing=True)
     assert [old_miss(guard) for _ in range(2)] == [Expired("not found")] * 2
@@ -112,7 +112,7 @@ def test_a_server_that_keeps_no_response_stops_the_run_before_it_pays_for_all() 
     assert verdict.code == "response_expired"
 
 
-def test_once_a_look_found_its_response_one_that_expires_is_judged_alone() -> None:
+def test_after_one_found_response_an_expired_one_does_not_halt_the_run() -> None:
     guard = FirstPolls(seen=False)
     old_miss(guard)
     guard.seen()

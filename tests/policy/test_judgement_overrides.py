@@ -1,4 +1,4 @@
-"""What the config may say about errors, and the servers that are shipped with it."""
+"""Overrides of error rules in the config, and the built-in server profiles."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from orchestrator.core.model import Response
 from orchestrator.core.problems import Refused, ReplyLost
 from orchestrator.policy.errors.error_rules import Action, Override, Phase
-from orchestrator.policy.errors.judgement import judge_create, judge_poll, judge_response
+from orchestrator.policy.errors.judgement import AnswerPolicy, judge_create, judge_poll, judge_response
 from orchestrator.policy.errors.profiles import PROFILES, overrides_for
 from orchestrator.policy.errors.verdicts import (
     Expired,
@@ -24,13 +24,13 @@ from orchestrator.policy.errors.verdicts import (
 QUEUE_FULL = Refused(status=400, message="Background queue is full (100). Please try again later.")
 
 
-def test_ogx_says_queue_full_with_http_400() -> None:
+def test_the_ogx_profile_treats_a_full_queue_as_rate_limited() -> None:
     assert judge_create(QUEUE_FULL) == Fail("http_400", QUEUE_FULL.message)
     assert judge_create(QUEUE_FULL, overrides=overrides_for("ogx")) == RateLimited()
     assert isinstance(judge_create(Refused(status=400), overrides=overrides_for("ogx")), Fail)
 
 
-def test_litellm_does_not_know_a_response_with_http_400() -> None:
+def test_the_litellm_profile_treats_http_400_on_polls_as_missing() -> None:
     unknown = Refused(status=400, message="unknown")
     profile = overrides_for("litellm")
     assert judge_poll(unknown, age_s=600, misses=4, missing_s=60) == PollAgain()
@@ -38,12 +38,12 @@ def test_litellm_does_not_know_a_response_with_http_400() -> None:
     assert isinstance(judge_create(unknown, overrides=profile), Fail)
 
 
-def test_every_profile_says_what_it_is_for() -> None:
+def test_each_profile_has_a_description() -> None:
     assert all(profile.about for profile in PROFILES.values())
     assert overrides_for("openai") == ()
 
 
-def test_the_users_word_goes_before_the_profile() -> None:
+def test_a_users_override_takes_precedence_over_the_profile() -> None:
     own = Override(action=Action.HALT, status=400, text="queue is full")
     assert isinstance(judge_create(QUEUE_FULL, overrides=overrides_for("ogx", [own])), Halt)
 
@@ -52,7 +52,7 @@ def test_the_users_word_goes_before_the_profile() -> None:
     ("action", "verdict"),
     [
         (Action.RETRY, Retry("e", None, "m")),
-        (Action.BOUNCE, RateLimited()),
+        (Action.RATE_LIMITED, RateLimited()),
         (Action.SLOW_DOWN, RateLimited(slow_down=True)),
         (Action.OUTAGE, Outage("e", None, "m")),
         (Action.FAIL, Fail("e", "m")),
@@ -69,15 +69,15 @@ def test_each_class_of_a_create(action: Action, verdict: Verdict) -> None:
     ("action", "verdict"),
     [
         (Action.RETRY, PollAgain()),
-        (Action.BOUNCE, RateLimited()),
+        (Action.RATE_LIMITED, RateLimited()),
         (Action.OUTAGE, PollAgain(outage=True)),
         (Action.MISSING, PollAgain(2.0, missing=True)),
         (Action.HALT, Halt("e", "this error stops the run, as the config asks (m)")),
     ],
 )
-def test_each_class_of_a_look(action: Action, verdict: Verdict) -> None:
+def test_each_class_of_a_poll(action: Action, verdict: Verdict) -> None:
     problem = Refused(status=499, code="e", message="m")
-    overrides = [Override(action=action, status=499, met=Phase.LOOK)]
+    overrides = [Override(action=action, status=499, phase=Phase.POLL)]
     assert judge_poll(problem, age_s=1, misses=1, missing_s=0, overrides=overrides) == verdict
 
 
@@ -85,7 +85,7 @@ def test_each_class_of_a_look(action: Action, verdict: Verdict) -> None:
     ("action", "verdict"),
     [
         (Action.RETRY, Retry("e", None, "m")),
-        (Action.BOUNCE, Retry("e", None, "m", rate_limited=True)),
+        (Action.RATE_LIMITED, Retry("e", None, "m", rate_limited=True)),
         (Action.OUTAGE, Retry("e", None, "m", outage=True)),
         (Action.FAIL, Fail("e", "m")),
         (Action.HALT, Halt("e", "this error stops the run, as the config asks (m)")),
@@ -93,11 +93,14 @@ def test_each_class_of_a_look(action: Action, verdict: Verdict) -> None:
 )
 def test_each_class_of_a_failed_response(action: Action, verdict: Verdict) -> None:
     response = Response(id="r", status="failed", ended=True, body=b"", error_code="e", error_message="m")
-    assert judge_response(response, overrides=[Override(action=action, code="e", met=Phase.FAILED)]) == verdict
+    assert (
+        judge_response(response, AnswerPolicy(), overrides=[Override(action=action, code="e", phase=Phase.FAILED)])
+        == verdict
+    )
 
 
-def test_all_that_is_given_must_match_and_text_in_any_case() -> None:
-    override = Override(action=Action.BOUNCE, status=400, code="busy", text="TRY (again)")
+def test_all_conditions_must_match_and_text_in_any_case() -> None:
+    override = Override(action=Action.RATE_LIMITED, status=400, code="busy", text="TRY (again)")
     assert (
         judge_create(Refused(status=400, code="busy", message="please try (again)"), overrides=[override])
         == RateLimited()
@@ -110,14 +113,14 @@ def test_all_that_is_given_must_match_and_text_in_any_case() -> None:
         assert judge_create(problem, overrides=[override]) != RateLimited()
 
 
-def test_only_the_code_itself_opens_an_error_about_money() -> None:
+def test_an_override_of_a_lack_of_credit_must_name_its_code() -> None:
     broke = Refused(status=429, code="insufficient_quota", message="You exceeded your current quota")
     for override in (
-        Override(action=Action.BOUNCE, status=429),
+        Override(action=Action.RATE_LIMITED, status=429),
         Override(action=Action.RETRY, status=429, text="quota"),
     ):
         assert isinstance(judge_create(broke, overrides=[override]), Halt)
-    named = Override(action=Action.BOUNCE, code="insufficient_quota")
+    named = Override(action=Action.RATE_LIMITED, code="insufficient_quota")
     assert judge_create(broke, overrides=[named]) == RateLimited()
 
 
@@ -126,20 +129,20 @@ def test_a_lost_reply_is_in_doubt_whatever_the_config_says() -> None:
     assert isinstance(judge_create(ReplyLost(reason="x", status=200), overrides=[override]), InDoubt)
 
 
-def test_an_override_that_names_nothing_is_refused() -> None:
+def test_an_override_without_conditions_is_refused() -> None:
     with pytest.raises(ValueError, match="none is given"):
         Override(action=Action.RETRY)
 
 
 @pytest.mark.parametrize(
-    ("action", "met"),
+    ("action", "phase"),
     [
         (Action.MISSING, Phase.CREATE),
         (Action.LATER, Phase.CREATE),
-        (Action.FAIL, Phase.LOOK),
+        (Action.FAIL, Phase.POLL),
         (Action.IN_DOUBT, Phase.FAILED),
     ],
 )
-def test_a_class_that_makes_no_sense_there_is_refused(action: Action, met: Phase) -> None:
-    with pytest.raises(ValueError, match="allowed: bounce"):
-        Override(action=action, status=400, met=met)
+def test_a_class_that_is_impossible_in_that_phase_is_refused(action: Action, phase: Phase) -> None:
+    with pytest.raises(ValueError, match="rate_limited"):
+        Override(action=action, status=400, phase=phase)

@@ -1,4 +1,4 @@
-"""What holds for every problem there can be."""
+"""Properties of the verdicts on arbitrary problems."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ problems = st.one_of(refusals, lost, never_sent)
 overrides = st.lists(
     st.builds(
         Override,
-        action=st.sampled_from([Action.RETRY, Action.BOUNCE, Action.OUTAGE, Action.HALT]),
+        action=st.sampled_from([Action.RETRY, Action.RATE_LIMITED, Action.OUTAGE, Action.HALT]),
         status=st.integers(400, 599),
         text=st.one_of(st.none(), st.text(max_size=3)),
-        met=st.sampled_from(list(Phase)),
+        phase=st.sampled_from(list(Phase)),
     ),
     max_size=3,
 )
@@ -85,7 +85,7 @@ def test_every_problem_of_a_create_has_a_verdict(problem: Problem, config: list[
     st.integers(0, 10**9),
     st.floats(0, 1e7, allow_nan=False),
 )
-def test_every_problem_of_a_look_has_a_verdict(
+def test_every_problem_of_a_poll_has_a_verdict(
     problem: Problem, config: list[Override], age_s: float, misses: int, missing_s: float
 ) -> None:
     verdict = judge_poll(problem, age_s=age_s, misses=misses, missing_s=missing_s, overrides=config)
@@ -95,19 +95,23 @@ def test_every_problem_of_a_look_has_a_verdict(
 
 
 @given(never_sent, overrides)
-def test_what_was_never_sent_is_never_in_doubt_and_spends_nothing(problem: NeverSent, config: list[Override]) -> None:
+def test_a_request_never_sent_is_not_in_doubt_and_spends_no_attempt(
+    problem: NeverSent, config: list[Override]
+) -> None:
     assert isinstance(judge_create(problem, overrides=config), Later | Outage)
 
 
 @given(lost, overrides)
-def test_what_may_have_been_sent_is_never_simply_sent_again(problem: ReplyLost, config: list[Override]) -> None:
+def test_a_request_that_may_have_been_sent_is_never_simply_sent_again(
+    problem: ReplyLost, config: list[Override]
+) -> None:
     verdict = judge_create(problem, overrides=config)
     assert isinstance(verdict, InDoubt | Found)
     assert isinstance(verdict, Found) == (problem.response_id is not None)
 
 
 @given(refusals)
-def test_only_a_gateway_or_a_senseless_status_leaves_a_refusal_in_doubt(problem: Refused) -> None:
+def test_only_a_gateway_or_an_unknown_status_leaves_a_refusal_in_doubt(problem: Refused) -> None:
     if isinstance(judge_create(problem), InDoubt):
         assert (
             problem.status in {502, 504, *range(520, 525)}
@@ -117,7 +121,7 @@ def test_only_a_gateway_or_a_senseless_status_leaves_a_refusal_in_doubt(problem:
 
 
 @given(st.sampled_from([502, 504, *range(520, 525)]), st.text(max_size=20), st.sampled_from([None, True, False]))
-def test_a_gateway_is_never_trusted_to_have_stopped_the_request(
+def test_a_gateway_error_always_leaves_the_request_in_doubt(
     status: int, message: str, should_retry: bool | None
 ) -> None:
     problem = Refused(status=status, message=message, should_retry=should_retry)
@@ -125,7 +129,7 @@ def test_a_gateway_is_never_trusted_to_have_stopped_the_request(
 
 
 @given(refusals, st.sampled_from(sorted(NO_MONEY)), st.booleans(), overrides)
-def test_an_error_about_money_is_never_repeated(
+def test_a_lack_of_credit_is_never_retried(
     problem: Refused, name: str, in_type: bool, config: list[Override]
 ) -> None:
     problem = (
@@ -137,7 +141,7 @@ def test_an_error_about_money_is_never_repeated(
 
 
 @given(refusals)
-def test_a_hint_to_retry_decides_only_about_what_is_not_known(problem: Refused) -> None:
+def test_x_should_retry_decides_only_about_unknown_errors(problem: Refused) -> None:
     with_hint, without = (
         deciding_rule(dataclasses.replace(problem, should_retry=hint), Phase.CREATE).name for hint in (True, None)
     )
@@ -147,9 +151,7 @@ def test_a_hint_to_retry_decides_only_about_what_is_not_known(problem: Refused) 
 
 
 @given(st.lists(problems, max_size=20), st.booleans())
-def test_the_guard_of_the_first_creates_never_makes_a_sent_request_unsent(
-    sequence: list[Problem], accepted: bool
-) -> None:
+def test_first_creates_never_treat_a_request_in_doubt_as_unsent(sequence: list[Problem], accepted: bool) -> None:
     guard = FirstCreates(accepted=accepted)
     for problem in sequence:
         alone, judged = judge_create(problem), guard.judge(problem)

@@ -1,4 +1,4 @@
-"""Every row of the table of outcomes: what becomes of a response that could be read."""
+"""Every row of the table of outcomes: how a readable response ends its request."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from orchestrator.core.errors import CODES
 from orchestrator.core.model import Response
 from orchestrator.policy.errors.answer_schema import AnswerSchema
-from orchestrator.policy.errors.judgement import OnInvalid, RaiseTo, Repair, judge_response
-from orchestrator.policy.errors.outcomes import OUTCOMES, OnIncomplete, Wish
+from orchestrator.policy.errors.judgement import AnswerPolicy, OnInvalid, RaiseTo, Repair, judge_response
+from orchestrator.policy.errors.outcomes import OUTCOMES, Expectation, OnIncomplete
 from orchestrator.policy.errors.verdicts import (
     CallTools,
     Cancelled,
@@ -43,7 +43,7 @@ def ours(code: str) -> Fail:
 class Case(NamedTuple):
     response: Response
     verdict: ResponseVerdict
-    wish: Wish = Wish()
+    expected: Expectation = Expectation()
 
 
 SCHEMA = AnswerSchema({"type": "object", "properties": {"year": {"type": "integer"}}, "required": ["year"]})
@@ -52,22 +52,24 @@ FLAW = 'year: the value is not of type "integer"'
 MESSAGE = f"{CODES['output_invalid']}: {FLAW}"
 
 
-def invalid(on_invalid: OnInvalid = "fail", repairs: int = 0, flaw: str = FLAW) -> Wish:
-    return Wish(structured=True, flaw=flaw, on_invalid=on_invalid, repairs=repairs)
+def invalid(on_invalid: OnInvalid = "fail", repairs: int = 0) -> Expectation:
+    return Expectation(AnswerPolicy(schema=SCHEMA, on_invalid=on_invalid), repairs=repairs, flaw=FLAW)
 
 
-def mend(flaw: str) -> Continue:
-    text = f"Your answer is not valid: {flaw}. Give the whole answer again, mended, as JSON and nothing else."
+def repair(flaw: str) -> Continue:
+    text = f"Your answer is not valid: {flaw}. Give the whole answer again, corrected, as JSON and nothing else."
     item = {"type": "message", "role": "user", "content": text}
     return Continue("output_invalid", (item,), f"{CODES['output_invalid']}: {flaw}")
 
 
-MORE = Retry("max_output_tokens", message=CODES["max_output_tokens"], base_s=0.0, max_output_tokens=2000)
-KEEP = Wish(on_incomplete="keep")
+RAISED = Retry("max_output_tokens", message=CODES["max_output_tokens"], base_s=0.0, max_output_tokens=2000)
+KEEP = Expectation(AnswerPolicy(on_incomplete="keep"))
+REPAIR = Expectation(AnswerPolicy(schema=SCHEMA, on_invalid=Repair()))
+TOOLS = Expectation(AnswerPolicy(handles_tools=True))
 
 
-def raised(cap: int | None) -> Wish:
-    return Wish(on_incomplete=RaiseTo(2000), max_output_tokens=cap)
+def raised(cap: int | None) -> Expectation:
+    return Expectation(AnswerPolicy(on_incomplete=RaiseTo(2000)), max_output_tokens=cap)
 
 
 CASES: dict[str, list[Case]] = {
@@ -84,17 +86,17 @@ CASES: dict[str, list[Case]] = {
         Case(a_response(refusal="I cannot help with that."), Fail("refusal", "I cannot help with that.")),
         Case(a_response(refusal="No.", output_text="Well"), Fail("refusal", "No.")),
         Case(a_response("incomplete", refusal="No."), Fail("refusal", "No."), KEEP),
-        Case(a_response(refusal="No."), Fail("refusal", "No."), Wish(structured=True, on_invalid=Repair())),
+        Case(a_response(refusal="No."), Fail("refusal", "No."), REPAIR),
     ],
     "tool-calls": [
-        Case(a_response(waits_for="function_call"), CallTools(), Wish(handles_tools=True)),
-        Case(a_response(waits_for="function_call", output_text="Let me see"), CallTools(), Wish(handles_tools=True)),
+        Case(a_response(waits_for="function_call"), CallTools(), TOOLS),
+        Case(a_response(waits_for="function_call", output_text="Let me see"), CallTools(), TOOLS),
     ],
     "requires-action": [
         Case(
             a_response(waits_for="mcp_approval_request"),
             Fail("requires_action", "the response waits for the output of mcp_approval_request"),
-            Wish(handles_tools=True),
+            TOOLS,
         ),
         Case(
             a_response(waits_for="function_call", output_text="Let me see"),
@@ -102,10 +104,10 @@ CASES: dict[str, list[Case]] = {
         ),
     ],
     "repair": [
-        Case(WRONG, mend(FLAW), invalid(Repair())),
-        Case(WRONG, mend(FLAW), invalid(Repair(3), repairs=2)),
+        Case(WRONG, repair(FLAW), invalid(Repair())),
+        Case(WRONG, repair(FLAW), invalid(Repair(3), repairs=2)),
     ],
-    "ask-anew": [Case(WRONG, Retry("output_invalid", message=MESSAGE, base_s=0.0), invalid("retry"))],
+    "ask-again": [Case(WRONG, Retry("output_invalid", message=MESSAGE, base_s=0.0), invalid("retry"))],
     "invalid": [
         Case(WRONG, Fail("output_invalid", MESSAGE), invalid()),
         Case(WRONG, Fail("output_invalid", MESSAGE), invalid(Repair(), repairs=1)),
@@ -113,28 +115,28 @@ CASES: dict[str, list[Case]] = {
     ],
     "answered": [
         Case(a_response(output_text="Hi"), Succeed()),
-        Case(a_response(output_text=' {"year": 1790} '), Succeed(), Wish(structured=True)),
+        Case(a_response(output_text=' {"year": 1790} '), Succeed(), Expectation(AnswerPolicy(schema=SCHEMA))),
     ],
     "empty": [
-        Case(a_response(), ours("empty_output"), Wish(structured=True, on_invalid=Repair())),
+        Case(a_response(), ours("empty_output"), REPAIR),
         Case(a_response(), ours("empty_output")),
         Case(a_response(output_text=" \n"), ours("empty_output")),
         Case(a_response(), ours("empty_output"), raised(100)),
     ],
-    "more-room": [
-        Case(cut_off("max_output_tokens"), MORE, raised(300)),
-        Case(cut_off("max_tokens"), MORE, raised(1999)),
-        Case(cut_off("length"), MORE, raised(300)),
-        Case(cut_off(text=""), MORE, raised(300)),
-        Case(cut_off(), MORE, raised(None)),
+    "raise-limit": [
+        Case(cut_off("max_output_tokens"), RAISED, raised(300)),
+        Case(cut_off("max_tokens"), RAISED, raised(1999)),
+        Case(cut_off("length"), RAISED, raised(300)),
+        Case(cut_off(text=""), RAISED, raised(300)),
+        Case(cut_off(), RAISED, raised(None)),
     ],
     "kept": [Case(cut_off(), Succeed(partial=True), KEEP), Case(cut_off(None), Succeed(partial=True), KEEP)],
     "nothing-to-keep": [Case(cut_off(text=""), ours("empty_output"), KEEP)],
     "incomplete": [
         Case(cut_off("length"), ours("max_output_tokens")),
         Case(cut_off(), ours("max_output_tokens"), raised(2000)),
-        Case(cut_off(), ours("max_output_tokens"), Wish(on_incomplete="keep", structured=True)),
-        Case(cut_off(), ours("max_output_tokens"), Wish(structured=True, on_invalid=Repair())),
+        Case(cut_off(), ours("max_output_tokens"), Expectation(AnswerPolicy(schema=SCHEMA, on_incomplete="keep"))),
+        Case(cut_off(), ours("max_output_tokens"), REPAIR),
         Case(cut_off("a_new_reason"), Fail("a_new_reason", "the response is incomplete: a_new_reason")),
         Case(cut_off(None), Fail("incomplete", "the response is incomplete: incomplete"), raised(100)),
     ],
@@ -156,27 +158,24 @@ CASES: dict[str, list[Case]] = {
     ],
 )
 def test_each_row_of_the_outcomes(name: str, case: Case) -> None:
-    row = next(row for row in OUTCOMES if row.matches(case.response, case.wish))
+    row = next(row for row in OUTCOMES if row.matches(case.response, case.expected))
     assert row.name == name
     verdict = judge_response(
         case.response,
-        on_incomplete=case.wish.on_incomplete,
-        max_output_tokens=case.wish.max_output_tokens,
-        schema=SCHEMA if case.wish.structured else None,
-        on_invalid=case.wish.on_invalid,
-        repairs=case.wish.repairs,
-        handles_tools=case.wish.handles_tools,
+        case.expected.policy,
+        max_output_tokens=case.expected.max_output_tokens,
+        repairs=case.expected.repairs,
     )
     assert verdict == case.verdict
 
 
-def test_no_row_of_the_outcomes_is_without_a_case() -> None:
+def test_each_row_of_the_outcomes_has_a_case() -> None:
     assert list(CASES) == [row.name for row in OUTCOMES]
 
 
 def test_an_error_message_of_a_failed_response_is_kept() -> None:
     response = a_response("failed", error_code="invalid_prompt", error_message="The prompt was flagged.")
-    assert judge_response(response) == Fail("invalid_prompt", "The prompt was flagged.")
+    assert judge_response(response, AnswerPolicy()) == Fail("invalid_prompt", "The prompt was flagged.")
 
 
 texts = st.one_of(st.none(), st.text(max_size=20))
@@ -213,10 +212,8 @@ def test_every_response_has_a_verdict_and_only_an_ended_one_ends(
     )
     verdict = judge_response(
         response,
-        on_incomplete=on_incomplete,
+        AnswerPolicy(on_incomplete=on_incomplete, schema=SCHEMA if structured else None, on_invalid=on_invalid),
         max_output_tokens=cap,
-        schema=SCHEMA if structured else None,
-        on_invalid=on_invalid,
         repairs=repairs,
     )
     assert isinstance(verdict, PollAgain) is not response.ended

@@ -13,7 +13,7 @@ from orchestrator.core.model import Seen
 from orchestrator.core.problems import NeverSent, Problem, Refused, ReplyLost
 from orchestrator.policy.errors.error_rules import Phase
 from orchestrator.policy.errors.error_table import deciding_rule
-from orchestrator.policy.errors.judgement import judge_response
+from orchestrator.policy.errors.judgement import AnswerPolicy, judge_response
 from orchestrator.provider.asyncio_transport import AsyncioTransport
 from orchestrator.provider.client import ResponsesClient
 from orchestrator.provider.transport import Endpoint
@@ -57,7 +57,7 @@ def lost(problem: ReplyLost) -> bytes | None:
 
 
 def a_reply(case: Case) -> bytes | None:
-    if case.met is Phase.FAILED:
+    if case.phase is Phase.FAILED:
         assert isinstance(case.problem, Refused)
         failure = {"code": case.problem.code, "message": "m"} if case.problem.code else None
         return reply_bytes(json.dumps({"id": "resp_1", "status": "failed", "error": failure}).encode())
@@ -107,13 +107,13 @@ async def met_where_no_connection_is_free(server: RawServer, met: Phase) -> Seen
 
 async def met_on_the_wire(server: RawServer, case: Case) -> Seen | Problem:
     if isinstance(case.problem, NeverSent) and case.problem.local:
-        return await met_where_no_connection_is_free(server, case.met)
+        return await met_where_no_connection_is_free(server, case.phase)
     nobody = isinstance(case.problem, NeverSent)
     # Nobody listens on port 1.
     client = ResponsesClient(AsyncioTransport(Endpoint(base_url="http://127.0.0.1:1" if nobody else server.url)))
     if not nobody:
         answer_with(server, case)
-    found = await call(client, case.met)
+    found = await call(client, case.phase)
     await client.aclose()
     return found
 
@@ -132,11 +132,11 @@ async def test_each_row_of_the_table_by_what_a_socket_brings(server: RawServer, 
     found = await met_on_the_wire(server, case)
     kind = case.verdict[0] if isinstance(case.verdict, tuple) else type(case.verdict)
     if isinstance(found, Seen):
-        assert case.met is Phase.FAILED
-        assert isinstance(judge_response(found.response), kind)
+        assert case.phase is Phase.FAILED
+        assert isinstance(judge_response(found.response, AnswerPolicy()), kind)
         return
-    assert deciding_rule(found, case.met).name == name
-    assert isinstance(judge(Case(case.met, found, case.verdict)), kind)
+    assert deciding_rule(found, case.phase).name == name
+    assert isinstance(judge(Case(case.phase, found, case.verdict)), kind)
 
 
 def test_every_row_can_be_met_on_a_wire() -> None:

@@ -25,12 +25,9 @@ async def settle(context: Context, open_: OpenResponse, response: Response) -> A
     now = context.clock.now()
     verdict = judge_response(
         response,
-        on_incomplete=context.settings.on_incomplete,
+        context.settings.answers,
         max_output_tokens=open_.max_output_tokens,
-        schema=context.settings.answer_schema,
-        on_invalid=context.settings.on_invalid,
         repairs=open_.repairs,
-        handles_tools=context.settings.handles_tools,
         overrides=context.settings.overrides,
     )
     if isinstance(verdict, Cancelled) and open_.cancelled_at is not None:

@@ -1,4 +1,4 @@
-"""Answers that must have a shape: whether a text is the JSON that a job asked for, and if not, where it is wrong."""
+"""Checks whether a text is the JSON that a job asked for, and says where it is wrong."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import orjson
 
 __all__ = ["AnswerSchema", "BadSchema", "asked_schema"]
 
-# A flaw is told to the user and, for a repair, to the model: the first of many, and none at any length.
-_TOLD = 3
+# The user and, for a repair, the model see only the first flaws of an answer, each cut to a maximum length.
+_MOST_REPORTED = 3
 _LONGEST_REASON = 200
 _LONGEST_PLACE = 100
 
-# Stands for every value of an answer in what is said of it: an answer may repeat its prompt.
+# Replaces every value of an answer in messages: an answer may repeat its prompt.
 _MASK = "the value"
 
 
 class BadSchema(ValueError):
-    """Not a JSON Schema that answers could be checked against; ``path`` leads to what is wrong in it."""
+    """Not a JSON Schema that answers can be checked against; ``path`` leads to the error in it."""
 
     def __init__(self, reason: str, path: Sequence[str | int] = ()) -> None:
         super().__init__(reason)
@@ -31,11 +31,11 @@ class BadSchema(ValueError):
 class AnswerSchema:
     """The JSON Schema of a job's answers, compiled once; raises ``BadSchema``.
 
-    References lead inside the schema only: nothing is fetched.
+    References must stay within the schema: nothing is fetched.
     """
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
-        # Compiled code of 15 MB, which only jobs with such answers need.
+        # Compiled code of 15 MB, which only jobs with a schema need.
         from jsonschema_rs import ValidationError, validator_for
 
         try:
@@ -46,25 +46,23 @@ class AnswerSchema:
             raise BadSchema(_short(str(error), _LONGEST_REASON)) from None
 
     def flaw(self, text: str) -> str | None:
-        """What keeps a text from being such an answer, and where; None where nothing does.
-
-        No value of the answer is repeated.
-        """
+        """Returns what is wrong in a text and where, without repeating a value; None if it is such an answer."""
         try:
             value = orjson.loads(text)
         except orjson.JSONDecodeError as error:
             return f"it is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
-        errors = list(islice(self._validator.iter_errors(value), _TOLD + 1))
+        errors = list(islice(self._validator.iter_errors(value), _MOST_REPORTED + 1))
         if not errors:
             return None
-        told = [
-            f"{_place(error.instance_path)}: {_short(error.message, _LONGEST_REASON)}" for error in errors[:_TOLD]
+        reported = [
+            f"{_place(error.instance_path)}: {_short(error.message, _LONGEST_REASON)}"
+            for error in errors[:_MOST_REPORTED]
         ]
-        return "; ".join(told) + ("; and more" if len(errors) > _TOLD else "")
+        return "; ".join(reported) + ("; and more" if len(errors) > _MOST_REPORTED else "")
 
 
 def asked_schema(request: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The schema that a request asks its answer to fit: any object for ``json_object``, None for plain text."""
+    """Returns the schema that a request asks for: any object for ``json_object``, None for plain text."""
     text = request.get("text")
     shape = text.get("format") if isinstance(text, Mapping) else None
     if not isinstance(shape, Mapping):
@@ -76,7 +74,7 @@ def asked_schema(request: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def _place(path: Iterable[str | int]) -> str:
-    """``people[2].name``, as one would write it."""
+    """Returns a path as text: ``people[2].name``."""
     words = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
     return _short(words.removeprefix("."), _LONGEST_PLACE) or "the whole"
 

@@ -1,4 +1,4 @@
-"""The shape of one row of the error table: which errors it matches, and what it says about them."""
+"""One row of the error table: which errors it matches, and what it says about them."""
 
 from __future__ import annotations
 
@@ -9,45 +9,45 @@ from enum import StrEnum
 
 from orchestrator.core.problems import NeverSent, Problem, Refused, ReplyLost
 
-__all__ = ["Action", "ErrorRule", "Override", "Phase", "Reach", "Reply"]
+__all__ = ["Action", "ErrorRule", "Override", "Phase", "Reach", "ReplyKind"]
 
 
 class Phase(StrEnum):
-    """Where an error was met."""
+    """The step at which an error occurred."""
 
     CREATE = "create"
-    LOOK = "look"
+    POLL = "poll"
     # As the ``error`` of a response that ended ``failed``, under HTTP 200.
     FAILED = "failed"
 
 
 class Action(StrEnum):
-    """What to do about an error; a config's ``class`` may be any of these but ``later`` and ``found``."""
+    """What to do about an error; a config's ``class`` may be any of these except ``later`` and ``found``."""
 
     RETRY = "retry"
-    BOUNCE = "bounce"
+    RATE_LIMITED = "rate_limited"
     SLOW_DOWN = "slow_down"
     OUTAGE = "outage"
     FAIL = "fail"
     IN_DOUBT = "in_doubt"
     HALT = "halt"
-    # The response is unknown: look again while that may be a delay, then it has expired.
+    # The response is unknown: poll again while that may be a delay, then it has expired.
     MISSING = "missing"
     LATER = "later"
     FOUND = "found"
 
 
 class Reach(StrEnum):
-    """Who else will hit the same error."""
+    """Which other requests will hit the same error."""
 
     REQUEST = "this request"
-    # Where the job or the config is at fault it is every request; whether anything was ever accepted tells.
+    # Every request if the job or the config is at fault, which the first creates of a run show.
     JOB = "requests like it"
     ALL = "every request"
 
 
-class Reply(StrEnum):
-    """What came back from a call, which is what tells whether it was sent."""
+class ReplyKind(StrEnum):
+    """What came back from a call, which shows whether it was sent."""
 
     NO_CONNECTION = "no connection of our own was free"
     NOTHING_SENT = "nothing was sent"
@@ -58,37 +58,36 @@ class Reply(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorRule:
-    """One row of the table; all the conditions that it gives must hold.
+    """One row of the table; all conditions that it gives must hold.
 
     ``http`` holds statuses: ``"429"``, ``"5xx"``, ``"520-524"``; ``names`` the error's codes or types; ``text`` is a
-    regular expression, found anywhere in the error. ``wait_s`` is the least wait, ``base_s`` where the back-off
-    starts. ``code`` replaces the provider's own. ``says`` and ``hint`` are for the user of a run that halts on it.
+    regular expression, searched anywhere in the error. ``wait_s`` is the minimum wait, ``base_s`` the first back-off.
+    ``code`` replaces the provider's own. A run that halts on this row shows ``says`` and ``hint`` to the user.
     """
 
     name: str
     action: Action
     why: str
-    met: frozenset[Phase] = frozenset({Phase.CREATE})
-    came: frozenset[Reply] = frozenset({Reply.ERROR})
+    phases: frozenset[Phase] = frozenset({Phase.CREATE})
+    replies: frozenset[ReplyKind] = frozenset({ReplyKind.ERROR})
     http: tuple[str, ...] = ()
     names: frozenset[str] = frozenset()
     text: str | None = None
     should_retry: bool | None = None
-    # The provider's message names a limit, and a single request that is larger.
+    # The provider's message names a limit, and a single request that exceeds it.
     oversized: bool = False
     nameless: bool = False
     reach: Reach = Reach.REQUEST
     code: str | None = None
     wait_s: float | None = None
     base_s: float = 1.0
-    tokens: bool = False
     most_attempts: int | None = None
     says: str = ""
     hint: str | None = None
 
-    def matches(self, problem: Problem, met: Phase) -> bool:
-        """Whether this row is about that problem, met there."""
-        if met not in self.met or _came(problem) not in self.came:
+    def matches(self, problem: Problem, phase: Phase) -> bool:
+        """Whether this row applies to that problem at that step."""
+        if phase not in self.phases or _reply_kind(problem) not in self.replies:
             return False
         if self.http and (isinstance(problem, NeverSent) or not _covers(self.http, problem.status)):
             return False
@@ -106,7 +105,7 @@ class ErrorRule:
     @property
     def when(self) -> str:
         """What it matches, in words, for the documentation."""
-        parts = [str(came) for came in sorted(self.came) if came is not Reply.ERROR]
+        parts = [str(kind) for kind in sorted(self.replies) if kind is not ReplyKind.ERROR]
         if self.http:
             parts.append("HTTP " + ", ".join(self.http))
         if self.names:
@@ -124,31 +123,33 @@ class ErrorRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Override:
-    """The config's word on an error that a server means differently than its status says.
+    """A user's rule for an error whose status is misleading on this server.
 
-    All that is given must match; ``text`` is found anywhere in the error, in any case. Only what a server answers
-    can be overridden: that a reply was lost stays true whatever the config says.
+    All conditions given must match; ``text`` is searched anywhere in the error, in any case. Only errors that a
+    server answers with can be overridden: a lost reply stays lost whatever the config says.
     """
 
     action: Action
     status: int | None = None
     code: str | None = None
     text: str | None = None
-    met: Phase = Phase.CREATE
+    phase: Phase = Phase.CREATE
 
     def __post_init__(self) -> None:
         if self.status is None and not self.code and not self.text:
             raise ValueError("an error is named by its status, its code or a text; none is given")
-        if self.action not in _POSSIBLE[self.met]:
-            raise ValueError(f"{self.action} is not possible here; allowed: {', '.join(sorted(_POSSIBLE[self.met]))}")
+        if self.action not in _POSSIBLE[self.phase]:
+            raise ValueError(
+                f"{self.action} is not possible here; allowed: {', '.join(sorted(_POSSIBLE[self.phase]))}"
+            )
 
     def rule(self) -> ErrorRule:
-        """The row of the table that it amounts to."""
+        """Returns it as a row of the table."""
         return ErrorRule(
             name="config",
             action=self.action,
             why="The config says so.",
-            met=frozenset({self.met}),
+            phases=frozenset({self.phase}),
             http=(str(self.status),) if self.status is not None else (),
             names=frozenset({self.code} if self.code else ()),
             text=re.escape(self.text) if self.text else None,
@@ -156,26 +157,26 @@ class Override:
         )
 
 
-_SENDABLE_AGAIN = {Action.RETRY, Action.BOUNCE, Action.SLOW_DOWN, Action.OUTAGE, Action.HALT}
+_SENDABLE_AGAIN = {Action.RETRY, Action.RATE_LIMITED, Action.SLOW_DOWN, Action.OUTAGE, Action.HALT}
 _POSSIBLE: dict[Phase, frozenset[Action]] = {
     Phase.CREATE: frozenset({*_SENDABLE_AGAIN, Action.FAIL, Action.IN_DOUBT}),
-    Phase.LOOK: frozenset({*_SENDABLE_AGAIN, Action.MISSING}),
+    Phase.POLL: frozenset({*_SENDABLE_AGAIN, Action.MISSING}),
     Phase.FAILED: frozenset({*_SENDABLE_AGAIN, Action.FAIL}),
 }
 
 
-def _came(problem: Problem) -> Reply:
+def _reply_kind(problem: Problem) -> ReplyKind:
     match problem:
         case NeverSent(local=True):
-            return Reply.NO_CONNECTION
+            return ReplyKind.NO_CONNECTION
         case NeverSent():
-            return Reply.NOTHING_SENT
+            return ReplyKind.NOTHING_SENT
         case ReplyLost(response_id=str()):
-            return Reply.ONLY_ID
+            return ReplyKind.ONLY_ID
         case ReplyLost():
-            return Reply.NOTHING
+            return ReplyKind.NOTHING
         case Refused():
-            return Reply.ERROR
+            return ReplyKind.ERROR
 
 
 def _covers(patterns: Iterable[str], status: int | None) -> bool:

@@ -1,10 +1,10 @@
-"""Tells a wrong job or config from wrong rows: by whether anything has ever worked in this run.
+"""Distinguishes a wrong job or config from wrong rows, by whether any request of the run was ever accepted.
 
-An unknown model, an unsupported parameter or a wrong address would fail 10,000 rows one by one. So while nothing
-has been accepted, refusals that "requests like it" would meet too put the request back, unspent, and the third
-one stops the run. Nothing is lost by that, and nothing was paid: either the provider's side is mended and the run
-goes on, or the job is corrected, which starts a new run. Once one request has been accepted, the same refusal is
-the row's own fault.
+An unknown model, an unsupported parameter or a wrong address would fail 10,000 rows one by one. So while no request
+has been accepted, a refusal that "requests like it" would get too puts the request back without spending an
+attempt, and the third one stops the run. Nothing is lost or paid: either the provider's side is fixed and the run
+continues, or the job is corrected, which starts a new run. Once a request has been accepted, only the row is blamed
+for such a refusal.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["FirstCreates", "FirstPolls"]
 _LIMIT = 3
 _PUT_BACK_S = 1.0
 
-# Fields whose refusal may quote the text of a prompt, which has no place in a message that is logged.
+# Fields whose refusal may quote a prompt, which must not appear in a log.
 _TEXT_FIELDS = ("input", "instructions", "prompt", "metadata")
 
 
@@ -40,11 +40,11 @@ class FirstCreates:
         return self._accepted
 
     def accepted(self) -> None:
-        """A response was created: from now on a refusal is judged alone."""
+        """Record that a response was created: from now on a refusal concerns its own request alone."""
         self._accepted = True
 
     def judge(self, problem: Problem) -> CreateVerdict:
-        """``judge_create``, in the light of what this run has seen."""
+        """Returns what ``judge_create`` does, or a halt if the first creates of the run are all refused."""
         rule = deciding_rule(problem, Phase.CREATE, self._overrides)
         verdict = verdict_on_create(rule, problem)
         if self._accepted or rule.reach is not Reach.JOB:
@@ -57,11 +57,11 @@ class FirstCreates:
 
 
 class FirstPolls:
-    """Judges the looks of one run. ``seen`` says whether a look of this run has ever found its response.
+    """Judges the polls of one run. ``seen`` says whether a poll of this run has ever found its response.
 
-    A server that accepts responses and keeps none would be paid for every attempt of every row. Give it only the
-    looks at responses that this process had accepted: those of an earlier one may have expired while nobody
-    looked, which says nothing about the server.
+    Without it, a server that accepts responses and keeps none would be paid for every attempt of every row. Pass only
+    polls of responses that this process created: those of an earlier process may have expired while no process
+    polled them, which says nothing about the server.
     """
 
     def __init__(self, *, seen: bool, overrides: Sequence[Override] = ()) -> None:
@@ -70,11 +70,11 @@ class FirstPolls:
         self._expired = 0
 
     def seen(self) -> None:
-        """A look found its response: from now on one that is missing is judged alone."""
+        """Record that a poll found its response: from now on a missing response concerns its own request alone."""
         self._seen = True
 
     def judge(self, problem: Problem, *, age_s: float, misses: int, missing_s: float) -> PollVerdict:
-        """``judge_look``, in the light of what this run has seen."""
+        """Returns what ``judge_poll`` does, or a halt if the first responses of the run have all expired."""
         verdict = judge_poll(problem, age_s=age_s, misses=misses, missing_s=missing_s, overrides=self._overrides)
         if self._seen or not isinstance(verdict, Expired):
             return verdict
@@ -83,8 +83,8 @@ class FirstPolls:
             return verdict
         return Halt(
             verdict.code,
-            f"the provider accepted requests, and knows none of the first {_LIMIT} responses any more",
-            "it may not keep background responses; `orchestrator doctor` tries it",
+            f"the provider accepted requests, but no longer knows any of the first {_LIMIT} responses",
+            "it may not keep background responses; `orchestrator doctor` checks that",
         )
 
 
@@ -92,12 +92,12 @@ def _halt(rule: ErrorRule, problem: Problem, *, maybe_sent: bool) -> Halt:
     match problem:
         case Refused():
             code = problem.code or problem.type or f"http_{problem.status}"
-            said = f"HTTP {problem.status} {code}"
+            error = f"HTTP {problem.status} {code}"
             if problem.param:
-                said += f" for {problem.param}"
+                error += f" for {problem.param}"
             if not (problem.param or "").startswith(_TEXT_FIELDS):
-                said += f": {problem.message}"
+                error += f": {problem.message}"
         case _:
-            code, said = "unreadable_reply", problem.reason
-    message = f"{rule.says}; the first {_LIMIT} requests were refused and none accepted ({said})"
+            code, error = "unreadable_reply", problem.reason
+    message = f"{rule.says}; the first {_LIMIT} requests were refused and none accepted ({error})"
     return Halt(code, message, rule.hint, maybe_sent=maybe_sent)

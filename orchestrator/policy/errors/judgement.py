@@ -1,7 +1,7 @@
 """What each problem and each response means for the request, the run and the provider.
 
-Three questions of everything that goes wrong: will it pass? was it sent? who else will hit it? The answers stand
-in two tables, ``ERROR_TABLE`` and ``OUTCOMES``; the functions here look them up and make a verdict of the row.
+Each problem raises three questions: is it transient, was the request sent, and which other requests will hit it? Two
+tables hold the answers, ``ERROR_TABLE`` and ``OUTCOMES``; the functions here find the row and return its verdict.
 """
 
 from __future__ import annotations
@@ -13,10 +13,17 @@ from typing import assert_never
 from orchestrator.core.model import Response
 from orchestrator.core.money import Picodollars
 from orchestrator.core.problems import Problem, Refused, ReplyLost
-from orchestrator.policy.errors.answer_schema import AnswerSchema
 from orchestrator.policy.errors.error_rules import Action, ErrorRule, Override, Phase, Reach
 from orchestrator.policy.errors.error_table import ERROR_TABLE, deciding_rule
-from orchestrator.policy.errors.outcomes import OUTCOMES, OnIncomplete, OnInvalid, RaiseTo, Repair, Wish
+from orchestrator.policy.errors.outcomes import (
+    OUTCOMES,
+    AnswerPolicy,
+    Expectation,
+    OnIncomplete,
+    OnInvalid,
+    RaiseTo,
+    Repair,
+)
 from orchestrator.policy.errors.verdicts import (
     CreateVerdict,
     Expired,
@@ -35,6 +42,7 @@ from orchestrator.policy.errors.verdicts import (
 
 __all__ = [
     "Action",
+    "AnswerPolicy",
     "JudgementRow",
     "OnIncomplete",
     "OnInvalid",
@@ -49,12 +57,12 @@ __all__ = [
     "may_resend",
 ]
 
-# The longest wait that is taken from a provider in one go; a broken header must not stop a run for a day.
+# The longest wait that a provider can impose at once; a broken header must not stop a run for a day.
 _LONGEST_WAIT_S = 3600.0
 
-# A 404 on a response that was accepted: for its first minute it may not have arrived everywhere; then it is looked
-# for three times more, well apart, before it counts as expired (responses API, trouble T8). The first look of all
-# comes back soon, since most of such answers are a passing fault.
+# A 404 for an accepted response: in its first minute it may not be replicated yet; after that it is polled three more
+# times, well apart, before it counts as expired (responses API, trouble T8). The first poll is repeated soon, because
+# most such replies are a transient fault.
 _YOUNG_S = 60.0
 _SOON_S = 2.0
 _RECHECK_YOUNG_S = 5.0
@@ -63,24 +71,24 @@ _RECHECKS = 3
 
 
 def judge_create(problem: Problem, *, overrides: Iterable[Override] = ()) -> CreateVerdict:
-    """What a create call that brought no response means."""
+    """Returns what to do after a create call that brought no response."""
     return verdict_on_create(deciding_rule(problem, Phase.CREATE, overrides), problem)
 
 
 def judge_poll(
     problem: Problem, *, age_s: float, misses: int, missing_s: float, overrides: Iterable[Override] = ()
 ) -> PollVerdict:
-    """What a look (or a cancel) that brought no response means; the response itself stays as it is.
+    """Returns what to do after a poll (or a cancel) that brought no response; the response itself stays as it is.
 
-    ``age_s`` is the time since it was accepted; ``misses`` counts the looks in a row that brought nothing, this
-    one included; ``missing_s`` is the time since the first of them that did not find it.
+    ``age_s`` is the time since it was accepted; ``misses`` counts the polls in a row that brought no response,
+    including this one; ``missing_s`` is the time since the first of them that did not find it.
     """
-    rule = deciding_rule(problem, Phase.LOOK, overrides)
+    rule = deciding_rule(problem, Phase.POLL, overrides)
     match rule.action:
         case Action.HALT:
             return _halt(rule, problem)
-        case Action.BOUNCE | Action.SLOW_DOWN:
-            return _bounce(rule, problem)
+        case Action.RATE_LIMITED | Action.SLOW_DOWN:
+            return _rate_limited(rule, problem)
         case Action.MISSING:
             return _missing(problem, age_s=age_s, misses=misses, missing_s=missing_s)
         case _:
@@ -89,43 +97,33 @@ def judge_poll(
 
 def judge_response(
     response: Response,
+    policy: AnswerPolicy,
     *,
-    on_incomplete: OnIncomplete = "fail",
     max_output_tokens: int | None = None,
-    schema: AnswerSchema | None = None,
-    on_invalid: OnInvalid = "fail",
     repairs: int = 0,
-    handles_tools: bool = False,
     overrides: Iterable[Override] = (),
 ) -> ResponseVerdict:
-    """What a response that could be read means for its request.
+    """Returns what a readable response means for its request.
 
-    ``max_output_tokens`` is what the request was sent with. ``schema`` is what the answer must fit where the job
-    asks for JSON; ``repairs`` is how often the model was asked to mend it. ``handles_tools`` says that the job has
-    handlers for its function tools.
+    ``max_output_tokens`` is what the request was sent with; ``repairs`` is how often the model was asked to correct
+    its answer.
     """
     if response.status == "failed":
         return _judge_failure(response, overrides)
-    wish = Wish(
-        on_incomplete=on_incomplete,
-        max_output_tokens=max_output_tokens,
-        structured=schema is not None,
-        # Only what is complete can be judged (responses API, "structured output").
-        flaw=schema.flaw(response.output_text) if schema is not None and response.status == "completed" else None,
-        on_invalid=on_invalid,
-        repairs=repairs,
-        handles_tools=handles_tools,
-    )
-    return next(row.verdict(response, wish) for row in OUTCOMES if row.matches(response, wish))
+    schema = policy.schema
+    # Only a complete answer can be judged (responses API, "structured output").
+    flaw = schema.flaw(response.output_text) if schema is not None and response.status == "completed" else None
+    expected = Expectation(policy, max_output_tokens, repairs, flaw)
+    return next(row.verdict(response, expected) for row in OUTCOMES if row.matches(response, expected))
 
 
 def may_resend(worst_case_pusd: Picodollars | None, *, below_pusd: Picodollars) -> bool:
-    """Whether a request in doubt is sent again without asking: only where its worst case is known and cheap."""
+    """Whether a request in doubt is sent again automatically: only if its worst case is known and cheap."""
     return worst_case_pusd is not None and worst_case_pusd < below_pusd
 
 
 def verdict_on_create(rule: ErrorRule, problem: Problem) -> CreateVerdict:
-    """What that row of the table makes of that problem of a create call."""
+    """Returns the verdict of that row of the table on that problem of a create call."""
     code, message, wait_s = _code(rule, problem), _message(problem), _wait_s(rule, problem)
     match rule.action:
         case Action.LATER:
@@ -136,8 +134,8 @@ def verdict_on_create(rule: ErrorRule, problem: Problem) -> CreateVerdict:
             return InDoubt(message=message)
         case Action.OUTAGE:
             return Outage(code, wait_s, message)
-        case Action.BOUNCE | Action.SLOW_DOWN:
-            return _bounce(rule, problem)
+        case Action.RATE_LIMITED | Action.SLOW_DOWN:
+            return _rate_limited(rule, problem)
         case Action.RETRY | Action.MISSING:
             return _retry(rule, problem)
         case Action.FAIL:
@@ -161,7 +159,7 @@ def _judge_failure(response: Response, overrides: Iterable[Override]) -> Respons
 
 
 def _retry(rule: ErrorRule, problem: Problem) -> Retry:
-    limited = rule.action in {Action.BOUNCE, Action.SLOW_DOWN}
+    limited = rule.action in {Action.RATE_LIMITED, Action.SLOW_DOWN}
     return Retry(
         _code(rule, problem),
         _wait_s(rule, problem),
@@ -173,8 +171,8 @@ def _retry(rule: ErrorRule, problem: Problem) -> Retry:
     )
 
 
-def _bounce(rule: ErrorRule, problem: Problem) -> RateLimited:
-    return RateLimited(_wait_s(rule, problem), slow_down=rule.action is Action.SLOW_DOWN, tokens=rule.tokens)
+def _rate_limited(rule: ErrorRule, problem: Problem) -> RateLimited:
+    return RateLimited(_wait_s(rule, problem), slow_down=rule.action is Action.SLOW_DOWN)
 
 
 def _halt(rule: ErrorRule, problem: Problem) -> Halt:
@@ -191,7 +189,7 @@ def _missing(problem: Problem, *, age_s: float, misses: int, missing_s: float) -
 
 
 def _is_outage(rule: ErrorRule) -> bool:
-    """Whether the circuit should hear of it: others will hit it too, so it is not about this request."""
+    """Whether the circuit breaker counts it: other requests will hit it too."""
     return rule.reach is not Reach.REQUEST or rule.action is Action.OUTAGE
 
 
@@ -221,9 +219,9 @@ def _message(problem: Problem) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgementRow:
-    """One row of the printed table. ``reach`` says who else will hit it; empty for a response that was read."""
+    """One row of the printed table. ``reach`` says which requests will hit it; empty for a readable response."""
 
-    met: str
+    phase: str
     name: str
     when: str
     then: str
@@ -232,10 +230,10 @@ class JudgementRow:
 
 
 def judgement_table() -> list[JudgementRow]:
-    """Every row of both tables in the order in which they are tried, for the documentation and the tests."""
+    """Returns every row of both tables in the order in which they are tried, for the documentation and the tests."""
     errors = [
         JudgementRow(
-            met=", ".join(met for met in Phase if met in rule.met),
+            phase=", ".join(phase for phase in Phase if phase in rule.phases),
             name=rule.name,
             when=rule.when,
             then=_then(rule),
@@ -245,7 +243,7 @@ def judgement_table() -> list[JudgementRow]:
         for rule in ERROR_TABLE
     ]
     outcomes = [
-        JudgementRow(met="response", name=row.name, when=row.when, then=row.then, reach="", why=row.why)
+        JudgementRow(phase="response", name=row.name, when=row.when, then=row.then, reach="", why=row.why)
         for row in OUTCOMES
     ]
     return errors + outcomes
@@ -253,12 +251,12 @@ def judgement_table() -> list[JudgementRow]:
 
 def _then(rule: ErrorRule) -> str:
     match rule.action:
-        case Action.RETRY if rule.met == {Phase.LOOK}:
-            return "look again"
+        case Action.RETRY if rule.phases == {Phase.POLL}:
+            return "poll again"
         case Action.MISSING:
-            return "look again for a while, then response_expired"
-        case Action.BOUNCE | Action.SLOW_DOWN if rule.met == {Phase.FAILED}:
-            return "retry, and the limiter hears of it"
+            return "poll again for a while, then response_expired"
+        case Action.RATE_LIMITED | Action.SLOW_DOWN if rule.phases == {Phase.FAILED}:
+            return "retry, and slow down as rate-limited"
         case Action.RETRY if rule.most_attempts:
             return f"retry, at most {rule.most_attempts} attempts"
         case action:

@@ -1,4 +1,4 @@
-"""Servers that mean some errors differently than the rest, by the name to write as ``provider.profile``."""
+"""Servers that use some errors differently, by the name given as ``provider.profile``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["PROFILES", "Profile", "overrides_for"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """One kind of server, and the errors that it means differently."""
+    """One kind of server, and the rules for the errors that it uses differently."""
 
     about: str
     overrides: tuple[Override, ...] = ()
@@ -21,19 +21,19 @@ class Profile:
 
 PROFILES: Mapping[str, Profile] = MappingProxyType(
     {
-        "openai": Profile(about="OpenAI, and everything that answers as it does."),
+        "openai": Profile(about="OpenAI, and every server that answers like it."),
         "ogx": Profile(
-            about="OGX (formerly llama-stack): a full queue is answered with HTTP 400 and no code.",
-            overrides=(Override(action=Action.BOUNCE, status=400, text="queue is full"),),
+            about="OGX (formerly llama-stack): answers HTTP 400 without a code if its queue is full.",
+            overrides=(Override(action=Action.RATE_LIMITED, status=400, text="queue is full"),),
         ),
         "litellm": Profile(
-            about="LiteLLM proxy: a response that it does not know is answered with HTTP 400 rather than 404.",
-            overrides=(Override(action=Action.MISSING, status=400, met=Phase.LOOK),),
+            about="LiteLLM proxy: answers HTTP 400 instead of 404 for an unknown response.",
+            overrides=(Override(action=Action.MISSING, status=400, phase=Phase.POLL),),
         ),
     }
 )
 
 
 def overrides_for(profile: str, own: Sequence[Override] = ()) -> tuple[Override, ...]:
-    """The user's own overrides, then those of the profile; raises ``KeyError`` for a profile that is not shipped."""
+    """Returns the user's overrides, then those of the profile; raises ``KeyError`` for an unknown profile."""
     return (*own, *PROFILES[profile].overrides)

@@ -1,7 +1,7 @@
-"""The rows of the error table for what a provider answers to a call, from the plainest sign to the vaguest.
+"""The rows of the error table for errors that a provider answers with, from the most to the least specific.
 
-The provider's codes and types first, then telling texts, then the HTTP status, because the list of codes is open
-(responses API, "errors, retries, rate limits").
+Error codes and types come first, then texts, then HTTP statuses, because the list of codes is open (responses API,
+"errors, retries, rate limits").
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from orchestrator.policy.errors.error_rules import Action, ErrorRule, Phase, Rea
 
 __all__ = ["CHECK_URL", "NO_MONEY", "REFUSALS"]
 
-_LOOK = frozenset({Phase.LOOK})
-_CALLS = frozenset({Phase.CREATE, Phase.LOOK})
+_POLL = frozenset({Phase.POLL})
+_CALLS = frozenset({Phase.CREATE, Phase.POLL})
 _CREATE_OR_FAILED = frozenset({Phase.CREATE, Phase.FAILED})
 _ANYWHERE = frozenset(Phase)
 
@@ -68,24 +68,26 @@ _AGAINST_POLICY = frozenset(
     }
 )
 
-_ADD_CREDIT = "add credit or raise the spending limit at the provider, then repeat the command: the run goes on"
-_CHECK_KEY = "check the key in the variable that provider.api_key_env names, then repeat the command: the run goes on"
-CHECK_URL = "check provider.base_url in the config (it usually ends in /v1); `orchestrator doctor` tries it"
+_ADD_CREDIT = "add credit or raise the spending limit at the provider, then repeat the command: the run continues"
+_CHECK_KEY = (
+    "check the key in the variable that provider.api_key_env names, then repeat the command: the run continues"
+)
+CHECK_URL = "check provider.base_url in the config (it usually ends in /v1); `orchestrator doctor` checks it"
 
 _STOP_ALL: tuple[ErrorRule, ...] = (
     ErrorRule(
         name="no-money",
-        met=_ANYWHERE,
+        phases=_ANYWHERE,
         names=NO_MONEY,
         action=Action.HALT,
         reach=Reach.ALL,
         says="the account has no credit left, or has reached a spending limit",
         hint=_ADD_CREDIT,
-        why="Only a person can mend it. The type tells where the code is new; the code tells where the type is old.",
+        why="Only a person can fix it. The type identifies it if the code is new, the code if the type is old.",
     ),
     ErrorRule(
         name="bad-key",
-        met=_ANYWHERE,
+        phases=_ANYWHERE,
         names=frozenset({"invalid_api_key"}),
         action=Action.HALT,
         reach=Reach.ALL,
@@ -95,7 +97,7 @@ _STOP_ALL: tuple[ErrorRule, ...] = (
     ),
     ErrorRule(
         name="wrong-country",
-        met=_ANYWHERE,
+        phases=_ANYWHERE,
         names=frozenset({"unsupported_country_region_territory"}),
         action=Action.HALT,
         reach=Reach.ALL,
@@ -121,36 +123,36 @@ _BY_NAME: tuple[ErrorRule, ...] = (
         reach=Reach.JOB,
         says="the provider refuses the request as the job describes it",
         hint="correct the field under `request` in the job file; a changed job starts a new run",
-        why="The job's template is at fault rather than the row, most of the time.",
+        why="Usually the job's template is at fault, not the row.",
     ),
     ErrorRule(
         name="wrong-row",
         names=_WRONG_ROW,
         action=Action.FAIL,
-        why="This row's own content cannot be worked on, whatever is tried.",
+        why="The content of this row cannot be processed; a retry would end the same way.",
     ),
     ErrorRule(
         name="against-policy",
         names=_AGAINST_POLICY,
         action=Action.FAIL,
-        why="A policy refused this row's content, and would again.",
+        why="A policy refused the content of this row, and would again.",
     ),
     ErrorRule(
         name="conversation-locked",
-        met=_CREATE_OR_FAILED,
+        phases=_CREATE_OR_FAILED,
         names=frozenset({"conversation_locked"}),
         action=Action.RETRY,
         wait_s=5.0,
         base_s=5.0,
-        why="HTTP 400, but passing: another response is writing to that conversation.",
+        why="HTTP 400, but transient: another response is writing to that conversation.",
     ),
     ErrorRule(
         name="slow-down",
-        met=_CALLS,
+        phases=_CALLS,
         names=frozenset({"slow_down"}),
         action=Action.SLOW_DOWN,
         reach=Reach.ALL,
-        why="The load rose too fast, inside the limits; 429 today, 503 on older endpoints.",
+        why="The load rose too fast, within the limits; 429 today, 503 on older endpoints.",
     ),
     ErrorRule(
         name="overloaded",
@@ -158,7 +160,7 @@ _BY_NAME: tuple[ErrorRule, ...] = (
         action=Action.OUTAGE,
         reach=Reach.ALL,
         wait_s=5.0,
-        why="The provider says itself that it cannot serve anybody now; refused, so nothing was created.",
+        why="The provider says that it cannot serve any request now; refused, so nothing was created.",
     ),
 )
 
@@ -169,21 +171,21 @@ _BY_TEXT: tuple[ErrorRule, ...] = (
         action=Action.OUTAGE,
         reach=Reach.ALL,
         wait_s=1.0,
-        why="A gateway that got no connection to the server behind it: nothing was sent on.",
+        why="A gateway that could not connect to the server behind it: nothing was forwarded.",
     ),
     ErrorRule(
         name="gateway-reset",
         text="disconnect/reset before headers",
         action=Action.IN_DOUBT,
-        why="A gateway, under any status, whose connection broke after the request may have been sent on.",
+        why="A gateway, with any status, whose connection broke after it may have forwarded the request.",
     ),
     ErrorRule(
-        name="look-gateway",
-        met=_LOOK,
+        name="poll-gateway",
+        phases=_POLL,
         text="disconnect/reset before headers",
         action=Action.RETRY,
         reach=Reach.ALL,
-        why="A gateway lost the look; it is repeated.",
+        why="A gateway lost the poll; it is repeated.",
     ),
 )
 
@@ -200,78 +202,69 @@ _LIMITED: tuple[ErrorRule, ...] = (
         name="flex-unavailable",
         http=("429",),
         text=r"resource[ _]unavailable",
-        action=Action.BOUNCE,
+        action=Action.RATE_LIMITED,
         reach=Reach.ALL,
         wait_s=30.0,
         why="No flex capacity now, and not charged: waits longer than a rate limit.",
     ),
     ErrorRule(
-        name="tokens-limited",
-        http=("429",),
-        text=r"\btokens\b",
-        action=Action.BOUNCE,
-        reach=Reach.ALL,
-        tokens=True,
-        why="The tokens of the minute or the day ran out.",
-    ),
-    ErrorRule(
         name="rate-limited",
-        met=_CALLS,
+        phases=_CALLS,
         http=("429",),
-        action=Action.BOUNCE,
+        action=Action.RATE_LIMITED,
         reach=Reach.ALL,
-        why="The requests of the minute or the day ran out, or the provider does not say what did.",
+        why="The requests or tokens of the minute or the day are used up.",
     ),
     ErrorRule(
         name="rate-limited-by-code",
-        met=_CALLS,
+        phases=_CALLS,
         names=frozenset({"rate_limit_exceeded"}),
-        action=Action.BOUNCE,
+        action=Action.RATE_LIMITED,
         reach=Reach.ALL,
-        why="A rate limit under another status.",
+        why="A rate limit with another status.",
     ),
 )
 
 _BY_STATUS: tuple[ErrorRule, ...] = (
     ErrorRule(
         name="unauthorized",
-        met=_CALLS,
+        phases=_CALLS,
         http=("401",),
         action=Action.HALT,
         reach=Reach.ALL,
         says="the provider refuses the key",
         hint=_CHECK_KEY,
-        why="Every request carries the same key; also an address or organisation that is not on the list.",
+        why="Every request carries the same key; also an address or organization that is not allowed.",
     ),
     ErrorRule(
         name="payment-required",
-        met=_CALLS,
+        phases=_CALLS,
         http=("402",),
         action=Action.HALT,
         reach=Reach.ALL,
         says="the account has no credit left",
         hint=_ADD_CREDIT,
-        why="How other providers say that there is no credit.",
+        why="How other providers report that there is no credit.",
     ),
     ErrorRule(
         name="forbidden",
-        met=_CALLS,
+        phases=_CALLS,
         http=("403",),
         action=Action.HALT,
         reach=Reach.ALL,
         says="the provider does not permit this",
-        hint="check the permissions of the key and its project, then repeat the command: the run goes on",
+        hint="check the permissions of the key and its project, then repeat the command: the run continues",
         why="A permission that every request lacks.",
     ),
     ErrorRule(
         name="proxy-login",
-        met=_CALLS,
+        phases=_CALLS,
         http=("407",),
         action=Action.HALT,
         reach=Reach.ALL,
         says="the proxy on the way to the provider asks for a login",
-        hint="correct the proxy settings of the environment, then repeat the command: the run goes on",
-        why="Every request takes the same way.",
+        hint="correct the proxy settings of the environment, then repeat the command: the run continues",
+        why="Every request takes the same route.",
     ),
     ErrorRule(
         name="wrong-address",
@@ -281,26 +274,26 @@ _BY_STATUS: tuple[ErrorRule, ...] = (
         base_s=5.0,
         says="there is no Responses API at this address",
         hint=CHECK_URL,
-        why="A wrong base_url for every request; or, after requests that were accepted, a passing fault of routing.",
+        why="A wrong base_url fails every request; after accepted requests it is a transient routing fault.",
     ),
     ErrorRule(
         name="timed-out-or-locked",
         http=("408", "409"),
         action=Action.RETRY,
-        why="The server gave the request up before it did anything, or something it needs is locked.",
+        why="The server gave up before it did anything, or something that it needs is locked.",
     ),
     ErrorRule(
         name="body-too-large",
         http=("413",),
         action=Action.FAIL,
-        why="This request's body is larger than the server takes.",
+        why="The body of this request is larger than the server accepts.",
     ),
     ErrorRule(
         name="refused-for-now",
         http=("4xx",),
         should_retry=True,
         action=Action.RETRY,
-        why="A refusal that we do not know, and the provider says that it will pass.",
+        why="An unknown refusal that the provider marks as transient.",
     ),
     ErrorRule(
         name="refused",
@@ -308,14 +301,14 @@ _BY_STATUS: tuple[ErrorRule, ...] = (
         action=Action.FAIL,
         reach=Reach.JOB,
         says="the provider refuses the request as the job describes it",
-        hint="if it is the row's fault alone, say so under provider.errors in the config: {status: …, class: fail}",
-        why="A refusal that we do not know: permanent.",
+        hint="if only the row is at fault, say so under provider.errors in the config: {status: …, class: fail}",
+        why="An unknown refusal: permanent.",
     ),
     ErrorRule(
         name="gateway",
         http=("502", "504", "520-524"),
         action=Action.IN_DOUBT,
-        why="A gateway lost the reply, or did not wait for it; the server behind it may have taken the request.",
+        why="A gateway lost the reply or did not wait for it; the server behind it may have accepted the request.",
     ),
     ErrorRule(
         name="not-implemented",
@@ -324,14 +317,14 @@ _BY_STATUS: tuple[ErrorRule, ...] = (
         reach=Reach.JOB,
         says="the server does not do what the job asks for",
         hint=CHECK_URL,
-        why="The server will not learn it by waiting.",
+        why="Waiting does not change what the server supports.",
     ),
     ErrorRule(
         name="server-error-for-good",
         http=("5xx",),
         should_retry=False,
         action=Action.FAIL,
-        why="A fault that we do not know, and the provider says that it will not pass.",
+        why="An unknown fault that the provider marks as permanent.",
     ),
     ErrorRule(
         name="server-error",
@@ -339,12 +332,12 @@ _BY_STATUS: tuple[ErrorRule, ...] = (
         action=Action.RETRY,
         reach=Reach.ALL,
         base_s=5.0,
-        why="A clean refusal; mostly passing, and waves of it are an outage, but one row may also cause it.",
+        why="A clean refusal, mostly transient; many in a row are an outage, but one row may also cause it.",
     ),
     ErrorRule(
         name="unknown-status",
         action=Action.IN_DOUBT,
-        why="No status that an error has: what became of the request, nobody can say.",
+        why="Not the status of an error: whether the request was accepted is unknown.",
     ),
 )
 

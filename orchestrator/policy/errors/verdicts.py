@@ -1,4 +1,4 @@
-"""What is to be done after a call or a look: a small union of values that the engine acts on."""
+"""What the engine must do after a call or a poll: a small union of values."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Succeed:
-    """The response is an answer. ``partial`` marks one that was cut off and is kept all the same."""
+    """The response is an answer. ``partial`` marks one that was cut off and is kept anyway."""
 
     partial: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Try the request again; this attempt is spent.
+    """Send the request again; this attempt is spent.
 
-    ``after_s`` is the least wait that the provider or the error asks for; ``base_s`` is where the back-off of
-    this kind of error starts. ``outage`` feeds the circuit and ``rate_limited`` the limiter: the attempt says
-    something about the provider too. ``most_attempts`` allows fewer attempts than the job does.
-    ``max_output_tokens`` replaces the request's own from now on.
+    ``after_s`` is the minimum wait that the provider or the error asks for; ``base_s`` is the first back-off for this
+    kind of error. ``outage`` also counts the failure in the circuit breaker, and ``rate_limited`` in the limiter.
+    ``most_attempts`` allows fewer attempts than the job does. ``max_output_tokens`` replaces the request's own from
+    now on.
     """
 
     code: str
@@ -57,27 +57,25 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """Nothing was created and nobody is to blame: back in the queue for so long, no attempt spent."""
+    """Nothing was created, and neither request nor provider is at fault: queue it again; no attempt is spent."""
 
     after_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class RateLimited:
-    """Off the rate limit: the pool pauses, no attempt is spent.
+    """Refused by the rate limit: the limiter slows down or pauses; no attempt is spent.
 
-    ``slow_down`` says that the load rose too fast rather than too high; ``tokens`` that the tokens ran out and
-    not the requests.
+    ``slow_down`` says that the load rose too fast rather than too high.
     """
 
     after_s: float | None = None
     slow_down: bool = False
-    tokens: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """The provider as a whole cannot serve, and nothing was created: the circuit hears of it, no attempt is spent."""
+    """The provider serves no requests and nothing was created: the circuit breaker counts it, no attempt is spent."""
 
     code: str
     after_s: float | None = None
@@ -86,7 +84,7 @@ class Outage:
 
 @dataclass(frozen=True, slots=True)
 class Fail:
-    """The request fails for good; trying again would end the same way."""
+    """The request fails permanently; a retry would end the same way."""
 
     code: str
     message: str = ""
@@ -94,7 +92,7 @@ class Fail:
 
 @dataclass(frozen=True, slots=True)
 class InDoubt:
-    """It may have been sent, and may run and cost money: never sent again without a decision."""
+    """It may have been sent, and may run and cost money: never send it again without a decision."""
 
     code: str = "submit_in_doubt"
     message: str = ""
@@ -102,17 +100,17 @@ class InDoubt:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The reply was lost, but the response's id was in what did arrive: it is followed like any other."""
+    """The reply was lost, but the part that arrived holds the response's id: poll it like any other."""
 
     response_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Halt:
-    """Every further request would end the same way: the run stops, resumable.
+    """Every further request would end the same way: the run stops and can be resumed.
 
-    The request itself is not to blame and keeps its place: a create goes back unspent, or is in doubt where
-    ``maybe_sent`` says so; an open response stays open.
+    The request itself is not at fault and keeps its place: a create is queued again without a spent attempt, or is in
+    doubt if ``maybe_sent``; an open response stays open.
     """
 
     code: str
@@ -123,9 +121,9 @@ class Halt:
 
 @dataclass(frozen=True, slots=True)
 class PollAgain:
-    """Nothing is known yet: look again, not before ``after_s`` where it is given.
+    """The response has not ended as far as is known: poll again, after ``after_s`` at the earliest if given.
 
-    ``outage`` feeds the circuit. ``missing`` says that the provider does not find the response, for now.
+    ``outage`` counts in the circuit breaker. ``missing`` says that the provider does not find the response, for now.
     """
 
     after_s: float | None = None
@@ -135,7 +133,7 @@ class PollAgain:
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """The provider no longer knows the response: its result is lost, what it cost is unknown."""
+    """The provider no longer knows the response: its result is lost and its cost unknown."""
 
     message: str
     code: str = "response_expired"
@@ -143,7 +141,7 @@ class Expired:
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """Somebody cancelled the response at the provider, on purpose: it is not sent again."""
+    """The response was cancelled at the provider on purpose: do not send the request again."""
 
     message: str = "the response was cancelled at the provider"
     code: str = "cancelled"
@@ -151,12 +149,12 @@ class Cancelled:
 
 @dataclass(frozen=True, slots=True)
 class CallTools:
-    """The response stopped for function tools of ours: run them, then go on with what they say."""
+    """The response stopped for function tools of the job: run them, then continue with their outputs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Continue:
-    """The response is charged and no answer yet: go on from it with these input items, in a turn of its own."""
+    """The response is charged but is no answer yet: continue from it with these input items, in a new turn."""
 
     code: str
     input: tuple[Mapping[str, Any], ...]
