@@ -202,10 +202,10 @@ async def test_handlers_that_hang_leave_room_for_others(gate: threading.Event) -
 async def test_a_process_ends_although_a_handler_hangs() -> None:
     script = """
 import anyio, time
-from orchestrator.executors.function_tools import Toolbox
+from orchestrator.executors.function_tools import FunctionTools
 
 async def main():
-    box = Toolbox({"ask": lambda: time.sleep(600)}, checks={}, max_turns=8, timeout_s=0.05, most_bytes=99, at_once=1)
+    box = FunctionTools({"ask": lambda: time.sleep(600)}, checks={}, max_turns=8, timeout_s=0.05, most_bytes=99, at_once=1)
     print((await box.call("ask", "{}")).output)
 
 anyio.run(main)
