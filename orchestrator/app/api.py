@@ -22,12 +22,13 @@ from orchestrator.core.clock import AheadClock, Clock, SystemClock
 from orchestrator.core.errors import OrchestratorError, RunBusy, RunNotFound, SpecError, StoreError, UsageError
 from orchestrator.core.events import Observer, Progress, RunEnded, RunEvent, RunStarted, Warned
 from orchestrator.core.states import SETTLED, RunState, State
-from orchestrator.stores.base import DEFAULT_DATABASE
-from orchestrator.stores.lock import RunLock, is_held
-from orchestrator.stores.provider_copies import Retained
+from orchestrator.stores.backends import open_backend
+from orchestrator.stores.base import DEFAULT_DATABASE, Reader, RunReader, Store
+from orchestrator.stores.cost_groupings import check_groupings
 from orchestrator.stores.reads import CostRow, ResultRecord, Run, Summary
 from orchestrator.stores.request_history import RequestHistory
-from orchestrator.stores.sqlite import SqliteReader, SqliteStore
+from orchestrator.stores.retained import Retained
+from orchestrator.stores.writes import Requeue
 
 if TYPE_CHECKING:
     from orchestrator.app.doctor import DryRun, Finding
@@ -70,13 +71,13 @@ class Orchestrator:
     ) -> None:
         self._given_config = config
         default = config.database if config is not None else DEFAULT_DATABASE
-        self.database = Path(database if database is not None else default)
+        self._backend = open_backend(database if database is not None else default)
         self._observers = tuple(observers)
         self._clock = clock or SystemClock()
         self._rng = rng or random.Random()
         self._resources = AsyncExitStack()
-        self._reader: SqliteReader | None = None
-        self._store: SqliteStore | None = None
+        self._reader: Reader | None = None
+        self._store: Store | None = None
         self._loop: LocalLoop | None = None
         # A stop may come while the input is still being looked at, before there is a loop to tell.
         self._stopped = False
@@ -92,6 +93,15 @@ class Orchestrator:
         # A cancelled close would leave the database's thread answering an event loop that is gone.
         with anyio.CancelScope(shield=True):
             await self._resources.__aexit__(kind, error, trace)
+
+    @property
+    def database(self) -> str:
+        """The address of the database."""
+        return self._backend.address
+
+    async def database_exists(self) -> bool:
+        """Whether there is a database yet; the first run creates it."""
+        return await self._backend.exists()
 
     # ── working ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -118,10 +128,10 @@ class Orchestrator:
         run, resumed = await choose_run(store, reader, identity, name=name, new=new, now=self._clock.now())
         if run.state in (RunState.FINISHED, RunState.CANCELLED):
             return await self.status(run.name)
-        with RunLock(self.database, run.id, run.name):
+        with self._backend.lock(run.id, run.name):
             run = await resume(store, reader, run, identity, self._clock.now())
             await store.keep_policy(run.id, address(self._config), job.retention.model_dump_json())
-            self._observe(RunStarted(run=run.name, job=job.name, resumed=resumed, database=str(self.database)))
+            self._observe(RunStarted(run=run.name, job=job.name, resumed=resumed, database=self.database))
             ended = await self._carry_out(run, job, renderer, tools)
             if ended.state is not RunState.ACTIVE:
                 await store.set_run_state(run.id, ended.state, ended.reason, self._clock.now())
@@ -145,10 +155,10 @@ class Orchestrator:
         record = await self._find(run)
         store = await self._open_store()
         await store.request_cancel(record.id, self._clock.now())
-        if is_held(self.database, record.id):
+        if self._backend.is_locked(record.id):
             await self._until_settled(record)
             return await self.status(run)
-        with RunLock(self.database, record.id, record.name):
+        with self._backend.lock(record.id, record.name):
             job = Job.model_validate_json(record.spec_json)
             renderer = Renderer(job, may_be_unstored=True)  # nothing is sent any more
             ended = await self._carry_out(await self._find(run), job, renderer)
@@ -173,16 +183,22 @@ class Orchestrator:
                 hint="run the job anew for them, and say `inputs: keep` under retention to be able to retry",
             )
         store = await self._open_store()
-        with RunLock(self.database, record.id, record.name):
+        with self._backend.lock(record.id, record.name):
             return await store.requeue(
-                record.id, states=states, code=code, resolve_in_doubt=resolve_in_doubt, at=self._clock.now()
+                Requeue(
+                    run_id=record.id,
+                    states=states,
+                    code=code,
+                    resolve_in_doubt=resolve_in_doubt,
+                    at=self._clock.now(),
+                )
             )
 
     async def exported(self, run: str) -> None:
         """Note that all results of a finished run are in a file; what its retention waits for happens, or is due."""
         record = await self._find(run)
         retention = await self._retention()
-        with RunLock(self.database, record.id, record.name):
+        with self._backend.lock(record.id, record.name):
             await retention.exported(record)
 
     async def purge(self, run: str) -> Purged:
@@ -193,7 +209,7 @@ class Orchestrator:
         """
         record = await self._find(run)
         retention = await self._retention()
-        with RunLock(self.database, record.id, record.name):
+        with self._backend.lock(record.id, record.name):
             return await retention.purge(record)
 
     async def purge_due(self) -> AsyncIterator[tuple[str, Purged | OrchestratorError]]:
@@ -208,7 +224,7 @@ class Orchestrator:
             if due is None:
                 continue
             try:
-                with RunLock(self.database, record.id, record.name):
+                with self._backend.lock(record.id, record.name):
                     purged = await retention.purge_due(record, due)
             except RunBusy:
                 continue
@@ -269,7 +285,7 @@ class Orchestrator:
         from orchestrator.app.sent_request import input_items
 
         story = await self.show(run, key)
-        async for item in input_items(self._config, self.database, story):
+        async for item in input_items(self._config, self._backend.local_path, story):
             yield item
 
     async def follow(self, run: str, key: str, *, after: int | None = None) -> AsyncIterator[LiveEvent]:
@@ -285,7 +301,7 @@ class Orchestrator:
             for heard in replay_events(story):
                 yield heard
             return
-        async with open_provider(self._config, self.database, beside_a_run=True) as provider:
+        async with open_provider(self._config, self._backend.local_path, beside_a_run=True) as provider:
             follower = LiveTail(
                 provider.client,
                 provider.streams(),
@@ -308,6 +324,7 @@ class Orchestrator:
 
     async def costs(self, run: str | None, by: Sequence[str]) -> list[CostRow]:
         """Charges summed by ``run``, ``model``, ``tier``, ``day``, ``stage`` or ``state``; of one run or of all."""
+        check_groupings(by)
         reader = await self._open_reader()
         return await reader.costs((await self._find(run)).id if run is not None else None, by)
 
@@ -329,7 +346,7 @@ class Orchestrator:
         """Whether everything is in place for a run: database, config, key, provider."""
         from orchestrator.app.doctor import check
 
-        return await check(self._config, self.database, clock=self._clock)
+        return await check(self._config, self._backend, clock=self._clock)
 
     async def dry_run(self, job: Job) -> DryRun:
         """Read and check every row and show the first request; nothing is sent, nothing is stored."""
@@ -349,7 +366,10 @@ class Orchestrator:
 
         forecaster = await self._forecaster(job)
         return await forecaster.forecast(
-            lambda: open_client(self._config, self.database), exact=exact, compare=compare, learn_from=learn_from
+            lambda: open_client(self._config, self._backend.local_path),
+            exact=exact,
+            compare=compare,
+            learn_from=learn_from,
         )
 
     async def glance(self, job: Job, *, name: str | None = None, new: bool = False) -> Forecast | None:
@@ -360,7 +380,7 @@ class Orchestrator:
         from orchestrator.engine.runs import find_run
 
         self._config.api_key(os.environ)
-        if await anyio.Path(self.database).exists():
+        if await self._backend.exists():
             try:
                 reader = await self._open_reader()
             except StoreError:
@@ -419,7 +439,7 @@ class Orchestrator:
 
         return RetentionService(
             self._config,
-            self.database,
+            self._backend.local_path,
             store=await self._open_store(),
             reader=await self._open_reader(),
             clock=self._clock,
@@ -440,7 +460,7 @@ class Orchestrator:
         spent = await reader.spending(caps, self._clock.now()) if caps is not None else None
         # Half a second of reading, which must not hold up the first replies.
         await anyio.to_thread.run_sync(prices.load)
-        async with open_provider(self._config, self.database) as provider:
+        async with open_provider(self._config, self._backend.local_path) as provider:
             client = provider.client
             executor = StreamedExecutor(client, provider.streams()) if job.stream else BackgroundExecutor(client)
             clock = await self._clock_of(run, reader)
@@ -462,7 +482,7 @@ class Orchestrator:
                 observe=self._observe,
                 caps=caps,
                 spent=spent,
-                is_at_work=partial(is_held, self.database),
+                is_at_work=self._backend.is_locked,
                 tools=tools,
                 uploads=uploads,
             )
@@ -474,9 +494,9 @@ class Orchestrator:
             finally:
                 self._loop = None
 
-    async def _clock_of(self, run: Run, reader: SqliteReader) -> Clock:
+    async def _clock_of(self, run: Run, reader: RunReader) -> Clock:
         """A clock that is not behind what is on record: where it was set back, every wait would be so much longer."""
-        latest = await reader.latest_moment(run.id)
+        latest = await reader.latest_at(run.id)
         behind_s = 0.0 if latest is None else latest - self._clock.now()
         if behind_s <= 0:
             return self._clock
@@ -489,14 +509,14 @@ class Orchestrator:
         for observer in self._observers:
             observer(event)
 
-    async def _open_store(self) -> SqliteStore:
+    async def _open_store(self) -> Store:
         if self._store is None:
-            self._store = await self._resources.enter_async_context(SqliteStore.open(self.database))
+            self._store = await self._resources.enter_async_context(self._backend.open_store())
         return self._store
 
-    async def _open_reader(self) -> SqliteReader:
+    async def _open_reader(self) -> Reader:
         if self._reader is None:
-            self._reader = await self._resources.enter_async_context(SqliteReader.open(self.database))
+            self._reader = await self._resources.enter_async_context(self._backend.open_reader())
         return self._reader
 
     async def _find(self, name: str) -> Run:
@@ -507,15 +527,15 @@ class Orchestrator:
             raise RunNotFound(f"{self.database} has no run named {name!r}", hint=f"its newest runs: {known}")
         return run
 
-    async def _summary(self, reader: SqliteReader, run: Run) -> Summary:
+    async def _summary(self, reader: RunReader, run: Run) -> Summary:
         summary = await reader.summary(run.id)
-        if summary.run.state is RunState.ACTIVE and not is_held(self.database, run.id):
+        if summary.run.state is RunState.ACTIVE and not self._backend.is_locked(run.id):
             return replace(summary, run=replace(summary.run, state=RunState.PAUSED))
         return summary
 
     async def _until_settled(self, run: Run) -> None:
         """Wait until the process that works on a run has seen the cancel and is done."""
-        while is_held(self.database, run.id):
+        while self._backend.is_locked(run.id):
             await self._clock.sleep_until(self._clock.now() + _CANCEL_CHECK_S)
 
 

@@ -25,7 +25,7 @@ from orchestrator.executors.background import create_body
 from orchestrator.job.requests.renderer import Renderer
 from orchestrator.job.rows.plan import plan
 from orchestrator.job.spec import Job
-from orchestrator.stores.sqlite import SqliteStore
+from orchestrator.stores.base import Backend
 
 __all__ = ["DryRun", "Finding", "check", "dry_run"]
 
@@ -49,12 +49,12 @@ class DryRun:
     first_request: bytes | None
 
 
-async def check(config: Config, database: Path, *, clock: Clock) -> list[Finding]:
+async def check(config: Config, database: Backend, *, clock: Clock) -> list[Finding]:
     """Look at everything that a run needs; the key is used and never shown."""
     return [finding async for finding in _findings(config, database, clock)]
 
 
-async def _findings(config: Config, database: Path, clock: Clock) -> AsyncIterator[Finding]:
+async def _findings(config: Config, database: Backend, clock: Clock) -> AsyncIterator[Finding]:
     yield Finding("python", True, platform.python_version())
     yield Finding("sqlite", True, sqlite3.sqlite_version)
     yield await _database(database)
@@ -69,22 +69,13 @@ async def _findings(config: Config, database: Path, clock: Clock) -> AsyncIterat
     yield await _provider(config, clock)
 
 
-async def _database(path: Path) -> Finding:
-    there = await anyio.Path(path).exists()
+async def _database(database: Backend) -> Finding:
+    existed = await database.exists()
     try:
-        async with SqliteStore.open(path):
-            pass
+        await database.check()
     except OrchestratorError as error:
         return Finding("database", False, error.message, error.hint)
-    if not there:
-        # A look leaves nothing behind.
-        await anyio.to_thread.run_sync(_remove, path)
-    return Finding("database", True, f"{path} {'can be used' if there else 'can be made'}")
-
-
-def _remove(database: Path) -> None:
-    for each in (database, *database.parent.glob(f"{database.name}-*")):
-        each.unlink(missing_ok=True)
+    return Finding("database", True, f"{database.address} {'can be used' if existed else 'can be made'}")
 
 
 async def _provider(config: Config, clock: Clock) -> Finding:

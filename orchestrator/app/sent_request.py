@@ -52,7 +52,7 @@ def request_sent(run: Run, story: RequestHistory) -> dict[str, Any] | None:
     return body
 
 
-async def input_items(config: Config, database: Path, story: RequestHistory) -> AsyncIterator[bytes]:
+async def input_items(config: Config, database: Path | None, story: RequestHistory) -> AsyncIterator[bytes]:
     """The input items of the row's latest response, each as JSON, in their order, as the provider keeps them."""
     response_id = next((each.response_id for each in reversed(story.responses) if each.response_id), None)
     if response_id is None:

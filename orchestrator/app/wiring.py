@@ -96,7 +96,9 @@ class Provider:
 
 
 @asynccontextmanager
-async def open_provider(config: Config, database: Path, *, beside_a_run: bool = False) -> AsyncIterator[Provider]:
+async def open_provider(
+    config: Config, database: Path | None, *, beside_a_run: bool = False
+) -> AsyncIterator[Provider]:
     """The provider of the config, or the embedded sandbox, which keeps its state beside the database.
 
     A sandbox belongs to one process. Who only looks on, ``beside_a_run``, is shown the one that the run has open.
@@ -106,11 +108,12 @@ async def open_provider(config: Config, database: Path, *, beside_a_run: bool = 
         if provider.sandbox is None:
             base_url, api_key = provider.base_url, config.api_key(os.environ)
         else:
-            state = database.with_name(database.name + ".sandbox")
-            sandbox = find_announced(state) if beside_a_run else None
+            state = None if database is None else database.with_name(database.name + ".sandbox")
+            sandbox = find_announced(state) if beside_a_run and state is not None else None
             if sandbox is None:
                 sandbox = await stack.enter_async_context(embedded_sandbox(provider.sandbox, state))
-                stack.enter_context(announced(sandbox, state))
+                if state is not None:
+                    stack.enter_context(announced(sandbox, state))
             base_url, api_key = sandbox.base_url, sandbox.api_key
         endpoint = Endpoint(
             base_url=base_url,
@@ -126,7 +129,7 @@ async def open_provider(config: Config, database: Path, *, beside_a_run: bool = 
 
 @asynccontextmanager
 async def open_client(
-    config: Config, database: Path, *, beside_a_run: bool = False
+    config: Config, database: Path | None, *, beside_a_run: bool = False
 ) -> AsyncIterator[ResponsesClient]:
     """The provider's client for calls; see ``open_provider``."""
     async with open_provider(config, database, beside_a_run=beside_a_run) as provider:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from orchestrator.app.api import Orchestrator
     from orchestrator.report.export import Format
-    from orchestrator.stores.provider_copies import Retained
     from orchestrator.stores.reads import ResultRecord, Run
+    from orchestrator.stores.retained import Retained
 
 __all__ = ["export", "export_to_file"]
 

@@ -11,14 +11,12 @@ from orchestrator.cli.options import ConfigFile, ConfigOfDatabase, Database, Jso
 from orchestrator.cli.output import say, say_json, stdout_bytes
 from orchestrator.cli.session import opened
 from orchestrator.core.errors import UsageError
+from orchestrator.stores.cost_groupings import COST_GROUPINGS, METADATA_GROUPING, check_groupings
 
 if TYPE_CHECKING:
     from orchestrator.app.api import Orchestrator
 
 __all__ = ["costs", "runs", "show", "status"]
-
-_GROUPINGS = ("run", "model", "tier", "day", "stage", "state")
-_METADATA = "metadata."
 
 
 async def status(
@@ -35,10 +33,10 @@ async def status(
         words = retention_words(retained)
         if json:
             more = {"retention": retention_object(retained)} if retained and words else {}
-            say_json({**summary_object(summary, str(orchestrator.database)), **more})
+            say_json({**summary_object(summary, orchestrator.database), **more})
             return
         failures = await failure_codes(orchestrator, summary)
-        places = {"database": str(orchestrator.database)} | ({"retention": words} if words else {})
+        places = {"database": orchestrator.database} | ({"retention": words} if words else {})
         say(closing_table(summary, places=places, failures=failures))
 
 
@@ -49,7 +47,7 @@ async def runs(*, db: Database = None, config: ConfigOfDatabase = None, json: Js
     async with opened(db, config) as orchestrator:
         summaries = await orchestrator.runs()
         if json:
-            say_json([summary_object(summary, str(orchestrator.database)) for summary in summaries])
+            say_json([summary_object(summary, orchestrator.database) for summary in summaries])
         else:
             say(runs_table(summaries))
 
@@ -101,7 +99,10 @@ async def costs(
     *,
     by: Annotated[
         str | None,
-        Parameter(metavar="WORDS", help=f"Group by any of {', '.join(_GROUPINGS)}, {_METADATA}FIELD, with commas."),
+        Parameter(
+            metavar="WORDS",
+            help=f"Group by any of {', '.join(COST_GROUPINGS)}, {METADATA_GROUPING}FIELD, with commas.",
+        ),
     ] = None,
     csv: Annotated[bool, Parameter(help="Print CSV, a line for each group.")] = False,
     reconcile: Annotated[
@@ -155,8 +156,6 @@ def _read(path: Path) -> bytes:
 
 
 def _groupings(words: str) -> list[str]:
-    groups = [word.strip() for word in words.split(",")]
-    for group in groups:
-        if group not in _GROUPINGS and group.removeprefix(_METADATA) in ("", group):
-            raise UsageError(f"--by: {group!r} is not one of {', '.join(_GROUPINGS)}, {_METADATA}FIELD")
-    return list(dict.fromkeys(groups))
+    groups = list(dict.fromkeys(word.strip() for word in words.split(",")))
+    check_groupings(groups)
+    return groups

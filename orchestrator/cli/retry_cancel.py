@@ -62,6 +62,6 @@ async def cancel(run: RunName, /, *, db: Database = None, config: ConfigFile = N
     async with opened(db, config) as orchestrator:
         summary = await orchestrator.cancel(run)
         if json:
-            say_json(summary_object(summary, str(orchestrator.database)))
+            say_json(summary_object(summary, orchestrator.database))
         else:
-            say(closing_table(summary, places={"database": str(orchestrator.database)}, failures={}))
+            say(closing_table(summary, places={"database": orchestrator.database}, failures={}))

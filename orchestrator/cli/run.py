@@ -131,7 +131,7 @@ def overrides(texts: Sequence[str]) -> dict[str, str]:
 
 async def _ask_before_paying_twice(orchestrator: Orchestrator, job: Job) -> None:
     """On a terminal, let the user think again where ``--new`` would leave paid work of the same job behind."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty() and orchestrator.database.exists()):
+    if not (sys.stdin.isatty() and sys.stderr.isatty() and await orchestrator.database_exists()):
         return
     try:
         runs = await orchestrator.runs()
@@ -183,7 +183,7 @@ async def _close(orchestrator: Orchestrator, outcome: RunOutcome, target: Path |
     from orchestrator.report.export import format_for
     from orchestrator.report.summary import closing_table, summary_object
 
-    summary, database = outcome.summary, str(orchestrator.database)
+    summary, database = outcome.summary, orchestrator.database
     finished = summary.run.state is RunState.FINISHED
     places = {"database": database}
     problem: UsageError | None = None
@@ -218,7 +218,7 @@ def _print_next_steps(orchestrator: Orchestrator, outcome: RunOutcome, job: Job)
     steps = next_steps(
         summary,
         called_as=called_as,
-        database=str(orchestrator.database),
+        database=orchestrator.database,
         resume=resume_command(called_as, sys.argv[1:], summary.run.name, budget_usd=enough_usd(summary)),
     )
     for step in steps:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from orchestrator.stores.base import Reader, Store
+from orchestrator.stores.base import LearnedReader, Store
 
 __all__ = ["LearnedState", "Snapshot"]
 
@@ -22,7 +22,7 @@ class Snapshot:
 class LearnedState:
     """Keeps lessons in the store; a lost or unreadable one only costs a cold start."""
 
-    def __init__(self, store: Store, reader: Reader, snapshots: list[Snapshot]) -> None:
+    def __init__(self, store: Store, reader: LearnedReader, snapshots: list[Snapshot]) -> None:
         self._store = store
         self._reader = reader
         self._snapshots = snapshots

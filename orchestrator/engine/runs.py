@@ -11,7 +11,7 @@ from typing import Any
 from orchestrator.core.errors import RunChanged, UsageError
 from orchestrator.core.money import Picodollars
 from orchestrator.core.states import RunState
-from orchestrator.stores.base import Reader, Store
+from orchestrator.stores.base import RunReader, Store
 from orchestrator.stores.reads import Run
 from orchestrator.stores.writes import NewRun
 
@@ -36,7 +36,7 @@ class JobIdentity:
 
 
 async def choose_run(
-    store: Store, reader: Reader, identity: JobIdentity, *, name: str | None, new: bool, now: float
+    store: Store, reader: RunReader, identity: JobIdentity, *, name: str | None, new: bool, now: float
 ) -> tuple[Run, bool]:
     """The run to work on, and whether it was there before.
 
@@ -50,7 +50,7 @@ async def choose_run(
     return await store.create_run(_new_run(identity, name, now)), False
 
 
-async def find_run(reader: Reader, identity: JobIdentity, *, name: str | None, new: bool) -> Run | None:
+async def find_run(reader: RunReader, identity: JobIdentity, *, name: str | None, new: bool) -> Run | None:
     """The run to go on with, or None where it would be a new one; raises as ``choose_run``."""
     if name is not None:
         run = await reader.run(name)
@@ -66,7 +66,7 @@ async def find_run(reader: Reader, identity: JobIdentity, *, name: str | None, n
     return None
 
 
-async def resume(store: Store, reader: Reader, run: Run, identity: JobIdentity, now: float) -> Run:
+async def resume(store: Store, reader: RunReader, run: Run, identity: JobIdentity, now: float) -> Run:
     """Take over what may change between two executions: the budget, and a deadline that the user starts anew.
 
     Only for whoever holds the run's lock.

@@ -11,9 +11,9 @@ from orchestrator.core.clock import Clock
 from orchestrator.core.problems import Problem, Refused
 from orchestrator.job.requests.local_files import FileToUpload
 from orchestrator.provider.client import ResponsesClient
-from orchestrator.stores import provider_copies
+from orchestrator.stores import uploaded_files
 from orchestrator.stores.base import Reader, Store
-from orchestrator.stores.provider_copies import ObjectKind, ProviderObject
+from orchestrator.stores.retained import ObjectKind, ProviderObject
 
 __all__ = ["FileChanged", "Uploads"]
 
@@ -78,7 +78,7 @@ class Uploads:
             raise FileChanged(f'the file "{upload.name}" was changed or removed while the run went on')
         made = await self._client.upload(upload.name, content, purpose=upload.purpose)
         if isinstance(made, str):
-            kept = provider_copies.Upload(
+            kept = uploaded_files.Upload(
                 file_id=made,
                 provider=self._provider,
                 sha256=upload.sha256,

@@ -15,9 +15,9 @@ from orchestrator.core.money import format_usd
 from orchestrator.core.states import State
 from orchestrator.report import formatting
 from orchestrator.report.summary import usage_object
-from orchestrator.stores.provider_copies import ProgressEvent
 from orchestrator.stores.reads import AttemptRecord, ToolCall
 from orchestrator.stores.request_history import RequestHistory
+from orchestrator.stores.stream_events import ProgressEvent
 
 __all__ = ["history_object", "history_text", "raw_body"]
 

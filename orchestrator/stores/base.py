@@ -1,18 +1,21 @@
-"""What a store must do: the write verbs of ``Store`` and the read-only ``Reader``.
+"""What a store must do: ``Backend`` is one database, ``Store`` writes to it, ``Reader`` reads it.
 
-Every verb that moves a request is a compare-and-set on its state and returns whether it was the one that moved
-it. A verb returns only when what it wrote is durable. Times are Unix seconds, money is picodollars.
+Every verb that moves a request is a compare-and-set on its state, takes the state that follows from
+``core.states.TRANSITIONS``, and returns whether it moved the request. A verb returns only when what it wrote is
+durable. Times are Unix seconds, money is picodollars. Ids of requests rise in input order; ids of attempts are
+opaque: only the driver that made one may compute with it.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from pathlib import Path
 from typing import Protocol
 
 from orchestrator.core.model import Charge, NewRequest, PastUse, PlanMark, SkippedRow
 from orchestrator.core.money import Picodollars
 from orchestrator.core.states import RunState, State
-from orchestrator.stores.provider_copies import RetentionReader, RetentionStore
 from orchestrator.stores.reads import (
     AttemptRecord,
     CostRow,
@@ -30,23 +33,76 @@ from orchestrator.stores.reads import (
     ToolCall,
     Uncosted,
 )
-from orchestrator.stores.writes import Acceptance, Claim, Counts, Ending, Leaving, NewRun, Release
+from orchestrator.stores.retained import RetentionReader, RetentionStore
+from orchestrator.stores.stream_events import StreamEventReader, StreamEventStore
+from orchestrator.stores.uploaded_files import UploadReader, UploadStore
+from orchestrator.stores.writes import Acceptance, Claim, Counts, Ending, Leaving, NewRun, Release, Requeue
 
 __all__ = [
     "DEFAULT_DATABASE",
+    "Backend",
+    "CostReader",
+    "DuplicateReader",
+    "HistoryReader",
+    "LearnedReader",
+    "PendingReader",
     "Reader",
+    "RecoveryReader",
+    "ResultReader",
+    "RunReader",
     "Store",
 ]
 
-# Where runs are kept unless somebody says otherwise: in the working directory.
+# The database unless the user names another one: a file in the working directory.
 DEFAULT_DATABASE = "orchestrator.db"
 
 
-class Store(RetentionStore, Protocol):
+class Backend(Protocol):
+    """One database of runs. Making a backend opens nothing; ``stores.backends`` chooses it by the address."""
+
+    @property
+    def address(self) -> str:
+        """The database as the user named it."""
+        ...
+
+    @property
+    def local_path(self) -> Path | None:
+        """The database's file on this machine, beside which other state may be kept; None if there is none."""
+        ...
+
+    def open_store(self) -> AbstractAsyncContextManager[Store]:
+        """Open the database for writing; creates it if absent. Raises ``StoreError`` if it cannot be used."""
+        ...
+
+    def open_reader(self) -> AbstractAsyncContextManager[Reader]:
+        """Open an existing database for reading. Raises ``StoreError`` if it is absent or cannot be read."""
+        ...
+
+    async def exists(self) -> bool:
+        """Whether the database exists; it may still be unusable."""
+        ...
+
+    async def check(self) -> None:
+        """Open the database for writing and leave no trace; raises ``StoreError`` if it cannot be used."""
+        ...
+
+    def lock(self, run_id: int, name: str) -> AbstractContextManager[object]:
+        """Hold a run against all other processes, and against other callers in this one.
+
+        Raises ``RunBusy`` if the run is locked, ``StoreError`` if it cannot be. The lock ends with its process.
+        """
+        ...
+
+    def is_locked(self, run_id: int) -> bool:
+        """Whether a process holds the run's lock now."""
+        ...
+
+
+class Store(RetentionStore, UploadStore, StreamEventStore, Protocol):
     """The one writer of a database."""
 
     async def create_run(self, run: NewRun) -> Run:
-        """Create an active run; raises ``RunBusy`` where another process was just faster with the same name."""
+        """Create an active run; raises ``RunBusy`` if another process has just created one with the same name."""
         ...
 
     async def add_rows(
@@ -58,101 +114,94 @@ class Store(RetentionStore, Protocol):
         *,
         skip_taken: bool = False,
     ) -> list[NewRequest]:
-        """Add planned rows and move the mark, in one transaction; returns those whose key another row has.
+        """Add planned rows and move the mark, in one transaction; returns the rows whose key another row has.
 
-        With ``skip_taken`` such rows are recorded as skipped and the others added. Without it, one of them keeps the
-        whole batch out and the mark where it was, so that a later process comes upon it again. Rows that are there
-        from an earlier call are no such rows: adding twice changes nothing.
+        Each row begins in ``core.states.first_state``. With ``skip_taken`` rows with a taken key are recorded as
+        skipped and the others are added. Without it, one such row keeps the whole batch out and the mark where it
+        was, so that a later process finds it again. Adding a row twice (same key, same position) changes nothing.
         """
         ...
 
     def claim(self, claim: Claim) -> Awaitable[int | Spending | None]:
-        """Pending → submitting, with a new attempt; the attempt's id, or None where somebody else moved it.
+        """``CLAIM`` a request, with a new attempt; returns the attempt's id, or None if the request was not pending.
 
-        Where the claim's worst case could make its caps be passed, nothing is done, and what is spent is returned.
-        The look at the caps and the claim are one: other processes may be claiming under the same caps.
+        If the claim's worst case could exceed its caps, nothing is written and what is spent is returned. The check
+        of the caps and the claim are atomic: other processes may claim under the same caps.
         """
         ...
 
     def accept(self, acceptance: Acceptance) -> Awaitable[bool]:
-        """Submitting (or in doubt) → submitted, with the response id.
+        """``ACCEPT`` a request, with the response id.
 
-        A response that an earlier attempt holds already (some gateways answer from a cache) is noted as shared, and
+        A response that an earlier attempt holds already (some gateways answer from a cache) is marked as shared and
         is not charged again.
         """
         ...
 
     async def release(self, release: Release) -> bool:
-        """Submitting → pending; the attempt is removed as if it had not been."""
+        """``RELEASE`` a request: the attempt is removed as if it had not been made."""
         ...
 
     def end(self, ending: Ending) -> Awaitable[list[Dependent] | None]:
         """End an attempt and move its request, charge and result included, in one transaction.
 
-        Returns the blocked requests that moved with it: an equal one shares its answer or its failure, the next turn
-        of its chain may go, and all later turns fail with ``chain_broken`` where it failed. None, and nothing
-        written, where the request is no longer in ``from_state``.
+        Returns the blocked requests that moved with it: duplicates share its answer or its failure; the next turn of
+        its chain is unblocked if it succeeded, else all later turns fail with ``chain_broken``. Returns None, and
+        writes nothing, if the request is no longer in ``from_state``. Raises ``IllegalTransition`` if the table has
+        no entry for ``from_state`` and ``event``.
         """
         ...
 
     async def leave(self, leaving: Leaving) -> list[Dependent] | None:
-        """Move a request on from ``ACTING``; returns as ``end`` does."""
+        """Move a request on from ``AWAITING_TOOLS``; returns as ``end`` does."""
         ...
 
     async def add_tool_call(self, call: ToolCall) -> None:
-        """Keep what a tool said; a call that is there already keeps its first answer."""
+        """Record the result of a tool call; a call that is recorded already keeps its first result."""
         ...
 
-    async def join(self, request_id: int, equal: Duplicate, fingerprint: bytes, at: float) -> Dependent | None:
-        """Let a pending request share the fate of an equal one; where it moved to, None where it had moved.
+    async def join(self, request_id: int, original: Duplicate, fingerprint: bytes, at: float) -> Dependent | None:
+        """Let a pending request share the outcome of an earlier one; None if the request was not pending.
 
-        It is blocked until that one ends; where that has ended, it ends at once the same way.
+        ``JOIN`` blocks it until the original ends; if that has ended, the request ends the same way at once.
         """
         ...
 
     async def link_chains(self, run_id: int, at: float) -> int:
-        """Put the turns of each chain in order and unblock the first ones; returns how many. May be repeated."""
+        """Put the turns of each chain in order and ``UNBLOCK`` the first ones; returns how many. May be repeated."""
         ...
 
     async def keep_conversation(self, run_id: int, chain: str, conversation_id: str) -> None:
-        """Note the provider's conversation object of a chain."""
+        """Record the provider's conversation object of a chain."""
         ...
 
     async def late_charge(self, attempt_id: int, charge: Charge, status: str, body: bytes | None) -> bool:
-        """Put what a late look found in the place of an attempt's *unknown* charge, or of none.
+        """Replace an attempt's *unknown* or missing charge by one that became known later.
 
-        False, and nothing written, where the cost was known already. The charge keeps the time of the first one.
+        Returns False, and writes nothing, if the cost was known already. The charge keeps its first time.
         """
         ...
 
     async def fail_pending(self, request_id: int, code: str, message: str, at: float) -> list[Dependent] | None:
-        """Pending → failed without an attempt: it can never be sent. Returns as ``end`` does."""
+        """``FAIL`` a pending request without an attempt: it can never be sent. Returns as ``end`` does."""
         ...
 
     async def note_status(self, attempt_id: int, status: str) -> None:
-        """Keep the provider's latest word on an open response; never waits, and may be lost in a crash.
+        """Record the provider's latest status of an open response; never waits, and may be lost in a crash.
 
-        It is in the database a second later at most, and with the next verb that is waited for.
+        It is in the database at most a second later, and with the next verb that is waited for.
         """
         ...
 
     async def request_cancel(self, run_id: int, at: float) -> None:
-        """Flag the run as to be cancelled, and cancel every pending or blocked request of it.
+        """Flag the run as cancelled by the user, and ``CANCEL`` each of its requests that is pending or blocked.
 
-        Rows added later are not cancelled by it: whoever plans looks at the flag, and may call this again.
+        Rows added later are not cancelled by it: the planner checks the flag, and may call this again.
         """
         ...
 
-    async def requeue(
-        self, run_id: int, *, states: Sequence[State], code: str | None, resolve_in_doubt: str | None, at: float
-    ) -> int:
-        """Failed or cancelled → pending for ``retry``, attempts anew, history kept. Returns how many moved.
-
-        ``code`` narrows it to requests that ended with it. ``resolve_in_doubt`` is ``"resend"`` (→ pending, and
-        the lost attempt becomes a possible duplicate), ``"fail"`` (→ failed) or None (held requests are left alone);
-        either way the lost attempt's cost is unknown, with its worst case as the upper bound. The run becomes active
-        again where anything moved. What succeeded is never touched: asking for it raises ``UsageError``.
-        """
+    async def requeue(self, requeue: Requeue) -> int:
+        """Put settled requests of a run back into the queue and resolve those in doubt; returns how many moved."""
         ...
 
     async def set_run_state(self, run_id: int, state: RunState, reason: str | None, at: float) -> None: ...
@@ -160,7 +209,7 @@ class Store(RetentionStore, Protocol):
     async def adapt_run(
         self, run_id: int, *, budget_pusd: Picodollars | None, deadline_at: float | None, input_identity: str
     ) -> None:
-        """Take over what may change when a run is resumed."""
+        """Update what may change when a run is resumed."""
         ...
 
     async def add_counts(self, run_id: int, counts: Counts) -> None:
@@ -168,12 +217,12 @@ class Store(RetentionStore, Protocol):
         ...
 
     async def remember(self, name: str, value: bytes) -> None:
-        """Keep a small learnt value (a latency table, a discovered limit) under a name."""
+        """Keep a small learned value (a latency table, a discovered limit) under a name."""
         ...
 
 
-class Reader(RetentionReader, Protocol):
-    """Read-only views of a database; never blocks the writer."""
+class RunReader(Protocol):
+    """Runs and their counts: what chooses, resumes and shows a run."""
 
     async def run(self, name: str) -> Run | None: ...
 
@@ -183,53 +232,69 @@ class Reader(RetentionReader, Protocol):
 
     async def summary(self, run_id: int) -> Summary: ...
 
+    async def latest_at(self, run_id: int) -> float | None:
+        """When something was last sent, accepted or ended in a run; None if nothing was."""
+        ...
+
+
+class PendingReader(Protocol):
+    """What the sender reads: the requests that can be sent."""
+
     async def fresh(self, run_id: int, *, after_id: int, limit: int) -> list[PendingRequest]:
         """Pending requests that were never put off (``not_before`` 0), by id, from after ``after_id``."""
         ...
 
     async def delayed(self, run_id: int, *, limit: int) -> list[PendingRequest]:
-        """Pending requests that wait for a moment (``not_before`` over 0), soonest first."""
-        ...
-
-    async def pending(self, request_id: int) -> PendingRequest | None: ...
-
-    async def equals(
-        self, run_id: int, fingerprints: Sequence[bytes], *, here: bool, since: float
-    ) -> dict[bytes, Duplicate]:
-        """Earlier requests that ask the same: of this run whatever became of them, of others answered ones.
-
-        ``here`` says whether those of this run are wanted; ``since`` is how old an answer of another run may be, as a
-        moment; infinity for none.
-        """
+        """Pending requests that wait for a time (``not_before`` over 0), soonest first."""
         ...
 
     async def earlier_turns(self, request_id: int, *, limit: int) -> list[EarlierTurn]:
         """The turns before a request in its chain, the latest first."""
         ...
 
+
+class DuplicateReader(Protocol):
+    """What the deduplicator reads."""
+
+    async def duplicates(
+        self, run_id: int, fingerprints: Sequence[bytes], *, here: bool, since: float
+    ) -> dict[bytes, Duplicate]:
+        """Earlier requests that ask the same: of this run in any state, of other runs those that have an answer.
+
+        ``here`` includes those of this run; ``since`` is the oldest time of an answer of another run; infinity for
+        none.
+        """
+        ...
+
+
+class RecoveryReader(Protocol):
+    """What takes up the requests that an earlier process left open."""
+
+    async def open_attempts(self, run_id: int) -> list[OpenAttempt]:
+        """The latest attempt of every open request, the one accepted longest ago first, those never accepted last."""
+        ...
+
     async def tool_calls(self, attempt_id: int) -> list[ToolCall]:
-        """What tools said to the calls of one response, in the order of the calls."""
+        """The recorded tool calls of one response, in the order of the calls."""
         ...
 
     async def body(self, attempt_id: int) -> bytes | None:
         """The response of an attempt as it was received."""
         ...
 
-    async def open_attempts(self, run_id: int) -> list[OpenAttempt]:
-        """The latest attempt of every open request, the one accepted longest ago first, those never accepted last."""
-        ...
 
-    async def open_runs(self) -> list[Run]:
-        """Runs that can go on (active or halted), newest first."""
-        ...
-
-    async def latest_moment(self, run_id: int) -> float | None:
-        """When something was last sent, accepted or ended in a run; None where nothing was."""
-        ...
+class ResultReader(Protocol):
+    """What exports and reports read."""
 
     def results(self, run_id: int, states: Sequence[State]) -> AsyncIterator[ResultRecord]:
-        """Requests in input order, in constant memory; each is read when its turn comes, not at one moment."""
+        """Requests in input order, in constant memory; each is read when its turn comes, not in one snapshot."""
         ...
+
+    async def skipped(self, run_id: int) -> list[SkippedRow]: ...
+
+
+class HistoryReader(Protocol):
+    """What ``show`` reads of one request."""
 
     async def request(self, run_id: int, key: str, *, stage: str = "main") -> RequestRecord | None: ...
 
@@ -237,10 +302,14 @@ class Reader(RetentionReader, Protocol):
 
     async def attempt(self, attempt_id: int) -> AttemptRecord | None: ...
 
-    async def costs(self, run_id: int | None, by: Sequence[str], *, with_simulated: bool = True) -> list[CostRow]:
-        """Charges summed by any of ``run``, ``model``, ``tier``, ``day``, ``stage``, ``state``, ``metadata.FIELD``.
 
-        ``with_simulated`` counts the play money of rehearsals, too.
+class CostReader(Protocol):
+    """What budgets, cost tables and estimates read."""
+
+    async def costs(self, run_id: int | None, by: Sequence[str], *, with_simulated: bool = True) -> list[CostRow]:
+        """Charges summed by groupings that ``stores.cost_groupings`` accepts.
+
+        ``with_simulated`` includes the play money of the sandbox.
         """
         ...
 
@@ -249,13 +318,32 @@ class Reader(RetentionReader, Protocol):
         ...
 
     async def uncosted(self, run_id: int, *, limit: int) -> list[Uncosted]:
-        """The latest attempts of a run that were given up, and whose cost is not known."""
+        """The latest attempts of a run that were given up and whose cost is not known."""
         ...
 
     async def past_use(self, run_id: int, *, most: int) -> PastUse:
         """What the settled ones of a run's first ``most`` requests took."""
         ...
 
-    async def skipped(self, run_id: int) -> list[SkippedRow]: ...
+
+class LearnedReader(Protocol):
+    """What earlier runs learned about the provider."""
 
     async def recall(self, name: str) -> bytes | None: ...
+
+
+class Reader(
+    RunReader,
+    PendingReader,
+    DuplicateReader,
+    RecoveryReader,
+    ResultReader,
+    HistoryReader,
+    CostReader,
+    LearnedReader,
+    RetentionReader,
+    UploadReader,
+    StreamEventReader,
+    Protocol,
+):
+    """All read-only views of a database; never blocks the writer."""

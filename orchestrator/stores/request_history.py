@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from orchestrator.stores.provider_copies import ProgressEvent
 from orchestrator.stores.reads import AttemptRecord, RequestRecord, ToolCall
+from orchestrator.stores.stream_events import ProgressEvent
 
 __all__ = ["RequestHistory"]
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from orchestrator.core.errors import UsageError
 from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.model import Charge
 from orchestrator.core.money import Picodollars
-from orchestrator.core.states import State
+from orchestrator.core.states import TRANSITIONS, Event, State
 from orchestrator.stores.reads import Continuation, SharedCaps
 
 __all__ = [
@@ -18,7 +20,10 @@ __all__ = [
     "Leaving",
     "NewRun",
     "Release",
+    "Requeue",
 ]
+
+_RESOLUTIONS = {"resend": Event.RETRY, "fail": Event.FAIL}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +144,39 @@ class Leaving:
     code: str | None = None
     message: str | None = None
     continuation: Continuation | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requeue:
+    """Which requests of a run are tried again, for ``retry``; what succeeded never is.
+
+    ``states`` are those that can ``REQUEUE``; ``code`` narrows it to requests that ended with that code.
+    ``resolve_in_doubt`` is ``"resend"`` (the lost attempt becomes a possible duplicate), ``"fail"`` or None (requests
+    in doubt stay); either way the lost attempt's cost is unknown, with its worst case as the upper bound. Attempts
+    count from 0 again, history stays, and the run becomes active again if anything moved. Raises ``UsageError`` for a
+    state that cannot be requeued and for another resolution.
+    """
+
+    run_id: int
+    states: Sequence[State]
+    code: str | None = None
+    resolve_in_doubt: str | None = None
+    at: float
+
+    def __post_init__(self) -> None:
+        wrong = [state.value for state in self.states if (state, Event.REQUEUE) not in TRANSITIONS]
+        if wrong:
+            raise UsageError(
+                f"requests that are {' or '.join(wrong)} cannot be tried again",
+                hint="failed and cancelled ones can; for those in doubt there is --resolve-in-doubt resend|fail",
+            )
+        if self.resolve_in_doubt is not None and self.resolve_in_doubt not in _RESOLUTIONS:
+            raise UsageError(f"in-doubt requests can be resolved by resend or fail, not by {self.resolve_in_doubt!r}")
+
+    @property
+    def resolution(self) -> Event | None:
+        """What happens to the requests in doubt; None if they stay."""
+        return None if self.resolve_in_doubt is None else _RESOLUTIONS[self.resolve_in_doubt]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

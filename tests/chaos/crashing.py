@@ -35,7 +35,7 @@ SUBJECTS = {
     "submit": "orchestrator.executors.background:BackgroundExecutor.submit",
     "poll": "orchestrator.executors.background:BackgroundExecutor.poll",
     "recover": "orchestrator.engine.steps:recover",
-    "lock": "orchestrator.stores.lock:RunLock.__enter__",
+    "lock": "orchestrator.stores.sqlite.run_lock:RunLock.__enter__",
     "export": "orchestrator.cli.run:export_to_file",
 }
 # What comes up only where requests take several turns, wait for each other, or share answers.

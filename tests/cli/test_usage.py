@@ -96,7 +96,7 @@ def test_a_wrong_command_line_is_exit_2_and_one_message(
     ("arguments", "message"),
     [
         (["run", "job.yaml", "--set", "request.model"], "--set request.model: no value is given"),
-        (["costs", "--by", "model,colour"], "'colour' is not one of run, model"),
+        (["costs", "--by", "model,colour"], "cannot be grouped by 'colour'"),
         (["sandbox", "--fault", "server_eror=0.1"], "did you mean server_error?"),
         (["sandbox", "--fault", "server_error=often"], "such as server_error=0.02"),
         (["sandbox", "--fault", "server_error=1.5"], "faults.server_error"),

@@ -17,7 +17,7 @@ from orchestrator.policy.rate_limits.limits import Limiter
 from orchestrator.provider.asyncio_transport import AsyncioTransport
 from orchestrator.provider.client import ResponsesClient
 from orchestrator.provider.transport import Endpoint
-from orchestrator.stores.provider_copies import ObjectKind
+from orchestrator.stores.retained import ObjectKind
 from orchestrator.stores.sqlite import SqliteReader, SqliteStore
 from tests.provider.raw_server import Connection, Request, serve_raw
 from tests.stores.builders import NOW, Desk, a_run
@@ -87,7 +87,9 @@ async def purge(desk: Desk, answer: Callable[[Request], Answer]) -> tuple[Purged
 
 
 async def left(desk: Desk) -> int:
-    return len(await desk.reader.copies(desk.run.id, ObjectKind.RESPONSE, ended_before=9e9, after=0, limit=1000))
+    return len(
+        await desk.reader.provider_objects(desk.run.id, ObjectKind.RESPONSE, ended_before=9e9, after=0, limit=1000)
+    )
 
 
 async def test_what_is_not_found_any_more_is_gone(desk: Desk) -> None:

@@ -9,9 +9,9 @@ import orjson
 from orchestrator.core.model import Charge, ToolUse, UnitPrice, Usage
 from orchestrator.core.states import State
 from orchestrator.report.request_history import history_object, history_text, raw_body
-from orchestrator.stores.provider_copies import ProgressEvent
 from orchestrator.stores.reads import AttemptRecord, RequestRecord, ToolCall
 from orchestrator.stores.request_history import RequestHistory
+from orchestrator.stores.stream_events import ProgressEvent
 
 PRICE = UnitPrice(
     model="gpt-5-mini",

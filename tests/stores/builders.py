@@ -104,8 +104,14 @@ class Desk:
         await self.store.add_rows(self.run.id, rows(count, start), [], mark(start + count))
         return await self.reader.fresh(self.run.id, after_id=0, limit=10_000)
 
+    async def pending(self, request_id: int) -> PendingRequest | None:
+        """A request as the sender would read it; None if it is not pending."""
+        fresh = await self.reader.fresh(self.run.id, after_id=request_id - 1, limit=1)
+        waiting = [*fresh, *await self.reader.delayed(self.run.id, limit=10_000)]
+        return next((each for each in waiting if each.id == request_id), None)
+
     async def claim(self, request: PendingRequest, *, at: float = NOW, worst_case_pusd: int | None = 5_000) -> int:
-        now = await self.reader.pending(request.id)
+        now = await self.pending(request.id)
         assert now is not None
         attempt_id = await self.store.claim(
             a_claim(

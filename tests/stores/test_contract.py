@@ -37,11 +37,10 @@ async def test_runs_come_newest_first(store: Store, reader: Reader) -> None:
     await store.set_run_state(made[0].id, RunState.HALTED, "budget", NOW + 1)
     await store.set_run_state(made[1].id, RunState.FINISHED, None, NOW + 2)
     assert [run.name for run in await reader.runs()] == names[::-1]
-    assert [run.name for run in await reader.open_runs()] == ["third", "first"]
 
 
 async def test_a_name_taken_a_moment_ago_is_told(store: Store, desk: Desk) -> None:
-    with pytest.raises(RunBusy, match="'demo' was created a moment ago"):
+    with pytest.raises(RunBusy, match="a run named 'demo'"):
         await store.create_run(a_run())
 
 
@@ -176,7 +175,7 @@ async def test_a_request_is_claimed_once(desk: Desk) -> None:
     assert won[1] is None
     assert await desk.states() == {State.SUBMITTING: 1}
     assert await desk.reader.fresh(desk.run.id, after_id=0, limit=1) == []
-    assert await desk.reader.pending(request.id) is None
+    assert await desk.pending(request.id) is None
 
 
 @pytest.mark.parametrize("elsewhere", [{"run_id": 2}, {"stage": "other"}])

@@ -13,7 +13,7 @@ from orchestrator.core.states import State
 from orchestrator.stores.reads import Continuation, Dependent, Duplicate, PendingRequest, ToolCall
 from orchestrator.stores.sqlite.database import migrate
 from orchestrator.stores.sqlite.queries import migrations
-from orchestrator.stores.writes import Leaving
+from orchestrator.stores.writes import Leaving, Requeue
 
 from .builders import NOW, Desk, a_charge, a_claim, a_row, a_run, mark
 
@@ -127,9 +127,7 @@ async def test_retry_continues_a_broken_chain(desk: Desk) -> None:
     first, second, third, fourth = await chain(desk, 1, 2, 3, 4)
     await succeed(desk, first)
     await fail(desk, second)
-    requeued = await desk.store.requeue(
-        desk.run.id, states=[State.FAILED], code=None, resolve_in_doubt=None, at=NOW + 20
-    )
+    requeued = await desk.store.requeue(Requeue(run_id=desk.run.id, states=[State.FAILED], at=NOW + 20))
     assert requeued == 3
     assert [request.id for request in await due(desk)] == [second.id]
     assert await desk.states() == {State.SUCCEEDED: 1, State.PENDING: 1, State.BLOCKED: 2}
@@ -146,7 +144,7 @@ async def test_the_first_turn_that_is_tried_again_is_still_one_of_its_chain(desk
     else:
         await desk.lose(first)
     states = [State.FAILED] if word is None else []
-    await desk.store.requeue(desk.run.id, states=states, code=None, resolve_in_doubt=word, at=NOW)
+    await desk.store.requeue(Requeue(run_id=desk.run.id, states=states, code=None, resolve_in_doubt=word, at=NOW))
     assert [(request.id, request.chain) for request in await due(desk)] == [(first.id, "interview")]
     assert await desk.reader.fresh(desk.run.id, after_id=0, limit=9) == []
 
@@ -156,7 +154,7 @@ async def test_a_further_turn_that_was_in_doubt_goes_on_where_it_was(desk: Desk)
     attempt_id = await desk.submit(request)
     await desk.end(request, attempt_id, State.PENDING, charge=a_charge(), continuation=NEXT, not_before=NOW)
     await desk.lose(request)
-    await desk.store.requeue(desk.run.id, states=[], code=None, resolve_in_doubt="resend", at=NOW)
+    await desk.store.requeue(Requeue(run_id=desk.run.id, states=[], resolve_in_doubt="resend", at=NOW))
     [again] = await due(desk)
     assert again.continuation == NEXT
 
@@ -165,7 +163,7 @@ async def test_a_turn_behind_a_failed_one_is_not_tried_by_itself(desk: Desk) -> 
     first, _ = await chain(desk, 1, 2)
     await fail(desk, first)
     requeued = await desk.store.requeue(
-        desk.run.id, states=[State.FAILED], code="chain_broken", resolve_in_doubt=None, at=NOW + 20
+        Requeue(run_id=desk.run.id, states=[State.FAILED], code="chain_broken", at=NOW + 20)
     )
     assert requeued == 0
     assert await desk.states() == {State.FAILED: 2}
@@ -251,7 +249,7 @@ async def test_turns_of_tools_and_repairs_are_told_apart(desk: Desk) -> None:
     # What an attempt fails with for good is no repair, however often it is tried again.
     for _ in range(3):
         await desk.end(request, await desk.submit(request), State.FAILED, charge=a_charge(), code="output_invalid")
-        await desk.store.requeue(desk.run.id, states=[State.FAILED], code=None, resolve_in_doubt=None, at=NOW)
+        await desk.store.requeue(Requeue(run_id=desk.run.id, states=[State.FAILED], at=NOW))
         [request] = await due(desk)
         assert request.repairs <= request.turn == 3
 
@@ -266,8 +264,8 @@ async def test_retry_goes_on_where_the_responses_are_still_there(
     attempt_id = await desk.submit(request)
     await desk.end(request, attempt_id, State.PENDING, charge=a_charge(), continuation=NEXT, not_before=NOW)
     await desk.end(request, await desk.submit(request), State.FAILED, code=code)
-    await desk.store.requeue(desk.run.id, states=[State.FAILED], code=None, resolve_in_doubt=None, at=NOW)
-    again = await desk.reader.pending(request.id)
+    await desk.store.requeue(Requeue(run_id=desk.run.id, states=[State.FAILED], at=NOW))
+    again = await desk.pending(request.id)
     assert again is not None
     assert again.continuation == continuation
     # What is begun anew has all its turns before it; what goes on is not read as a fresh one.
@@ -288,7 +286,7 @@ async def ask(desk: Desk, request: PendingRequest) -> int:
 async def test_an_equal_request_waits_for_the_answer_and_shares_it(desk: Desk) -> None:
     first, second, third = await desk.add(3)
     attempt_id = await ask(desk, first)
-    equals = await desk.reader.equals(desk.run.id, [ASK, b"another"], here=True, since=NOW)
+    equals = await desk.reader.duplicates(desk.run.id, [ASK, b"another"], here=True, since=NOW)
     assert equals == {ASK: Duplicate(first.id, here=True)}
     assert await desk.store.join(second.id, equals[ASK], ASK, NOW) == Dependent("row-1", State.BLOCKED)
     assert await desk.store.join(second.id, equals[ASK], ASK, NOW) is None
@@ -322,13 +320,13 @@ async def test_a_database_from_before_it_was_kept_learns_when_something_last_hap
     desk: Desk, database: Path
 ) -> None:
     await desk.add(2)
-    assert await desk.reader.latest_moment(desk.run.id) is None
+    assert await desk.reader.latest_at(desk.run.id) is None
     first, second = await desk.reader.fresh(desk.run.id, after_id=0, limit=2)
     await desk.succeed(first)
     await desk.claim(second, at=NOW + 5)
-    assert await desk.reader.latest_moment(desk.run.id) == NOW + 10
+    assert await desk.reader.latest_at(desk.run.id) == NOW + 10
     migrate_again(database, 5, "latest_at")
-    assert await desk.reader.latest_moment(desk.run.id) == NOW + 10
+    assert await desk.reader.latest_at(desk.run.id) == NOW + 10
 
 
 async def test_an_equal_request_shares_a_failure_and_comes_back_with_retry(desk: Desk) -> None:
@@ -343,7 +341,7 @@ async def test_an_equal_request_shares_a_failure_and_comes_back_with_retry(desk:
     assert [(record.code, record.message, record.cost_pusd) for record in results] == [
         ("content_filter", "it was filtered", 0)
     ] * 3
-    await desk.store.requeue(desk.run.id, states=[State.FAILED], code=None, resolve_in_doubt=None, at=NOW)
+    await desk.store.requeue(Requeue(run_id=desk.run.id, states=[State.FAILED], at=NOW))
     assert await desk.states() == {State.PENDING: 3}
 
 
@@ -354,8 +352,8 @@ async def test_the_answer_of_an_earlier_run_is_found_where_it_is_young_enough(de
     later = replace(desk, run=await desk.store.create_run(a_run("later")))
     await later.store.add_rows(later.run.id, [a_row(0)], [], mark(1))
     [same] = await later.reader.fresh(later.run.id, after_id=0, limit=9)
-    assert await later.reader.equals(later.run.id, [ASK], here=True, since=NOW + 11) == {}
-    equals = await later.reader.equals(later.run.id, [ASK], here=True, since=NOW)
+    assert await later.reader.duplicates(later.run.id, [ASK], here=True, since=NOW + 11) == {}
+    equals = await later.reader.duplicates(later.run.id, [ASK], here=True, since=NOW)
     assert equals == {ASK: Duplicate(first.id, here=False)}
     assert await later.store.join(same.id, equals[ASK], ASK, NOW + 20) == Dependent(same.key, State.SUCCEEDED)
     [result] = [record async for record in later.reader.results(later.run.id, [State.SUCCEEDED])]
@@ -365,21 +363,23 @@ async def test_the_answer_of_an_earlier_run_is_found_where_it_is_young_enough(de
 async def test_where_each_is_asked_an_equal_request_of_the_run_is_not_found(desk: Desk) -> None:
     [first] = await desk.add(1)
     await desk.end(first, await ask(desk, first), State.SUCCEEDED)
-    assert await desk.reader.equals(desk.run.id, [ASK], here=False, since=0) == {}
+    assert await desk.reader.duplicates(desk.run.id, [ASK], here=False, since=0) == {}
 
 
 async def test_a_part_of_an_answer_is_not_taken_over_by_another_run(desk: Desk) -> None:
     [first] = await desk.add(1)
     await desk.end(first, await ask(desk, first), State.SUCCEEDED, status="incomplete")
     later = await desk.store.create_run(a_run("later"))
-    assert await desk.reader.equals(later.id, [ASK], here=True, since=0) == {}
+    assert await desk.reader.duplicates(later.id, [ASK], here=True, since=0) == {}
 
 
 async def test_what_a_request_asks_is_known_through_all_of_its_turns(desk: Desk) -> None:
     [first] = await desk.add(1)
     await desk.end(first, await ask(desk, first), State.PENDING, charge=a_charge(), continuation=NEXT, not_before=NOW)
     await succeed(desk, first)
-    assert await desk.reader.equals(desk.run.id, [ASK], here=True, since=NOW) == {ASK: Duplicate(first.id, here=True)}
+    assert await desk.reader.duplicates(desk.run.id, [ASK], here=True, since=NOW) == {
+        ASK: Duplicate(first.id, here=True)
+    }
 
 
 @pytest.mark.parametrize(
@@ -391,12 +391,12 @@ async def test_who_waits_for_a_request_in_doubt_hears_of_the_decision(
     first, second = await desk.add(2)
     await desk.lose(first)
     await desk.store.join(second.id, Duplicate(first.id, here=True), ASK, NOW)
-    await desk.store.requeue(desk.run.id, states=[], code=None, resolve_in_doubt=word, at=NOW)
+    await desk.store.requeue(Requeue(run_id=desk.run.id, states=[], resolve_in_doubt=word, at=NOW))
     assert await desk.states() == states
 
 
 async def test_a_chain_hears_of_the_decision_on_its_turn_in_doubt(desk: Desk) -> None:
     first, *_ = await chain(desk, 1, 2, 3)
     await desk.lose(first)
-    await desk.store.requeue(desk.run.id, states=[], code=None, resolve_in_doubt="fail", at=NOW)
+    await desk.store.requeue(Requeue(run_id=desk.run.id, states=[], resolve_in_doubt="fail", at=NOW))
     assert await desk.states() == {State.FAILED: 3}

@@ -8,6 +8,7 @@ from orchestrator.core.errors import UsageError
 from orchestrator.core.states import RunState, State
 from orchestrator.stores.reads import AttemptRecord
 from orchestrator.stores.sqlite import bulk_updates
+from orchestrator.stores.writes import Requeue
 
 from .builders import NOW, Desk, a_charge, a_run, mark, rows
 
@@ -27,7 +28,9 @@ async def finish(desk: Desk) -> None:
 
 
 async def requeue(desk: Desk, states: list[State], *, code: str | None = None, doubt: str | None = None) -> int:
-    return await desk.store.requeue(desk.run.id, states=states, code=code, resolve_in_doubt=doubt, at=NOW + 30)
+    return await desk.store.requeue(
+        Requeue(run_id=desk.run.id, states=states, code=code, resolve_in_doubt=doubt, at=NOW + 30)
+    )
 
 
 async def only_attempt(desk: Desk) -> AttemptRecord:
@@ -73,7 +76,7 @@ async def test_nothing_to_retry_leaves_the_run_as_it_is(desk: Desk) -> None:
     assert run is not None
     assert run.state is RunState.FINISHED
     empty = await desk.store.create_run(a_run("empty"))
-    assert await desk.store.requeue(empty.id, states=FAILED, code=None, resolve_in_doubt="fail", at=NOW) == 0
+    assert await desk.store.requeue(Requeue(run_id=empty.id, states=FAILED, resolve_in_doubt="fail", at=NOW)) == 0
 
 
 @pytest.mark.parametrize("state", [State.SUCCEEDED, State.PENDING, State.SUBMITTED, State.IN_DOUBT])

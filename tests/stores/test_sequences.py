@@ -21,7 +21,7 @@ from orchestrator.core.states import OPEN, SETTLED, State
 from orchestrator.stores.base import Store
 from orchestrator.stores.reads import Dependent, Duplicate
 from orchestrator.stores.sqlite import SqliteReader, SqliteStore
-from orchestrator.stores.writes import Acceptance, Ending, Release
+from orchestrator.stores.writes import Acceptance, Ending, Release, Requeue
 
 from .audit import audit
 from .builders import NOW, PRICE, a_charge, a_claim, a_run, an_unknown_charge, mark, rows
@@ -131,7 +131,7 @@ class Game:
     async def requeue(self, turn: Turn) -> None:
         states = [(State.FAILED,), (State.CANCELLED,), (State.FAILED, State.CANCELLED)][turn.how % 3]
         code = "broken" if turn.which % 2 else None
-        moved = await self.store.requeue(self.run_id, states=states, code=code, resolve_in_doubt=None, at=NOW)
+        moved = await self.store.requeue(Requeue(run_id=self.run_id, states=states, code=code, at=NOW))
         chosen = [
             row
             for row in self.rows
@@ -173,7 +173,7 @@ class Game:
 
     async def resolve(self, turn: Turn) -> None:
         word = "resend" if turn.how % 2 else "fail"
-        moved = await self.store.requeue(self.run_id, states=(), code=None, resolve_in_doubt=word, at=NOW)
+        moved = await self.store.requeue(Requeue(run_id=self.run_id, states=(), resolve_in_doubt=word, at=NOW))
         held = [(index, row) for index, row in enumerate(self.rows) if row.state is State.IN_DOUBT]
         for index, row in held:
             row.attempts = 0 if word == "resend" else row.attempts + 1

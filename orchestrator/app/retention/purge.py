@@ -26,7 +26,7 @@ from orchestrator.policy.rate_limits.backoff import retry_wait
 from orchestrator.policy.rate_limits.limits import Limiter
 from orchestrator.provider.client import CallFailed, Collectible, ResponsesClient
 from orchestrator.stores.base import Reader, Store
-from orchestrator.stores.provider_copies import ObjectKind, ProviderObject
+from orchestrator.stores.retained import ObjectKind, ProviderObject
 
 __all__ = ["Purge", "Purged"]
 
@@ -118,7 +118,9 @@ class Purge:
 
     async def _pages(self, run_id: int, kind: ObjectKind, ended_before: float) -> AsyncIterator[list[ProviderObject]]:
         after = 0
-        while page := await self._reader.copies(run_id, kind, ended_before=ended_before, after=after, limit=_PAGE):
+        while page := await self._reader.provider_objects(
+            run_id, kind, ended_before=ended_before, after=after, limit=_PAGE
+        ):
             yield page
             after = page[-1].place
             if kind is not ObjectKind.RESPONSE or len(page) < _PAGE:

@@ -16,8 +16,8 @@ from orchestrator.job.retention_policy import RetentionSection
 from orchestrator.job.retention_rules import delete_ended_before
 from orchestrator.policy.rate_limits.limits import Limiter
 from orchestrator.stores.base import Reader, Store
-from orchestrator.stores.provider_copies import ObjectKind, Retained
 from orchestrator.stores.reads import Run
+from orchestrator.stores.retained import ObjectKind, Retained
 
 __all__ = ["Due", "RetentionService"]
 
@@ -36,7 +36,7 @@ class RetentionService:
     """What is done about one database's runs; a run is handed in by whoever holds its lock."""
 
     def __init__(
-        self, config: Config, database: Path, *, store: Store, reader: Reader, clock: Clock, rng: random.Random
+        self, config: Config, database: Path | None, *, store: Store, reader: Reader, clock: Clock, rng: random.Random
     ) -> None:
         self._config = config
         self._database = database
@@ -69,7 +69,7 @@ class RetentionService:
         over = run.ended_at is not None and run.ended_at <= before
         kinds = tuple(ObjectKind) if over else (ObjectKind.RESPONSE,)
         for kind in kinds:
-            if await self._reader.copies(run.id, kind, ended_before=before, after=0, limit=1):
+            if await self._reader.provider_objects(run.id, kind, ended_before=before, after=0, limit=1):
                 return Due(before, kinds)
         return None
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.report import formatting
-from orchestrator.stores.provider_copies import ObjectKind, Retained
+from orchestrator.stores.retained import ObjectKind, Retained
 
 __all__ = ["copies_in_words", "retention_object", "retention_words"]
 

@@ -10,13 +10,13 @@ from orchestrator.engine.steps.poll import first_poll
 from orchestrator.engine.steps.settle import context_tokens, end
 from orchestrator.policy.errors.verdicts import Cancelled
 from orchestrator.provider.wire import function_calls, parse_response
-from orchestrator.stores.base import Reader
+from orchestrator.stores.base import RecoveryReader
 from orchestrator.stores.reads import OpenAttempt
 
 __all__ = ["recover"]
 
 
-async def recover(context: Context, attempt: OpenAttempt, reader: Reader) -> After:
+async def recover(context: Context, attempt: OpenAttempt, reader: RecoveryReader) -> After:
     """Take up an attempt that an earlier process left open."""
     open_ = OpenResponse(
         request_id=attempt.request_id,
@@ -55,7 +55,7 @@ async def recover(context: Context, attempt: OpenAttempt, reader: Reader) -> Aft
     return after
 
 
-async def _acting(open_: OpenResponse, reader: Reader) -> AwaitingTools:
+async def _acting(open_: OpenResponse, reader: RecoveryReader) -> AwaitingTools:
     body = await reader.body(open_.attempt_id) or b"{}"
     said = {call.call_id: call.output for call in await reader.tool_calls(open_.attempt_id)}
     return AwaitingTools(open_, function_calls(body), context_tokens(parse_response(body)), said)

@@ -11,7 +11,7 @@ from orchestrator.core.states import SETTLED, State
 from orchestrator.engine.items import Prepared
 from orchestrator.engine.steps.context import Context
 from orchestrator.engine.steps.notify import notify_shared
-from orchestrator.stores.base import Reader
+from orchestrator.stores.base import DuplicateReader
 from orchestrator.stores.reads import Duplicate, PendingRequest
 
 __all__ = ["Deduplicator"]
@@ -20,7 +20,7 @@ __all__ = ["Deduplicator"]
 class Deduplicator:
     """Knows which requests are about to be sent, and asks the store for those that were."""
 
-    def __init__(self, context: Context, reader: Reader) -> None:
+    def __init__(self, context: Context, reader: DuplicateReader) -> None:
         self._context = context
         self._reader = reader
         # Those made ready and not yet claimed in the store, by what they ask.
@@ -57,7 +57,7 @@ class Deduplicator:
         settings = self._context.settings
         age_s = settings.reuse_max_age_s
         since = math.inf if age_s is None else self._context.clock.now() - age_s
-        return await self._reader.equals(self._context.run.id, fingerprints, here=settings.ask_once, since=since)
+        return await self._reader.duplicates(self._context.run.id, fingerprints, here=settings.ask_once, since=since)
 
     def _equal_of(self, request_id: int, fingerprint: bytes, known: dict[bytes, Duplicate]) -> Duplicate | None:
         """Whose fate it shares; None where it is to be sent, as the one whose fate others share from now on."""

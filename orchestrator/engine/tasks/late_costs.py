@@ -6,7 +6,7 @@ import anyio
 
 from orchestrator.engine import steps
 from orchestrator.engine.steps import Context
-from orchestrator.stores.base import Reader
+from orchestrator.stores.base import CostReader
 from orchestrator.stores.reads import Uncosted
 
 __all__ = ["LateCosts"]
@@ -20,7 +20,7 @@ _PATIENCE_AT_THE_END_S = 5.0
 class LateCosts:
     """Looks at responses that were given up when a run begins, and once more when nothing else is left to do."""
 
-    def __init__(self, context: Context, *, reader: Reader) -> None:
+    def __init__(self, context: Context, *, reader: CostReader) -> None:
         self._context = context
         self._reader = reader
 

@@ -13,8 +13,7 @@ from orchestrator.executors.streamed import StreamedExecutor
 from orchestrator.policy.errors.stream_errors import cannot_stream
 from orchestrator.policy.rate_limits.backoff import retry_wait
 from orchestrator.provider.streaming import ENDINGS, EventStream, StreamEvent, StreamLost
-from orchestrator.stores.base import Reader
-from orchestrator.stores.provider_copies import ProgressEvent
+from orchestrator.stores.stream_events import ProgressEvent, StreamEventReader
 
 __all__ = ["StreamListener"]
 
@@ -33,7 +32,7 @@ class StreamListener:
         context: Context,
         *,
         executor: StreamedExecutor,
-        reader: Reader,
+        reader: StreamEventReader,
         nudge: Callable[[OpenResponse], None],
     ) -> None:
         self._context = context

@@ -6,18 +6,18 @@ twice changes nothing, so a crash in between only leaves the rest to be asked fo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from orchestrator.core.errors import UsageError
 from orchestrator.core.model import Charge
 from orchestrator.core.states import State
+from orchestrator.stores.sqlite.attempt_ids import attempt_id_of
 from orchestrator.stores.sqlite.dependents import Settlement, settle_dependents
 from orchestrator.stores.sqlite.transaction import SQL, Transaction
-from orchestrator.stores.sqlite.write_operations import ATTEMPTS_A_REQUEST, add_charge, add_possible_duplicate
+from orchestrator.stores.sqlite.write_operations import add_charge, add_possible_duplicate
+from orchestrator.stores.writes import Requeue
 
 __all__ = [
-    "Requeue",
     "Slice",
     "block_again",
     "cancel_slice",
@@ -36,27 +36,6 @@ class Slice:
 
     first_id: int
     last_id: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Requeue:
-    """Which requests of a run are to be tried again, and what becomes of those in doubt."""
-
-    run_id: int
-    states: Sequence[State]
-    code: str | None
-    resolve_in_doubt: str | None
-    at: float
-
-    def __post_init__(self) -> None:
-        wrong = [state.value for state in self.states if state not in (State.FAILED, State.CANCELLED)]
-        if wrong:
-            raise UsageError(
-                f"requests that are {' or '.join(wrong)} cannot be tried again",
-                hint="failed and cancelled ones can; for those in doubt there is --resolve-in-doubt resend|fail",
-            )
-        if self.resolve_in_doubt not in (None, "resend", "fail"):
-            raise UsageError(f"in-doubt requests can be resolved by resend or fail, not by {self.resolve_in_doubt!r}")
 
 
 def slices(bounds: Slice | None) -> Iterator[Slice]:
@@ -123,7 +102,7 @@ def _resolve(
     tx: Transaction, wish: Requeue, request_id: int, stage: str, number: int, code: str, worst_case_pusd: int | None
 ) -> None:
     """End a lost attempt: nobody will ever know what it cost, only what it can have cost at most."""
-    attempt_id = request_id * ATTEMPTS_A_REQUEST + number
+    attempt_id = attempt_id_of(request_id, number)
     resend = wish.resolve_in_doubt == "resend"
     to = State.PENDING if resend else State.FAILED
     tx.execute(SQL["resolve_request"], {"request_id": request_id, "to": to.value, "at": wish.at})

@@ -13,6 +13,7 @@ import anyio
 
 from orchestrator.core.errors import StoreError
 from orchestrator.stores.sqlite.queries import migrations, statements
+from orchestrator.stores.user_errors import NAME_ANOTHER, RUN_A_JOB, empty_database, no_database
 
 __all__ = [
     "Synchronous",
@@ -73,12 +74,12 @@ async def open_reader(path: Path) -> aiosqlite.Connection:
         connection.execute("PRAGMA cache_size = -8000")
         version = _version(connection, path)
         if version == 0:
-            raise StoreError("the database is empty", where=str(path), hint="start a run with: orchestrator run JOB")
+            raise empty_database(str(path))
         if version < len(migrations()):
             raise StoreError(
                 f"the database has schema version {version}, this program reads version {len(migrations())}",
                 where=str(path),
-                hint="make a copy, then upgrade it with any command that writes, such as: orchestrator run JOB",
+                hint=f"make a copy, then upgrade it with any command that writes, such as: {RUN_A_JOB}",
             )
 
     return await _open(path, _existing(path), prepare, _READER_PATIENCE_S)
@@ -86,9 +87,9 @@ async def open_reader(path: Path) -> aiosqlite.Connection:
 
 def _existing(path: Path) -> str:
     if not path.exists():
-        raise StoreError("there is no such database", where=str(path), hint="name the right one with --db FILE")
+        raise no_database(str(path))
     if path.is_dir():
-        raise StoreError("this is a folder", where=str(path), hint="name the database in it with --db FILE")
+        raise StoreError("this is a folder", where=str(path), hint=NAME_ANOTHER)
     return f"{path.absolute().as_uri()}?mode=ro"
 
 
@@ -175,14 +176,12 @@ def _version(connection: sqlite3.Connection, path: Path, *, newest: int | None =
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     if connection.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
         if version or connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
-            raise StoreError(
-                "this is a database of another program", where=str(path), hint="name another file with --db FILE"
-            )
+            raise StoreError("this is a database of another program", where=str(path), hint=NAME_ANOTHER)
     elif version > newest:
         raise StoreError(
             f"the database has schema version {version}, this program knows versions up to {newest}",
             where=str(path),
-            hint="a newer orchestrator wrote it: upgrade this one, or name another file with --db FILE",
+            hint=f"a newer orchestrator wrote it: upgrade this one, or {NAME_ANOTHER}",
         )
     return version
 
@@ -200,13 +199,13 @@ _MEANINGS: dict[int, tuple[str, str]] = {
     ),
     sqlite3.SQLITE_READONLY: (
         "the database cannot be written",
-        "check the permissions of the file and of its folder, or name another file with --db FILE",
+        f"check the permissions of the file and of its folder, or {NAME_ANOTHER}",
     ),
     sqlite3.SQLITE_CANTOPEN: (
         "the database cannot be opened",
-        "check that its folder exists and may be written, or name another file with --db FILE",
+        f"check that its folder exists and may be written, or {NAME_ANOTHER}",
     ),
-    sqlite3.SQLITE_NOTADB: ("this is not a database", "name another file with --db FILE"),
+    sqlite3.SQLITE_NOTADB: ("this is not a database", NAME_ANOTHER),
     sqlite3.SQLITE_CORRUPT: (
         "the database is damaged",
         "work on a copy: sqlite3 FILE .recover | sqlite3 NEWFILE, and check the disk",

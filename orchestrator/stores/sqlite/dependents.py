@@ -8,6 +8,7 @@ from dataclasses import asdict
 from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.states import SETTLED, State
 from orchestrator.stores.reads import Continuation, Dependent, Duplicate, ToolCall
+from orchestrator.stores.sqlite.attempt_ids import number_of
 from orchestrator.stores.sqlite.transaction import SQL, Transaction
 from orchestrator.stores.writes import Leaving
 
@@ -21,8 +22,6 @@ __all__ = [
     "link_chains",
     "settle_dependents",
 ]
-
-_ATTEMPTS_A_REQUEST = 1_000_000
 
 
 @fast_dataclass(kw_only=False)
@@ -91,7 +90,7 @@ def leave(tx: Transaction, leaving: Leaving) -> list[Dependent] | None:
         SQL["leave_acting"],
         {
             "request_id": leaving.request_id,
-            "number": leaving.attempt_id % _ATTEMPTS_A_REQUEST,
+            "number": number_of(leaving.attempt_id),
             "to": leaving.to.value,
             "not_before": leaving.at if leaving.to is State.PENDING else 0.0,
             "code": leaving.code,
@@ -115,18 +114,18 @@ def add_tool_call(tx: Transaction, call: ToolCall) -> None:
     tx.execute(SQL["add_tool_call"], {**asdict(call), "failed": int(call.failed)})
 
 
-# ── equal requests ────────────────────────────────────────────────────────────────────────────────────────────
+# ── duplicates ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def join(tx: Transaction, request_id: int, equal: Duplicate, fingerprint: bytes, at: float) -> Dependent | None:
-    [(state, attempt_id, code, message)] = tx.execute(SQL["fate_of"], {"request_id": equal.request_id}).fetchall()
+def join(tx: Transaction, request_id: int, original: Duplicate, fingerprint: bytes, at: float) -> Dependent | None:
+    [(state, attempt_id, code, message)] = tx.execute(SQL["fate_of"], {"request_id": original.request_id}).fetchall()
     to = State(state) if State(state) in SETTLED else State.BLOCKED
     moved = tx.execute(
         SQL["join_request"],
         {
             "request_id": request_id,
             "to": to.value,
-            "same_as": equal.request_id if equal.here else None,
+            "same_as": original.request_id if original.here else None,
             "fingerprint": fingerprint,
             "answered_by": attempt_id if to is State.SUCCEEDED else None,
             "code": code if to in SETTLED else None,

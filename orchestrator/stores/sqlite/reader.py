@@ -13,9 +13,9 @@ from typing import Any, Self, TypeVar
 import aiosqlite
 import anyio
 
-from orchestrator.core.errors import UsageError
 from orchestrator.core.model import PastUse, SkippedRow
 from orchestrator.core.states import State
+from orchestrator.stores.cost_groupings import COST_GROUPINGS, METADATA_GROUPING
 from orchestrator.stores.reads import (
     AttemptRecord,
     CostRow,
@@ -35,8 +35,8 @@ from orchestrator.stores.reads import (
 from orchestrator.stores.sqlite import row_mapping
 from orchestrator.stores.sqlite.compression import unpack_body, unpack_row
 from orchestrator.stores.sqlite.database import in_thread, open_reader, store_error
-from orchestrator.stores.sqlite.provider_copies import SqliteRetentionReader
 from orchestrator.stores.sqlite.queries import queries
+from orchestrator.stores.sqlite.retained import SqliteRetentionReader
 from orchestrator.stores.sqlite.shared_budget import spending
 
 __all__ = ["SqliteReader"]
@@ -44,15 +44,13 @@ __all__ = ["SqliteReader"]
 T = TypeVar("T")
 
 _SQL = queries("read.sql")
-# So many results are read at once at most, and fewer where their texts are long: memory stays small, and the writer's
+# At most this many results are read at once, and fewer if their texts are long: memory stays small, and the writer's
 # log is held back for a few milliseconds only.
-_SLICE = 1_000
-_FIRST_SLICE = 125
-_SLICE_CHARACTERS = 2_000_000
+_PAGE = 1_000
+_FIRST_PAGE = 125
+_PAGE_CHARACTERS = 2_000_000
 # Where the query ``results`` has the number of a request's latest attempt.
 _NUMBER = 6
-_GROUPINGS = ("run", "model", "tier", "day", "stage", "state")
-_METADATA = "metadata."
 
 
 class SqliteReader(SqliteRetentionReader):
@@ -83,9 +81,6 @@ class SqliteReader(SqliteRetentionReader):
     async def runs(self) -> list[Run]:
         return [row_mapping.run(row) for row in await self._rows("runs")]
 
-    async def open_runs(self) -> list[Run]:
-        return [row_mapping.run(row) for row in await self._rows("open_runs")]
-
     async def summary(self, run_id: int) -> Summary:
         return await self._read(partial(_summary, run_id))
 
@@ -101,14 +96,10 @@ class SqliteReader(SqliteRetentionReader):
     async def delayed(self, run_id: int, *, limit: int) -> list[PendingRequest]:
         return await self._pending("delayed", row_mapping.delayed, run_id=run_id, limit=limit)
 
-    async def pending(self, request_id: int) -> PendingRequest | None:
-        found = await self._pending("pending", row_mapping.delayed, request_id=request_id)
-        return found[0] if found else None
-
-    async def equals(
+    async def duplicates(
         self, run_id: int, fingerprints: Sequence[bytes], *, here: bool, since: float
     ) -> dict[bytes, Duplicate]:
-        return await self._read(partial(_deduplicator, (run_id, here, since), fingerprints))
+        return await self._read(partial(_duplicates, (run_id, here, since), fingerprints))
 
     async def earlier_turns(self, request_id: int, *, limit: int) -> list[EarlierTurn]:
         rows = await self._rows("earlier_turns", request_id=request_id, limit=limit)
@@ -117,8 +108,8 @@ class SqliteReader(SqliteRetentionReader):
     async def open_attempts(self, run_id: int) -> list[OpenAttempt]:
         return [row_mapping.open_attempt(row) for row in await self._rows("open_attempts", run_id=run_id)]
 
-    async def latest_moment(self, run_id: int) -> float | None:
-        [latest] = await self._rows("latest_moment", run_id=run_id)
+    async def latest_at(self, run_id: int) -> float | None:
+        [latest] = await self._rows("latest_at", run_id=run_id)
         at: float | None = latest["at"]
         return at
 
@@ -126,7 +117,7 @@ class SqliteReader(SqliteRetentionReader):
 
     async def results(self, run_id: int, states: Sequence[State]) -> AsyncIterator[ResultRecord]:
         wanted = json.dumps([state.value for state in states])
-        after_id, limit = 0, _FIRST_SLICE
+        after_id, limit = 0, _FIRST_PAGE
         while True:
             chosen = {"run_id": run_id, "states": wanted, "after_id": after_id, "limit": limit}
             found = await self._read(partial(_results, chosen))
@@ -136,7 +127,7 @@ class SqliteReader(SqliteRetentionReader):
                 return
             after_id = found[-1].request_id
             characters = sum(len(record.output_text or "") for record in found)
-            limit = max(1, limit // 2) if characters > _SLICE_CHARACTERS else min(2 * limit, _SLICE)
+            limit = max(1, limit // 2) if characters > _PAGE_CHARACTERS else min(2 * limit, _PAGE)
 
     async def request(self, run_id: int, key: str, *, stage: str = "main") -> RequestRecord | None:
         found = await self._rows("request_by_key", run_id=run_id, stage=stage, key=key)
@@ -157,14 +148,8 @@ class SqliteReader(SqliteRetentionReader):
     # ── money ─────────────────────────────────────────────────────────────────────────────────────────────
 
     async def costs(self, run_id: int | None, by: Sequence[str], *, with_simulated: bool = True) -> list[CostRow]:
-        fields = [grouping.removeprefix(_METADATA) for grouping in by if grouping.startswith(_METADATA)]
-        unknown = [grouping for grouping in by if grouping not in _GROUPINGS and not grouping.startswith(_METADATA)]
-        if unknown:
-            raise UsageError(
-                f"costs cannot be grouped by {', '.join(map(repr, unknown))}",
-                hint=f"what they can be grouped by: {', '.join(_GROUPINGS)}, {_METADATA}FIELD",
-            )
-        chosen = {"run_id": run_id, **{f"by_{grouping}": grouping in by for grouping in _GROUPINGS}}
+        fields = [each.removeprefix(METADATA_GROUPING) for each in by if each.startswith(METADATA_GROUPING)]
+        chosen = {"run_id": run_id, **{f"by_{grouping}": grouping in by for grouping in COST_GROUPINGS}}
         # A quoted name is taken as it is, whatever is in it.
         paths = json.dumps([f'$."{field}"' for field in fields]) if fields else None
         rows = await self._rows("costs", **chosen, paths=paths, with_simulated=with_simulated)
@@ -231,12 +216,12 @@ def _pending(
     return [record(row) for row in _rows(query, parameters, connection)]
 
 
-def _deduplicator(
+def _duplicates(
     chosen: tuple[int, bool, float], fingerprints: Sequence[bytes], connection: sqlite3.Connection
 ) -> dict[bytes, Duplicate]:
     found: dict[bytes, Duplicate] = {}
     for fingerprint in fingerprints:
-        for request_id, here in connection.execute(_SQL["equal"], (fingerprint, *chosen)):
+        for request_id, here in connection.execute(_SQL["duplicate"], (fingerprint, *chosen)):
             found[fingerprint] = Duplicate(request_id, bool(here))
     return found
 

@@ -11,13 +11,13 @@ import anyio
 
 from orchestrator.core.model import Charge, NewRequest, PlanMark, SkippedRow
 from orchestrator.core.money import Picodollars
-from orchestrator.core.states import RunState, State
+from orchestrator.core.states import RunState
 from orchestrator.stores.reads import Dependent, Duplicate, Run, Spending, ToolCall
 from orchestrator.stores.sqlite import bulk_updates, dependents, write_operations
 from orchestrator.stores.sqlite.database import Synchronous, open_writer
-from orchestrator.stores.sqlite.provider_copies import SqliteRetentionStore
+from orchestrator.stores.sqlite.retained import SqliteRetentionStore
 from orchestrator.stores.sqlite.writer import Writer
-from orchestrator.stores.writes import Acceptance, Claim, Counts, Ending, Leaving, NewRun, Release
+from orchestrator.stores.writes import Acceptance, Claim, Counts, Ending, Leaving, NewRun, Release, Requeue
 
 __all__ = ["SqliteStore"]
 
@@ -84,15 +84,12 @@ class SqliteStore(SqliteRetentionStore):
         for ids in bulk_updates.slices(bounds):
             await self._writer.write(bulk_updates.cancel_slice, run_id, ids, at)
 
-    async def requeue(
-        self, run_id: int, *, states: Sequence[State], code: str | None, resolve_in_doubt: str | None, at: float
-    ) -> int:
-        wish = bulk_updates.Requeue(run_id=run_id, states=states, code=code, resolve_in_doubt=resolve_in_doubt, at=at)
-        bounds = await self._writer.write(bulk_updates.request_bounds, run_id)
-        moved = sum(
-            [await self._writer.write(bulk_updates.requeue_slice, wish, ids) for ids in bulk_updates.slices(bounds)]
-        )
-        return moved + (await self._writer.write(bulk_updates.block_again, run_id) if moved else 0)
+    async def requeue(self, requeue: Requeue) -> int:
+        bounds = await self._writer.write(bulk_updates.request_bounds, requeue.run_id)
+        moved = 0
+        for ids in bulk_updates.slices(bounds):
+            moved += await self._writer.write(bulk_updates.requeue_slice, requeue, ids)
+        return moved + (await self._writer.write(bulk_updates.block_again, requeue.run_id) if moved else 0)
 
     # ── requests ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -127,7 +124,7 @@ class SqliteStore(SqliteRetentionStore):
     async def fail_pending(self, request_id: int, code: str, message: str, at: float) -> list[Dependent] | None:
         return await self._writer.write(write_operations.fail_pending, request_id, code, message, at)
 
-    # ── turns, chains, equal requests ─────────────────────────────────────────────────────────────────────
+    # ── turns, chains, duplicates ─────────────────────────────────────────────────────────────────────────
 
     async def leave(self, leaving: Leaving) -> list[Dependent] | None:
         return await self._writer.write(dependents.leave, leaving)
@@ -135,8 +132,8 @@ class SqliteStore(SqliteRetentionStore):
     async def add_tool_call(self, call: ToolCall) -> None:
         await self._writer.write(dependents.add_tool_call, call)
 
-    async def join(self, request_id: int, equal: Duplicate, fingerprint: bytes, at: float) -> Dependent | None:
-        return await self._writer.write(dependents.join, request_id, equal, fingerprint, at)
+    async def join(self, request_id: int, original: Duplicate, fingerprint: bytes, at: float) -> Dependent | None:
+        return await self._writer.write(dependents.join, request_id, original, fingerprint, at)
 
     async def link_chains(self, run_id: int, at: float) -> int:
         return await self._writer.write(dependents.link_chains, run_id, at)

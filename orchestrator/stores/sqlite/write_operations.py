@@ -7,18 +7,18 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from orchestrator.core.errors import RunBusy
 from orchestrator.core.model import Charge, NewRequest, PlanMark, SkippedRow
 from orchestrator.core.money import Picodollars
 from orchestrator.core.states import SETTLED, TRANSITIONS, RunState, State
 from orchestrator.stores.reads import Dependent, Spending
+from orchestrator.stores.sqlite.attempt_ids import attempt_id_of, number_of
 from orchestrator.stores.sqlite.compression import pack_body, pack_row
 from orchestrator.stores.sqlite.dependents import Settlement, begin_turn, settle_dependents
 from orchestrator.stores.sqlite.transaction import SQL, USAGE, Claimed, Transaction, usage_columns, usage_of
+from orchestrator.stores.user_errors import name_taken
 from orchestrator.stores.writes import Acceptance, Claim, Counts, Ending, NewRun, Release
 
 __all__ = [
-    "ATTEMPTS_A_REQUEST",
     "accept",
     "adapt_run",
     "add_charge",
@@ -35,9 +35,6 @@ __all__ = [
     "remember",
     "set_run_state",
 ]
-
-# An attempt's id is its request's times this, plus its number.
-ATTEMPTS_A_REQUEST = 1_000_000
 
 _NO_USAGE = (None,) * len(USAGE)
 
@@ -56,10 +53,7 @@ def create_run(tx: Transaction, run: NewRun) -> int:
     """The new run's id."""
     created = tx.execute(SQL["create_run"], asdict(run)).fetchall()
     if not created:
-        raise RunBusy(
-            f"a run named {run.name!r} was created a moment ago by another process",
-            hint="run the same command again to go on with it, or give another name with --run NAME",
-        )
+        raise name_taken(run.name)
     run_id: int = created[0][0]
     tx.execute(SQL["create_total"], {"run_id": run_id})
     return run_id
@@ -174,7 +168,7 @@ def claim(tx: Transaction, claim: Claim) -> int | Spending | None:
         spent = tx.spending(claim.caps, claim.at)
         if not spent.has_room(claim.caps, claim.worst_case_pusd or 0):
             return spent
-    attempt_id = claim.request_id * ATTEMPTS_A_REQUEST + claim.number
+    attempt_id = attempt_id_of(claim.request_id, claim.number)
     request = (claim.request_id, claim.run_id, claim.stage, claim.number, claim.fingerprint)
     if not tx.execute(SQL["claim_request"], request).rowcount:
         return None
@@ -202,7 +196,7 @@ def claim(tx: Transaction, claim: Claim) -> int | Spending | None:
 
 def accept(tx: Transaction, acceptance: Acceptance) -> bool:
     for source in (State.SUBMITTING, State.IN_DOUBT):
-        request = (acceptance.request_id, _number(acceptance.attempt_id), source.value)
+        request = (acceptance.request_id, number_of(acceptance.attempt_id), source.value)
         if tx.execute(SQL["accept_request"], request).rowcount:
             claimed, response_id = tx.claimed(acceptance.request_id), acceptance.response_id
             run_id, stage = claimed.run_id, claimed.stage
@@ -222,7 +216,7 @@ def release(tx: Transaction, release: Release) -> bool:
         SQL["release_request"],
         {
             "request_id": release.request_id,
-            "number": _number(release.attempt_id),
+            "number": number_of(release.attempt_id),
             "not_before": release.not_before,
         },
     ).fetchall()
@@ -248,7 +242,7 @@ def end(tx: Transaction, ending: Ending) -> list[Dependent] | None:
         SQL["end_request"],
         (
             ending.request_id,
-            _number(ending.attempt_id),
+            number_of(ending.attempt_id),
             ending.from_state.value,
             ending.to.value,
             # 0 would mean "never put off", and whoever reads fresh requests in order has passed this one.
@@ -381,10 +375,6 @@ def add_possible_duplicate(tx: Transaction, run_id: int, worst_case_pusd: Picodo
     totals = tx.totals(run_id)
     totals["possible_duplicates"] += 1
     totals["possible_duplicates_upper_bound_pusd"] += worst_case_pusd or 0
-
-
-def _number(attempt_id: int) -> int:
-    return attempt_id % ATTEMPTS_A_REQUEST
 
 
 def _storable(text: str | None) -> str | None:

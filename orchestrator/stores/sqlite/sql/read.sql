@@ -9,9 +9,6 @@ SELECT * FROM run WHERE id = :run_id;
 -- name: runs
 SELECT * FROM run ORDER BY id DESC;
 
--- name: open_runs
-SELECT * FROM run WHERE state = 'active' OR state = 'halted' ORDER BY id DESC;
-
 -- name: tally
 SELECT state, sum(requests) AS requests FROM tally WHERE run_id = :run_id GROUP BY state;
 
@@ -48,26 +45,6 @@ LEFT JOIN charge AS earlier_charge ON earlier_charge.attempt_id = earlier_attemp
 WHERE request.run_id = :run_id AND request.state = 'pending' AND request.not_before > 0
 ORDER BY request.not_before, request.id LIMIT :limit;
 
--- name: pending
-SELECT
-  request.id, request.key, request.stage, input_row.source, request.attempts, request.number, request.epoch,
-  request.not_before, request.max_output_tokens, input_row.data, request.turn, request.follows, chain_turn.chain,
-  continuation.fields, continuation.context_tokens, conversation.conversation_id,
-  earlier_attempt.response_id AS earlier_response_id, earlier_charge.total_tokens AS earlier_tokens,
-  iif(request.turn = 0, 0, min(request.turn, (
-    SELECT count(*) FROM attempt AS flawed
-    WHERE flawed.id BETWEEN request.id * 1000000 AND request.id * 1000000 + request.number
-      AND flawed.code = 'output_invalid'
-  ))) AS repairs
-FROM request JOIN input_row ON input_row.request_id = request.id
-LEFT JOIN continuation ON continuation.request_id = request.id
-LEFT JOIN chain_turn ON chain_turn.request_id = request.id
-LEFT JOIN conversation ON conversation.run_id = request.run_id AND conversation.chain = chain_turn.chain
-LEFT JOIN request AS earlier ON earlier.id = request.follows
-LEFT JOIN attempt AS earlier_attempt ON earlier_attempt.id = earlier.id * 1000000 + earlier.number
-LEFT JOIN charge AS earlier_charge ON earlier_charge.attempt_id = earlier_attempt.id
-WHERE request.id = :request_id AND request.state = 'pending';
-
 -- name: open_attempts
 -- The oldest first: the provider may soon forget them.
 SELECT
@@ -84,7 +61,7 @@ WHERE request.run_id = :run_id AND request.settled_at IS NULL AND request.state 
   AND request.state <> 'blocked'
 ORDER BY attempt.accepted_at IS NULL, attempt.accepted_at, attempt.id;
 
--- name: latest_moment
+-- name: latest_at
 SELECT nullif(latest_at, 0) AS at FROM run_total WHERE run_id = :run_id;
 
 -- name: results
@@ -150,7 +127,7 @@ SELECT result.output_text, result.body, attempt.response_id
 FROM result JOIN attempt ON attempt.id = result.attempt_id
 WHERE result.attempt_id = :attempt_id;
 
--- name: equal
+-- name: duplicate
 -- takes: fingerprint, run_id, here, since
 -- The equal request of this run, where one may stand for the other, else one of another run that has a whole answer:
 -- the latest of them.

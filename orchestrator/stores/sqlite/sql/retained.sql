@@ -15,7 +15,7 @@ ON CONFLICT (run_id) DO UPDATE SET provider = excluded.provider, policy = exclud
 -- name: note_export
 UPDATE retention SET exported_at = :at WHERE run_id = :run_id;
 
--- name: response_copies
+-- name: response_objects
 -- The run's bounds keep it from scanning other runs' attempts.
 SELECT attempt.id AS place, attempt.response_id AS provider_id
 FROM attempt JOIN request ON request.id = attempt.request_id
@@ -26,13 +26,13 @@ WHERE attempt.id > max(:after, (SELECT coalesce(first_request_id, 1) * 1000000 F
   AND NOT EXISTS (SELECT 1 FROM deleted_copy WHERE kind = 'response' AND provider_id = attempt.response_id)
 ORDER BY attempt.id LIMIT :limit;
 
--- name: conversation_copies
+-- name: conversation_objects
 SELECT conversation_id AS provider_id FROM conversation
 WHERE run_id = :run_id
   AND NOT EXISTS (SELECT 1 FROM deleted_copy WHERE kind = 'conversation' AND provider_id = conversation_id)
 ORDER BY chain;
 
--- name: file_copies
+-- name: file_objects
 -- Not those that a run still needs which is not over.
 SELECT file_id AS provider_id FROM upload_use
 WHERE run_id = :run_id

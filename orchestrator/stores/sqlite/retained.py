@@ -10,23 +10,25 @@ from dataclasses import asdict
 from typing import Any, TypeVar
 
 from orchestrator.core.states import State
-from orchestrator.stores.provider_copies import ObjectKind, ProgressEvent, ProviderObject, Retained, Upload
 from orchestrator.stores.reads import AttemptRecord
+from orchestrator.stores.retained import ObjectKind, ProviderObject, Retained
 from orchestrator.stores.sqlite import bulk_updates
+from orchestrator.stores.sqlite.attempt_ids import request_id_of
 from orchestrator.stores.sqlite.queries import queries
 from orchestrator.stores.sqlite.transaction import Transaction
-from orchestrator.stores.sqlite.write_operations import ATTEMPTS_A_REQUEST
 from orchestrator.stores.sqlite.writer import Writer
+from orchestrator.stores.stream_events import ProgressEvent
+from orchestrator.stores.uploaded_files import Upload
 
 __all__ = ["SqliteRetentionReader", "SqliteRetentionStore"]
 
 T = TypeVar("T")
 
-_SQL = queries("provider_copies.sql")
-_COPIES = {
-    ObjectKind.RESPONSE: "response_copies",
-    ObjectKind.CONVERSATION: "conversation_copies",
-    ObjectKind.FILE: "file_copies",
+_SQL = queries("retained.sql")
+_OBJECTS = {
+    ObjectKind.RESPONSE: "response_objects",
+    ObjectKind.CONVERSATION: "conversation_objects",
+    ObjectKind.FILE: "file_objects",
 }
 
 
@@ -41,8 +43,8 @@ class SqliteRetentionStore:
     async def note_export(self, run_id: int, at: float) -> None:
         await self._execute("note_export", run_id=run_id, at=at)
 
-    async def note_deleted(self, run_id: int, copy: ProviderObject, *, was_there: bool, at: float) -> None:
-        columns = {"kind": copy.kind.value, "provider_id": copy.provider_id, "was_there": int(was_there), "at": at}
+    async def note_deleted(self, run_id: int, gone: ProviderObject, *, was_there: bool, at: float) -> None:
+        columns = {"kind": gone.kind.value, "provider_id": gone.provider_id, "was_there": int(was_there), "at": at}
         await self._execute("note_deleted", run_id=run_id, **columns)
 
     async def drop(self, run_id: int, *, inputs: bool, outputs: bool) -> None:
@@ -73,17 +75,17 @@ class SqliteRetentionReader:
         raise NotImplementedError
 
     async def attempt(self, attempt_id: int) -> AttemptRecord | None:
-        attempts = await self.attempts(attempt_id // ATTEMPTS_A_REQUEST)
+        attempts = await self.attempts(request_id_of(attempt_id))
         return next((each for each in attempts if each.id == attempt_id), None)
 
     async def retained(self, run_id: int) -> Retained | None:
         return await self._read(lambda connection: _retained(connection, run_id))
 
-    async def copies(
+    async def provider_objects(
         self, run_id: int, kind: ObjectKind, *, ended_before: float, after: int, limit: int
     ) -> list[ProviderObject]:
         chosen = {"run_id": run_id, "ended_before": ended_before, "after": after, "limit": limit}
-        rows = await self._ask(_COPIES[kind], **chosen)
+        rows = await self._ask(_OBJECTS[kind], **chosen)
         if kind is ObjectKind.RESPONSE:
             return [ProviderObject(kind, row["provider_id"], row["place"]) for row in rows]
         return [ProviderObject(kind, row["provider_id"]) for row in rows]

@@ -7,8 +7,10 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.core.states import RunState, State
-from orchestrator.stores.provider_copies import ObjectKind, ProgressEvent, ProviderObject, Upload
 from orchestrator.stores.reads import Dependent, Duplicate
+from orchestrator.stores.retained import ObjectKind, ProviderObject
+from orchestrator.stores.stream_events import ProgressEvent
+from orchestrator.stores.uploaded_files import Upload
 
 from .builders import NOW, Desk, a_run
 
@@ -19,7 +21,7 @@ UPLOAD = Upload(file_id="file-1", provider="p", sha256=b"x" * 32, name="a.pdf", 
 
 
 async def copies_of(desk: Desk, kind: ObjectKind = ObjectKind.RESPONSE, **chosen: float) -> list[str]:
-    found = await desk.reader.copies(desk.run.id, kind, **{**ALL, **chosen})  # type: ignore[arg-type]
+    found = await desk.reader.provider_objects(desk.run.id, kind, **{**ALL, **chosen})  # type: ignore[arg-type]
     return [copy.provider_id for copy in found]
 
 
@@ -46,7 +48,7 @@ async def test_copies_are_those_of_ended_responses_that_are_not_known_to_be_gone
     assert found == [f"resp_{attempt_id}" for attempt_id in attempts]
     assert await copies_of(desk, limit=2) == found[:2]
     assert await copies_of(desk, ended_before=NOW + 9) == []
-    first = (await desk.reader.copies(desk.run.id, ObjectKind.RESPONSE, **ALL))[0]  # type: ignore[arg-type]
+    first = (await desk.reader.provider_objects(desk.run.id, ObjectKind.RESPONSE, **ALL))[0]  # type: ignore[arg-type]
     assert await copies_of(desk, after=first.place) == found[1:]
     await desk.store.note_deleted(desk.run.id, first, was_there=True, at=NOW)
     assert await copies_of(desk) == found[1:]

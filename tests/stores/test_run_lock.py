@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from orchestrator.core.errors import ExitCode, RunBusy, StoreError
-from orchestrator.stores.lock import RunLock, is_held
+from orchestrator.stores.sqlite.run_lock import RunLock, is_locked
 
 HOLD = """
 import sys
 from pathlib import Path
 from orchestrator.core.errors import RunBusy
-from orchestrator.stores.lock import RunLock
+from orchestrator.stores.sqlite.run_lock import RunLock
 try:
     with RunLock(Path(sys.argv[1]), int(sys.argv[2]), "demo"):
         print("held", flush=True)
@@ -49,23 +49,23 @@ def another_process(database: Path, run_id: int) -> Iterator[tuple[subprocess.Po
 def test_a_second_process_is_told_who_holds_the_run(database: Path) -> None:
     with another_process(database, 1) as (holder, said):
         assert said == "held"
-        assert is_held(database, 1)
+        assert is_locked(database, 1)
         with (
             pytest.raises(RunBusy, match=rf"another process \({holder.pid}\) works on run 'demo'") as told,
             RunLock(database, 1, "demo"),
         ):
             pass
         assert told.value.exit_code is ExitCode.USAGE
-        assert told.value.hint == "see how far it is: orchestrator status demo"
+        assert told.value.hint == "see its progress: orchestrator status demo"
 
 
 def test_a_killed_holder_leaves_the_run_free_at_once(database: Path) -> None:
     with another_process(database, 1) as (holder, _):
         holder.send_signal(signal.SIGKILL)
         holder.wait()
-        assert not is_held(database, 1)
+        assert not is_locked(database, 1)
         with RunLock(database, 1, "demo"):
-            assert is_held(database, 1)
+            assert is_locked(database, 1)
 
 
 def test_we_hold_it_against_others(database: Path) -> None:
@@ -79,8 +79,8 @@ def test_two_in_one_process_exclude_one_another(database: Path) -> None:
     with RunLock(database, 1, "demo"):
         with pytest.raises(RunBusy, match="this process works on run 'demo'"), RunLock(database, 1, "demo"):
             pass
-        assert is_held(database, 1)
-    assert not is_held(database, 1)
+        assert is_locked(database, 1)
+    assert not is_locked(database, 1)
     with RunLock(database, 1, "demo"):
         pass
 
@@ -89,7 +89,7 @@ def test_runs_of_one_database_do_not_get_in_each_others_way(database: Path) -> N
     with another_process(database, 1) as (_, first), another_process(database, 2) as (_, second):
         assert (first, second) == ("held", "held")
         with RunLock(database, 3, "third"), RunLock(database, 4, "fourth"):
-            assert [is_held(database, run_id) for run_id in range(6)] == [False, True, True, True, True, False]
+            assert [is_locked(database, run_id) for run_id in range(6)] == [False, True, True, True, True, False]
         # Closing a handle drops all POSIX locks of a process: giving up one run must not give up another.
         with RunLock(database, 3, "third"):
             with RunLock(database, 4, "fourth"):
@@ -100,8 +100,8 @@ def test_runs_of_one_database_do_not_get_in_each_others_way(database: Path) -> N
 
 def test_looking_does_not_let_go(database: Path) -> None:
     with RunLock(database, 1, "demo"):
-        assert not is_held(database, 2)
-        assert is_held(database, 1)
+        assert not is_locked(database, 2)
+        assert is_locked(database, 1)
         with another_process(database, 1) as (_, said):
             assert said.startswith("another process")
 
@@ -114,7 +114,7 @@ def test_every_path_to_a_database_leads_to_the_same_lock(
     link.symlink_to(database)
     monkeypatch.chdir(tmp_path)
     with RunLock(link, 1, "demo"):
-        assert is_held(Path(database.name), 1)
+        assert is_locked(Path(database.name), 1)
         with another_process(database, 1) as (_, said):
             assert said.startswith("another process")
 
@@ -126,7 +126,7 @@ def test_the_file_tells_people_who_works_on_what(database: Path) -> None:
 
 
 def test_looking_leaves_no_file(database: Path) -> None:
-    assert not is_held(database, 1)
+    assert not is_locked(database, 1)
     assert list(database.parent.iterdir()) == []
 
 
@@ -136,7 +136,7 @@ def test_no_handle_is_left_open(database: Path) -> None:
     with RunLock(database, 1, "demo"), RunLock(database, 2, "other"):
         with pytest.raises(RunBusy), RunLock(database, 1, "demo"):
             pass
-        is_held(database, 3)
+        is_locked(database, 3)
     assert len([*Path("/proc/self/fd").iterdir()]) == before
 
 

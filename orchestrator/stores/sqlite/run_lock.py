@@ -1,13 +1,13 @@
-"""One process a run: a lock that the kernel drops when its holder dies, however it dies.
+"""One process per run: a lock that the kernel drops when its holder dies, however it dies.
 
 The locks of all runs are in one file beside the database, ``<database>.lock``: one byte each, far behind the lines of
-text that name the processes. No clock is involved, so a run can be taken up at once after a ``kill -9``.
+text that name the processes. No clock is involved, so a run can be resumed at once after a ``kill -9``.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
-import sys
 import threading
 import time
 from pathlib import Path
@@ -15,47 +15,27 @@ from types import TracebackType
 from typing import Self
 
 from orchestrator.core.errors import RunBusy, StoreError
+from orchestrator.stores.user_errors import run_locked
 
-__all__ = ["RunLock", "is_held"]
+__all__ = ["RunLock", "is_locked"]
 
-# Windows lets nobody read a locked byte, so the locks lie where no text will ever be.
+# Behind all text.
 _LOCKS_AT = 1 << 40
 _LINE = 24
-# ``is_held`` holds a lock for an instant, so one refusal is not yet an answer.
+# ``is_locked`` holds a lock for an instant, so one refusal is not yet an answer.
 _TRIES, _BETWEEN_S = 5, 0.02
 
-if sys.platform == "win32":
-    import msvcrt
-
-    def _lock(file: int, place: int, *, shared: bool) -> None:  # noqa: ARG001  # there is no shared lock
-        os.lseek(file, place, os.SEEK_SET)
-        msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
-
-    def _unlock(file: int, place: int) -> None:
-        os.lseek(file, place, os.SEEK_SET)
-        msvcrt.locking(file, msvcrt.LK_UNLCK, 1)
-
-else:
-    import fcntl
-
-    def _lock(file: int, place: int, *, shared: bool) -> None:
-        fcntl.lockf(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB, 1, place)
-
-    def _unlock(file: int, place: int) -> None:
-        fcntl.lockf(file, fcntl.LOCK_UN, 1, place)
-
-
 # POSIX locks belong to the process: closing any handle of a file drops all that the process has there, and taking one
-# twice succeeds. Hence one handle a file, open while a lock is held, and a record of what is held within the process.
+# twice succeeds. Hence one handle per file, open while a lock is held, and a record of what this process holds.
 _guard = threading.Lock()
 _handles: dict[Path, int] = {}
 _held: set[tuple[Path, int]] = set()
 
 
 class RunLock:
-    """Keeps every other process, and everybody else in this one, from working on a run.
+    """Holds a run against all other processes, and against other callers in this one.
 
-    Entering it raises ``RunBusy`` where somebody does, and ``StoreError`` where the lock file cannot be written.
+    Entering it raises ``RunBusy`` if the run is locked, and ``StoreError`` if the lock file cannot be written.
     """
 
     def __init__(self, database: Path, run_id: int, name: str) -> None:
@@ -85,7 +65,7 @@ class RunLock:
     ) -> None:
         with _guard:
             _held.discard((self._file, self._run_id))
-            _unlock(_handles[self._file], _LOCKS_AT + self._run_id)
+            _unlock(_handles[self._file], self._run_id)
             if not any(file == self._file for file, _ in _held):
                 os.close(_handles.pop(self._file))
 
@@ -102,7 +82,7 @@ class RunLock:
     def _take(self, handle: int) -> None:
         for _ in range(_TRIES):
             try:
-                _lock(handle, _LOCKS_AT + self._run_id, shared=False)
+                _lock(handle, self._run_id, fcntl.LOCK_EX)
             except OSError:
                 time.sleep(_BETWEEN_S)
                 continue
@@ -114,38 +94,43 @@ class RunLock:
         raise self._busy(f"another process ({int(holder[1])})" if len(holder) == 2 else "another process")
 
     def _busy(self, holder: str) -> RunBusy:
-        return RunBusy(
-            f"{holder} works on run {self._name!r}",
-            hint=f"see how far it is: orchestrator status {self._name}",
-        )
+        return run_locked(self._name, holder=holder)
 
 
-def is_held(database: Path, run_id: int) -> bool:
-    """Whether a process works on a run at this moment."""
+def is_locked(database: Path, run_id: int) -> bool:
+    """Whether a process holds the lock of a run now."""
     path = _lock_file(database)
     with _guard:
         if (path, run_id) in _held:
             return True
         handle = _handles.get(path)
         if handle is not None:
-            return _is_locked(handle, run_id)
+            return _is_taken(handle, run_id)
         try:
             handle = os.open(path, os.O_RDONLY)
         except OSError:
-            return False  # nobody ever worked on a run here
+            return False  # no run of this database was ever locked
         try:
-            return _is_locked(handle, run_id)
+            return _is_taken(handle, run_id)
         finally:
             os.close(handle)
 
 
-def _is_locked(handle: int, run_id: int) -> bool:
+def _is_taken(handle: int, run_id: int) -> bool:
     try:
-        _lock(handle, _LOCKS_AT + run_id, shared=True)
+        _lock(handle, run_id, fcntl.LOCK_SH)
     except OSError:
         return True
-    _unlock(handle, _LOCKS_AT + run_id)
+    _unlock(handle, run_id)
     return False
+
+
+def _lock(handle: int, run_id: int, kind: int) -> None:
+    fcntl.lockf(handle, kind | fcntl.LOCK_NB, 1, _LOCKS_AT + run_id)
+
+
+def _unlock(handle: int, run_id: int) -> None:
+    fcntl.lockf(handle, fcntl.LOCK_UN, 1, _LOCKS_AT + run_id)
 
 
 def _lock_file(database: Path) -> Path:

@@ -1,0 +1,52 @@
+"""One SQLite file as a database of runs."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from orchestrator.stores.sqlite.reader import SqliteReader
+from orchestrator.stores.sqlite.run_lock import RunLock, is_locked
+from orchestrator.stores.sqlite.store import SqliteStore
+
+__all__ = ["SqliteBackend"]
+
+
+class SqliteBackend:
+    """A SQLite file with its lock file beside it; see ``stores.base.Backend``."""
+
+    def __init__(self, path: Path) -> None:
+        self.local_path = path
+
+    @property
+    def address(self) -> str:
+        return str(self.local_path)
+
+    def open_store(self) -> AbstractAsyncContextManager[SqliteStore]:
+        return SqliteStore.open(self.local_path)
+
+    def open_reader(self) -> AbstractAsyncContextManager[SqliteReader]:
+        return SqliteReader.open(self.local_path)
+
+    async def exists(self) -> bool:
+        return await anyio.Path(self.local_path).exists()
+
+    async def check(self) -> None:
+        existed = await self.exists()
+        async with self.open_store():
+            pass
+        if not existed:
+            await anyio.to_thread.run_sync(self._remove)
+
+    def lock(self, run_id: int, name: str) -> RunLock:
+        return RunLock(self.local_path, run_id, name)
+
+    def is_locked(self, run_id: int) -> bool:
+        return is_locked(self.local_path, run_id)
+
+    def _remove(self) -> None:
+        for file in (self.local_path, *self.local_path.parent.glob(f"{self.local_path.name}-*")):
+            file.unlink(missing_ok=True)
