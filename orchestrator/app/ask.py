@@ -1,70 +1,91 @@
-"""Ask the provider what may be asked again freely, because the question costs nothing and changes nothing."""
+"""Repeats calls that cost nothing to repeat, for as long as their errors are transient."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from random import Random
-from typing import Any, TypeVar
-
-from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt, stop_before_delay
+from typing import TypeVar
 
 from orchestrator.core.clock import Clock
 from orchestrator.core.problems import NeverSent, Problem, Refused, ReplyLost
+from orchestrator.core.provider_error import is_transient, message_of
 from orchestrator.policy.errors.judgement import judge_poll
 from orchestrator.policy.errors.verdicts import Halt
 from orchestrator.policy.rate_limits.backoff import retry_wait
+from orchestrator.policy.rate_limits.limits import Limiter
 
-__all__ = ["call_with_retries"]
+__all__ = ["Again", "Retries", "call_with_retries"]
 
 T = TypeVar("T")
 
-# Other refusals of the 4xx would come again.
-_PASSING = frozenset({408, 409, 423, 425, 429})
-_FIRST_WAIT_S = 0.5
-_PATIENCE_S = 60.0
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """The error is transient: repeat the call, after ``after_s`` at the earliest if the provider asks for that.
+
+    ``rate_limited`` says that the limiter must count it.
+    """
+
+    message: str
+    after_s: float | None = None
+    rate_limited: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retries:
+    """When to stop repeating a call: after so many attempts, or if the next one would come after ``timeout_s``.
+
+    ``rate_limited_attempts`` applies to calls that the limiter delays; ``base_s`` is the first back-off.
+    """
+
+    attempts: int = 4
+    rate_limited_attempts: int = 4
+    base_s: float = 0.5
+    timeout_s: float = 60.0
+
+
+def judge_read(problem: Problem) -> Again | None:
+    """Whether to repeat a call that only reads; a lack of credit or permission is final, as it is for a run."""
+    if not is_transient(problem) or isinstance(judge_poll(problem, age_s=0.0, misses=1, missing_s=0.0), Halt):
+        return None
+    after_s = problem.retry_after_s if isinstance(problem, Refused) else None
+    return Again(message_of(problem), after_s)
 
 
 async def call_with_retries(
-    question: Callable[[], Awaitable[T | Problem]], *, clock: Clock, rng: Random, tries: int = 4
+    call: Callable[[], Awaitable[T | Problem]],
+    *,
+    clock: Clock,
+    rng: Random,
+    judge: Callable[[Problem], Again | None] = judge_read,
+    retries: Retries = Retries(),
+    limiter: Limiter | None = None,
 ) -> T | Problem:
-    """The answer; or the last problem, where none came within so many tries and a minute.
+    """Returns the answer, or the last problem if it is permanent or no attempt is left.
 
-    What cannot pass is asked once. The waits are those of requests, drawn from ``rng``.
+    ``judge`` decides which problems are worth another attempt; a ``limiter`` paces the calls.
     """
-
-    def wait_s(state: RetryCallState) -> float:
-        problem = _result(state)
-        at_least_s = problem.retry_after_s if isinstance(problem, Refused) else None
-        return retry_wait(state.attempt_number, rng, at_least_s=at_least_s, base_s=_FIRST_WAIT_S)
-
-    async def sleep(seconds: float) -> None:
-        await clock.sleep_until(clock.now() + seconds)
-
-    async def put() -> T | Problem:
-        return await question()
-
-    retrying = AsyncRetrying(
-        retry=retry_if_result(_may_pass),
-        stop=stop_after_attempt(tries) | stop_before_delay(_PATIENCE_S),
-        wait=wait_s,
-        sleep=sleep,
-        retry_error_callback=_result,
-    )
-    return await retrying(put)
-
-
-def _may_pass(answer: object) -> bool:
-    match answer:
-        case NeverSent() | ReplyLost():
-            return True
-        case Refused(status=status, should_retry=should_retry):
-            # No money and no permission are judged as they are for a run.
-            final = isinstance(judge_poll(answer, age_s=0.0, misses=1, missing_s=0.0), Halt)
-            passing = status >= 500 or status in _PASSING if should_retry is None else should_retry
-            return passing and not final
-        case _:
-            return False
-
-
-def _result(state: RetryCallState) -> Any:
-    return state.outcome.result() if state.outcome is not None else None
+    began_at, attempts = clock.now(), 0
+    while True:
+        while limiter is not None and not limiter.take(now := clock.now(), 0):
+            await clock.sleep_until(limiter.ready_at(now, 0))
+        sent_at = clock.now()
+        answer = await call()
+        attempts += 1
+        if not isinstance(answer, NeverSent | ReplyLost | Refused):
+            if limiter is not None:
+                limiter.learn(clock.now(), sent_at, None)
+            return answer
+        again = judge(answer)
+        if again is None:
+            return answer
+        if limiter is not None and again.rate_limited:
+            if attempts >= retries.rate_limited_attempts:
+                return answer
+            limiter.rate_limited(clock.now(), sent_at, retry_after_s=again.after_s)
+            continue
+        resume_at = clock.now() + retry_wait(attempts, rng, at_least_s=again.after_s, base_s=retries.base_s)
+        if attempts >= retries.attempts or resume_at - began_at >= retries.timeout_s:
+            return answer
+        await clock.sleep_until(resume_at)

@@ -1,4 +1,4 @@
-"""Time comes in from outside: the system's clock in a run, a fake one in tests."""
+"""Clocks are passed in: the system clock in a run, a fake one in tests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["AheadClock", "Clock", "Signal", "SystemClock"]
 
 
 class Signal:
-    """Wakes the one task that waits for it; a call made before the wait is not lost."""
+    """Wakes the one task that waits for it; a ``set`` before the wait is not lost."""
 
     __slots__ = ("_is_set", "_waiter")
 
@@ -24,10 +24,10 @@ class Signal:
     def set(self) -> None:
         if not self._is_set:
             self._is_set = True
-            self._rouse()
+            self._wake()
 
     async def wait(self, longest_s: float | None = None) -> None:
-        """Wait until it is set, or for so many seconds; then it is no longer set."""
+        """Wait until it is set, for at most ``longest_s`` seconds, and clear it."""
         if self._is_set or (longest_s is not None and longest_s <= 0.0):
             await asyncio.sleep(0)
         else:
@@ -37,8 +37,8 @@ class Signal:
     async def _sleep(self, longest_s: float | None) -> None:
         loop = asyncio.get_running_loop()
         self._waiter = loop.create_future()
-        # In whole milliseconds, as uvloop counts them: who wakes a little early only asks again, over and over.
-        timer = None if longest_s is None else loop.call_later(math.ceil(longest_s * 1000) / 1000, self._rouse)
+        # Rounded up to milliseconds, the resolution of uvloop: a timer that fires early would make the caller spin.
+        timer = None if longest_s is None else loop.call_later(math.ceil(longest_s * 1000) / 1000, self._wake)
         try:
             await self._waiter
         finally:
@@ -46,28 +46,28 @@ class Signal:
             if timer is not None:
                 timer.cancel()
 
-    def _rouse(self) -> None:
+    def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
 
 class Clock(Protocol):
-    """Seconds since the Unix epoch, and ways to wait for a moment."""
+    """Seconds since the Unix epoch, and ways to wait for a time."""
 
     def now(self) -> float: ...
 
     async def sleep_until(self, when: float) -> None: ...
 
     async def wait(self, signal: Signal, until: float | None) -> None:
-        """Wait for the signal, but no longer than until the moment given (``None``: for ever)."""
+        """Wait for the signal, at most until the given time (``None``: without a limit)."""
         ...
 
 
 class SystemClock:
-    """Wall-clock time that never jumps: it is read once, then carried on by the monotonic clock.
+    """Wall-clock time that never jumps: read once, then advanced by the monotonic clock.
 
-    A step of the system's clock during a run (NTP, a suspended laptop, an operator) would otherwise
-    fire every deadline at once, or none for an hour.
+    Otherwise a step of the system clock during a run (NTP, a suspended laptop, an operator) would fire every
+    deadline at once, or none for an hour.
     """
 
     def __init__(self) -> None:
@@ -84,7 +84,7 @@ class SystemClock:
 
 
 class AheadClock:
-    """A clock that is so many seconds ahead of another."""
+    """A clock that is ``by_s`` seconds ahead of another."""
 
     def __init__(self, clock: Clock, by_s: float) -> None:
         self._clock = clock

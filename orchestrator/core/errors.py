@@ -1,7 +1,6 @@
-"""The exceptions a user can meet, each with its exit code, and the codes a failed request can carry.
+"""The exceptions that a user can see, each with its exit code, and the error codes of failed requests.
 
-A row that fails is a value, never an exception; what is raised here is a wrong file, an unusable
-store, or a mistake of ours.
+A failed row is a value, never an exception; these exceptions stand for a wrong file, an unusable store or a bug.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ __all__ = [
 
 
 class ExitCode(IntEnum):
-    """How a command ended, for the script that called it."""
+    """How a command ended, for scripts."""
 
     OK = 0
     BUG = 1
@@ -39,10 +38,10 @@ class ExitCode(IntEnum):
 
 
 class OrchestratorError(Exception):
-    """Something the user can mend: what is wrong, where, and the next thing to do.
+    """An error that the user can fix: what is wrong, where, and what to do next.
 
-    ``where`` is ``file:line`` or the like; ``hint`` is one sentence or command. Neither ever carries a
-    secret or the text of a prompt.
+    ``where`` is a place such as ``file:line``; ``hint`` is one sentence or command. Neither ever holds a secret or
+    the text of a prompt.
     """
 
     exit_code: ExitCode = ExitCode.USAGE
@@ -59,7 +58,7 @@ class OrchestratorError(Exception):
 
 
 class UsageError(OrchestratorError):
-    """The command line asks for something that cannot be."""
+    """The command line asks for something impossible."""
 
 
 class SpecError(OrchestratorError):
@@ -75,19 +74,19 @@ class ConfigError(OrchestratorError):
 
 
 class RunNotFound(UsageError):
-    """No run of that name is in the database."""
+    """The database has no run of that name."""
 
 
 class RunBusy(UsageError):
-    """Another process works on this run."""
+    """Another process holds the lock of this run."""
 
 
 class RunChanged(UsageError):
-    """The run exists, but its job or its input is no longer the same."""
+    """The run exists, but its job or its input has changed."""
 
 
 class ProviderUnreachable(OrchestratorError):
-    """The provider cannot be reached, and nothing could be sent."""
+    """The provider cannot be reached, so no request was sent."""
 
     exit_code = ExitCode.HALTED
 
@@ -99,7 +98,7 @@ class StoreError(OrchestratorError):
 
 
 class IllegalTransition(RuntimeError):
-    """The code asked for a move that the state table does not have: our bug."""
+    """The code asked for a transition that the state table does not have: a bug."""
 
     def __init__(self, state: str, event: str) -> None:
         super().__init__(f"a request in state {state!r} cannot {event!r}")
@@ -107,27 +106,27 @@ class IllegalTransition(RuntimeError):
         self.event = event
 
 
-# Codes of ours. A provider's own code is passed on as it is where it has one.
+# The codes of orchestrator itself; a provider's own code is passed on unchanged.
 CODES: dict[str, str] = {
-    "attempts_exhausted": "every attempt of the job's retry.attempts ended in a fault that might have passed",
+    "attempts_exhausted": "every attempt allowed by the job's retry.attempts ended in a transient fault",
     "cancelled": "the request was cancelled, by you or at the provider",
-    "chain_broken": "an earlier turn of the chain failed; `orchestrator retry` goes on from that one",
+    "chain_broken": "an earlier turn of the chain failed; `orchestrator retry` continues from that one",
     "connection_failed": "no connection could be made; nothing was sent",
     "content_filter": "the provider's content filter stopped the answer",
     "cost_unbounded": "under a budget, nothing bounds what this request may cost: no price, no max_output_tokens, or "
-    "input that is not all text; budget.usd_per_request can bound it",
+    "input that is not only text; budget.usd_per_request can bound it",
     "deadline_exceeded": "the run's deadline passed before the request could be sent",
     "empty_output": "the response completed, and was charged, but holds no text",
     "incomplete": "the response ended before it was complete, and the provider gives no reason",
     "max_output_tokens": "the answer was cut off at max_output_tokens",
-    "max_turns": "after the job's max_turns the model still asked for tools, or its answer was still no good",
+    "max_turns": "after the job's max_turns the model still asked for tools, or its answer was still invalid",
     "output_invalid": "the answer is not the JSON that the job's schema asks for",
     "over_budget": "the worst case of this one request costs more than the whole budget",
     "queued_timeout": "the response stayed queued for longer than timeouts.queued, and was given up",
     "refusal": "the model refused to answer",
     "request_too_large": "the request needs more tokens than the limit of a whole minute; it can never fit",
-    "requires_action": "the response stopped for a tool call or an approval that nobody answers here",
-    "response_expired": "the provider no longer knows the response, so its result is lost; to ask again costs again",
+    "requires_action": "the response stopped for a tool call or an approval that nothing here answers",
+    "response_expired": "the provider no longer knows the response, so its result is lost; a new attempt costs again",
     "response_failed": "the response failed, and the provider gives no code",
     "row_invalid": "the row cannot be rendered into a request",
     "run_timeout": "the response ran for longer than timeouts.run, and was given up",

@@ -1,4 +1,4 @@
-"""What a running engine tells those who watch it: events for logs, and one live count for displays."""
+"""What a running engine reports: events for logs, and live counts for displays."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStarted:
-    """A run begins, or goes on where it was."""
+    """A run starts or resumes."""
 
     run: str
     job: str
@@ -38,7 +38,7 @@ class RunStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowSkipped:
-    """A bad input row was left out, as ``input.on_bad_row: skip`` asks."""
+    """A bad input row was skipped, as ``input.on_bad_row: skip`` asks."""
 
     where: str
     reason: str
@@ -46,7 +46,7 @@ class RowSkipped:
 
 @fast_dataclass
 class Settled:
-    """A request came to its end."""
+    """A request reached its final state."""
 
     key: str
     state: State
@@ -61,21 +61,21 @@ class Settled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutageBegan:
-    """The provider answers nobody; nothing new is sent but a probe now and then."""
+    """The provider serves no requests; nothing new is sent except a probe at intervals."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutageEnded:
-    """The provider answers again."""
+    """The provider serves requests again."""
 
     lasted_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Warned:
-    """Something the user should know that does not stop the run; ``code`` is stable, ``message`` is for people."""
+    """A warning that does not stop the run; ``code`` is stable, ``message`` is for people."""
 
     code: str
     message: str
@@ -83,7 +83,7 @@ class Warned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunEnded:
-    """The engine stopped, for the reason that the run's state gives."""
+    """The engine stopped; the state of the run and ``reason`` say why."""
 
     run: str
     state: str
@@ -96,11 +96,10 @@ Observer: TypeAlias = Callable[[RunEvent], None]
 
 @dataclass(slots=True)
 class Progress:
-    """The live counts of one run, written by the engine and read by displays whenever they like.
+    """The live counts of one run, written by the engine and read by displays at any time.
 
-    ``requests`` counts by state over the whole run, what earlier processes did included. ``waiting_for`` is a
-    word for what holds sending back now: ``"rate limit"``, ``"budget"``, ``"outage"`` or ``None``; ``waiting_until``
-    is when it is tried again.
+    ``requests`` counts by state over the whole run, including earlier processes. ``waiting_for`` names what holds
+    sending back now: ``"rate limit"``, ``"budget"``, ``"outage"`` or ``None``; ``waiting_until`` is the next attempt.
     """
 
     run: str = ""
@@ -116,7 +115,7 @@ class Progress:
     cost_unknown: int = 0
     reserved_pusd: Picodollars = 0
     budget_pusd: Picodollars | None = None
-    # The cap that is used most (``run``, ``day``, ``month``), and how many per cent of it.
+    # The cap that is used most (``run``, ``day``, ``month``), and its use in percent.
     budget_used: tuple[str, int] | None = None
     waiting_for: str | None = None
     waiting_until: float | None = None

@@ -1,4 +1,4 @@
-"""What the layers hand to each other: plain, frozen values."""
+"""The values that the layers pass to each other."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class ToolUse:
-    """How often a response used tools that are charged by the call or by the session."""
+    """How often a response used tools that are charged per call or per session."""
 
     web_searches: int = 0
     file_searches: int = 0
@@ -61,7 +61,7 @@ class ToolUse:
 
 @fast_dataclass
 class Response:
-    """The provider's response object as one look showed it.
+    """The provider's response object as one poll returned it.
 
     ``status`` is the provider's word, verbatim; ``ended`` says whether it is final. ``body`` is the JSON as
     received. Times are Unix seconds.
@@ -75,7 +75,7 @@ class Response:
     service_tier: str | None = None
     usage: Usage | None = None
     tool_use: ToolUse = ToolUse()
-    # Its output is known to be messages and reasoning, and no call of any tool.
+    # Whether its output is known to hold only messages and reasoning, and no tool call.
     only_talk: bool = False
     error_code: str | None = None
     error_message: str | None = None
@@ -90,9 +90,9 @@ class Response:
 
 @fast_dataclass
 class RateLimits:
-    """What the provider's ``x-ratelimit-*`` headers said with one reply; ``None`` where it said nothing.
+    """The ``x-ratelimit-*`` headers of one reply; ``None`` for a header that is absent.
 
-    The resets are seconds until the whole allowance is back, not until one more request fits.
+    The resets are seconds until the whole allowance is restored, not until one more request fits.
     """
 
     limit_requests: int | None = None
@@ -105,21 +105,21 @@ class RateLimits:
 
 @fast_dataclass
 class Seen:
-    """A readable reply to create, retrieve or cancel: the response, and what came beside it."""
+    """A readable reply to create, retrieve or cancel: the response and the headers."""
 
     response: Response
-    # Of the reply, with lower-case names.
+    # With lower-case names.
     headers: Mapping[str, str]
-    # Seconds after which the provider asks to look again (``openai-poll-after-ms``).
+    # Seconds after which the provider asks for the next poll (``openai-poll-after-ms``).
     poll_after_s: float | None = None
 
 
 @fast_dataclass
 class NewRequest:
-    """One input row that becomes a request. ``row`` is the row's JSON, as far as the template needs it.
+    """One input row that becomes a request. ``row`` is the JSON of the fields that the template needs.
 
-    ``position`` is the row's place in the input, from 0 and rising; ``where`` says where a person finds it
-    (``file:line``). A row with a ``chain`` is a turn of it, in the order of ``place``.
+    ``position`` is the row's place in the input, rising from 0; ``where`` is that place for people (``file:line``).
+    A row with a ``chain`` is a turn of it, in the order of ``place``.
     """
 
     key: str
@@ -142,7 +142,7 @@ class FunctionCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SkippedRow:
-    """A bad input row that ``input.on_bad_row: skip`` leaves out."""
+    """A bad input row that ``input.on_bad_row: skip`` skips."""
 
     position: int
     where: str
@@ -151,7 +151,7 @@ class SkippedRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanMark:
-    """How far the input was read, committed together with the rows read: ``position`` rows are behind it."""
+    """How far the input was read, committed together with those rows: ``position`` rows were read."""
 
     position: int
     complete: bool
@@ -159,10 +159,10 @@ class PlanMark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitPrice:
-    """The unit prices behind a charge, in picodollars a token, with where they come from.
+    """The unit prices behind a charge, in picodollars per token, and their source.
 
-    ``tier`` is the service tier priced. ``fee_*`` are picodollars a call or session. ``estimated`` marks a price
-    that was inferred rather than published for exactly this model and tier.
+    ``tier`` is the priced service tier. ``fee_*`` are picodollars per call or session. ``estimated`` marks a price
+    that was inferred instead of published for exactly this model and tier.
     """
 
     model: str
@@ -183,8 +183,8 @@ class UnitPrice:
 class Charge:
     """What one response cost: exactly, or unknown with an upper bound.
 
-    ``cost_pusd`` is None where usage or price is unknown; then ``upper_bound_pusd`` is the most it can be, or
-    None where even that is unknown.
+    ``cost_pusd`` is None if usage or price is unknown; then ``upper_bound_pusd`` is the most it can be, or None if
+    even that is unknown.
     """
 
     usage: Usage | None
@@ -196,10 +196,10 @@ class Charge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PastUse:
-    """What settled requests took, all attempts of each together; sums that can be added.
+    """What settled requests used, with all their attempts; sums that can be added.
 
-    ``output_squares`` is the sum over requests of the square of their output tokens, ``fees_pusd`` what calls of
-    hosted tools cost, ``seconds`` how long the responses took altogether.
+    ``output_squares`` is the sum of the squared output tokens of each request, ``fees_pusd`` the cost of hosted
+    tools, ``seconds`` the total duration of the responses.
     """
 
     requests: int = 0

@@ -11,12 +11,12 @@ __all__ = ["MOST_PICODOLLARS", "PICODOLLARS_PER_DOLLAR", "Picodollars", "format_
 Picodollars: TypeAlias = int
 
 PICODOLLARS_PER_DOLLAR = 10**12
-# SQLite counts to here, about 9.2 million dollars; a sum beyond it is an error there, never a wrong number.
+# The largest integer of SQLite, about 9.2 million dollars; a larger sum is an error there, never a wrong number.
 MOST_PICODOLLARS = 2**63 - 1
 
 
 def format_usd(amount: Picodollars) -> str:
-    """The exact amount in dollars as a plain decimal string: ``"1.234567"``, ``"0"``, ``"-0.5"``."""
+    """Returns the exact amount in dollars as a plain decimal string: ``"1.234567"``, ``"0"``, ``"-0.5"``."""
     sign = "-" if amount < 0 else ""
     dollars, rest = divmod(abs(amount), PICODOLLARS_PER_DOLLAR)
     fraction = f"{rest:012d}".rstrip("0")
@@ -24,9 +24,9 @@ def format_usd(amount: Picodollars) -> str:
 
 
 def parse_usd(text: str | int | Decimal) -> Picodollars:
-    """Picodollars of an amount in dollars.
+    """Returns the picodollars of an amount in dollars.
 
-    Raises ``ValueError`` for what is not an amount, is finer than 1e-12, or is more than a database can count.
+    Raises ``ValueError`` if the text is not an amount, is finer than 1e-12, or exceeds what a database can count.
     """
     try:
         amount = Decimal(text)
@@ -34,8 +34,8 @@ def parse_usd(text: str | int | Decimal) -> Picodollars:
         raise ValueError(f"{text!r} is not an amount of dollars") from None
     if not amount.is_finite():
         raise ValueError(f"{text!r} is not an amount of dollars")
-    # The exponent is looked at first, because "1e999999" is a number of a million digits; then Fraction, because
-    # Decimal's own arithmetic rounds what has more than 28.
+    # The exponent is checked first, because "1e999999" has a million digits; then Fraction, because Decimal's own
+    # arithmetic rounds numbers of more than 28 digits.
     place = amount.adjusted() if amount else 0
     exact = Fraction(amount) * PICODOLLARS_PER_DOLLAR if -12 <= place <= 12 else None
     if place < -12 or (exact is not None and exact.denominator != 1):

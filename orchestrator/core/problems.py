@@ -1,6 +1,6 @@
-"""What can go wrong with one call to the provider, as values to be judged.
+"""How one call to the provider can fail, as values to be judged.
 
-The three kinds answer the one question that decides about money: was it sent?
+The three kinds answer the question that decides about money: was the request sent?
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class NeverSent:
     """No byte of the request reached the provider: refused, DNS, TLS, or no free connection."""
 
     reason: str
-    # True where our own pool was full, which says nothing about the provider.
+    # True if our own pool was full, which says nothing about the provider.
     local: bool = False
 
 
@@ -26,8 +26,8 @@ class NeverSent:
 class ReplyLost:
     """The request may have been received, and no readable reply came back.
 
-    ``status`` is the HTTP status where one was seen (a 2xx whose body cannot be read). ``response_id`` is an
-    id salvaged from what did arrive.
+    ``status`` is the HTTP status if one arrived (a 2xx whose body is unreadable). ``response_id`` is an id salvaged
+    from the part that arrived.
     """
 
     reason: str
@@ -37,10 +37,10 @@ class ReplyLost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """The provider, or something on the way to it, answered with an error.
+    """The provider, a gateway or a proxy answered with an error.
 
-    ``message`` is for people and is cut to 2,000 characters; it never holds the request's own text by our
-    doing, though a provider may quote it. ``retry_after_s`` is already parsed and never negative.
+    ``message`` is for people and is cut to 2,000 characters; it never holds the request's text by
+    our doing, but a provider may quote it. ``retry_after_s`` is parsed and never negative.
     """
 
     status: int

@@ -1,4 +1,4 @@
-"""Questions that cost nothing are asked again while what went wrong may pass, and no longer."""
+"""Calls that cost nothing are repeated while their errors are transient."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from random import Random
 import anyio
 import pytest
 
-from orchestrator.app.ask import call_with_retries
+from orchestrator.app.ask import Retries, call_with_retries
 from orchestrator.core.problems import NeverSent, Problem, Refused, ReplyLost
 from orchestrator.testing import FakeClock
 
@@ -17,7 +17,7 @@ BUSY = Refused(status=503, code="server_is_overloaded")
 
 
 class Provider:
-    """Gives these answers in turn, and the last one for ever; ``asked_at`` is when."""
+    """Gives these answers in turn, and the last one forever; ``asked_at`` holds the times of the calls."""
 
     def __init__(self, clock: FakeClock, *answers: str | Problem) -> None:
         self._clock = clock
@@ -29,13 +29,17 @@ class Provider:
         return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
 
 
-async def asked(provider: Provider, clock: FakeClock, **options: int) -> str | Problem:
-    """The answer, with time moved on whenever somebody waits for it."""
+async def asked(provider: Provider, clock: FakeClock, attempts: int = 4) -> str | Problem:
+    """Returns the answer; the clock advances whenever a task waits for it."""
     found: list[str | Problem] = []
     async with anyio.create_task_group() as tasks:
 
         async def wait() -> None:
-            found.append(await call_with_retries(lambda: provider.question(), clock=clock, rng=Random(1), **options))
+            found.append(
+                await call_with_retries(
+                    provider.question, clock=clock, rng=Random(1), retries=Retries(attempts=attempts)
+                )
+            )
             tasks.cancel_scope.cancel()
 
         tasks.start_soon(wait)
@@ -54,7 +58,7 @@ async def asked(provider: Provider, clock: FakeClock, **options: int) -> str | P
         Refused(status=400, should_retry=True),
     ],
 )
-async def test_what_may_pass_is_asked_again(problem: Problem) -> None:
+async def test_a_transient_error_is_retried(problem: Problem) -> None:
     clock = FakeClock()
     provider = Provider(clock, problem, problem, "yes")
     assert await asked(provider, clock) == "yes"
@@ -71,21 +75,21 @@ async def test_what_may_pass_is_asked_again(problem: Problem) -> None:
         Refused(status=500, should_retry=False),
     ],
 )
-async def test_what_would_come_again_is_asked_once(problem: Problem) -> None:
+async def test_a_permanent_error_is_not_retried(problem: Problem) -> None:
     clock = FakeClock()
     provider = Provider(clock, problem)
     assert await asked(provider, clock) == problem
     assert len(provider.asked_at) == 1
 
 
-async def test_after_so_many_tries_the_problem_is_the_answer() -> None:
+async def test_after_the_last_attempt_the_problem_is_returned() -> None:
     clock = FakeClock()
     provider = Provider(clock, BUSY)
-    assert await asked(provider, clock, tries=6) == BUSY
+    assert await asked(provider, clock, attempts=6) == BUSY
     assert len(provider.asked_at) == 6
 
 
-async def test_the_wait_is_no_shorter_than_the_provider_asks_for() -> None:
+async def test_the_wait_is_no_shorter_than_retry_after() -> None:
     clock = FakeClock()
     provider = Provider(clock, Refused(status=429, retry_after_s=20.0), "yes")
     assert await asked(provider, clock) == "yes"
@@ -93,7 +97,7 @@ async def test_the_wait_is_no_shorter_than_the_provider_asks_for() -> None:
     assert 20.0 <= second - first <= 25.0
 
 
-async def test_a_wait_beyond_all_patience_is_not_waited() -> None:
+async def test_a_wait_beyond_the_timeout_ends_the_retries() -> None:
     clock = FakeClock()
     busy = Refused(status=429, retry_after_s=3600.0)
     provider = Provider(clock, busy, "yes")

@@ -1,4 +1,4 @@
-"""Waiting for a signal, for a moment, or for whichever comes first."""
+"""Waiting for a signal, for a time, or for the first of both."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from orchestrator.core.clock import Signal, SystemClock
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_signal_is_not_lost_before_the_wait() -> None:
+async def test_a_signal_set_before_the_wait_is_not_lost() -> None:
     signal = Signal()
     signal.set()
     with anyio.fail_after(5):
@@ -22,14 +22,14 @@ async def test_a_signal_is_not_lost_before_the_wait() -> None:
     assert scope.cancelled_caught, "one signal wakes once"
 
 
-async def test_a_signal_wakes_before_the_moment() -> None:
+async def test_a_signal_ends_the_wait_before_the_time() -> None:
     clock, signal = SystemClock(), Signal()
     asyncio.get_running_loop().call_soon(signal.set)
     with anyio.fail_after(5):
         await clock.wait(signal, clock.now() + 3600)
 
 
-async def test_the_moment_comes_without_a_signal() -> None:
+async def test_without_a_signal_the_wait_ends_at_the_time() -> None:
     clock, signal = SystemClock(), Signal()
     until = clock.now() + 0.03
     with anyio.fail_after(5):
@@ -38,7 +38,7 @@ async def test_the_moment_comes_without_a_signal() -> None:
         await clock.wait(signal, clock.now() - 1)
 
 
-async def test_others_get_their_turn_although_it_is_set_again_and_again() -> None:
+async def test_a_signal_that_is_always_set_does_not_starve_other_tasks() -> None:
     signal, turns = Signal(), 0
 
     async def other() -> None:
@@ -56,7 +56,7 @@ async def test_others_get_their_turn_although_it_is_set_again_and_again() -> Non
     assert turns >= 49
 
 
-async def test_a_wait_can_be_cancelled_and_begun_anew() -> None:
+async def test_a_wait_can_be_cancelled_and_started_again() -> None:
     signal = Signal()
     with anyio.move_on_after(0.01):
         await signal.wait(3600)

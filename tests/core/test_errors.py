@@ -1,4 +1,4 @@
-"""What a user reads when something is wrong, and what a script gets for it."""
+"""The message of each error for users, and its exit code for scripts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from orchestrator.core.errors import (
 )
 
 
-def test_a_message_says_where_what_and_what_to_do() -> None:
+def test_a_message_has_place_cause_and_hint() -> None:
     error = SpecError("no such column: text", where="jobs/a.yaml:14", hint="the columns are: id, body")
     assert str(error) == "jobs/a.yaml:14: no such column: text\n  hint: the columns are: id, body"
     assert (error.message, error.where, error.hint) == (
@@ -31,7 +31,7 @@ def test_a_message_says_where_what_and_what_to_do() -> None:
     )
 
 
-def test_place_and_hint_are_left_out_where_there_are_none() -> None:
+def test_place_and_hint_are_optional() -> None:
     assert str(ConfigError("no key")) == "no key"
     assert str(ConfigError("no key", where="c.yaml")) == "c.yaml: no key"
     assert str(ConfigError("no key", hint="set it")) == "no key\n  hint: set it"
@@ -56,7 +56,7 @@ def test_each_error_has_its_exit_code(kind: type[OrchestratorError], exit_code: 
     assert isinstance(kind("x"), OrchestratorError)
 
 
-def test_the_exit_codes_are_those_that_scripts_rely_on() -> None:
+def test_the_exit_codes_that_scripts_rely_on() -> None:
     assert {code.name: int(code) for code in ExitCode} == {
         "OK": 0,
         "BUG": 1,
@@ -69,15 +69,15 @@ def test_the_exit_codes_are_those_that_scripts_rely_on() -> None:
     }
 
 
-def test_a_bad_row_is_a_mistake_in_the_spec() -> None:
+def test_a_bad_row_is_a_spec_error() -> None:
     assert issubclass(BadRow, SpecError)
 
 
-def test_a_mistake_of_ours_is_none_of_the_users() -> None:
+def test_a_bug_is_no_user_error() -> None:
     assert not issubclass(IllegalTransition, OrchestratorError)
 
 
-def test_the_codes_are_words_for_scripts_with_a_sentence_for_people() -> None:
+def test_each_code_has_a_sentence_for_people() -> None:
     assert list(CODES) == sorted(CODES)
     for code, meaning in CODES.items():
         assert code.isidentifier()

@@ -1,4 +1,4 @@
-"""Values that the type checker keeps from being changed."""
+"""Values that only the type checker protects from changes."""
 
 from __future__ import annotations
 
@@ -9,23 +9,32 @@ from orchestrator.core.fast_dataclass import fast_dataclass
 
 @fast_dataclass
 class Point:
-    """Somewhere."""
+    """A place."""
 
     across: int
     down: int = 0
 
 
 def move(point: Point) -> None:
-    # An ignore that nothing needs is an error of the type checker's: so this line shows that it sees a frozen class.
+    # mypy reports an unused ignore, so this line proves that it treats the class as frozen.
     point.across = 1  # type: ignore[misc]
 
 
-def test_fields_are_given_by_name() -> None:
+def test_fields_are_keyword_only() -> None:
     assert Point(across=1) == Point(across=1, down=0) != Point(across=1, down=1)
     with pytest.raises(TypeError):
         Point(1, 2)  # type: ignore[call-arg]
 
 
-def test_there_are_no_other_fields() -> None:
+def test_other_fields_cannot_be_added() -> None:
     with pytest.raises(AttributeError):
         Point(across=1).up = 2  # type: ignore[attr-defined]
+
+
+def test_a_value_is_mutable_at_run_time_and_its_hash_follows_its_fields() -> None:
+    point = Point(across=5)
+    points = {point}
+    move(point)
+    assert point.across == 1
+    assert hash(point) == hash(Point(across=1))
+    assert point not in points

@@ -1,4 +1,4 @@
-"""Amounts survive the way from text to picodollars and back, and nothing is rounded in silence."""
+"""Amounts survive the way from text to picodollars and back, and nothing is rounded silently."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_dollars_are_written_plainly(amount: int, text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "five", "$5", "nan", "sNaN", "inf", "-Infinity", "1,5", "0x10"])
-def test_what_is_not_an_amount_is_refused(text: str) -> None:
+def test_a_text_that_is_no_amount_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"is not an amount of dollars$"):
         parse_usd(text)
 
@@ -64,20 +64,20 @@ def test_what_is_not_an_amount_is_refused(text: str) -> None:
         Decimal(float("0.1")),  # a float has 55 digits
     ],
 )
-def test_what_is_too_fine_is_refused_rather_than_rounded(text: str | Decimal) -> None:
+def test_an_amount_that_is_too_fine_is_refused_instead_of_rounded(text: str | Decimal) -> None:
     with pytest.raises(ValueError, match="exact to 1e-12"):
         parse_usd(text)
 
 
 @pytest.mark.parametrize("text", ["9223372.036854775808", "-9223372.036854775808", "1e13", "1e999999", 10**40])
-def test_what_the_database_cannot_count_is_refused(text: str | int) -> None:
+def test_an_amount_too_large_for_the_database_is_refused(text: str | int) -> None:
     with pytest.raises(ValueError, match="more dollars than can be counted"):
         parse_usd(text)
 
 
 @settings(deadline=None)
 @given(st.integers(-MOST_PICODOLLARS, MOST_PICODOLLARS))
-def test_what_is_written_reads_back_the_same(amount: int) -> None:
+def test_a_written_amount_is_read_back_unchanged(amount: int) -> None:
     assert parse_usd(format_usd(amount)) == amount
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from orchestrator.app.ask import Again
 from orchestrator.app.retention.deletions import (
-    Again,
     Gone,
     Impossible,
     Left,
@@ -58,10 +58,10 @@ def test_each_error_has_one_meaning(problem: Problem, deleting: type[Verdict], l
 def test_the_limiter_hears_of_a_limit_only() -> None:
     limited = judge_deletion(Refused(status=429, code="rate_limit_exceeded", retry_after_s=3.0))
     assert isinstance(limited, Again)
-    assert (limited.limited, limited.after_s) == (True, 3.0)
+    assert (limited.rate_limited, limited.after_s) == (True, 3.0)
     failed = judge_deletion(Refused(status=500))
     assert isinstance(failed, Again)
-    assert not failed.limited
+    assert not failed.rate_limited
 
 
 def test_a_server_that_says_missing_in_its_own_way_is_understood() -> None:

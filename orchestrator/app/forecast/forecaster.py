@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 import anyio
 import orjson
 
-from orchestrator.app.ask import call_with_retries
+from orchestrator.app.ask import Retries, call_with_retries
 from orchestrator.app.forecast.estimates import (
     Forecast,
     LeastTime,
@@ -235,7 +235,7 @@ class Forecaster:
         counted = own = 0
         places = anyio.CapacityLimiter(_COUNTS_AT_ONCE)
 
-        async def call_with_retries(fields: Mapping[str, Any]) -> None:
+        async def count(fields: Mapping[str, Any]) -> None:
             nonlocal counted
             async with places:
                 tokens = await self._count(client, fields)
@@ -245,13 +245,16 @@ class Forecaster:
             own += sum(ruler.measure(fields).input_tokens for fields in batch)
             async with anyio.create_task_group() as tasks:
                 for fields in batch:
-                    tasks.start_soon(call_with_retries, fields)
+                    tasks.start_soon(count, fields)
         return counted / own
 
     async def _count(self, client: ResponsesClient, fields: Mapping[str, Any]) -> int:
         body = orjson.dumps({name: fields[name] for name in _COUNTED_FIELDS if name in fields})
         answer = await call_with_retries(
-            lambda: client.count_input_tokens(body), clock=self._clock, rng=self._rng, tries=_COUNT_TRIES
+            lambda: client.count_input_tokens(body),
+            clock=self._clock,
+            rng=self._rng,
+            retries=Retries(attempts=_COUNT_TRIES),
         )
         if isinstance(answer, int):
             return answer

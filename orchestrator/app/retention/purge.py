@@ -10,8 +10,8 @@ from typing import TypeVar
 
 import anyio
 
+from orchestrator.app.ask import Again, Retries, call_with_retries
 from orchestrator.app.retention.deletions import (
-    Again,
     Gone,
     Impossible,
     Left,
@@ -22,7 +22,6 @@ from orchestrator.app.retention.deletions import (
 from orchestrator.core.clock import Clock
 from orchestrator.core.problems import NeverSent, Problem, Refused, ReplyLost
 from orchestrator.policy.errors.error_rules import Override
-from orchestrator.policy.rate_limits.backoff import retry_wait
 from orchestrator.policy.rate_limits.limits import Limiter
 from orchestrator.provider.client import CallFailed, Collectible, ResponsesClient
 from orchestrator.stores.base import Reader, Store
@@ -40,9 +39,8 @@ _COLLECTIONS: dict[ObjectKind, Collectible] = {
 # A conversation is written to by responses, and a file is read by them; so they go last.
 _ORDER = (ObjectKind.RESPONSE, ObjectKind.CONVERSATION, ObjectKind.FILE)
 _PAGE = 500
-_TRIES = 5
-# Waiting for the limit is no failure, but it has an end, too.
-_MOST_BOUNCES = 100
+# To be rate-limited is no failure, but a provider that refuses every call must not hold the purge forever.
+_RETRIES = Retries(attempts=5, rate_limited_attempts=100, base_s=1.0, timeout_s=float("inf"))
 # So many failures with no success between them: the server does not do it, and a million calls would not change that.
 _GIVE_UP_AFTER = 20
 
@@ -176,24 +174,16 @@ class Purge:
     async def _insist(
         self, call: Callable[[], Awaitable[T | Problem]], judge: Callable[[Problem, Sequence[Override]], Verdict]
     ) -> T | Gone | Left | Impossible:
-        """Call until there is an answer or a verdict that is final."""
-        tries = 0
-        while True:
-            while not self._limiter.take(now := self._clock.now(), 0):
-                await self._clock.sleep_until(self._limiter.ready_at(now, 0))
-            sent_at = self._clock.now()
-            answer = await call()
-            if not isinstance(answer, (NeverSent, ReplyLost, Refused)):
-                self._limiter.learn(self._clock.now(), sent_at, None)
-                return answer
-            verdict = judge(answer, self._overrides)
-            if not isinstance(verdict, Again):
-                return verdict
-            tries += 1
-            if tries >= (_MOST_BOUNCES if verdict.limited else _TRIES):
-                return Left(verdict.message)
-            if verdict.limited:
-                self._limiter.rate_limited(self._clock.now(), sent_at, retry_after_s=verdict.after_s)
-            else:
-                wait_s = retry_wait(tries, self._rng, at_least_s=verdict.after_s)
-                await self._clock.sleep_until(self._clock.now() + wait_s)
+        """Call until there is an answer or a final verdict."""
+
+        def again(problem: Problem) -> Again | None:
+            verdict = judge(problem, self._overrides)
+            return verdict if isinstance(verdict, Again) else None
+
+        answer = await call_with_retries(
+            call, clock=self._clock, rng=self._rng, judge=again, retries=_RETRIES, limiter=self._limiter
+        )
+        if not isinstance(answer, NeverSent | ReplyLost | Refused):
+            return answer
+        verdict = judge(answer, self._overrides)
+        return Left(verdict.message) if isinstance(verdict, Again) else verdict

@@ -13,6 +13,7 @@ from typing import assert_never
 from orchestrator.core.model import Response
 from orchestrator.core.money import Picodollars
 from orchestrator.core.problems import Problem, Refused, ReplyLost
+from orchestrator.core.provider_error import message_of
 from orchestrator.policy.errors.error_rules import Action, ErrorRule, Override, Phase, Reach
 from orchestrator.policy.errors.error_table import ERROR_TABLE, deciding_rule
 from orchestrator.policy.errors.outcomes import (
@@ -124,7 +125,7 @@ def may_resend(worst_case_pusd: Picodollars | None, *, below_pusd: Picodollars) 
 
 def verdict_on_create(rule: ErrorRule, problem: Problem) -> CreateVerdict:
     """Returns the verdict of that row of the table on that problem of a create call."""
-    code, message, wait_s = _code(rule, problem), _message(problem), _wait_s(rule, problem)
+    code, message, wait_s = _code(rule, problem), message_of(problem), _wait_s(rule, problem)
     match rule.action:
         case Action.LATER:
             return Later(wait_s or 0.0)
@@ -153,7 +154,7 @@ def _judge_failure(response: Response, overrides: Iterable[Override]) -> Respons
         case Action.HALT:
             return _halt(rule, error)
         case Action.FAIL:
-            return Fail(_code(rule, error), _message(error))
+            return Fail(_code(rule, error), message_of(error))
         case _:
             return _retry(rule, error)
 
@@ -163,7 +164,7 @@ def _retry(rule: ErrorRule, problem: Problem) -> Retry:
     return Retry(
         _code(rule, problem),
         _wait_s(rule, problem),
-        _message(problem),
+        message_of(problem),
         base_s=rule.base_s,
         outage=_is_outage(rule) and not limited,
         rate_limited=limited,
@@ -176,13 +177,13 @@ def _rate_limited(rule: ErrorRule, problem: Problem) -> RateLimited:
 
 
 def _halt(rule: ErrorRule, problem: Problem) -> Halt:
-    return Halt(_code(rule, problem), f"{rule.says} ({_message(problem)})", rule.hint)
+    return Halt(_code(rule, problem), f"{rule.says} ({message_of(problem)})", rule.hint)
 
 
 def _missing(problem: Problem, *, age_s: float, misses: int, missing_s: float) -> PollAgain | Expired:
     rechecked_s = _RECHECKS * _RECHECK_S
     if misses > _RECHECKS and missing_s >= rechecked_s and age_s >= _YOUNG_S + rechecked_s:
-        return Expired(_message(problem))
+        return Expired(message_of(problem))
     if misses <= 1:
         return PollAgain(_SOON_S, missing=True)
     return PollAgain(_RECHECK_YOUNG_S if age_s < _YOUNG_S else _RECHECK_S, missing=True)
@@ -206,12 +207,6 @@ def _code(rule: ErrorRule, problem: Problem) -> str:
     if isinstance(problem, Refused):
         return problem.code or problem.type or f"http_{problem.status}"
     return "unreadable_reply"
-
-
-def _message(problem: Problem) -> str:
-    if isinstance(problem, Refused):
-        return problem.message or f"HTTP {problem.status}"
-    return problem.reason
 
 
 # ── for the documentation ─────────────────────────────────────────────────────────────────────────────────────

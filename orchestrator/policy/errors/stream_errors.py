@@ -1,22 +1,23 @@
-"""Whether a stream that could not be had is worth asking for again."""
+"""Whether it is worth opening a stream again after an error."""
 
 from __future__ import annotations
 
 from orchestrator.core.problems import NeverSent, Problem, Refused, ReplyLost
+from orchestrator.core.provider_error import is_transient_status
 
 __all__ = ["cannot_stream"]
 
-# A young response may not have arrived everywhere, hence the 404.
-_PASSING = frozenset({404, 408, 409, 425, 429})
-
 
 def cannot_stream(problem: Problem) -> bool:
-    """Whether it is for good: the server does not stream, or the response was not created as one."""
+    """Whether the error is permanent: the server does not stream, or the response was not created as a stream."""
     match problem:
+        case Refused(status=404):
+            # A new response may not be replicated yet.
+            return False
         case Refused(status=status):
-            return (400 <= status < 500 and status not in _PASSING) or status == 501
+            return status == 501 or not is_transient_status(status)
         case ReplyLost(status=status):
-            # It answered, and not with a stream.
+            # The server answered, but not with a stream.
             return status is not None
         case NeverSent():
             return False
