@@ -345,6 +345,12 @@ class Config(Section):
         """Whether runs are rehearsals at the embedded sandbox, whose money is play money."""
         return self.provider.sandbox is not None
 
+    def output_cap(self, budget_pusd: Picodollars | None) -> int | None:
+        """Returns the ``max_output_tokens`` of requests without one; None if no budget applies to the job."""
+        own = self.budget
+        capped = budget_pusd is not None or own.usd_per_day is not None or own.usd_per_month is not None
+        return own.cap_output_tokens if capped else None
+
     def price_rules(self) -> PriceRules:
         """The user's own prices, read from the file that ``prices`` names; raises ``ConfigError``."""
         if self.prices is None:

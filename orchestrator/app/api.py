@@ -31,7 +31,8 @@ from orchestrator.stores.retained import Retained
 from orchestrator.stores.writes import Requeue
 
 if TYPE_CHECKING:
-    from orchestrator.app.doctor import DryRun, Finding
+    from orchestrator.app.doctor import Finding
+    from orchestrator.app.dry_run import DryRun
     from orchestrator.app.follow import LiveEvent
     from orchestrator.app.forecast.estimates import Forecast
     from orchestrator.app.forecast.forecaster import Exact, Forecaster
@@ -111,6 +112,7 @@ class Orchestrator:
         Returns when every row is settled, when something halts the run, or soon after ``stop``. Raises ``BadRow``,
         ``SpecError``, ``RunChanged``, ``RunBusy``, ``StoreError``, ``ConfigError`` or ``ProviderUnreachable``.
         """
+        from orchestrator.app.sent_request import SendingNote, note_sending
         from orchestrator.app.wiring import address, function_tools
         from orchestrator.engine.runs import choose_run, resume
         from orchestrator.job.requests.renderer import Renderer
@@ -131,6 +133,12 @@ class Orchestrator:
         with self._backend.lock(run.id, run.name):
             run = await resume(store, reader, run, identity, self._clock.now())
             await store.keep_policy(run.id, address(self._config), job.retention.model_dump_json())
+            note = SendingNote(
+                since=self._clock.now(),
+                cap_output_tokens=self._config.output_cap(job.budget_pusd),
+                files_folder=str(job.files_folder.resolve()) if renderer.names_files else None,
+            )
+            await note_sending(store, reader, run, note)
             self._observe(RunStarted(run=run.name, job=job.name, resumed=resumed, database=self.database))
             ended = await self._carry_out(run, job, renderer, tools)
             if ended.state is not RunState.ACTIVE:
@@ -316,7 +324,7 @@ class Orchestrator:
         """The body of a row's latest create call, made anew from row and job; None where the row makes no request."""
         from orchestrator.app.sent_request import request_sent
 
-        return request_sent(await self._find(run), await self.show(run, key))
+        return await request_sent(await self._open_reader(), await self._find(run), await self.show(run, key))
 
     async def retained(self, run: str) -> Retained | None:
         """What a run is to keep and what was deleted of it; None for one that was never worked on."""
@@ -350,7 +358,7 @@ class Orchestrator:
 
     async def dry_run(self, job: Job) -> DryRun:
         """Read and check every row and show the first request; nothing is sent, nothing is stored."""
-        from orchestrator.app.doctor import dry_run
+        from orchestrator.app.dry_run import dry_run
 
         return await dry_run(job, self._config)
 
@@ -410,7 +418,7 @@ class Orchestrator:
             spec=job.to_store(),
             fingerprint=job.fingerprint(),
             input_identity=await anyio.to_thread.run_sync(input_identity, job),
-            budget_pusd=job.budget.pusd if job.budget is not None else None,
+            budget_pusd=job.budget_pusd,
             deadline_s=job.deadline,
             simulated=self._config.simulated,
             free_to_change=FREE_TO_CHANGE,

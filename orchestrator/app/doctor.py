@@ -1,4 +1,4 @@
-"""Looks at everything before anything is sent: the machine, the config, the provider, and a job's rows."""
+"""Checks everything that a run needs before it sends anything: the machine, the config, the key, the provider."""
 
 from __future__ import annotations
 
@@ -11,28 +11,20 @@ from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 
-import anyio
-
 from orchestrator.app.ask import call_with_retries
 from orchestrator.app.wiring import open_client
 from orchestrator.config import Config
 from orchestrator.core.clock import Clock
 from orchestrator.core.errors import OrchestratorError
-from orchestrator.core.model import PlanMark, SkippedRow
 from orchestrator.core.problems import NeverSent, Refused, ReplyLost
-from orchestrator.engine.tasks.planner import key_taken
-from orchestrator.executors.background import create_body
-from orchestrator.job.requests.renderer import Renderer
-from orchestrator.job.rows.plan import plan
-from orchestrator.job.spec import Job
 from orchestrator.stores.base import Backend
 
-__all__ = ["DryRun", "Finding", "check", "dry_run"]
+__all__ = ["Finding", "check"]
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at; ``hint`` says what to do where it is not well."""
+    """The result of one check; ``hint`` says how to fix what failed."""
 
     name: str
     ok: bool
@@ -40,17 +32,8 @@ class Finding:
     hint: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class DryRun:
-    """What a run of the job would read and send. ``first_request`` is the body of the first create call."""
-
-    rows: int
-    skipped: list[SkippedRow]
-    first_request: bytes | None
-
-
 async def check(config: Config, database: Backend, *, clock: Clock) -> list[Finding]:
-    """Look at everything that a run needs; the key is used and never shown."""
+    """Checks everything that a run needs; the key is used and never shown."""
     return [finding async for finding in _findings(config, database, clock)]
 
 
@@ -81,7 +64,7 @@ async def _database(database: Backend) -> Finding:
 async def _provider(config: Config, clock: Clock) -> Finding:
     where = "sandbox" if config.provider.sandbox is not None else config.provider.base_url
     try:
-        # An embedded sandbox keeps its state beside a database; this one is to leave nothing behind.
+        # An embedded sandbox keeps its state beside a database; this one must leave nothing behind.
         with TemporaryDirectory() as folder:
             async with open_client(config, Path(folder) / "doctor.db") as client:
                 answer = await call_with_retries(client.models, clock=clock, rng=Random())
@@ -98,29 +81,3 @@ async def _provider(config: Config, clock: Clock) -> Finding:
             return Finding("provider", False, f"{where} answers with HTTP {status}", "try again in a minute")
         case models:
             return Finding("provider", True, f"{where} answers, and offers {len(models)} models")
-
-
-async def dry_run(job: Job, config: Config) -> DryRun:
-    """Read and check every row of a job, and render the first; raises ``BadRow`` where a run would stop."""
-    return await anyio.to_thread.run_sync(_rehearse, job, config)
-
-
-def _rehearse(job: Job, config: Config) -> DryRun:
-    renderer = Renderer(job, may_be_unstored=config.provider.store == "optional")
-    skipped: list[SkippedRow] = []
-    first: bytes | None = None
-    keys: set[str] = set()
-    for batch in plan(job, renderer, start=PlanMark(position=0, complete=False)):
-        skipped += batch.skipped
-        for row in batch.rows:
-            if row.key in keys:
-                taken = key_taken(row)
-                if job.input.on_bad_row == "stop":
-                    raise taken
-                skipped.append(SkippedRow(position=row.position, where=row.where, reason=taken.message))
-                continue
-            keys.add(row.key)
-            if first is None:
-                fields = renderer.render(row.row, where=row.where)
-                first = create_body(fields, run_uid="dry-run", key=row.key, number=1)
-    return DryRun(len(keys), skipped, first)

@@ -1,63 +1,133 @@
-"""What the stored run and the provider can still tell of one row: the request as it was sent, and its input items."""
+"""Shows the request of one row as it was sent, and the input items that the provider keeps of it."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import math
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import orjson
+from anyio import to_thread
 
 from orchestrator.app.wiring import open_client
 from orchestrator.config import Config
 from orchestrator.core.errors import BadRow, OrchestratorError, ProviderUnreachable, UsageError
 from orchestrator.core.problems import Problem, Refused
+from orchestrator.core.states import State
 from orchestrator.executors.background import create_body
+from orchestrator.job.requests.compose import compose, request_rules
+from orchestrator.job.requests.local_files import FileToUpload, NamedFiles, UnchangedFiles, uploads_in
 from orchestrator.job.requests.renderer import Renderer
-from orchestrator.job.requests.turns import cache_key, going_on, in_conversation
+from orchestrator.job.requests.turns import MOST_TURNS
 from orchestrator.job.spec import Job
 from orchestrator.provider.client import CallFailed
-from orchestrator.stores.reads import Run
+from orchestrator.stores.base import Reader, Store
+from orchestrator.stores.reads import EarlierTurn, RequestRecord, Run
 from orchestrator.stores.request_history import RequestHistory
 
-__all__ = ["input_items", "request_sent", "to_user_error"]
+__all__ = ["SendingNote", "input_items", "note_sending", "request_sent", "to_user_error"]
 
 
-def request_sent(run: Run, story: RequestHistory) -> dict[str, Any] | None:
-    """The body of the latest create call, made anew from the row and the job as they were stored.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendingNote:
+    """What the bodies of a run depend on beside its job and its rows, from a time on."""
 
-    Before the first attempt it is the body that will be sent; None where the row makes no request, or was dropped.
-    The turns that a stateless chain carried along are not in it.
+    since: float
+    cap_output_tokens: int | None = None
+    # The folder of the files that rows name, as an absolute path; None if rows name none.
+    files_folder: str | None = None
+
+
+async def note_sending(store: Store, reader: Reader, run: Run, note: SendingNote) -> None:
+    """Keep a note for ``request_sent``, if it says anything else than the run's latest note."""
+    notes = await _notes(reader, run)
+    latest = notes[-1] if notes else SendingNote(since=0.0)
+    if replace(latest, since=note.since) != note:
+        await store.remember(_name_of_notes(run), orjson.dumps([*notes, note]))
+
+
+async def request_sent(reader: Reader, run: Run, history: RequestHistory) -> dict[str, Any] | None:
+    """Returns the body of a row's latest create call, composed again from the row and the job as they were stored.
+
+    For a row that waits to be sent it is the body that comes next. None if the row makes no request, or its data was
+    dropped. A file that has changed since, or is not on this machine, is only named.
     """
-    request = story.request
+    request = history.request
     if not request.row:
         return None
-    number = story.attempts[-1].number if story.attempts else 1
+    number, sent_at = _latest_call(history)
     job = Job.model_validate_json(run.spec_json)
+    note = await _note_at(reader, run, sent_at)
+    earlier = await _earlier_turns(reader, job, request)
     try:
-        fields = Renderer(job, may_be_unstored=True, read_files=False).render(request.row, where=request.where)
+        fields = await to_thread.run_sync(_composed, job, note, request, earlier, sent_at)
     except BadRow:
         return None
-    if request.conversation_id is not None:
-        fields = in_conversation(fields, request.conversation_id)
-    elif job.chain is not None and job.chain.mode == "previous_response" and request.earlier_response_id is not None:
-        fields["previous_response_id"] = request.earlier_response_id
-    if job.prompt_cache is not None and job.prompt_cache.key:
-        fields.setdefault("prompt_cache_key", cache_key(fields))
-    if request.max_output_tokens is not None:
-        fields["max_output_tokens"] = request.max_output_tokens
-    if request.turn and request.continuation is not None:
-        fields = going_on(fields, request.continuation)
-    body: dict[str, Any] = orjson.loads(create_body(fields, run_uid=run.uid, key=request.key, number=number))
-    return body
+    body = create_body(fields, run_uid=run.uid, key=request.key, number=number)
+    for upload in set(uploads_in(fields)):
+        body = body.replace(orjson.dumps(upload), orjson.dumps(await _file_id(reader, run, upload)))
+    sent: dict[str, Any] = orjson.loads(body)
+    return sent
 
 
-async def input_items(config: Config, database: Path | None, story: RequestHistory) -> AsyncIterator[bytes]:
-    """The input items of the row's latest response, each as JSON, in their order, as the provider keeps them."""
-    response_id = next((each.response_id for each in reversed(story.responses) if each.response_id), None)
+def _latest_call(history: RequestHistory) -> tuple[int, float]:
+    """Returns the number of the latest attempt and when it was sent; infinity for one that is still to be sent."""
+    latest = history.attempts[-1] if history.attempts else None
+    if latest is None or history.request.state in (State.PENDING, State.BLOCKED):
+        return (latest.number if latest is not None else 0) + 1, math.inf
+    return latest.number, latest.sent_at
+
+
+async def _earlier_turns(reader: Reader, job: Job, request: RequestRecord) -> list[EarlierTurn]:
+    if job.chain is None or job.chain.mode != "stateless" or request.follows is None:
+        return []
+    return await reader.earlier_turns(request.id, limit=MOST_TURNS)
+
+
+def _composed(
+    job: Job, note: SendingNote, request: RequestRecord, earlier: Sequence[EarlierTurn], sent_at: float
+) -> dict[str, Any]:
+    files = NamedFiles() if note.files_folder is None else UnchangedFiles(Path(note.files_folder), since=sent_at)
+    renderer = Renderer(job, may_be_unstored=True, files=files)
+    history = [(renderer.render(turn.row, where=turn.where).get("input"), turn.output_text) for turn in earlier]
+    return compose(
+        renderer.render(request.row, where=request.where),
+        request_rules(job, cap_output_tokens=note.cap_output_tokens),
+        request,
+        history=history,
+        continuation=request.continuation if request.turn else None,
+    )
+
+
+def _name_of_notes(run: Run) -> str:
+    return f"sending:{run.id}"
+
+
+async def _notes(reader: Reader, run: Run) -> list[SendingNote]:
+    kept = await reader.recall(_name_of_notes(run))
+    return [SendingNote(**note) for note in orjson.loads(kept)] if kept is not None else []
+
+
+async def _note_at(reader: Reader, run: Run, at: float) -> SendingNote:
+    notes = [note for note in await _notes(reader, run) if note.since <= at]
+    return notes[-1] if notes else SendingNote(since=0.0)
+
+
+async def _file_id(reader: Reader, run: Run, upload: FileToUpload) -> str:
+    """Returns the id of an uploaded file, or its name if it was not uploaded with this content."""
+    retained = await reader.retained(run.id)
+    kept = await reader.upload(retained.provider, upload.sha256) if retained is not None else None
+    return kept.file_id if kept is not None else f"(upload of {upload.name})"
+
+
+async def input_items(config: Config, database: Path | None, history: RequestHistory) -> AsyncIterator[bytes]:
+    """Yields the input items of the row's latest response, each as JSON, in order, as the provider keeps them."""
+    response_id = next((each.response_id for each in reversed(history.responses) if each.response_id), None)
     if response_id is None:
         raise UsageError(
-            f"no response was created for {story.request.key!r} yet, so the provider has no input items of it"
+            f"no response was created for {history.request.key!r} yet, so the provider has no input items of it"
         )
     async with open_client(config, database, beside_a_run=True) as client:
         try:
@@ -68,7 +138,7 @@ async def input_items(config: Config, database: Path | None, story: RequestHisto
 
 
 def to_user_error(problem: Problem, what: str) -> OrchestratorError:
-    """The error for a user whose question the provider did not answer; ``what`` was asked for."""
+    """Returns the error for a user whose question the provider did not answer; ``what`` was asked for."""
     if not isinstance(problem, Refused):
         return ProviderUnreachable(
             f"{what} could not be fetched: {problem.reason}",

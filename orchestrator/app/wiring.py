@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from orchestrator.config import Config
@@ -30,6 +31,7 @@ from orchestrator.engine.uploads import Uploads
 from orchestrator.executors.base import Executor
 from orchestrator.executors.function_tools import FunctionTools
 from orchestrator.executors.streamed import StreamedExecutor
+from orchestrator.job.requests.compose import request_rules
 from orchestrator.job.requests.renderer import Renderer
 from orchestrator.job.rows.plan import plan
 from orchestrator.job.spec import Job
@@ -229,10 +231,9 @@ def _loop(context: Context, *, config: Config, job: Job, renderer: Renderer, rea
         ],
     )
     preparation = Preparation(
-        run_uid=context.run.uid,
         provider=address(config),
         renderer=renderer,
-        executor=executor,
+        encode=partial(executor.encode, run_uid=context.run.uid),
         prices=context.prices,
         pools=context.pools,
         budget=context.budget,
@@ -284,15 +285,13 @@ def _settings(config: Config, job: Job, caps: SharedCaps | None) -> Settings:
         resend_below_pusd=config.in_doubt.resend_below_pusd,
         max_in_flight=min(config.limits.max_in_flight, MOST_STREAMS) if job.stream else config.limits.max_in_flight,
         shared_caps=caps,
-        cap_output_tokens=config.budget.cap_output_tokens,
+        rules=request_rules(job, cap_output_tokens=config.output_cap(job.budget_pusd)),
         request_bound_pusd=job.budget.request_bound_pusd if job.budget is not None else None,
         overrides=config.provider.overrides,
         answers=_answer_policy(job),
         chain_mode=job.chain.mode if job.chain is not None else None,
-        history_tokens=job.chain.history_tokens if job.chain is not None else 0,
         ask_once=job.duplicates == "once",
         reuse_max_age_s=job.reuse_max_age if job.reuse == "same-request" else None,
-        cache_prefix=job.prompt_cache is not None and job.prompt_cache.key,
         warm_cache=job.prompt_cache is not None and job.prompt_cache.warm,
     )
 

@@ -10,7 +10,7 @@ from rich.text import Text
 from orchestrator.cli.output import say, say_json
 
 if TYPE_CHECKING:
-    from orchestrator.app.doctor import DryRun
+    from orchestrator.app.dry_run import DryRun
 
 __all__ = ["show_dry_run"]
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from orchestrator.core.money import Picodollars
+from orchestrator.job.requests.compose import RequestRules
 from orchestrator.policy.errors.judgement import AnswerPolicy, Override
 from orchestrator.policy.polling.deadlines import Timeouts
 from orchestrator.stores.reads import SharedCaps
@@ -21,21 +22,19 @@ class Settings:
     timeouts: Timeouts
     resend_below_pusd: Picodollars
     max_in_flight: int
+    # What is added to every request beyond the job's own fields.
+    rules: RequestRules = RequestRules()
     # Caps over all runs of the database, and how requests are bounded that have no bound of their own.
     shared_caps: SharedCaps | None = None
-    cap_output_tokens: int | None = None
     request_bound_pusd: Picodollars | None = None
     overrides: tuple[Override, ...] = ()
     answers: AnswerPolicy = AnswerPolicy()
     # How the turns of a chain are tied together; None where rows do not belong together.
     chain_mode: Literal["previous_response", "conversation", "stateless"] | None = None
-    # How many tokens of the turns before are carried along in a stateless chain.
-    history_tokens: int = 0
     # Whether equal requests of the run are sent once, and how old an answer of another run may be (None: not taken).
     ask_once: bool = True
     reuse_max_age_s: float | None = None
-    # Whether prompt_cache_key is set from what requests begin with, and the first one is answered before others go.
-    cache_prefix: bool = False
+    # Whether the first request is answered before others are sent.
     warm_cache: bool = False
     # Calls at once, each until what it brought is on disk: with half a second for a call, 15,000 creates a minute.
     # Both together are as many as an endpoint's connections.

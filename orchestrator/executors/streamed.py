@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from orchestrator.core.model import Seen
 from orchestrator.core.problems import Problem
 from orchestrator.executors.background import BackgroundExecutor
@@ -24,9 +21,6 @@ class StreamedExecutor(BackgroundExecutor):
         super().__init__(client)
         self._streams = streams
         self._begun: dict[str, EventStream] = {}
-
-    def encode(self, fields: Mapping[str, Any], *, run_uid: str, key: str, number: int) -> bytes:
-        return super().encode({**fields, "stream": True}, run_uid=run_uid, key=key, number=number)
 
     async def submit(self, body: bytes, *, idempotency_key: str, client_request_id: str) -> Seen | Problem:
         answer = await self._streams.create(

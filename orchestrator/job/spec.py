@@ -198,6 +198,11 @@ class Job(Section):
         return self.base_dir if glob.has_magic(str(folder)) else self.base_dir / folder
 
     @property
+    def budget_pusd(self) -> Picodollars | None:
+        """The most that the run may cost, in picodollars, or None."""
+        return self.budget.pusd if self.budget is not None else None
+
+    @property
     def output_path(self) -> Path | None:
         """Where the results are exported, or None."""
         if self.output is None:

@@ -72,7 +72,8 @@ def test_each_content_is_uploaded_once_and_used_by_all_rows_and_runs(made: Calla
     )
     assert again.code == 0, again.err
     assert files_at(address) == kept
-    assert "(upload of report-1.pdf)" in rig.call("show", "r", "row-1", *AT).out
+    shown = rig.call("show", "r", "row-1", *AT, "--json").summary["request"]
+    assert shown["input"][0]["content"][1]["file_id"] in kept
 
 
 @pytest.mark.long

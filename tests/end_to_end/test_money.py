@@ -18,6 +18,7 @@ import pytest
 
 from orchestrator.app.forecast.request_size import Ruler
 from orchestrator.app.forecast.sample import requests_of
+from orchestrator.job.requests.compose import RequestRules
 from orchestrator.job.requests.renderer import Renderer
 from orchestrator.job.spec import load_job
 
@@ -70,7 +71,8 @@ def test_the_estimate_of_the_main_job_holds(rig: MakeRig) -> None:
     assert before["input_tokens"]["likely"] == pytest.approx(counted_once, rel=0.01)
     job = load_job(SPEECHES)
     ruler = Ruler()
-    by_heuristic = sum(ruler.measure(render()).input_tokens for render in requests_of(job, Renderer(job)))
+    all_requests = requests_of(job, Renderer(job), RequestRules())
+    by_heuristic = sum(ruler.measure(render()).input_tokens for render in all_requests)
     assert by_heuristic == pytest.approx(counted_once, rel=0.10)
     cost = usd(ran["cost_usd"])
     for told in (before, pilot):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,15 @@ import pytest
 from orchestrator.engine.items import Prepared
 from orchestrator.engine.preparation import Preparation, Unsendable
 from orchestrator.engine.settings import Settings
-from orchestrator.executors.background import BackgroundExecutor
+from orchestrator.executors.background import create_body
+from orchestrator.job.chains import Chain
+from orchestrator.job.requests.compose import RequestRules
 from orchestrator.job.requests.renderer import Renderer
 from orchestrator.job.spec import Job
 from orchestrator.policy.polling.deadlines import Timeouts
 from orchestrator.policy.pricing.budget import Budget, Cap
 from orchestrator.policy.pricing.prices import PriceBook
 from orchestrator.policy.rate_limits.limits import Pools
-from orchestrator.provider.asyncio_transport import AsyncioTransport
-from orchestrator.provider.client import ResponsesClient
-from orchestrator.provider.transport import Endpoint
 from orchestrator.stores.reads import Continuation, PendingRequest
 
 NOW = 1_790_000_000.0
@@ -33,10 +33,17 @@ ROW = PendingRequest(
 NEXT = Continuation(fields=b'{"previous_response_id": "resp_1", "input": []}', context_tokens=5_000)
 
 
+def chained(mode: str | None, history_tokens: int = 100_000) -> dict[str, Any]:
+    """The settings of a job whose rows are the turns of a chain; those of any other job for None."""
+    if mode is None:
+        return {}
+    chain = Chain.model_validate({"by": "talk", "mode": mode, "history_tokens": history_tokens})
+    return {"chain_mode": mode, "rules": RequestRules(chain=chain)}
+
+
 def preparation(folder: Path, **settings: Any) -> Preparation:
     (folder / "rows.jsonl").write_text("")
     job = Job.model_validate({"name": "a", "input": {"path": str(folder / "rows.jsonl")}, "request": REQUEST})
-    transport = AsyncioTransport(Endpoint(base_url="http://127.0.0.1:9/v1"))
     plain: dict[str, Any] = {
         "attempts": 5,
         "on_incomplete": "fail",
@@ -45,10 +52,9 @@ def preparation(folder: Path, **settings: Any) -> Preparation:
         "max_in_flight": 1,
     }
     return Preparation(
-        run_uid="uid",
         provider="sandbox",
         renderer=Renderer(job),
-        executor=BackgroundExecutor(ResponsesClient(transport)),
+        encode=partial(create_body, run_uid="uid"),
         prices=PriceBook(),
         pools=Pools(requests_per_minute=None, tokens_per_minute=None, now=NOW),
         budget=Budget([Cap(scope="run", limit_pusd=10**13, committed_pusd=0)]),
@@ -85,7 +91,7 @@ def test_what_the_model_reads_again_is_part_of_the_worst_case(
     tmp_path: Path, mode: str | None, turn: PendingRequest
 ) -> None:
     first = prepared(tmp_path, ROW)
-    again = prepared(tmp_path, turn, chain_mode=mode)
+    again = prepared(tmp_path, turn, **chained(mode))
     # 5,000 tokens more, each for a quarter of a micro-dollar.
     assert worst_case(again) - worst_case(first) >= 0.9 * 5_000 * 250_000
     assert again.tokens >= 5_000
@@ -93,14 +99,14 @@ def test_what_the_model_reads_again_is_part_of_the_worst_case(
 
 def test_a_history_that_is_carried_along_is_counted_once(tmp_path: Path) -> None:
     turn = replace(ROW, chain="c", follows=7, earlier_response_id="resp_0", earlier_tokens=5_000)
-    made = prepared(tmp_path, turn, chain_mode="stateless", history_tokens=100)
+    made = prepared(tmp_path, turn, **chained("stateless", 100))
     assert made.tokens < 1_000
 
 
 @pytest.mark.parametrize("mode", ["previous_response", "conversation"])
 def test_a_turn_after_one_of_unknown_usage_has_no_bound(tmp_path: Path, mode: str) -> None:
     unknown = replace(ROW, chain="c", follows=7, earlier_response_id="resp_0", conversation_id="conv_1")
-    refused = preparation(tmp_path, chain_mode=mode).prepare(unknown, NOW)
+    refused = preparation(tmp_path, **chained(mode)).prepare(unknown, NOW)
     assert isinstance(refused, Unsendable)
     assert refused.code == "cost_unbounded"
     further = replace(ROW, turn=1, continuation=replace(NEXT, context_tokens=0))
@@ -109,7 +115,7 @@ def test_a_turn_after_one_of_unknown_usage_has_no_bound(tmp_path: Path, mode: st
 
 def test_a_first_turn_that_is_tried_again_in_its_conversation_has_a_bound(tmp_path: Path) -> None:
     head = replace(ROW, chain="c", conversation_id="conv_1")
-    made = prepared(tmp_path, head, chain_mode="conversation")
+    made = prepared(tmp_path, head, **chained("conversation"))
     assert orjson.loads(made.body)["conversation"] == "conv_1"
     assert made.new_conversation is None
 
@@ -118,7 +124,7 @@ def test_only_rows_on_their_own_have_equals(tmp_path: Path) -> None:
     assert prepared(tmp_path, ROW).fingerprint is not None
     assert prepared(tmp_path, ROW, ask_once=False).fingerprint is None
     assert prepared(tmp_path, ROW, ask_once=False, reuse_max_age_s=60.0).fingerprint is not None
-    assert prepared(tmp_path, replace(ROW, chain="c"), chain_mode="stateless").fingerprint is None
+    assert prepared(tmp_path, replace(ROW, chain="c"), **chained("stateless")).fingerprint is None
     raised = prepared(tmp_path, replace(ROW, max_output_tokens=900))
     assert raised.fingerprint == prepared(tmp_path, ROW).fingerprint
     assert orjson.loads(raised.body)["max_output_tokens"] == 900
@@ -126,4 +132,6 @@ def test_only_rows_on_their_own_have_equals(tmp_path: Path) -> None:
 
 def test_the_cache_key_is_set_where_it_is_asked_for(tmp_path: Path) -> None:
     assert "prompt_cache_key" not in orjson.loads(prepared(tmp_path, ROW).body)
-    assert orjson.loads(prepared(tmp_path, ROW, cache_prefix=True).body)["prompt_cache_key"].startswith("prefix-")
+    assert orjson.loads(prepared(tmp_path, ROW, rules=RequestRules(cache_key=True)).body)[
+        "prompt_cache_key"
+    ].startswith("prefix-")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from orchestrator.core.errors import BadRow
 from orchestrator.job.requests import local_files
-from orchestrator.job.requests.local_files import FileToUpload, uploads_in
+from orchestrator.job.requests.local_files import FileToUpload, LocalFiles, NamedFiles, UnchangedFiles, uploads_in
 from orchestrator.job.requests.renderer import Renderer
 from orchestrator.job.rows.keyed_rows import Row
 from orchestrator.job.spec import Job
@@ -33,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def renderer(folder: Path, template: str, *, read_files: bool = True, **job: Any) -> Renderer:
+def renderer(folder: Path, template: str, *, read: LocalFiles | NamedFiles | None = None, **job: Any) -> Renderer:
     content = [{"type": "input_text", "text": "What is it?"}, {"type": "input_image", "image_url": template}]
     fields = {
         "name": "a",
@@ -41,7 +42,7 @@ def renderer(folder: Path, template: str, *, read_files: bool = True, **job: Any
         "request": {"model": "gpt-5-mini", "input": [{"role": "user", "content": content}]},
     }
     made = Job.model_validate({**fields, **job}, context={"source": folder / "job.yaml"})
-    return Renderer(made, read_files=read_files)
+    return Renderer(made, files=read)
 
 
 def part(rendering: Renderer, **row: Any) -> Any:
@@ -128,5 +129,16 @@ def test_planning_looks_for_files_and_reads_none(folder: Path, monkeypatch: pyte
 
 
 def test_a_request_can_be_shown_without_its_files(folder: Path) -> None:
-    rendering = renderer(folder, "{{ f | data_url }}", read_files=False)
+    rendering = renderer(folder, "{{ f | data_url }}", read=NamedFiles())
     assert part(rendering, f="img/gone.png") == "(data url of img/gone.png)"
+
+
+def test_a_file_that_changed_since_a_time_is_only_named(folder: Path) -> None:
+    image = folder / "data" / "img" / "a.png"
+    since = image.stat().st_mtime
+    rendering = renderer(folder, "{{ f | data_url }}", read=UnchangedFiles(folder / "data", since=since))
+    assert part(rendering, f="img/a.png").startswith("data:image/png;base64,")
+    os.utime(image, (since + 1, since + 1))
+    assert part(rendering, f="img/a.png") == "(data url of img/a.png)"
+    assert part(rendering, f="img/gone.png") == "(data url of img/gone.png)"
+    assert part(rendering, f="../secret.txt") == "(data url of ../secret.txt)"

@@ -12,6 +12,7 @@ import pytest
 
 from orchestrator.app.forecast.sample import EvenSample, glance, requests_of
 from orchestrator.core.errors import BadRow
+from orchestrator.job.requests.compose import RequestRules
 from orchestrator.job.requests.renderer import Renderer
 from orchestrator.job.spec import Job, load_job
 
@@ -72,7 +73,7 @@ def test_many_things_are_kept_at_even_distances(number: int) -> None:
 
 def test_every_row_gives_its_request(tmp_path: Path) -> None:
     job = a_job(tmp_path, rows(3))
-    assert [render()["input"] for render in requests_of(job, Renderer(job))] == [
+    assert [render()["input"] for render in requests_of(job, Renderer(job), RequestRules())] == [
         "row number 000000",
         "row number 000001",
         "row number 000002",
@@ -83,16 +84,18 @@ def test_a_bad_row_stops_it_as_it_would_a_run(tmp_path: Path) -> None:
     lines = [*rows(1), "not JSON", '{"other": 1}', *rows(1)]
     job = a_job(tmp_path, lines)
     with pytest.raises(BadRow):
-        list(requests_of(job, Renderer(job)))
+        list(requests_of(job, Renderer(job), RequestRules()))
     lenient = a_job(tmp_path, lines, on_bad_row="skip")
-    assert len(list(requests_of(lenient, Renderer(lenient)))) == 2
+    assert len(list(requests_of(lenient, Renderer(lenient), RequestRules()))) == 2
 
 
 # ── the first rows ────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def look(job: Job, calls: int, *, most: int = 1_000) -> tuple[int, int | None, bool]:
-    found = glance(job, Renderer(job), lambda fields: fields["input"], most=most, enough=after(calls))
+    found = glance(
+        job, Renderer(job), lambda fields: fields["input"], most=most, enough=after(calls), rules=RequestRules()
+    )
     return len(found.things), found.rows, found.counted
 
 

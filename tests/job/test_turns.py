@@ -1,4 +1,4 @@
-"""What the next turn is made of, what a chain remembers, and when two requests ask the same."""
+"""What a further turn sends, and which earlier turns a stateless chain carries along."""
 
 from __future__ import annotations
 
@@ -10,17 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.job.requests.turns import (
-    answer_of_tool,
-    cache_key,
-    fingerprint,
-    go_on,
-    going_on,
+    continuation_of,
     in_conversation,
+    tool_output,
+    with_continuation,
     with_history,
 )
 
 ASKED: dict[str, Any] = {"model": "gpt-5-mini", "instructions": "Be brief.", "input": "And then?"}
-ANSWERS = [answer_of_tool("call_1", "42")]
+ANSWERS = [tool_output("call_1", "42")]
 
 
 def system(text: str) -> dict[str, str]:
@@ -35,7 +33,7 @@ def said(role: str, text: str) -> dict[str, str]:
 
 
 def test_a_further_turn_goes_on_from_the_response_with_only_what_is_new() -> None:
-    assert going_on(ASKED, go_on("resp_1", ANSWERS)) == {
+    assert with_continuation(ASKED, continuation_of("resp_1", ANSWERS)) == {
         **ASKED,
         "previous_response_id": "resp_1",
         "input": [{"type": "function_call_output", "call_id": "call_1", "output": "42"}],
@@ -44,13 +42,13 @@ def test_a_further_turn_goes_on_from_the_response_with_only_what_is_new() -> Non
 
 def test_a_further_turn_leaves_the_response_that_the_row_went_on_from() -> None:
     fields = {**ASKED, "previous_response_id": "resp_0"}
-    assert going_on(fields, go_on("resp_1", ANSWERS))["previous_response_id"] == "resp_1"
+    assert with_continuation(fields, continuation_of("resp_1", ANSWERS))["previous_response_id"] == "resp_1"
 
 
 def test_in_a_conversation_the_response_before_is_known_already() -> None:
     fields = in_conversation(ASKED, "conv_1")
     assert fields == {**ASKED, "conversation": "conv_1"}
-    assert going_on(fields, go_on("resp_1", ANSWERS)) == {**fields, "input": ANSWERS}
+    assert with_continuation(fields, continuation_of("resp_1", ANSWERS)) == {**fields, "input": ANSWERS}
 
 
 @pytest.mark.parametrize(
@@ -64,7 +62,9 @@ def test_in_a_conversation_the_response_before_is_known_already() -> None:
     ],
 )
 def test_a_call_is_forced_once(choice: object, then: str) -> None:
-    assert going_on({**ASKED, "tool_choice": choice}, go_on("resp_1", ANSWERS))["tool_choice"] == then
+    assert (
+        with_continuation({**ASKED, "tool_choice": choice}, continuation_of("resp_1", ANSWERS))["tool_choice"] == then
+    )
 
 
 # ── the turns before in a chain ───────────────────────────────────────────────────────────────────────────────
@@ -131,35 +131,3 @@ def test_a_history_is_the_latest_turns_and_all_rules(turns: list[tuple[Any, str]
     assert [item for item in history if item["role"] in ("system", "developer")] == rules
     spoken = [item for item in history if item not in rules]
     assert len(orjson.dumps(spoken)) // 4 <= most_tokens + 1
-
-
-# ── what is asked ─────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_requests_ask_the_same_whoever_asks_and_in_whatever_order() -> None:
-    asked = fingerprint({**ASKED, "metadata": {"row": "1"}, "user": "a", "prompt_cache_key": "x"}, provider="one")
-    again = {"safety_identifier": "b", "metadata": {"row": "2"}, **dict(reversed(ASKED.items()))}
-    assert fingerprint(again, provider="one") == asked
-    assert len(asked) == 16
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [{"input": "And now?"}, {"model": "gpt-5"}, {"temperature": 0.5}, {"tools": []}, {"service_tier": "flex"}],
-)
-def test_any_other_field_makes_another_request(changed: dict[str, Any]) -> None:
-    assert fingerprint({**ASKED, **changed}, provider="one") != fingerprint(ASKED, provider="one")
-
-
-def test_another_provider_was_asked_something_else() -> None:
-    one, other = (f"https://gateway.example/v1/{'0' * 64}/{name}" for name in ("one", "other"))
-    assert fingerprint(ASKED, provider=one) != fingerprint(ASKED, provider=other)
-
-
-def test_requests_that_begin_alike_have_the_same_cache_key() -> None:
-    key = cache_key(ASKED)
-    assert key == cache_key({**ASKED, "input": "Something else.", "metadata": {"row": "1"}})
-    assert len(key) <= 64
-    assert key != cache_key({**ASKED, "instructions": "Be long."})
-    assert key != cache_key({**ASKED, "model": "gpt-5"})
-    assert key != cache_key({**ASKED, "tools": [{"type": "web_search"}]})

@@ -30,8 +30,8 @@ from orchestrator.core.errors import UsageError
 from orchestrator.core.model import PastUse
 from orchestrator.core.problems import NeverSent, Problem, Refused, ReplyLost
 from orchestrator.job.incomplete import RaiseMaxOutputTokens
+from orchestrator.job.requests.compose import fingerprint, request_rules
 from orchestrator.job.requests.renderer import Renderer
-from orchestrator.job.requests.turns import fingerprint
 from orchestrator.job.rows.sources import STDIN
 from orchestrator.job.spec import Job
 from orchestrator.policy.pricing.prices import PriceBook
@@ -109,10 +109,10 @@ class _Sizer:
 
     def __call__(self, fields: Mapping[str, Any]) -> RequestSize | None:
         """The size of a request; None for one that is equal to an earlier one."""
-        if self._once:
-            asked = fingerprint(fields, provider="")
-            if asked in self._asked:
-                return None
+        asked = fingerprint(fields, provider="") if self._once else None
+        if asked in self._asked:
+            return None
+        if asked is not None:
             self._asked.add(asked)
         size = self._ruler.measure(fields)
         return replace(size, open_ended=True) if self._takes_turns else size
@@ -127,6 +127,7 @@ class Forecaster:
         self._job = job
         self._config = config
         self._renderer = Renderer(job, may_be_unstored=config.provider.store == "optional")
+        self._rules = request_rules(job, cap_output_tokens=config.output_cap(job.budget_pusd))
         self._reader = reader
         self._prices = prices
         self._clock = clock
@@ -173,7 +174,12 @@ class Forecaster:
         ends_at, sizer = self._clock.now() + _BLINK_S, _Sizer(self._job, Ruler())
         seen = await anyio.to_thread.run_sync(
             lambda: glance(
-                self._job, self._renderer, sizer, most=_MEASURED, enough=lambda: self._clock.now() >= ends_at
+                self._job,
+                self._renderer,
+                sizer,
+                most=_MEASURED,
+                enough=lambda: self._clock.now() >= ends_at,
+                rules=self._rules,
             )
         )
         sizes = [size for size in seen.things if size is not None]
@@ -217,13 +223,13 @@ class Forecaster:
             compared=tuple(estimates[1:]),
             raised_to=raised_to,
             time=await self._least_time(measured, past),
-            budget_pusd=self._job.budget.pusd if self._job.budget is not None else None,
+            budget_pusd=self._job.budget_pusd,
         )
 
     # ── the rows ──────────────────────────────────────────────────────────────────────────────────────────
 
     def _measure(self, sizer: _Sizer, sample: EvenSample[RequestSize | None]) -> None:
-        for render in requests_of(self._job, self._renderer):
+        for render in requests_of(self._job, self._renderer, self._rules):
             if sample.wants_next:
                 sample.keep(sizer(render()))
             else:
@@ -231,7 +237,10 @@ class Forecaster:
 
     async def _ask(self, client: ResponsesClient, stride: int) -> float:
         """Have the provider count every ``stride``-th request; what it counts for each token counted here."""
-        ruler, chosen = Ruler(token_counter()), islice(requests_of(self._job, self._renderer), 0, None, stride)
+        ruler, chosen = (
+            Ruler(token_counter()),
+            islice(requests_of(self._job, self._renderer, self._rules), 0, None, stride),
+        )
         counted = own = 0
         places = anyio.CapacityLimiter(_COUNTS_AT_ONCE)
 

@@ -1,4 +1,4 @@
-"""Looks at a job's rows without storing them: at all, or at enough of them to tell what the rest is like."""
+"""Reads a job's rows without storing them: all of them, or enough to estimate the rest."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from orchestrator.core.errors import BadRow
+from orchestrator.job.requests.compose import RequestRules, compose_first
 from orchestrator.job.requests.renderer import Renderer
 from orchestrator.job.rows.keyed_rows import Row, open_rows
 from orchestrator.job.rows.sources import STDIN, Source, find_sources, resolve_format
@@ -24,7 +25,7 @@ _GZIP = 31
 
 @dataclass(slots=True)
 class EvenSample(Generic[T]):
-    """Things evenly spread over a sequence of unknown length: all of it, or from ``most`` to twice as many."""
+    """Items spread evenly over a sequence of unknown length: all of them, or between ``most`` and twice as many."""
 
     most: int
     kept: list[T] = field(default_factory=list)
@@ -33,15 +34,15 @@ class EvenSample(Generic[T]):
 
     @property
     def wants_next(self) -> bool:
-        """Whether the next thing is one to keep."""
+        """Whether the next item must be kept."""
         return self.seen % self._stride == 0
 
     def pass_over(self) -> None:
-        """The next thing is left out."""
+        """Leave the next item out."""
         self.seen += 1
 
     def keep(self, thing: T) -> None:
-        """Take the next thing in."""
+        """Keep the next item."""
         self.seen += 1
         self.kept.append(thing)
         if len(self.kept) >= 2 * self.most:
@@ -51,9 +52,9 @@ class EvenSample(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Glance(Generic[T]):
-    """What the first rows are like, and how many there are; None where only reading them all would tell.
+    """What the first rows are like, and how many rows there are; None if only reading them all would show it.
 
-    ``counted`` says whether all were read; elsewhere ``rows`` follows from the size of the input.
+    ``counted`` says whether all were read; if not, ``rows`` is estimated from the size of the input.
     """
 
     things: list[T]
@@ -61,8 +62,8 @@ class Glance(Generic[T]):
     counted: bool
 
 
-def requests_of(job: Job, renderer: Renderer) -> Iterator[Callable[[], dict[str, Any]]]:
-    """For each row a function that renders its request; raises ``BadRow`` where a run would stop."""
+def requests_of(job: Job, renderer: Renderer, rules: RequestRules) -> Iterator[Callable[[], dict[str, Any]]]:
+    """Yields for each row a function that composes its first request; raises ``BadRow`` where a run would stop."""
     for row in open_rows(job):
         try:
             if not isinstance(row, Row):
@@ -72,13 +73,19 @@ def requests_of(job: Job, renderer: Renderer) -> Iterator[Callable[[], dict[str,
             if job.input.on_bad_row == "stop":
                 raise
         else:
-            yield _rendering(row, renderer)
+            yield _composing(row, renderer, rules)
 
 
 def glance(
-    job: Job, renderer: Renderer, measure: Callable[[dict[str, Any]], T], *, most: int, enough: Callable[[], bool]
+    job: Job,
+    renderer: Renderer,
+    measure: Callable[[dict[str, Any]], T],
+    *,
+    most: int,
+    enough: Callable[[], bool],
+    rules: RequestRules,
 ) -> Glance[T]:
-    """Measure rows from the first on, ``most`` at most, and count on until it is enough; bad rows are passed over."""
+    """Measure the first rows, at most ``most``, and count on until it is enough; bad rows are left out."""
     things: list[T] = []
     seen = looked_at = line = 0
     counted = True
@@ -88,7 +95,7 @@ def glance(
             looked_at = seen
             if isinstance(row, Row):
                 with suppress(BadRow):
-                    things.append(measure(renderer.render(renderer.pack(row), where=row.where)))
+                    things.append(measure(_composing(row, renderer, rules)()))
         if enough():
             counted = False
             break
@@ -97,8 +104,8 @@ def glance(
     return Glance(things, None if rows is None else max(len(things), round(rows * good)), counted)
 
 
-def _rendering(row: Row, renderer: Renderer) -> Callable[[], dict[str, Any]]:
-    return lambda: renderer.render(renderer.pack(row), where=row.where)
+def _composing(row: Row, renderer: Renderer, rules: RequestRules) -> Callable[[], dict[str, Any]]:
+    return lambda: compose_first(renderer, rules, renderer.pack(row), where=row.where)
 
 
 def _line_of(where: str) -> int:
@@ -107,7 +114,7 @@ def _line_of(where: str) -> int:
 
 
 def _about_how_many(job: Job, *, rows_a_line: float) -> int | None:
-    """The rows of an input by its size; ``rows_a_line`` is what the lines read so far had."""
+    """Estimates the rows of an input by its size; ``rows_a_line`` is the ratio in the lines read so far."""
     sources = find_sources(job.input.path, job.base_dir)
     match resolve_format(job.input.path, job.input.format, job.base_dir):
         case "text":

@@ -13,7 +13,7 @@ from orchestrator.engine.items import After, AwaitingTools, Finished, Queued
 from orchestrator.engine.steps.context import Context
 from orchestrator.engine.steps.notify import notify_dependents, notify_settled
 from orchestrator.executors.function_tools import FunctionTools
-from orchestrator.job.requests.turns import answer_of_tool, go_on
+from orchestrator.job.requests.turns import continuation_of, tool_output
 from orchestrator.stores.reads import Continuation, ToolCall
 from orchestrator.stores.writes import Leaving
 
@@ -33,12 +33,14 @@ async def run_tools(context: Context, acting: AwaitingTools) -> After:
         message = f"after {tools.max_turns} turns the model still asks for tools"
         return await _leave(context, acting, State.FAILED, "max_turns", message)
     said = await _answers(context, tools, acting)
-    items = [answer_of_tool(call.call_id, said[call.call_id]) for call in acting.calls]
+    items = [tool_output(call.call_id, said[call.call_id]) for call in acting.calls]
     return await _leave(
         context,
         acting,
         State.PENDING,
-        continuation=Continuation(fields=go_on(acting.open.response_id, items), context_tokens=acting.context_tokens),
+        continuation=Continuation(
+            fields=continuation_of(acting.open.response_id, items), context_tokens=acting.context_tokens
+        ),
     )
 
 

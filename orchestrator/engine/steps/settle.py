@@ -9,7 +9,7 @@ from orchestrator.core.states import SETTLED, State
 from orchestrator.engine.items import After, AwaitingTools, Finished, OpenResponse, Queued, Stopped, Waiting
 from orchestrator.engine.steps.context import Context, record_failure, record_success, warn_budget
 from orchestrator.engine.steps.notify import notify_dependents, notify_settled
-from orchestrator.job.requests.turns import go_on
+from orchestrator.job.requests.turns import continuation_of
 from orchestrator.policy.errors.judgement import judge_response
 from orchestrator.policy.errors.verdicts import CallTools, Cancelled, Continue, Fail, Halt, PollAgain, Retry, Succeed
 from orchestrator.policy.rate_limits.backoff import retry_wait
@@ -139,8 +139,8 @@ def _destination(
             return _Destination(State.AWAITING_TOOLS)
         case Continue(code, items, message):
             tokens = context_tokens(response) if response is not None else 0
-            going_on = Continuation(fields=go_on(open_.response_id, items), context_tokens=tokens)
-            return _Destination(State.PENDING, code, message, now, going_on)
+            continuation = Continuation(fields=continuation_of(open_.response_id, items), context_tokens=tokens)
+            return _Destination(State.PENDING, code, message, now, continuation)
         case Retry():
             attempts = min(context.settings.attempts, verdict.most_attempts or context.settings.attempts)
             if counted and open_.attempts >= attempts:

@@ -26,6 +26,7 @@ from orchestrator.engine.steps import Context
 from orchestrator.engine.tasks.admission import Admission, admit
 from orchestrator.engine.tasks.duplicates import Deduplicator
 from orchestrator.engine.tasks.worker_pool import WorkerPool
+from orchestrator.job.requests.turns import MOST_TURNS
 from orchestrator.policy.polling.deadlines import may_send
 from orchestrator.stores.base import Reader
 from orchestrator.stores.reads import EarlierTurn, PendingRequest
@@ -38,8 +39,6 @@ _READY = 256
 _MOST_READY = 512
 # With whole files in them, requests are a thousand times as large.
 _READY_WITH_FILES = 16
-# More turns than fit into any history.
-_MOST_TURNS = 1_000
 
 
 class Sender:
@@ -211,7 +210,7 @@ class Sender:
         """What must be carried along, where the provider does not keep it."""
         if request.follows is None or self._context.settings.chain_mode != "stateless":
             return ()
-        return await self._reader.earlier_turns(request.id, limit=_MOST_TURNS)
+        return await self._reader.earlier_turns(request.id, limit=MOST_TURNS)
 
     # ── sending ───────────────────────────────────────────────────────────────────────────────────────────
 

@@ -25,6 +25,8 @@ __all__ = [
     "FileUnusable",
     "LocalFiles",
     "NamedFiles",
+    "UnchangedFiles",
+    "uploads_in",
 ]
 
 # A request is kept in memory while it waits to be sent, and is sent again with each attempt.
@@ -166,8 +168,24 @@ class LocalFiles:
         return self._hashes[known]
 
 
+class UnchangedFiles(LocalFiles):
+    """The files of a folder as they were at a time; one that has changed since, or is gone, is only named."""
+
+    def __init__(self, folder: Path, *, since: float) -> None:
+        super().__init__(folder)
+        self._since = since
+
+    def _content(self, mark: _Mark) -> str:
+        try:
+            # An upload is looked up by its content, which shows a change by itself.
+            changed = mark.kind == "data_url" and self._find(mark.name).stat().st_mtime > self._since
+            return _in_words(mark) if changed else super()._content(mark)
+        except (FileUnusable, OSError):
+            return _in_words(mark)
+
+
 class NamedFiles:
-    """In the place of each file its name in words: to show a request without looking for anything."""
+    """Names each file in words, to show a request without reading anything."""
 
     def put_into(self, fields: dict[str, Any]) -> dict[str, Any]:
         """A request's fields with a few words where the marks are."""

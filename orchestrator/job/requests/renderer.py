@@ -23,25 +23,26 @@ PutFiles: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class Renderer:
-    """Fills the job's request in for each row.
+    """Fills in the job's request for each row.
 
-    ``columns`` are those that must be kept of a row so that it can be rendered later; None means all.
-    ``carries_requests`` says that the input is an OpenAI batch file, whose lines are requests themselves;
-    ``names_files`` that files are read for each row.
+    ``columns`` are the columns of a row that rendering needs; None means all. ``carries_requests`` says that the
+    input is an OpenAI batch file, whose lines are requests themselves; ``names_files`` that each row names files.
     """
 
-    def __init__(self, job: Job, *, may_be_unstored: bool = False, read_files: bool = True) -> None:
-        """Raises ``SpecError`` where the job asks for nothing (no model, or no input), or for ``store: false``.
+    def __init__(
+        self, job: Job, *, may_be_unstored: bool = False, files: LocalFiles | NamedFiles | None = None
+    ) -> None:
+        """Raises ``SpecError`` if the job has no model or no input, or if it says ``store: false``.
 
-        ``may_be_unstored`` says that the provider can be asked for the latter. Without ``read_files``, files are only
-        named in the requests.
+        ``may_be_unstored`` says that the provider accepts the latter. ``files`` fills in the files that rows name;
+        default: those of the job's folder.
         """
         self._template, problems = compile_request(job.request)
         self.carries_requests = resolve_format(job.input.path, job.input.format, job.base_dir) == "openai-batch"
         if not self.carries_requests:
             problems += missing_parameters(job.request)
         self.names_files = self._template.names_files
-        self._files = LocalFiles(job.files_folder) if read_files else NamedFiles()
+        self._files = files or LocalFiles(job.files_folder)
         self._may_be_unstored = may_be_unstored
         if not may_be_unstored:
             problems += unstored_mistakes(job.request)
@@ -51,7 +52,7 @@ class Renderer:
         self.columns: frozenset[str] | None = None if self.carries_requests else self._template.columns
 
     def pack(self, row: Row) -> bytes:
-        """The row as compact JSON, as far as the template reads it."""
+        """Returns the columns that the template reads as compact JSON."""
         data = row.data
         if self.columns is None:
             return orjson.dumps(data)
@@ -60,7 +61,7 @@ class Renderer:
     def check(self, row: Row) -> None:
         """Raises ``BadRow`` if the row cannot be rendered.
 
-        Where the template only inserts columns, looking whether they are there is enough; any other is tried.
+        If the template only inserts columns, it is enough that they are present; any other template is rendered.
         """
         data = row.data
         if self._template.certain and not self.carries_requests:
@@ -72,9 +73,9 @@ class Renderer:
         self._fields(data, row.where, self._files.check)
 
     def render(self, packed: bytes, *, where: str) -> dict[str, Any]:
-        """The request's fields for a packed row; raises ``BadRow``.
+        """Returns the request's fields for a packed row; raises ``BadRow``.
 
-        The top level is the caller's own; what is below is shared with other requests and must not be changed.
+        The caller may change the top level; the values below it are shared with other requests.
         """
         return self._fields(orjson.loads(packed), where, self._files.put_into)
 

@@ -1,50 +1,38 @@
-"""What the next turn of a request is made of, and what a turn of a chain remembers.
+"""Ties a request to the turns before it: its own earlier responses, or the earlier rows of its chain.
 
-A response that stopped for function tools, or whose answer is to be mended, is gone on from by its id: the model
-has all that went before in mind, and only what is new is sent (responses API, ``previous_response_id``). A chain
-that must not leave its history with the provider carries it along instead.
+A response that stopped for function tools, or whose answer must be repaired, is continued by its id: the provider
+has everything before it, and only what is new is sent (responses API, ``previous_response_id``). A chain that must
+not leave its history at the provider sends it along instead.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 import orjson
 
-__all__ = [
-    "answer_of_tool",
-    "cache_key",
-    "fingerprint",
-    "go_on",
-    "going_on",
-    "in_conversation",
-    "with_history",
-]
+__all__ = ["MOST_TURNS", "continuation_of", "in_conversation", "tool_output", "with_continuation", "with_history"]
 
-# What says whose a request is, and not what is asked.
-_NOT_ASKED = ("metadata", "safety_identifier", "user", "prompt_cache_key")
-# What comes before a row's own text, in the order in which the model reads it.
-_PREFIX = ("model", "tools", "text", "instructions")
+# A stateless chain reads at most this many earlier turns; ``history_tokens`` leaves out all but the latest anyway.
+MOST_TURNS = 1_000
 
 
-def answer_of_tool(call_id: str, output: str) -> dict[str, Any]:
-    """The input item that answers a function call (responses API, "input items")."""
+def tool_output(call_id: str, output: str) -> dict[str, Any]:
+    """Returns the input item that answers a function call (responses API, "input items")."""
     return {"type": "function_call_output", "call_id": call_id, "output": output}
 
 
-def go_on(response_id: str, items: Sequence[Mapping[str, Any]]) -> bytes:
-    """The JSON of what the next turn replaces in the create call."""
+def continuation_of(response_id: str, items: Sequence[Mapping[str, Any]]) -> bytes:
+    """Returns as JSON what the turn after a response replaces in the create call."""
     return orjson.dumps({"previous_response_id": response_id, "input": list(items)})
 
 
-def going_on(fields: Mapping[str, Any], continuation: bytes) -> dict[str, Any]:
-    """The request of a further turn.
+def with_continuation(fields: Mapping[str, Any], continuation: bytes) -> dict[str, Any]:
+    """Returns the request of a further turn.
 
-    In a conversation the provider has the turns before in any case, and takes no ``previous_response_id`` with it. A
-    ``tool_choice`` that forces a call was obeyed in the first turn: kept, it would force one for ever.
+    In a conversation the provider already has the earlier turns, and refuses a ``previous_response_id`` beside it. A
+    ``tool_choice`` that forces a call was obeyed in the first turn: if kept, it would force a call in each turn.
     """
     replaced: dict[str, Any] = orjson.loads(continuation)
     if "conversation" in fields:
@@ -56,15 +44,15 @@ def going_on(fields: Mapping[str, Any], continuation: bytes) -> dict[str, Any]:
 
 
 def in_conversation(fields: Mapping[str, Any], conversation_id: str) -> dict[str, Any]:
-    """The request as the next one of a conversation object."""
+    """Returns the request as the next one of a conversation object."""
     return {**fields, "conversation": conversation_id}
 
 
 def with_history(fields: Mapping[str, Any], turns: Iterable[tuple[Any, str]], *, most_tokens: int) -> dict[str, Any]:
-    """The request with the turns before it in its input, the latest ones that fit into ``most_tokens``.
+    """Returns the request with earlier turns in its input: the latest ones that fit into ``most_tokens``.
 
-    ``turns`` are the inputs and answers, the latest first. ``instructions`` are no part of the input, and system and
-    developer messages of the turns are kept whatever their age: they hold for all that follows.
+    ``turns`` are the inputs and answers, the latest first. Their ``instructions`` are not part of the input. System
+    and developer messages are kept at any age, because they apply to every later turn.
     """
     kept: list[list[Any]] = []
     left = most_tokens
@@ -75,28 +63,10 @@ def with_history(fields: Mapping[str, Any], turns: Iterable[tuple[Any, str]], *,
             left -= needs
         else:
             full = True
-            items = [item for item in items if _rules(item)]
+            items = [item for item in items if _is_rule(item)]
         kept.append(items)
     history = [item for items in reversed(kept) for item in items]
     return {**fields, "input": [*history, *_items(fields.get("input"))]}
-
-
-def fingerprint(fields: Mapping[str, Any], *, provider: str) -> bytes:
-    """Sixteen bytes that are equal for requests that ask the same of the same provider."""
-    asked = {name: value for name, value in fields.items() if name not in _NOT_ASKED}
-    encoded = orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)
-    return hashlib.blake2b(encoded, digest_size=16, key=_key_of(provider)).digest()
-
-
-@lru_cache
-def _key_of(provider: str) -> bytes:
-    return hashlib.blake2b(provider.encode()).digest()
-
-
-def cache_key(fields: Mapping[str, Any]) -> str:
-    """A ``prompt_cache_key`` for the requests that begin alike: same model, tools, format and instructions."""
-    prefix = orjson.dumps([fields.get(name) for name in _PREFIX])
-    return f"prefix-{hashlib.blake2b(prefix, digest_size=12).hexdigest()}"
 
 
 def _items(asked: Any) -> list[Any]:
@@ -105,10 +75,10 @@ def _items(asked: Any) -> list[Any]:
     return [{"role": "user", "content": asked}] if asked is not None else []
 
 
-def _rules(item: Any) -> bool:
+def _is_rule(item: Any) -> bool:
     return isinstance(item, Mapping) and item.get("role") in ("system", "developer")
 
 
 def _tokens(items: Sequence[Any]) -> int:
-    """Roughly what items take, at four bytes a token (responses API, "input_tokens")."""
+    """Estimates the tokens of items, at four bytes a token (responses API, "input_tokens")."""
     return len(orjson.dumps(items)) // 4 + 1
