@@ -46,7 +46,6 @@ def preparation(folder: Path, **settings: Any) -> Preparation:
     job = Job.model_validate({"name": "a", "input": {"path": str(folder / "rows.jsonl")}, "request": REQUEST})
     plain: dict[str, Any] = {
         "attempts": 5,
-        "on_incomplete": "fail",
         "timeouts": Timeouts(queued_s=60, run_s=60),
         "resend_below_pusd": 0,
         "max_in_flight": 1,
