@@ -1,1 +1,1 @@
-"""Writes the parts of the documentation that the code knows better: ``python -m docs.generator``."""
+"""Writes the parts of the documentation that come from the code: ``python -m docs.generator``."""

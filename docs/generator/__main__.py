@@ -1,4 +1,4 @@
-"""Bring every generated part of the documentation up to date, or with ``--check`` only say which is stale."""
+"""Update every generated part of the documentation; with ``--check`` only name the stale pages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["main"]
 
 
 def main(arguments: list[str]) -> int:
-    """Return 0 where every page is up to date now, 1 where ``--check`` found a stale one, 2 for wrong usage."""
+    """Returns 0 if every page is up to date, 1 if ``--check`` found a stale one, 2 for wrong usage."""
     if arguments not in ([], ["--check"]):
         sys.stderr.write("usage: python -m docs.generator [--check]\n")
         return 2
@@ -19,11 +19,11 @@ def main(arguments: list[str]) -> int:
     for page in stale:
         if not arguments:
             page.write_text(regenerated(page.read_text()))
-        _tell("stale" if arguments else "written", page)
+        _report("stale" if arguments else "written", page)
     return 1 if arguments and stale else 0
 
 
-def _tell(what: str, page: Path) -> None:
+def _report(what: str, page: Path) -> None:
     sys.stdout.write(f"{what}: {page.relative_to(ROOT)}\n")
 
 

@@ -1,4 +1,4 @@
-"""Every generated part of the documentation by its name; each is made from the code that it describes."""
+"""The generated parts of the documentation by name, each made from the code that it describes."""
 
 from __future__ import annotations
 
@@ -29,44 +29,44 @@ from orchestrator.stores.sqlite.queries import migrations
 __all__ = ["BLOCKS"]
 
 _STATES: Mapping[State, str] = {
-    State.PENDING: "waits to be sent, for the first time or again; with a moment before which it is not due",
-    State.BLOCKED: "waits for an equal request that is being answered, or for the turn before it in its chain",
+    State.PENDING: "waits to be sent, for the first time or again; it may have a time before which it is not due",
+    State.BLOCKED: "waits for a duplicate that is in progress, or for the previous turn of its chain",
     State.SUBMITTING: "the intent to send it is on disk; the POST may be on the wire",
-    State.SUBMITTED: "the response's id is on disk; it is looked at until it has ended",
-    State.AWAITING_TOOLS: "its response stopped for function tools of yours, and they are being run",
-    State.IN_DOUBT: "it may have been sent, and its reply was lost; held until somebody decides",
-    State.SUCCEEDED: "the answer is on disk, with what it cost",
-    State.FAILED: "it came to nothing; its code says why",
+    State.SUBMITTED: "the response's id is on disk; it is polled until it has ended",
+    State.AWAITING_TOOLS: "its response stopped for function tools of yours, and they are running",
+    State.IN_DOUBT: "it may have been sent, and its reply was lost; held until you decide",
+    State.SUCCEEDED: "the answer is on disk, with its cost",
+    State.FAILED: "it has no answer; its code says why",
     State.CANCELLED: "it was cancelled, by you or at the provider",
 }
 _EVENTS: Mapping[Event, str] = {
     Event.JOIN: "an earlier row asks the same",
-    Event.UNBLOCK: "the turn before it in its chain was answered",
-    Event.CLAIM: "a place, the rate limits and the budget let it go",
+    Event.UNBLOCK: "the previous turn of its chain has its answer",
+    Event.CLAIM: "free places, rate limits and budget admit it",
     Event.ACCEPT: "the provider's reply with a response id arrived",
     Event.RELEASE: "nothing was created, through no fault of the request: no attempt is spent",
-    Event.LOSE: "the reply was lost, and sending again could be dear",
-    Event.RETRY: "it is tried again: after a passing failure, or where a lost reply is cheap to repeat",
+    Event.LOSE: "the reply was lost, and sending again could be expensive",
+    Event.RETRY: "it is sent again: after a failure that may pass, or because a lost reply is cheap to repeat",
     Event.CALL: "the response ended with calls of function tools that have handlers",
-    Event.CONTINUE: "all tools have answered, or the model is asked to mend its answer: the next turn",
-    Event.SUCCEED: "the response holds an answer, or an equal request has one",
-    Event.FAIL: "trying again would end the same way, or has been tried often enough",
-    Event.CANCEL: "somebody cancelled it",
+    Event.CONTINUE: "all tools have answered, or the model is asked to repair its answer: the next turn",
+    Event.SUCCEED: "the response holds an answer, or a duplicate has one",
+    Event.FAIL: "another attempt would fail too, or no attempt is left",
+    Event.CANCEL: "you or the provider cancelled it",
     Event.REQUEUE: "you asked for it with `orchestrator retry`",
-    Event.BLOCK: "the turn before it in its chain is tried again",
+    Event.BLOCK: "the previous turn of its chain is sent again",
 }
 _EXITS: Mapping[ExitCode, tuple[str, str]] = {
-    ExitCode.OK: ("every request succeeded", "go on"),
-    ExitCode.BUG: ("a bug in orchestrator; what is stored is safe", "report it; the same command goes on"),
+    ExitCode.OK: ("every request succeeded", "nothing"),
+    ExitCode.BUG: ("a bug in orchestrator; what is stored is safe", "report it; rerun the same command"),
     ExitCode.USAGE: ("wrong usage, job, config or input, or another process works on the run", "read the message"),
     ExitCode.SOME_FAILED: ("finished, but some requests failed", "`export --state failed`, then `retry`"),
     ExitCode.HALTED: (
-        "halted by key, quota, budget, deadline, doubt or an unreachable provider, or cancelled",
-        "mend the cause; the same command goes on",
+        "halted by key, quota, budget, deadline, requests in doubt or an unreachable provider, or cancelled",
+        "fix the cause; rerun the same command",
     ),
-    ExitCode.STORE: ("the database cannot be used", "free space or mend the path; the same command goes on"),
-    ExitCode.INTERRUPTED: ("interrupted by Ctrl-C", "the same command goes on"),
-    ExitCode.TERMINATED: ("ended by SIGTERM or a closed terminal", "the same command goes on"),
+    ExitCode.STORE: ("the database cannot be used", "free space or fix the path; rerun the same command"),
+    ExitCode.INTERRUPTED: ("interrupted by Ctrl-C", "rerun the same command"),
+    ExitCode.TERMINATED: ("ended by SIGTERM or a closed terminal", "rerun the same command"),
 }
 
 

@@ -1,4 +1,4 @@
-"""Tables of the fields of a file, from its JSON Schema: what editors complete is what the page shows."""
+"""Tables of the fields of a file, from the JSON Schema that editors use."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class _Field:
 
 
 def field_table(schema: Schema, *, without: Collection[str] = (), whole: Collection[str] = ()) -> str:
-    """Every field with its dotted path, what may stand there, its default and its meaning.
+    """Every field with its dotted path, its values, its default and its meaning.
 
-    Fields named in ``without`` are shown without what is below them; those in ``whole`` too, but with their default.
+    Fields in ``without`` and ``whole`` are shown without those below them; those in ``whole`` with their default.
     """
     fields = _Fields(schema, without, whole)
     rows = [
@@ -57,7 +57,7 @@ class _Fields:
         self._whole = whole
 
     def walk(self, schema: Schema, path: str) -> Iterator[_Field]:
-        """Every field, those of an inner mapping right behind it."""
+        """Every field; those of an inner mapping follow it."""
         required = schema.get("required", ())
         for name, inner in schema.get("properties", {}).items():
             if "not" in inner:
@@ -70,7 +70,7 @@ class _Fields:
                 yield from self.walk(mapping, here + suffix)
 
     def value(self, schema: Schema) -> str:
-        """What may stand there, in words."""
+        """The values that a field takes, in words."""
         schema = self._resolved(schema)
         if choices := schema.get("enum"):
             return ", ".join(code(_shown(choice)) for choice in choices)
@@ -109,12 +109,12 @@ class _Fields:
     def _alternatives(self, schema: Schema) -> list[Schema]:
         every = [self._resolved(each) for each in schema.get("anyOf") or schema.get("oneOf") or []]
         kept = [each for each in every if each.get("type") != "null"]
-        # Amounts and durations may be written as text or as a number; one word says both.
+        # Amounts and durations may be text or a number; one word covers both.
         plainest = [each for each in kept if _is_duration(each) or each.get("type") == "number"]
         return plainest[:1] if all(each.get("type") in {"string", "number"} for each in kept) and plainest else kept
 
     def _mappings(self, schema: Schema) -> Iterator[tuple[Schema, str]]:
-        """The mappings with known fields in a field, each with what its path gets behind it."""
+        """The mappings with known fields in a field, each with the suffix of its path."""
         schema = self._resolved(schema)
         if "properties" in schema:
             yield schema, ""
@@ -129,13 +129,13 @@ def _is_duration(schema: Schema) -> bool:
 
 
 def _length(seconds: float) -> str:
-    """A duration as one would write it: ``1h`` rather than ``3600``."""
+    """A duration as a file has it: ``1h`` rather than ``3600``."""
     unit, size = next((unit, size) for unit, size in (("h", 3600), ("m", 60), ("s", 1)) if seconds % size == 0)
     return f"{seconds / size:g}{unit}"
 
 
 def _shown(value: Any) -> str:
-    """As one would write it in the file."""
+    """A value as a file has it."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return value if isinstance(value, str) else json.dumps(value)

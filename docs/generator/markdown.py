@@ -15,7 +15,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def code(text: str) -> str:
-    """Text that stands for itself: in backticks, or in a longer fence of them where it holds some."""
+    """Literal text in backticks; in two of them if it contains one."""
     return f"`` {text} ``" if "`" in text else f"`{text}`"
 
 

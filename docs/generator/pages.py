@@ -1,4 +1,4 @@
-"""Where generated parts stand: between two comments that a reader of the page does not see.
+"""Finds the generated parts of pages: each stands between two comments that a page does not show.
 
 ``<!-- generated: NAME -->``, whatever ``BLOCKS[NAME]`` returns, ``<!-- end of generated -->``.
 """
@@ -19,15 +19,15 @@ _GENERATED = re.compile(rf"(?P<begin><!-- generated: (?P<name>[a-z-]+) -->\n).*?
 
 
 def pages() -> list[Path]:
-    """Every page of the documentation, the README among them."""
-    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    """Every page of the documentation, README and CONTRIBUTING included."""
+    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def block_names(text: str) -> list[str]:
-    """The generated parts that a page holds."""
+    """The names of the generated parts of a page."""
     return [found["name"] for found in _GENERATED.finditer(text)]
 
 
 def regenerated(text: str) -> str:
-    """The page with its generated parts made anew; raises ``KeyError`` for a part that nobody generates."""
+    """The page with fresh generated parts; raises ``KeyError`` for an unknown name."""
     return _GENERATED.sub(lambda found: f"{found['begin']}\n{BLOCKS[found['name']]()}\n\n{found['end']}", text)
