@@ -26,7 +26,7 @@ from orchestrator.policy.errors.error_rules import Action, Override, Phase
 from orchestrator.policy.errors.profiles import PROFILES, overrides_for
 from orchestrator.policy.pricing.price_file import PriceFile, file_version
 from orchestrator.policy.pricing.price_rules import PriceRules
-from orchestrator.sandbox.server.sandbox_settings import SandboxSettings
+from orchestrator.sandbox.sandbox_settings import SandboxSettings
 from orchestrator.stores.base import DEFAULT_DATABASE
 from orchestrator.stores.reads import SharedCaps
 

@@ -20,8 +20,8 @@ from orchestrator.job.schema import job_schema
 from orchestrator.policy.errors.judgement import judgement_table
 from orchestrator.policy.errors.profiles import PROFILES
 from orchestrator.policy.pricing.price_file import PriceFile
+from orchestrator.sandbox.sandbox_settings import Latency, SandboxSettings, fault_table
 from orchestrator.sandbox.server.asgi_app import call_table
-from orchestrator.sandbox.server.sandbox_settings import Latency, SandboxSettings, fault_table
 from orchestrator.sandbox.simulation.models import RESERVED
 from orchestrator.stores.sqlite.database import migrate
 from orchestrator.stores.sqlite.queries import migrations

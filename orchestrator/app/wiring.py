@@ -49,7 +49,7 @@ from orchestrator.provider.client import ResponsesClient
 from orchestrator.provider.organization import OrganizationClient
 from orchestrator.provider.streaming import StreamingClient
 from orchestrator.provider.transport import Endpoint, Transport
-from orchestrator.sandbox.server.discovery import announced, find_announced
+from orchestrator.sandbox.server.discovery import find_endpoint, published_endpoint
 from orchestrator.sandbox.server.process import embedded_sandbox
 from orchestrator.stores.base import Reader, Store
 from orchestrator.stores.reads import Run, SharedCaps, Spending, Summary
@@ -111,11 +111,11 @@ async def open_provider(
             base_url, api_key = provider.base_url, config.api_key(os.environ)
         else:
             state = None if database is None else database.with_name(database.name + ".sandbox")
-            sandbox = find_announced(state) if beside_a_run and state is not None else None
+            sandbox = find_endpoint(state) if beside_a_run and state is not None else None
             if sandbox is None:
                 sandbox = await stack.enter_async_context(embedded_sandbox(provider.sandbox, state))
                 if state is not None:
-                    stack.enter_context(announced(sandbox, state))
+                    stack.enter_context(published_endpoint(sandbox, state))
             base_url, api_key = sandbox.base_url, sandbox.api_key
         endpoint = Endpoint(
             base_url=base_url,

@@ -13,7 +13,7 @@ from orchestrator.cli.output import say
 from orchestrator.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from orchestrator.sandbox.server.sandbox_settings import SandboxSettings
+    from orchestrator.sandbox.sandbox_settings import SandboxSettings
 
 __all__ = ["sandbox"]
 
@@ -57,7 +57,7 @@ def _settings(config: Path | None, seed: int | None, faults: Sequence[str]) -> S
     from pydantic import ValidationError
 
     from orchestrator.config import load_config
-    from orchestrator.sandbox.server.sandbox_settings import SandboxSettings
+    from orchestrator.sandbox.sandbox_settings import SandboxSettings
 
     base = (load_config(config).provider.sandbox if config else None) or SandboxSettings()
     changes = base.model_dump()
@@ -92,7 +92,7 @@ def _rates(texts: Sequence[str], *, known: Sequence[str]) -> dict[str, float]:
 def _list_faults() -> None:
     from rich.text import Text
 
-    from orchestrator.sandbox.server.sandbox_settings import fault_table
+    from orchestrator.sandbox.sandbox_settings import fault_table
 
     text, title = Text(), ""
     for group, name, meaning in fault_table():

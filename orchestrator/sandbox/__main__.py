@@ -1,4 +1,4 @@
-"""The process of an embedded sandbox: its orders come by standard input, and it ends when that closes."""
+"""The process of an embedded sandbox: reads its settings from standard input, and ends when that closes."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ import anyio.lowlevel
 import orjson
 
 from orchestrator.core.errors import OrchestratorError
-from orchestrator.sandbox.server.sandbox_settings import SandboxSettings
+from orchestrator.sandbox.sandbox_settings import SandboxSettings
 from orchestrator.sandbox.server.serve import loop_options, running_sandbox
 
 __all__ = ["main"]
 
 
 def main() -> int:
-    """Serve until the parent is gone; the exit code is that of the error that kept it from starting."""
+    """Serves until the parent process ends; the exit code is that of the error if it cannot start."""
     return anyio.run(_run, backend_options=loop_options())
 
 
 async def _run() -> int:
-    orders = asyncio.StreamReader()
+    stdin = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
-    pipe, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
+    pipe, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stdin), sys.stdin)
     try:
-        return await _serve(orders)
+        return await _serve(stdin)
     finally:
         pipe.close()
-        # The loop closes the pipe in its next round, and there may be none.
+        # The loop closes the pipe in its next iteration, so there must be one.
         await anyio.lowlevel.checkpoint()
 
 
-async def _serve(orders: asyncio.StreamReader) -> int:
-    line = await orders.readline()
+async def _serve(stdin: asyncio.StreamReader) -> int:
+    line = await stdin.readline()
     if not line:
         return 0
     order = orjson.loads(line)
@@ -43,16 +43,16 @@ async def _serve(orders: asyncio.StreamReader) -> int:
     state_file = Path(order["state_file"]) if order["state_file"] else None
     try:
         async with running_sandbox(settings, state_file=state_file) as base_url:
-            _tell({"base_url": base_url})
-            await orders.read()
+            _report({"base_url": base_url})
+            await stdin.read()
     except OrchestratorError as error:
-        _tell({"error": type(error).__name__, "message": error.message, "hint": error.hint})
+        _report({"error": type(error).__name__, "message": error.message, "hint": error.hint})
         return error.exit_code
     return 0
 
 
-def _tell(news: dict[str, Any]) -> None:
-    sys.stdout.write(orjson.dumps(news).decode() + "\n")
+def _report(values: dict[str, Any]) -> None:
+    sys.stdout.write(orjson.dumps(values).decode() + "\n")
     sys.stdout.flush()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from orchestrator.sandbox.server.sandbox_settings import (
+from orchestrator.sandbox.sandbox_settings import (
     DELIVERY_FAULTS,
     ENDING_FAULTS,
     POLL_FAULTS,

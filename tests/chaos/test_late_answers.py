@@ -10,7 +10,7 @@ import pytest
 from orchestrator import Config
 from orchestrator.app.api import Orchestrator
 from orchestrator.core.states import RunState, State
-from orchestrator.sandbox.server.sandbox_settings import SandboxSettings
+from orchestrator.sandbox.sandbox_settings import SandboxSettings
 from orchestrator.sandbox.server.serve import running_sandbox
 from orchestrator.stores.reads import PendingRequest
 from orchestrator.stores.sqlite import SqliteReader

@@ -8,8 +8,8 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 from pydantic import SecretStr
 
+from orchestrator.sandbox.sandbox_settings import Latency, SandboxSettings
 from orchestrator.sandbox.server.process import embedded_sandbox
-from orchestrator.sandbox.server.sandbox_settings import Latency, SandboxSettings
 from tests.docs.workshop import KEY
 
 

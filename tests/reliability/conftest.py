@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 from orchestrator import Config
-from orchestrator.sandbox.server.sandbox_settings import Latency, SandboxSettings
+from orchestrator.sandbox.sandbox_settings import Latency, SandboxSettings
 from orchestrator.sandbox.server.serve import running_sandbox
 from orchestrator.testing import FastClock
 

@@ -16,8 +16,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orchestrator.core.clock import Clock
+from orchestrator.sandbox.sandbox_settings import SandboxSettings
 from orchestrator.sandbox.server.asgi_app import create_app
-from orchestrator.sandbox.server.sandbox_settings import SandboxSettings
 from orchestrator.sandbox.server.socket_listener import SocketListener
 from orchestrator.sandbox.storage.sandbox_database import SandboxDatabase
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from orchestrator.core.errors import ExitCode
-from orchestrator.sandbox.server.sandbox_settings import Faults
+from orchestrator.sandbox.sandbox_settings import Faults
 
 from .rehearsal import Account, Rehearsal, Rehearse
 

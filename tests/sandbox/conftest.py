@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from orchestrator.sandbox.server.sandbox_settings import SandboxSettings
+from orchestrator.sandbox.sandbox_settings import SandboxSettings
 from orchestrator.sandbox.server.serve import running_sandbox
 from orchestrator.testing import FakeClock
 

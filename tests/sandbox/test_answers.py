@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.policy.pricing.tokens import count_tokens
-from orchestrator.sandbox.server.sandbox_settings import Tools
+from orchestrator.sandbox.sandbox_settings import Tools
 from orchestrator.sandbox.simulation.answers import Answer, answer
 from orchestrator.sandbox.simulation.bad_answers import broken_json
 from orchestrator.sandbox.simulation.models import Catalogue
@@ -70,11 +70,11 @@ def test_a_summary_keeps_the_order_and_the_wording() -> None:
 
 def test_a_talk_goes_on_from_what_was_asked_and_does_not_repeat_itself() -> None:
     said = summarise(TEXT, 2)
-    assert summarise(f"{TEXT}\n\nWhat of the roads?", 1, asked="What of the roads?", said=said) == (
+    assert summarise(f"{TEXT}\n\nWhat of the roads?", 1, question="What of the roads?", already_said=said) == (
         "Three new roads were built."
     )
-    assert summarise(f"{TEXT}\n\nAnd peace?", 1, asked="And peace?", said=said).startswith("Peace holds")
-    assert summarise(TEXT, 1, asked="And?", said=TEXT)
+    assert summarise(f"{TEXT}\n\nAnd peace?", 1, question="And peace?", already_said=said).startswith("Peace holds")
+    assert summarise(TEXT, 1, question="And?", already_said=TEXT)
 
 
 def test_the_instruction_is_no_part_of_the_summary() -> None:

@@ -10,8 +10,8 @@ import pytest
 from starlette.routing import Route
 
 from orchestrator.policy.pricing.tokens import estimate_input, token_counter
+from orchestrator.sandbox.sandbox_settings import SandboxSettings
 from orchestrator.sandbox.server.asgi_app import call_table, create_app
-from orchestrator.sandbox.server.sandbox_settings import SandboxSettings
 from orchestrator.sandbox.storage.sandbox_database import SandboxDatabase
 from orchestrator.testing import FakeClock
 

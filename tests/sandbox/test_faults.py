@@ -10,7 +10,7 @@ import anyio
 import httpx
 import pytest
 
-from orchestrator.sandbox.server.sandbox_settings import DELIVERY_FAULTS, GROUPS, Faults, fault_table
+from orchestrator.sandbox.sandbox_settings import DELIVERY_FAULTS, GROUPS, Faults, fault_table
 from orchestrator.testing import FakeClock
 
 from .callers import TEXT, Caller, Start

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.sandbox.faults.api_errors import Denied
-from orchestrator.sandbox.server.sandbox_settings import AccountLimits
-from orchestrator.sandbox.storage.account_limits import Allowance, format_duration
+from orchestrator.sandbox.faults.api_errors import ErrorReply
+from orchestrator.sandbox.sandbox_settings import AccountLimits
+from orchestrator.sandbox.simulation.account_limits import Allowance, format_duration
 from orchestrator.testing import FakeClock
 
 from .callers import Start
@@ -94,7 +94,7 @@ def test_no_minute_lets_more_in_than_it_may(requests: int, tokens: int, calls: l
         now += pause
         try:
             allowance.take(now, tokens=amount, model="m")
-        except Denied:
+        except ErrorReply:
             continue
         let_in.append((now, amount))
     for begin, _ in let_in:

@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from orchestrator.core.errors import ConfigError, StoreError
+from orchestrator.sandbox.sandbox_settings import SandboxSettings
 from orchestrator.sandbox.server.process import embedded_sandbox
-from orchestrator.sandbox.server.sandbox_settings import SandboxSettings
 from orchestrator.sandbox.server.serve import running_sandbox, serve
 
 from .callers import Start
@@ -27,7 +27,7 @@ async def test_a_sandbox_ends_with_its_parent_and_lets_go_of_its_file(tmp_path: 
         import anyio, sys
         from pathlib import Path
         from orchestrator.sandbox.server.process import embedded_sandbox
-        from orchestrator.sandbox.server.sandbox_settings import SandboxSettings
+        from orchestrator.sandbox.sandbox_settings import SandboxSettings
 
         async def main():
             async with embedded_sandbox(SandboxSettings(), Path({str(tmp_path / "state.db")!r})) as endpoint:
@@ -74,7 +74,7 @@ async def test_a_port_that_is_taken_is_an_error_of_the_user(start: Start) -> Non
 def test_the_command_says_that_it_is_simulated_and_ends_on_a_signal() -> None:
     code = (
         "from orchestrator.sandbox.server.serve import serve; "
-        "from orchestrator.sandbox.server.sandbox_settings import SandboxSettings; "
+        "from orchestrator.sandbox.sandbox_settings import SandboxSettings; "
         "serve(SandboxSettings(), host='127.0.0.1', port=0, state_file=None)"
     )
     with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) as process:

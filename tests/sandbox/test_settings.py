@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from orchestrator.sandbox.faults.fault_plan import FaultPlan, draw_duration
-from orchestrator.sandbox.server.sandbox_settings import Lognormal, SandboxSettings, Uniform
+from orchestrator.sandbox.sandbox_settings import Lognormal, SandboxSettings, Uniform
 
 
 def settings(**fields: Any) -> SandboxSettings:

@@ -15,8 +15,8 @@ import httpx
 import pytest
 
 from orchestrator.core.errors import StoreError
+from orchestrator.sandbox.sandbox_settings import SandboxSettings
 from orchestrator.sandbox.server.process import SandboxEndpoint, embedded_sandbox
-from orchestrator.sandbox.server.sandbox_settings import SandboxSettings
 from orchestrator.sandbox.server.serve import running_sandbox
 from orchestrator.sandbox.storage.sandbox_database import SandboxDatabase
 from orchestrator.testing import FakeClock

@@ -16,7 +16,7 @@ from openai.types.responses import ResponseStreamEvent
 from pydantic import TypeAdapter
 
 from orchestrator.sandbox.simulation.event_stream import events_of, frame
-from orchestrator.sandbox.storage.response_record import Record
+from orchestrator.sandbox.storage.response_record import ResponseRecord
 from orchestrator.testing import FakeClock
 
 from .callers import TEXT, Caller, Start
@@ -32,7 +32,7 @@ MESSAGE = {
     "status": "completed",
     "content": [{"type": "output_text", "text": TEXT, "annotations": []}],
 }
-RECORD = Record(
+RECORD = ResponseRecord(
     id="resp_1",
     ordinal=1,
     created_at=100,

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from orchestrator.sandbox.faults.api_errors import Denied
-from orchestrator.sandbox.server.sandbox_settings import Tools
+from orchestrator.sandbox.faults.api_errors import ErrorReply
+from orchestrator.sandbox.sandbox_settings import Tools
 from orchestrator.sandbox.simulation.answers import answer
 from orchestrator.sandbox.simulation.item_events import item_events
 from orchestrator.sandbox.simulation.models import Catalogue
 from orchestrator.sandbox.simulation.prompts import read_prompt
+from orchestrator.sandbox.simulation.response_json import echo_of
 from orchestrator.sandbox.simulation.schema_instances import UnusableSchema
-from orchestrator.sandbox.storage.response_json import echo_of
 from orchestrator.sandbox.validation.checks import FIELDS, check_create
 from orchestrator.sandbox.validation.item_pairs import check_pairs
 
@@ -239,7 +239,7 @@ def test_no_request_is_beyond_an_answer(ending: str | None) -> None:
             prompt = read_prompt(asked)
             check_pairs(prompt.items)
             done = answer(asked, prompt, model, ending=ending, response_id="resp_1", seed=1, tools=Tools(rounds=2))
-        except (Denied, UnusableSchema):
+        except (ErrorReply, UnusableSchema):
             continue
         for number, item in enumerate(json.loads(done.output)):
             list(item_events(number, item))

@@ -1,1 +1,1 @@
-"""The calls that the sandbox serves, by subject."""
+"""What each HTTP call does: one file per group of paths."""

@@ -1,1 +1,1 @@
-"""The faults of the sandbox: which ones a call gets, and what each does to the reply."""
+"""Which fault strikes which call, and the error replies that clients get."""

@@ -1,4 +1,4 @@
-"""A call that is denied: what the provider answers, and under which word the ledger counts it."""
+"""Errors as the API replies them; raised anywhere in a call to end it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Mapping
 import orjson
 from starlette.responses import Response
 
-__all__ = ["Denied", "bad_request", "not_found", "refuse"]
+__all__ = ["ErrorReply", "bad_request", "error_reply", "not_found"]
 
 
-class Denied(Exception):
-    """Raised anywhere in a call to end it with ``response``; ``kind`` is what the ledger counts it as."""
+class ErrorReply(Exception):
+    """Ends a call with ``response``; the ledger counts it as ``kind``."""
 
     def __init__(self, kind: str, response: Response) -> None:
         super().__init__(kind)
@@ -19,7 +19,7 @@ class Denied(Exception):
         self.response = response
 
 
-def refuse(
+def error_reply(
     status: int,
     message: str,
     *,
@@ -28,19 +28,19 @@ def refuse(
     param: str | None = None,
     headers: Mapping[str, str] | None = None,
     kind: str | None = None,
-) -> Denied:
-    """An error in the provider's envelope (responses API, "errors": all four keys are always there)."""
+) -> ErrorReply:
+    """An error in the provider's envelope (responses API, "errors": all four keys are always present)."""
     body = orjson.dumps({"error": {"message": message, "type": type, "param": param, "code": code}})
     response = Response(body, status, headers=headers, media_type="application/json")
-    return Denied(kind or code or type, response)
+    return ErrorReply(kind or code or type, response)
 
 
-def bad_request(message: str, *, code: str | None, param: str | None) -> Denied:
-    """HTTP 400 for a request that is wrong and stays wrong."""
-    return refuse(400, message, type="invalid_request_error", code=code, param=param)
+def bad_request(message: str, *, code: str | None, param: str | None) -> ErrorReply:
+    """HTTP 400 for a request that no retry can make right."""
+    return error_reply(400, message, type="invalid_request_error", code=code, param=param)
 
 
-def not_found(response_id: str) -> Denied:
+def not_found(response_id: str) -> ErrorReply:
     """HTTP 404 for a response that is unknown, deleted or expired; the API does not say which."""
     message = f"Response with id '{response_id}' not found."
-    return refuse(404, message, type="invalid_request_error", code=None, kind="not_found")
+    return error_reply(404, message, type="invalid_request_error", code=None, kind="not_found")

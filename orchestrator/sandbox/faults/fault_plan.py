@@ -1,7 +1,7 @@
-"""What will happen to a create or a look, decided by the seed and the call's ordinal alone.
+"""The fault plan: which faults and durations are drawn for a call, from the seed and the call's ordinal alone.
 
-A call's luck does not depend on the time or on other calls, so the same seed plays the same faults and
-latencies again, and switching one fault on leaves the luck of the other groups as it was.
+What is drawn does not depend on the time or on other calls, so the same seed repeats the same faults and latencies,
+and switching one fault on leaves what is drawn of the other groups unchanged.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from statistics import NormalDist
 
-from orchestrator.sandbox.server.sandbox_settings import (
+from orchestrator.sandbox.sandbox_settings import (
     DELIVERY_FAULTS,
     ENDING_FAULTS,
     POLL_FAULTS,
@@ -34,7 +34,7 @@ _LONGEST_BROKEN_STREAM = 12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrawnFaults:
-    """The luck of one create: at most one fault of each group (``None``: all goes well), and its two durations."""
+    """The faults and durations drawn for one create: at most one fault of each group (``None``: no fault)."""
 
     refusal: str | None
     delivery: str | None
@@ -45,33 +45,33 @@ class DrawnFaults:
 
 
 class FaultPlan:
-    """Draws the luck of each call from the settings' seed."""
+    """Draws the faults and durations of each call from the settings' seed."""
 
     def __init__(self, settings: SandboxSettings) -> None:
         self._seed = settings.seed
         self._latency = settings.latency
-        self._refusals = _ladder(settings.faults, REFUSAL_FAULTS)
-        self._deliveries = _ladder(settings.faults, DELIVERY_FAULTS)
-        self._endings = _ladder(settings.faults, ENDING_FAULTS)
-        self._quirks = _ladder(settings.faults, QUIRKS)
-        self._streams = _ladder(settings.faults, STREAM_FAULTS)
-        self._polls = _ladder(settings.faults, POLL_FAULTS)
+        self._refusals = _shares(settings.faults, REFUSAL_FAULTS)
+        self._deliveries = _shares(settings.faults, DELIVERY_FAULTS)
+        self._endings = _shares(settings.faults, ENDING_FAULTS)
+        self._quirks = _shares(settings.faults, QUIRKS)
+        self._streams = _shares(settings.faults, STREAM_FAULTS)
+        self._polls = _shares(settings.faults, POLL_FAULTS)
         self._calm_after = settings.faults.calm_after
 
     def of_create(self, ordinal: int) -> DrawnFaults:
-        """The luck of the create number ``ordinal``."""
-        return self._fate(Random(f"{self._seed}:create:{ordinal}"), ordinal)
+        """What is drawn for the create number ``ordinal``."""
+        return self._draw(Random(f"{self._seed}:create:{ordinal}"), ordinal)
 
     def of_line(self, ordinal: int) -> DrawnFaults:
-        """The luck of the batch line number ``ordinal``: only how it ends, and when."""
-        fate = self._fate(Random(f"{self._seed}:line:{ordinal}"), ordinal)
-        return replace(fate, refusal=None, delivery=None, quirk=None)
+        """What is drawn for the batch line number ``ordinal``: only how it ends, and when."""
+        drawn = self._draw(Random(f"{self._seed}:line:{ordinal}"), ordinal)
+        return replace(drawn, refusal=None, delivery=None, quirk=None)
 
     def of_batch(self, ordinal: int) -> float:
         """How long the batch number ``ordinal`` is validated, in seconds."""
         return draw_duration(self._latency.queue, Random(f"{self._seed}:batch:{ordinal}"))
 
-    def _fate(self, rng: Random, ordinal: int) -> DrawnFaults:
+    def _draw(self, rng: Random, ordinal: int) -> DrawnFaults:
         chances = [rng.random() for _ in range(4)]
         if self._calm_after is not None and ordinal > self._calm_after:
             chances = [1.0] * 4
@@ -85,7 +85,8 @@ class FaultPlan:
         )
 
     def of_poll(self, ordinal: int) -> str | None:
-        """The fault that strikes the look number ``ordinal``, if any."""
+        """The fault that strikes the poll number ``ordinal``, if any."""
+        # The word in the seed decides what is drawn: changing it would change every rehearsal.
         return _pick(self._polls, Random(f"{self._seed}:look:{ordinal}").random()) if self._polls else None
 
     def of_stream(self, ordinal: int) -> tuple[str | None, int]:
@@ -95,14 +96,14 @@ class FaultPlan:
         return _pick(self._streams, rng.random()), after
 
     def reply_s(self, call: str, ordinal: int) -> float:
-        """How long the reply to the call number ``ordinal`` of a kind takes, in seconds."""
+        """The delay of the reply to the call number ``ordinal`` of a kind, in seconds."""
         if not self._latency.reply:
             return 0.0
         return draw_duration(self._latency.reply, Random(f"{self._seed}:reply:{call}:{ordinal}"))
 
 
 def draw_duration(spread: Spread, rng: Random) -> float:
-    """Seconds, drawn from the distribution; takes one number from ``rng`` whichever it is."""
+    """Seconds drawn from the distribution; takes exactly one number from ``rng``, whatever the distribution."""
     chance = rng.random()
     match spread:
         case Uniform(from_s=low, to_s=high):
@@ -114,21 +115,21 @@ def draw_duration(spread: Spread, rng: Random) -> float:
 
 
 def _normal_quantile(chance: float) -> float:
-    """The standard normal value below which ``chance`` of all lie, kept within six sigmas."""
+    """The quantile of the standard normal distribution, kept within six sigmas."""
     return _STANDARD_NORMAL.inv_cdf(min(max(chance, 1e-9), 1 - 1e-9))
 
 
-def _ladder(faults: Faults, names: Sequence[str]) -> list[tuple[float, str]]:
+def _shares(faults: Faults, names: Sequence[str]) -> list[tuple[float, str]]:
     """The faults that are switched on, each with the upper end of its share of [0, 1)."""
-    ladder: list[tuple[float, str]] = []
+    shares: list[tuple[float, str]] = []
     top = 0.0
     for name in names:
         rate: float = getattr(faults, name)
         if rate:
             top += rate
-            ladder.append((top, name))
-    return ladder
+            shares.append((top, name))
+    return shares
 
 
-def _pick(ladder: Sequence[tuple[float, str]], chance: float) -> str | None:
-    return next((name for top, name in ladder if chance < top), None)
+def _pick(shares: Sequence[tuple[float, str]], chance: float) -> str | None:
+    return next((name for top, name in shares if chance < top), None)

@@ -1,1 +1,1 @@
-"""The sandbox as a server: its ASGI application, its settings, its process and its socket."""
+"""The process, its port, the routes and what surrounds every call: the key, outages, counting, headers."""

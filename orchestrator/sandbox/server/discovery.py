@@ -1,4 +1,4 @@
-"""Where the embedded sandbox of a database is found while a run has it open, so that others can look on."""
+"""Publishes the address of a run's embedded sandbox in a file, so that commands beside the run find it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from urllib.parse import urlsplit
 
 from orchestrator.sandbox.server.process import SandboxEndpoint
 
-__all__ = ["announced", "find_announced"]
+__all__ = ["find_endpoint", "published_endpoint"]
 
-_PATIENCE_S = 1.0
+_CONNECT_TIMEOUT_S = 1.0
 
 
 @contextmanager
-def announced(sandbox: SandboxEndpoint, state_file: Path) -> Iterator[None]:
-    """Keep address and key in a file that only this user can read, for as long as the block goes on."""
+def published_endpoint(sandbox: SandboxEndpoint, state_file: Path) -> Iterator[None]:
+    """Keeps address and key in a file that only this user can read, until the block ends."""
     path = _path(state_file)
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -30,13 +30,13 @@ def announced(sandbox: SandboxEndpoint, state_file: Path) -> Iterator[None]:
         path.unlink(missing_ok=True)
 
 
-def find_announced(state_file: Path) -> SandboxEndpoint | None:
-    """The sandbox that somebody has open on a state file; None where nobody has, or it died with its run."""
+def find_endpoint(state_file: Path) -> SandboxEndpoint | None:
+    """The sandbox that a run has open on a state file; None if there is none, or it died with its run."""
     try:
         found = SandboxEndpoint(**json.loads(_path(state_file).read_text()))
         os.kill(found.pid, 0)
         address = urlsplit(found.base_url)
-        with closing(socket.create_connection((address.hostname or "", address.port or 0), _PATIENCE_S)):
+        with closing(socket.create_connection((address.hostname or "", address.port or 0), _CONNECT_TIMEOUT_S)):
             return found
     except (OSError, ValueError, TypeError):
         return None

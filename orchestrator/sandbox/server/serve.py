@@ -1,4 +1,4 @@
-"""Runs the sandbox: inside an event loop for tests, or as the command ``orchestrator sandbox``."""
+"""Runs the sandbox: in a given event loop, or as the command ``orchestrator sandbox``."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from starlette.types import ASGIApp
 from orchestrator.core.clock import Clock, SystemClock
 from orchestrator.core.errors import ConfigError
 from orchestrator.policy.pricing.tokens import count_tokens
+from orchestrator.sandbox.sandbox_settings import OutageKind, OutageWindow, SandboxSettings
 from orchestrator.sandbox.server.asgi_app import create_app
-from orchestrator.sandbox.server.sandbox_settings import OutageKind, OutageWindow, SandboxSettings
 from orchestrator.sandbox.server.socket_listener import SocketListener
 from orchestrator.sandbox.storage.sandbox_database import SandboxDatabase
 
@@ -40,10 +40,10 @@ async def running_sandbox(
     state_file: Path | None = None,
     clock: Clock | None = None,
 ) -> AsyncIterator[str]:
-    """A sandbox in this event loop, by the base URL that clients need, until the block is left.
+    """Runs a sandbox in this event loop until the block ends; yields the base URL for clients.
 
-    Everything in it happens by ``clock``, which is the system's unless a test brings its own.
-    Raises ``StoreError`` where the state file cannot be used, and ``ConfigError`` where the address cannot be had.
+    All its times come from ``clock``, by default the system's. Raises ``StoreError`` if the state file cannot be
+    used, and ``ConfigError`` if the address is not available.
     """
     count_tokens("Load the vocabulary now, and not within the first call.")
     clock = clock or SystemClock()
@@ -64,7 +64,7 @@ async def running_sandbox(
 async def _play_outages(
     listener: SocketListener, app: ASGIApp, outages: Sequence[OutageWindow], clock: Clock
 ) -> None:
-    """Close the port for each window in which nothing is to listen there."""
+    """Closes the port during each outage in which nothing listens."""
     started_at = clock.now()
     for outage in sorted(outages, key=lambda outage: outage.from_s):
         if outage.kind is OutageKind.REFUSE:
@@ -77,10 +77,10 @@ async def _play_outages(
 def serve(
     settings: SandboxSettings, *, host: str, port: int, state_file: Path | None, allow_remote: bool = False
 ) -> None:
-    """Run until Ctrl-C or SIGTERM; without ``allow_remote`` only on an address that other machines cannot reach."""
+    """Runs until Ctrl-C or SIGTERM; without ``allow_remote`` only on an address that other machines cannot reach."""
     if not allow_remote and not _is_loopback(host):
         raise ConfigError(
-            f"{host} can be reached by other machines, and the sandbox lets anybody in",
+            f"{host} can be reached by other machines, and the sandbox accepts any key",
             hint="use --host 127.0.0.1, or --allow-remote if that is what you want",
         )
     anyio.run(_serve, settings, host, port, state_file, backend_options=loop_options())
@@ -102,7 +102,7 @@ async def _serve(settings: SandboxSettings, host: str, port: int, state_file: Pa
 
 
 def loop_options() -> dict[str, Any]:
-    """The faster event loop where it is installed."""
+    """Options for ``anyio.run``: the faster event loop if it is installed."""
     return {"use_uvloop": find_spec("uvloop") is not None}
 
 

@@ -1,4 +1,4 @@
-"""An HTTP server whose port can be closed and opened again, and that can hang up on a single client."""
+"""An HTTP server that can close and reopen its port, and close the connection of a single client."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from orchestrator.core.errors import ConfigError
 
 __all__ = ["SocketListener"]
 
-# Clients keep idle connections for 5 to 90 s; one that the server closes first looks to them like a lost reply.
+# Clients keep idle connections for 5 to 90 s; to them, one that the server closes first looks like a lost reply.
 _KEEP_ALIVE_S = 120
 _BACKLOG = 2_048
-_LAST_WORDS_S = 2
+_CLOSE_WAIT_S = 2
 
 
 class SocketListener:
-    """Serves an ASGI app in the running event loop; port 0 takes a free one, and keeps it when opened again.
+    """Serves an ASGI app in the running event loop; port 0 takes a free one, which it keeps when reopened.
 
-    It uses uvicorn's protocol and not its server, which owns the process's signals and closes for good.
+    It uses uvicorn's protocol but not its server, which handles the process's signals and cannot be reopened.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -34,12 +34,12 @@ class SocketListener:
 
     @property
     def base_url(self) -> str:
-        """Where a client of the API finds the server, once it is open."""
+        """The base URL for clients of the API, once the server is open."""
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"http://{host}:{self._port}/v1"
 
     async def open(self, app: ASGIApp) -> None:
-        """Listen; raises ``ConfigError`` where the address cannot be had."""
+        """Starts to listen; raises ``ConfigError`` if the address is not available."""
         config = uvicorn.Config(
             app,
             lifespan="off",
@@ -63,14 +63,14 @@ class SocketListener:
         self._port = self._server.sockets[0].getsockname()[1]
 
     def hang_up(self, scope: Scope) -> None:
-        """Close the connection that a call came over, after what was already written to it."""
+        """Closes the connection of a call, after what was already written to it."""
         connections: set[Any] = self._connections.connections
         for connection in connections:
             if connection.client == scope["client"]:
                 connection.transport.close()
 
     async def close(self) -> None:
-        """Stop listening, break every connection, and wait until the calls under way have noticed."""
+        """Stops listening, breaks every connection, and waits until the running calls have ended."""
         if self._server is None:
             return
         self._server.close()
@@ -78,17 +78,17 @@ class SocketListener:
         for connection in list(self._connections.connections):
             connection.transport.abort()
         if self._connections.tasks:
-            _, unfinished = await asyncio.wait(self._connections.tasks, timeout=_LAST_WORDS_S)
+            _, unfinished = await asyncio.wait(self._connections.tasks, timeout=_CLOSE_WAIT_S)
             for task in unfinished:
                 task.cancel()
 
 
 def _bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio switches Nagle's delay off only where the protocol is named; with it each reply takes 40 ms more.
+    # asyncio disables Nagle's delay only if the protocol is given; the delay adds 40 ms to each reply.
     bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        # The port of a closed listener can be had again at once.
+        # Allows a closed listener to reopen its port at once.
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((host, port))
         bound.listen(_BACKLOG)

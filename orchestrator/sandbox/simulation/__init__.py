@@ -1,1 +1,1 @@
-"""How the sandbox makes answers, function calls, tool results and streams without a model."""
+"""What the simulated provider answers, and when: models, prompts, answers, usage, rate limits, events."""

@@ -1,4 +1,4 @@
-"""What the simulated model answers: extracts of the input, in the shape asked for, with an honest count of tokens."""
+"""What the simulated model answers: extracts of the input in the requested format, with a real count of tokens."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 import orjson
 
 from orchestrator.policy.pricing.tokens import count_tokens
-from orchestrator.sandbox.server.sandbox_settings import Tools
-from orchestrator.sandbox.simulation.bad_answers import broken_json, misshapen
+from orchestrator.sandbox.sandbox_settings import Tools
+from orchestrator.sandbox.simulation.bad_answers import broken_json, off_schema
 from orchestrator.sandbox.simulation.function_calls import make_calls, wants_calls
 from orchestrator.sandbox.simulation.hosted_tools import HostedUse, ask_approval, fee_basis, use_hosted_tools
 from orchestrator.sandbox.simulation.models import Model
@@ -25,28 +25,28 @@ __all__ = ["Answer", "answer"]
 Json: TypeAlias = Any
 
 _REFUSAL = "I'm sorry, but I can't help with that."
-# How many blocks of 64 reasoning tokens an effort takes at most; the provider's own figures are far higher, but a
-# rehearsal should leave room for the answer under a tight max_output_tokens.
+# The most blocks of 64 reasoning tokens that an effort takes. The provider takes far more, but a rehearsal should
+# leave room for the answer under a tight max_output_tokens.
 _BLOCK = 64
 _BLOCKS = {"none": 0, "minimal": 0, "low": 1, "medium": 2, "high": 8, "xhigh": 16, "max": 32}
-# What share of an answer is left by a fault that breaks it off, and the reason given.
+# By the fault that cuts an answer off: the share that is left, and the reason given.
 _STOPS = {
     "content_filter": (0.25, "content_filter"),
     "incomplete": (0.5, "max_output_tokens"),
     "incomplete_length": (0.5, "length"),
 }
 _WRONG = ("invalid_json", "wrong_schema")
-# Characters of a tool's result that are quoted, and words of the prompt that a summary of the reasoning tells.
+# At most this many characters of a tool's result are quoted, and words of the prompt in a reasoning summary.
 _LONGEST_QUOTE = 10_000
-_LONGEST_THOUGHT = 30
+_SUMMARY_WORDS = 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """The output items of a response that ran, as JSON, and how it ended.
 
-    ``found_tokens`` are those of what hosted tools found, which the model read beside its prompt; ``hosted`` says
-    what fees are charged for.
+    ``found_tokens``: the tokens of what hosted tools found, which the model reads in addition to its prompt;
+    ``hosted``: the tool use that costs fees.
     """
 
     output: bytes
@@ -57,13 +57,13 @@ class Answer:
     hosted: bytes = b"{}"
     error_code: str | None = None
     incomplete_reason: str | None = None
-    # Whether this is what the request asked for: a whole answer in text.
+    # Whether this is a complete text answer to the request.
     usable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class _Draft:
-    """What follows the reasoning: items and their tokens, and why they stop early, if they do."""
+    """The items after the reasoning, their tokens, and why they stop early, if they do."""
 
     items: Sequence[dict[str, Json]]
     tokens: int
@@ -73,7 +73,7 @@ class _Draft:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Task:
-    """One request on its way to an answer; ``ending`` is the fault that it ends with."""
+    """One request to answer; ``ending`` is the fault that it ends with."""
 
     fields: Mapping[str, Json]
     prompt: Prompt
@@ -93,9 +93,9 @@ def answer(
     seed: int,
     tools: Tools,
 ) -> Answer:
-    """What the model answers to a request; ``ending`` is the fault that it ends with, or None.
+    """The model's answer to a request; ``ending`` is the fault that it ends with, or None.
 
-    The same seed and request give the same answer and the same usage, whenever they are sent.
+    The same seed and request always give the same answer and the same usage.
     """
     if ending is not None and ending.startswith("failed_"):
         code = {"failed_rate_limited": "rate_limit_exceeded"}.get(ending, ending.removeprefix("failed_"))
@@ -104,16 +104,16 @@ def answer(
     tail = response_id.removeprefix("resp_")
     task = _Task(fields=fields, prompt=prompt, ending=ending, tools=tools, tail=tail, rng=rng)
     cap = min(fields.get("max_output_tokens") or model.max_output, model.max_output)
-    thought = min(_reasoning_tokens(fields, model, ending, rng), cap)
-    # Without a tool offered there is nothing to use, and this is the way of nearly every request.
-    hosted = use_hosted_tools(fields, prompt, tail) if fields.get("tools") and _is_whole(ending) else HostedUse()
-    asked = sum(map(count_tokens, _asked(hosted.items)))
-    draft = _draft(task, hosted, room=cap - thought - asked)
-    items = [*_reasoning(task, thought), *hosted.items, *draft.items]
+    reasoning = min(_reasoning_tokens(fields, model, ending, rng), cap)
+    # Nearly every request offers no tools: skip the work.
+    hosted = use_hosted_tools(fields, prompt, tail) if fields.get("tools") and _is_complete(ending) else HostedUse()
+    requested = sum(map(count_tokens, _tool_requests(hosted.items)))
+    draft = _draft(task, hosted, room=cap - reasoning - requested)
+    items = [*_reasoning(task, reasoning), *hosted.items, *draft.items]
     return Answer(
         output=orjson.dumps(items),
-        output_tokens=min(cap, thought + asked + draft.tokens),
-        reasoning_tokens=thought,
+        output_tokens=min(cap, reasoning + requested + draft.tokens),
+        reasoning_tokens=reasoning,
         status="incomplete" if draft.incomplete_reason else "completed",
         found_tokens=sum(map(count_tokens, hosted.found)),
         hosted=fee_basis(fields, hosted.items) if hosted.items else b"{}",
@@ -122,8 +122,8 @@ def answer(
     )
 
 
-def _is_whole(ending: str | None) -> bool:
-    """Whether the response says all that it would without a fault."""
+def _is_complete(ending: str | None) -> bool:
+    """Whether the response has all the items that it would have without a fault."""
     return ending not in ("empty_output", "refusal", "requires_action")
 
 
@@ -140,33 +140,33 @@ def _draft(task: _Task, hosted: HostedUse, *, room: int) -> _Draft:
         task.ending not in _STOPS and wants_calls(task.fields, task.prompt, task.tools)
     ):
         return _calls(task, room)
-    text, tokens, reason = _wording(task, room)
-    item = _message(_spoken(text), task.tail, status="incomplete" if reason else "completed")
-    wrong = task.ending in _WRONG and _shape(task)["type"] != "text"
+    text, tokens, reason = _cut_text(task, room)
+    item = _message(_output_text(text), task.tail, status="incomplete" if reason else "completed")
+    wrong = task.ending in _WRONG and _format(task)["type"] != "text"
     return _Draft([item] if text else [], tokens, reason, usable=not reason and not wrong)
 
 
 def _calls(task: _Task, room: int) -> _Draft:
-    """Calls that the client is to answer; the last one breaks off where no room is left."""
+    """Calls that the client must answer; the last one is cut off if no room is left."""
     calls = make_calls(task.fields, task.prompt, task.tools, ending=task.ending, tail=task.tail, rng=task.rng) or [
         ask_approval(task.fields, task.tail)
     ]
     tokens = 0
     for n, call in enumerate(calls):
-        said = "input" if call["type"] == "custom_tool_call" else "arguments"
-        named = count_tokens(call["name"])
-        whole = named + count_tokens(call[said])
-        if tokens + whole > room:
-            text, cut = _beginning(call[said], max(0, room - tokens - named))
+        key = "input" if call["type"] == "custom_tool_call" else "arguments"
+        name_tokens = count_tokens(call["name"])
+        call_tokens = name_tokens + count_tokens(call[key])
+        if tokens + call_tokens > room:
+            text, cut = _beginning(call[key], max(0, room - tokens - name_tokens))
             return _Draft(
-                [*calls[:n], {**call, said: text, "status": "incomplete"}], tokens + cut, "max_output_tokens"
+                [*calls[:n], {**call, key: text, "status": "incomplete"}], tokens + cut, "max_output_tokens"
             )
-        tokens += whole
+        tokens += call_tokens
     return _Draft(calls, tokens)
 
 
-def _wording(task: _Task, room: int) -> tuple[str, int, str | None]:
-    """The answer as text, its tokens, and why it breaks off, if it does."""
+def _cut_text(task: _Task, room: int) -> tuple[str, int, str | None]:
+    """The answer as text, its tokens, and why it is cut off, if it is."""
     text = _text(task)
     tokens = count_tokens(text)
     share, reason = _STOPS.get(task.ending or "", (1.0, None))
@@ -176,32 +176,32 @@ def _wording(task: _Task, room: int) -> tuple[str, int, str | None]:
 
 
 def _text(task: _Task) -> str:
-    """All that there is to say, what the client's tools have returned first, in the shape asked for."""
+    """The whole answer in the requested format: what the client's tools returned, then a summary of the prompt."""
     prompt = task.prompt
-    results = [each[:_LONGEST_QUOTE] for each in prompt.results]
-    first_lines = (each.partition("\n")[0] for each in (prompt.asked, prompt.text))
+    results = [each[:_LONGEST_QUOTE] for each in prompt.tool_results]
+    first_lines = (each.partition("\n")[0] for each in (prompt.last_message, prompt.text))
     count = sentences_asked_for(prompt.instructions, *first_lines)
-    asked = prompt.asked if prompt.said else ""
-    summary = summarise(prompt.text, count, asked=asked, said=prompt.said)
-    shape = _shape(task)
+    question = prompt.last_message if prompt.earlier_answers else ""
+    summary = summarise(prompt.text, count, question=question, already_said=prompt.earlier_answers)
+    shape = _format(task)
     if shape["type"] == "text":
         return "\n".join([*results, summary]).strip() or "There is no text to summarise."
     value: Json = {"answer": "\n".join([*results, summary])}
     if shape["type"] == "json_schema":
         value = instance_of(shape["schema"], text="\n".join(results) or summary or prompt.text, rng=task.rng)
     if task.ending == "wrong_schema":
-        return misshapen(value, shape.get("schema") or {})
+        return off_schema(value, shape.get("schema") or {})
     text = orjson.dumps(value).decode()
     return broken_json(text) if task.ending == "invalid_json" else text
 
 
-def _shape(task: _Task) -> Mapping[str, Json]:
-    """The format that the text is asked for in."""
+def _format(task: _Task) -> Mapping[str, Json]:
+    """The requested format of the text."""
     return (task.fields.get("text") or {}).get("format") or {"type": "text"}
 
 
 def _beginning(text: str, tokens: int) -> tuple[str, int]:
-    """The longest beginning of the text that has at most so many tokens, and how many it has."""
+    """The longest beginning of the text that has at most ``tokens`` tokens, and how many it has."""
     low, high = 0, len(text)
     while low < high:
         middle = (low + high + 1) // 2
@@ -212,7 +212,7 @@ def _beginning(text: str, tokens: int) -> tuple[str, int]:
     return text[:low], count_tokens(text[:low]) if low else 0
 
 
-def _spoken(text: str) -> dict[str, Json]:
+def _output_text(text: str) -> dict[str, Json]:
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
@@ -220,20 +220,20 @@ def _message(part: dict[str, Json], tail: str, status: str = "completed") -> dic
     return {"type": "message", "id": f"msg_{tail}", "status": status, "role": "assistant", "content": [part]}
 
 
-def _asked(items: Iterable[Mapping[str, Json]]) -> Iterable[str]:
-    """What the model wrote to use hosted tools."""
+def _tool_requests(items: Iterable[Mapping[str, Json]]) -> Iterable[str]:
+    """What the model writes to use hosted tools."""
     for item in items:
         if item["type"].endswith("_call"):
             yield from item.get("queries") or (item.get("code") or item.get("arguments") or item["type"],)
 
 
 def _reasoning(task: _Task, tokens: int) -> list[dict[str, Json]]:
-    """The item that tells that the model thought, with what the request wants to see of it."""
+    """The reasoning item, with as much of the reasoning as the request asks for."""
     if not tokens:
         return []
     item: dict[str, Json] = {"type": "reasoning", "id": f"rs_{task.tail}", "summary": []}
     if (task.fields.get("reasoning") or {}).get("summary"):
-        about = " ".join(task.prompt.text.split()[:_LONGEST_THOUGHT])
+        about = " ".join(task.prompt.text.split()[:_SUMMARY_WORDS])
         item["summary"] = [{"type": "summary_text", "text": f"**Reading**\n\nThe text begins: {about}"}]
     if "reasoning.encrypted_content" in (task.fields.get("include") or []):
         item["encrypted_content"] = pack(f"{tokens} tokens of reasoning")
@@ -243,10 +243,10 @@ def _reasoning(task: _Task, tokens: int) -> list[dict[str, Json]]:
 def _reasoning_tokens(fields: Mapping[str, Json], model: Model, ending: str | None, rng: Random) -> int:
     effort = (fields.get("reasoning") or {}).get("effort") or "medium"
     blocks = rng.randint(min(1, _BLOCKS[effort]), _BLOCKS[effort]) if model.reasoning else 0
-    # A response without any message has at least thought.
+    # A response without any message has at least some reasoning.
     return _BLOCK * max(blocks, 1 if ending == "empty_output" else 0)
 
 
 def _digest(seed: int, prompt: Prompt) -> bytes:
-    content = "\n".join([str(seed), prompt.instructions, prompt.text, *prompt.results])
+    content = "\n".join([str(seed), prompt.instructions, prompt.text, *prompt.tool_results])
     return hashlib.blake2b(content.encode("utf-8", "surrogatepass"), digest_size=16).digest()

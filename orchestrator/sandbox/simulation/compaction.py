@@ -1,4 +1,4 @@
-"""Makes a long conversation short: the user's messages, and one item that stands for all the rest."""
+"""Compacts a long conversation: the user's messages, and one item that stands for everything else."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import orjson
 from orchestrator.core.model import Usage
 from orchestrator.policy.pricing.tokens import count_tokens
 from orchestrator.sandbox.simulation.models import Model
-from orchestrator.sandbox.simulation.prompts import Prompt, list_items, pack, texts_of
+from orchestrator.sandbox.simulation.prompts import Prompt, pack, texts_of
+from orchestrator.sandbox.simulation.response_json import usage_body
 from orchestrator.sandbox.simulation.summaries import summarise
-from orchestrator.sandbox.storage.response_json import usage_body
-from orchestrator.sandbox.storage.response_record import Record, echoed_tier
+from orchestrator.sandbox.storage.input_items import list_items
+from orchestrator.sandbox.storage.response_record import ResponseRecord, echoed_tier
 
 __all__ = ["compact", "compaction_body"]
 
@@ -23,16 +24,16 @@ Json: TypeAlias = Any
 _SENTENCES = 5
 
 
-def compact(fields: Mapping[str, Json], prompt: Prompt, model: Model, *, ordinal: int, now: float) -> Record:
-    """The compaction as a response that has ended at once: it is billed, and cannot be looked at again."""
+def compact(fields: Mapping[str, Json], prompt: Prompt, model: Model, *, ordinal: int, now: float) -> ResponseRecord:
+    """The compaction as a response that has already ended: it is billed, but cannot be polled."""
     response_id = f"resp_{secrets.token_hex(25)}"
     tail = response_id.removeprefix("resp_")
-    said = [text for item in prompt.items if item.get("role") != "user" for text in texts_of(item)]
-    summary = summarise("\n\n".join(said) or prompt.text, _SENTENCES)
-    kept = [dict(item) for item in prompt.items if item.get("role") == "user"]
-    made = {"type": "compaction", "id": f"cmp_{tail}", "encrypted_content": pack(summary)}
+    other_texts = [text for item in prompt.items if item.get("role") != "user" for text in texts_of(item)]
+    summary = summarise("\n\n".join(other_texts) or prompt.text, _SENTENCES)
+    user_items = [dict(item) for item in prompt.items if item.get("role") == "user"]
+    compacted = {"type": "compaction", "id": f"cmp_{tail}", "encrypted_content": pack(summary)}
     tokens = count_tokens(summary)
-    return Record(
+    return ResponseRecord(
         id=response_id,
         ordinal=ordinal,
         created_at=now,
@@ -47,12 +48,12 @@ def compact(fields: Mapping[str, Json], prompt: Prompt, model: Model, *, ordinal
         stored=False,
         streamed=False,
         echo=b"{}",
-        output=orjson.dumps([*list_items(kept, response_id), made]),
+        output=orjson.dumps([*list_items(user_items, response_id), compacted]),
         delivered="completed",
     )
 
 
-def compaction_body(record: Record) -> dict[str, Json]:
+def compaction_body(record: ResponseRecord) -> dict[str, Json]:
     """The compaction as the API shows it."""
     return {
         "id": record.id,

@@ -1,4 +1,4 @@
-"""Makes a response out of a request: its answer, its usage, and when it will start and end."""
+"""Makes the response to a create: its answer, its usage, and when it will start and end."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from typing import Any, TypeAlias
 from orchestrator.core.model import Usage
 from orchestrator.sandbox.faults.api_errors import bad_request
 from orchestrator.sandbox.faults.fault_plan import DrawnFaults
-from orchestrator.sandbox.server.sandbox_settings import SandboxSettings
+from orchestrator.sandbox.sandbox_settings import SandboxSettings
 from orchestrator.sandbox.simulation.answers import Answer, answer
 from orchestrator.sandbox.simulation.models import Model
 from orchestrator.sandbox.simulation.prompts import Prompt
+from orchestrator.sandbox.simulation.response_json import echo_of
 from orchestrator.sandbox.simulation.schema_instances import UnusableSchema
-from orchestrator.sandbox.storage.response_json import echo_of
-from orchestrator.sandbox.storage.response_record import Record, echoed_tier
+from orchestrator.sandbox.storage.response_record import ResponseRecord, echoed_tier
 
 __all__ = ["CreateCall", "SimulatedCache", "conversation_of", "create_record"]
 
 Json: TypeAlias = Any
 
-# Whose request it is, as the client's own metadata says.
+# The client's metadata that names the request.
 _RUN, _KEY, _ATTEMPT = "orchestrator_run", "orchestrator_key", "orchestrator_attempt"
 _RESERVED_ENDINGS = {
     "sandbox-failed": "failed_server_error",
@@ -35,10 +35,10 @@ _RESERVED_ENDINGS = {
 
 
 class SimulatedCache:
-    """Remembers how prompts began: a beginning of 1,024 tokens that came before is counted as cached."""
+    """The prompt cache: a prompt whose first 1,024 tokens were sent before counts them as cached."""
 
     TOKENS = 1_024
-    # So many characters of nearly any text are at least 1,024 tokens.
+    # This many characters of nearly any text are at least 1,024 tokens.
     _CHARACTERS = 6_000
     _REMEMBERED = 10_000
 
@@ -65,42 +65,42 @@ class SimulatedCache:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateCall:
-    """One create that was let in: what was asked, of which model, when, and the luck it has."""
+    """One accepted create: its request, its model, its time, and the faults and durations drawn for it."""
 
     fields: Mapping[str, Json]
     model: Model
     prompt: Prompt
-    fate: DrawnFaults
+    drawn: DrawnFaults
     ordinal: int
     now: float
     idempotency_key: str | None
 
 
 def conversation_of(fields: Mapping[str, Json]) -> str | None:
-    """The id of the conversation that a request belongs to; it may be given alone or in an object."""
+    """The id of the conversation that a request belongs to, given alone or in an object."""
     conversation = fields.get("conversation")
     return conversation["id"] if isinstance(conversation, dict) else conversation
 
 
-def create_record(call: CreateCall, *, settings: SandboxSettings, cache: SimulatedCache) -> Record:
-    """The response to a create, with everything that will ever happen to it; raises ``Denied`` for a bad schema."""
+def create_record(call: CreateCall, *, settings: SandboxSettings, cache: SimulatedCache) -> ResponseRecord:
+    """The response to a create, with all that was drawn for it; raises ``ErrorReply`` for an unusable schema."""
     response_id = f"resp_{secrets.token_hex(25)}"
-    ending = _RESERVED_ENDINGS.get(call.model.name, call.fate.ending)
-    quirk = call.fate.quirk
-    done = _answer(call, ending, response_id, settings)
+    ending = _RESERVED_ENDINGS.get(call.model.name, call.drawn.ending)
+    quirk = call.drawn.quirk
+    answered = _answer(call, ending, response_id, settings)
     starts_at, ends_at = _times(call, ending, quirk, settings)
     metadata = call.fields.get("metadata") or {}
-    return Record(
+    return ResponseRecord(
         id=response_id,
         ordinal=call.ordinal,
         created_at=call.now,
         starts_at=starts_at,
         ends_at=ends_at,
-        end_status=done.status,
-        error_code=done.error_code,
-        incomplete_reason=done.incomplete_reason,
-        usable=done.usable,
-        usage=_usage(call, done, quirk, cache) if done.status != "failed" else None,
+        end_status=answered.status,
+        error_code=answered.error_code,
+        incomplete_reason=answered.incomplete_reason,
+        usable=answered.usable,
+        usage=_usage(call, answered, quirk, cache) if answered.status != "failed" else None,
         model=call.model.snapshot,
         tier=echoed_tier(call.fields.get("service_tier")),
         window=(call.fields.get("background_options") or {}).get("completion_window"),
@@ -108,10 +108,10 @@ def create_record(call: CreateCall, *, settings: SandboxSettings, cache: Simulat
         stored=call.fields.get("store") is not False,
         streamed=bool(call.fields.get("stream")),
         echo=echo_of(call.fields, call.model),
-        output=done.output,
-        hosted=done.hosted,
+        output=answered.output,
+        hosted=answered.hosted,
         quirk=quirk,
-        lost_by=call.fate.delivery,
+        lost_by=call.drawn.delivery,
         run=metadata.get(_RUN),
         key=metadata.get(_KEY),
         attempt=metadata.get(_ATTEMPT),
@@ -141,22 +141,22 @@ def _times(call: CreateCall, ending: str | None, quirk: str | None, settings: Sa
         return call.now, call.now
     if ending == "stuck_queued":
         return math.inf, math.inf
-    starts_at = call.now + call.fate.queue_s
+    starts_at = call.now + call.drawn.queue_s
     if ending == "stuck_in_progress":
         return starts_at, math.inf
-    return starts_at, starts_at + (settings.slow_run_s if call.model.name == "sandbox-slow" else call.fate.run_s)
+    return starts_at, starts_at + (settings.slow_run_s if call.model.name == "sandbox-slow" else call.drawn.run_s)
 
 
-def _usage(call: CreateCall, done: Answer, quirk: str | None, cache: SimulatedCache) -> Usage:
-    # An ill-typed response tells no details, so it must not have any that would change its price.
+def _usage(call: CreateCall, answered: Answer, quirk: str | None, cache: SimulatedCache) -> Usage:
+    # An ill-typed response shows no details, so it must not have any that would change its price.
     plain = quirk == "ill_typed"
     cached, written = (0, 0) if plain else cache.look_up(call.fields, call.prompt, call.model)
-    input_tokens = call.prompt.tokens + done.found_tokens
+    input_tokens = call.prompt.tokens + answered.found_tokens
     return Usage(
         input_tokens=input_tokens,
         cached_tokens=cached,
         cache_write_tokens=written,
-        output_tokens=done.output_tokens,
-        reasoning_tokens=0 if plain else done.reasoning_tokens,
-        total_tokens=input_tokens + done.output_tokens,
+        output_tokens=answered.output_tokens,
+        reasoning_tokens=0 if plain else answered.reasoning_tokens,
+        total_tokens=input_tokens + answered.output_tokens,
     )

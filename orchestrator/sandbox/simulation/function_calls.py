@@ -1,4 +1,4 @@
-"""Calls that the client's own tools are to answer: functions, with arguments of the right shape, and custom tools."""
+"""Calls that the client's own tools must answer: functions, with arguments that fit their schema, and custom ones."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 
 import orjson
 
-from orchestrator.sandbox.server.sandbox_settings import Tools
-from orchestrator.sandbox.simulation.bad_answers import UNKNOWN_FUNCTION, broken_json, misshapen
+from orchestrator.sandbox.sandbox_settings import Tools
+from orchestrator.sandbox.simulation.bad_answers import UNKNOWN_FUNCTION, broken_json, off_schema
 from orchestrator.sandbox.simulation.prompts import Prompt
 from orchestrator.sandbox.simulation.schema_instances import instance_of
 
@@ -19,14 +19,14 @@ Json: TypeAlias = Any
 
 
 def wants_calls(fields: Mapping[str, Json], prompt: Prompt, tools: Tools) -> bool:
-    """Whether the model calls functions now: as often as the settings say since the user last spoke."""
-    return prompt.rounds < tools.rounds and bool(_offered(fields))
+    """Whether the model calls functions now: it stops after ``tools.rounds`` rounds since the user's last message."""
+    return prompt.tool_rounds < tools.rounds and bool(_offered(fields))
 
 
 def make_calls(
     fields: Mapping[str, Json], prompt: Prompt, tools: Tools, *, ending: str | None, tail: str, rng: Random
 ) -> list[dict[str, Json]]:
-    """The calls of one response, of one offered tool after the other; a fault spoils the first. May be empty."""
+    """The calls of one response, to the offered tools in turn; a fault breaks the first. May be empty."""
     offered = _offered(fields)
     if not offered:
         return []
@@ -35,12 +35,12 @@ def make_calls(
     calls = []
     for n in range(count):
         tool = offered[(start + n) % len(offered)]
-        calls.append(_call(tool, prompt, f"{tail[:38]}{n:02x}", rng, problem=None if n else ending))
+        calls.append(_call(tool, prompt, f"{tail[:38]}{n:02x}", rng, fault=None if n else ending))
     return calls
 
 
 def _offered(fields: Mapping[str, Json]) -> list[dict[str, Json]]:
-    """The client's tools that the request lets the model call."""
+    """The client's tools that the request allows the model to call."""
     tools = [tool for tool in fields.get("tools") or [] if tool["type"] in ("function", "custom")]
     match fields.get("tool_choice"):
         case "none":
@@ -55,25 +55,23 @@ def _offered(fields: Mapping[str, Json]) -> list[dict[str, Json]]:
     return tools
 
 
-def _call(
-    tool: Mapping[str, Json], prompt: Prompt, tail: str, rng: Random, *, problem: str | None
-) -> dict[str, Json]:
-    name = UNKNOWN_FUNCTION if problem == "unknown_tool" else tool["name"]
+def _call(tool: Mapping[str, Json], prompt: Prompt, tail: str, rng: Random, *, fault: str | None) -> dict[str, Json]:
+    name = UNKNOWN_FUNCTION if fault == "unknown_tool" else tool["name"]
     identity = {"call_id": f"call_{tail[-24:]}", "name": name, "status": "completed"}
     if tool["type"] == "custom":
-        said = " ".join(prompt.text.split()[:12])
-        return {"type": "custom_tool_call", "id": f"ctc_{tail}", **identity, "input": said}
+        words = " ".join(prompt.text.split()[:12])
+        return {"type": "custom_tool_call", "id": f"ctc_{tail}", **identity, "input": words}
     return {
         "type": "function_call",
         "id": f"fc_{tail}",
         **identity,
-        "arguments": _arguments(tool["parameters"], prompt, rng, problem),
+        "arguments": _arguments(tool["parameters"], prompt, rng, fault),
     }
 
 
-def _arguments(parameters: Mapping[str, Json], prompt: Prompt, rng: Random, problem: str | None) -> str:
-    value = instance_of(parameters, text="\n".join([prompt.text, *prompt.results]), rng=rng)
-    if problem == "wrong_arguments":
-        return misshapen(value, parameters)
+def _arguments(parameters: Mapping[str, Json], prompt: Prompt, rng: Random, fault: str | None) -> str:
+    value = instance_of(parameters, text="\n".join([prompt.text, *prompt.tool_results]), rng=rng)
+    if fault == "wrong_arguments":
+        return off_schema(value, parameters)
     text = orjson.dumps(value).decode()
-    return broken_json(text) if problem == "broken_arguments" else text
+    return broken_json(text) if fault == "broken_arguments" else text

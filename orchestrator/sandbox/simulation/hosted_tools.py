@@ -1,7 +1,7 @@
-"""Tools that the provider runs itself: the items that tell of their use, and what they found.
+"""Tools that the provider runs itself: the output items of their use, and what they found.
 
-Each tool that a request offers is used once when the user has spoken, with made-up results; nothing is searched, run
-or drawn. An MCP server's tools are listed first, and wait for an approval unless the request says ``never``.
+Each offered tool is used once after a message of the user, with made-up results: the sandbox searches, runs and draws
+nothing. An MCP server's tools are listed first, and wait for an approval unless the request says ``never``.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ Json: TypeAlias = Any
 _PAGE = "https://example.org/"
 # One transparent pixel.
 _PICTURE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
-_LONGEST_QUERY = 12
-# More than a request has room for tools.
-_MOST_CALLS = 1_000
+_QUERY_WORDS = 12
+# More than any request can use.
+_MAX_CALLS = 1_000
 _RUN_BY_THE_CLIENT = ("function", "custom")
 
 
@@ -37,21 +37,21 @@ class HostedUse:
 
 
 def use_hosted_tools(fields: Mapping[str, Json], prompt: Prompt, tail: str) -> HostedUse:
-    """Use the hosted tools that the request offers, at most ``max_tool_calls`` times."""
-    work = _Work(fields, prompt, tail)
+    """Uses the hosted tools that the request offers, at most ``max_tool_calls`` times."""
+    tools = _HostedTools(fields, prompt, tail)
     for tool in _offered(fields):
-        work.use(tool)
-    return HostedUse(work.items, work.found, work.stops)
+        tools.use(tool)
+    return HostedUse(tools.items, tools.found, tools.stops)
 
 
 def ask_approval(fields: Mapping[str, Json], tail: str) -> dict[str, Json]:
-    """The request for an approval that the client must answer, of the first MCP server offered."""
+    """The request for an approval that the client must answer, for the first MCP server offered."""
     tools = [tool for tool in fields.get("tools") or [] if tool["type"] == "mcp"]
     return _approval(tools[0] if tools else {"server_label": "sandbox"}, "{}", tail)
 
 
 def fee_basis(fields: Mapping[str, Json], items: Sequence[Mapping[str, Json]]) -> bytes:
-    """The types of the tools offered and of the calls made, as a response tells them; ``{}`` without any."""
+    """The types of the tools offered and of the calls made, shaped like a response; ``{}`` if no call costs fees."""
     used = [
         {"type": item["type"], "container_id": item.get("container_id")}
         for item in items
@@ -64,7 +64,7 @@ def fee_basis(fields: Mapping[str, Json], items: Sequence[Mapping[str, Json]]) -
 
 
 def _offered(fields: Mapping[str, Json]) -> list[dict[str, Json]]:
-    """The hosted tools that the request lets the model use."""
+    """The hosted tools that the request allows the model to use."""
     tools = [tool for tool in fields.get("tools") or [] if tool["type"] not in _RUN_BY_THE_CLIENT]
     match fields.get("tool_choice"):
         case "none" | {"type": "function" | "custom"}:
@@ -79,26 +79,26 @@ def _offered(fields: Mapping[str, Json]) -> list[dict[str, Json]]:
     return tools
 
 
-class _Work:
-    """The use of tools in one response, and what came of it."""
+class _HostedTools:
+    """The hosted tools of one response: uses them, and collects the items and texts that result."""
 
     def __init__(self, fields: Mapping[str, Json], prompt: Prompt, tail: str) -> None:
         self._include = fields.get("include") or []
-        self._left = fields.get("max_tool_calls") or _MOST_CALLS
+        self._max_calls = fields.get("max_tool_calls") or _MAX_CALLS
         self._prompt = prompt
         self._tail = tail[:38]
-        self._query = " ".join((prompt.text or "sandbox").split()[:_LONGEST_QUERY])
+        self._query = " ".join((prompt.text or "sandbox").split()[:_QUERY_WORDS])
         self.items: list[dict[str, Json]] = []
         self.found: list[str] = []
         self.stops = False
 
     def use(self, tool: Mapping[str, Json]) -> None:
-        """Use one tool, as far as it is known how."""
+        """Uses one tool; ignores types that the sandbox does not simulate."""
         kind = str(tool["type"])
         if kind == "mcp":
             self._use_server(tool)
-        elif not self._prompt.since and self._may_call():
-            # What the client's tools return does not make the model search once more.
+        elif not self._prompt.new_items and self._may_call():
+            # Results of the client's tools do not make the model search again.
             if kind.startswith("web_search"):
                 self._search_web()
             elif kind == "file_search":
@@ -109,7 +109,7 @@ class _Work:
                 self._draw()
 
     def _may_call(self) -> bool:
-        return len([item for item in self.items if item["type"].endswith("_call")]) < self._left
+        return len([item for item in self.items if item["type"].endswith("_call")]) < self._max_calls
 
     def _add(self, kind: str, prefix: str, **fields: Json) -> None:
         identity = {"type": kind, "id": f"{prefix}_{self._tail}{len(self.items):02x}", "status": "completed"}
@@ -153,10 +153,10 @@ class _Work:
             identity = {"type": "mcp_list_tools", "id": f"mcpl_{self._tail}{len(self.items):02x}"}
             self.items.append({**identity, "server_label": label, "tools": listed})
         decision = _decision(self._prompt, label)
-        if decision is None and self._prompt.since:
+        if decision is None and self._prompt.new_items:
             return
         arguments = orjson.dumps({"query": self._query}).decode()
-        if decision is None and _asks_first(tool, name):
+        if decision is None and _needs_approval(tool, name):
             self.stops = True
             self.items.append(_approval(tool, arguments, f"{self._tail}{len(self.items):02x}"))
         elif (decision is None or decision["approve"]) and self._may_call():
@@ -185,8 +185,8 @@ def _tool_of(tool: Mapping[str, Json]) -> str:
     return str(names[0]) if isinstance(names, list) and names else "search"
 
 
-def _asks_first(tool: Mapping[str, Json], name: str) -> bool:
-    """Whether a tool of a server waits for an approval: always, unless the request says otherwise."""
+def _needs_approval(tool: Mapping[str, Json], name: str) -> bool:
+    """Whether a tool of a server waits for an approval, which is the default."""
     match tool.get("require_approval"):
         case "never":
             return False
@@ -200,11 +200,11 @@ def _lists(items: Sequence[Mapping[str, Json]], label: str) -> bool:
 
 
 def _decision(prompt: Prompt, label: str) -> Mapping[str, Json] | None:
-    """The client's answer to the last request for an approval of a server, if it has just come."""
-    asked = [
+    """The client's answer to the last request for an approval of a server, if it is among the new items."""
+    request_ids = [
         item.get("id")
         for item in prompt.items
         if item.get("type") == "mcp_approval_request" and item.get("server_label") == label
     ]
-    answers = [item for item in prompt.since if item.get("type") == "mcp_approval_response"]
-    return next((each for each in reversed(answers) if each["approval_request_id"] in asked), None)
+    answers = [item for item in prompt.new_items if item.get("type") == "mcp_approval_response"]
+    return next((each for each in reversed(answers) if each["approval_request_id"] in request_ids), None)

@@ -1,4 +1,4 @@
-"""What a stream tells of one output item: that it began, its text in pieces, its steps, and that it is done.
+"""The events of one output item in a stream: that it was added, its text in pieces, its steps, and that it is done.
 
 Names and fields of the events are those of the API reference, "Streaming".
 """
@@ -13,17 +13,17 @@ __all__ = ["item_events"]
 Json: TypeAlias = Any
 Event: TypeAlias = tuple[str, dict[str, Json]]
 
-# So many characters of a text come in one piece.
+# The characters of a text in one event.
 _PIECE = 24
 
-# The text that an item of a type is written as: its key, and the event that tells it.
+# By the type of an item: the key of its text, and the event that carries it.
 _WRITTEN = {
     "function_call": ("arguments", "function_call_arguments"),
     "custom_tool_call": ("input", "custom_tool_call_input"),
     "mcp_call": ("arguments", "mcp_call_arguments"),
     "code_interpreter_call": ("code", "code_interpreter_call_code"),
 }
-# The steps of a tool that the provider runs; what it is told to do is written between the first and the second.
+# The steps of a tool that the provider runs; its input is written between the first and the second.
 _STEPS = {
     "web_search_call": ("in_progress", "searching", "completed"),
     "file_search_call": ("in_progress", "searching", "completed"),
@@ -32,7 +32,7 @@ _STEPS = {
     "mcp_call": ("in_progress", "completed"),
     "mcp_list_tools": ("in_progress", "completed"),
 }
-# What an item lacks before anything of it was said or found.
+# The fields of an item before it has any content.
 _EMPTY: dict[str, dict[str, Json]] = {
     "message": {"status": "in_progress", "content": []},
     "reasoning": {"summary": []},
@@ -48,7 +48,7 @@ _EMPTY: dict[str, dict[str, Json]] = {
 
 
 def item_events(index: int, item: dict[str, Json]) -> Iterator[Event]:
-    """The events of the item at a place of the output, as (type, fields)."""
+    """The events of the item at ``index`` in the output, as (type, fields)."""
     kind = item["type"]
     place = {"output_index": index}
     here = {**place, "item_id": item["id"]}
@@ -86,11 +86,11 @@ def _summary(here: dict[str, Json], part: dict[str, Json]) -> Iterator[Event]:
 
 
 def _text(
-    event: str, here: dict[str, Json], key: str, text: str, also: dict[str, Json] | None = None
+    event: str, here: dict[str, Json], key: str, text: str, extra: dict[str, Json] | None = None
 ) -> Iterator[Event]:
     for start in range(0, len(text), _PIECE):
         yield f"{event}.delta", {**here, "delta": text[start : start + _PIECE]}
-    yield f"{event}.done", {**here, key: text, **(also or {})}
+    yield f"{event}.done", {**here, key: text, **(extra or {})}
 
 
 def _named(item: dict[str, Json]) -> dict[str, Json]:

@@ -1,4 +1,4 @@
-"""The models that the sandbox knows: the names and sizes of the real ones, and a few that each show one behaviour."""
+"""The models that the sandbox knows: names and sizes of real models, and a few that each simulate one behavior."""
 
 from __future__ import annotations
 
@@ -6,35 +6,35 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from orchestrator.sandbox.faults.api_errors import refuse
+from orchestrator.sandbox.faults.api_errors import error_reply
 
 __all__ = ["RESERVED", "Catalogue", "Model"]
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One model: ``snapshot`` is the dated name that responses echo; sizes are in tokens."""
+    """One model; ``snapshot`` is the dated name that responses echo, sizes are in tokens."""
 
     name: str
     snapshot: str
     context: int
     max_output: int
     reasoning: bool = False
-    # Whether tokens written to the prompt cache are counted and billed apart.
+    # Whether tokens written to the prompt cache are counted and billed separately.
     cache_writes: bool = False
 
 
-# Each of these names shows one behaviour, whatever the settings say.
+# Each of these names simulates one behavior, whatever the settings say.
 RESERVED = {
     "sandbox-slow": "Every response runs for ``slow_run_s`` seconds.",
     "sandbox-rate-limited": "Every create is answered with 429 ``rate_limit_exceeded``.",
     "sandbox-failed": "Every response ends ``failed`` with ``server_error``.",
-    "sandbox-incomplete": "Every response is cut at ``max_output_tokens``, with half of the answer.",
+    "sandbox-incomplete": "Every response is cut off at ``max_output_tokens``, with half of the answer.",
     "sandbox-refusal": "Every response is a refusal.",
 }
 
 # Name, snapshot date, context and largest output in thousands of tokens, "r" reasoning, "w" cache writes billed.
-# A date is the published one where the price data holds one, else made up.
+# Dates are the published ones if the price data has them, else made up.
 _REAL = """
 gpt-6-astra            2026-10-06  922 128 rw
 gpt-6.1-sol            2026-11-03  922 128 rw
@@ -93,7 +93,7 @@ class Catalogue:
             self._by_name[name] = Model(name, name, context=1_000_000, max_output=128_000)
 
     def find(self, name: str) -> Model | None:
-        """The model of a name, an alias, or a dated snapshot (any date is taken, and echoed as it is)."""
+        """The model of a name, an alias or a dated snapshot (any date is accepted and echoed); None if unknown."""
         known = self._by_name.get(_ALIASES.get(name, name))
         if known is not None:
             return known
@@ -103,14 +103,14 @@ class Catalogue:
         return Model(name, name, family.context, family.max_output, family.reasoning, family.cache_writes)
 
     def get(self, name: str) -> Model:
-        """The model of a name; raises ``Denied`` (404 ``model_not_found``) where there is none."""
+        """The model of a name; raises ``ErrorReply`` (404 ``model_not_found``) if it is unknown."""
         model = self.find(name)
         if model is None:
             message = f"The model `{name}` does not exist or you do not have access to it."
-            raise refuse(404, message, type="invalid_request_error", code="model_not_found", param="model")
+            raise error_reply(404, message, type="invalid_request_error", code="model_not_found", param="model")
         return model
 
     def names(self) -> list[str]:
-        """Every name that a client may ask for, aliases and snapshots included."""
+        """Every name that a client may use, including aliases and snapshots."""
         names = {*self._by_name, *_ALIASES, *(model.snapshot for model in self._by_name.values())}
         return sorted(names)

@@ -1,4 +1,4 @@
-"""A text that a regular expression matches."""
+"""Generates a text that matches a regular expression."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from importlib import import_module
 from random import Random
 from typing import Any, TypeAlias
 
-__all__ = ["matching"]
+__all__ = ["matching_text"]
 
-# Python's own parser of expressions, which has no public name. It has been there under this one since 3.11.
+# Python's own parser of expressions, which has no public name; it has had this one since 3.11.
 _PARSER: Any = import_module("re._parser")
 _MANY = 3
 _KINDS = {"CATEGORY_DIGIT": "7", "CATEGORY_SPACE": " ", "CATEGORY_WORD": "w"}
@@ -19,8 +19,8 @@ _OTHERS = "ax7 -_."
 Node: TypeAlias = tuple[Any, Any]
 
 
-def matching(pattern: str, rng: Random) -> str | None:
-    """A short text that the expression matches, drawn from those that do; None where none is found."""
+def matching_text(pattern: str, rng: Random) -> str | None:
+    """A short random text that matches the expression; None if none is found."""
     try:
         text = _write(_PARSER.parse(pattern), rng)
         return text if re.search(pattern, text) else None
@@ -50,7 +50,7 @@ def _one(kind: str, value: Any, rng: Random) -> str:
             least, most, inner = value
             return "".join(_write(inner, rng) for _ in range(rng.randint(least, min(most, max(least, _MANY)))))
         case _:
-            # Anchors and what looks around write nothing; whether they hold is seen at the end.
+            # Anchors and lookarounds write nothing; the final search checks them.
             return ""
 
 

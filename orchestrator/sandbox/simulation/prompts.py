@@ -1,4 +1,4 @@
-"""What a request says to the model: its texts, their tokens, and the items that ``input_items`` lists."""
+"""What a request says to the model: its texts, their tokens, and its items."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from itertools import groupby
 from typing import Any, TypeAlias
 
 from orchestrator.policy.pricing.tokens import estimate_input, token_counter
+from orchestrator.sandbox.storage.input_items import input_messages
 
-__all__ = ["Prompt", "list_items", "pack", "read_prompt", "texts_of"]
+__all__ = ["Prompt", "pack", "read_prompt", "texts_of"]
 
 Json: TypeAlias = Any
 
@@ -19,22 +20,22 @@ _RESULTS = ("function_call_output", "custom_tool_call_output")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """What the model is to answer, and how many input tokens the whole request takes.
+    """What the model must answer, and how many input tokens the whole request takes.
 
-    ``text`` is what was said to it, ``asked`` the user's last message, ``said`` what the model has answered before.
-    ``since`` are the items that came after the user last spoke, ``results`` the texts that the client's tools
-    returned in them, and ``rounds`` how often they have done so. ``items`` is everything.
+    ``text``: all that was said to the model; ``last_message``: the user's last one; ``earlier_answers``: the model's.
+    ``items``: everything; ``new_items``: those after the user's last message; ``tool_results``: the texts that the
+    client's tools returned among them, in ``tool_rounds`` rounds.
     """
 
     instructions: str
     text: str
-    asked: str
-    said: str
+    last_message: str
+    earlier_answers: str
     tokens: int
     items: Sequence[Mapping[str, Json]]
-    since: Sequence[Mapping[str, Json]]
-    results: Sequence[str]
-    rounds: int
+    new_items: Sequence[Mapping[str, Json]]
+    tool_results: Sequence[str]
+    tool_rounds: int
 
 
 def read_prompt(
@@ -43,37 +44,32 @@ def read_prompt(
     *,
     attached: Callable[[Mapping[str, Json]], Iterable[str]] = lambda _: (),
 ) -> Prompt:
-    """The prompt of a request; ``earlier`` are the items of the conversation that it goes on with.
+    """The prompt of a request; ``earlier`` are the items of the conversation that it continues.
 
-    ``attached`` reads the files in a message. Their tokens are taken to be what an estimate takes them to be.
+    ``attached`` reads the text files in a message; their tokens are estimated like those of any file.
     """
-    items = [_unpacked(item) for item in (*earlier, *_messages(fields.get("input")))]
-    last = _last_word(items)
-    since = items[last + 1 :]
-    heard = (item for item in items if "role" in item and item["role"] != "assistant")
-    said = (item for item in items if item.get("role") == "assistant")
+    items = [_unpacked(item) for item in (*earlier, *input_messages(fields.get("input")))]
+    last = max((n for n, item in enumerate(items) if item.get("role") == "user"), default=-1)
+    new_items = items[last + 1 :]
+    messages = (item for item in items if "role" in item and item["role"] != "assistant")
+    answers = (item for item in items if item.get("role") == "assistant")
     return Prompt(
         instructions=fields.get("instructions") or "",
-        text="\n\n".join(text for item in heard for text in (*texts_of(item), *attached(item))),
-        asked="\n".join(texts_of(items[last])) if last >= 0 else "",
-        said="\n".join(text for item in said for text in texts_of(item)),
+        text="\n\n".join(text for item in messages for text in (*texts_of(item), *attached(item))),
+        last_message="\n".join(texts_of(items[last])) if last >= 0 else "",
+        earlier_answers="\n".join(text for item in answers for text in texts_of(item)),
         tokens=estimate_input({**fields, "input": items}, token_counter()),
         items=items,
-        since=since,
-        results=[text for item in since if item.get("type") in _RESULTS for text in texts_of(item)],
-        rounds=sum(1 for returned, _ in groupby(since, lambda item: item.get("type") in _RESULTS) if returned),
+        new_items=new_items,
+        tool_results=[text for item in new_items if item.get("type") in _RESULTS for text in texts_of(item)],
+        tool_rounds=sum(
+            1 for returned, _ in groupby(new_items, lambda item: item.get("type") in _RESULTS) if returned
+        ),
     )
 
 
-def list_items(value: Json, response_id: str) -> list[dict[str, Json]]:
-    """The input as the list of items that the API shows: each with an id, and texts as parts."""
-    return [
-        _shown(item, f"{response_id.removeprefix('resp_')[:40]}{n:08x}") for n, item in enumerate(_messages(value))
-    ]
-
-
 def texts_of(item: Mapping[str, Json]) -> list[str]:
-    """The texts of a message, or of what a tool returned."""
+    """The texts of a message or of a tool's output."""
     content = item.get("content") if "role" in item else item.get("output")
     if isinstance(content, str):
         return [content]
@@ -83,7 +79,7 @@ def texts_of(item: Mapping[str, Json]) -> list[str]:
 
 
 def pack(text: str) -> str:
-    """The content of a compaction item, which only the provider can read (here: anybody who decodes it)."""
+    """The content of a compaction item, which stands in for the provider's encryption."""
     return b64encode(text.encode(errors="surrogatepass")).decode()
 
 
@@ -95,24 +91,3 @@ def _unpacked(item: Mapping[str, Json]) -> Mapping[str, Json]:
     except (KeyError, TypeError, ValueError):
         text = ""
     return {"type": "message", "role": "developer", "content": text}
-
-
-def _last_word(items: Sequence[Mapping[str, Json]]) -> int:
-    """The place of the user's last message, or -1."""
-    return max((n for n, item in enumerate(items) if item.get("role") == "user"), default=-1)
-
-
-def _shown(item: Mapping[str, Json], tail: str) -> dict[str, Json]:
-    if "role" not in item:
-        return {"id": f"item_{tail}", "status": "completed", **item}
-    content = item["content"]
-    if isinstance(content, str):
-        kind = "output_text" if item["role"] == "assistant" else "input_text"
-        content = [{"type": kind, "text": content}]
-    return {"id": f"msg_{tail}", "type": "message", "status": "completed", **item, "content": content}
-
-
-def _messages(value: Json) -> list[dict[str, Json]]:
-    if value is None:
-        return []
-    return [{"type": "message", "role": "user", "content": value}] if isinstance(value, str) else value

@@ -1,4 +1,4 @@
-"""An instance of a JSON schema, filled from a text: what a model would answer when an answer must have a shape."""
+"""An instance of a JSON schema, filled from a text: the structured output of the simulated model."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any, TypeAlias
 
-from orchestrator.sandbox.simulation.patterns import matching
+from orchestrator.sandbox.simulation.patterns import matching_text
 
 __all__ = ["UnusableSchema", "instance_of"]
 
 Json: TypeAlias = Any
 
 _DEEPEST = 12
-# Numbers as people write them, and how far into a text they are looked for.
+# Numbers as people write them, searched for in this many characters of a text.
 _NUMBER = re.compile(r"(?<![\w.,])-?(?:\d{1,3}(?:,\d{3})+|\d{1,15})(?:\.\d{1,9})?(?!\w)")
-_NUMBERS_WITHIN = 20_000
+_NUMBER_SEARCH_LENGTH = 20_000
 _FORMATS = {
     "date": "2026-11-21",
     "date-time": "2026-11-21T20:00:00Z",
@@ -33,19 +33,19 @@ _FORMATS = {
 
 
 class UnusableSchema(ValueError):
-    """The schema is none that a value could be made for."""
+    """No value can be made for the schema."""
 
 
 def instance_of(schema: Mapping[str, Json], *, text: str, rng: Random) -> Json:
     """A value that the schema accepts, as far as it uses what structured outputs allow.
 
-    Strings are pieces of ``text``. Of an enum the value that the text names is taken, and for a number the next one
-    in the text that fits; else they are drawn. Raises ``BadSchema``.
+    Strings are pieces of ``text``. An enum becomes the value that the text names, a number the next one in the text
+    that fits; if there is none, they are random. Raises ``UnusableSchema``.
     """
     try:
         return _Filler(schema, text, rng).fill(schema, 0)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
-        # What a schema may hold where is a long list; whatever cannot be followed is wrong.
+        # A schema can be wrong in too many ways to check each; an error on the way through it means that it is wrong.
         raise UnusableSchema(f"{type(error).__name__} while following it") from error
 
 
@@ -98,7 +98,7 @@ class _Filler:
 
     def _array(self, schema: Mapping[str, Json], depth: int) -> list[Json]:
         least = schema.get("minItems", 0)
-        # A schema that refers to itself ends because deep lists stay as short as they may be.
+        # A schema that refers to itself ends because deep lists are as short as allowed.
         wanted = least if depth > _DEEPEST // 2 else max(least, self._rng.randint(1, 3))
         count = min(wanted, schema.get("maxItems", wanted))
         firsts = [self.fill(each, depth + 1) for each in schema.get("prefixItems", ())]
@@ -112,12 +112,12 @@ class _Filler:
 
     def _number(self, schema: Mapping[str, Json], *, whole: bool) -> float:
         named = self._named_number(schema, whole=whole)
-        return self._drawn_number(schema, whole=whole) if named is None else named
+        return self._random_number(schema, whole=whole) if named is None else named
 
     def _named_number(self, schema: Mapping[str, Json], *, whole: bool) -> float | None:
-        """The next number of the text that the schema accepts; each is taken once."""
+        """The next number of the text that the schema accepts; each is used once."""
         if self._numbers is None:
-            found = _NUMBER.findall(self._text[:_NUMBERS_WITHIN])
+            found = _NUMBER.findall(self._text[:_NUMBER_SEARCH_LENGTH])
             self._numbers = [float(each.replace(",", "")) for each in found]
         for number in self._numbers:
             if _fits(number, schema, whole=whole):
@@ -125,11 +125,11 @@ class _Filler:
                 return number
         return None
 
-    def _drawn_number(self, schema: Mapping[str, Json], *, whole: bool) -> float:
+    def _random_number(self, schema: Mapping[str, Json], *, whole: bool) -> float:
         high = schema.get("maximum", schema.get("exclusiveMaximum"))
         low = schema.get("minimum", schema.get("exclusiveMinimum", 0 if high is None else min(0, high - 100)))
         high = low + 100 * schema.get("multipleOf", 1) if high is None else high
-        # Between close bounds a fraction says more: a share, a probability.
+        # Between close bounds a fraction is more natural: a share, a probability.
         step = schema.get("multipleOf", 1 if whole or high - low > 10 else 0.01)
         lowest, highest = math.ceil(low / step), math.floor(high / step)
         lowest += "exclusiveMinimum" in schema and lowest * step <= low
@@ -139,7 +139,7 @@ class _Filler:
     def _string(self, schema: Mapping[str, Json]) -> str:
         if schema.get("format") in _FORMATS:
             return _FORMATS[schema["format"]]
-        if "pattern" in schema and (text := matching(schema["pattern"], self._rng)) is not None:
+        if "pattern" in schema and (text := matching_text(schema["pattern"], self._rng)) is not None:
             return text
         start = self._rng.randrange(max(1, len(self._words) - 6))
         piece = " ".join(self._words[start : start + 6]) or "text"
@@ -151,7 +151,7 @@ class _Filler:
         return named[0] if named else self._rng.choice(values)
 
     def _branch(self, branches: Sequence[Mapping[str, Json]], depth: int) -> Mapping[str, Json]:
-        """The first branch, or deep inside the one that ends: null."""
+        """The first branch; deep in the schema the null branch, which ends the recursion."""
         ends = [branch for branch in branches if branch.get("type") == "null"]
         return ends[0] if ends and depth > _DEEPEST // 2 else branches[0]
 

@@ -1,4 +1,4 @@
-"""An answer without a model: the sentences of a text that say most of what it says."""
+"""An answer without a model: the sentences of a text with its most frequent words."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ASKED = re.compile(
     rf"\b(\d{{1,2}}|{'|'.join(_WORDS)})\b[\s-]+(?:\w+\s+)?(?:sentence|line|bullet|point)s?\b", re.IGNORECASE
 )
 _PARAGRAPHS = re.compile(r"\n\s*\n")
-# The space comes first, so that the rest is only looked at where there is one.
+# The space comes first, so that the regex engine tests the rest only after a space.
 _ENDS = re.compile(r" (?:(?<=[.!?] )|(?<=[.!?][\"'”’)\]] ))(?=[\"'“‘(\[]?[A-Z0-9])")
 _ABBREVIATED = re.compile(r"(?:\b(?:Mr|Mrs|Ms|Dr|St|Gen|Col|Gov|Sen|Rep|No|vs|etc|viz)|\b[A-Z])\.$")
 _LONGEST_ABBREVIATION = 5
@@ -28,38 +28,39 @@ _COMMON = frozenset(
     )
 )
 
-# Longer texts are judged by their beginning: a rehearsal must stay quick.
-_LONGEST = 100_000
+# Only the beginning of longer texts is read: a rehearsal must stay fast.
+_MAX_CHARACTERS = 100_000
 _LONGEST_INSTRUCTION = 2_000
-# Text without full stops, or in a script that writes them otherwise, is taken in pieces of so many characters.
+# Text without full stops, or in a script with other ones, is cut into pieces of this many characters.
 _LONGEST_PIECE = 600
-_USUAL = 3
-# A sentence outside these bounds, in words, says too little or reads badly in a summary.
+_DEFAULT_SENTENCES = 3
+# Sentences outside these bounds, in words, say too little or read badly in a summary.
 _SHORTEST_SENTENCE, _LONGEST_SENTENCE = 5, 36
 
 
 def sentences_asked_for(*instructions: str) -> int:
-    """How many sentences (or points, or lines) the first instruction that names a number asks for; else three."""
+    """How many sentences, points or lines the first instruction with a number asks for; three if none has one."""
     for text in instructions:
         asked = _ASKED.search(text[:_LONGEST_INSTRUCTION])
         if asked:
             word = asked[1].lower()
             return max(1, int(word) if word.isdigit() else _WORDS[word])
-    return _USUAL
+    return _DEFAULT_SENTENCES
 
 
-def summarise(text: str, count: int, *, asked: str = "", said: str = "") -> str:
-    """The ``count`` most telling sentences of the text, in their own order.
+def summarise(text: str, count: int, *, question: str = "", already_said: str = "") -> str:
+    """The ``count`` most informative sentences of the text, in their own order.
 
-    In a conversation they are those that have most to do with what was ``asked`` last, and were not ``said`` before.
+    In a conversation, sentences that share words with the ``question`` come first, and those that the model has
+    ``already_said`` are left out.
     """
-    sentences = _sentences(_without_instruction(text[:_LONGEST]))
-    if said:
-        sentences = [each for each in sentences if each not in said and not each.endswith("?")] or sentences
+    sentences = _sentences(_without_instruction(text[:_MAX_CHARACTERS]))
+    if already_said:
+        sentences = [each for each in sentences if each not in already_said and not each.endswith("?")] or sentences
     if len(sentences) <= count:
         return " ".join(sentences)
     words = [set(_WORD.findall(sentence.lower())) - _COMMON for sentence in sentences]
-    wanted = set(_WORD.findall(asked[:_LONGEST_INSTRUCTION].lower()))
+    wanted = set(_WORD.findall(question[:_LONGEST_INSTRUCTION].lower()))
     frequency = Counter(chain.from_iterable(words))
 
     def rank(n: int) -> tuple[int, float, int]:
@@ -77,7 +78,7 @@ def _weight(sentence: str, words: set[str], frequency: Counter[str]) -> float:
 
 
 def _without_instruction(text: str) -> str:
-    """The text after a first paragraph that ends with a colon, as in "Summarise in three sentences:"."""
+    """The text without a first paragraph that ends with a colon, as in "Summarise in three sentences:"."""
     head, gap, rest = text.partition("\n\n")
     return rest if gap and head.rstrip().endswith(":") and rest.strip() else text
 

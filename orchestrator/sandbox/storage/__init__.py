@@ -1,1 +1,1 @@
-"""What the sandbox stores: responses, conversations, batches, account limits and the ledger."""
+"""What the sandbox stores in SQLite: responses, conversations, files, batches; and the ledger computed from it."""

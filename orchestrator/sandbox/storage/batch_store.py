@@ -1,7 +1,7 @@
-"""Batches: files of requests that are answered within a day, and the files of answers and errors that they become.
+"""Batches: files of requests that are answered within a day in a file of answers and a file of errors.
 
-Nothing runs in a batch. Its lines are decided when it is created, its status is a question of the time, and its files
-are written by the first call that finds it closed.
+No task runs a batch. Its answers are made when it is created, its status follows from the time, and the first call
+that finds it closed writes its files.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from typing import Any, TypeAlias
 
 import orjson
 
-from orchestrator.sandbox.endpoints.files import add_file
-from orchestrator.sandbox.faults.api_errors import Denied, refuse
+from orchestrator.sandbox.faults.api_errors import ErrorReply, error_reply
+from orchestrator.sandbox.storage.file_store import add_file
 from orchestrator.sandbox.storage.sandbox_database import SandboxDatabase
 
-__all__ = ["Batches", "Line", "LineError", "read_lines"]
+__all__ = ["BatchLine", "BatchLineError", "BatchStore", "read_lines"]
 
 Json: TypeAlias = Any
 
 ENDPOINT = "/v1/responses"
 WINDOW_S = 86_400
-MOST_LINES = 50_000
-# How long a batch that is cancelled says so before it is.
+MAX_LINES = 50_000
+# How long a cancelled batch is shown as cancelling.
 _CANCELLING_S = 1
 _ENDED = ("completed", "failed", "expired", "cancelled")
-# What the error file says of a line that was not answered in time, by the end of its batch.
+# What the error file says about an unanswered line, by the final status of the batch.
 _UNANSWERED = {
     "expired": ("batch_expired", "This request could not be executed before the completion window expired."),
     "cancelled": ("batch_cancelled", "This request was not executed because the batch was cancelled."),
@@ -37,8 +37,8 @@ _UNANSWERED = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """One request of a batch with what comes of it: the reply, and when it is there (infinity: never)."""
+class BatchLine:
+    """One request of a batch with its reply; ``ends_at`` is when the reply is ready (infinity: never)."""
 
     custom_id: str
     ends_at: float
@@ -48,37 +48,34 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class LineError:
-    """What is wrong with a line of the input file (counted from 1), so that the whole batch fails."""
+class BatchLineError:
+    """What is wrong with the input file, at a line counted from 1; one error fails the whole batch."""
 
     message: str
     line: int | None = None
     param: str | None = None
 
 
-def read_lines(content: bytes) -> tuple[list[dict[str, Json]], list[LineError]]:
-    """The requests of an input file, and what is wrong with it."""
+def read_lines(content: bytes) -> tuple[list[dict[str, Json]], list[BatchLineError]]:
+    """The requests of an input file, and the errors in it."""
     requests: list[dict[str, Json]] = []
-    errors: list[LineError] = []
+    errors: list[BatchLineError] = []
     known: set[str] = set()
     for number, text in enumerate(content.splitlines(), start=1):
         if not text.strip():
             continue
         request = _parsed(text)
-        error = _wrong(request, known, number) if isinstance(request, dict) else LineError(_NO_OBJECT, number)
+        error = _error_in(request, known, number)
         if error:
             errors.append(error)
         else:
             known.add(request["custom_id"])
             requests.append(request)
     if not requests and not errors:
-        errors.append(LineError("The input file is empty."))
-    if len(requests) > MOST_LINES:
-        errors.append(LineError(f"The input file has {len(requests)} lines; at most {MOST_LINES} are allowed."))
+        errors.append(BatchLineError("The input file is empty."))
+    if len(requests) > MAX_LINES:
+        errors.append(BatchLineError(f"The input file has {len(requests)} lines; at most {MAX_LINES} are allowed."))
     return requests, errors
-
-
-_NO_OBJECT = "This line is not a JSON object."
 
 
 def _parsed(text: bytes) -> Json:
@@ -88,31 +85,33 @@ def _parsed(text: bytes) -> Json:
         return None
 
 
-def _wrong(request: Mapping[str, Json], known: set[str], number: int) -> LineError | None:
+def _error_in(request: Json, known: set[str], number: int) -> BatchLineError | None:
+    if not isinstance(request, dict):
+        return BatchLineError("This line is not a JSON object.", number)
     custom_id = request.get("custom_id")
     if not isinstance(custom_id, str) or not custom_id:
-        return LineError("Missing required parameter: 'custom_id'.", number, "custom_id")
+        return BatchLineError("Missing required parameter: 'custom_id'.", number, "custom_id")
     if custom_id in known:
-        return LineError(f"The custom_id '{custom_id}' was used before.", number, "custom_id")
+        return BatchLineError(f"The custom_id '{custom_id}' was used before.", number, "custom_id")
     if request.get("method") != "POST":
-        return LineError("The method must be 'POST'.", number, "method")
+        return BatchLineError("The method must be 'POST'.", number, "method")
     if request.get("url") != ENDPOINT:
-        return LineError(f"The url must be the batch's endpoint, '{ENDPOINT}'.", number, "url")
+        return BatchLineError(f"The url must be the batch's endpoint, '{ENDPOINT}'.", number, "url")
     if not isinstance(request.get("body"), dict):
-        return LineError("The body must be an object.", number, "body")
+        return BatchLineError("The body must be an object.", number, "body")
     return None
 
 
-class Batches:
-    """The batches in the state; each call takes the moment at which it is made."""
+class BatchStore:
+    """The batches in the database; every call takes the current time."""
 
     def __init__(self, state: SandboxDatabase) -> None:
         self._state = state
 
     def create(
         self,
-        lines: Sequence[Line],
-        errors: Sequence[LineError],
+        lines: Sequence[BatchLine],
+        errors: Sequence[BatchLineError],
         *,
         input_file_id: str,
         metadata: Mapping[str, str],
@@ -120,10 +119,12 @@ class Batches:
         starts_at: float,
         now: float,
     ) -> str:
-        """Put a batch on record; returns its id."""
+        """Stores a batch; returns its id."""
         batch_id = f"batch_{token_hex(16)}"
         ends_at = max((line.ends_at for line in lines), default=starts_at)
-        told = [{"code": None, "line": each.line, "message": each.message, "param": each.param} for each in errors]
+        shown_errors = [
+            {"code": None, "line": each.line, "message": each.message, "param": each.param} for each in errors
+        ]
         self._state.write(
             "INSERT INTO batch "
             "(id, created_at, starts_at, ends_at, input_file_id, metadata, file_lifetime_s, errors) "
@@ -136,7 +137,7 @@ class Batches:
                 input_file_id,
                 orjson.dumps(metadata),
                 file_lifetime_s,
-                orjson.dumps(told),
+                orjson.dumps(shown_errors),
             ),
         )
         for number, line in enumerate(lines):
@@ -148,7 +149,7 @@ class Batches:
         return batch_id
 
     def show(self, batch_id: str, now: float) -> dict[str, Json]:
-        """The batch as the API shows it, its files written if it has closed; raises ``Denied`` (404)."""
+        """The batch as the API shows it; writes its files if it has closed. Raises ``ErrorReply`` (404)."""
         row = self._row(batch_id)
         if _status(row, now) in _ENDED and not row["delivered"]:
             self._close(row, now)
@@ -161,7 +162,7 @@ class Batches:
         return [self.show(row["id"], now) for row in rows]
 
     def cancel(self, batch_id: str, now: float) -> bool:
-        """Stop what has not been answered; false if the batch has ended already."""
+        """Stops what has not been answered; false if the batch has already ended."""
         row = self._row(batch_id)
         if _status(row, now) in _ENDED:
             return False
@@ -184,16 +185,16 @@ class Batches:
         yield from self._state.rows("SELECT * FROM batch_line WHERE batch_id = ? ORDER BY number", (row["id"],))
 
     def _close(self, row: sqlite3.Row, now: float) -> None:
-        """Write the files of a batch that has ended, and note that its answers were told."""
+        """Writes the files of a batch that has ended, which delivers its answers."""
         good, bad = list[bytes](), list[bytes]()
         closed_at, status = _closes_at(row), _status(row, now)
         for line in self._lines(row):
             if line["ends_at"] > closed_at:
-                bad.append(_told(line, error=_UNANSWERED[status]))
+                bad.append(_file_line(line, error=_UNANSWERED[status]))
             elif line["status_code"] == 200:
-                good.append(_told(line))
+                good.append(_file_line(line))
             else:
-                bad.append(_told(line))
+                bad.append(_file_line(line))
         written = [self._write_file(row, kind, lines, now) for kind, lines in (("output", good), ("error", bad))]
         self._state.write(
             "UPDATE batch SET delivered = 1, output_file_id = ?, error_file_id = ? WHERE id = ?",
@@ -217,7 +218,7 @@ class Batches:
     def _shown(self, row: sqlite3.Row, now: float) -> dict[str, Json]:
         status, closed_at, asked = _status(row, now), _closes_at(row), row["cancel_asked_at"]
         errors = orjson.loads(row["errors"])
-        moments = {
+        times = {
             "in_progress_at": row["starts_at"] if now >= row["starts_at"] and not errors else None,
             "finalizing_at": closed_at if status in ("completed", "expired") else None,
             "completed_at": closed_at if status == "completed" else None,
@@ -238,7 +239,7 @@ class Batches:
             "error_file_id": row["error_file_id"],
             "created_at": int(row["created_at"]),
             "expires_at": int(row["created_at"]) + WINDOW_S,
-            **{name: None if at is None else int(at) for name, at in moments.items()},
+            **{name: None if at is None else int(at) for name, at in times.items()},
             "metadata": orjson.loads(row["metadata"]),
             **self._counts(row, min(now, closed_at)),
         }
@@ -257,7 +258,7 @@ class Batches:
             WHERE batch_id = :batch_id
         """
         n = dict(self._state.rows(query, {"now": now, "batch_id": row["id"]})[0])
-        # What the end of the batch leaves unanswered has failed, too.
+        # Lines that are unanswered at the end of the batch have failed, too.
         failed = n["total"] - n["completed"] if row["delivered"] else n["refused"]
         return {
             "request_counts": {"total": n["total"], "completed": n["completed"], "failed": failed},
@@ -272,7 +273,7 @@ class Batches:
 
 
 def _closes_at(row: sqlite3.Row) -> float:
-    """When the last line that makes it into the batch is done."""
+    """When the batch closes: at its last reply, its completion window or its cancel, whichever comes first."""
     asked: float = math.inf if row["cancel_asked_at"] is None else row["cancel_asked_at"]
     return float(min(row["ends_at"], row["created_at"] + WINDOW_S, asked))
 
@@ -292,8 +293,8 @@ def _status(row: sqlite3.Row, now: float) -> str:
     return "expired"
 
 
-def _told(line: sqlite3.Row, *, error: tuple[str, str] | None = None) -> bytes:
-    """The line of an output or error file."""
+def _file_line(line: sqlite3.Row, *, error: tuple[str, str] | None = None) -> bytes:
+    """One line of an output or error file."""
     reply: Json = None
     if error is None:
         reply = {
@@ -301,15 +302,15 @@ def _told(line: sqlite3.Row, *, error: tuple[str, str] | None = None) -> bytes:
             "request_id": f"req_{token_hex(16)}",
             "body": orjson.Fragment(line["body"]),
         }
-    told = {
+    written = {
         "id": f"batch_req_{token_hex(16)}",
         "custom_id": line["custom_id"],
         "response": reply,
         "error": None if error is None else {"code": error[0], "message": error[1]},
     }
-    return orjson.dumps(told, option=orjson.OPT_APPEND_NEWLINE)
+    return orjson.dumps(written, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def _no_such_batch(batch_id: str) -> Denied:
+def _no_such_batch(batch_id: str) -> ErrorReply:
     message = f"No batch found with id '{batch_id}'."
-    return refuse(404, message, type="invalid_request_error", code=None, param="batch_id", kind="not_found")
+    return error_reply(404, message, type="invalid_request_error", code=None, param="batch_id", kind="not_found")

@@ -1,7 +1,7 @@
-"""The provider's own account of what it was asked, what it did and what that cost, to hold a client's against.
+"""The provider's own account of its calls, its responses and their cost, to compare a client's account with.
 
-A response costs what it used once it has run to its end, at the published prices of the day of its creation; one
-that failed or was cancelled reports no usage and costs nothing here.
+A response that has run to its end costs what it used, at the published prices of the day of its creation; one that
+failed or was cancelled reports no usage and costs nothing.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ import orjson
 from orchestrator.core.model import Response, ToolUse, Usage
 from orchestrator.core.money import Picodollars, format_usd
 from orchestrator.policy.pricing.prices import PriceBook
-from orchestrator.sandbox.storage.response_record import Record, has_ended, true_status, usage_at
+from orchestrator.sandbox.storage.response_record import ResponseRecord, has_ended, true_status, usage_at
 
 __all__ = ["Entry", "Ledger", "entry_of"]
 
 Json: TypeAlias = Any
 
-# What fees are charged for.
+# The kinds of tool use that cost fees.
 _FEES = tuple(field.name for field in fields(ToolUse))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One response in the ledger. ``cost_pusd`` is None where it has no usage, or its model no published price.
+    """One response in the ledger. ``cost_pusd`` is None if it has no usage or its model no published price.
 
-    ``usable``: it has answered what was asked. ``delivered`` is the final status that a client was last told.
+    ``usable``: it answers the request. ``delivered``: the final status that a client last received.
     """
 
     id: str
@@ -52,8 +52,8 @@ class Entry:
     delivered: str | None
 
 
-def entry_of(record: Record, now: float, prices: PriceBook) -> Entry:
-    """What the ledger says of a response at a moment."""
+def entry_of(record: ResponseRecord, now: float, prices: PriceBook) -> Entry:
+    """The ledger's entry for a response at a given time."""
     usage = usage_at(record, now)
     tool_use = _tool_use(record.hosted) if usage else ToolUse()
     return Entry(
@@ -76,9 +76,9 @@ def entry_of(record: Record, now: float, prices: PriceBook) -> Entry:
     )
 
 
-def _cost(record: Record, usage: Usage, tool_use: ToolUse, prices: PriceBook) -> Picodollars | None:
-    """The price of the tokens and the fees of hosted tools."""
-    told = Response(
+def _cost(record: ResponseRecord, usage: Usage, tool_use: ToolUse, prices: PriceBook) -> Picodollars | None:
+    """The price of the tokens, plus the fees of hosted tools; None if the model has no published price."""
+    response = Response(
         id=record.id,
         status=record.end_status,
         ended=True,
@@ -89,7 +89,7 @@ def _cost(record: Record, usage: Usage, tool_use: ToolUse, prices: PriceBook) ->
         tool_use=tool_use,
     )
     charge = prices.charge_response(
-        told, requested_model=None, requested_tier=None, at=record.created_at, window=record.window
+        response, requested_model=None, requested_tier=None, at=record.created_at, window=record.window
     )
     return charge.cost_pusd
 
@@ -101,12 +101,12 @@ def _tool_use(hosted: bytes) -> ToolUse:
     return ToolUse(kinds["web_search_call"], kinds["file_search_call"], len(containers))
 
 
-def _ended_at(record: Record) -> float:
+def _ended_at(record: ResponseRecord) -> float:
     return min(record.ends_at, record.ends_at if record.cancel_asked_at is None else record.cancel_asked_at)
 
 
-class Bill:
-    """A sum over responses."""
+class Totals:
+    """Sums over responses."""
 
     def __init__(self) -> None:
         self.responses: Counter[str] = Counter()
@@ -135,8 +135,8 @@ class Bill:
 
 
 @dataclass(slots=True)
-class Earlier:
-    """What came before, for one row of a client's run."""
+class EarlierResponses:
+    """The earlier responses for one row of a client's run."""
 
     open_until: float = -math.inf
     reply_lost: bool = False
@@ -144,27 +144,27 @@ class Earlier:
 
 
 class Ledger:
-    """Adds up entries, given in the order of their creation.
+    """Adds up entries, which must come in the order of their creation.
 
-    A request is one run and row of the client's metadata. Its duplicates are creates that came ``while_open``, while
-    an earlier response to it was under way; ``after_lost_reply``, when a fault of ours had eaten an earlier reply;
-    and ``usable`` answers beyond its first, which is what was paid for twice.
+    A request is one run and row of the client's metadata. Its duplicates are creates that came ``while_open`` (an
+    earlier response to it was in progress), creates that came ``after_lost_reply`` (a fault had lost an earlier
+    reply), and ``usable`` answers beyond its first, which are paid for twice.
     """
 
     def __init__(self) -> None:
-        self._all = Bill()
-        self._seen = Bill()
+        self._all = Totals()
+        self._seen = Totals()
         self._lost: Counter[str] = Counter()
-        self._requests = defaultdict[tuple[str, str], Earlier](Earlier)
+        self._requests = defaultdict[tuple[str, str], EarlierResponses](EarlierResponses)
         self._while_open = 0
         self._after_lost_reply = 0
 
     def add(self, entry: Entry) -> None:
         self._all.add(entry, entry.status)
-        # What a client was told of a response that went on after all (late after a cancel) is not yet its bill.
+        # A client that received ``cancelled`` does not know the cost of a response that completes after its cancel.
         if entry.delivered is not None:
-            told = entry if entry.delivered == entry.status else replace(entry, usage=None, cost_pusd=None)
-            self._seen.add(told, entry.delivered)
+            seen = entry if entry.delivered == entry.status else replace(entry, usage=None, cost_pusd=None)
+            self._seen.add(seen, entry.delivered)
         if entry.reply_lost_by:
             self._lost[entry.reply_lost_by] += 1
         if entry.run is not None and entry.key is not None:
@@ -176,7 +176,7 @@ class Ledger:
             earlier.usable += entry.usable
 
     def summary(self, counts: Mapping[str, int]) -> dict[str, Json]:
-        """The whole account; ``counts`` are the calls that the server counted, by dotted names."""
+        """The whole ledger as JSON; ``counts`` are the counters of calls, by dotted names."""
         return {
             "simulated": True,
             "creates": {"accepted": 0, **_counted(counts, "create")},
@@ -199,7 +199,7 @@ class Ledger:
 
 
 def _counted(counts: Mapping[str, int], group: str) -> dict[str, Json]:
-    """The counts of one kind of call: how many, how many were refused by kind, and what else was counted."""
+    """The counters of one kind of call: all, those refused by kind, and any others."""
     names = {name.removeprefix(f"{group}."): n for name, n in sorted(counts.items()) if name.startswith(f"{group}.")}
     refused = {name.removeprefix("refused."): n for name, n in names.items() if name.startswith("refused.")}
     plain = {name: n for name, n in names.items() if not name.startswith("refused.")}

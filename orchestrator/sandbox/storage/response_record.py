@@ -1,7 +1,7 @@
-"""One response as the sandbox stores it, and what it looks like at a given moment.
+"""One response as the sandbox stores it, and its status at a given time.
 
-Everything that will happen to a response is decided when it is created and stored with it. Its status is then
-only a question of the time, so nothing runs in between, and a restart changes nothing.
+Everything that will happen to a response is drawn when it is created and stored with it. Its status then follows
+from the time alone, so no task runs in between, and a restart changes nothing.
 """
 
 from __future__ import annotations
@@ -10,23 +10,33 @@ from dataclasses import dataclass
 
 from orchestrator.core.model import Usage
 
-__all__ = ["Record", "echoed_tier", "has_ended", "is_cut_off", "is_known", "shown_status", "true_status", "usage_at"]
+__all__ = [
+    "ResponseRecord",
+    "echoed_tier",
+    "has_ended",
+    "is_cut_off",
+    "is_known",
+    "shown_status",
+    "true_status",
+    "usage_at",
+]
 
-# Tiers whose echo is another word than the request's (responses API, "service_tier").
+# Tiers that a response names differently from its request (responses API, "service_tier").
 _ECHOED_TIERS = {None: "default", "auto": "default", "fast": "priority"}
-_OTHER_WORDS = {"queued": "pending", "in_progress": "running"}
+# The statuses before the end, and what the quirk ``unknown_status`` shows instead.
+_OPEN_STATUSES = {"queued": "pending", "in_progress": "running"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """A response with its whole future. Times are Unix seconds; infinity means never.
+class ResponseRecord:
+    """A response, with all that was drawn for it. Times are Unix seconds; infinity means never.
 
-    ``streamed`` says whether its events were asked for; only then can they be followed.
-    ``end_status`` is the status that it reaches at ``ends_at`` unless it is cancelled before, ``usable`` whether it
-    then answers what was asked, ``quirk`` the odd way in which it is shown, and ``lost_by`` the fault that ate the
-    reply to its create. ``echo`` is a JSON object of the fields that never change, ``output`` the JSON list of the
-    items of the finished response. ``hosted`` is a JSON object of the types of the ``tools`` offered and of the calls
-    in the ``output``, as far as fees are charged for them.
+    ``streamed``: whether its events were requested; only then can a client follow them.
+    ``end_status``: the status that it reaches at ``ends_at`` unless it is cancelled before; ``usable``: whether it
+    then answers the request; ``quirk``: the odd way in which it is shown; ``lost_by``: the fault that lost the reply
+    to its create. ``echo``: a JSON object of the fields that never change; ``output``: the JSON list of the items of
+    the finished response; ``hosted``: a JSON object of the types of the ``tools`` offered and of the calls in the
+    ``output``, as far as fees are charged for them.
     """
 
     id: str
@@ -58,17 +68,17 @@ class Record:
     conversation_id: str | None = None
     cancel_asked_at: float | None = None
     deleted_at: float | None = None
-    # The final status that a client was last told, if any.
+    # The final status that a client last received, if any.
     delivered: str | None = None
 
 
 def echoed_tier(asked: str | None) -> str:
-    """The service tier that a response says was used."""
+    """The service tier that a response reports for a requested one."""
     return _ECHOED_TIERS.get(asked) or str(asked)
 
 
-def true_status(record: Record, now: float) -> str:
-    """The status at a moment, whatever a look may show."""
+def true_status(record: ResponseRecord, now: float) -> str:
+    """The status at a time, whatever a poll may show."""
     asked = record.cancel_asked_at
     if (
         asked is not None
@@ -81,32 +91,32 @@ def true_status(record: Record, now: float) -> str:
     return "in_progress" if now >= record.starts_at else "queued"
 
 
-def has_ended(record: Record, now: float) -> bool:
+def has_ended(record: ResponseRecord, now: float) -> bool:
     """Whether the response is in a final state."""
-    return true_status(record, now) not in _OTHER_WORDS
+    return true_status(record, now) not in _OPEN_STATUSES
 
 
-def shown_status(record: Record, now: float) -> str:
-    """The status that a look shows."""
+def shown_status(record: ResponseRecord, now: float) -> str:
+    """The status that a poll shows."""
     if record.quirk == "stale_snapshot" and record.cancel_asked_at is None:
         return "queued"
     status = true_status(record, now)
-    return _OTHER_WORDS.get(status, status) if record.quirk == "unknown_status" else status
+    return _OPEN_STATUSES.get(status, status) if record.quirk == "unknown_status" else status
 
 
-def is_cut_off(record: Record, at: float) -> bool:
-    """Whether a cancel came before that moment, and in time."""
+def is_cut_off(record: ResponseRecord, at: float) -> bool:
+    """Whether a cancel came before that time and before the end."""
     asked = record.cancel_asked_at
     return asked is not None and asked < record.ends_at and asked < at
 
 
-def usage_at(record: Record, now: float) -> Usage | None:
-    """What is billed so far: the tokens of a response that ran to its end, nothing for one that was cancelled."""
+def usage_at(record: ResponseRecord, now: float) -> Usage | None:
+    """What is billed so far: the tokens of a response that ran to its end; None if it runs or was cancelled."""
     return record.usage if true_status(record, now) == record.end_status else None
 
 
-def is_known(record: Record, now: float, *, young_s: float, vanish_s: float) -> bool:
-    """Whether a look finds the response; ``young_s`` and ``vanish_s`` are for the quirks that hide it."""
+def is_known(record: ResponseRecord, now: float, *, young_s: float, vanish_s: float) -> bool:
+    """Whether a poll finds the response; ``young_s`` and ``vanish_s`` are for the quirks that hide it."""
     if not record.stored or record.deleted_at is not None:
         return False
     if record.quirk == "young_404" and now < record.created_at + young_s:

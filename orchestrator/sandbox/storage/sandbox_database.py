@@ -1,8 +1,8 @@
-"""The sandbox's memory in SQLite, in a file or not.
+"""The sandbox's SQLite database, in a file or in memory.
 
-It runs on the event loop's own thread: a look by key takes about ten microseconds, a commit of all that waits about
-fifty, and handing either to another thread costs more. What a reply says is committed before the reply leaves, so
-it survives the death of the process (not of the machine: ``synchronous=NORMAL``).
+It runs on the event loop's own thread: a lookup by key takes about ten microseconds, a commit of all pending writes
+about fifty, and handing either to another thread costs more. What a reply says is committed before the reply is sent,
+so it survives the death of the process (but not a power cut: ``synchronous=NORMAL``).
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import contextlib
 import fcntl
 import sqlite3
 import time
-import zlib
 from collections import Counter
 from importlib import resources
 from pathlib import Path
@@ -23,18 +22,18 @@ from orchestrator.core.errors import StoreError
 
 __all__ = ["SandboxDatabase", "Values"]
 
-# What is put into a statement: by position or by name.
+# The parameters of a statement, by position or by name.
 Values: TypeAlias = tuple[Any, ...] | dict[str, Any]
 
 _SCHEMA = resources.files(__package__).joinpath("schema.sql").read_text()
-# Marks a file as ours ("SBOX"), so that somebody's own database is never written to by mistake, and with which
-# tables: a rehearsal's state is not worth a migration.
-_OWNER = (0x53424F58, zlib.crc32(_SCHEMA.encode()) & 0x7FFF_FFFF)
+# Marks a file as the sandbox's ("SBOX"), so that it overwrites no other database by mistake, and says which tables it
+# has. Change the second number with the tables: files of other versions are then refused, not migrated.
+_OWNER = (0x53424F58, 1_518_011_620)
 _COUNTS_WAIT_S = 0.05
 
 
 class SandboxDatabase:
-    """Opened once a process; a second process on the same file waits ``lock_wait_s`` for the first to end."""
+    """One process opens a file at a time; a second one waits ``lock_wait_s`` for the first to end."""
 
     def __init__(self, path: Path | None = None, *, lock_wait_s: float = 30) -> None:
         self.in_memory = path is None
@@ -64,7 +63,7 @@ class SandboxDatabase:
             self._lock.close()
 
     def count(self, name: str) -> int:
-        """Count one more of something; on disk with the next commit, or a moment later."""
+        """Adds one to a counter and returns it; it is on disk with the next commit, at most 0.05 s later."""
         self.counts[name] += 1
         self._uncommitted_counts.add(name)
         if self._commit is None and self._counts_timer is None:
@@ -72,16 +71,16 @@ class SandboxDatabase:
         return self.counts[name]
 
     def rows(self, query: str, values: Values = ()) -> list[sqlite3.Row]:
-        """What a query finds, what is not yet committed included."""
+        """The rows of a query, including uncommitted ones."""
         return self._db.execute(query, values).fetchall()
 
     def row(self, query: str, values: Values = ()) -> sqlite3.Row | None:
-        """The first thing that a query finds."""
+        """The first row of a query."""
         row: sqlite3.Row | None = self._db.execute(query, values).fetchone()
         return row
 
     def write(self, statement: str, values: Values) -> None:
-        """Change something; it is on disk when ``committed`` returns."""
+        """Executes a statement; what it writes is on disk when ``committed`` returns."""
         if not self._db.in_transaction:
             self._db.execute("BEGIN")
         self._db.execute(statement, values)
@@ -92,7 +91,7 @@ class SandboxDatabase:
             loop.call_soon(self._commit_now)
 
     async def committed(self) -> None:
-        """Wait until everything written so far is on disk; raises ``StoreError`` if it cannot be."""
+        """Waits until everything written so far is on disk; raises ``StoreError`` if that fails."""
         if self._commit is not None:
             await asyncio.shield(self._commit)
 
@@ -127,7 +126,7 @@ class SandboxDatabase:
 
 
 def _lock(path: Path, wait_s: float) -> IO[bytes]:
-    """Hold the file for this process; the system lets go of it when the process dies, however it dies."""
+    """Locks the file for this process; the system releases the lock however the process ends."""
     try:
         file = path.open("ab")
     except OSError as error:

@@ -1,4 +1,4 @@
--- The rehearsal provider's own book: every response it accepted, with its whole future, and what it counted.
+-- The sandbox's database: every response that it accepted, with all that was drawn for it, and its counters.
 
 CREATE TABLE IF NOT EXISTS response (
   ordinal INTEGER PRIMARY KEY,
@@ -77,7 +77,7 @@ CREATE TABLE IF NOT EXISTS counter (
   value INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- A batch's lines are decided when it is created, like responses; which of them made it, only when it closes.
+-- The replies to a batch's lines are made when it is created, like responses; which of them count, when it closes.
 CREATE TABLE IF NOT EXISTS batch (
   position INTEGER PRIMARY KEY,
   id TEXT NOT NULL UNIQUE,

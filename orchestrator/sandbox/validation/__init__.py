@@ -1,1 +1,1 @@
-"""What the sandbox refuses, as the API would: fields, tools, items and conversations."""
+"""Checks that refuse wrong requests with the errors of the provider."""

@@ -1,4 +1,4 @@
-"""Refuses wrong requests the way the provider does: with the parameter, a code, and what was expected.
+"""Refuses wrong requests as the provider does: with the parameter, a code, and what was expected.
 
 The field table follows "POST /v1/responses: request body" of the API reference.
 """
@@ -39,7 +39,7 @@ __all__ = [
 Json: TypeAlias = Any
 
 MAX_TEXT = 10_485_760
-_MOST_ITEMS = 20
+_MAX_ITEMS = 20
 
 FIELDS: dict[str, Rule] = {
     "background": FLAG,
@@ -75,7 +75,7 @@ FIELDS: dict[str, Rule] = {
     "truncation": text_rule("auto", "disabled"),
     "user": text_rule(),
 }
-# What POST /v1/responses/input_tokens takes.
+# The fields of POST /v1/responses/input_tokens.
 COUNT_FIELDS = {
     name: FIELDS[name]
     for name in (
@@ -92,7 +92,7 @@ COUNT_FIELDS = {
         "truncation",
     )
 } | {"personality": text_rule()}
-# What POST /v1/responses/compact takes.
+# The fields of POST /v1/responses/compact.
 COMPACT_FIELDS = {
     name: FIELDS[name]
     for name in (
@@ -118,7 +118,7 @@ _TEXT = {"format": OBJECT, "verbosity": text_rule("low", "medium", "high")}
 _FORMAT = {"name": text_rule(longest=64), "schema": OBJECT, "strict": FLAG, "description": text_rule()}
 _CONVERSATION = {"id": Rule(kinds=(str,), nullable=False)}
 _LIFETIME = {"anchor": text_rule("created_at"), "seconds": number_rule(3_600, 2_592_000, whole=True)}
-# The sandbox answers no other endpoint than this one.
+# The only endpoint whose batches the sandbox answers.
 _BATCH = {
     "completion_window": text_rule("24h"),
     "endpoint": text_rule("/v1/responses"),
@@ -129,20 +129,20 @@ _BATCH = {
 _ROLES = ("user", "system", "developer", "assistant")
 _PARTS = ("input_text", "input_image", "input_file", "output_text", "refusal")
 
-# What an item of each type must have; items of other types are taken as they are.
-_WORD = Rule(kinds=(str,), nullable=False)
-_RETURNED = {"call_id": _WORD, "output": Rule(kinds=(str, list), nullable=False)}
+# The required fields of items, by type; items of other types are not checked.
+_TEXT_FIELD = Rule(kinds=(str,), nullable=False)
+_OUTPUT_ITEM = {"call_id": _TEXT_FIELD, "output": Rule(kinds=(str, list), nullable=False)}
 _ITEMS: dict[str, dict[str, Rule]] = {
-    "function_call": {"call_id": _WORD, "name": _WORD, "arguments": _WORD},
-    "function_call_output": _RETURNED,
-    "custom_tool_call": {"call_id": _WORD, "name": _WORD, "input": _WORD},
-    "custom_tool_call_output": _RETURNED,
-    "mcp_approval_response": {"approval_request_id": _WORD, "approve": Rule(kinds=(bool,), nullable=False)},
-    "compaction": {"encrypted_content": _WORD},
-    "item_reference": {"id": _WORD},
+    "function_call": {"call_id": _TEXT_FIELD, "name": _TEXT_FIELD, "arguments": _TEXT_FIELD},
+    "function_call_output": _OUTPUT_ITEM,
+    "custom_tool_call": {"call_id": _TEXT_FIELD, "name": _TEXT_FIELD, "input": _TEXT_FIELD},
+    "custom_tool_call_output": _OUTPUT_ITEM,
+    "mcp_approval_response": {"approval_request_id": _TEXT_FIELD, "approve": Rule(kinds=(bool,), nullable=False)},
+    "compaction": {"encrypted_content": _TEXT_FIELD},
+    "item_reference": {"id": _TEXT_FIELD},
 }
 
-# The keys that a tool of each type must have (responses API, "tools").
+# The required keys of tools, by type (responses API, "tools").
 _TOOLS: dict[str, tuple[str, ...]] = {
     "function": ("name", "parameters"),
     "custom": ("name",),
@@ -167,7 +167,7 @@ _TOOL_KEYS = {"name": text_rule(longest=64), "parameters": OBJECT, "server_label
 
 
 def check_create(fields: Mapping[str, Json], catalogue: Catalogue) -> Model:
-    """The model that the request asks for; raises ``Denied`` at the first thing that is wrong."""
+    """The requested model of a create; raises ``ErrorReply`` (400) at the first field that is wrong."""
     check_fields(fields, FIELDS, "")
     if fields.get("model") is None:
         raise missing("model")
@@ -189,7 +189,7 @@ def check_create(fields: Mapping[str, Json], catalogue: Catalogue) -> Model:
 
 
 def check_token_count(fields: Mapping[str, Json], catalogue: Catalogue) -> None:
-    """Raises ``Denied`` if the request for a token count is wrong."""
+    """Raises ``ErrorReply`` (400) if the request for a token count is wrong."""
     check_fields(fields, COUNT_FIELDS, "")
     if fields.get("model") is not None:
         catalogue.get(fields["model"])
@@ -198,7 +198,7 @@ def check_token_count(fields: Mapping[str, Json], catalogue: Catalogue) -> None:
 
 
 def check_compaction(fields: Mapping[str, Json], catalogue: Catalogue) -> Model:
-    """The model of a request for a compaction; raises ``Denied`` if the request is wrong."""
+    """The requested model of a compaction; raises ``ErrorReply`` (400) if the request is wrong."""
     check_fields(fields, COMPACT_FIELDS, "")
     if fields.get("model") is None:
         raise missing("model")
@@ -207,18 +207,18 @@ def check_compaction(fields: Mapping[str, Json], catalogue: Catalogue) -> Model:
 
 
 def check_conversation(fields: Mapping[str, Json]) -> None:
-    """Raises ``Denied`` if the body of a call that begins or changes a conversation, or adds to it, is wrong."""
+    """Raises ``ErrorReply`` (400) if the body of a call that creates or changes a conversation is wrong."""
     check_fields(fields, {"items": ARRAY, "metadata": OBJECT}, "")
     items = fields.get("items") or []
-    if len(items) > _MOST_ITEMS:
-        message = f"Invalid 'items': array too long. Expected an array with at most {_MOST_ITEMS} items."
+    if len(items) > _MAX_ITEMS:
+        message = f"Invalid 'items': array too long. Expected an array with at most {_MAX_ITEMS} items."
         raise bad_request(message, code="array_above_max_length", param="items")
     _check_items(items, "items")
     _check_metadata(fields.get("metadata") or {})
 
 
 def check_batch(fields: Mapping[str, Json]) -> None:
-    """Raises ``Denied`` if the body of a call that creates a batch is wrong."""
+    """Raises ``ErrorReply`` (400) if the body of a call that creates a batch is wrong."""
     check_fields(fields, _BATCH, "")
     for name in ("completion_window", "endpoint", "input_file_id"):
         if fields.get(name) is None:
@@ -229,7 +229,7 @@ def check_batch(fields: Mapping[str, Json]) -> None:
 
 
 def check_lifetime(fields: Mapping[str, Json], param: str) -> None:
-    """Raises ``Denied`` unless a file is to be kept from its creation for an hour to thirty days."""
+    """Raises ``ErrorReply`` (400) unless a file expires an hour to thirty days after its creation."""
     require(fields, ("anchor", "seconds"), param)
     check_fields(fields, _LIFETIME, f"{param}.")
 
@@ -311,7 +311,7 @@ def _check_tools(tools: Iterable[Json]) -> None:
         kind = type_of(tool, param)
         if kind not in _TOOLS:
             raise unsupported_choice(kind, _TOOLS, f"{param}.type")
-        # The nested form of the chat API ends here: its name is not where this API looks for it.
+        # Refuses the nested form of the chat API: it has the name in another place.
         require(tool, _TOOLS[kind], param)
         check_fields({key: tool[key] for key in _TOOL_KEYS if key in tool}, _TOOL_KEYS, f"{param}.")
 
@@ -331,8 +331,8 @@ def _check_sampling(fields: Mapping[str, Json], model: Model) -> None:
 def _check_combinations(fields: Mapping[str, Json]) -> None:
     background, store = fields.get("background"), fields.get("store")
     previous, conversation = fields.get("previous_response_id"), fields.get("conversation")
-    patient = (fields.get("background_options") or {}).get("completion_window") in ("2h", "8h")
-    usual = fields.get("service_tier") in (None, "auto", "default")
+    long_window = (fields.get("background_options") or {}).get("completion_window") in ("2h", "8h")
+    default_tier = fields.get("service_tier") in (None, "auto", "default")
     for broken, param, message in (
         (background and store is False, "background", "Background mode requires 'store' to be true."),
         (
@@ -346,7 +346,7 @@ def _check_combinations(fields: Mapping[str, Json]) -> None:
             "'background_options' requires 'background' to be true.",
         ),
         (
-            patient and (fields.get("stream") or not usual),
+            long_window and (fields.get("stream") or not default_tier),
             "background_options.completion_window",
             "A completion window of hours needs the default service tier, and cannot be streamed.",
         ),
@@ -357,5 +357,5 @@ def _check_combinations(fields: Mapping[str, Json]) -> None:
         ),
     ):
         if broken:
-            # The provider's code for these is not known, so there is none.
+            # The provider's code for these is not known.
             raise bad_request(message, code=None, param=param)

@@ -1,4 +1,4 @@
-"""What one field of a request may hold, and the words in which the provider refuses what it may not."""
+"""Rules for the value of one field, and the provider's errors for values that break them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from orchestrator.sandbox.faults.api_errors import Denied, bad_request
+from orchestrator.sandbox.faults.api_errors import ErrorReply, bad_request
 
 __all__ = [
     "ARRAY",
@@ -32,7 +32,7 @@ _KINDS |= {dict: "object", type(None): "null"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """What one field may hold; ``low`` and ``high`` bound a number, ``longest`` a string."""
+    """The allowed values of one field; ``low`` and ``high`` bound a number, ``longest`` a string."""
 
     kinds: tuple[type, ...]
     choices: tuple[str, ...] = ()
@@ -43,7 +43,7 @@ class Rule:
 
 
 def text_rule(*choices: str, longest: int | None = None) -> Rule:
-    """A string, one of the choices if there are any."""
+    """A string; one of the choices, if any are given."""
     return Rule(kinds=(str,), choices=choices, longest=longest)
 
 
@@ -58,7 +58,7 @@ ARRAY = Rule(kinds=(list,))
 
 
 def check_fields(fields: Mapping[str, Json], rules: Mapping[str, Rule], prefix: str) -> None:
-    """Raise ``Denied`` if a field is unknown or holds what it may not; ``prefix`` is where the fields stand."""
+    """Raises ``ErrorReply`` (400) if a field is unknown or breaks its rule; ``prefix`` is the path of the fields."""
     for name, value in fields.items():
         rule = rules.get(name)
         if rule is None:
@@ -68,10 +68,10 @@ def check_fields(fields: Mapping[str, Json], rules: Mapping[str, Rule], prefix: 
 
 
 def check_value(value: Json, rule: Rule, param: str) -> None:
-    """Raise ``Denied`` if a value is not what its rule allows."""
+    """Raises ``ErrorReply`` (400) if a value breaks its rule."""
     if value is None and rule.nullable:
         return
-    # A JSON true is no number, although Python's bool is an int.
+    # A JSON true is not a number, although Python's bool is an int.
     if not isinstance(value, rule.kinds) or (isinstance(value, bool) and bool not in rule.kinds):
         raise wrong_type(param, rule.kinds, value)
     if isinstance(value, str):
@@ -104,26 +104,26 @@ def _check_bounds(value: float, rule: Rule, param: str) -> None:
 
 
 def require(fields: Mapping[str, Json], names: Iterable[str], prefix: str) -> None:
-    """Raise ``Denied`` if one of the fields is missing or null."""
+    """Raises ``ErrorReply`` (400) if one of the fields is missing or null."""
     for name in names:
         if fields.get(name) is None:
             raise missing(f"{prefix}.{name}")
 
 
 def type_of(fields: Mapping[str, Json], prefix: str) -> str:
-    """The word under ``type``, which must be there."""
+    """The value of the required field ``type``."""
     require(fields, ("type",), prefix)
     check_value(fields["type"], text_rule(), f"{prefix}.type")
     return str(fields["type"])
 
 
-def missing(param: str) -> Denied:
-    """400 for a field that must be there."""
+def missing(param: str) -> ErrorReply:
+    """400 for a required field that is missing."""
     return bad_request(f"Missing required parameter: '{param}'.", code="missing_required_parameter", param=param)
 
 
-def wrong_type(param: str, kinds: tuple[type, ...], value: Json) -> Denied:
-    """400 for a value of another JSON type."""
+def wrong_type(param: str, kinds: tuple[type, ...], value: Json) -> ErrorReply:
+    """400 for a value of a wrong JSON type."""
     wanted = " or ".join(dict.fromkeys(_KINDS[kind] for kind in kinds))
     return bad_request(
         f"Invalid type for '{param}': expected {wanted}, but got {_KINDS[type(value)]} instead.",
@@ -132,8 +132,8 @@ def wrong_type(param: str, kinds: tuple[type, ...], value: Json) -> Denied:
     )
 
 
-def unsupported_choice(value: str, choices: Iterable[str], param: str) -> Denied:
-    """400 for a word that is none of those allowed."""
+def unsupported_choice(value: str, choices: Iterable[str], param: str) -> ErrorReply:
+    """400 for a value that is not among those allowed."""
     allowed = ", ".join(f"'{choice}'" for choice in choices)
     return bad_request(
         f"Invalid value: '{value}'. Supported values are: {allowed}.", code="invalid_value", param=param

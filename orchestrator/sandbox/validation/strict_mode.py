@@ -1,33 +1,33 @@
-"""What ``strict`` asks of a schema: every object requires all of its properties, and allows no others."""
+"""What ``strict`` demands of a schema: every object requires all of its properties, and allows no others."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
-from orchestrator.sandbox.faults.api_errors import Denied, bad_request
+from orchestrator.sandbox.faults.api_errors import ErrorReply, bad_request
 
 __all__ = ["check_strict"]
 
 Json: TypeAlias = Any
 Place: TypeAlias = tuple[str, ...]
 
-# Far deeper than what the provider allows, and safe to follow.
+# Far deeper than the provider allows, but not too deep for recursion.
 _DEEPEST = 100
 
 
 def check_strict(schema: Mapping[str, Json], name: str) -> None:
-    """Raise ``Denied`` (``invalid_json_schema``) for the first object of the schema that is not strict."""
+    """Raises ``ErrorReply`` (``invalid_json_schema``) for the first object of the schema that is not strict."""
     for place, part in _objects(schema, ()):
         properties = part.get("properties")
         names = list(properties) if isinstance(properties, dict) else []
         required = part.get("required")
-        left = [each for each in names if not isinstance(required, list) or each not in required]
+        missing = [each for each in names if not isinstance(required, list) or each not in required]
         if part.get("additionalProperties") is not False:
             raise _refused(name, place, "'additionalProperties' is required to be supplied and to be false.")
-        if left:
+        if missing:
             wanted = "'required' is required to be supplied and to be an array including every key in properties."
-            raise _refused(name, place, f"{wanted} Missing '{left[0]}'.")
+            raise _refused(name, place, f"{wanted} Missing '{missing[0]}'.")
 
 
 def _objects(part: Json, place: Place) -> Iterator[tuple[Place, Mapping[str, Json]]]:
@@ -47,7 +47,7 @@ def _objects(part: Json, place: Place) -> Iterator[tuple[Place, Mapping[str, Jso
             yield from _objects(each, (*place, word, str(number)))
 
 
-def _refused(name: str, place: Place, wanted: str) -> Denied:
+def _refused(name: str, place: Place, wanted: str) -> ErrorReply:
     where = f"({', '.join(repr(step) for step in place)})"
     message = f"Invalid schema for response_format '{name}': In context={where}, {wanted}"
     return bad_request(message, code="invalid_json_schema", param="text.format.schema")

@@ -12,44 +12,38 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from orchestrator.core.clock import Clock
-from orchestrator.sandbox.endpoints.files import content_of
-from orchestrator.sandbox.endpoints.replies import json_reply, page_of, parse_object
-from orchestrator.sandbox.faults.api_errors import Denied, bad_request
-from orchestrator.sandbox.faults.fault_plan import FaultPlan
-from orchestrator.sandbox.server.sandbox_settings import CancelEnded, SandboxSettings
+from orchestrator.sandbox.endpoints.call_context import CallContext
+from orchestrator.sandbox.endpoints.json_replies import json_reply, page_of, parse_object
+from orchestrator.sandbox.faults.api_errors import ErrorReply, bad_request
+from orchestrator.sandbox.sandbox_settings import CancelEnded
 from orchestrator.sandbox.simulation.creation import CreateCall, SimulatedCache, create_record
-from orchestrator.sandbox.simulation.models import Catalogue
-from orchestrator.sandbox.storage.batch_store import Batches, Line, read_lines
-from orchestrator.sandbox.storage.response_json import response_body
-from orchestrator.sandbox.storage.response_store import Archive
-from orchestrator.sandbox.storage.sandbox_database import SandboxDatabase
+from orchestrator.sandbox.simulation.response_json import response_body
+from orchestrator.sandbox.storage.batch_store import BatchLine, BatchStore, read_lines
+from orchestrator.sandbox.storage.file_store import read_file
 from orchestrator.sandbox.validation.checks import check_batch, check_create
-from orchestrator.sandbox.validation.conversation_state import Turns
+from orchestrator.sandbox.validation.prompt_checks import read_checked_prompt
 
 __all__ = ["BatchCalls"]
 
 Json: TypeAlias = Any
 
-# After so many lines other calls have their turn.
-_AT_A_STRETCH = 20
+# Other calls run after this many lines.
+_LINES_PER_TURN = 20
 
 
 class BatchCalls:
-    """Each call is given the request, and its ordinal among the calls of its kind, which decides nothing here."""
+    """Each call takes the request, and its ordinal among the calls of its kind, which is not used here."""
 
-    def __init__(
-        self, settings: SandboxSettings, *, state: SandboxDatabase, archive: Archive, turns: Turns, clock: Clock
-    ) -> None:
-        self._settings = settings
-        self._state = state
-        self._archive = archive
-        self._turns = turns
-        self._clock = clock
-        self._batches = Batches(state)
-        self._catalogue = Catalogue(settings.models)
-        self._fates = FaultPlan(settings)
-        # Another pool than that of single requests, as with the rate limits.
+    def __init__(self, context: CallContext) -> None:
+        self._settings = context.settings
+        self._state = context.state
+        self._responses = context.responses
+        self._history = context.history
+        self._clock = context.clock
+        self._batches = BatchStore(context.state)
+        self._catalogue = context.catalogue
+        self._fault_plan = context.fault_plan
+        # Batches have their own prompt cache, as they have their own rate limits.
         self._prompt_cache = SimulatedCache()
 
     async def create(self, request: Request, _ordinal: int) -> Response:
@@ -57,16 +51,16 @@ class BatchCalls:
         fields = parse_object(await request.body())
         check_batch(fields)
         file_id, now = fields["input_file_id"], self._clock.now()
-        purpose, content = content_of(self._state, file_id, now)
+        purpose, content = read_file(self._state, file_id, now)
         if purpose != "batch":
             message = f"The file '{file_id}' was uploaded for the purpose '{purpose}', not 'batch'."
             raise bad_request(message, code=None, param="input_file_id")
         requests, errors = read_lines(content)
-        starts_at = now + self._fates.of_batch(self._state.count("batches"))
+        starts_at = now + self._fault_plan.of_batch(self._state.count("batches"))
         lines = []
         for number, each in enumerate(() if errors else requests, start=1):
             lines.append(self._line(each, starts_at))
-            if number % _AT_A_STRETCH == 0:
+            if number % _LINES_PER_TURN == 0:
                 await anyio.lowlevel.checkpoint()
         lifetime = fields.get("output_expires_after") or {}
         batch_id = self._batches.create(
@@ -81,7 +75,7 @@ class BatchCalls:
         return await self._committed(self._batches.show(batch_id, now))
 
     async def retrieve(self, request: Request, _ordinal: int) -> Response:
-        """GET /v1/batches/{batch_id}: how far a batch is, and its files of answers and errors."""
+        """GET /v1/batches/{batch_id}: its progress, and its files of answers and errors."""
         return await self._committed(self._batches.show(_id(request), self._clock.now()))
 
     async def list_batches(self, request: Request, _ordinal: int) -> Response:
@@ -89,7 +83,7 @@ class BatchCalls:
         return await self._committed(page_of(self._batches.list_all(self._clock.now()), request.query_params))
 
     async def cancel(self, request: Request, _ordinal: int) -> Response:
-        """POST /v1/batches/{batch_id}/cancel: stop it; what is answered by now stays, and is charged."""
+        """POST /v1/batches/{batch_id}/cancel: stop it; answers that exist by now stay, and are charged."""
         now = self._clock.now()
         stopped = self._batches.cancel(_id(request), now)
         shown = self._batches.show(_id(request), now)
@@ -97,39 +91,39 @@ class BatchCalls:
             raise bad_request(f"Cannot cancel a {shown['status']} batch.", code=None, param=None)
         return await self._committed(shown)
 
-    def _line(self, request: Mapping[str, Json], starts_at: float) -> Line:
-        """What comes of one line: a response that will end, or an error that is there at once."""
-        # A batch is a background of its own.
+    def _line(self, request: Mapping[str, Json], starts_at: float) -> BatchLine:
+        """One line with its reply: a response that will end, or an immediate error."""
+        # A batch always runs in the background.
         fields = {name: value for name, value in request["body"].items() if name != "background"}
         ordinal = self._state.count("batch_lines")
         try:
             model = check_create(fields, self._catalogue)
             if fields.get("stream"):
                 raise bad_request("Streaming is not supported in a batch.", code=None, param="stream")
-            fields = self._turns.resolved(fields, starts_at)
+            fields = self._history.resolved(fields, starts_at)
             call = CreateCall(
                 fields=fields,
                 model=model,
-                prompt=self._turns.prompt(fields, model, starts_at),
-                fate=replace(self._fates.of_line(ordinal), queue_s=0),
+                prompt=read_checked_prompt(fields, model, self._history, self._state, starts_at),
+                drawn=replace(self._fault_plan.of_line(ordinal), queue_s=0),
                 ordinal=self._state.count("responses"),
                 now=starts_at,
                 idempotency_key=None,
             )
             record = create_record(call, settings=self._settings, cache=self._prompt_cache)
-        except Denied as denied:
-            reply = denied.response
-            return Line(
+        except ErrorReply as error:
+            reply = error.response
+            return BatchLine(
                 custom_id=request["custom_id"],
                 ends_at=starts_at,
                 status_code=reply.status_code,
                 body=bytes(reply.body),
             )
         body = b"{}" if math.isinf(record.ends_at) else response_body(record, record.ends_at)
-        # The answer is kept with the line, and can be had by the batch's file only.
-        kept = replace(record, tier="batch", stored=False, background=True, echo=b"{}", output=b"[]")
-        self._archive.add_to_batch(kept, orjson.dumps(fields.get("input")))
-        return Line(
+        # The answer is stored with the line, and only the batch's file shows it.
+        stored = replace(record, tier="batch", stored=False, background=True, echo=b"{}", output=b"[]")
+        self._responses.add_batch_response(stored, orjson.dumps(fields.get("input")))
+        return BatchLine(
             custom_id=request["custom_id"],
             ends_at=record.ends_at,
             status_code=200,

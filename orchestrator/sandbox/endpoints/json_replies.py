@@ -1,4 +1,4 @@
-"""What the calls have in common: JSON in, JSON out, and lists in pages."""
+"""What all calls share: JSON bodies, JSON replies and lists in pages."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ __all__ = ["json_reply", "page_of", "parse_object"]
 Json: TypeAlias = Any
 
 # Responses API, "input_items".
-_LARGEST_PAGE = 100
-_USUAL_PAGE = 20
+_MAX_LIMIT = 100
+_DEFAULT_LIMIT = 20
 
 
 def json_reply(value: Json) -> Response:
@@ -25,7 +25,7 @@ def json_reply(value: Json) -> Response:
 
 
 def parse_object(body: bytes) -> dict[str, Json]:
-    """A body that must be a JSON object."""
+    """The JSON object in a body; raises ``ErrorReply`` (400) for anything else."""
     try:
         fields = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -39,16 +39,16 @@ def page_of(
     items: Sequence[dict[str, Json]],
     query: Mapping[str, str],
     *,
-    largest: int = _LARGEST_PAGE,
-    usual: int = _USUAL_PAGE,
+    max_limit: int = _MAX_LIMIT,
+    default_limit: int = _DEFAULT_LIMIT,
 ) -> dict[str, Json]:
-    """One page of a list whose items are given oldest first; newest first unless the query says ``order=asc``."""
-    order, limit, after = query.get("order", "desc"), query.get("limit", str(usual)), query.get("after")
+    """One page of a list, newest first unless the query says ``order=asc``; ``items`` must be oldest first."""
+    order, limit, after = query.get("order", "desc"), query.get("limit", str(default_limit)), query.get("after")
     if order not in ("asc", "desc"):
         message = f"Invalid value: '{order}'. Supported values are: 'asc' and 'desc'."
         raise bad_request(message, code="invalid_value", param="order")
-    if not limit.isdecimal() or not 1 <= int(limit) <= largest:
-        message = f"Invalid 'limit': expected an integer from 1 to {largest}, but got '{limit}' instead."
+    if not limit.isdecimal() or not 1 <= int(limit) <= max_limit:
+        message = f"Invalid 'limit': expected an integer from 1 to {max_limit}, but got '{limit}' instead."
         raise bad_request(message, code="invalid_value", param="limit")
     ordered = items if order == "asc" else items[::-1]
     ids = [item["id"] for item in ordered]

@@ -1,7 +1,7 @@
-"""What the rehearsal provider does: how long answers take, what it allows, and which faults it plays.
+"""The settings of the simulated provider: how long answers take, its rate limits, and which faults it simulates.
 
-The same model is read from ``provider.sandbox`` in a config file and from the options of
-``orchestrator sandbox``. Everything random is drawn from ``seed``.
+They are read from ``provider.sandbox`` in a config file and from the options of ``orchestrator sandbox``.
+Everything random is drawn from ``seed``.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Section(BaseModel):
 
 
 class Uniform(Section):
-    """Any duration between two bounds is as likely as any other."""
+    """Every duration between two bounds is equally likely."""
 
     from_s: float = Field(ge=0)
     """The shortest duration, in seconds."""
@@ -55,12 +55,12 @@ class Uniform(Section):
 
 
 class Lognormal(Section):
-    """Most durations lie near the median, and a few take far longer, as they do at a real provider."""
+    """Most durations are near the median, and a few are far longer, as at a real provider."""
 
     median_s: float = Field(gt=0)
     """Half of the durations are shorter, in seconds."""
     sigma: float = Field(default=0.5, ge=0, le=3)
-    """How far the tail reaches: at 0.5 one in forty takes more than 2.7 times the median."""
+    """How long the tail is: at 0.5, one duration in forty is more than 2.7 times the median."""
 
 
 def _kind_of_spread(value: Any) -> str:
@@ -85,35 +85,35 @@ class Latency(Section):
     run: Spread = Lognormal(median_s=0.8, sigma=0.5)
     """Time spent in ``in_progress``."""
     reply: Spread = 0.0
-    """Time that every HTTP reply takes, as if the network were slow."""
+    """Delay of every HTTP reply, as on a slow network."""
 
 
 class AccountLimits(Section):
-    """Rate limits, for each model on its own; ``null`` means that there is none."""
+    """Rate limits, separate for each model; ``null`` means no limit."""
 
     requests_per_minute: int | None = Field(default=None, ge=1)
     """Creates allowed in a minute."""
     tokens_per_minute: int | None = Field(default=None, ge=1)
-    """Tokens allowed in a minute: those of the input and ``max_output_tokens`` together."""
+    """Tokens allowed in a minute: those of the input plus ``max_output_tokens``."""
     burst_s: float = Field(default=60, gt=0, le=60)
-    """Seconds of the allowance that may be used at once after a rest; some servers check windows of 1 or 10 s."""
+    """Seconds of the allowance that may be used at once after a pause; some servers check windows of 1 or 10 s."""
     headers: bool = True
-    """Whether replies tell the limits in ``x-ratelimit-*`` headers."""
+    """Whether replies report the limits in ``x-ratelimit-*`` headers."""
     polls_per_minute: int | None = Field(default=None, ge=1)
-    """Looks (GET), cancels and deletes allowed in a minute, counted apart from creates."""
+    """Polls (GET), cancels and deletes allowed in a minute, counted separately from creates."""
 
 
 class Tools(Section):
-    """How functions and custom tools are called, where a request offers some and allows it."""
+    """How functions and custom tools are called, if a request offers some and allows it."""
 
     rounds: int = Field(default=1, ge=0)
-    """How many responses in a row stop for calls, from the user's message to the answer; 0: none."""
+    """How many responses in a row stop for calls, between the user's message and the answer; 0: none."""
     calls: int = Field(default=1, ge=1)
-    """How many calls each of them has, where ``parallel_tool_calls`` allows more than one."""
+    """How many calls each of them has, if ``parallel_tool_calls`` allows more than one."""
 
 
 class OutageKind(StrEnum):
-    """How an outage shows itself."""
+    """What a client sees of an outage."""
 
     REFUSE = "refuse"
     OVERLOADED = "overloaded"
@@ -140,7 +140,7 @@ Rate: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 
 
 class Faults(Section):
-    """The troubles to rehearse; each is a rate from 0 to 1, and all are off until switched on.
+    """The faults to rehearse; each is a rate from 0 to 1, and all are off by default.
 
     At most one fault of each group strikes one create: a refusal, a fault of delivery, an ending, a quirk.
     """
@@ -149,7 +149,7 @@ class Faults(Section):
     rate_limited: Rate = 0
     """429 ``rate_limit_exceeded`` with ``Retry-After``, although the limits allow the request."""
     slow_down: Rate = 0
-    """429 ``slow_down``: the load rose too fast, although it is inside the limits."""
+    """429 ``slow_down``: the load rose too fast, although it is within the limits."""
     insufficient_quota: Rate = 0
     """429 ``insufficient_quota``: the account has no money left, and no retry will help."""
     server_error: Rate = 0
@@ -159,23 +159,23 @@ class Faults(Section):
     bad_gateway_before: Rate = 0
     """502 from a gateway that never reached the server: nothing was created, but the client cannot know."""
     html_502: Rate = 0
-    """502 with an HTML page in place of JSON; nothing was created."""
+    """502 with an HTML page instead of JSON; nothing was created."""
     queue_full: Rate = 0
-    """HTTP 400 ``{"detail": "… queue is full …"}``: a passing overload that looks like a wrong request."""
+    """HTTP 400 ``{"detail": "… queue is full …"}``: a temporary overload that looks like a wrong request."""
     flex_unavailable: Rate = 0
-    """429 "Resource Unavailable", for requests of the service tier ``flex`` only."""
+    """429 "Resource Unavailable", only for requests of the service tier ``flex``."""
     forbidden: Rate = 0
     """403 ``unsupported_country_region_territory``."""
     request_timeout: Rate = 0
     """408: the server did not get the request in time."""
     conflict: Rate = 0
-    """409: something else holds what the request needs."""
+    """409: another request holds what this one needs."""
     unprocessable: Rate = 0
-    """422: well-formed, and still not to be processed."""
+    """422: well-formed, but cannot be processed."""
     conversation_locked: Rate = 0
     """400 ``conversation_locked``: another response is writing to the conversation."""
     drop_before: Rate = 0
-    """The connection is closed before anything was created."""
+    """The connection is closed before anything is created."""
 
     # Delivery: the response was created, runs and costs money, but the reply is lost on the way.
     bad_gateway_after: Rate = 0
@@ -183,19 +183,19 @@ class Faults(Section):
     gateway_timeout: Rate = 0
     """504 from a gateway that did not wait for the reply."""
     gateway_reset: Rate = 0
-    """503 from a gateway whose connection broke after it had sent the request on."""
+    """503 from a gateway whose connection broke after it had forwarded the request."""
     drop_after: Rate = 0
-    """The connection is closed in place of a reply."""
+    """The connection is closed instead of a reply."""
     drop_mid_body: Rate = 0
     """The connection breaks in the middle of the reply's body; the response id has already arrived."""
     truncated_body: Rate = 0
-    """200 with a body that ends too early and is not JSON; the response id is in what arrives."""
+    """200 with a body that ends too early and is not JSON; the part that arrives contains the response id."""
     html_200: Rate = 0
-    """200 with an HTML page in place of the response."""
+    """200 with an HTML page instead of the response."""
     hang: Rate = 0
     """No reply at all, until the client gives up."""
 
-    # Endings: the response is created and known, but does not end as hoped.
+    # Endings: the response is created and its id arrives, but it does not end with a good answer.
     failed_server_error: Rate = 0
     """Ends ``failed`` with ``server_error``; a new response may work."""
     failed_rate_limited: Rate = 0
@@ -205,25 +205,25 @@ class Faults(Section):
     incomplete: Rate = 0
     """Ends ``incomplete`` because of ``max_output_tokens``, with half of the answer."""
     incomplete_length: Rate = 0
-    """Ends ``incomplete`` because of ``length``, as some servers call the same thing."""
+    """Ends ``incomplete`` because of ``length``, which is some servers' word for the same reason."""
     content_filter: Rate = 0
     """Ends ``incomplete`` because of ``content_filter``."""
     empty_output: Rate = 0
-    """Ends ``completed`` and is charged, but holds a reasoning item and no message."""
+    """Ends ``completed`` and is charged, but has a reasoning item and no message."""
     refusal: Rate = 0
-    """Ends ``completed`` with a refusal in place of text."""
+    """Ends ``completed`` with a refusal instead of text."""
     invalid_json: Rate = 0
-    """Where JSON was asked for: ends ``completed`` with text that is no JSON."""
+    """If the request asks for JSON: ends ``completed`` with text that is not JSON."""
     wrong_schema: Rate = 0
-    """Where a schema was given: ends ``completed`` with JSON that the schema refuses."""
+    """If the request has a schema: ends ``completed`` with JSON that the schema refuses."""
     requires_action: Rate = 0
     """Ends ``completed``, but stopped for a function call (if the request has functions) or an MCP approval."""
     unknown_tool: Rate = 0
-    """Where functions are called: the first call names ``no_such_function``, which nobody offered."""
+    """If functions are called: the first call names ``no_such_function``, which the request does not offer."""
     broken_arguments: Rate = 0
-    """Where functions are called: the arguments of the first call are no JSON."""
+    """If functions are called: the arguments of the first call are not JSON."""
     wrong_arguments: Rate = 0
-    """Where functions are called: the arguments of the first call are JSON that the function's schema refuses."""
+    """If functions are called: the arguments of the first call are JSON that the function's schema refuses."""
     stuck_queued: Rate = 0
     """Stays ``queued`` until it is cancelled."""
     stuck_in_progress: Rate = 0
@@ -231,7 +231,7 @@ class Faults(Section):
 
     # Quirks: the response ends well, but is shown in an odd way.
     late_after_cancel: Rate = 0
-    """Shown as ``cancelled`` after a cancel, and as ``completed``, with its charge, when its time has come."""
+    """Shown as ``cancelled`` after a cancel, and from its planned end on as ``completed``, with its charge."""
     vanish: Rate = 0
     """Unknown (404) from ``vanish_after_s`` after its end."""
     young_404: Rate = 0
@@ -239,52 +239,52 @@ class Faults(Section):
     ill_typed: Rate = 0
     """Usage without details, ``created_at`` as ISO text, item statuses null."""
     terminal_in_create: Rate = 0
-    """The answer is complete in the reply to the create, although the background was asked for."""
+    """The reply to the create has the complete answer, although the request asks for background mode."""
     background_ignored: Rate = 0
-    """The reply to the create comes only when the answer is complete, although the background was asked for."""
+    """The reply to the create waits for the complete answer, although the request asks for background mode."""
     unknown_status: Rate = 0
-    """Shown as ``pending`` and ``running`` in place of ``queued`` and ``in_progress``."""
+    """Shown as ``pending`` and ``running`` instead of ``queued`` and ``in_progress``."""
     stale_snapshot: Rate = 0
-    """Every look shows the first snapshot, until a cancel."""
+    """Every poll shows the first snapshot, until a cancel."""
     stuck_when_left: Rate = 0
     """Stays ``queued`` until it is cancelled, if the client leaves its stream before it runs."""
 
-    # Polls: drawn anew for each look.
+    # Polls: drawn for each poll.
     poll_500: Rate = 0
-    """A look is answered with 500."""
+    """A poll is answered with 500."""
     poll_429: Rate = 0
-    """A look is answered with 429 and ``Retry-After``."""
+    """A poll is answered with 429 and ``Retry-After``."""
     poll_404: Rate = 0
-    """A look is answered with 404, although the response is there."""
+    """A poll is answered with 404, although the response exists."""
     poll_drop: Rate = 0
-    """The connection is closed in place of a reply to a look."""
+    """The connection is closed in place of a reply to a poll."""
     poll_html: Rate = 0
-    """A look is answered with 200 and an HTML page."""
+    """A poll is answered with 200 and an HTML page."""
     poll_hang: Rate = 0
-    """A look is not answered until the client gives up."""
+    """A poll is not answered until the client gives up."""
 
-    # Streams: drawn anew for each stream.
+    # Streams: drawn for each stream.
     stream_drop: Rate = 0
     """The connection breaks after some events of a stream."""
     stream_error: Rate = 0
-    """After some events an ``error`` event comes, and the stream ends; a response in the background goes on."""
+    """After some events an ``error`` event ends the stream; a response in background mode continues."""
 
-    # Schedules: they begin at a certain point and then always strike.
+    # Schedules: they strike every call from a certain point on.
     quota_exhausted_after: int | None = Field(default=None, ge=0)
-    """After this many accepted creates, each further one is refused with ``insufficient_quota``."""
+    """After this many accepted creates, each further create is refused with ``insufficient_quota``."""
     bad_key_after: int | None = Field(default=None, ge=0)
-    """After this many accepted creates, the key is refused (401) on every call that creates."""
+    """After this many accepted creates, each further create is refused because of its key (401)."""
     outages: tuple[OutageWindow, ...] = ()
     """Windows of time in which nothing works."""
     calm_after: int | None = Field(default=None, ge=0)
-    """After this many creates no refusal, fault of delivery, ending or quirk strikes a further one."""
+    """After this many creates, no refusal, fault of delivery, ending or quirk strikes any further create."""
 
     retry_after: str | None = Field(default="1", pattern=r"^[ -~]*$")
-    """What ``Retry-After`` says in the 429 of a fault: seconds, a date or nonsense; ``null`` leaves it out."""
+    """The ``Retry-After`` in the 429 of a fault: seconds, a date or nonsense; ``null`` omits the header."""
     vanish_after_s: float = Field(default=5, ge=0)
-    """How long after its end a response that will ``vanish`` is still there."""
+    """How long a response struck by ``vanish`` is still found after its end."""
     young_404_s: float = Field(default=1, ge=0)
-    """How long after its creation a response struck by ``young_404`` is unknown."""
+    """How long a response struck by ``young_404`` is unknown after its creation."""
 
     @model_validator(mode="after")
     def _rates_leave_room(self) -> Self:
@@ -295,16 +295,16 @@ class Faults(Section):
         return self
 
 
-def _between(first: str, last: str) -> tuple[str, ...]:
+def _fields_between(first: str, last: str) -> tuple[str, ...]:
     names = list(Faults.model_fields)
     return tuple(names[names.index(first) : names.index(last) + 1])
 
 
-REFUSAL_FAULTS = _between("rate_limited", "drop_before")
-DELIVERY_FAULTS = _between("bad_gateway_after", "hang")
-ENDING_FAULTS = _between("failed_server_error", "stuck_in_progress")
-QUIRKS = _between("late_after_cancel", "stuck_when_left")
-POLL_FAULTS = _between("poll_500", "poll_hang")
+REFUSAL_FAULTS = _fields_between("rate_limited", "drop_before")
+DELIVERY_FAULTS = _fields_between("bad_gateway_after", "hang")
+ENDING_FAULTS = _fields_between("failed_server_error", "stuck_in_progress")
+QUIRKS = _fields_between("late_after_cancel", "stuck_when_left")
+POLL_FAULTS = _fields_between("poll_500", "poll_hang")
 STREAM_FAULTS = ("stream_drop", "stream_error")
 GROUPS = {
     "refusals": REFUSAL_FAULTS,
@@ -333,19 +333,19 @@ class Idempotency(StrEnum):
 
 
 class CancelEnded(StrEnum):
-    """What a cancel of a response does that has ended already; servers differ."""
+    """What cancelling a response that has already ended does; servers differ."""
 
     RETURN = "return"
     REFUSE = "refuse"
 
 
 class SandboxSettings(Section):
-    """A provider for rehearsals: true shapes and honest usage, no model behind it, no money spent."""
+    """A provider for rehearsals: the API's real shapes and usage counts, but no model and no cost."""
 
     seed: int = 1
-    """The same seed plays the same latencies and faults again, create by create."""
+    """The same seed repeats the same latencies and faults, create by create."""
     api_key: SecretStr | None = None
-    """The only key that is accepted; without one any key is, except those that start with ``sk-bad``."""
+    """The only key that is accepted; by default every key, except those that start with ``sk-bad``."""
     latency: Latency = Latency()
     """How long responses take."""
     limits: AccountLimits = AccountLimits()
@@ -353,7 +353,7 @@ class SandboxSettings(Section):
     tools: Tools = Tools()
     """How often functions are called."""
     faults: Faults = Faults()
-    """The troubles to rehearse."""
+    """The faults to rehearse."""
     idempotency: Idempotency = Idempotency.IGNORE
     """``honour``: a repeated ``Idempotency-Key`` returns the first response and creates nothing."""
     cancel_ended: CancelEnded = CancelEnded.RETURN
@@ -363,6 +363,6 @@ class SandboxSettings(Section):
     slow_run_s: float = Field(default=60, ge=0)
     """How long a response of the model ``sandbox-slow`` runs."""
     poll_after_ms: int | None = Field(default=None, ge=0)
-    """Sent as ``openai-poll-after-ms`` while a response is under way."""
+    """Sent as ``openai-poll-after-ms`` while a response is in progress."""
     keep_bodies: int = Field(default=20_000, ge=1)
-    """Without a state file: how many responses are remembered with their text; older ones become unknown (404)."""
+    """Without a state file: how many responses keep their text; older ones become unknown (404)."""

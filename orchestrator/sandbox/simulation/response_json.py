@@ -1,4 +1,4 @@
-"""The JSON of a response at a given moment, with every key of the API reference's "The Response object"."""
+"""The JSON of a response at a given time, with every key of the API reference's "The Response object"."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import orjson
 
 from orchestrator.core.model import Usage
 from orchestrator.sandbox.simulation.models import Model
-from orchestrator.sandbox.storage.response_record import Record, shown_status
+from orchestrator.sandbox.storage.response_record import ResponseRecord, shown_status
 
 __all__ = ["MARK", "echo_of", "is_final", "response_body", "usage_body"]
 
 Json: TypeAlias = Any
 
-# Says in every response that no model answered, as long as the sixteen metadata pairs leave room for it.
+# Metadata in every response, so that no answer is mistaken for a model's, unless all sixteen pairs are taken.
 MARK = ("sandbox", "simulated")
 _METADATA_PAIRS = 16
 
-_UNDER_WAY = frozenset({"queued", "in_progress", "pending", "running"})
+_OPEN_STATUSES = frozenset({"queued", "in_progress", "pending", "running"})
 _ERRORS = {
     "server_error": "The server had an error while processing your request. Sorry about that!",
     "rate_limit_exceeded": "Rate limit reached while the response was being generated.",
@@ -29,8 +29,8 @@ _ERRORS = {
 
 
 def is_final(status: str) -> bool:
-    """Whether a shown status says that nothing more will come."""
-    return status not in _UNDER_WAY
+    """Whether a shown status is a final one."""
+    return status not in _OPEN_STATUSES
 
 
 def echo_of(fields: Mapping[str, Json], model: Model) -> bytes:
@@ -71,8 +71,8 @@ def echo_of(fields: Mapping[str, Json], model: Model) -> bytes:
     )
 
 
-def response_body(record: Record, now: float) -> bytes:
-    """The response as a look at this moment shows it."""
+def response_body(record: ResponseRecord, now: float) -> bytes:
+    """The response as a poll at this time shows it."""
     status = shown_status(record, now)
     ended = is_final(status) and status != "cancelled"
     failed = status == "failed"
@@ -85,7 +85,7 @@ def response_body(record: Record, now: float) -> bytes:
         "error": {"code": record.error_code, "message": _ERRORS[record.error_code or ""]} if failed else None,
         "incomplete_details": {"reason": record.incomplete_reason} if status == "incomplete" else None,
         "model": record.model,
-        # The tier that is used is known only when the response runs.
+        # The tier in use is known only once the response runs.
         "service_tier": record.tier if ended else "auto",
         "output": orjson.Fragment(record.output) if ended else [],
         "usage": usage_body(record.usage) if ended and record.usage else None,
@@ -110,7 +110,7 @@ def usage_body(usage: Usage) -> dict[str, Json]:
     }
 
 
-def _make_ill_typed(body: dict[str, Json], record: Record) -> None:
+def _make_ill_typed(body: dict[str, Json], record: ResponseRecord) -> None:
     """Sloppy typing that real servers have shown: ISO times, usage without details, null item statuses."""
     body["created_at"] = datetime.fromtimestamp(record.created_at, UTC).isoformat()
     if body["usage"]:
@@ -119,11 +119,11 @@ def _make_ill_typed(body: dict[str, Json], record: Record) -> None:
         body["output"] = [{**item, "status": None} for item in orjson.loads(record.output)]
 
 
-def _reasoning(asked: Mapping[str, Json], model: Model) -> dict[str, Json]:
-    usual = "medium" if model.reasoning else None
-    return {**asked, "effort": asked.get("effort") or usual, "summary": asked.get("summary")}
+def _reasoning(requested: Mapping[str, Json], model: Model) -> dict[str, Json]:
+    default = "medium" if model.reasoning else None
+    return {**requested, "effort": requested.get("effort") or default, "summary": requested.get("summary")}
 
 
-def _given(fields: Mapping[str, Json], name: str, otherwise: Json) -> Json:
+def _given(fields: Mapping[str, Json], name: str, default: Json) -> Json:
     value = fields.get(name)
-    return otherwise if value is None else value
+    return default if value is None else value

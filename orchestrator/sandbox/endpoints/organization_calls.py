@@ -1,7 +1,6 @@
-"""The organisation's account as its administrators see it: costs and usage by the day, from the same records.
+"""The calls under ``/v1/organization``: costs and usage per day, computed from the stored responses.
 
-``GET /v1/organization/costs`` and ``GET /v1/organization/usage/completions``, in pages of buckets of a day. A
-response is booked on the day on which it ended.
+They reply in pages of one bucket per day. A response counts on the day on which it ended.
 """
 
 from __future__ import annotations
@@ -17,33 +16,33 @@ from starlette.responses import Response
 from orchestrator.core.clock import Clock
 from orchestrator.core.money import PICODOLLARS_PER_DOLLAR
 from orchestrator.policy.pricing.prices import PriceBook
-from orchestrator.sandbox.endpoints.replies import json_reply
+from orchestrator.sandbox.endpoints.json_replies import json_reply
 from orchestrator.sandbox.faults.api_errors import bad_request
 from orchestrator.sandbox.storage.ledger import Entry, entry_of
-from orchestrator.sandbox.storage.response_store import Archive
+from orchestrator.sandbox.storage.response_store import ResponseStore
 
 __all__ = ["OrganizationCalls"]
 
 Json: TypeAlias = Any
 
 _DAY_S = 86_400
-_USUAL_BUCKETS = 7
+_DEFAULT_BUCKETS = 7
 
 
 class OrganizationCalls:
-    """Answers for the organisation; any key will do here."""
+    """Each call takes the request; the sandbox needs no admin key for them."""
 
-    def __init__(self, archive: Archive, clock: Clock, prices: PriceBook) -> None:
-        self._archive = archive
+    def __init__(self, responses: ResponseStore, clock: Clock, prices: PriceBook) -> None:
+        self._responses = responses
         self._clock = clock
         self._prices = prices
 
     async def costs(self, request: Request, _ordinal: int) -> Response:
-        """GET /v1/organization/costs: what was spent, by the day."""
+        """GET /v1/organization/costs: costs per day."""
         return json_reply(_page(await self._by_day(), request.query_params, _costs))
 
     async def usage(self, request: Request, _ordinal: int) -> Response:
-        """GET /v1/organization/usage/completions: tokens by the day; with `group_by[]=model` by model, too."""
+        """GET /v1/organization/usage/completions: tokens per day; with `group_by[]=model` per day and model."""
         by_model = "model" in request.query_params.getlist("group_by[]")
         return json_reply(
             _page(await self._by_day(), request.query_params, lambda entries: _usage(entries, by_model=by_model))
@@ -53,7 +52,7 @@ class OrganizationCalls:
         await anyio.to_thread.run_sync(self._prices.load)
         now = self._clock.now()
         days: defaultdict[int, list[Entry]] = defaultdict(list)
-        async for record in self._archive.records():
+        async for record in self._responses.records():
             entry = entry_of(record, now, self._prices)
             if entry.ended_at is not None and entry.usage is not None:
                 days[int(entry.ended_at // _DAY_S)].append(entry)
@@ -63,13 +62,13 @@ class OrganizationCalls:
 def _page(
     days: Mapping[int, list[Entry]], query: Mapping[str, str], results: Callable[[Sequence[Entry]], Json]
 ) -> Json:
-    """The buckets from ``start_time`` to ``end_time``, from the ``page`` on, as many as ``limit`` allows."""
+    """The buckets from ``start_time`` to ``end_time``, starting at ``page``, at most ``limit``."""
     first, last = _seconds(query, "start_time") // _DAY_S, max(days, default=0)
     if "end_time" in query:
         last = (_seconds(query, "end_time") - 1) // _DAY_S
     start = int(query.get("page", "page_0").removeprefix("page_"))
     wanted = range(first + start, last + 1)
-    shown = wanted[: int(query.get("limit", _USUAL_BUCKETS))]
+    shown = wanted[: int(query.get("limit", _DEFAULT_BUCKETS))]
     more = len(shown) < len(wanted)
     return {
         "object": "page",

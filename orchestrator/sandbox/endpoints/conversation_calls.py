@@ -8,8 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from orchestrator.core.clock import Clock
-from orchestrator.sandbox.endpoints.replies import json_reply, page_of, parse_object
-from orchestrator.sandbox.storage.conversation_store import Conversations
+from orchestrator.sandbox.endpoints.json_replies import json_reply, page_of, parse_object
+from orchestrator.sandbox.storage.conversation_store import ConversationStore
 from orchestrator.sandbox.storage.sandbox_database import SandboxDatabase
 from orchestrator.sandbox.validation.checks import check_conversation
 
@@ -19,15 +19,15 @@ Json: TypeAlias = Any
 
 
 class ConversationCalls:
-    """Each call is given the request, and its ordinal among the calls of its kind, which decides nothing here."""
+    """Each call takes the request, and its ordinal among the calls of its kind, which is not used here."""
 
-    def __init__(self, conversations: Conversations, state: SandboxDatabase, clock: Clock) -> None:
+    def __init__(self, conversations: ConversationStore, state: SandboxDatabase, clock: Clock) -> None:
         self._conversations = conversations
         self._state = state
         self._clock = clock
 
     async def create(self, request: Request, _ordinal: int) -> Response:
-        """POST /v1/conversations: begin one, with up to 20 items."""
+        """POST /v1/conversations: create one, with up to 20 items."""
         fields = await _read(request)
         created = self._conversations.create(
             fields.get("items") or [], fields.get("metadata") or {}, self._clock.now()
@@ -64,7 +64,7 @@ class ConversationCalls:
         return await self._committed(self._conversations.item(_id(request), item_id, self._clock.now()))
 
     async def remove_item(self, request: Request, _ordinal: int) -> Response:
-        """DELETE /v1/conversations/{conversation_id}/items/{item_id}: take one out."""
+        """DELETE /v1/conversations/{conversation_id}/items/{item_id}: remove one item."""
         item_id = request.path_params["item_id"]
         return await self._committed(self._conversations.remove(_id(request), item_id, self._clock.now()))
 

@@ -1,0 +1,28 @@
+"""What the calls that create responses work on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orchestrator.core.clock import Clock
+from orchestrator.sandbox.faults.fault_plan import FaultPlan
+from orchestrator.sandbox.sandbox_settings import SandboxSettings
+from orchestrator.sandbox.simulation.history import History
+from orchestrator.sandbox.simulation.models import Catalogue
+from orchestrator.sandbox.storage.response_store import ResponseStore
+from orchestrator.sandbox.storage.sandbox_database import SandboxDatabase
+
+__all__ = ["CallContext"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallContext:
+    """The settings, the stored state and what is derived from them."""
+
+    settings: SandboxSettings
+    state: SandboxDatabase
+    responses: ResponseStore
+    history: History
+    fault_plan: FaultPlan
+    catalogue: Catalogue
+    clock: Clock
