@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from orchestrator.core.states import State
-from tests.stores.audit import audit
+from tests.stores.sqlite.audit import audit
 
 from .everything import JOB, rates, rows_of_speeches
 from .station import Provider, Station

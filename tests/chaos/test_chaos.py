@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.core.states import State
-from tests.stores.audit import audit
+from tests.stores.sqlite.audit import audit
 
 from .conftest import Tell
 from .everything import CONFIG, FINAL, JOB, rates, rows_of_speeches

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from orchestrator.core.states import State
-from tests.stores.audit import audit
+from tests.stores.sqlite.audit import audit
 
 from .conftest import Tell
 from .crashing import SUBJECTS, WHEN

@@ -22,7 +22,7 @@ import pytest
 
 from orchestrator.core.states import State
 from tests.end_to_end.rig import Ended
-from tests.stores.audit import audit
+from tests.stores.sqlite.audit import audit
 
 from .station import KEY, Provider, Station
 

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from orchestrator.core.states import State
-from tests.stores.audit import audit
+from tests.stores.sqlite.audit import audit
 
 from .station import KEY, Provider, Station
 from .test_crashes import Ordeal

@@ -14,7 +14,7 @@ import pytest
 
 from orchestrator.core.states import State
 from tests.end_to_end.tooling import calls_noted, tool_job, write_handlers
-from tests.stores.audit import audit
+from tests.stores.sqlite.audit import audit
 
 from .crashing import TURNS, WHEN
 from .station import Provider, Station

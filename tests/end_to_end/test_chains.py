@@ -13,7 +13,7 @@ import pytest
 
 from tests.end_to_end.rig import Rig
 from tests.end_to_end.tooling import tool_job, write_handlers
-from tests.stores.audit import audit
+from tests.stores.sqlite.audit import audit
 
 TURNS = 3
 MODES = ["previous_response", "conversation", "stateless"]

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.end_to_end.rig import Rig
-from tests.stores.audit import audit
+from tests.stores.sqlite.audit import audit
 
 REQUEST = {"model": "gpt-5-mini", "input": "Sum up: {{ text }}", "max_output_tokens": 400}
 AT = ("--db", "runs.db")

@@ -20,7 +20,7 @@ from orchestrator.provider.transport import Endpoint
 from orchestrator.stores.retained import ObjectKind
 from orchestrator.stores.sqlite import SqliteReader, SqliteStore
 from tests.provider.raw_server import Connection, Request, serve_raw
-from tests.stores.builders import NOW, Desk, a_run
+from tests.stores.builders import NOW, Harness, a_run
 
 pytestmark = pytest.mark.anyio
 
@@ -48,16 +48,16 @@ class Hurried:
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+async def harness(tmp_path: Path) -> AsyncIterator[Harness]:
     """A run of so many answered rows."""
     async with SqliteStore.open(tmp_path / "runs.db") as store, SqliteReader.open(tmp_path / "runs.db") as reader:
-        desk = Desk(store, reader, await store.create_run(a_run()))
-        for request in await desk.add(ROWS):
-            await desk.succeed(request)
-        yield desk
+        harness = Harness(store, reader, await store.create_run(a_run()))
+        for request in await harness.add(ROWS):
+            await harness.succeed(request)
+        yield harness
 
 
-async def purge(desk: Desk, answer: Callable[[Request], Answer]) -> tuple[Purged, list[Request]]:
+async def purge(harness: Harness, answer: Callable[[Request], Answer]) -> tuple[Purged, list[Request]]:
     """Purge the run at a server that answers so, and say what it was asked."""
     asked: list[Request] = []
 
@@ -77,63 +77,65 @@ async def purge(desk: Desk, answer: Callable[[Request], Answer]) -> tuple[Purged
         limiter = Limiter(requests_per_minute=60_000, tokens_per_minute=None, now=clock.now())
         working = Purge(
             client,
-            store=desk.store,
-            reader=desk.reader,
+            store=harness.store,
+            reader=harness.reader,
             limiter=limiter,
             clock=clock,
             rng=random.Random(1),
         )
-        return await working.run(desk.run.id, ended_before=float("inf")), asked
+        return await working.run(harness.run.id, ended_before=float("inf")), asked
 
 
-async def left(desk: Desk) -> int:
+async def left(harness: Harness) -> int:
     return len(
-        await desk.reader.provider_objects(desk.run.id, ObjectKind.RESPONSE, ended_before=9e9, after=0, limit=1000)
+        await harness.reader.provider_objects(
+            harness.run.id, ObjectKind.RESPONSE, ended_before=9e9, after=0, limit=1000
+        )
     )
 
 
-async def test_what_is_not_found_any_more_is_gone(desk: Desk) -> None:
+async def test_what_is_not_found_any_more_is_gone(harness: Harness) -> None:
     purged, asked = await purge(
-        desk, lambda request: ("200 OK", DELETED) if request.method == "DELETE" else ("404 Not Found", UNKNOWN)
+        harness, lambda request: ("200 OK", DELETED) if request.method == "DELETE" else ("404 Not Found", UNKNOWN)
     )
-    assert (purged.deleted[ObjectKind.RESPONSE], purged.complete, await left(desk)) == (ROWS, True, 0)
+    assert (purged.deleted[ObjectKind.RESPONSE], purged.complete, await left(harness)) == (ROWS, True, 0)
     assert len(asked) == 2 * ROWS
 
 
-async def test_a_server_that_does_not_delete_is_asked_no_more(desk: Desk) -> None:
-    purged, asked = await purge(desk, lambda _: ("405 Method Not Allowed", b"{}"))
+async def test_a_server_that_does_not_delete_is_asked_no_more(harness: Harness) -> None:
+    purged, asked = await purge(harness, lambda _: ("405 Method Not Allowed", b"{}"))
     assert purged.stopped
     assert purged.reason == "the server does not delete such things (HTTP 405)"
     assert len(asked) <= 16
-    assert await left(desk) == ROWS
+    assert await left(harness) == ROWS
 
 
-async def test_a_gateway_without_such_a_route_deletes_nothing(desk: Desk) -> None:
-    purged, _ = await purge(desk, lambda _: ("404 Not Found", b"<html><title>404</title></html>"))
-    assert (purged.stopped, purged.deleted[ObjectKind.RESPONSE], await left(desk)) == (True, 0, ROWS)
+async def test_a_gateway_without_such_a_route_deletes_nothing(harness: Harness) -> None:
+    purged, _ = await purge(harness, lambda _: ("404 Not Found", b"<html><title>404</title></html>"))
+    assert (purged.stopped, purged.deleted[ObjectKind.RESPONSE], await left(harness)) == (True, 0, ROWS)
 
 
-async def test_refusals_without_end_end(desk: Desk) -> None:
+async def test_refusals_without_end_end(harness: Harness) -> None:
     refusal = orjson.dumps({"error": {"message": "in use", "code": "in_use"}})
-    purged, asked = await purge(desk, lambda _: ("400 Bad Request", refusal))
+    purged, asked = await purge(harness, lambda _: ("400 Bad Request", refusal))
     assert (purged.stopped, purged.reason) == (True, "in use")
     assert 20 <= len(asked) < 20 + 16
     assert purged.left == len(asked)
 
 
-async def test_a_deletion_that_is_only_said_to_be_done_does_not_count(desk: Desk) -> None:
+async def test_a_deletion_that_is_only_said_to_be_done_does_not_count(harness: Harness) -> None:
     kept = orjson.dumps({"id": "resp_1", "status": "completed"})
-    purged, _ = await purge(desk, lambda request: ("200 OK", DELETED if request.method == "DELETE" else kept))
+    purged, _ = await purge(harness, lambda request: ("200 OK", DELETED if request.method == "DELETE" else kept))
     assert purged.reason == "it is still there after its deletion"
-    assert (purged.complete, await left(desk)) == (False, ROWS)
+    assert (purged.complete, await left(harness)) == (False, ROWS)
 
 
-async def test_what_the_provider_never_knew_is_counted_apart(desk: Desk) -> None:
-    purged, _ = await purge(desk, lambda _: ("404 Not Found", UNKNOWN))
+async def test_what_the_provider_never_knew_is_counted_apart(harness: Harness) -> None:
+    purged, _ = await purge(harness, lambda _: ("404 Not Found", UNKNOWN))
     assert (purged.deleted[ObjectKind.RESPONSE], purged.unknown, purged.complete) == (0, ROWS, True)
 
 
-async def test_limits_and_faults_that_pass_are_waited_out(desk: Desk) -> None:
+async def test_limits_and_faults_that_pass_are_waited_out(harness: Harness) -> None:
     seen: dict[tuple[str, str], int] = {}
 
     def answer(request: Request) -> Answer:
@@ -145,11 +147,11 @@ async def test_limits_and_faults_that_pass_are_waited_out(desk: Desk) -> None:
             return ("500 Internal Server Error", b"{}")
         return ("200 OK", DELETED) if request.method == "DELETE" else ("404 Not Found", UNKNOWN)
 
-    purged, _ = await purge(desk, answer)
-    assert (purged.deleted[ObjectKind.RESPONSE], purged.left, await left(desk)) == (ROWS, 0, 0)
+    purged, _ = await purge(harness, answer)
+    assert (purged.deleted[ObjectKind.RESPONSE], purged.left, await left(harness)) == (ROWS, 0, 0)
 
 
-async def test_a_key_that_is_refused_stops_at_once(desk: Desk) -> None:
-    purged, asked = await purge(desk, lambda _: ("401 Unauthorized", b'{"error": {"message": "wrong key"}}'))
+async def test_a_key_that_is_refused_stops_at_once(harness: Harness) -> None:
+    purged, asked = await purge(harness, lambda _: ("401 Unauthorized", b'{"error": {"message": "wrong key"}}'))
     assert (purged.stopped, len(asked) <= 16) == (True, True)
     assert "refuses the key" in (purged.reason or "")

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from orchestrator.core.model import Charge, NewRequest, PlanMark, UnitPrice, Usage
 from orchestrator.core.states import State
 from orchestrator.stores.base import Reader, Store
-from orchestrator.stores.reads import PendingRequest, Run
-from orchestrator.stores.writes import Acceptance, Claim, Ending, NewRun
+from orchestrator.stores.reads import (
+    Dependent,
+    OpenAttempt,
+    PendingRequest,
+    RequestRecord,
+    ResultRecord,
+    Run,
+    Spending,
+    Summary,
+)
+from orchestrator.stores.writes import Acceptance, Claim, Ending, NewRun, Requeue
 
 NOW = 1_790_000_000.0
 
@@ -65,7 +70,6 @@ def mark(position: int, *, complete: bool = False) -> PlanMark:
 def a_claim(request_id: int, **changes: Any) -> Claim:
     values: dict[str, Any] = {
         "request_id": request_id,
-        "run_id": 1,
         "stage": "main",
         "number": 1,
         "idempotency_key": f"key-{request_id}",
@@ -93,71 +97,69 @@ def an_unknown_charge(upper_bound_pusd: int | None) -> Charge:
 
 
 @dataclass
-class Desk:
+class Harness:
     """A run with its store and reader, and the usual steps of a request in one call each."""
 
     store: Store
     reader: Reader
     run: Run
 
+    # ── steps ─────────────────────────────────────────────────────────────────────────────────────────────
+
     async def add(self, count: int, start: int = 0) -> list[PendingRequest]:
         await self.store.add_rows(self.run.id, rows(count, start), [], mark(start + count))
-        return await self.reader.fresh(self.run.id, after_id=0, limit=10_000)
+        return await self.fresh()
 
-    async def pending(self, request_id: int) -> PendingRequest | None:
-        """A request as the sender would read it; None if it is not pending."""
-        fresh = await self.reader.fresh(self.run.id, after_id=request_id - 1, limit=1)
-        waiting = [*fresh, *await self.reader.delayed(self.run.id, limit=10_000)]
-        return next((each for each in waiting if each.id == request_id), None)
+    async def try_claim(self, request: PendingRequest, **changes: Any) -> int | Spending | None:
+        return await self.store.claim(a_claim(request.id, **({"run_id": self.run.id} | changes)))
 
-    async def claim(self, request: PendingRequest, *, at: float = NOW, worst_case_pusd: int | None = 5_000) -> int:
-        now = await self.pending(request.id)
-        assert now is not None
-        attempt_id = await self.store.claim(
-            a_claim(
-                request.id,
-                run_id=self.run.id,
-                stage=now.stage,
-                number=now.number + 1,
-                idempotency_key=f"{self.run.uid}-{request.id}-{now.epoch}",
-                at=at,
-                worst_case_pusd=worst_case_pusd,
-            )
-        )
+    async def claim(self, request: PendingRequest, **changes: Any) -> int:
+        number = 1 + len(await self.reader.attempts(request.id))
+        key = f"{self.run.uid}-{request.key}-{number}"
+        changes = {"stage": request.stage, "number": number, "idempotency_key": key} | changes
+        attempt_id = await self.try_claim(request, **changes)
         assert isinstance(attempt_id, int)
         return attempt_id
 
     async def accept(
         self, request: PendingRequest, attempt_id: int, *, response_id: str = "", at: float = NOW
     ) -> bool:
+        response_id = response_id or f"resp_{attempt_id}"
         return await self.store.accept(
-            Acceptance(
-                request_id=request.id,
-                attempt_id=attempt_id,
-                response_id=response_id or f"resp_{attempt_id}",
-                status="queued",
-                at=at,
-            )
+            Acceptance(request_id=request.id, attempt_id=attempt_id, response_id=response_id, status="queued", at=at)
         )
 
-    async def submit(self, request: PendingRequest, *, at: float = NOW, response_id: str = "") -> int:
-        attempt_id = await self.claim(request, at=at)
+    async def submit(self, request: PendingRequest, *, at: float = NOW, response_id: str = "", **changes: Any) -> int:
+        attempt_id = await self.claim(request, at=at, **changes)
         assert await self.accept(request, attempt_id, at=at, response_id=response_id)
         return attempt_id
 
-    async def end(self, request: PendingRequest, attempt_id: int, to: State, **changes: Any) -> bool:
+    async def settle(
+        self, request: PendingRequest, attempt_id: int, to: State, **changes: Any
+    ) -> list[Dependent] | None:
+        """End an attempt; returns the requests that moved with it."""
         values: dict[str, Any] = {"from_state": State.SUBMITTED, "at": NOW + 10, "status": "completed"}
         if to is State.SUCCEEDED:
             values |= {"output_text": "An answer.", "body": b'{"id": "resp"}', "charge": a_charge()}
-        return await self.store.end(self.ending(request, attempt_id, to, **(values | changes))) is not None
+        return await self.store.end(Ending(request_id=request.id, attempt_id=attempt_id, to=to, **(values | changes)))
 
-    @staticmethod
-    def ending(request: PendingRequest, attempt_id: int, to: State, **values: Any) -> Ending:
-        return Ending(request_id=request.id, attempt_id=attempt_id, to=to, **values)
+    async def end(self, request: PendingRequest, attempt_id: int, to: State, **changes: Any) -> bool:
+        return await self.settle(request, attempt_id, to, **changes) is not None
 
     async def succeed(self, request: PendingRequest, **changes: Any) -> int:
         attempt_id = await self.submit(request)
         assert await self.end(request, attempt_id, State.SUCCEEDED, **changes)
+        return attempt_id
+
+    async def fail(self, request: PendingRequest, **changes: Any) -> int:
+        attempt_id = await self.submit(request)
+        assert await self.end(request, attempt_id, State.FAILED, **changes)
+        return attempt_id
+
+    async def retry(self, request: PendingRequest, **changes: Any) -> int:
+        """Send a request, and put it back into the queue when its response has ended."""
+        attempt_id = await self.submit(request)
+        assert await self.end(request, attempt_id, State.PENDING, **changes)
         return attempt_id
 
     async def lose(self, request: PendingRequest, **changes: Any) -> int:
@@ -166,12 +168,44 @@ class Desk:
         assert await self.end(request, attempt_id, State.IN_DOUBT, **changes)
         return attempt_id
 
+    async def requeue(
+        self, *states: State, code: str | None = None, in_doubt: str | None = None, at: float = NOW + 30
+    ) -> int:
+        return await self.store.requeue(
+            Requeue(run_id=self.run.id, states=states, code=code, resolve_in_doubt=in_doubt, at=at)
+        )
+
+    async def flush(self) -> None:
+        """Have the notes written, by a verb that is waited for."""
+        await self.store.remember("flush", b"")
+
+    # ── questions ─────────────────────────────────────────────────────────────────────────────────────────
+
+    async def fresh(self) -> list[PendingRequest]:
+        return await self.reader.fresh(self.run.id, after_id=0, limit=10_000)
+
+    async def delayed(self) -> list[PendingRequest]:
+        return await self.reader.delayed(self.run.id, limit=10_000)
+
+    async def open_attempts(self) -> list[OpenAttempt]:
+        return await self.reader.open_attempts(self.run.id)
+
+    async def results(self, *states: State) -> list[ResultRecord]:
+        """The results of requests in some states, or in any."""
+        return [record async for record in self.reader.results(self.run.id, states or list(State))]
+
+    async def request(self, key: str) -> RequestRecord:
+        found = await self.reader.request(self.run.id, key)
+        assert found is not None
+        return found
+
+    async def current_run(self) -> Run:
+        found = await self.reader.run(self.run.name)
+        assert found is not None
+        return found
+
+    async def summary(self) -> Summary:
+        return await self.reader.summary(self.run.id)
+
     async def states(self) -> dict[State, int]:
-        summary = await self.reader.summary(self.run.id)
-        return {state: count for state, count in summary.requests.items() if count}
-
-
-def ask(database: Path, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-    """What a person at the sqlite3 shell would see."""
-    with closing(sqlite3.connect(database)) as connection:
-        return connection.execute(query, parameters).fetchall()
+        return {state: count for state, count in (await self.summary()).requests.items() if count}

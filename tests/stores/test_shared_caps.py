@@ -1,24 +1,23 @@
-"""Caps over all runs of a database hold for sure, however many processes spend under them."""
+"""What every store promises about caps over all runs: no cap is exceeded, however many processes spend under it."""
 
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 
+import anyio
 import pytest
 
 from orchestrator.core.model import Charge
 from orchestrator.core.states import State
-from orchestrator.stores.base import Reader
-from orchestrator.stores.reads import Run, SharedCaps, Spending
-from orchestrator.stores.sqlite import SqliteReader, SqliteStore
-from orchestrator.stores.writes import Acceptance, Ending, Release
+from orchestrator.stores.base import Backend
+from orchestrator.stores.reads import PendingRequest, SharedCaps, Spending
+from orchestrator.stores.writes import Release
 
-from .audit import audit
-from .builders import NOW, a_charge, a_claim, a_run, an_unknown_charge, mark, rows
+from .builders import NOW, Harness, a_charge, a_run, an_unknown_charge, mark, rows
 
 pytestmark = pytest.mark.anyio
 
@@ -28,209 +27,188 @@ ROWS = 40
 
 @dataclass
 class Process:
-    """One process with a run of its own; several of them share a file."""
+    """A process with a run of its own; several of them share a database."""
 
-    store: SqliteStore
-    reader: Reader
-    run: Run
+    harness: Harness
     caps: SharedCaps
-    # Requests that nobody has claimed, and open attempts with the worst case of each.
-    pending: list[int] = field(default_factory=list)
-    open: dict[int, int] = field(default_factory=dict)
-    number: dict[int, int] = field(default_factory=dict)
+    # Requests that no one has claimed, and open attempts: the request and the worst case of each.
+    pending: list[PendingRequest]
+    open: dict[int, tuple[PendingRequest, int]] = field(default_factory=dict)
 
-    async def claim(self, worst_case: int, at: float = NOW) -> Spending | int:
-        """Claim a request; what is spent, where there is no room."""
+    @property
+    def in_flight(self) -> int:
+        return sum(worst_case for _, worst_case in self.open.values())
+
+    async def claim(self, worst_case: int, at: float = NOW) -> int | Spending:
+        """Claim a request; returns what is spent if there is no room."""
         request = self.pending[0]
-        number = self.number.get(request, 0) + 1
-        claimed = await self.store.claim(
-            a_claim(request, run_id=self.run.id, number=number, at=at, worst_case_pusd=worst_case, caps=self.caps)
-        )
+        number = 1 + len(await self.harness.reader.attempts(request.id))
+        changes = {"number": number, "at": at, "worst_case_pusd": worst_case, "caps": self.caps}
+        claimed = await self.harness.try_claim(request, **changes)
         assert claimed is not None
         if isinstance(claimed, int):
-            self.pending.pop(0)
-            self.number[request] = number
-            self.open[claimed] = worst_case
+            self.open[claimed] = self.pending.pop(0), worst_case
         return claimed
 
-    async def end(self, attempt: int, charge: Charge | None, *, at: float = NOW) -> None:
-        """The attempt ends: charged, or never created."""
-        request = attempt // 1_000_000
-        del self.open[attempt]
+    async def end(self, attempt_id: int, charge: Charge | None, *, at: float = NOW) -> None:
+        """End an attempt with a charge, or release it without one."""
+        request, _ = self.open.pop(attempt_id)
         if charge is None:
-            assert await self.store.release(Release(request_id=request, attempt_id=attempt, not_before=0.0))
-            self.number[request] -= 1
+            release = Release(request_id=request.id, attempt_id=attempt_id, not_before=0.0)
+            assert await self.harness.store.release(release)
             self.pending.append(request)
             return
-        assert await self.store.accept(
-            Acceptance(request_id=request, attempt_id=attempt, response_id=f"resp_{attempt}", status="queued", at=at)
-        )
-        ending = Ending(
-            request_id=request,
-            attempt_id=attempt,
-            from_state=State.SUBMITTED,
-            to=State.FAILED,
-            at=at,
-            code="x",
-            charge=charge,
-        )
-        assert await self.store.end(ending) is not None
+        assert await self.harness.accept(request, attempt_id, at=at)
+        assert await self.harness.end(request, attempt_id, State.FAILED, at=at, code="x", charge=charge)
 
 
-async def begin(
-    stack: AsyncExitStack, database: Path, name: str, day: int | None, month: int | None = None, **changes: bool
-) -> Process:
-    store = await stack.enter_async_context(SqliteStore.open(database))
-    run = await store.create_run(a_run(name, **changes))
-    await store.add_rows(run.id, rows(ROWS), [], mark(ROWS))
-    reader = await stack.enter_async_context(SqliteReader.open(database))
-    pending = [request.id for request in await reader.fresh(run.id, after_id=0, limit=ROWS)]
-    caps = SharedCaps(run_id=run.id, simulated=run.simulated, day_pusd=day, month_pusd=month)
-    return Process(store, reader, run, caps, pending)
+class Processes:
+    """Starts processes on a database, and ends them with the test."""
+
+    def __init__(self, backend: Backend, stack: AsyncExitStack) -> None:
+        self._backend = backend
+        self._stack = stack
+
+    async def start(self, name: str, day: int, month: int | None = None, *, simulated: bool = False) -> Process:
+        store = await self._stack.enter_async_context(self._backend.open_store())
+        run = await store.create_run(a_run(name, simulated=simulated))
+        await store.add_rows(run.id, rows(ROWS), [], mark(ROWS))
+        reader = await self._stack.enter_async_context(self._backend.open_reader())
+        harness = Harness(store, reader, run)
+        caps = SharedCaps(run_id=run.id, simulated=simulated, day_pusd=day, month_pusd=month)
+        return Process(harness, caps, await harness.fresh())
+
+    async def restart(self, process: Process) -> None:
+        """Continue a process with a store that has seen nothing of what it did before."""
+        process.harness.store = await self._stack.enter_async_context(self._backend.open_store())
+        process.harness.reader = await self._stack.enter_async_context(self._backend.open_reader())
 
 
 @pytest.fixture
-async def stack() -> AsyncIterator[AsyncExitStack]:
+async def processes(backend: Backend) -> AsyncIterator[Processes]:
     async with AsyncExitStack() as stack:
-        yield stack
+        yield Processes(backend, stack)
 
 
-async def test_what_one_run_sets_aside_another_cannot(stack: AsyncExitStack, database: Path) -> None:
-    one, other = [await begin(stack, database, name, day=100) for name in ("one", "other")]
-    attempt = await one.claim(60)
-    assert isinstance(attempt, int)
-    assert await other.claim(41) == Spending(
-        day_pusd=0, month_pusd=0, own_pusd=0, elsewhere_pusd=60, holders=(one.run.id,)
-    )
+async def test_what_one_run_sets_aside_another_cannot_spend(processes: Processes) -> None:
+    one, other = [await processes.start(name, day=100) for name in ("one", "other")]
+    attempt_id = await one.claim(60)
+    assert isinstance(attempt_id, int)
+    holders = (one.harness.run.id,)
+    assert await other.claim(41) == Spending(day_pusd=0, month_pusd=0, own_pusd=0, elsewhere_pusd=60, holders=holders)
     assert isinstance(await other.claim(40), int)
-    await one.end(attempt, a_charge(25))
-    assert await one.reader.spending(one.caps, NOW) == Spending(
-        day_pusd=25, month_pusd=25, own_pusd=0, elsewhere_pusd=40, holders=(other.run.id,)
+    await one.end(attempt_id, a_charge(25))
+    assert await one.harness.reader.spending(one.caps, NOW) == Spending(
+        day_pusd=25, month_pusd=25, own_pusd=0, elsewhere_pusd=40, holders=(other.harness.run.id,)
     )
     assert isinstance(await one.claim(36), Spending)
     assert isinstance(await one.claim(35), int)
 
 
-async def test_what_was_never_sent_is_given_back(stack: AsyncExitStack, database: Path) -> None:
-    one = await begin(stack, database, "one", day=100)
-    attempt = await one.claim(100)
-    assert isinstance(attempt, int)
+async def test_what_a_released_claim_set_aside_can_be_spent(processes: Processes) -> None:
+    one = await processes.start("one", day=100)
+    attempt_id = await one.claim(100)
+    assert isinstance(attempt_id, int)
     assert isinstance(await one.claim(1), Spending)
-    await one.end(attempt, None)
+    await one.end(attempt_id, None)
     assert isinstance(await one.claim(100), int)
 
 
-async def test_a_refused_claim_leaves_no_trace(stack: AsyncExitStack, database: Path) -> None:
-    one = await begin(stack, database, "one", day=100)
+async def test_a_refused_claim_leaves_no_trace(processes: Processes) -> None:
+    one = await processes.start("one", day=100)
     assert isinstance(await one.claim(101), Spending)
-    summary = await one.reader.summary(one.run.id)
+    summary = await one.harness.summary()
     assert (summary.attempts, summary.requests[State.PENDING], summary.reserved_pusd) == (0, ROWS, 0)
-    audit(database)
 
 
-async def test_a_new_day_has_its_own_money_and_a_month_goes_on(stack: AsyncExitStack, database: Path) -> None:
-    one = await begin(stack, database, "one", day=100, month=150)
+async def test_a_day_begins_without_charges_and_a_month_continues(processes: Processes) -> None:
+    one = await processes.start("one", day=100, month=150)
     first = await one.claim(100)
     assert isinstance(first, int)
     await one.end(first, a_charge(90))
-    assert isinstance(await one.claim(60, at=NOW + DAY), int), "60 of today, 150 of the month"
+    assert isinstance(await one.claim(60, at=NOW + DAY), int), "60 of the day, 150 of the month"
     assert isinstance(await one.claim(1, at=NOW + DAY), Spending)
     assert isinstance(await one.claim(40, at=NOW + 10 * DAY), int), "October; what is open counts there, too"
     assert isinstance(await one.claim(1, at=NOW + 10 * DAY), Spending)
 
 
-async def test_unknown_costs_count_with_the_most_they_can_be(stack: AsyncExitStack, database: Path) -> None:
-    one = await begin(stack, database, "one", day=100)
-    attempt = await one.claim(80)
-    assert isinstance(attempt, int)
-    await one.end(attempt, an_unknown_charge(80))
+async def test_unknown_costs_count_with_their_upper_bound(processes: Processes) -> None:
+    one = await processes.start("one", day=100)
+    attempt_id = await one.claim(80)
+    assert isinstance(attempt_id, int)
+    await one.end(attempt_id, an_unknown_charge(80))
     assert isinstance(await one.claim(21), Spending)
-    assert await one.store.late_charge(attempt, a_charge(5), "completed", None)
+    assert await one.harness.store.late_charge(attempt_id, a_charge(5), "completed", None)
     assert isinstance(await one.claim(95), int)
-    audit(database)
 
 
-async def test_play_money_is_counted_apart(stack: AsyncExitStack, database: Path) -> None:
-    real = await begin(stack, database, "real", day=100)
-    rehearsal = await begin(stack, database, "rehearsal", day=100, simulated=True)
+async def test_simulated_runs_have_their_own_spending(processes: Processes) -> None:
+    real = await processes.start("real", day=100)
+    simulated = await processes.start("sandbox", day=100, simulated=True)
     assert isinstance(await real.claim(100), int)
-    assert isinstance(await rehearsal.claim(100), int)
-    assert isinstance(await rehearsal.claim(1), Spending)
+    assert isinstance(await simulated.claim(100), int)
+    assert isinstance(await simulated.claim(1), Spending)
 
 
-async def test_a_group_of_claims_cannot_pass_a_cap_together(stack: AsyncExitStack, database: Path) -> None:
-    """Claims that are committed in one transaction see each other."""
-    one = await begin(stack, database, "one", day=100)
-    claims = [a_claim(request, worst_case_pusd=30, caps=one.caps) for request in one.pending[:10]]
-    import anyio
+async def test_claims_at_the_same_time_cannot_exceed_a_cap_together(processes: Processes) -> None:
+    one = await processes.start("one", day=100)
+    claims: list[int | Spending | None] = []
 
-    found: list[int | Spending | None] = []
-
-    async def claim(index: int) -> None:
-        found.append(await one.store.claim(claims[index]))
+    async def claim(request: PendingRequest) -> None:
+        claims.append(await one.harness.try_claim(request, worst_case_pusd=30, caps=one.caps))
 
     async with anyio.create_task_group() as tasks:
-        for index in range(10):
-            tasks.start_soon(claim, index)
-    assert sum(isinstance(each, int) for each in found) == 3
+        for request in one.pending[:10]:
+            tasks.start_soon(claim, request)
+    assert sum(isinstance(each, int) for each in claims) == 3
 
 
-@pytest.mark.parametrize("seed", range(6))
-async def test_no_cap_is_passed_whatever_happens(database: Path, seed: int) -> None:
-    """Three runs, random costs and endings, processes that die and come back, midnights; the true cost is checked."""
+def charge_of(rng: random.Random, worst_case: int) -> tuple[Charge | None, int]:
+    """A charge for an attempt, None to release it; and what it truly cost."""
+    cost = rng.choice([worst_case, rng.randint(0, worst_case)])
+    draw = rng.random()
+    if draw < 0.1:
+        return None, 0
+    return (an_unknown_charge(rng.randint(cost, worst_case)) if draw < 0.3 else a_charge(cost)), cost
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_no_cap_is_exceeded_whatever_happens(processes: Processes, seed: int) -> None:
+    """Three runs with random costs, ends and restarts, over several days; the true cost is checked."""
     rng = random.Random(seed)
     day_cap, month_cap = rng.randint(100, 3_000), rng.randint(300, 6_000)
-    taken: dict[int, int] = {}
+    spent: Counter[int] = Counter()
     at = NOW
-
-    def charge_of(worst_case: int) -> tuple[Charge | None, int]:
-        cost = rng.choice([worst_case, rng.randint(0, worst_case)])
-        fate = rng.random()
-        if fate < 0.1:
-            return None, 0
-        if fate < 0.3:
-            return an_unknown_charge(rng.randint(cost, worst_case)), cost
-        return a_charge(cost), cost
-
-    async with AsyncExitStack() as whole:
-        stacks = [await whole.enter_async_context(AsyncExitStack()) for _ in range(3)]
-        processes = [
-            await begin(each, database, f"run-{index}", day_cap, month_cap) for index, each in enumerate(stacks)
-        ]
-        for _ in range(150):
-            chosen = rng.randrange(3)
-            process, step = processes[chosen], rng.random()
-            if step < 0.5 and process.pending:
-                await process.claim(rng.randint(0, 400), at)
-            elif step < 0.85 and process.open:
-                attempt = rng.choice([*process.open])
-                charge, cost = charge_of(process.open[attempt])
-                await process.end(attempt, charge, at=at)
-                taken[int(at // DAY)] = taken.get(int(at // DAY), 0) + cost
-            elif step < 0.93:
-                await stacks[chosen].aclose()
-                stacks[chosen] = await whole.enter_async_context(AsyncExitStack())
-                process.store = await stacks[chosen].enter_async_context(SqliteStore.open(database))
-                process.reader = await stacks[chosen].enter_async_context(SqliteReader.open(database))
-            elif step > 0.98:
-                at += DAY
-            in_flight = sum(sum(each.open.values()) for each in processes)
-            assert taken.get(int(at // DAY), 0) + in_flight <= day_cap
-            assert sum(taken.values()) + in_flight <= month_cap or at >= NOW + 9 * DAY
-    audit(database)
+    running = [await processes.start(f"run-{index}", day_cap, month_cap) for index in range(3)]
+    for _ in range(150):
+        process, step = rng.choice(running), rng.random()
+        if step < 0.5 and process.pending:
+            await process.claim(rng.randint(0, 400), at)
+        elif step < 0.9 and process.open:
+            attempt_id = rng.choice([*process.open])
+            charge, cost = charge_of(rng, process.open[attempt_id][1])
+            await process.end(attempt_id, charge, at=at)
+            spent[int(at // DAY)] += cost
+        elif step < 0.93:
+            await processes.restart(process)
+        elif step > 0.98:
+            at += DAY
+        in_flight = sum(each.in_flight for each in running)
+        assert spent[int(at // DAY)] + in_flight <= day_cap
+        assert spent.total() + in_flight <= month_cap or at >= NOW + 9 * DAY
 
 
-async def test_equal_rows_use_a_cap_nearly_whole(stack: AsyncExitStack, database: Path) -> None:
+async def test_requests_of_equal_cost_use_most_of_a_cap(processes: Processes) -> None:
     """Two runs of rows that cost 10 and may cost 20, five in flight in each."""
-    processes = [await begin(stack, database, name, day=700) for name in ("one", "other")]
+    running = [await processes.start(name, day=700) for name in ("one", "other")]
     while True:
-        for process in processes:
+        for process in running:
             while len(process.open) < 5 and process.pending and isinstance(await process.claim(20), int):
                 pass
-        if not any(process.open for process in processes):
+        if not any(process.open for process in running):
             break
-        for process in processes:
-            for attempt in [*process.open][:2]:
-                await process.end(attempt, a_charge(10))
-    spent = (await processes[0].reader.spending(processes[0].caps, NOW)).day_pusd
+        for process in running:
+            for attempt_id in [*process.open][:2]:
+                await process.end(attempt_id, a_charge(10))
+    spent = (await running[0].harness.reader.spending(running[0].caps, NOW)).day_pusd
     assert 0.97 * 700 <= spent <= 700

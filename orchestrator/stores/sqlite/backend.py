@@ -8,6 +8,7 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
+from orchestrator.stores.sqlite.database import Synchronous
 from orchestrator.stores.sqlite.reader import SqliteReader
 from orchestrator.stores.sqlite.run_lock import RunLock, is_locked
 from orchestrator.stores.sqlite.store import SqliteStore
@@ -16,17 +17,21 @@ __all__ = ["SqliteBackend"]
 
 
 class SqliteBackend:
-    """A SQLite file with its lock file beside it; see ``stores.base.Backend``."""
+    """A SQLite file with its lock file beside it; see ``stores.base.Backend``.
 
-    def __init__(self, path: Path) -> None:
+    ``synchronous`` is that of ``SqliteStore.open``.
+    """
+
+    def __init__(self, path: Path, *, synchronous: Synchronous = "FULL") -> None:
         self.local_path = path
+        self._synchronous = synchronous
 
     @property
     def address(self) -> str:
         return str(self.local_path)
 
     def open_store(self) -> AbstractAsyncContextManager[SqliteStore]:
-        return SqliteStore.open(self.local_path)
+        return SqliteStore.open(self.local_path, synchronous=self._synchronous)
 
     def open_reader(self) -> AbstractAsyncContextManager[SqliteReader]:
         return SqliteReader.open(self.local_path)

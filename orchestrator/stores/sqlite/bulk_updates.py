@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from orchestrator.core.model import Charge
 from orchestrator.core.states import State
@@ -83,7 +84,7 @@ def requeue_slice(tx: Transaction, wish: Requeue, ids: Slice) -> int:
         tx.execute(SQL["requeue_slice"], chosen)
     if wish.resolve_in_doubt is not None:
         for doubted in tx.execute(SQL["doubted_in_slice"], chosen).fetchall():
-            _resolve(tx, wish, *doubted)
+            _resolve(tx, wish, doubted)
             moved += 1
     if moved:
         tx.execute(SQL["reopen_run"], {"run_id": wish.run_id})
@@ -98,10 +99,9 @@ def block_again(tx: Transaction, run_id: int) -> int:
     return tx.execute_many(SQL["block_again"], [{"id": request_id} for request_id, _, _ in broken_off])
 
 
-def _resolve(
-    tx: Transaction, wish: Requeue, request_id: int, stage: str, number: int, code: str, worst_case_pusd: int | None
-) -> None:
+def _resolve(tx: Transaction, wish: Requeue, doubted: tuple[Any, ...]) -> None:
     """End a lost attempt: nobody will ever know what it cost, only what it can have cost at most."""
+    request_id, stage, number, code, message, worst_case_pusd = doubted
     attempt_id = attempt_id_of(request_id, number)
     resend = wish.resolve_in_doubt == "resend"
     to = State.PENDING if resend else State.FAILED
@@ -115,7 +115,7 @@ def _resolve(
     if resend:
         add_possible_duplicate(tx, wish.run_id, worst_case_pusd)
     else:
-        settle_dependents(tx, wish.run_id, request_id, Settlement(to, wish.at, attempt_id, code))
+        settle_dependents(tx, wish.run_id, request_id, Settlement(to, wish.at, attempt_id, code, message))
 
 
 def _bounds(found: list[tuple[int | None, int | None]]) -> Slice | None:

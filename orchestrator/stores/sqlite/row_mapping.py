@@ -303,7 +303,7 @@ def result(row: tuple[Any, ...], before: Spent | None) -> ResultRecord:
     known, unknown, bound = cost_pusd or 0, charged and cost_pusd is None, upper_bound_pusd
     if state in _IN_FLIGHT:
         unknown, bound = True, worst_case_pusd
-    duplicates = 0 if reused else possible_duplicate or 0
+    duplicates = possible_duplicate or 0
     if before is not None:
         usage_before, known_before, unknown_before, bound_before, duplicates_before = before
         if usage_before is not None:

@@ -128,15 +128,15 @@ class Writer:
 
     def _next_group(self) -> list[_Write]:
         group = [self._queue.popleft() for _ in range(min(len(self._queue), _GROUP))]
-        if self._notes:
-            group.extend(self._notes.values())
-            self._notes.clear()
         if self._notes_due is not None:
             self._notes_due.cancel()
             self._notes_due = None
         # One kind after the other, for what one leaves in the CPU's caches the next finds there. They are of callers
         # that wait at the same time, so any order will do; who is told first was also written first.
         group.sort(key=_NAME_OF_VERB)
+        # Notes are older than what is written with them: the end of an attempt must find its latest status.
+        group[:0] = self._notes.values()
+        self._notes.clear()
         return group
 
     async def _commit(self, group: list[_Write]) -> None:

@@ -73,8 +73,12 @@ SELECT
   charge.attempt_id IS NOT NULL, charge.cost_pusd, charge.upper_bound_pusd,
   charge.input_tokens, charge.cached_tokens, charge.cache_write_tokens, charge.output_tokens,
   charge.reasoning_tokens, charge.total_tokens,
-  attempt.possible_duplicate, attempt.worst_case_pusd, attempt.sent_at, request.settled_at,
-  request.answered_by IS NOT NULL
+  -- Its own latest attempt may be one, although it has the answer of another request.
+  CASE
+    WHEN request.answered_by IS NULL THEN attempt.possible_duplicate
+    ELSE (SELECT possible_duplicate FROM attempt AS own WHERE own.id = request.id * 1000000 + request.number)
+  END,
+  attempt.worst_case_pusd, attempt.sent_at, request.settled_at, request.answered_by IS NOT NULL
 FROM request
 LEFT JOIN attempt ON attempt.id = coalesce(request.answered_by, request.id * 1000000 + request.number)
 LEFT JOIN charge ON charge.attempt_id = request.id * 1000000 + request.number

@@ -306,7 +306,7 @@ UPDATE request SET state = 'blocked', attempts = 0, code = NULL, message = NULL,
 WHERE id = :id;
 
 -- name: doubted_in_slice
-SELECT request.id, request.stage, request.number, request.code, attempt.worst_case_pusd
+SELECT request.id, request.stage, request.number, request.code, request.message, attempt.worst_case_pusd
 FROM request JOIN attempt ON attempt.id = request.id * 1000000 + request.number
 WHERE request.id BETWEEN :first_id AND :last_id AND request.run_id = :run_id AND request.state = 'in_doubt'
   AND request.settled_at IS NULL AND request.state <> 'pending' AND request.state <> 'blocked' AND (:code IS NULL OR request.code = :code);

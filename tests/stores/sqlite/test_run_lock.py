@@ -1,4 +1,4 @@
-"""One process a run, however the last one ended."""
+"""The lock file: one process per run, however the last one ended."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ except RunBusy as error:
 
 @contextmanager
 def another_process(database: Path, run_id: int) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A process that takes the lock; gives it and its first words."""
+    """A process that takes the lock; yields it and its first line of output."""
     with subprocess.Popen(
         [sys.executable, "-c", HOLD, str(database), str(run_id)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
     ) as process:
         try:
             assert process.stdout is not None
@@ -46,20 +46,20 @@ def another_process(database: Path, run_id: int) -> Iterator[tuple[subprocess.Po
             process.kill()
 
 
-def test_a_second_process_is_told_who_holds_the_run(database: Path) -> None:
-    with another_process(database, 1) as (holder, said):
-        assert said == "held"
+def test_a_second_process_learns_who_holds_the_run(database: Path) -> None:
+    with another_process(database, 1) as (holder, printed):
+        assert printed == "held"
         assert is_locked(database, 1)
         with (
-            pytest.raises(RunBusy, match=rf"another process \({holder.pid}\) works on run 'demo'") as told,
+            pytest.raises(RunBusy, match=rf"another process \({holder.pid}\) works on run 'demo'") as raised,
             RunLock(database, 1, "demo"),
         ):
             pass
-        assert told.value.exit_code is ExitCode.USAGE
-        assert told.value.hint == "see its progress: orchestrator status demo"
+        assert raised.value.exit_code is ExitCode.USAGE
+        assert raised.value.hint == "see its progress: orchestrator status demo"
 
 
-def test_a_killed_holder_leaves_the_run_free_at_once(database: Path) -> None:
+def test_the_lock_of_a_killed_process_ends_at_once(database: Path) -> None:
     with another_process(database, 1) as (holder, _):
         holder.send_signal(signal.SIGKILL)
         holder.wait()
@@ -68,14 +68,14 @@ def test_a_killed_holder_leaves_the_run_free_at_once(database: Path) -> None:
             assert is_locked(database, 1)
 
 
-def test_we_hold_it_against_others(database: Path) -> None:
-    with RunLock(database, 1, "demo"), another_process(database, 1) as (_, said):
-        assert said == f"another process ({os.getpid()}) works on run 'demo'"
-    with another_process(database, 1) as (_, said):
-        assert said == "held"
+def test_a_lock_excludes_other_processes(database: Path) -> None:
+    with RunLock(database, 1, "demo"), another_process(database, 1) as (_, printed):
+        assert printed == f"another process ({os.getpid()}) works on run 'demo'"
+    with another_process(database, 1) as (_, printed):
+        assert printed == "held"
 
 
-def test_two_in_one_process_exclude_one_another(database: Path) -> None:
+def test_a_lock_excludes_other_callers_in_its_process(database: Path) -> None:
     with RunLock(database, 1, "demo"):
         with pytest.raises(RunBusy, match="this process works on run 'demo'"), RunLock(database, 1, "demo"):
             pass
@@ -85,25 +85,25 @@ def test_two_in_one_process_exclude_one_another(database: Path) -> None:
         pass
 
 
-def test_runs_of_one_database_do_not_get_in_each_others_way(database: Path) -> None:
+def test_runs_of_one_database_have_locks_of_their_own(database: Path) -> None:
     with another_process(database, 1) as (_, first), another_process(database, 2) as (_, second):
         assert (first, second) == ("held", "held")
         with RunLock(database, 3, "third"), RunLock(database, 4, "fourth"):
             assert [is_locked(database, run_id) for run_id in range(6)] == [False, True, True, True, True, False]
-        # Closing a handle drops all POSIX locks of a process: giving up one run must not give up another.
+        # Closing a handle drops all POSIX locks of a process: ending one lock must not end another.
         with RunLock(database, 3, "third"):
             with RunLock(database, 4, "fourth"):
                 pass
-            with another_process(database, 3) as (_, said):
-                assert said.startswith("another process")
+            with another_process(database, 3) as (_, printed):
+                assert printed.startswith("another process")
 
 
-def test_looking_does_not_let_go(database: Path) -> None:
+def test_a_check_does_not_end_the_lock(database: Path) -> None:
     with RunLock(database, 1, "demo"):
         assert not is_locked(database, 2)
         assert is_locked(database, 1)
-        with another_process(database, 1) as (_, said):
-            assert said.startswith("another process")
+        with another_process(database, 1) as (_, printed):
+            assert printed.startswith("another process")
 
 
 def test_every_path_to_a_database_leads_to_the_same_lock(
@@ -115,22 +115,22 @@ def test_every_path_to_a_database_leads_to_the_same_lock(
     monkeypatch.chdir(tmp_path)
     with RunLock(link, 1, "demo"):
         assert is_locked(Path(database.name), 1)
-        with another_process(database, 1) as (_, said):
-            assert said.startswith("another process")
+        with another_process(database, 1) as (_, printed):
+            assert printed.startswith("another process")
 
 
-def test_the_file_tells_people_who_works_on_what(database: Path) -> None:
+def test_the_file_lists_the_processes_by_run(database: Path) -> None:
     with RunLock(database, 1, "demo"), RunLock(database, 2, "other"):
         lines = database.with_name("runs.db.lock").read_text(encoding="ascii").splitlines()
         assert [line.split() for line in lines] == [["1", str(os.getpid())], ["2", str(os.getpid())]]
 
 
-def test_looking_leaves_no_file(database: Path) -> None:
+def test_a_check_leaves_no_file(database: Path) -> None:
     assert not is_locked(database, 1)
     assert list(database.parent.iterdir()) == []
 
 
-@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="Linux tells which files are open")
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="only Linux lists the open files")
 def test_no_handle_is_left_open(database: Path) -> None:
     before = len([*Path("/proc/self/fd").iterdir()])
     with RunLock(database, 1, "demo"), RunLock(database, 2, "other"):
@@ -140,10 +140,10 @@ def test_no_handle_is_left_open(database: Path) -> None:
     assert len([*Path("/proc/self/fd").iterdir()]) == before
 
 
-def test_a_lock_file_that_cannot_be_made(tmp_path: Path) -> None:
+def test_a_lock_file_that_cannot_be_created(tmp_path: Path) -> None:
     with (
-        pytest.raises(StoreError, match="lock file cannot be written") as told,
+        pytest.raises(StoreError, match="lock file cannot be written") as raised,
         RunLock(tmp_path / "nowhere" / "runs.db", 1, "demo"),
     ):
         pass
-    assert told.value.hint
+    assert raised.value.hint

@@ -1,4 +1,4 @@
-"""The file itself: its schema, its versions, and what is said of a file that cannot be used."""
+"""The file: its schema, its versions, and the errors for a file that cannot be used."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -15,11 +16,13 @@ import pytest
 
 from orchestrator.core.errors import ExitCode, StoreError
 from orchestrator.core.states import State
+from orchestrator.stores.reads import Duplicate
 from orchestrator.stores.sqlite import SqliteReader, SqliteStore
 from orchestrator.stores.sqlite.database import migrate
 from orchestrator.stores.sqlite.queries import migrations, queries, statements
+from tests.stores.builders import NOW, PRICE, Harness, a_charge, an_unknown_charge
 
-from .builders import Desk, a_charge, an_unknown_charge, ask
+from .audit import ask
 
 pytestmark = pytest.mark.anyio
 
@@ -29,17 +32,17 @@ async def opened(path: Path, kind: type[SqliteStore | SqliteReader] = SqliteStor
         pass
 
 
-def make(path: Path) -> None:
+def create(path: Path) -> None:
     anyio.run(opened, path)
 
 
 def refusal(path: Path, kind: type[SqliteStore | SqliteReader] = SqliteStore) -> str:
-    with pytest.raises(StoreError) as told:
+    with pytest.raises(StoreError) as raised:
         anyio.run(opened, path, kind)
-    assert told.value.exit_code is ExitCode.STORE
-    assert str(path) in str(told.value)
-    assert told.value.hint
-    return str(told.value)
+    assert raised.value.exit_code is ExitCode.STORE
+    assert str(path) in str(raised.value)
+    assert raised.value.hint
+    return str(raised.value)
 
 
 # ── versions ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -74,9 +77,9 @@ def test_an_upgraded_database_has_the_schema_of_a_fresh_one(tmp_path: Path) -> N
 
 
 def test_opening_twice_changes_nothing(database: Path) -> None:
-    make(database)
+    create(database)
     before = schema_of(database)
-    make(database)
+    create(database)
     assert schema_of(database) == before
     assert ask(database, "PRAGMA user_version") == [(len(migrations()),)]
 
@@ -91,7 +94,7 @@ def test_a_failed_upgrade_leaves_the_old_version(tmp_path: Path) -> None:
 
 
 def test_a_newer_version_is_refused_with_both_numbers(database: Path) -> None:
-    make(database)
+    create(database)
     newer = len(migrations()) + 3
     ask(database, f"PRAGMA user_version = {newer}")
     for kind in (SqliteStore, SqliteReader):
@@ -100,7 +103,7 @@ def test_a_newer_version_is_refused_with_both_numbers(database: Path) -> None:
         assert f"up to {len(migrations())}" in message
 
 
-def test_processes_that_make_a_database_at_once_all_succeed(database: Path) -> None:
+def test_processes_that_create_a_database_at_once_all_succeed(database: Path) -> None:
     script = (
         "import anyio, sys\n"
         "from orchestrator.stores.sqlite import SqliteStore\n"
@@ -109,7 +112,7 @@ def test_processes_that_make_a_database_at_once_all_succeed(database: Path) -> N
         "    async with SqliteStore.open(sys.argv[1]): pass\n"
         "anyio.run(main)\n"
     )
-    makers = [
+    creators = [
         subprocess.Popen(
             [sys.executable, "-c", script, str(database)],
             stdin=subprocess.PIPE,
@@ -117,16 +120,16 @@ def test_processes_that_make_a_database_at_once_all_succeed(database: Path) -> N
             stderr=subprocess.PIPE,
             text=True,
         )
-        for _ in range(4)
+        for _ in range(3)
     ]
-    for maker in makers:
-        assert maker.stdout is not None
-        assert maker.stdout.readline() == "ready\n"
-    for maker in makers:
-        assert maker.stdin is not None
-        maker.stdin.write("\n")
-        maker.stdin.flush()
-    assert [maker.communicate()[1] for maker in makers] == [""] * 4
+    for creator in creators:
+        assert creator.stdout is not None
+        assert creator.stdout.readline() == "ready\n"
+    for creator in creators:
+        assert creator.stdin is not None
+        creator.stdin.write("\n")
+        creator.stdin.flush()
+    assert [creator.communicate()[1] for creator in creators] == [""] * 3
     assert ask(database, "PRAGMA user_version") == [(len(migrations()),)]
 
 
@@ -160,7 +163,7 @@ def test_the_database_of_another_program_is_left_alone(database: Path) -> None:
 
 
 def test_a_damaged_file(database: Path) -> None:
-    make(database)
+    create(database)
     pages = bytearray(database.read_bytes())
     pages[100:4096] = os.urandom(3996)
     database.write_bytes(pages)
@@ -176,17 +179,45 @@ def test_nothing_to_read(database: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anything")
 def test_a_file_that_may_not_be_written(database: Path) -> None:
-    make(database)
+    create(database)
     database.chmod(0o444)
     database.parent.chmod(0o555)
     assert "cannot be written" in refusal(database)
 
 
+# ── data of earlier versions ────────────────────────────────────────────────────────────────────────────────────
+
+
+def migrate_again(database: Path, version: int, *newer: str) -> None:
+    """Take a database back to a version without these columns of ``run_total``, and migrate it."""
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        for column in newer:
+            connection.execute(f"ALTER TABLE run_total DROP COLUMN {column}")
+        connection.execute(f"PRAGMA user_version = {version}")
+        migrate(connection, migrations(), path=database)
+
+
+async def test_a_migration_counts_the_answers_that_were_reused(harness: Harness, database: Path) -> None:
+    first, second = await harness.add(2)
+    await harness.store.join(second.id, Duplicate(first.id, here=True), b"fingerprint", NOW)
+    await harness.succeed(first)
+    migrate_again(database, 4, "reused", "latest_at")
+    assert (await harness.summary()).reused == 1
+
+
+async def test_a_migration_finds_the_latest_time_of_a_run(harness: Harness, database: Path) -> None:
+    first, second = await harness.add(2)
+    await harness.succeed(first)
+    await harness.claim(second, at=NOW + 5)
+    migrate_again(database, 5, "latest_at")
+    assert await harness.reader.latest_at(harness.run.id) == NOW + 10
+
+
 # ── the schema ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_every_table_is_strict_and_says_what_it_is_for(database: Path) -> None:
-    make(database)
+def test_every_table_is_strict_and_has_a_comment(database: Path) -> None:
+    create(database)
     tables = ask(database, "SELECT name, strict FROM pragma_table_list WHERE schema = 'main' AND type = 'table'")
     assert [name for name, strict in tables if not strict and not name.startswith("sqlite_")] == []
     for name, sql in ask(database, "SELECT name, sql FROM sqlite_schema WHERE type IN ('table', 'view')"):
@@ -222,20 +253,31 @@ def wrong(database: Path, statement: str) -> None:
         "UPDATE tally SET requests = -1",
     ],
 )
-async def test_the_schema_refuses_what_the_code_must_never_do(desk: Desk, database: Path, statement: str) -> None:
-    for request in await desk.add(2):
-        await desk.succeed(request)
+async def test_the_schema_refuses_what_the_code_must_never_write(
+    harness: Harness, database: Path, statement: str
+) -> None:
+    for request in await harness.add(2):
+        await harness.succeed(request)
     wrong(database, statement)
 
 
-async def test_the_views_read_well(desk: Desk, database: Path) -> None:
-    first, second, third = await desk.add(3)
-    await desk.end(first, await desk.submit(first), State.PENDING, charge=a_charge(1))
-    await desk.succeed(
+async def test_equal_prices_are_stored_once(harness: Harness, database: Path) -> None:
+    other = replace(PRICE, tier="flex", estimated=True)
+    for request, price in zip(await harness.add(4), (PRICE, other, replace(PRICE), other), strict=True):
+        await harness.succeed(request, charge=a_charge(price=price))
+    assert ask(database, "SELECT tier, estimated FROM price ORDER BY id") == [("default", 0), ("flex", 1)]
+
+
+async def test_the_views_read_well(harness: Harness, database: Path) -> None:
+    first, second, third = await harness.add(3)
+    await harness.end(first, await harness.submit(first), State.PENDING, charge=a_charge(1))
+    await harness.succeed(
         first, charge=a_charge(2_500_000_000_000), model="gpt-5-mini-2025-08-07", service_tier="default"
     )
-    await desk.end(second, await desk.submit(second), State.FAILED, code="refusal", charge=an_unknown_charge(70))
-    await desk.submit(third)
+    await harness.end(
+        second, await harness.submit(second), State.FAILED, code="refusal", charge=an_unknown_charge(70)
+    )
+    await harness.submit(third)
     assert ask(
         database, "SELECT run, key, state, output_text, code, attempts, cost_usd, sent, settled FROM results"
     ) == [
@@ -300,7 +342,7 @@ def plan_of(connection: sqlite3.Connection, query: str) -> list[str]:
 
 
 def test_no_query_scans_a_table_that_grows(database: Path) -> None:
-    make(database)
+    create(database)
     with closing(sqlite3.connect(database)) as connection:
         for name, query in _all_queries().items():
             plan = plan_of(connection, query)
@@ -310,7 +352,7 @@ def test_no_query_scans_a_table_that_grows(database: Path) -> None:
 
 
 def test_results_and_queues_are_not_sorted(database: Path) -> None:
-    make(database)
+    create(database)
     with closing(sqlite3.connect(database)) as connection:
         for name in ("fresh", "delayed", "results"):
             assert not [step for step in plan_of(connection, queries("read.sql")[name]) if "TEMP B-TREE" in step], (

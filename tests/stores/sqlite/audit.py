@@ -1,12 +1,14 @@
-"""Counts a database anew, row by row, and compares that with the sums that it keeps."""
+"""Recounts a database, row by row, and compares the result with the sums that it keeps."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from orchestrator.core.states import State
 from orchestrator.stores.sqlite.transaction import TOTALS
@@ -37,7 +39,7 @@ LEFT JOIN charge ON charge.attempt_id = attempt.id
 WHERE request.run_id = :run_id
 """
 
-# Polls, bounces and time belong to no request: nothing is left to count them by.
+# Polls, rate-limited replies and time belong to no request: nothing is left to recount them by.
 _RECOUNTED = sorted({*TOTALS} - {"polls", "rate_limited", "elapsed_s"})
 
 # What must never be found, whatever happened.
@@ -61,7 +63,7 @@ _NEVER = {
         SELECT request.id FROM request
         LEFT JOIN request AS other ON other.id = coalesce(request.same_as, request.follows)
         WHERE request.state = 'blocked' AND (other.id IS NULL OR other.settled_at IS NOT NULL)""",
-    "an answer of nobody": """
+    "an answer of no attempt": """
         SELECT request.id FROM request LEFT JOIN attempt ON attempt.id = request.answered_by
         WHERE request.answered_by IS NOT NULL AND attempt.id IS NULL""",
     "an earlier attempt that is open": """
@@ -77,7 +79,8 @@ _NEVER = {
         SELECT request.id FROM request
         LEFT JOIN result
           ON result.attempt_id = coalesce(request.answered_by, request.id * 1000000 + request.number)
-        WHERE request.state = 'succeeded' AND result.attempt_id IS NULL""",
+        WHERE request.state = 'succeeded' AND result.attempt_id IS NULL
+          AND NOT EXISTS (SELECT 1 FROM retention WHERE outputs_dropped > 0)""",
     "a request outside its run's bounds": """
         SELECT request.id FROM request JOIN run ON run.id = request.run_id
         WHERE request.id NOT BETWEEN run.first_request_id AND run.last_request_id""",
@@ -106,7 +109,7 @@ class Sums:
 
 
 def audit(database: Path) -> Sums:
-    """Assert that the database is whole and that its sums are right; returns them."""
+    """Assert that the database is consistent and that its sums are right; returns them."""
     states: Counter[State] = Counter()
     cost_pusd = 0
     with closing(sqlite3.connect(database)) as connection:
@@ -131,3 +134,9 @@ def audit(database: Path) -> Sums:
             assert totals["latest_at"] >= recount["latest_at"]
             cost_pusd += totals["cost_pusd"]
     return Sums(states, cost_pusd)
+
+
+def ask(database: Path, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    """What a person at the sqlite3 shell would see."""
+    with closing(sqlite3.connect(database)) as connection:
+        return connection.execute(query, parameters).fetchall()

@@ -1,0 +1,48 @@
+"""What every store promises about the results of a run."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.core.states import State
+
+from .builders import Harness, a_run, mark, rows
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_results_come_in_the_order_of_the_input(harness: Harness) -> None:
+    other = Harness(harness.store, harness.reader, await harness.store.create_run(a_run("other")))
+    requests = []
+    for start in (0, 3):  # two runs are planned at the same time
+        requests = await harness.add(3, start)
+        await other.add(3, start)
+    for request in reversed(requests):
+        await harness.succeed(request)
+    keys = [f"row-{n}" for n in range(6)]
+    assert [record.key for record in await harness.results()] == keys
+    assert [record.key for record in await other.results(State.PENDING)] == keys
+
+
+async def test_all_results_of_a_large_run_are_read(harness: Harness) -> None:
+    await harness.store.add_rows(harness.run.id, rows(2_500), [], mark(2_500))
+    assert [record.key for record in await harness.results(State.PENDING)] == [f"row-{n}" for n in range(2_500)]
+    assert await harness.results(State.FAILED) == []
+
+
+async def test_a_run_without_rows_has_no_results(harness: Harness) -> None:
+    assert await harness.results() == []
+    assert await harness.states() == {}
+    assert await harness.reader.costs(harness.run.id, ["model"]) == []
+
+
+async def test_unusual_texts_are_kept(harness: Harness) -> None:
+    requests = await harness.add(3)
+    await harness.succeed(requests[0], output_text="nul \x00 inside, ünïcödé, \U0001f600")
+    await harness.succeed(requests[1], output_text="half a pair \ud83d", body=b"\xff not UTF-8")
+    await harness.fail(requests[2], code="server_error", message="half \udc00")
+    texts = [record.output_text for record in await harness.results(State.SUCCEEDED)]
+    assert texts == ["nul \x00 inside, ünïcödé, \U0001f600", "half a pair ?"]
+    [attempt] = await harness.reader.attempts(requests[1].id)
+    assert attempt.body == b"\xff not UTF-8"
+    assert (await harness.request(requests[2].key)).message == "half ?"

@@ -1,0 +1,169 @@
+"""What every store promises about runs and planning."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from orchestrator.core.errors import RunBusy
+from orchestrator.core.model import PlanMark, SkippedRow
+from orchestrator.core.states import RunState, State
+from orchestrator.stores.base import Reader, Store
+from orchestrator.stores.writes import Counts
+
+from .builders import NOW, Harness, a_row, a_run, mark, rows
+
+pytestmark = pytest.mark.anyio
+
+
+# ── runs ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_run_is_read_as_it_was_created(store: Store, reader: Reader) -> None:
+    created = await store.create_run(a_run("first", budget_pusd=5 * 10**12, deadline_at=NOW + 60, simulated=True))
+    assert await reader.run("first") == created
+    assert created.state is RunState.ACTIVE
+    assert created.plan == PlanMark(position=0, complete=False)
+    assert await reader.run("no such run") is None
+
+
+async def test_runs_come_newest_first(store: Store, reader: Reader) -> None:
+    names = ["first", "second", "third"]
+    for name in names:
+        await store.create_run(a_run(name))
+    assert [run.name for run in await reader.runs()] == names[::-1]
+
+
+async def test_a_name_is_taken_once(harness: Harness) -> None:
+    with pytest.raises(RunBusy, match="'demo'"):
+        await harness.store.create_run(a_run())
+    assert await harness.reader.runs() == [harness.run]
+
+
+async def test_a_run_ends_with_a_reason_and_opens_again(harness: Harness) -> None:
+    await harness.store.set_run_state(harness.run.id, RunState.HALTED, "budget", NOW + 5)
+    halted = await harness.current_run()
+    assert (halted.state, halted.reason, halted.ended_at) == (RunState.HALTED, "budget", NOW + 5)
+    await harness.store.set_run_state(harness.run.id, RunState.ACTIVE, None, NOW + 6)
+    assert await harness.current_run() == harness.run
+
+
+async def test_a_run_is_adapted_when_it_is_resumed(harness: Harness) -> None:
+    await harness.store.adapt_run(harness.run.id, budget_pusd=7, deadline_at=NOW + 3, input_identity="fixed")
+    assert await harness.current_run() == replace(
+        harness.run, budget_pusd=7, deadline_at=NOW + 3, input_identity="fixed"
+    )
+
+
+async def test_counts_add_up(harness: Harness) -> None:
+    for _ in range(3):
+        await harness.store.add_counts(harness.run.id, Counts(polls=2, rate_limited=1, elapsed_s=0.5))
+    await harness.flush()
+    summary = await harness.summary()
+    assert (summary.polls, summary.rate_limited, summary.elapsed_s) == (6, 3, 1.5)
+
+
+async def test_the_latest_value_is_recalled(harness: Harness) -> None:
+    assert await harness.reader.recall("latency") is None
+    await harness.store.remember("latency", b"\x00old")
+    await harness.store.remember("latency", b"\x00new")
+    assert await harness.reader.recall("latency") == b"\x00new"
+
+
+async def test_the_latest_at_is_that_of_the_latest_move(harness: Harness) -> None:
+    first, second = await harness.add(2)
+    assert await harness.reader.latest_at(harness.run.id) is None
+    await harness.succeed(first)
+    assert await harness.reader.latest_at(harness.run.id) == NOW + 10
+    await harness.claim(second, at=NOW + 5)
+    assert await harness.reader.latest_at(harness.run.id) == NOW + 10
+
+
+async def test_a_run_that_does_not_exist_has_nothing_to_read(harness: Harness) -> None:
+    absent = harness.run.id + 1_000
+    assert await harness.reader.fresh(absent, after_id=0, limit=1) == []
+    assert await harness.reader.delayed(absent, limit=1) == []
+    assert await harness.reader.open_attempts(absent) == []
+    assert [record async for record in harness.reader.results(absent, list(State))] == []
+    assert await harness.reader.costs(absent, []) == []
+    assert await harness.reader.request(absent, "row-0") is None
+
+
+# ── planning ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_rows_become_pending_requests_in_order(harness: Harness) -> None:
+    await harness.store.add_rows(harness.run.id, rows(3), [], mark(3))
+    await harness.store.add_rows(harness.run.id, rows(2, start=3), [], mark(5, complete=True))
+    fresh = await harness.reader.fresh(harness.run.id, after_id=0, limit=4)
+    assert [(request.key, request.where, request.row) for request in fresh] == [
+        (f"row-{n}", f"rows.jsonl:{n + 1}", b'{"n":%d}' % n) for n in range(4)
+    ]
+    rest = await harness.reader.fresh(harness.run.id, after_id=fresh[-1].id, limit=4)
+    assert [request.key for request in rest] == ["row-4"]
+    assert (await harness.current_run()).plan == PlanMark(position=5, complete=True)
+
+
+@pytest.mark.parametrize("size", [0, 511, 512, 100_000])
+async def test_a_row_of_any_size_comes_back_byte_for_byte(harness: Harness, size: int) -> None:
+    row = b'{"text":"%s"}' % ("é" * (size // 2)).encode()
+    await harness.store.add_rows(harness.run.id, [a_row(0, row=row)], [], mark(1))
+    [request] = await harness.fresh()
+    assert request.row == (await harness.request("row-0")).row == row
+
+
+async def test_planning_twice_adds_nothing(harness: Harness) -> None:
+    for _ in range(2):
+        assert await harness.store.add_rows(harness.run.id, rows(5), [], mark(5, complete=True)) == []
+    assert await harness.states() == {State.PENDING: 5}
+
+
+async def test_an_old_batch_does_not_move_the_mark_back(harness: Harness) -> None:
+    await harness.store.add_rows(harness.run.id, rows(5), [], mark(5, complete=True))
+    await harness.store.add_rows(harness.run.id, rows(2), [], mark(2))
+    assert (await harness.current_run()).plan == PlanMark(position=5, complete=True)
+
+
+async def test_a_key_that_another_row_has_keeps_the_batch_out(harness: Harness) -> None:
+    await harness.store.add_rows(harness.run.id, rows(3), [], mark(3))
+    again = a_row(3, key="row-1")
+    for _ in range(2):
+        assert await harness.store.add_rows(harness.run.id, [a_row(4), again], [], mark(5)) == [again]
+    assert await harness.states() == {State.PENDING: 3}
+    assert (await harness.current_run()).plan == mark(3)
+    assert await harness.reader.skipped(harness.run.id) == []
+
+
+async def test_a_key_that_another_row_has_can_be_skipped(harness: Harness) -> None:
+    await harness.store.add_rows(harness.run.id, rows(3), [], mark(3))
+    batch = [a_row(3, key="row-1"), a_row(4, key="new"), a_row(5, key="new"), a_row(6)]
+    for _ in range(2):
+        taken = await harness.store.add_rows(harness.run.id, batch, [], mark(7), skip_taken=True)
+        assert taken == [batch[0], batch[2]]
+    assert [request.key for request in await harness.fresh()] == ["row-0", "row-1", "row-2", "new", "row-6"]
+    assert await harness.states() == {State.PENDING: 5}
+    skipped = await harness.reader.skipped(harness.run.id)
+    assert [(row.where, row.reason) for row in skipped] == [
+        ("rows.jsonl:4", "an earlier row has the key 'row-1'"),
+        ("rows.jsonl:6", "an earlier row has the key 'new'"),
+    ]
+
+
+async def test_the_same_key_may_be_in_two_runs_and_two_stages(harness: Harness) -> None:
+    other = await harness.store.create_run(a_run("other"))
+    for run, stage in ((harness.run, "main"), (harness.run, "repair"), (other, "main")):
+        assert await harness.store.add_rows(run.id, [a_row(0, stage=stage)], [], mark(1)) == []
+    assert await harness.states() == {State.PENDING: 2}
+    repair = await harness.reader.request(harness.run.id, "row-0", stage="repair")
+    assert repair is not None
+    assert repair.stage == "repair"
+    assert await harness.reader.request(harness.run.id, "row-0", stage="absent") is None
+
+
+async def test_skipped_rows_are_kept_and_counted_once(harness: Harness) -> None:
+    skipped = [SkippedRow(position=n, where=f"rows.jsonl:{n + 1}", reason="not JSON") for n in (4, 2)]
+    for _ in range(2):
+        await harness.store.add_rows(harness.run.id, [], skipped, mark(5))
+    assert await harness.reader.skipped(harness.run.id) == skipped[::-1]
+    assert (await harness.summary()).skipped_rows == 2
