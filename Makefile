@@ -18,7 +18,7 @@ help:
 	@echo "make chaos        a run under every fault at once, one that is killed 60 times, an outage: ten minutes"
 	@echo "make soak         half an hour under every fault, watched for growth (SOAK_MINUTES=30)"
 	@echo "make format       format the code"
-	@echo "make constraints  pin the dependencies anew (needs uv)"
+	@echo "make constraints  pin the dependencies again (needs uv)"
 	@echo "make clean        remove .venv, caches and demo results"
 
 setup: $(READY)

@@ -1,1 +1,1 @@
-"""Benchmarks: what a row costs, in CPU, memory, polls and waiting, beside the least that Python can do."""
+"""Benchmarks: what a row costs in CPU, memory, polls and waiting, compared with the least that Python can do."""

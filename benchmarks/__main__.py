@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: take some or all scenarios, print their figures, and write them as JSON if asked."""
+"""``python -m benchmarks``: run some or all scenarios, print their figures, and optionally write them as JSON."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _SCENARIOS: dict[str, Scenario] = {
 
 
 def main() -> None:
-    """Take the scenarios named on the command line, or all of them."""
+    """Run the scenarios named on the command line, or all of them."""
     listed = "\n".join(f"  {name:<10} {_summary(scenario)}" for name, scenario in _SCENARIOS.items())
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",

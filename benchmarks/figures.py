@@ -1,4 +1,4 @@
-"""What a scenario found: figures with the bounds they are to keep, as a table and as JSON."""
+"""What a scenario found: figures with their bounds, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Figure:
 
     @property
     def kept(self) -> bool | None:
-        """Whether the bound is kept; None where there is none."""
+        """Whether the bound is kept; None without a bound."""
         return self.bound.keeps(self.value) if self.bound else None
 
 
@@ -62,7 +62,7 @@ def figure(name: str, samples: float | Sequence[float], unit: str, bound: AtMost
 
 
 def table_lines(figures: Iterable[Figure]) -> list[str]:
-    """One line each: value, unit, bound and verdict, and how far the samples lie apart."""
+    """One line each: value, unit, bound and verdict, and the spread of the samples."""
     rows = [(each.name, f"{_number(each.value)} {each.unit}", *_verdict(each), _spread(each)) for each in figures]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     name, *others = widths

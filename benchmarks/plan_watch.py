@@ -1,4 +1,4 @@
-"""Watches, in a process of its own, how a run is planned: when its first rows are seen, and when all are there."""
+"""Watches in its own process how a run is planned: when its first rows are seen, and when all are."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def _planned(database: str, run: str) -> int:
         async with Orchestrator(Config(), database=database) as orchestrator:
             return sum((await orchestrator.status(run)).requests.values())
     except OrchestratorError:
-        return 0  # neither the database nor the run is there yet
+        return 0  # neither the database nor the run exists yet
 
 
 if __name__ == "__main__":

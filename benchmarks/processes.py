@@ -1,4 +1,4 @@
-"""Processes side by side: the server on one core, whoever is measured on another, and what the latter used."""
+"""Processes side by side: the server on one core, the measured process on another, and what the latter used."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 class Broken(Exception):
-    """A process that was to be measured failed; the message ends with what it said."""
+    """The measured process failed; the message ends with its output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +61,11 @@ class Child:
         self._process.send_signal(number)
 
     def ended(self) -> bool:
-        """Whether it has come to an end by itself; it can then still be asked for its cost."""
+        """Whether it has ended; its cost can still be read."""
         return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def wait(self, *, codes: Sequence[int] = (0,)) -> Cost:
-        """Wait for the end; raises ``Broken`` where the exit code is none of these (a signal counts as negative)."""
+        """Wait for the end; raises ``Broken`` if the exit code is not one of these (a signal counts as negative)."""
         _, status, used = os.wait4(self._process.pid, 0)
         wall_s = time.perf_counter() - self._started
         code = self._process.returncode = os.waitstatus_to_exitcode(status)
@@ -87,7 +87,7 @@ def python(*arguments: str | float | Path) -> list[str]:
 
 @contextmanager
 def start(command: Sequence[str], *, core: int | None = CLIENT_CORE) -> Iterator[Child]:
-    """A process pinned to a core; one that still runs when the block is left is killed."""
+    """A process pinned to a core; it is killed if it still runs at the end of the block."""
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         with on_core(core):
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=errors)
@@ -100,14 +100,14 @@ def start(command: Sequence[str], *, core: int | None = CLIENT_CORE) -> Iterator
 
 
 def measure(command: Sequence[str], *, core: int | None = CLIENT_CORE) -> Cost:
-    """Run a command to its good end."""
+    """Run a command that must succeed."""
     with start(command, core=core) as child:
         return child.wait()
 
 
 @contextmanager
 def on_core(core: int | None) -> Iterator[None]:
-    """What is started in here runs on that core alone, with all its threads and children."""
+    """Processes started in the block run only on that core, with all threads and children."""
     if sys.platform != "linux" or core is None:
         yield
         return

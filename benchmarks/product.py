@@ -1,4 +1,4 @@
-"""The product as its users have it: commands in a folder with a job, a config and a database."""
+"""The product as users run it: commands in a folder with a job, a config and a database."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from benchmarks.workload import Workload
 
 __all__ = ["command", "database_bytes", "run_command", "scratch", "start_up"]
 
-# On a real disk: where temporary files live in memory, a durable commit costs nothing.
+# On a real disk: if temporary files live in memory, a durable commit costs nothing.
 _HOME = Path("results/benchmarks")
 
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """A folder for one measurement, gone afterwards."""
+    """A folder for one measurement; deleted afterwards."""
     _HOME.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=_HOME) as folder:
         yield Path(folder)
@@ -38,12 +38,12 @@ def run_command(folder: Path, name: str = "measured") -> list[str]:
 
 
 def database_bytes(folder: Path) -> int:
-    """The size of the database with everything that lies beside it."""
+    """The size of the database with all files beside it."""
     return sum(file.stat().st_size for file in folder.glob("runs.db*"))
 
 
 def start_up() -> Cost:
-    """What a run of a single row costs just now: nearly all is start and end, of which longer runs are freed."""
+    """The cost of a run of one row now: nearly all of it is start and end, which is subtracted from longer runs."""
     with scratch() as folder, responder(Latency(0.05)) as server:
         Workload(rows=1).write(folder, server.base_url)
         return measure(run_command(folder))

@@ -1,4 +1,4 @@
-"""The bytes that the responder answers with: response objects of the API's shape, made once and filled in by id.
+"""The bytes of the responder's replies: response objects of the API's shape, made once and filled in by id.
 
 The request is not echoed (``metadata`` stays empty), which would be the only reason to parse it.
 """
@@ -17,7 +17,7 @@ _MODEL = "gpt-5-mini-2025-08-07"
 _VARIANTS = 64
 _ID_DIGITS = 48
 
-# What a create is answered with beside the object; so high that no client is to slow down by it.
+# The rate limits in the reply to a create; so high that no client slows down because of them.
 _RATE_LIMITS = b"".join(
     b"x-ratelimit-limit-%b: 100000000\r\nx-ratelimit-remaining-%b: 99999999\r\nx-ratelimit-reset-%b: 1ms\r\n"
     % (kind, kind, kind)
@@ -49,7 +49,7 @@ class Replies:
 
 
 class _Template:
-    """One kind of reply: only the few bytes at the front of the body differ, and its length never does."""
+    """One kind of reply: only a few bytes at the front of the body differ, and its length is constant."""
 
     def __init__(self, status: str, rest: dict[str, Any], headers: bytes) -> None:
         self._tail = _tail(rest)

@@ -1,8 +1,8 @@
-"""A server of background responses that costs next to nothing: HTTP/1.1 parsed by hand, no task and no timer each.
+"""A cheap server of background responses: HTTP/1.1 parsed by hand, no task and no timer per response.
 
-``python -m benchmarks.responder`` prints its port and serves until its standard input closes, so that it dies with
-whoever started it. Beside create and retrieve it answers ``GET /_stats`` (what it counted, and the lag between each
-completion and the look that saw it) and ``POST /_mark`` (a new start for ``first_call_at``).
+``python -m benchmarks.responder`` prints its port and serves until its standard input closes, so that it ends with
+the process that started it. Beside create and retrieve it answers ``GET /_stats`` (counts, and the lag between each
+completion and the poll that saw it) and ``POST /_mark`` (a new start for ``first_call_at``).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _NOT_FOUND = http_reply(404, {"error": {"message": "there is nothing here", "typ
 
 
 class Responses:
-    """All responses: when each was created and ends, in arrays, so that a million of them take some 20 MB."""
+    """All responses: when each was created and ends, in arrays, so that a million of them take about 20 MB."""
 
     def __init__(self, latencies: Iterator[float], replies: Replies) -> None:
         self._latencies = latencies
@@ -36,7 +36,7 @@ class Responses:
         self._created_at = array("d")
         self._ends_at = array("d")
         self._seen = bytearray()
-        self._looks = self._repeated = self._seen_count = 0
+        self._polls = self._repeated = self._seen_count = 0
         self._lag_sum_s = self._lag_max_s = 0.0
         self._first_call_at: float | None = None
         self._first_create_at: float | None = None
@@ -53,7 +53,7 @@ class Responses:
         self._seen.append(0)
         return self._replies.queued(number, int(now))
 
-    def look(self, response_id: bytes) -> bytes:
+    def poll(self, response_id: bytes) -> bytes:
         now = self._called()
         number = _number(response_id)
         if number is None or number >= len(self._ends_at):
@@ -62,17 +62,17 @@ class Responses:
         if self._seen[number]:
             self._repeated += 1
         else:
-            self._looks += 1
+            self._polls += 1
             if now < ends_at:
                 return self._replies.in_progress(number, created_at)
             self._saw(number, now, now - ends_at)
         return self._replies.completed(number, created_at, int(ends_at))
 
     def stats(self) -> dict[str, Any]:
-        """What was counted; times are Unix seconds, lags seconds."""
+        """The counts; times are Unix seconds, lags seconds."""
         return {
             "creates": len(self._ends_at),
-            "polls": self._looks + self._repeated,
+            "polls": self._polls + self._repeated,
             "repeated_polls": self._repeated,
             "seen": self._seen_count,
             "lag_mean_s": self._lag_sum_s / self._seen_count if self._seen_count else None,
@@ -128,7 +128,7 @@ class Connection(asyncio.Protocol):
     def _answer(self, head: bytes) -> bytes:
         method, path, _ = head.split(b" ", 2)
         if method == b"GET" and path.startswith(_RESPONSES):
-            return self._responses.look(path[len(_RESPONSES) + 1 :])
+            return self._responses.poll(path[len(_RESPONSES) + 1 :])
         match method, path:
             case b"POST", b"/v1/responses":
                 return self._responses.create()

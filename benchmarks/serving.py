@@ -1,4 +1,4 @@
-"""The responder as the scenarios see it: started fresh for each measurement, asked afterwards what it saw."""
+"""The responder as the scenarios use it: started for each measurement, and asked afterwards for its counts."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class Seen:
 
     @property
     def makespan_s(self) -> float:
-        """From the first create to the look that saw the last completion."""
+        """From the first create to the poll that saw the last completion."""
         if self.first_create_at is None or self.last_seen_at is None:
-            raise Broken("no response was asked for and seen to complete")
+            raise Broken("no response was created and seen to complete")
         return self.last_seen_at - self.first_create_at
 
     @property
@@ -49,7 +49,7 @@ class Seen:
 
     @property
     def busy(self) -> float:
-        """The share of its core that the responder used while it was asked; near 1 it is what is measured."""
+        """The share of its core that the responder used while it was called; near 1, it is the bottleneck."""
         return self.cpu_s / self.makespan_s
 
 
@@ -85,7 +85,7 @@ def responder(latency: Latency, *, seed: int = 1, reply_bytes: int = 1500) -> It
         process = subprocess.Popen(
             python("-m", "benchmarks.responder", *sizes), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-    # Leaving the block closes its standard input, by which it ends, and waits for it.
+    # The end of the block closes its standard input, which ends it, and waits for it.
     with process:
         port = process.stdout.readline() if process.stdout else ""
         if not port:

@@ -15,7 +15,7 @@ _LENGTH = 1_000_000
 
 
 def passage(rng: random.Random, characters: int) -> str:
-    """So many characters from somewhere in a long text of an invented language."""
+    """This many characters from anywhere in a long text of an invented language."""
     text = _text()
     start = rng.randrange(len(text) - characters)
     return text[start : start + characters]

@@ -12,14 +12,14 @@ from benchmarks.words import passage
 
 __all__ = ["Workload"]
 
-# Limits that never hold anything back: the rate limiter is at work, and has nothing to do.
+# Limits that are never reached: the rate limiter runs, and never waits.
 _NO_LIMIT = {"requests_per_minute": 100_000_000, "tokens_per_minute": 100_000_000_000}
 PLENTIFUL_POLLS = 6_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """So many rows with prompts of so many characters, and how they are to be sent."""
+    """The number of rows, the length of their prompts in characters, and how to send them."""
 
     rows: int
     in_flight: int = 200
@@ -31,7 +31,7 @@ class Workload:
         rng = random.Random(2)
         with (folder / "rows.jsonl").open("w") as file:
             for number in range(self.rows):
-                # No two alike, for equal requests are sent once.
+                # All different, because duplicates are sent once.
                 text = f"{number} {passage(rng, self.prompt_bytes)}"[: self.prompt_bytes]
                 file.write(f'{{"id":"row-{number:07}","text":"{text}"}}\n')
         self.write_config(folder, base_url)

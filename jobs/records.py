@@ -1,4 +1,4 @@
-"""What jobs/extract.yaml asks for of each speech; its comments and descriptions are read by the model, too."""
+"""The record that jobs/extract.yaml requests for each speech; the model reads docstrings and descriptions too."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ _DATA = Path(__file__).parent / "data"
 
 
 def look_up_order(number: int) -> dict[str, str] | str:
-    """An order by its number. Had this function raised something, the model would be told that."""
+    """An order by its number. If a handler raises an exception, the model receives the error as its result."""
     return _table("shop-orders.csv", "number").get(str(number), f"There is no order {number}.")
 
 

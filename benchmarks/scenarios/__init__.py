@@ -1,4 +1,4 @@
-"""One scenario a file: what is set up, what is measured, which bounds the figures are to keep."""
+"""One scenario per file: what is set up, what is measured, and the bounds of the figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The product beside the floor: the same calls to the same server, taken in turns.
+"""The product and the floor: the same calls to the same server, measured in turns.
 
 A machine that others share is half as fast again at one moment as at the next. So each run of the product is compared
 with the floors just before and just after it, and freed of a start-up that is measured in the same round.

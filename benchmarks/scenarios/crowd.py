@@ -1,4 +1,4 @@
-"""A crowd of open responses: what it costs to hold them while nothing happens."""
+"""Many open responses: the cost of holding them while nothing happens."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def crowd(extent: Extent) -> Iterator[Figure]:
 
 
 def _until_open(child: Child, server: Responder) -> float:
-    """Wait until all are open; how long it took since the first create."""
+    """Wait until all are open; returns the time since the first create."""
     while not child.ended():
         seen = server.seen()
         if seen.seen:

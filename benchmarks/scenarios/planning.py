@@ -1,4 +1,4 @@
-"""Planning: how fast an input file becomes pending requests, while nearly nothing is sent."""
+"""Planning: how fast an input file becomes pending requests, while almost nothing is sent."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NEVER = Latency(3600.0)
 
 
 def planning(extent: Extent) -> Iterator[Figure]:
-    """Rows planned a second; a single request is sent and never answered."""
+    """Rows planned per second; a single request is sent and never answered."""
     rows = 1_000_000 if extent.full else 200_000
     with scratch() as folder, responder(_NEVER) as server:
         Workload(rows=rows, in_flight=1).write(folder, server.base_url)

@@ -1,4 +1,4 @@
-"""Many rows: memory that does not grow, a resume that does not scan, reading commands that do not wait."""
+"""Many rows: memory that does not grow, a resume that does not scan, fast read commands."""
 
 from __future__ import annotations
 
@@ -76,20 +76,20 @@ def _reading(folder: Path, rows: int, compared: _Taken) -> Iterator[Figure]:
     export, before, more = _export(folder), compared.export, rows - _COMPARED
     yield figure("status", [cost.wall_s for cost in statuses], "s", AtMost(0.5))
     yield figure("costs", [cost.wall_s for cost in costs], "s")
-    # What comes before the first of them, start-up above all, is left out.
+    # What comes before the first of them, mostly start-up, is not counted.
     yield figure("export, beyond 10,000 rows", more / (export.wall_s - before.wall_s), "rows/s", AtLeast(50_000))
     yield figure("export, beyond 10,000 rows: CPU", (export.cpu_s - before.cpu_s) / more * 1e6, "µs a row")
     yield figure("export: peak memory / 10,000 rows", export.peak_mb / before.peak_mb, "×", AtMost(1.3))
 
 
 def _export(folder: Path) -> Cost:
-    """The middle one of three: its figures are differences, which one busy moment turns upside down."""
+    """The median of three: its figures are differences, which a busy machine distorts."""
     export = command(folder, "export", "measured", "-o", str(folder / "results.jsonl"))
     return sorted((measure(export) for _ in range(3)), key=lambda cost: cost.wall_s)[1]
 
 
 def _until_killed(folder: Path, server: Responder, settled: int) -> tuple[Cost, float]:
-    """Run until about so many rows are settled, then kill -9; also tells how long the first request took."""
+    """Run until about this many rows are settled, then kill -9; also returns the time of the first request."""
     with start(run_command(folder)) as child:
         while server.seen().seen < settled and not child.ended():
             time.sleep(0.2)
