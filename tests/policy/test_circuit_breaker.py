@@ -1,4 +1,4 @@
-"""The circuit: open when everything fails, never on ordinary failures, closed by the first success."""
+"""The circuit breaker opens if every call fails, never on ordinary failures, and closes on the first success."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def opened(now: float = 100.0) -> CircuitBreaker:
     return circuit
 
 
-def test_a_wave_of_failures_opens_it() -> None:
+def test_a_streak_of_failures_opens_it() -> None:
     circuit = opened()
     assert circuit.reason == "server_error"
     assert circuit.places(100.0, 0) == 0
 
 
-def test_failures_among_successes_do_not() -> None:
+def test_failures_among_successes_do_not_open_it() -> None:
     circuit = CircuitBreaker(Random(1))
     for second in range(1000):
         for _ in range(9):
@@ -34,7 +34,7 @@ def test_failures_among_successes_do_not() -> None:
     assert not circuit.is_open
 
 
-def test_a_few_failures_that_go_on_open_it_too() -> None:
+def test_a_few_lasting_failures_open_it_too() -> None:
     circuit = CircuitBreaker(Random(1))
     for second in (0.0, 2.0, 4.0):
         circuit.failed(second + 0.5, second, "connection_failed")
@@ -58,7 +58,7 @@ def test_one_probe_at_a_time_at_growing_intervals() -> None:
     assert all(later > earlier for earlier, later in itertools.pairwise(waits[:5]))
 
 
-def test_a_probe_that_hangs_is_not_joined_by_others_and_counts_when_it_fails() -> None:
+def test_no_second_probe_joins_one_that_hangs_and_its_failure_counts() -> None:
     circuit = opened()
     probe_at = circuit.next_probe_at
     circuit.probing(probe_at)
@@ -67,14 +67,14 @@ def test_a_probe_that_hangs_is_not_joined_by_others_and_counts_when_it_fails() -
     assert 1.6 <= circuit.next_probe_at - (probe_at + 20) <= 2.4
 
 
-def test_a_request_that_fails_again_and_again_is_no_outage() -> None:
+def test_a_request_that_fails_repeatedly_is_no_outage() -> None:
     circuit = CircuitBreaker(Random(1))
     for second in range(1000):
         circuit.failed(second + 0.5, second, "server_error", again=second > 0)
     assert not circuit.is_open
 
 
-def test_a_few_that_fail_again_and_again_are_one_while_nothing_succeeds() -> None:
+def test_a_few_requests_that_fail_repeatedly_are_an_outage_if_no_call_succeeds() -> None:
     circuit = CircuitBreaker(Random(1))
     for _ in range(4):
         circuit.failed(0.5, 0.0, "server_error")
@@ -83,14 +83,14 @@ def test_a_few_that_fail_again_and_again_are_one_while_nothing_succeeds() -> Non
     assert circuit.is_open
 
 
-def test_an_outage_is_no_excuse_for_ever() -> None:
+def test_an_outage_excuses_failures_for_a_limited_time() -> None:
     circuit = opened(now=100.0)
     assert circuit.excuses(100.0 + 3600)
     assert not circuit.excuses(100.0 + 3 * 3600)
     assert not CircuitBreaker(Random(1)).excuses(100.0)
 
 
-def test_late_failures_of_the_same_wave_do_not_put_the_probe_off() -> None:
+def test_late_failures_of_the_same_streak_do_not_postpone_the_probe() -> None:
     circuit = opened()
     probe_at = circuit.next_probe_at
     for _ in range(50):
@@ -98,13 +98,13 @@ def test_late_failures_of_the_same_wave_do_not_put_the_probe_off() -> None:
     assert circuit.next_probe_at == probe_at
 
 
-def test_a_late_success_from_before_does_not_close_it() -> None:
+def test_a_late_success_of_an_earlier_call_does_not_close_it() -> None:
     circuit = opened()
     circuit.succeeded(99.0)
     assert circuit.is_open
 
 
-def test_the_first_success_closes_it_and_the_flow_swells_by_doubling() -> None:
+def test_the_first_success_closes_it_and_calls_double() -> None:
     circuit = opened()
     now = circuit.next_probe_at
     circuit.probing(now)
@@ -119,7 +119,7 @@ def test_the_first_success_closes_it_and_the_flow_swells_by_doubling() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from(["fail", "succeed", "ask"]), st.floats(0, 30)), max_size=200))
-def test_it_is_never_stuck(steps: list[tuple[str, float]]) -> None:
+def test_it_never_blocks_forever(steps: list[tuple[str, float]]) -> None:
     circuit, now = CircuitBreaker(Random(2)), 0.0
     for what, seconds in steps:
         now += seconds

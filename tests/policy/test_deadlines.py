@@ -1,4 +1,4 @@
-"""When a response is given up, and until when a run sends."""
+"""When a response is given up, and until when a run sends new requests."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_response_is_given_up_by_its_status(status: str, waited_s: float, code
     assert overdue(status, accepted_at=ACCEPTED, now=ACCEPTED + waited_s, timeouts=TIMEOUTS) == code
 
 
-def test_a_run_timeout_shorter_than_the_queued_one_ends_a_queued_response_too() -> None:
+def test_a_shorter_run_timeout_also_applies_to_a_queued_response() -> None:
     short = Timeouts(queued_s=HOUR, run_s=60)
     assert overdue("queued", accepted_at=ACCEPTED, now=ACCEPTED + 60, timeouts=short) == "run_timeout"
 
@@ -47,7 +47,7 @@ def test_a_run_timeout_shorter_than_the_queued_one_ends_a_queued_response_too() 
     ("window", "extra_s"),
     [("2h", 2 * HOUR), ("8h", 8 * HOUR), ("30m", 1800), ("soonest", 0), (None, 0), ("", 0), ("2 hours", 0), ("h", 0)],
 )
-def test_a_bought_window_comes_on_top(window: str | None, extra_s: float) -> None:
+def test_a_completion_window_is_added_to_the_timeouts(window: str | None, extra_s: float) -> None:
     scaled = TIMEOUTS.scaled(window)
     assert scaled == Timeouts(queued_s=HOUR + extra_s, run_s=6 * HOUR + extra_s)
     until = ACCEPTED + HOUR + extra_s
@@ -63,7 +63,7 @@ def test_a_bought_window_comes_on_top(window: str | None, extra_s: float) -> Non
     st.one_of(st.sampled_from([None, "2h", "8h", "soonest"]), st.text()),
     st.floats(0, 1),
 )
-def test_every_response_has_an_end_and_asking_then_finds_it(
+def test_each_response_is_overdue_at_the_computed_time(
     status: str, accepted_at: float, queued_s: float, run_s: float, window: str | None, part: float
 ) -> None:
     timeouts = Timeouts(queued_s=queued_s, run_s=run_s)
@@ -74,17 +74,17 @@ def test_every_response_has_an_end_and_asking_then_finds_it(
         assert overdue(status, accepted_at=accepted_at, now=before, timeouts=timeouts, window=window) is None
 
 
-def test_a_clock_that_was_set_back_gives_nothing_up() -> None:
+def test_a_clock_that_was_set_back_gives_no_response_up() -> None:
     assert overdue("queued", accepted_at=ACCEPTED, now=ACCEPTED - HOUR, timeouts=TIMEOUTS) is None
 
 
-def test_a_response_that_survives_its_cancellation_is_let_go_after_a_grace() -> None:
+def test_a_response_that_survives_its_cancellation_is_abandoned_after_the_grace() -> None:
     assert not grace_expired(cancelled_at=ACCEPTED, now=ACCEPTED + CANCEL_GRACE_S - 1)
     assert grace_expired(cancelled_at=ACCEPTED, now=ACCEPTED + CANCEL_GRACE_S)
     assert grace_expired(cancelled_at=ACCEPTED, now=ACCEPTED + 1, grace_s=1)
 
 
-def test_nothing_new_is_sent_from_the_deadline_on() -> None:
+def test_no_new_request_is_sent_after_the_deadline() -> None:
     assert may_send(99.9, 100)
     assert not may_send(100, 100)
     assert may_send(1e12, None)

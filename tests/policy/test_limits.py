@@ -1,4 +1,4 @@
-"""The limiter: what it promises whatever happens, and how it takes what replies say."""
+"""The limiter: its guarantees, and how it reacts to replies."""
 
 from __future__ import annotations
 
@@ -21,37 +21,37 @@ def a_limiter(requests: int | None = None, tokens: int | None = None, *, burst_s
 
 
 def take_all(limiter: Limiter, *, since: float, until: float, tokens: int = 0) -> list[float]:
-    """Take the same request again and again, asking when told to; the moments at which it was given."""
-    now, given_at = since, []
+    """Take the same request repeatedly, asking again at ``ready_at``; returns the times at which it was granted."""
+    now, granted_at = since, []
     while now < until:
         if limiter.take(now, tokens):
-            given_at.append(now)
+            granted_at.append(now)
         else:
             now = limiter.ready_at(now, tokens)
-    return given_at
+    return granted_at
 
 
 # ── Requests and tokens ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_both_are_taken_or_neither() -> None:
+def test_requests_and_tokens_are_taken_together_or_not_at_all() -> None:
     limiter = a_limiter(600, 60_000)
     assert limiter.take(NOW + 10.0, 1000)
     assert not limiter.take(NOW + 10.0, 60_000)
-    # Had the refused request taken its place among the requests, eight more would not fit into the burst of nine.
+    # If the refused request had counted as a request, eight more would not fit into the burst of nine.
     assert [limiter.take(NOW + 10.0, 0) for _ in range(10)] == [True] * 8 + [False] * 2
 
 
 def test_known_limits_are_used_and_spread_evenly() -> None:
-    given_at = take_all(a_limiter(1200), since=NOW, until=NOW + 120.0)
+    granted_at = take_all(a_limiter(1200), since=NOW, until=NOW + 120.0)
     for second in range(1, 120):
-        assert 18 <= sum(NOW + second <= at < NOW + second + 1 for at in given_at) <= 21
-    assert sum(NOW + 10.0 <= at < NOW + 70.0 for at in given_at) >= 0.95 * 1200
+        assert 18 <= sum(NOW + second <= at < NOW + second + 1 for at in granted_at) <= 21
+    assert sum(NOW + 10.0 <= at < NOW + 70.0 for at in granted_at) >= 0.95 * 1200
 
 
-def test_the_tighter_of_both_decides() -> None:
-    given_at = take_all(a_limiter(6000, 60_000), since=NOW, until=NOW + 60.0, tokens=1000)
-    assert 55 <= len(given_at) <= 60
+def test_the_tighter_limit_decides() -> None:
+    granted_at = take_all(a_limiter(6000, 60_000), since=NOW, until=NOW + 60.0, tokens=1000)
+    assert 55 <= len(granted_at) <= 60
 
 
 def test_ready_at_is_exact() -> None:
@@ -60,19 +60,19 @@ def test_ready_at_is_exact() -> None:
         ready = limiter.ready_at(now, tokens)
         assert ready == now or not limiter.take(ready - 0.01, tokens)
         while not limiter.take(ready, tokens):
-            # Growing a little while it waits, it may ask for a last grain of time.
+            # The rate grows while it waits, so it may need a last fraction of a second.
             assert limiter.ready_at(ready, tokens) < ready + 0.01
             ready = limiter.ready_at(ready, tokens)
         now = ready
 
 
-def test_a_request_larger_than_the_burst_goes_out_and_is_paid_for() -> None:
+def test_a_request_larger_than_the_burst_is_sent_and_delays_the_next() -> None:
     limiter = a_limiter(None, 60_000)
     assert limiter.take(NOW + 60.0, 30_000)
     assert limiter.ready_at(NOW + 60.0, 1000) == pytest.approx(NOW + 90.0, abs=2.0)
 
 
-def test_a_request_that_needs_a_whole_minute_goes_out_and_a_larger_one_never() -> None:
+def test_a_request_that_needs_a_whole_minute_is_sent_and_a_larger_one_never() -> None:
     limiter = a_limiter(None, 60_000)
     assert not limiter.never_fits(60_000)
     assert limiter.never_fits(60_001)
@@ -81,18 +81,18 @@ def test_a_request_that_needs_a_whole_minute_goes_out_and_a_larger_one_never() -
     assert not limiter.take(NOW + 300.0, 60_001)
 
 
-def test_the_provider_may_tell_that_it_never_fits() -> None:
+def test_a_reported_limit_decides_whether_a_request_ever_fits() -> None:
     limiter = a_limiter()
     assert not limiter.never_fits(10**9)
     limiter.learn(NOW, NOW, RateLimits(limit_tokens=30_000))
     assert limiter.never_fits(30_001)
 
 
-def test_nothing_known_about_tokens_holds_nothing_back() -> None:
+def test_an_unknown_token_limit_delays_nothing() -> None:
     assert a_limiter(600).take(NOW, 10**9)
 
 
-def test_a_claim_that_was_not_sent_is_given_back() -> None:
+def test_a_request_that_was_not_sent_is_refunded() -> None:
     limiter = a_limiter(600, 60_000)
     assert limiter.take(NOW + 10.0, 60_000)
     assert not limiter.take(NOW + 10.1, 60_000)
@@ -100,7 +100,7 @@ def test_a_claim_that_was_not_sent_is_given_back() -> None:
     assert limiter.take(NOW + 10.2, 60_000)
 
 
-def test_a_late_refund_gives_back_nothing_that_was_forgotten_already() -> None:
+def test_a_late_refund_does_not_count_after_its_minute() -> None:
     limiter = a_limiter(600, 60_000)
     assert limiter.take(NOW + 10.0, 60_000)
     assert limiter.take(NOW + 100.0, 60_000)
@@ -121,19 +121,19 @@ def test_a_late_refund_gives_back_nothing_that_was_forgotten_already() -> None:
         ),
         max_size=60,
     ),
-    tell=st.one_of(st.none(), st.integers(1, 5000)),
+    reported=st.one_of(st.none(), st.integers(1, 5000)),
 )
-def test_no_minute_wherever_it_begins_sees_more_than_the_allowance(
+def test_no_60_seconds_use_more_than_the_allowance(
     requests: int | None,
     tokens: int | None,
     burst_s: float,
     steps: list[tuple[str, float, float]],
-    tell: int | None,
+    reported: int | None,
 ) -> None:
     limiter, now = a_limiter(requests, tokens, burst_s=burst_s), NOW
     taken: list[tuple[float, int]] = []
-    told = RateLimits(limit_requests=tell, limit_tokens=tell)
-    smallest_requests = min((n for n in (requests, tell) if n is not None), default=None)
+    limits = RateLimits(limit_requests=reported, limit_tokens=reported)
+    smallest_requests = min((n for n in (requests, reported) if n is not None), default=None)
     for what, seconds, share in steps:
         now += seconds
         amount = int(share * (tokens if tokens is not None else 1000))
@@ -153,14 +153,14 @@ def test_no_minute_wherever_it_begins_sees_more_than_the_allowance(
     most_requests, most_tokens = fullest_minute(taken)
     assert requests is None or most_requests <= requests
     assert tokens is None or most_tokens <= tokens
-    # And what the provider tells binds from then on.
-    if tell is not None:
-        limiter.learn(now, now, told)
-        assert fullest_minute(take_some(limiter, now + 61.0, now + 125.0, limit=tell))[0] <= tell
+    # A limit that the provider reports holds from then on.
+    if reported is not None:
+        limiter.learn(now, now, limits)
+        assert fullest_minute(take_some(limiter, now + 61.0, now + 125.0, limit=reported))[0] <= reported
 
 
 def fullest_minute(taken: list[tuple[float, int]]) -> tuple[int, int]:
-    """The most requests, and the most tokens, in any 60 s."""
+    """Returns the most requests, and the most tokens, in any 60 s."""
     most_requests = most_tokens = tokens = oldest = 0
     for i, (at, amount) in enumerate(taken):
         tokens += amount
@@ -172,15 +172,15 @@ def fullest_minute(taken: list[tuple[float, int]]) -> tuple[int, int]:
 
 
 def take_some(limiter: Limiter, since: float, until: float, *, limit: int) -> list[tuple[float, int]]:
-    """Take requests of one token, a few times a second."""
-    given_at: list[tuple[float, int]] = []
+    """Take requests of one token, at most five per second."""
+    granted_at: list[tuple[float, int]] = []
     now = since
-    while now < until and len(given_at) <= 3 * limit:
+    while now < until and len(granted_at) <= 3 * limit:
         if limiter.take(now, 1):
-            given_at.append((now, 1))
+            granted_at.append((now, 1))
         else:
             now = max(limiter.ready_at(now, 1), now + 0.2)
-    return given_at
+    return granted_at
 
 
 @given(
@@ -188,7 +188,9 @@ def take_some(limiter: Limiter, since: float, until: float, *, limit: int) -> li
     tokens=st.one_of(st.none(), st.integers(1, 500_000)),
     steps=st.lists(st.tuples(st.booleans(), st.floats(0.0, 30.0), st.floats(0.0, 1e4)), max_size=40),
 )
-def test_it_is_never_stuck(requests: int | None, tokens: int | None, steps: list[tuple[bool, float, float]]) -> None:
+def test_it_never_blocks_forever(
+    requests: int | None, tokens: int | None, steps: list[tuple[bool, float, float]]
+) -> None:
     limiter, now = a_limiter(requests, tokens), NOW
     for good, seconds, wait_s in steps:
         now += seconds
@@ -206,7 +208,7 @@ def test_it_is_never_stuck(requests: int | None, tokens: int | None, steps: list
     assert now < deadline
 
 
-# ── What the headers say ──────────────────────────────────────────────────────────────────────────────────────
+# ── Headers ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_the_limit_is_taken_from_the_headers() -> None:
@@ -217,15 +219,15 @@ def test_the_limit_is_taken_from_the_headers() -> None:
     assert 580 <= len(take_all(limiter, since=NOW + 1.0, until=NOW + 61.0)) <= 600
 
 
-def test_of_many_replies_at_a_moment_one_is_listened_to() -> None:
+def test_of_many_replies_at_a_time_one_is_observed() -> None:
     limiter = a_limiter()
-    heard: list[int] = []
+    observed: list[int] = []
     for ms in range(200):
-        if limiter.listens(NOW + ms / 1000):
-            heard.append(ms)
+        if limiter.wants_headers(NOW + ms / 1000):
+            observed.append(ms)
             limiter.learn(NOW + ms / 1000, NOW, RateLimits(limit_requests=600))
-    assert heard[0] == 0
-    assert 9 <= len(heard) <= 10
+    assert observed[0] == 0
+    assert 9 <= len(observed) <= 10
 
 
 def test_the_config_stays_an_upper_bound() -> None:
@@ -234,40 +236,40 @@ def test_the_config_stays_an_upper_bound() -> None:
     assert limiter.requests_per_minute == 300
 
 
-def test_a_reply_to_an_earlier_call_does_not_undo_what_a_later_one_told() -> None:
+def test_a_reply_to_an_earlier_call_does_not_replace_a_newer_limit() -> None:
     limiter = a_limiter()
     limiter.learn(NOW + 1.0, NOW + 0.9, RateLimits(limit_requests=100))
     limiter.learn(NOW + 1.1, NOW + 0.1, RateLimits(limit_requests=5000))
     assert limiter.requests_per_minute == 100
 
 
-def test_what_others_used_is_waited_for_but_not_the_whole_reset() -> None:
+def test_the_wait_covers_what_others_used_but_not_the_whole_reset() -> None:
     limiter = a_limiter(None, 60_000)
     limiter.take(NOW, 1000)
-    told = RateLimits(limit_tokens=60_000, remaining_tokens=2000, reset_tokens_s=58.0)
-    limiter.learn(NOW + 0.1, NOW, told)
-    # 10,000 tokens are wanted, 2,000 are there, 1,000 come back each second.
+    limits = RateLimits(limit_tokens=60_000, remaining_tokens=2000, reset_tokens_s=58.0)
+    limiter.learn(NOW + 0.1, NOW, limits)
+    # 10,000 tokens are needed, 2,000 remain, 1,000 are restored each second.
     assert limiter.ready_at(NOW + 0.1, 10_000) == pytest.approx(NOW + 8.1, abs=0.2)
 
 
-def test_what_was_sent_since_is_not_counted_twice() -> None:
+def test_calls_sent_since_are_not_counted_twice() -> None:
     limiter = a_limiter(None, 600_000, burst_s=60.0)
     limiter.take(NOW + 60.0, 100_000)
     limiter.take(NOW + 61.0, 100_000)
-    told = RateLimits(limit_tokens=600_000, remaining_tokens=300_000)
-    limiter.learn(NOW + 61.0, NOW + 60.0, told)
+    limits = RateLimits(limit_tokens=600_000, remaining_tokens=300_000)
+    limiter.learn(NOW + 61.0, NOW + 60.0, limits)
     assert limiter.ready_at(NOW + 61.0, 200_000) == NOW + 61.0
     assert limiter.ready_at(NOW + 61.0, 201_000) > NOW + 61.0
 
 
-def test_a_remainder_never_lifts_the_limit() -> None:
+def test_a_reported_remainder_never_raises_the_limit() -> None:
     limiter = a_limiter(60)
-    given_at = take_all(limiter, since=NOW, until=NOW + 30.0)
+    granted_at = take_all(limiter, since=NOW, until=NOW + 30.0)
     limiter.learn(NOW + 30.0, NOW + 29.9, RateLimits(limit_requests=60, remaining_requests=60))
-    assert len(given_at) + len(take_all(limiter, since=NOW + 30.0, until=NOW + 60.0)) <= 60
+    assert len(granted_at) + len(take_all(limiter, since=NOW + 30.0, until=NOW + 60.0)) <= 60
 
 
-def test_a_limit_by_the_day_is_not_taken_for_one_by_the_minute() -> None:
+def test_a_daily_limit_is_not_taken_for_one_per_minute() -> None:
     limiter = a_limiter()
     limiter.learn(NOW, NOW, RateLimits(limit_requests=200, remaining_requests=199, reset_requests_s=432.0))
     assert limiter.requests_per_minute is None
@@ -276,7 +278,7 @@ def test_a_limit_by_the_day_is_not_taken_for_one_by_the_minute() -> None:
 
 
 @given(st.lists(st.tuples(st.floats(0.0, 5.0), st.integers(0, 1000)), max_size=50), st.floats(0.0, 60.0))
-def test_a_window_knows_what_was_used_since_to_half_a_second(uses: list[tuple[float, int]], before_s: float) -> None:
+def test_a_window_knows_recent_use_to_half_a_second(uses: list[tuple[float, int]], before_s: float) -> None:
     window, now, history = Window(), NOW, []
     for seconds, amount in uses:
         now += seconds
@@ -297,7 +299,7 @@ def test_a_window_knows_what_was_used_since_to_half_a_second(uses: list[tuple[fl
 
 
 def a_busy_limiter(requests: int | None = None) -> Limiter:
-    """One that has sent as fast as it may since ``NOW``, until a second later."""
+    """Returns a limiter that has sent at full speed for one second from ``NOW``."""
     limiter = a_limiter(requests)
     take_all(limiter, since=NOW, until=NOW + 1.0)
     return limiter
@@ -313,7 +315,7 @@ def accept(limiter: Limiter, now: float, times: int) -> None:
         limiter.learn(now, now - 0.1, None)
 
 
-def test_a_single_refusal_among_successes_costs_nothing() -> None:
+def test_a_single_refusal_among_successes_changes_nothing() -> None:
     limiter = a_limiter(6000)
     accept(limiter, NOW + 1.0, 50)
     before = limiter.pace_per_minute
@@ -329,13 +331,13 @@ def test_a_cluster_of_refusals_pauses_and_slows_once() -> None:
     slowed = limiter.pace_per_minute
     assert 1900 <= slowed <= 2100
     assert limiter.paused_until - NOW == pytest.approx(2.0)
-    # The rest of the episode: calls that had left before.
+    # The rest of the episode: calls that were sent before.
     refuse(limiter, NOW + 1.2, 200, sent_at=NOW + 0.9, after_s=30.0)
     assert limiter.pace_per_minute == slowed
     assert limiter.paused_until - NOW == pytest.approx(2.0)
 
 
-def test_successes_of_calls_sent_before_do_not_speed_it_up_again() -> None:
+def test_successes_of_earlier_calls_do_not_raise_the_speed() -> None:
     limiter = a_busy_limiter(6000)
     refuse(limiter, NOW + 1.0, 3)
     slowed = limiter.pace_per_minute
@@ -347,7 +349,7 @@ def test_successes_of_calls_sent_before_do_not_speed_it_up_again() -> None:
     assert limiter.pace_per_minute > slowed
 
 
-def test_a_trial_in_which_clearly_fewer_are_refused_is_followed_by_a_slower_one() -> None:
+def test_a_trial_with_clearly_fewer_refusals_is_followed_by_a_slower_one() -> None:
     limiter = a_busy_limiter()
     refuse(limiter, NOW + 1.0, 3)
     tried = limiter.pace_per_minute
@@ -358,7 +360,7 @@ def test_a_trial_in_which_clearly_fewer_are_refused_is_followed_by_a_slower_one(
     assert limiter.pace_per_minute == pytest.approx(tried / 3, rel=0.01)
 
 
-def test_a_trial_in_which_no_fewer_are_refused_ends_at_the_full_speed() -> None:
+def test_a_trial_without_fewer_refusals_restores_the_speed() -> None:
     limiter = a_busy_limiter()
     before = limiter.pace_per_minute
     refuse(limiter, NOW + 1.0, 3)
@@ -371,7 +373,7 @@ def test_a_trial_in_which_no_fewer_are_refused_ends_at_the_full_speed() -> None:
     assert limiter.pace_per_minute == pytest.approx(before, rel=0.01)
 
 
-def test_near_what_was_too_fast_it_is_slowed_by_a_fifth_without_a_trial() -> None:
+def test_near_a_speed_known_as_too_fast_it_slows_by_a_fifth_without_a_trial() -> None:
     limiter = a_busy_limiter()
     refuse(limiter, NOW + 1.0, 3)
     accept(limiter, NOW + 3.0, 32)
@@ -382,7 +384,7 @@ def test_near_what_was_too_fast_it_is_slowed_by_a_fifth_without_a_trial() -> Non
     assert limiter.pace_per_minute == pytest.approx(0.8 * before, rel=0.01)
 
 
-def test_a_pause_ends_with_a_single_call_not_with_a_burst() -> None:
+def test_a_pause_ends_with_a_single_call_and_no_burst() -> None:
     limiter = a_limiter(60_000)
     take_all(limiter, since=NOW, until=NOW + 1.0)
     refuse(limiter, NOW + 1.0, 3, after_s=2.0)
@@ -390,7 +392,7 @@ def test_a_pause_ends_with_a_single_call_not_with_a_burst() -> None:
     assert [limiter.take(NOW + 3.0, 0) for _ in range(3)] == [True, False, False]
 
 
-def test_pauses_without_a_success_between_them_get_longer_but_stay_under_a_minute() -> None:
+def test_pauses_in_a_row_get_longer_up_to_a_minute() -> None:
     limiter, now, waits = a_limiter(600), NOW, []
     for _ in range(30):
         limiter.rate_limited(now, now, retry_after_s=None)
@@ -400,7 +402,7 @@ def test_pauses_without_a_success_between_them_get_longer_but_stay_under_a_minut
     assert sorted(waits[3:]) == waits[3:]
 
 
-def test_when_nothing_goes_it_goes_on_at_half_of_what_a_minute_let_through() -> None:
+def test_after_a_stop_it_resumes_at_half_of_the_last_minute() -> None:
     limiter = a_limiter(6000)
     take_all(limiter, since=NOW, until=NOW + 50.0)
     accept(limiter, NOW + 50.0, 2000)
@@ -409,8 +411,8 @@ def test_when_nothing_goes_it_goes_on_at_half_of_what_a_minute_let_through() -> 
     assert limiter.paused_until - NOW == pytest.approx(70.0)
 
 
-def test_refusals_that_only_came_first_do_not_stop_it() -> None:
-    """Twelve calls of sixty are refused, and their replies are the quicker ones."""
+def test_refusals_that_only_arrive_first_do_not_stop_it() -> None:
+    """Twelve calls of sixty are refused, and their replies arrive first."""
     limiter = a_busy_limiter(6000)
     before = limiter.pace_per_minute
     accept(limiter, NOW + 0.9, 1)
@@ -420,7 +422,7 @@ def test_refusals_that_only_came_first_do_not_stop_it() -> None:
     assert limiter.pace_per_minute > before / 4
 
 
-def test_where_nothing_goes_a_few_late_successes_change_nothing() -> None:
+def test_after_a_stop_a_few_late_successes_change_nothing() -> None:
     limiter = a_busy_limiter(6000)
     accept(limiter, NOW + 0.9, 100)
     refuse(limiter, NOW + 1.0, 3)
@@ -440,7 +442,7 @@ def test_no_pause_is_longer_than_a_minute() -> None:
     assert limiter.paused_until <= NOW + 60.0
 
 
-def test_after_slow_down_it_grows_by_half_in_a_quarter_of_an_hour() -> None:
+def test_after_slow_down_it_grows_by_half_in_15_minutes() -> None:
     limiter = a_limiter(6000)
     take_all(limiter, since=NOW, until=NOW + 5.0)
     before = limiter.pace_per_minute
@@ -463,7 +465,7 @@ def test_it_grows_only_while_it_is_used() -> None:
     assert limiter.pace_per_minute > 1.5 * before
 
 
-def test_a_provider_that_says_there_is_room_is_not_slowed_down_for() -> None:
+def test_refusals_do_not_slow_it_while_headers_report_room() -> None:
     limiter = a_limiter()
     room = RateLimits(limit_requests=6000, remaining_requests=5900)
     limiter.learn(NOW, NOW, room)
@@ -478,10 +480,10 @@ def test_a_provider_that_says_there_is_room_is_not_slowed_down_for() -> None:
     assert limiter.paused_until < NOW
 
 
-# ── What is kept ──────────────────────────────────────────────────────────────────────────────────────────────
+# ── Snapshots ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_what_was_learnt_is_taken_up_by_the_next_process() -> None:
+def test_a_snapshot_passes_the_limits_to_the_next_process() -> None:
     limiter = a_limiter()
     limiter.learn(NOW, NOW, RateLimits(limit_requests=1200, limit_tokens=90_000))
     next_one = a_limiter()
@@ -491,7 +493,7 @@ def test_what_was_learnt_is_taken_up_by_the_next_process() -> None:
     assert next_one.requests_per_minute == 5000
 
 
-def test_a_speed_that_was_found_is_taken_up_at_half() -> None:
+def test_a_restored_speed_starts_at_half() -> None:
     limiter = a_busy_limiter()
     refuse(limiter, NOW + 1.0, 3)
     accept(limiter, NOW + 5.0, 32)
@@ -507,7 +509,7 @@ def test_a_speed_that_was_found_is_taken_up_at_half() -> None:
     [b"", b"\xff", b"[]", b"7", b'{"v":2,"requests":1}', b'{"v":1,"requests":"x","tokens":[],"pace":{}}',
      b'{"v":1,"requests":-5,"tokens":0,"pace":-1}', b'{"v":1,"pace":NaN}', b'{"v":1,"pace":Infinity}'],
 )  # fmt: skip
-def test_nonsense_is_not_taken_up(nonsense: bytes) -> None:
+def test_nonsense_is_ignored(nonsense: bytes) -> None:
     limiter = a_limiter()
     limiter.restore(nonsense)
     assert limiter.requests_per_minute is None
@@ -523,7 +525,7 @@ def test_each_model_has_its_own_pool() -> None:
     assert pools.pool("b").take(NOW + 1.0, 0)
 
 
-def test_pools_keep_what_each_learnt_even_of_models_not_used_this_time() -> None:
+def test_pools_keep_the_snapshots_of_models_that_are_not_used() -> None:
     first = Pools(requests_per_minute=None, tokens_per_minute=None, now=NOW)
     for model, limit in (("a", 100), ("b", 200)):
         first.pool(model).learn(NOW, NOW, RateLimits(limit_requests=limit))

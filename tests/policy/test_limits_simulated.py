@@ -1,4 +1,4 @@
-"""The limiter against simulated providers: what of an allowance it uses, and how much is refused on the way."""
+"""The limiter against simulated providers: how much of an allowance it uses, and how many calls are refused."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ import pytest
 from orchestrator.core.model import RateLimits
 from orchestrator.policy.rate_limits.limits import Limiter
 
-BEGAN = 1_700_000_000.0
+START = 1_700_000_000.0
 
 
 class Bucket:
-    """Refills steadily and holds so many seconds' worth."""
+    """Refills steadily and holds ``holds_s`` seconds' worth."""
 
     def __init__(self, per_minute: int, holds_s: float = 60.0) -> None:
         self.per_minute = per_minute
         self._capacity = max(1.0, per_minute * holds_s / 60.0)
         self._level = self._capacity
-        self._at = BEGAN
+        self._at = START
 
     def wait_s(self, now: float, amount: int) -> float:
-        """0 where the amount is taken, else how long to wait for it."""
+        """Returns 0 if the amount is taken, else how long to wait for it."""
         self._level = min(self._capacity, self._level + (now - self._at) * self.per_minute / 60.0)
         self._at = now
         if self._level < amount:
@@ -90,7 +90,7 @@ Counter = Bucket | FixedWindow | SlidingWindow
 
 @dataclass(slots=True)
 class Outcome:
-    """What a provider saw: when it accepted calls (seconds from the beginning), and how many it refused."""
+    """What a provider saw: when it accepted calls (seconds since the start), and how many it refused."""
 
     accepted_at: list[float]
     refused: int = 0
@@ -101,22 +101,23 @@ class Outcome:
         return self.refused / (self.refused + len(self.accepted_at))
 
     def used(self, since_s: float, until_s: float, per_minute: int) -> float:
-        """The share of the allowance that was used."""
+        """Returns the share of the allowance that was used."""
         accepted = sum(since_s <= at < until_s for at in self.accepted_at)
         return accepted * 60.0 / (per_minute * (until_s - since_s))
 
 
 @dataclass(kw_only=True)
 class Provider:
-    """A provider behind a network of so much delay, each way up to half as much again or half as little.
+    """A provider behind a network with a mean ``round_trip_s``; each way varies by half.
 
-    ``tells`` sends the headers, ``chance`` refuses calls whatever their rate, ``others`` are calls a minute by
-    somebody else. Refused calls say to wait whole seconds, at least one; or with ``slow_downs`` just that.
+    ``reports`` sends the headers, ``chance`` is the share of calls refused whatever their rate, ``others`` are calls
+    per minute by other processes. Refusals ask to wait whole seconds, at least one; with ``slow_downs`` they say
+    ``slow_down`` instead.
     """
 
     counter: Counter
     round_trip_s: float = 0.05
-    tells: bool = False
+    reports: bool = False
     chance: float = 0.0
     others: float = 0.0
     slow_downs: bool = False
@@ -124,9 +125,9 @@ class Provider:
     def serve(
         self, limiter: Limiter, *, seconds: float, rows: int | None = None, tokens: int = 0, seed: int
     ) -> Outcome:
-        """Send as fast as the limiter lets us, for so long or until so many rows are accepted."""
+        """Send as fast as the limiter allows, for so many seconds or until so many rows are accepted."""
         draws, outcome = Random(seed), Outcome([])
-        events: list[tuple[float, int, str, float, float]] = [(BEGAN, 0, "wake", 0.0, 0.0)]
+        events: list[tuple[float, int, str, float, float]] = [(START, 0, "wake", 0.0, 0.0)]
         order, open_rows = 0, math.inf if rows is None else rows
 
         def after(at: float, what: str, sent_at: float = 0.0, wait_s: float = 0.0) -> None:
@@ -138,9 +139,9 @@ class Provider:
             return self.round_trip_s * draws.uniform(0.25, 0.75)
 
         if self.others:
-            after(BEGAN, "other")
+            after(START, "other")
         wakes = 1
-        while events and events[0][0] <= BEGAN + seconds:
+        while events and events[0][0] <= START + seconds:
             now, _, what, sent_at, wait_s = heapq.heappop(events)
             if what == "other":
                 self.counter.wait_s(now, 1)
@@ -148,7 +149,7 @@ class Provider:
                 continue
             if what == "arrive":
                 wait_s = self._answer(now, tokens, draws)
-                outcome.accepted_at += [now - BEGAN] * (not wait_s)
+                outcome.accepted_at += [now - START] * (not wait_s)
                 after(now + travel_s(), "reply", sent_at, wait_s)
                 continue
             if what == "reply":
@@ -163,7 +164,7 @@ class Provider:
                 else:
                     limiter.learn(now, sent_at, limits)
                 if len(outcome.accepted_at) == rows:
-                    outcome.ended_at = now - BEGAN
+                    outcome.ended_at = now - START
                     break
             else:
                 wakes -= 1
@@ -180,7 +181,7 @@ class Provider:
         return 1.0 if not wait_s and draws.random() < self.chance else wait_s
 
     def _headers(self, tokens: int) -> RateLimits | None:
-        if not self.tells:
+        if not self.reports:
             return None
         limit, remaining = self.counter.per_minute, self.counter.remaining
         if tokens:
@@ -189,7 +190,7 @@ class Provider:
 
 
 def a_limiter(requests: int | None = None, tokens: int | None = None, *, burst_s: float = 1.0) -> Limiter:
-    return Limiter(requests_per_minute=requests, tokens_per_minute=tokens, now=BEGAN, burst_s=burst_s)
+    return Limiter(requests_per_minute=requests, tokens_per_minute=tokens, now=START, burst_s=burst_s)
 
 
 COUNTERS: dict[str, Callable[[int], Counter]] = {
@@ -202,28 +203,26 @@ COUNTERS: dict[str, Callable[[int], Counter]] = {
 }
 
 
-@pytest.mark.parametrize("tells", [False, True], ids=["silent", "telling"])
+@pytest.mark.parametrize("reports", [False, True], ids=["silent", "reporting"])
 @pytest.mark.parametrize("round_trip_s", [0.05, 0.4])
 @pytest.mark.parametrize("counter", COUNTERS)
-def test_a_known_allowance_is_used_and_hardly_anything_refused(
-    counter: str, round_trip_s: float, tells: bool
-) -> None:
-    provider = Provider(counter=COUNTERS[counter](1200), round_trip_s=round_trip_s, tells=tells)
+def test_a_known_limit_is_used_with_few_refusals(counter: str, round_trip_s: float, reports: bool) -> None:
+    provider = Provider(counter=COUNTERS[counter](1200), round_trip_s=round_trip_s, reports=reports)
     outcome = provider.serve(a_limiter(1200), seconds=130.0, seed=1)
     assert outcome.used(10.0, 130.0, 1200) >= 0.95
     assert outcome.share_refused < 0.005
 
 
 @pytest.mark.parametrize("counter", COUNTERS)
-def test_an_allowance_that_the_headers_tell_is_as_good_as_known(counter: str) -> None:
-    outcome = Provider(counter=COUNTERS[counter](1200), tells=True).serve(a_limiter(), seconds=130.0, seed=2)
+def test_a_limit_reported_in_headers_is_used_like_a_known_one(counter: str) -> None:
+    outcome = Provider(counter=COUNTERS[counter](1200), reports=True).serve(a_limiter(), seconds=130.0, seed=2)
     assert outcome.used(10.0, 130.0, 1200) >= 0.95
     assert outcome.share_refused < 0.005
 
 
 @pytest.mark.parametrize("counter", COUNTERS)
 @pytest.mark.parametrize("round_trip_s", [0.05, 0.4])
-def test_an_allowance_that_nobody_tells_is_found_within_a_minute(counter: str, round_trip_s: float) -> None:
+def test_an_unknown_limit_is_found_within_a_minute(counter: str, round_trip_s: float) -> None:
     provider = Provider(counter=COUNTERS[counter](1200), round_trip_s=round_trip_s)
     outcome = provider.serve(a_limiter(), seconds=240.0, seed=1)
     assert outcome.used(60.0, 240.0, 1200) >= 0.85
@@ -231,28 +230,28 @@ def test_an_allowance_that_nobody_tells_is_found_within_a_minute(counter: str, r
 
 
 @pytest.mark.parametrize("counter", COUNTERS)
-def test_a_small_allowance_that_nobody_tells_costs_what_was_on_the_wire_and_little_more(counter: str) -> None:
-    """Nobody can know at first that a hundred calls a second are too many; after that it is known."""
+def test_a_small_unknown_limit_costs_few_refusals(counter: str) -> None:
+    """The first hundred calls a second are refused, because the limit is unknown; after that few are."""
     outcome = Provider(counter=COUNTERS[counter](300)).serve(a_limiter(), seconds=1800.0, seed=1)
     assert outcome.used(60.0, 1800.0, 300) >= 0.85
     assert outcome.share_refused <= 0.02
 
 
-def test_a_large_allowance_that_nobody_tells_is_found_too() -> None:
+def test_a_large_unknown_limit_is_found() -> None:
     outcome = Provider(counter=Bucket(12_000)).serve(a_limiter(), seconds=150.0, seed=1)
     assert outcome.used(60.0, 150.0, 12_000) >= 0.85
     assert outcome.share_refused <= 0.02
 
 
-def test_tokens_per_minute_are_used_and_hardly_anything_refused() -> None:
-    for limiter, tells in ((a_limiter(None, 300_000), False), (a_limiter(), True)):
-        provider = Provider(counter=SlidingWindow(300_000), tells=tells)
+def test_a_token_limit_is_used_with_few_refusals() -> None:
+    for limiter, reports in ((a_limiter(None, 300_000), False), (a_limiter(), True)):
+        provider = Provider(counter=SlidingWindow(300_000), reports=reports)
         outcome = provider.serve(limiter, seconds=130.0, tokens=2000, seed=1)
         assert outcome.used(10.0, 130.0, 150) >= 0.95
         assert outcome.share_refused < 0.005
 
 
-def test_a_provider_that_checks_every_second_is_met_with_small_bursts() -> None:
+def test_small_bursts_suit_a_provider_that_checks_every_second() -> None:
     provider = Provider(counter=FixedWindow(1200, 1.0))
     outcome = provider.serve(a_limiter(1200, burst_s=0.1), seconds=130.0, seed=1)
     assert outcome.used(10.0, 130.0, 1200) >= 0.90
@@ -262,48 +261,48 @@ def test_a_provider_that_checks_every_second_is_met_with_small_bursts() -> None:
 @pytest.mark.parametrize("others", [300.0, 600.0, 1000.0])
 @pytest.mark.parametrize("counter", ["a bucket of a minute", "a sliding minute"])
 def test_another_process_on_the_same_account_gets_its_share(counter: str, others: float) -> None:
-    provider = Provider(counter=COUNTERS[counter](1200), tells=True, others=others)
+    provider = Provider(counter=COUNTERS[counter](1200), reports=True, others=others)
     outcome = provider.serve(a_limiter(), seconds=240.0, seed=1)
     assert outcome.used(60.0, 240.0, int(1200 - others)) >= 0.95
     assert outcome.share_refused <= 0.02
 
 
-@pytest.mark.parametrize(("requests", "tells"), [(None, False), (6000, False), (None, True)])
-def test_refusals_by_chance_slow_200_rows_by_less_than_three_seconds(requests: int | None, tells: bool) -> None:
+@pytest.mark.parametrize(("requests", "reports"), [(None, False), (6000, False), (None, True)])
+def test_random_refusals_slow_200_rows_by_less_than_three_seconds(requests: int | None, reports: bool) -> None:
     slower = []
     for seed in range(40):
-        calm = Provider(counter=Bucket(6000), tells=tells)
-        moody = Provider(counter=Bucket(6000), tells=tells, chance=0.2)
-        undisturbed = calm.serve(a_limiter(requests), seconds=600.0, rows=200, seed=seed)
-        disturbed = moody.serve(a_limiter(requests), seconds=600.0, rows=200, seed=seed)
+        reliable = Provider(counter=Bucket(6000), reports=reports)
+        unreliable = Provider(counter=Bucket(6000), reports=reports, chance=0.2)
+        undisturbed = reliable.serve(a_limiter(requests), seconds=600.0, rows=200, seed=seed)
+        disturbed = unreliable.serve(a_limiter(requests), seconds=600.0, rows=200, seed=seed)
         slower.append(disturbed.ended_at - undisturbed.ended_at)
     assert max(slower) <= 3.0
     assert median(slower) <= 2.5
 
 
 @pytest.mark.parametrize("chance", [0.02, 0.1, 0.2])
-def test_refusals_by_chance_do_not_wear_the_speed_down(chance: float) -> None:
-    provider = Provider(counter=Bucket(6000), tells=True, chance=chance)
+def test_random_refusals_do_not_lower_the_speed(chance: float) -> None:
+    provider = Provider(counter=Bucket(6000), reports=True, chance=chance)
     outcome = provider.serve(a_limiter(), seconds=90.0, seed=3)
     assert outcome.used(30.0, 90.0, 6000) >= 0.9 * (1.0 - chance)
 
 
-@pytest.mark.parametrize("tells", [False, True])
-def test_a_few_slow_downs_by_chance_do_not_stretch_a_run_to_minutes(tells: bool) -> None:
+@pytest.mark.parametrize("reports", [False, True])
+def test_random_slow_downs_do_not_delay_a_run_by_minutes(reports: bool) -> None:
     took = []
     for seed in range(20):
-        provider = Provider(counter=Bucket(6000), tells=tells, chance=0.03, slow_downs=True)
+        provider = Provider(counter=Bucket(6000), reports=reports, chance=0.03, slow_downs=True)
         took.append(provider.serve(a_limiter(), seconds=600.0, rows=400, seed=seed).ended_at)
     assert max(took) <= 60.0
     assert median(took) <= 15.0
 
 
-def test_an_allowance_that_shrinks_is_followed_by_the_headers() -> None:
-    provider = Provider(counter=Bucket(1200), tells=True)
+def test_a_limit_lowered_in_headers_is_followed() -> None:
+    provider = Provider(counter=Bucket(1200), reports=True)
     limiter = a_limiter()
     provider.serve(limiter, seconds=30.0, seed=1)
     provider.counter = SlidingWindow(300)
-    later = Limiter(requests_per_minute=None, tokens_per_minute=None, now=BEGAN)
+    later = Limiter(requests_per_minute=None, tokens_per_minute=None, now=START)
     later.restore(limiter.snapshot())
     outcome = provider.serve(later, seconds=120.0, seed=1)
     assert outcome.used(60.0, 120.0, 300) >= 0.9

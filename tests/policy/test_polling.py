@@ -1,7 +1,8 @@
-"""The poll schedule: what each call promises, whatever went before."""
+"""The poll schedule: what each call guarantees in any state."""
 
 from __future__ import annotations
 
+import json
 import math
 from itertools import pairwise
 from random import Random
@@ -26,48 +27,48 @@ def a_schedule(latency_s: float | None = None, *, polls_per_minute: float = 60_0
     return schedule
 
 
-def first_look_s(schedule: PollSchedule) -> float:
-    """The age at which a response accepted now is first looked at, if nothing else happens."""
+def first_poll_s(schedule: PollSchedule) -> float:
+    """Returns the age at which a response accepted now is first polled, if nothing else happens."""
     watch = schedule.watch(NOW)
     while not schedule.due(watch, watch.due_at):
         pass
     return watch.due_at - NOW
 
 
-def test_with_nothing_known_scouts_look_at_once_and_the_others_wait_a_second_or_two() -> None:
+def test_with_nothing_known_scouts_are_polled_soon_and_the_others_wait() -> None:
     schedule = a_schedule()
-    looks = [first_look_s(schedule) for _ in range(50)]
-    assert all(look < 0.5 for look in looks[:12])
-    assert all(0.9 < look < 2.0 for look in looks[12:])
+    polls = [first_poll_s(schedule) for _ in range(50)]
+    assert all(poll < 0.5 for poll in polls[:12])
+    assert all(0.9 < poll < 2.0 for poll in polls[12:])
 
 
 def test_with_nothing_known_gaps_grow_with_age_and_stay_bounded() -> None:
     schedule = a_schedule(polls_per_minute=600.0)
     ages = {watch: [1.0] for watch in [schedule.watch(NOW) for _ in range(30)]}
-    while min(looks[-1] for looks in ages.values()) < 1000.0:
-        watch, looks = min(ages.items(), key=lambda item: item[1][-1])
-        schedule.still_running(watch, NOW + looks[-1])
+    while min(polls[-1] for polls in ages.values()) < 1000.0:
+        watch, polls = min(ages.items(), key=lambda item: item[1][-1])
+        schedule.still_running(watch, NOW + polls[-1])
         while not schedule.due(watch, watch.due_at):
             pass
-        looks.append(watch.due_at - NOW)
-    for looks in ages.values():
-        assert len(looks) < 80
-        assert all(later < 4.0 * earlier for earlier, later in pairwise(looks))
-        assert max(later - earlier for earlier, later in pairwise(looks)) < 66.0
+        polls.append(watch.due_at - NOW)
+    for polls in ages.values():
+        assert len(polls) < 80
+        assert all(later < 4.0 * earlier for earlier, later in pairwise(polls))
+        assert max(later - earlier for earlier, later in pairwise(polls)) < 66.0
 
 
 @pytest.mark.parametrize("latency_s", [0.5, 8.0, 60.0, 600.0])
-def test_a_known_latency_sets_the_first_look(latency_s: float) -> None:
-    assert min(0.3 * latency_s, 56.0) < first_look_s(a_schedule(latency_s)) < 1.2 * latency_s + 0.2
+def test_a_known_latency_sets_the_first_poll(latency_s: float) -> None:
+    assert min(0.3 * latency_s, 56.0) < first_poll_s(a_schedule(latency_s)) < 1.2 * latency_s + 0.2
 
 
-def test_what_was_accepted_together_is_not_looked_at_together() -> None:
+def test_responses_accepted_together_are_not_polled_together() -> None:
     schedule = a_schedule(8.0)
-    looks = sorted(first_look_s(schedule) for _ in range(100))
-    assert looks[-1] - looks[0] > 0.2
+    polls = sorted(first_poll_s(schedule) for _ in range(100))
+    assert polls[-1] - polls[0] > 0.2
 
 
-def test_news_puts_off_a_look_that_has_come_due() -> None:
+def test_new_observations_postpone_a_poll_that_has_come_due() -> None:
     schedule = a_schedule()
     scouts = [schedule.watch(NOW) for _ in range(12)]
     waiting = schedule.watch(NOW)
@@ -78,7 +79,7 @@ def test_news_puts_off_a_look_that_has_come_due() -> None:
     assert waiting.due_at > NOW + 1.5
 
 
-def test_news_of_quicker_answers_reaches_those_who_wait_long() -> None:
+def test_quicker_endings_shorten_long_waits() -> None:
     schedule = a_schedule(600.0)
     waiting = schedule.watch(NOW)
     for _ in range(2000):
@@ -87,11 +88,11 @@ def test_news_of_quicker_answers_reaches_those_who_wait_long() -> None:
     assert schedule.due(waiting, waiting.due_at)
 
 
-def test_the_provider_may_ask_for_patience() -> None:
+def test_the_provider_may_ask_to_poll_later() -> None:
     schedule = a_schedule(8.0)
     watch = schedule.watch(NOW, not_before=NOW + 50.0)
-    for moment in (NOW + 10.0, NOW + 49.9):
-        assert not schedule.due(watch, moment)
+    for at in (NOW + 10.0, NOW + 49.9):
+        assert not schedule.due(watch, at)
     assert schedule.due(watch, NOW + 50.0)
     schedule.still_running(watch, NOW + 50.0, not_before=NOW + 90.0)
     assert not schedule.due(watch, NOW + 89.9)
@@ -105,7 +106,7 @@ def test_responses_of_an_earlier_process_are_due_at_once_the_oldest_first() -> N
     assert min(watches, key=lambda watch: watch.due_at).accepted_at == NOW - 3000.0
 
 
-def test_the_last_few_are_looked_at_more_often() -> None:
+def test_the_last_few_are_polled_more_often() -> None:
     schedule = a_schedule(8.0)
     last = schedule.watch(NOW)
     schedule.still_running(last, NOW + 30.0)
@@ -116,13 +117,13 @@ def test_the_last_few_are_looked_at_more_often() -> None:
 
 
 def _gap_s(schedule: PollSchedule, watch: Watch) -> float:
-    """Seconds after the last sighting at which a look comes due, to a tenth."""
+    """Returns the seconds from the last poll to the next, to a tenth."""
     return next(
         gap / 10 for gap in range(1, 10_000) if schedule.due(watch, watch.accepted_at + watch.seen_s + gap / 10)
     )
 
 
-def test_a_short_allowance_stretches_the_gaps_and_a_longer_one_shortens_them() -> None:
+def test_a_short_allowance_lengthens_the_gaps() -> None:
     first = {}
     for allowance in (60.0, 600.0, 60_000.0):
         schedule = a_schedule(8.0, polls_per_minute=allowance)
@@ -142,7 +143,7 @@ def _typical_s(schedule: PollSchedule) -> float:
     return schedule._table.geometric_mean_s
 
 
-def test_what_was_learnt_survives_and_nonsense_is_ignored() -> None:
+def test_a_dump_is_restored_and_nonsense_is_ignored() -> None:
     learned = a_schedule(8.0).dump()
     assert len(learned) < 4000
     warm = PollSchedule(Random(1), learned=learned)
@@ -153,7 +154,7 @@ def test_what_was_learnt_survives_and_nonsense_is_ignored() -> None:
         assert PollSchedule(Random(1), learned=nonsense).dump() == PollSchedule(Random(1)).dump()
 
 
-def test_an_ending_is_believed_only_between_the_two_looks_around_it() -> None:
+def test_a_reported_duration_counts_only_between_the_two_polls_around_it() -> None:
     schedule = PollSchedule(Random(1))
     for took_s in (-5.0, 1e9, math.inf, math.nan, 0.0) * 20:
         watch = schedule.watch(NOW)
@@ -162,7 +163,7 @@ def test_an_ending_is_believed_only_between_the_two_looks_around_it() -> None:
     assert _typical_s(schedule) == pytest.approx(10.0, rel=0.15)
 
 
-def test_an_ending_that_nobody_watched_for_hours_teaches_nothing_false() -> None:
+def test_an_ending_not_polled_for_hours_does_not_distort_the_estimate() -> None:
     schedule = a_schedule(8.0)
     before = _typical_s(schedule)
     for _ in range(30):
@@ -181,7 +182,7 @@ STEPS = st.lists(
 
 
 @given(STEPS, st.sampled_from([1.0, 600.0, 60_000.0]), st.integers(0, 10))
-def test_a_look_is_always_in_the_future_and_never_far(
+def test_the_next_poll_is_always_in_the_future_and_never_far(
     steps: list[tuple[str, float, float | None]], allowance: float, seed: int
 ) -> None:
     schedule, now, choose = PollSchedule(Random(seed), polls_per_minute=allowance), NOW, Random(seed)
@@ -204,7 +205,7 @@ def test_a_look_is_always_in_the_future_and_never_far(
             elif what in {"ended", "drop"}:
                 watches.remove(watch)
                 schedule.drop(watch) if what == "drop" else schedule.ended(watch, now, took_s=took_s)
-        assert PollSchedule(Random(1), learned=schedule.dump()) is not None
+        assert isinstance(json.loads(schedule.dump())["ended"], dict)
     for watch in watches:
         asked = 0
         while not schedule.due(watch, watch.due_at):
@@ -212,7 +213,7 @@ def test_a_look_is_always_in_the_future_and_never_far(
         assert asked < 60
 
 
-def test_those_still_running_count_so_that_the_first_endings_do_not_mislead() -> None:
+def test_running_responses_count_so_that_early_endings_do_not_mislead() -> None:
     draws, table = Random(5), LatencyTable()
     latencies = [draws.lognormvariate(math.log(8.0), 0.7) for _ in range(4000)]
     for latency_s in latencies:
@@ -240,7 +241,7 @@ def test_the_table_follows_a_provider_that_becomes_slower() -> None:
     st.floats(0.0, 3e5),
     st.floats(1e-3, 1e4),
 )
-def test_the_wait_is_worth_exactly_its_price(
+def test_the_expected_lag_of_a_wait_equals_its_price(
     endings: list[tuple[float, float]], seen_s: float, price_s: float
 ) -> None:
     table = LatencyTable()
@@ -248,7 +249,7 @@ def test_the_wait_is_worth_exactly_its_price(
         table.end(table.enter(), lower_s, lower_s + width_s)
     table.refresh()
     until_s = table.wait_worth(seen_s, price_s, seen_s + 1e5)
-    # The lag cannot grow faster than time goes by, so no look comes sooner than the price.
+    # The lag cannot grow faster than time, so no poll comes sooner than the price.
     assert seen_s + price_s * 0.999 - 1e-6 <= until_s or until_s == seen_s + 1e5
     assert until_s <= seen_s + 1e5
     if seen_s < until_s < min(seen_s + 1e5, 1.7e5):

@@ -1,4 +1,4 @@
-"""Which problems with a stream are for good."""
+"""Which errors of a stream are permanent."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from orchestrator.policy.errors.stream_errors import cannot_stream
 
 
 @pytest.mark.parametrize(
-    ("problem", "for_good"),
+    ("problem", "permanent"),
     [
         (Refused(status=400, message="This response was not created with 'stream'."), True),
         (Refused(status=405), True),
@@ -22,5 +22,5 @@ from orchestrator.policy.errors.stream_errors import cannot_stream
         (NeverSent(reason="no connection"), False),
     ],
 )
-def test_whether_to_ask_again(problem: Problem, for_good: bool) -> None:
-    assert cannot_stream(problem) is for_good
+def test_whether_a_stream_is_possible(problem: Problem, permanent: bool) -> None:
+    assert cannot_stream(problem) is permanent

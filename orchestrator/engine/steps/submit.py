@@ -90,7 +90,7 @@ async def submit(context: Context, prepared: Prepared) -> After:
     if isinstance(answer, Seen):
         record_success(context, context.create_circuit, sent_at)
         pool = context.pools.pool(prepared.model)
-        pool.learn(now, sent_at, parse_rate_limits(answer.headers) if pool.listens(now) else None)
+        pool.learn(now, sent_at, parse_rate_limits(answer.headers) if pool.wants_headers(now) else None)
         return await _accepted(context, open_, answer.response.id, answer.response.status, answer)
     return await _not_accepted(context, prepared, open_, answer)
 

@@ -1,4 +1,4 @@
-"""How long to wait before the next try: exponential with full jitter, and never less than was asked for."""
+"""How long to wait before a retry: exponential back-off with full jitter, and never less than ``Retry-After``."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from random import Random
 
 __all__ = ["full_jitter", "retry_wait"]
 
-# Over a Retry-After, so that a thousand requests told the same second do not come back in the same second.
+# Added to a Retry-After, so that a thousand requests with the same one do not return in the same second.
 _SPREAD = 0.25
 _SPREAD_CAP_S = 5.0
-# As far apart as the probes of an outage: what lasts longer is not for a single request to sit out.
+# As long as the interval between probes of an outage: a longer outage is the circuit breaker's concern.
 _LONGEST_S = 30.0
 
 
 def full_jitter(attempt: int, rng: Random, *, base_s: float = 0.5, cap_s: float = _LONGEST_S) -> float:
-    """Seconds to wait after the ``attempt``-th failure (from 1): anything from 0 to ``base_s`` doubled each time.
+    """Returns seconds to wait after the ``attempt``-th failure (from 1): from 0 to ``base_s``, doubled each time.
 
-    The whole range and not its upper part: what failed together must not come back together.
+    The range starts at 0 because requests that failed together must not return together.
     """
     doublings = min(max(attempt, 1) - 1, 63)
     return rng.uniform(0.0, min(cap_s, base_s * 2**doublings))
@@ -25,7 +25,7 @@ def full_jitter(attempt: int, rng: Random, *, base_s: float = 0.5, cap_s: float 
 def retry_wait(
     attempt: int, rng: Random, *, at_least_s: float | None = None, base_s: float = 1.0, cap_s: float = _LONGEST_S
 ) -> float:
-    """Seconds to wait, where ``at_least_s`` (a ``Retry-After``) is a minimum with a little jitter above it."""
+    """Returns seconds to wait; ``at_least_s`` (a ``Retry-After``) is a minimum, with a little jitter added."""
     wait_s = full_jitter(attempt, rng, base_s=base_s, cap_s=cap_s)
     if at_least_s is None:
         return wait_s

@@ -1,15 +1,15 @@
-"""When everything fails for the provider's reasons: stop sending, ask now and then, and come back gently.
+"""Stops sending while every call fails because of the provider, probes it, and resumes gradually.
 
-A few failures among successes are ordinary and are retried one by one. But where nothing succeeds any more (nobody
-listens, one 5xx after another), each further try would spend an attempt for nothing, and thousands of clients that
-insist keep a provider down. So after a streak of failures the circuit *opens*: one probe at a time, at growing
-intervals. The first success closes it, and the flow swells by doubling rather than all at once.
+A few failures among successes are ordinary, and each request is retried by itself. But if no call succeeds any more
+(connection refused, one 5xx after another), each further call would waste an attempt, and thousands of insistent
+clients keep a provider down. So after a streak of failures the circuit *opens*: it lets one probe through at a time,
+at growing intervals. The first success closes it, and the number of calls at once then doubles with each success.
 
-Only calls sent after the last change count: the late failures of those sent before belong to the same streak.
+Only calls sent after the last change count: late failures of earlier calls belong to the same streak.
 
-A request can also be at fault by itself, and fail whenever it is sent. So its second failure and those after it are
-no news of the provider, and do not open the circuit. Where several such are all that is left, they look like an
-outage for ever; so an outage is an excuse for two hours and no longer.
+A request can also be at fault itself and fail whenever it is sent. So its second and later failures say nothing about
+the provider, and do not open the circuit. If only such requests are left, they look like an outage forever; so an
+outage excuses failures for at most two hours.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from random import Random
 
 __all__ = ["CircuitBreaker"]
 
-# It opens after so many failures without a success between them; or after fewer, where they go on for a while.
+# It opens after _STREAK failures in a row, or after _SHORT_STREAK if they last for _LASTING_S.
 _STREAK = 20
 _SHORT_STREAK = 4
 _LASTING_S = 5.0
-# The wait for the first probe, doubled each time up to the longest.
+# The wait before the first probe; it doubles each time up to the longest.
 _FIRST_PROBE_S = 1.0
 _LONGEST_PROBE_S = 30.0
 _JITTER = 0.2
 _LONGEST_EXCUSE_S = 7200.0
-# After it has closed: so many at once, doubled with each success until there are so many that it no longer matters.
+# Calls at once after it has closed; doubled with each success until the number no longer limits anything.
 _FIRST_PLACES = 2
 _ENOUGH_PLACES = 256
 
 
 class CircuitBreaker:
-    """Whether one kind of call (creates, or looks) may be made now; deterministic for a given ``rng``."""
+    """Decides whether one kind of call (creates or polls) may be made now; deterministic for a given ``rng``."""
 
     def __init__(self, rng: Random) -> None:
         self._rng = rng
@@ -47,33 +47,33 @@ class CircuitBreaker:
 
     @property
     def is_open(self) -> bool:
-        """Whether nothing but a probe is let through."""
+        """Whether only probes are let through."""
         return self._opened_at is not None
 
     @property
     def next_probe_at(self) -> float:
-        """When the next probe may go, while it is open."""
+        """When the next probe may be sent, while it is open."""
         return self._next_probe_at
 
     def excuses(self, now: float) -> bool:
-        """Whether a failure now is the provider's, so that no request is to suffer for it."""
+        """Whether a failure now is the provider's fault, so that it must not spend an attempt."""
         return self._opened_at is not None and now - self._opened_at < _LONGEST_EXCUSE_S
 
-    def places(self, now: float, on_the_wire: int) -> int:
-        """How many more calls may start, beside those on the wire."""
+    def places(self, now: float, in_flight: int) -> int:
+        """Returns how many more calls may start, beside those in flight."""
         if self._opened_at is None:
-            return max(0, self._places - on_the_wire) if self._places < _ENOUGH_PLACES else _ENOUGH_PLACES
+            return max(0, self._places - in_flight) if self._places < _ENOUGH_PLACES else _ENOUGH_PLACES
         return 1 if now >= self._next_probe_at else 0
 
     def probing(self, now: float) -> None:
-        """A probe leaves: until its answer, or the longest interval later, no second one goes."""
+        """Record that a probe is sent: no second one follows until its reply or the longest interval."""
         if self._opened_at is not None:
             self._next_probe_at = now + self._jittered(_LONGEST_PROBE_S)
 
     def failed(self, now: float, sent_at: float, reason: str, *, again: bool = False) -> None:
-        """A call failed in a way that is the provider's; ``reason`` is a code, for people.
+        """Record that a call failed because of the provider; ``reason`` is a code, for people.
 
-        ``again`` says that the same request failed before.
+        ``again`` says that the same request has failed before.
         """
         self.reason = reason
         if self._opened_at is not None:
@@ -92,11 +92,11 @@ class CircuitBreaker:
             self._next_probe_at = now + self._jittered(self._wait_s)
 
     def succeeded(self, sent_at: float) -> None:
-        """A call that left at ``sent_at`` was answered well."""
+        """Record that a call sent at ``sent_at`` succeeded."""
         self._streak = 0
         if self._opened_at is not None:
             if sent_at < self._opened_at:
-                # It was on the wire when the lights went out, and says nothing of now.
+                # It was in flight when the outage began, and says nothing about now.
                 return
             self._opened_at = None
             self._places = _FIRST_PLACES

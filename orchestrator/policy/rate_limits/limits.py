@@ -1,11 +1,11 @@
-"""The rate limiter: requests and tokens per minute taken together, learnt from replies, never exceeded.
+"""The rate limiter: requests and tokens per minute taken together, learned from replies, never exceeded.
 
 Tokens are reserved as the provider counts them when a request arrives: its input and the whole of
-``max_output_tokens`` (responses API, "Rate limits"). What was reserved and not generated is *not* given back, because
-the provider does not give it back either; to do so would be to send more than it lets through.
+``max_output_tokens`` (responses API, "Rate limits"). Reserved tokens that were not generated are *not* given back,
+because the provider does not restore them either.
 
-The order is the caller's, and it should be strict: ask for the head of the queue only. A small request that
-overtakes a large one takes the tokens that the large one waits for, again and again.
+The caller must keep a strict order and ask only for the head of its queue. Otherwise small requests take the tokens
+that a large one waits for, again and again.
 """
 
 from __future__ import annotations
@@ -19,21 +19,23 @@ from orchestrator.policy.rate_limits.pace import Pace
 
 __all__ = ["Limiter", "Pools"]
 
-# Calls per minute to begin with where no limit is known, or where it is not much higher; else a quarter of it.
-_START = 6000.0
+# Where to start if no limit is known; if one is, at a quarter of it if that is more.
+_START_PER_MINUTE = 6000.0
+# The time before a refused call over which its real speed is measured.
 _LATELY_S = 2.0
+# The shortest wait that ``ready_at`` returns, so that callers do not spin.
 _SOON_S = 0.001
-# Replies that come within this time say nearly the same about the limits, and to read it costs more than to learn it.
-_HEAR_EVERY_S = 0.02
+# Replies within this time report nearly the same limits, and parsing headers is costly.
+_OBSERVE_EVERY_S = 0.02
 _VERSION = 1
 
 
 class Limiter:
-    """One pool of requests and tokens per minute; ``None`` is a limit that nobody told, to be found out.
+    """One pool of requests and tokens per minute; ``None`` is an unknown limit, which the limiter finds by itself.
 
-    No I/O and no clock: ``now`` is passed in, in seconds, and so is the moment at which a call was sent, because a
-    reply speaks of the past. ``burst_s`` is how many seconds' worth may leave at once: for a provider that checks
-    every second, a tenth. Polls take no tokens (``tokens=0``) and have a limiter of their own.
+    It has no I/O and no clock: callers pass ``now`` in seconds, and the time at which a call was sent, because a
+    reply describes the past. ``burst_s`` is how many seconds' worth may be sent at once: 0.1 suits a provider that
+    checks every second. Polls take no tokens (``tokens=0``) and have a limiter of their own.
     """
 
     def __init__(
@@ -41,13 +43,13 @@ class Limiter:
     ) -> None:
         self._requests = Meter(requests_per_minute, burst_s=burst_s, now=now)
         self._tokens = Meter(tokens_per_minute, burst_s=burst_s, now=now)
-        self._pace = Pace(_START)
-        self._heard_at = -math.inf
+        self._pace = Pace(_START_PER_MINUTE)
+        self._observed_at = -math.inf
         self._start_by_limit()
 
     @property
     def requests_per_minute(self) -> int | None:
-        """The limit on requests as far as it is known: the config's or the provider's, whichever is lower."""
+        """The limit on requests as far as it is known: the lower of the config's and the provider's."""
         return self._requests.limit
 
     @property
@@ -57,16 +59,16 @@ class Limiter:
 
     @property
     def pace_per_minute(self) -> float:
-        """The requests per minute that are sent at most now; under the limit after refusals."""
+        """The highest rate of requests per minute now; below the limit after refusals."""
         return min(self._pace.per_minute, self._requests.even)
 
     @property
     def paused_until(self) -> float:
-        """Until then nothing is sent, because the provider said so."""
+        """Until then nothing is sent, because the provider refuses calls."""
         return self._pace.paused_until
 
     def take(self, now: float, tokens: int) -> bool:
-        """Take one request and its tokens, both or neither."""
+        """Take one request and its tokens, both or neither; returns whether they were free."""
         self._advance(now)
         if self._ready_at(now, tokens) > now:
             return False
@@ -76,35 +78,35 @@ class Limiter:
         return True
 
     def ready_at(self, now: float, tokens: int) -> float:
-        """The earliest moment worth asking again; ``inf`` for a request that never fits."""
+        """Returns the earliest time to ask again; ``inf`` for a request that never fits."""
         self._advance(now)
         at = self._ready_at(now, tokens)
         return at if at <= now else max(at, now + _SOON_S)
 
     def never_fits(self, tokens: int) -> bool:
-        """Whether a request needs more tokens than the limit of a whole minute, as far as that is known."""
+        """Whether a request needs more tokens than the known limit of a whole minute."""
         limit = self._tokens.limit
         return limit is not None and tokens > limit
 
     def refund(self, now: float, tokens: int, *, taken_at: float | None = None) -> None:
-        """Give back what was taken at ``taken_at`` (default: now), because nothing was sent after all.
+        """Give back what was taken at ``taken_at`` (default: now) for a request that was not sent.
 
-        A request that was refused is no case of it: providers count those, too.
+        Do not call it for a refused request: providers count those too.
         """
         self._advance(now)
-        moment = now if taken_at is None else taken_at
-        self._requests.give_back(moment, 1)
-        self._tokens.give_back(moment, tokens)
+        taken_at = now if taken_at is None else taken_at
+        self._requests.give_back(taken_at, 1)
+        self._tokens.give_back(taken_at, tokens)
 
-    def listens(self, now: float) -> bool:
-        """Whether to read what an accepted call was told about the limits; of many at a moment one says it all."""
-        return now - self._heard_at >= _HEAR_EVERY_S
+    def wants_headers(self, now: float) -> bool:
+        """Whether to parse the limit headers of an accepted call; of many replies at a time, one is enough."""
+        return now - self._observed_at >= _OBSERVE_EVERY_S
 
     def learn(self, now: float, sent_at: float, limits: RateLimits | None) -> None:
-        """A call that left at ``sent_at`` was accepted, and the reply said this about the limits."""
+        """Record that a call sent at ``sent_at`` was accepted, and the limits that its reply reported."""
         self._advance(now)
         if limits is not None:
-            self._hear(now, sent_at, limits)
+            self._observe(now, sent_at, limits)
         self._pace.accepted(now, sent_at)
 
     def rate_limited(
@@ -116,14 +118,14 @@ class Limiter:
         limits: RateLimits | None = None,
         slow_down: bool = False,
     ) -> None:
-        """A call that left at ``sent_at`` was refused by the limit (429). Whether that slows us is decided here."""
+        """Record that a call sent at ``sent_at`` was rate-limited (429); slows down or pauses if needed."""
         self._advance(now)
         if limits is not None:
-            self._hear(now, sent_at, limits)
+            self._observe(now, sent_at, limits)
         window, pace = self._requests.window, self._pace
         speed = self.pace_per_minute
         if not self._requests.is_drained(speed):
-            # Something else holds sending back (places, tokens, work): what was sent of late was too fast.
+            # Something else limits sending (connections, tokens, work): the speed of late was too fast.
             lately = window.since(sent_at - _LATELY_S) * 60.0 / (now - sent_at + _LATELY_S)
             speed = min(speed, max(lately, float(window.used(now))))
         pace.refused(
@@ -132,43 +134,45 @@ class Limiter:
             speed=speed,
             retry_after_s=retry_after_s,
             ramp=slow_down,
-            room=self._requests.has_room and (self._tokens.told is None or self._tokens.has_room),
+            room=self._requests.has_room and (self._tokens.reported is None or self._tokens.has_room),
         )
         if pace.paused_until > now:
             self._requests.rest_until(pace.paused_until)
 
     def snapshot(self) -> bytes:
-        """What was learnt, for the next process that uses the same account."""
+        """Returns what was learned, for the next process that uses the same account."""
         return json.dumps(self.as_values(), separators=(",", ":")).encode()
 
     def restore(self, learned: bytes) -> None:
-        """Take up an earlier ``snapshot``; whatever cannot be read is ignored."""
+        """Use an earlier ``snapshot``; unreadable values are ignored."""
         try:
-            self.take_up(json.loads(learned))
+            self.restore_values(json.loads(learned))
         except ValueError:
             return
 
     def as_values(self) -> dict[str, float | None]:
-        """The snapshot as plain values, for JSON."""
-        told = {"requests": self._requests.told, "tokens": self._tokens.told}
-        return {"v": _VERSION, **told, "pace": self._pace.found}
+        """Returns the snapshot as plain values, for JSON."""
+        limits = {"requests": self._requests.reported, "tokens": self._tokens.reported}
+        return {"v": _VERSION, **limits, "pace": self._pace.found}
 
-    def take_up(self, snapshot: object) -> None:
-        """Restore from plain values; anything else than what ``as_values`` gave is ignored."""
+    def restore_values(self, snapshot: object) -> None:
+        """Restore from plain values; anything that ``as_values`` does not return is ignored."""
         if not isinstance(snapshot, dict) or snapshot.get("v") != _VERSION:
             return
         requests, tokens, pace = snapshot.get("requests"), snapshot.get("tokens"), snapshot.get("pace")
-        # Only until the first reply: whatever the provider says now overrides what it said then.
-        self._requests.hear(-math.inf, requests if isinstance(requests, int) else None, None)
-        self._tokens.hear(-math.inf, tokens if isinstance(tokens, int) else None, None)
+        # Valid only until the first reply: new headers replace old ones.
+        self._requests.observe_headers(-math.inf, requests if isinstance(requests, int) else None, None)
+        self._tokens.observe_headers(-math.inf, tokens if isinstance(tokens, int) else None, None)
         self._start_by_limit()
         if isinstance(pace, int | float) and 0.0 < pace < math.inf:
             self._pace.recover(float(pace))
 
-    def _hear(self, now: float, sent_at: float, limits: RateLimits) -> None:
-        self._heard_at = now
-        self._requests.hear(sent_at, limits.limit_requests, limits.remaining_requests, limits.reset_requests_s)
-        self._tokens.hear(sent_at, limits.limit_tokens, limits.remaining_tokens, limits.reset_tokens_s)
+    def _observe(self, now: float, sent_at: float, limits: RateLimits) -> None:
+        self._observed_at = now
+        self._requests.observe_headers(
+            sent_at, limits.limit_requests, limits.remaining_requests, limits.reset_requests_s
+        )
+        self._tokens.observe_headers(sent_at, limits.limit_tokens, limits.remaining_tokens, limits.reset_tokens_s)
         self._start_by_limit()
 
     def _start_by_limit(self) -> None:
@@ -192,7 +196,7 @@ class Limiter:
 
 
 class Pools:
-    """One limiter per model, because providers limit each model by itself; all with the same configured limits."""
+    """One limiter per model, because providers limit each model separately; all have the same configured limits."""
 
     def __init__(
         self, *, requests_per_minute: int | None, tokens_per_minute: int | None, now: float, burst_s: float = 1.0
@@ -205,7 +209,7 @@ class Pools:
         self._snapshots: dict[str, object] = {}
 
     def pool(self, model: str) -> Limiter:
-        """The limiter of a model, by the name that is asked for."""
+        """Returns the limiter of a model, by the requested name."""
         pool = self._pools.get(model)
         if pool is None:
             pool = self._pools[model] = Limiter(
@@ -214,16 +218,16 @@ class Pools:
                 now=self._now,
                 burst_s=self._burst_s,
             )
-            pool.take_up(self._snapshots.get(model))
+            pool.restore_values(self._snapshots.get(model))
         return pool
 
     def snapshot(self) -> bytes:
-        """What was learnt about every model, for the next process."""
+        """Returns what was learned about every model, for the next process."""
         snapshots = {**self._snapshots, **{model: pool.as_values() for model, pool in self._pools.items()}}
         return json.dumps(snapshots, separators=(",", ":")).encode()
 
     def restore(self, learned: bytes) -> None:
-        """Take up an earlier ``snapshot``; whatever cannot be read is ignored."""
+        """Use an earlier ``snapshot``; unreadable values are ignored."""
         try:
             snapshots = json.loads(learned)
         except ValueError:
@@ -231,4 +235,4 @@ class Pools:
         if isinstance(snapshots, dict):
             self._snapshots = snapshots
             for model, pool in self._pools.items():
-                pool.take_up(snapshots.get(model))
+                pool.restore_values(snapshots.get(model))

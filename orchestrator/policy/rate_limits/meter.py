@@ -1,4 +1,4 @@
-"""One resource of a rate limit (requests, or tokens): what may be used when, by four rules at once."""
+"""One resource of a rate limit (requests or tokens): how much may be used when."""
 
 from __future__ import annotations
 
@@ -8,23 +8,22 @@ from orchestrator.policy.rate_limits.sliding_window import Window
 
 __all__ = ["Meter"]
 
-# Evenly spread, so much a minute is what fits into the 61 s that a window remembers.
+# The share of the limit that, spread evenly over the 61 s of a window, just fits.
 _EVEN = 60.0 / 61.0
 _RESET_OF_A_MINUTE_S = 75.0
-# A bucket that is less full than this share is drawn from as fast as it fills.
+# A bucket below this share of its capacity counts as drained: calls use all that flows in.
 _DRAINED = 0.5
 
 
 class Meter:
-    """An allowance per minute, spent evenly and never exceeded.
+    """An allowance per minute, spent evenly and never exceeded. Four rules hold at once:
 
-    * *The window*: in no 60 s more than the limit, whatever else happens.
-    * *The flow*: a bucket that fills at the present rate and holds ``burst_s`` seconds' worth (at least one), so that
-      providers that check every second or ten are not met with a minute's worth at once. An amount that is larger
-      than the bucket waits for a full one and leaves a debt.
-    * *The credit*: what the provider said is left, less what was sent since, plus what comes back each second. It is
-      what tells us of other processes that use the same allowance.
-    * *The limit* itself: ``configured`` is the user's word and an upper bound; ``told`` is the provider's.
+    * *Window*: no 60 s may use more than the limit.
+    * *Bucket*: it fills at the present rate and holds ``burst_s`` seconds' worth (at least one call), because some
+      providers check every second or ten. An amount larger than the bucket waits for a full one and leaves a debt.
+    * *Credit*: what the provider reports as remaining, minus what was sent since, plus what it restores each second.
+      It accounts for other processes on the same account.
+    * *Limit*: the lower of ``configured``, which is the user's, and ``reported``, which is the provider's.
     """
 
     __slots__ = (
@@ -34,32 +33,32 @@ class Meter:
         "_credit",
         "_level",
         "_of_a_minute",
-        "_told_at",
+        "_reported_at",
         "even",
         "limit",
-        "told",
+        "reported",
         "window",
     )
 
     def __init__(self, configured: int | None, *, burst_s: float, now: float) -> None:
         self._configured = configured
-        self._apply_headers(None)
+        self._apply_limit(None)
         self.window = Window()
         self._burst_s = burst_s
         self._level = 1.0
         self._credit = math.inf
         self._at = now
-        self._told_at = -math.inf
+        self._reported_at = -math.inf
         self._of_a_minute = True
 
     def advance(self, now: float, rate: float) -> float:
-        """Let time pass at a rate per minute; returns for how many seconds of it the rate was really used up."""
+        """Advance to ``now`` at a rate per minute; returns for how many seconds calls used the whole rate."""
         elapsed = now - self._at
         if elapsed <= 0.0:
             return 0.0
         self._at = now
-        if self.told is not None:
-            self._credit = min(float(self.told), self._credit + elapsed * self.told / 60.0)
+        if self.reported is not None:
+            self._credit = min(float(self.reported), self._credit + elapsed * self.reported / 60.0)
         if rate == math.inf:
             self._level = math.inf
             return 0.0
@@ -70,7 +69,7 @@ class Meter:
         return min(elapsed, (capacity - level) * 60.0 / rate)
 
     def ready_at(self, now: float, amount: int, rate: float) -> float:
-        """The earliest moment at which the amount may be used; ``now`` means at once, ``inf`` never."""
+        """Returns the earliest time at which the amount may be used: ``now`` for at once, ``inf`` for never."""
         limit = self.limit
         if not amount or (limit is None and rate == math.inf):
             return now
@@ -78,12 +77,12 @@ class Meter:
             return math.inf
         at = now
         if amount > self._level:
-            flow_short = min(float(amount), self._capacity(rate)) - self._level
-            # The clock has a grain of a quarter of a microsecond: what is short by less than that is there.
-            if flow_short * 60.0 > rate * 1e-6:
-                at = now + flow_short * 60.0 / rate
-        if self.told is not None and (amount - self._credit) * 60.0 > self.told * 1e-6:
-            at = max(at, now + (amount - self._credit) * 60.0 / self.told)
+            missing = min(float(amount), self._capacity(rate)) - self._level
+            # The clock resolves a quarter of a microsecond: a smaller shortage counts as none.
+            if missing * 60.0 > rate * 1e-6:
+                at = now + missing * 60.0 / rate
+        if self.reported is not None and (amount - self._credit) * 60.0 > self.reported * 1e-6:
+            at = max(at, now + (amount - self._credit) * 60.0 / self.reported)
         return at if limit is None else max(at, self.window.room_at(now, limit - amount))
 
     def spend(self, now: float, amount: int) -> None:
@@ -93,49 +92,51 @@ class Meter:
         self.window.add(now, amount)
 
     def give_back(self, spent_at: float, amount: int) -> None:
-        """Undo a ``spend``: it was not sent after all."""
+        """Undo a ``spend`` of a request that was not sent."""
         self._level += amount
         self._credit += amount
         self.window.take_back(spent_at, amount)
 
-    def rest_until(self, moment: float) -> None:
-        """Let the flow stand still until then, and begin with a single call: a pause must not end in a burst."""
+    def rest_until(self, resume_at: float) -> None:
+        """Stop filling the bucket until then, and resume with a single call: a pause must not end in a burst."""
         self._level = 1.0
-        self._at = max(self._at, moment)
+        self._at = max(self._at, resume_at)
 
-    def hear(self, sent_at: float, limit: int | None, remaining: int | None, reset_s: float | None = None) -> None:
-        """Take in what the provider said with the reply to a call that left at ``sent_at``.
+    def observe_headers(
+        self, sent_at: float, limit: int | None, remaining: int | None, reset_s: float | None = None
+    ) -> None:
+        """Use the limit headers of the reply to a call sent at ``sent_at``.
 
-        Replies overtake each other: one to an earlier call does not change a limit that a later one told.
-        What is left is only ever corrected down; that it comes back is known without being told.
+        Replies overtake each other, so the reply to an earlier call does not replace a newer limit. Headers only
+        lower the credit; it rises by itself as the provider restores the allowance.
         """
         if reset_s is not None and reset_s > _RESET_OF_A_MINUTE_S:
-            # A minute's allowance is whole again in a minute: this one is a day's, and says nothing about minutes.
+            # An allowance per minute is restored within a minute: this one is per day and says nothing about minutes.
             self._of_a_minute, self._credit = False, math.inf
-            self._apply_headers(None)
+            self._apply_limit(None)
         if not self._of_a_minute:
             return
-        if limit is not None and limit > 0 and sent_at >= self._told_at:
-            if limit != self.told:
-                self._apply_headers(limit)
-            self._told_at = sent_at
+        if limit is not None and limit > 0 and sent_at >= self._reported_at:
+            if limit != self.reported:
+                self._apply_limit(limit)
+            self._reported_at = sent_at
             self._credit = min(self._credit, float(limit))
-        if remaining is not None and self.told is not None:
+        if remaining is not None and self.reported is not None:
             self._credit = min(self._credit, remaining - self.window.since(sent_at))
 
     @property
     def has_room(self) -> bool:
-        """Whether the provider has told a limit, and by its word a good part of it is left."""
-        return self.told is not None and self._credit > 0.1 * self.told
+        """Whether the provider has reported a limit of which more than a tenth is left."""
+        return self.reported is not None and self._credit > 0.1 * self.reported
 
     def is_drained(self, rate: float) -> bool:
-        """Whether the flow, and not a lack of work, is what holds sending back."""
+        """Whether the rate limits sending, and not a lack of work."""
         return self._level < _DRAINED * self._capacity(rate)
 
-    def _apply_headers(self, told: int | None) -> None:
-        self.told = told
-        known = [limit for limit in (self._configured, told) if limit is not None]
-        # The allowance per minute as far as it is known, and the highest even rate that it allows, per minute.
+    def _apply_limit(self, reported: int | None) -> None:
+        self.reported = reported
+        known = [limit for limit in (self._configured, reported) if limit is not None]
+        # The allowance per minute as far as it is known, and the highest even rate within it, per minute.
         self.limit = min(known, default=None)
         self.even = math.inf if self.limit is None else self.limit * _EVEN
 

@@ -1,4 +1,4 @@
-"""What was used in the last minute: a sliding window that never forgets too early."""
+"""How much was used in the last minute: a sliding window that never forgets too early."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 __all__ = ["Window"]
 
 _SLOT_S = 0.5
-# 60 s, the slot that is being filled, and one slot more: a call may arrive a little sooner or later than the one
-# before it did, and the provider counts arrivals.
+# 60 s, the current slot, and one more slot: the provider counts arrivals, and the time from sending to arrival
+# varies.
 _SLOTS = 122
 
 
@@ -21,9 +21,9 @@ class _Slot:
 
 
 class Window:
-    """Amounts by time, kept in slots of half a second; each counts for 60.5 s to 61 s and is then forgotten.
+    """Amounts by time, in slots of half a second; each counts for 60.5 s to 61 s.
 
-    So the sum over any 60 s, wherever they begin, is at most the largest ``used`` was allowed to become.
+    So the sum over any 60 s never exceeds the largest value that ``used`` was allowed to reach.
     """
 
     __slots__ = ("_slots", "_used")
@@ -33,7 +33,7 @@ class Window:
         self._used = 0
 
     def used(self, now: float) -> int:
-        """How much was used in the last minute."""
+        """Returns how much was used in the last minute."""
         slots, oldest = self._slots, int(now / _SLOT_S) - _SLOTS
         while slots and slots[0].number <= oldest:
             self._used -= slots.popleft().amount
@@ -42,18 +42,18 @@ class Window:
     def add(self, now: float, amount: int) -> None:
         """Count an amount used now."""
         slots, number = self._slots, int(now / _SLOT_S)
-        # A clock that steps back adds to the newest slot, which is forgotten later than it need be.
+        # If the clock steps back, the amount goes to the newest slot and counts a little too long.
         if slots and slots[-1].number >= number:
             slots[-1].amount += amount
             slots[-1].last_at = max(now, slots[-1].last_at)
         else:
-            # Here, for nobody else may ever ask: old slots would gather.
+            # Without this, slots would accumulate if no caller ever asks for ``used``.
             self.used(now)
             slots.append(_Slot(number, amount, now))
         self._used += amount
 
     def take_back(self, used_at: float, amount: int) -> None:
-        """Undo an ``add`` at ``used_at``, unless it is forgotten by now."""
+        """Undo an ``add`` at ``used_at``, unless its slot is gone."""
         number = int(used_at / _SLOT_S)
         for slot in reversed(self._slots):
             if slot.number <= number:
@@ -63,20 +63,20 @@ class Window:
                     self._used -= back
                 return
 
-    def since(self, moment: float) -> float:
-        """How much was used after a moment; within its slot, in proportion."""
-        number, total = int(moment / _SLOT_S), 0.0
+    def since(self, start: float) -> float:
+        """Returns how much was used after ``start``; within its slot, in proportion."""
+        number, total = int(start / _SLOT_S), 0.0
         for slot in reversed(self._slots):
             if slot.number > number:
                 total += slot.amount
             else:
-                if slot.number == number and slot.last_at > moment:
-                    total += slot.amount * (number + 1 - moment / _SLOT_S)
+                if slot.number == number and slot.last_at > start:
+                    total += slot.amount * (number + 1 - start / _SLOT_S)
                 break
         return total
 
     def room_at(self, now: float, room: int) -> float:
-        """The earliest moment at which no more than ``room`` is used, if nothing is added."""
+        """Returns the earliest time at which at most ``room`` is used, if nothing is added."""
         used = self.used(now)
         if used <= room:
             return now
