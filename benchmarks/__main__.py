@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: run some or all scenarios, print their figures, and optionally write them as JSON."""
+"""``python -m benchmarks``: runs scenarios, prints their figures, and writes them as JSON if asked."""
 
 from __future__ import annotations
 
@@ -37,39 +37,39 @@ _SCENARIOS: dict[str, Scenario] = {
 
 
 def main() -> None:
-    """Run the scenarios named on the command line, or all of them."""
+    """Runs the scenarios named on the command line, or all of them."""
     listed = "\n".join(f"  {name:<10} {_summary(scenario)}" for name, scenario in _SCENARIOS.items())
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="What a row costs, in CPU, memory, polls and waiting, beside the least that Python can do.",
+        description="What a row costs in CPU, memory, polls and waiting, compared with the least that Python can do.",
         epilog=f"scenarios:\n{listed}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help="which to take; all if none is named")
+    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help="which to run (default: all)")
     parser.add_argument("--full", action="store_true", help="a million rows and long latencies; takes an hour")
-    parser.add_argument("--rounds", type=int, default=3, help="how often product and floor take turns (default: 3)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures and their samples there")
+    parser.add_argument("--rounds", type=int, default=3, help="how often product and floor alternate (default: 3)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures and their samples to FILE")
     wanted = parser.parse_args()
     unknown = set(wanted.scenarios) - set(_SCENARIOS)
     if unknown:
         parser.error(f"no scenario is named {', '.join(sorted(unknown))}; there are {', '.join(_SCENARIOS)}")
     try:
-        taken = _take(wanted.scenarios or list(_SCENARIOS), Extent(full=wanted.full, rounds=wanted.rounds))
+        taken = _run(wanted.scenarios or list(_SCENARIOS), Extent(full=wanted.full, rounds=wanted.rounds))
     except Broken as broken:
         sys.exit(f"error: {broken}")
     if wanted.json:
         wanted.json.write_text(json.dumps(taken, indent=1) + "\n")
 
 
-def _take(names: list[str], extent: Extent) -> dict[str, Any]:
+def _run(names: list[str], extent: Extent) -> dict[str, Any]:
     machine = _machine()
     print(*(f"{name}: {value}" for name, value in machine.items()), sep=" · ")
     results = []
     for name in names:
-        began = time.perf_counter()
+        started = time.perf_counter()
         print(f"\n{name}: {_summary(_SCENARIOS[name])}", flush=True)
         figures = list(_SCENARIOS[name](extent))
-        taken_s, load = time.perf_counter() - began, os.getloadavg()[0]
+        taken_s, load = time.perf_counter() - started, os.getloadavg()[0]
         print(*table_lines(figures), f"  took {taken_s:.0f} s, at a load of {load:.1f}", sep="\n", flush=True)
         shown = [as_json(each) for each in figures]
         results.append({"scenario": name, "taken_s": taken_s, "load": load, "figures": shown})

@@ -1,4 +1,4 @@
-"""What a scenario found: figures with their bounds, as a table and as JSON."""
+"""The figures that a scenario measures, with their bounds, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -51,18 +51,18 @@ class Figure:
 
     @property
     def kept(self) -> bool | None:
-        """Whether the bound is kept; None without a bound."""
+        """Whether the value keeps the bound; None if it has no bound."""
         return self.bound.keeps(self.value) if self.bound else None
 
 
 def figure(name: str, samples: float | Sequence[float], unit: str, bound: AtMost | AtLeast | None = None) -> Figure:
-    """A figure of one sample or of several."""
+    """A figure of one or several samples."""
     taken = (samples,) if isinstance(samples, float | int) else tuple(samples)
     return Figure(name, taken, unit, bound)
 
 
 def table_lines(figures: Iterable[Figure]) -> list[str]:
-    """One line each: value, unit, bound and verdict, and the spread of the samples."""
+    """One line per figure: value, unit, bound and verdict, and the range of the samples."""
     rows = [(each.name, f"{_number(each.value)} {each.unit}", *_verdict(each), _spread(each)) for each in figures]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     name, *others = widths
@@ -73,7 +73,7 @@ def table_lines(figures: Iterable[Figure]) -> list[str]:
 
 
 def as_json(each: Figure) -> dict[str, Any]:
-    """One figure as an object."""
+    """One figure as a JSON object."""
     return {
         "name": each.name,
         "value": each.value,

@@ -1,7 +1,7 @@
 """The floor: the least Python that gets the same answers, with raw aiohttp and nothing on disk.
 
-It knows the latency and so looks exactly once per response. ``python -m benchmarks.floor`` prints what it took
-between its first request and its last answer, start-up left out.
+It knows the latency and so polls each response once. ``python -m benchmarks.floor`` prints the time between its first
+request and its last answer, without start-up.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Answer the rows and print CPU and wall time in seconds as JSON."""
+    """Gets the answers and prints CPU and wall time in seconds as JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.floor", description=__doc__)
     parser.add_argument("base_url")
     parser.add_argument("--rows", type=int, required=True)
@@ -38,10 +38,10 @@ async def _answer_all(wanted: argparse.Namespace) -> None:
     rng = random.Random(2)
     prompts = iter([passage(rng, wanted.prompt_bytes) for _ in range(wanted.rows)])
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-        began, cpu_before = time.perf_counter(), _cpu_s()
+        started, cpu_before = time.perf_counter(), _cpu_s()
         url = f"{wanted.base_url}/responses"
         await asyncio.gather(*(_answer(session, url, prompts, wanted.latency) for _ in range(wanted.in_flight)))
-        print(json.dumps({"cpu_s": _cpu_s() - cpu_before, "wall_s": time.perf_counter() - began}))
+        print(json.dumps({"cpu_s": _cpu_s() - cpu_before, "wall_s": time.perf_counter() - started}))
 
 
 async def _answer(session: aiohttp.ClientSession, url: str, prompts: Iterator[str], latency_s: float) -> None:

@@ -1,4 +1,4 @@
-"""How long the responder takes for each response, in the order of the creates; the same seed gives the same times."""
+"""How long the responder takes for each response, in the order of creation; the same seed gives the same times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Watches in its own process how a run is planned: when its first rows are seen, and when all are."""
+"""Watches in a process of its own how a run is planned: when its first rows appear, and when all are stored."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _INTERVAL_S = 0.05
 
 
 def main() -> None:
-    """Print two sightings, ``{"at": …, "rows": …}``, as JSON."""
+    """Prints two observations, ``{"at": …, "rows": …}``, as JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.plan_watch", description=__doc__)
     parser.add_argument("database")
     parser.add_argument("run")
@@ -30,10 +30,10 @@ async def _watch(database: str, run: str, rows: int) -> list[dict[str, float]]:
     while True:
         planned = await _planned(database, run)
         if planned:
-            sighting = {"at": time.time(), "rows": planned}
-            first = first or sighting
+            observation = {"at": time.time(), "rows": planned}
+            first = first or observation
             if planned == rows:
-                return [first, sighting]
+                return [first, observation]
         await asyncio.sleep(_INTERVAL_S)
 
 
@@ -42,7 +42,7 @@ async def _planned(database: str, run: str) -> int:
         async with Orchestrator(Config(), database=database) as orchestrator:
             return sum((await orchestrator.status(run)).requests.values())
     except OrchestratorError:
-        return 0  # neither the database nor the run exists yet
+        return 0  # the database or the run does not exist yet
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Processes side by side: the server on one core, the measured process on another, and what the latter used."""
+"""Runs processes side by side, the server on one core and the measured one on another, and measures the latter."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 class Broken(Exception):
-    """The measured process failed; the message ends with its output."""
+    """A measured process failed; the message ends with its standard error."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What one process used from its start to its end, threads included."""
+    """What one process used from start to end, including its threads."""
 
     cpu_s: float
     wall_s: float
@@ -37,7 +37,7 @@ class Cost:
 
 
 class Child:
-    """A process that is being measured."""
+    """A running process that is measured."""
 
     def __init__(
         self, command: Sequence[str], process: subprocess.Popen[bytes], output: IO[bytes], errors: IO[bytes]
@@ -51,9 +51,9 @@ class Child:
 
     @property
     def cpu_s(self) -> float:
-        """CPU time so far, from the kernel's own file about it, which only Linux has."""
+        """CPU seconds so far, from ``/proc``, which only Linux has."""
         if sys.platform != "linux":
-            raise Broken("the CPU time of a process that still runs can be read on Linux only")
+            raise Broken("the CPU time of a running process can be read only on Linux")
         fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -61,11 +61,11 @@ class Child:
         self._process.send_signal(number)
 
     def ended(self) -> bool:
-        """Whether it has ended; its cost can still be read."""
+        """Whether it has ended by itself; ``wait`` still returns its cost."""
         return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def wait(self, *, codes: Sequence[int] = (0,)) -> Cost:
-        """Wait for the end; raises ``Broken`` if the exit code is not one of these (a signal counts as negative)."""
+        """Waits for the end; raises ``Broken`` if the exit code is not in ``codes`` (a signal counts as negative)."""
         _, status, used = os.wait4(self._process.pid, 0)
         wall_s = time.perf_counter() - self._started
         code = self._process.returncode = os.waitstatus_to_exitcode(status)
@@ -87,7 +87,7 @@ def python(*arguments: str | float | Path) -> list[str]:
 
 @contextmanager
 def start(command: Sequence[str], *, core: int | None = CLIENT_CORE) -> Iterator[Child]:
-    """A process pinned to a core; it is killed if it still runs at the end of the block."""
+    """Starts a process pinned to a core, and kills it if it still runs at the end of the block."""
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         with on_core(core):
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=errors)
@@ -100,14 +100,14 @@ def start(command: Sequence[str], *, core: int | None = CLIENT_CORE) -> Iterator
 
 
 def measure(command: Sequence[str], *, core: int | None = CLIENT_CORE) -> Cost:
-    """Run a command that must succeed."""
+    """Runs a command; raises ``Broken`` if it fails."""
     with start(command, core=core) as child:
         return child.wait()
 
 
 @contextmanager
 def on_core(core: int | None) -> Iterator[None]:
-    """Processes started in the block run only on that core, with all threads and children."""
+    """Processes started in the block run only on that core, with all their threads and children."""
     if sys.platform != "linux" or core is None:
         yield
         return

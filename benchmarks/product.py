@@ -20,7 +20,7 @@ _HOME = Path("results/benchmarks")
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """A folder for one measurement; deleted afterwards."""
+    """A folder for one measurement, removed afterwards."""
     _HOME.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=_HOME) as folder:
         yield Path(folder)
@@ -32,18 +32,18 @@ def command(folder: Path, *arguments: str) -> list[str]:
 
 
 def run_command(folder: Path, name: str = "measured") -> list[str]:
-    """Run the folder's job, or resume its run of that name."""
+    """The command that runs the folder's job, or resumes its run of that name."""
     files = (str(folder / "job.yaml"), "--config", str(folder / "config.yaml"))
     return command(folder, "run", *files, "--run", name, "--json", "--progress", "none")
 
 
 def database_bytes(folder: Path) -> int:
-    """The size of the database with all files beside it."""
+    """The size of the database with its WAL and other files beside it."""
     return sum(file.stat().st_size for file in folder.glob("runs.db*"))
 
 
 def start_up() -> Cost:
-    """The cost of a run of one row now: nearly all of it is start and end, which is subtracted from longer runs."""
+    """The cost of a run of one row: nearly all of it is start and end, which is subtracted from longer runs."""
     with scratch() as folder, responder(Latency(0.05)) as server:
         Workload(rows=1).write(folder, server.base_url)
         return measure(run_command(folder))

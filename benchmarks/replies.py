@@ -1,6 +1,6 @@
-"""The bytes of the responder's replies: response objects of the API's shape, made once and filled in by id.
+"""The replies of the responder: response objects in the API's format, made once and filled in by id.
 
-The request is not echoed (``metadata`` stays empty), which would be the only reason to parse it.
+They do not echo the request (``metadata`` stays empty), so the responder need not parse it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _MODEL = "gpt-5-mini-2025-08-07"
 _VARIANTS = 64
 _ID_DIGITS = 48
 
-# The rate limits in the reply to a create; so high that no client slows down because of them.
+# The headers of a reply to a create; the limits are so high that they slow down no client.
 _RATE_LIMITS = b"".join(
     b"x-ratelimit-limit-%b: 100000000\r\nx-ratelimit-remaining-%b: 99999999\r\nx-ratelimit-reset-%b: 1ms\r\n"
     % (kind, kind, kind)
@@ -69,7 +69,7 @@ class _Template:
 
 
 def response_id(number: int) -> bytes:
-    """The id of the response that was created as the number-th."""
+    """The id of the response number ``number``, counted from 0."""
     return b"resp_%048x" % number
 
 

@@ -1,8 +1,8 @@
-"""A cheap server of background responses: HTTP/1.1 parsed by hand, no task and no timer per response.
+"""A server of background responses that costs almost nothing: HTTP/1.1 parsed by hand, no task or timer per call.
 
 ``python -m benchmarks.responder`` prints its port and serves until its standard input closes, so that it ends with
-the process that started it. Beside create and retrieve it answers ``GET /_stats`` (counts, and the lag between each
-completion and the poll that saw it) and ``POST /_mark`` (a new start for ``first_call_at``).
+its parent process. Besides create and retrieve it answers ``GET /_stats`` (its counters, and the lag between each
+completion and the poll that saw it) and ``POST /_mark`` (which resets ``first_call_at``).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["Connection", "Responses", "main"]
 
 _RESPONSES = b"/v1/responses"
 _LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]+)", re.IGNORECASE)
-_NOT_FOUND = http_reply(404, {"error": {"message": "there is nothing here", "type": "invalid_request_error"}})
+_NOT_FOUND = http_reply(404, {"error": {"message": "no such path or response", "type": "invalid_request_error"}})
 
 
 class Responses:
@@ -69,7 +69,7 @@ class Responses:
         return self._replies.completed(number, created_at, int(ends_at))
 
     def stats(self) -> dict[str, Any]:
-        """The counts; times are Unix seconds, lags seconds."""
+        """The counters; times are Unix seconds, lags are seconds."""
         return {
             "creates": len(self._ends_at),
             "polls": self._polls + self._repeated,
@@ -84,7 +84,7 @@ class Responses:
         }
 
     def mark(self) -> None:
-        """Let the next call be the first one again."""
+        """Makes the next call count as the first one."""
         self._first_call_at = None
 
     def _called(self) -> float:
@@ -141,7 +141,7 @@ class Connection(asyncio.Protocol):
 
 
 def main() -> None:
-    """Serve on a free port of 127.0.0.1."""
+    """Serves on a free port of 127.0.0.1."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.responder", description=__doc__)
     parser.add_argument("--latency", type=parse_latency, default=parse_latency("0.05"), metavar="SECONDS[:SIGMA]")
     parser.add_argument("--seed", type=int, default=1)

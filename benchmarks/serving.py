@@ -1,4 +1,4 @@
-"""The responder as the scenarios use it: started for each measurement, and asked afterwards for its counts."""
+"""The responder for scenarios: started for each measurement, and asked afterwards for its counters."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Responder", "Seen", "responder"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What the responder counted. Times are Unix seconds, None for what has not happened yet."""
+    """The responder's counters. Times are Unix seconds, None for what has not happened yet."""
 
     creates: int
     polls: int
@@ -44,12 +44,12 @@ class Seen:
 
     @property
     def calls_per_cpu_s(self) -> float:
-        """How many calls the responder could serve on a core of its own."""
+        """How many calls the responder could serve per second on a core of its own."""
         return (self.creates + self.polls) / self.cpu_s
 
     @property
     def busy(self) -> float:
-        """The share of its core that the responder used while it was called; near 1, it is the bottleneck."""
+        """The share of its core that the responder used; near 1, the scenario measures the responder itself."""
         return self.cpu_s / self.makespan_s
 
 
@@ -64,7 +64,7 @@ class Responder:
         return Seen(**self._call("GET", "/_stats"))
 
     def mark(self) -> None:
-        """Let the next call be the first one again."""
+        """Makes the next call count as the first one."""
         self._call("POST", "/_mark")
 
     def _call(self, method: str, path: str) -> dict[str, Any]:
@@ -79,13 +79,13 @@ class Responder:
 
 @contextmanager
 def responder(latency: Latency, *, seed: int = 1, reply_bytes: int = 1500) -> Iterator[Responder]:
-    """Start a responder on the server's core; it ends with the block, or with this process."""
+    """Starts a responder on the server's core; it ends with the block, or with this process."""
     sizes = ("--latency", str(latency), "--seed", seed, "--reply-bytes", reply_bytes)
     with on_core(SERVER_CORE):
         process = subprocess.Popen(
             python("-m", "benchmarks.responder", *sizes), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-    # The end of the block closes its standard input, which ends it, and waits for it.
+    # Leaving the block closes its standard input, which ends it, and waits for it.
     with process:
         port = process.stdout.readline() if process.stdout else ""
         if not port:

@@ -1,4 +1,4 @@
-"""Texts that compress about as well as prose does: one repeated letter would flatter every database."""
+"""Texts that compress about as well as prose: one repeated letter would make every database look small."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LENGTH = 1_000_000
 
 
 def passage(rng: random.Random, characters: int) -> str:
-    """This many characters from anywhere in a long text of an invented language."""
+    """A random piece, ``characters`` long, of a long text in an invented language."""
     text = _text()
     start = rng.randrange(len(text) - characters)
     return text[start : start + characters]

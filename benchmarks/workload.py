@@ -12,14 +12,14 @@ from benchmarks.words import passage
 
 __all__ = ["Workload"]
 
-# Limits that are never reached: the rate limiter runs, and never waits.
+# Limits that never delay anything: the rate limiter runs, but has nothing to do.
 _NO_LIMIT = {"requests_per_minute": 100_000_000, "tokens_per_minute": 100_000_000_000}
 PLENTIFUL_POLLS = 6_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """The number of rows, the length of their prompts in characters, and how to send them."""
+    """The number of rows, the size of their prompts, and how to send them."""
 
     rows: int
     in_flight: int = 200
@@ -27,7 +27,7 @@ class Workload:
     polls_per_minute: int = PLENTIFUL_POLLS
 
     def write(self, folder: Path, base_url: str) -> int:
-        """Write ``rows.jsonl``, ``job.yaml`` and ``config.yaml``; returns the bytes of the rows."""
+        """Writes ``rows.jsonl``, ``job.yaml`` and ``config.yaml``; returns the bytes of the rows."""
         rng = random.Random(2)
         with (folder / "rows.jsonl").open("w") as file:
             for number in range(self.rows):
@@ -35,7 +35,7 @@ class Workload:
                 text = f"{number} {passage(rng, self.prompt_bytes)}"[: self.prompt_bytes]
                 file.write(f'{{"id":"row-{number:07}","text":"{text}"}}\n')
         self.write_config(folder, base_url)
-        # JSON is YAML, too.
+        # JSON is also YAML.
         job = {
             "name": "benchmark",
             "input": {"path": "rows.jsonl", "key": "id"},
@@ -45,7 +45,7 @@ class Workload:
         return (folder / "rows.jsonl").stat().st_size
 
     def write_config(self, folder: Path, base_url: str) -> None:
-        """Point the job at another server; nothing else changes."""
+        """Writes ``config.yaml``, for example to point the job to another server."""
         config: dict[str, Any] = {
             "provider": {"base_url": base_url, "api_key_env": None},
             "limits": {

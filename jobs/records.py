@@ -1,4 +1,4 @@
-"""The record that jobs/extract.yaml requests for each speech; the model reads docstrings and descriptions too."""
+"""The record that jobs/extract.yaml extracts from each speech; the model reads its docstrings and descriptions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the model may look up in ``tools.yaml``: the orders and the prices of a shop, in two small tables."""
+"""The functions that the model calls in ``tools.yaml``: they look up orders and prices in two small tables."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _DATA = Path(__file__).parent / "data"
 
 
 def look_up_order(number: int) -> dict[str, str] | str:
-    """An order by its number. If a handler raises an exception, the model receives the error as its result."""
+    """An order by its number. If this function raises, the model gets the error as the result."""
     return _table("shop-orders.csv", "number").get(str(number), f"There is no order {number}.")
 
 
 async def price_of(product: str) -> dict[str, Any]:
-    """The price of a product in dollars, and how many are in stock. A handler may be async, too."""
+    """The price of a product in dollars, and how many are in stock. A handler may also be async."""
     row = _table("shop-prices.csv", "product")[product]
     return {"product": product, "usd": float(row["usd"]), "in_stock": int(row["in_stock"])}
 

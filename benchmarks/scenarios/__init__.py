@@ -13,7 +13,7 @@ __all__ = ["Extent", "Scenario"]
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How much is done: ``full`` takes the million rows and the long latencies, and an hour."""
+    """How much to run: ``full`` has a million rows and long latencies, and takes an hour."""
 
     full: bool
     rounds: int

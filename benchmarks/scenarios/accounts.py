@@ -1,4 +1,4 @@
-"""Accounts: how long ``costs`` takes over a hundred thousand charges, grouped by fast and by slow fields."""
+"""Accounts: how long ``costs`` takes over 100,000 charges, by a fast grouping and by a slow one."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def accounts(extent: Extent) -> Iterator[Figure]:
             wanted = command(folder, "costs", "measured", "--by", words, "--json")
             costs = [measure(wanted) for _ in range(1 + extent.rounds)][1:]
             yield figure(f"costs by {words}", [cost.wall_s for cost in costs], "s")
-            # One thread does everything: on an idle machine, the wait is hardly longer than this.
+            # One thread does all the work: on an idle machine, the wait is hardly longer than this.
             yield figure(f"costs by {words}: CPU", [cost.cpu_s for cost in costs], "s", AtMost(1.0))
 
 
 def _fill(path: Path) -> None:
-    """A finished run, written directly into the tables: running it would take minutes."""
+    """Writes a finished run directly into the tables: running it would take minutes."""
     ids = range(1, _CHARGES + 1)
     with closing(sqlite3.connect(path, isolation_level=None)) as database:
         migrate(database, migrations(), path=path)

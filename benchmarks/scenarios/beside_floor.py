@@ -1,7 +1,7 @@
-"""The product and the floor: the same calls to the same server, measured in turns.
+"""The product compared with the floor: the same calls to the same server, alternating.
 
-A machine that others share is half as fast again at one moment as at the next. So each run of the product is compared
-with the floors just before and just after it, and freed of a start-up that is measured in the same round.
+The speed of a shared machine can change by half from one minute to the next. So each run of the product is compared
+with the floors just before and just after it, and a start-up measured in the same round is subtracted.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def documents(extent: Extent) -> Iterator[Figure]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Bounds:
-    """Most CPU per row, in floors; least rows/s, or 65 % of the floor's."""
+    """The most CPU per row, in floors; the least rows/s, or 65 % of the floor's if that is less."""
 
     cpu: float
     rows_per_s: float | None = None

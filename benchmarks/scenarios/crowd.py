@@ -1,4 +1,4 @@
-"""Many open responses: the cost of holding them while nothing happens."""
+"""A crowd of open responses: what they cost while nothing happens."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def crowd(extent: Extent) -> Iterator[Figure]:
         workload.write(folder, server.base_url)
         with start(run_command(folder)) as child:
             opened_s = _until_open(child, server)
-            before, cpu_s, began = server.seen(), child.cpu_s, time.perf_counter()
+            before, cpu_s, held_from = server.seen(), child.cpu_s, time.perf_counter()
             time.sleep(latency_s - opened_s - 1.0)
-            held_s, cpu_s, after = time.perf_counter() - began, child.cpu_s - cpu_s, server.seen()
+            held_s, cpu_s, after = time.perf_counter() - held_from, child.cpu_s - cpu_s, server.seen()
             child.signal(signal.SIGTERM)
             ended = child.wait(codes=(128 + signal.SIGTERM,))
     yield figure("until all are open", opened_s, "s")
@@ -41,7 +41,7 @@ def crowd(extent: Extent) -> Iterator[Figure]:
 
 
 def _until_open(child: Child, server: Responder) -> float:
-    """Wait until all are open; returns the time since the first create."""
+    """Waits until all are open; returns the seconds since the first create."""
     while not child.ended():
         seen = server.seen()
         if seen.seen:

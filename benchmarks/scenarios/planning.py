@@ -20,7 +20,7 @@ _NEVER = Latency(3600.0)
 
 
 def planning(extent: Extent) -> Iterator[Figure]:
-    """Rows planned per second; a single request is sent and never answered."""
+    """Rows planned per second; one request is sent and never answered."""
     rows = 1_000_000 if extent.full else 200_000
     with scratch() as folder, responder(_NEVER) as server:
         Workload(rows=rows, in_flight=1).write(folder, server.base_url)

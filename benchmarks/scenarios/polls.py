@@ -1,4 +1,4 @@
-"""Polls: how many a response takes, the lag until its completion is seen, and what that costs the whole run."""
+"""Polls: how many a response takes, how late they see its completion, and how much that delays the whole run."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ __all__ = ["oracle_makespan_s", "polls"]
 
 _MEDIAN_S = 8.0
 _SIGMA = 0.7
-# polls a response, mean lag in medians, makespan compared with the oracle's: the first run ever, and a later one.
+# Polls per response, mean lag in medians, makespan divided by the oracle's: for the first run ever, and a later one.
 _BOUNDS = {"cold": (3.8, 1.8 / _MEDIAN_S, 1.15), "warm": (3.4, 1.6 / _MEDIAN_S, 1.10)}
 
 
 def polls(extent: Extent) -> Iterator[Figure]:
     """Lognormal latencies, 1,800 rows, 300 in flight: a first run, and one of the same job after it."""
-    # Schedules are nearly the same at every scale, so half of the time is enough; at a quarter, the provider's whole
-    # seconds are so coarse that they cost 5 % more polls, for as much less lag.
+    # Schedules are nearly the same at every scale, so half of the latency shows most of it; at a quarter the
+    # provider's whole seconds are so coarse that they cost 5 % more polls, for 5 % less lag.
     latency = Latency(_MEDIAN_S if extent.full else _MEDIAN_S / 2, _SIGMA)
     workload = Workload(rows=1800, in_flight=300)
     with scratch() as folder:
@@ -42,7 +42,7 @@ def polls(extent: Extent) -> Iterator[Figure]:
 
 
 def oracle_makespan_s(latencies: Iterable[float], in_flight: int) -> float:
-    """The time if each completion is seen at once and the next request is sent in its place."""
+    """How long all take if each completion is seen at once and the next request is sent in its place."""
     remaining = iter(latencies)
     ends = sorted(islice(remaining, in_flight))
     latest = ends[-1]

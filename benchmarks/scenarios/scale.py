@@ -1,4 +1,4 @@
-"""Many rows: memory that does not grow, a resume that does not scan, fast read commands."""
+"""Many rows: memory that does not grow, a resume that does not scan, reading commands that do not wait."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ __all__ = ["scale"]
 _LATENCY = Latency(0.05)
 _SIZES = (2_000, 10_000, 50_000)
 _FULL_SIZES = (2_000, 10_000, 100_000, 1_000_000)
-# The run that the largest one is compared with.
+# The size that the largest one is compared with.
 _COMPARED = 10_000
-# Late enough that the first process shows whether its memory grows, early enough that much is left to resume.
+# Late enough to show whether the first process's memory grows, early enough to leave much to resume.
 _KILLED_AT = 0.8
 _REPEATS = 3
 
@@ -33,7 +33,7 @@ def scale(extent: Extent) -> Iterator[Figure]:
     *smaller, largest = _FULL_SIZES if extent.full else _SIZES
     taken = {}
     for rows in smaller:
-        taken[rows] = _take(rows)
+        taken[rows] = _run(rows)
         yield figure(f"peak memory, {rows:,} rows", taken[rows].run.peak_mb, "MB", AtMost(200))
     yield from _largest(largest, taken[_COMPARED])
 
@@ -44,7 +44,7 @@ class _Taken:
     export: Cost
 
 
-def _take(rows: int) -> _Taken:
+def _run(rows: int) -> _Taken:
     with scratch() as folder, responder(_LATENCY) as server:
         Workload(rows=rows).write(folder, server.base_url)
         return _Taken(measure(run_command(folder)), _export(folder))
@@ -76,20 +76,20 @@ def _reading(folder: Path, rows: int, compared: _Taken) -> Iterator[Figure]:
     export, before, more = _export(folder), compared.export, rows - _COMPARED
     yield figure("status", [cost.wall_s for cost in statuses], "s", AtMost(0.5))
     yield figure("costs", [cost.wall_s for cost in costs], "s")
-    # What comes before the first of them, mostly start-up, is not counted.
+    # The time before these rows, above all start-up, is subtracted.
     yield figure("export, beyond 10,000 rows", more / (export.wall_s - before.wall_s), "rows/s", AtLeast(50_000))
     yield figure("export, beyond 10,000 rows: CPU", (export.cpu_s - before.cpu_s) / more * 1e6, "µs a row")
     yield figure("export: peak memory / 10,000 rows", export.peak_mb / before.peak_mb, "×", AtMost(1.3))
 
 
 def _export(folder: Path) -> Cost:
-    """The median of three: its figures are differences, which a busy machine distorts."""
+    """The median of three: the figures are differences, which one busy second would reverse."""
     export = command(folder, "export", "measured", "-o", str(folder / "results.jsonl"))
     return sorted((measure(export) for _ in range(3)), key=lambda cost: cost.wall_s)[1]
 
 
 def _until_killed(folder: Path, server: Responder, settled: int) -> tuple[Cost, float]:
-    """Run until about this many rows are settled, then kill -9; also returns the time of the first request."""
+    """Runs until about ``settled`` rows are settled, then kills -9; also returns when the first request came."""
     with start(run_command(folder)) as child:
         while server.seen().seen < settled and not child.ended():
             time.sleep(0.2)

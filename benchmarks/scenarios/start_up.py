@@ -1,4 +1,4 @@
-"""Start-up: how long a command that does almost nothing takes."""
+"""Start-up: how long a user waits for a command that does almost nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def startup(extent: Extent) -> Iterator[Figure]:
     with scratch() as folder, responder(Latency(0.05)) as server:
         Workload(rows=100).write(folder, server.base_url)
         measure(run_command(folder))
-        # Measured in turns, so that a busy machine affects both.
+        # Alternating, so that a busy second of the machine affects both.
         commands = python("-m", "orchestrator", "--help"), command(folder, "status", "measured")
         taken = [[measure(each) for each in commands] for _ in range(2 * extent.rounds)]
     helps, statuses = zip(*taken, strict=True)

@@ -257,7 +257,7 @@ class Faults(Section):
     poll_404: Rate = 0
     """A poll is answered with 404, although the response exists."""
     poll_drop: Rate = 0
-    """The connection is closed in place of a reply to a poll."""
+    """The connection is closed instead of a reply to a poll."""
     poll_html: Rate = 0
     """A poll is answered with 200 and an HTML page."""
     poll_hang: Rate = 0

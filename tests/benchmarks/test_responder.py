@@ -1,4 +1,4 @@
-"""The responder speaks HTTP and the API's shapes, and tells the truth about what it saw."""
+"""The responder speaks HTTP in the API's format, and its counters are right."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ async def test_a_response_is_queued_then_completed_with_usage(client: Client) ->
     assert 2900 < len(body) < 3100
 
 
-async def test_the_lag_of_a_look_is_known(client: Client) -> None:
+async def test_the_lag_of_a_poll_is_counted(client: Client) -> None:
     await client.send(CREATE + CREATE)
     for _ in range(2):
         await client.receive()
@@ -85,7 +85,7 @@ async def test_the_lag_of_a_look_is_known(client: Client) -> None:
     assert 0.0 < stats["lag_mean_s"] == stats["lag_max_s"] < time.time() - stats["first_create_at"]
 
 
-def test_requests_may_come_in_pieces_or_together() -> None:
+def test_requests_may_arrive_in_pieces_or_together() -> None:
     written = bytearray()
 
     class Recorder(asyncio.Transport):
@@ -99,12 +99,12 @@ def test_requests_may_come_in_pieces_or_together() -> None:
     assert re.findall(rb"resp_[0-9a-f]+", bytes(written)) == [response_id(0), response_id(1), response_id(2)]
 
 
-@pytest.mark.parametrize("path", ["/v1/responses/resp_ff", "/v1/responses/unheard-of", "/v1/models"])
-async def test_what_is_not_there_is_not_found(client: Client, path: str) -> None:
+@pytest.mark.parametrize("path", ["/v1/responses/resp_ff", "/v1/responses/unknown", "/v1/models"])
+async def test_unknown_paths_and_responses_are_not_found(client: Client, path: str) -> None:
     assert (await client.get(path))["error"]["type"] == "invalid_request_error"
 
 
-async def test_a_mark_starts_the_first_call_anew(client: Client) -> None:
+async def test_a_mark_resets_the_first_call(client: Client) -> None:
     await client.send(CREATE)
     await client.receive()
     await client.send(b"POST /_mark HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -114,12 +114,12 @@ async def test_a_mark_starts_the_first_call_anew(client: Client) -> None:
     assert stats["first_create_at"] is not None
 
 
-def test_the_floor_looks_once_at_each_response() -> None:
+def test_the_floor_polls_each_response_once() -> None:
     with responder(Latency(0.01)) as server:
         sizes = ("--rows", 40, "--in-flight", 8, "--latency", 0.01, "--prompt-bytes", 100)
         cost = measure(python("-m", "benchmarks.floor", server.base_url, *sizes))
         seen = server.seen()
     assert seen.creates == seen.seen == 40
-    assert seen.polls <= 44  # one each, but for a timer that fired early
+    assert seen.polls <= 44  # one each, unless a timer fires early
     assert 0.0 < json.loads(cost.output)["cpu_s"] < cost.cpu_s
     assert cost.peak_mb > 10

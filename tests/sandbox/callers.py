@@ -18,7 +18,7 @@ LATENCY = {"queue": 10, "run": 20}
 
 
 class Caller:
-    """Calls with the fields that most tests want, and without judging the reply."""
+    """Calls with the fields that most tests need; returns replies without checking them."""
 
     def __init__(self, http: httpx.AsyncClient) -> None:
         self.http = http

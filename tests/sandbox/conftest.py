@@ -24,7 +24,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 async def start(clock: FakeClock) -> AsyncIterator[Start]:
-    """Starts a sandbox with the settings given, and a client for it."""
+    """Starts a sandbox with the given settings, and a client for it."""
     async with AsyncExitStack() as stack:
 
         async def start(state_file: Path | None = None, **settings: Any) -> Caller:
@@ -32,8 +32,8 @@ async def start(clock: FakeClock) -> AsyncIterator[Start]:
             sandbox = running_sandbox(wanted, state_file=state_file, clock=clock)
             base_url = await stack.enter_async_context(sandbox)
             headers = {"authorization": "Bearer sk-test"}
-            # There is no TLS here, and loading its certificates for each test takes longer than most tests.
-            http = httpx.AsyncClient(base_url=base_url, headers=headers, timeout=5, verify=False)  # noqa: S501
+            # There is no TLS here, and loading certificates for each test takes longer than most tests.
+            http = httpx.AsyncClient(base_url=base_url, headers=headers, timeout=60, verify=False)  # noqa: S501
             return Caller(await stack.enter_async_context(http))
 
         yield start

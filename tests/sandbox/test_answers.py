@@ -1,4 +1,4 @@
-"""Answers: sentences of the input, as many as asked for, within the cap, in the shape asked for."""
+"""Answers: the requested number of sentences of the input, within the cap, in the requested format."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_summary_keeps_the_order_and_the_wording() -> None:
     )
 
 
-def test_a_talk_goes_on_from_what_was_asked_and_does_not_repeat_itself() -> None:
+def test_a_conversation_answers_the_last_question_and_does_not_repeat_itself() -> None:
     said = summarise(TEXT, 2)
     assert summarise(f"{TEXT}\n\nWhat of the roads?", 1, question="What of the roads?", already_said=said) == (
         "Three new roads were built."
@@ -77,7 +77,7 @@ def test_a_talk_goes_on_from_what_was_asked_and_does_not_repeat_itself() -> None
     assert summarise(TEXT, 1, question="And?", already_said=TEXT)
 
 
-def test_the_instruction_is_no_part_of_the_summary() -> None:
+def test_the_instruction_is_not_part_of_the_summary() -> None:
     assert "Summarise" not in summarise(f"Summarise in three sentences:\n\n{TEXT}", 5)
 
 
@@ -116,7 +116,7 @@ def text_of(items: Any) -> str:
 
 @pytest.mark.parametrize("cap", range(16, 200, 9))
 @pytest.mark.parametrize("model", ["gpt-4.1", "gpt-5-mini"])
-def test_an_answer_is_cut_at_the_cap_and_its_usage_is_honest(model: str, cap: int) -> None:
+def test_an_answer_is_cut_off_at_the_cap_and_its_usage_is_right(model: str, cap: int) -> None:
     whole, _ = answered(model)
     done, items = answered(model, max_output_tokens=cap)
     assert done.output_tokens == done.reasoning_tokens + count_tokens(text_of(items)) <= cap
@@ -154,7 +154,7 @@ def check_person(person: Any) -> None:
 
 @given(seed=st.integers(0, 2**32))
 @settings(deadline=None)
-def test_a_schema_that_refers_to_itself_comes_to_an_end(seed: int) -> None:
+def test_a_schema_that_refers_to_itself_ends(seed: int) -> None:
     check_person(instance_of(PERSON, text=TEXT, rng=Random(seed)))
 
 
@@ -185,7 +185,7 @@ def test_functions_are_called_before_the_answer(choice: Any, called: bool) -> No
         assert items[-1]["type"] == "message"
 
 
-def test_the_same_request_is_answered_the_same_way() -> None:
+def test_the_same_request_gets_the_same_answer() -> None:
     assert answered() == answered()
     assert answered(input="Another text.") != answered()
 
@@ -216,7 +216,7 @@ def test_an_instance_is_accepted_by_its_schema(schema: Any, text: str) -> None:
         assert jsonschema_rs.is_valid(schema, value), value
 
 
-def test_numbers_are_those_of_the_text_as_far_as_they_fit() -> None:
+def test_numbers_are_taken_from_the_text_if_they_fit() -> None:
     numbers = {"type": "object", "properties": {name: {"type": "number"} for name in "abc"}}
     text = "In 1831 there were 4,711.5 bushels at no. 3a."
     value = instance_of(numbers, text=text, rng=Random(1))
@@ -226,14 +226,14 @@ def test_numbers_are_those_of_the_text_as_far_as_they_fit() -> None:
 
 
 @pytest.mark.parametrize("text", ['{"a":1}', "[]", '""', '"x"', "7", "4711", "true", "null", "-1.5"])
-def test_broken_json_is_none(text: str) -> None:
+def test_broken_json_is_not_json(text: str) -> None:
     json.loads(text)
     with pytest.raises(json.JSONDecodeError):
         json.loads(broken_json(text))
 
 
 @pytest.mark.parametrize("ending", ["invalid_json", "wrong_schema"])
-def test_an_answer_of_the_wrong_shape(ending: str) -> None:
+def test_an_answer_in_a_wrong_format(ending: str) -> None:
     shape = {"format": {"type": "json_schema", "name": "person", "schema": PERSON}}
     done, items = answered(ending=ending, text=shape)
     assert (done.status, done.usable) == ("completed", False)
@@ -244,13 +244,13 @@ def test_an_answer_of_the_wrong_shape(ending: str) -> None:
             json.loads(text_of(items))
 
 
-def test_text_has_no_shape_to_miss() -> None:
+def test_plain_text_has_no_format_to_violate() -> None:
     done, items = answered(ending="wrong_schema")
     assert items == answered()[1]
     assert done.usable
 
 
-def test_what_was_thought_is_told_when_asked() -> None:
+def test_the_reasoning_is_shown_if_requested() -> None:
     _, items = answered(reasoning={"effort": "high", "summary": "auto"}, include=["reasoning.encrypted_content"])
     assert items[0]["summary"][0]["text"].startswith("**Reading**")
     assert items[0]["encrypted_content"]

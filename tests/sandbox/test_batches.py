@@ -22,12 +22,12 @@ Client: TypeAlias = Callable[..., Any]
 
 @pytest.fixture
 async def client(start: Start) -> AsyncIterator[Client]:
-    """Starts a sandbox with the settings given; returns the package's client and a plain one."""
+    """Starts a sandbox with the given settings; returns the package's client and a plain one."""
     async with AsyncExitStack() as stack:
 
         async def client(**settings: Any) -> tuple[Any, Caller]:
             caller = await start(**settings)
-            package = AsyncOpenAI(base_url=caller.base_url, api_key="sk-test", max_retries=0, timeout=5)
+            package = AsyncOpenAI(base_url=caller.base_url, api_key="sk-test", max_retries=0, timeout=60)
             return await stack.enter_async_context(package), caller
 
         yield client
@@ -78,13 +78,13 @@ async def test_a_batch_is_validated_runs_and_completes(client: Client, clock: Fa
 
     ledger = await caller.ledger()
     assert ledger["batches"] == {"calls": 1, "refused": {"total": 0}, "lines": 2}
-    # Half of what gpt-4.1-nano costs elsewhere.
+    # Half of the usual price of gpt-4.1-nano.
     cost = sum(50_000 * each["input_tokens"] + 200_000 * each["output_tokens"] for each in tokens)
     assert ledger["cost_pusd"] == ledger["seen_by_client"]["cost_pusd"] == cost
     assert ledger["creates"]["accepted"] == 0
 
 
-async def test_what_is_refused_is_in_the_error_file(client: Client, clock: FakeClock) -> None:
+async def test_refused_lines_are_in_the_error_file(client: Client, clock: FakeClock) -> None:
     package, _ = await client()
     batch = await begin(package, line("good"), line("bad", model="gpt-99"), line("stream", stream=True))
     clock.advance(30)
@@ -96,7 +96,7 @@ async def test_what_is_refused_is_in_the_error_file(client: Client, clock: FakeC
     assert (await read(package, batch.output_file_id)).keys() == {"good"}
 
 
-async def test_a_batch_with_nothing_but_errors_has_no_output(client: Client, clock: FakeClock) -> None:
+async def test_a_batch_with_only_errors_has_no_output(client: Client, clock: FakeClock) -> None:
     package, _ = await client()
     batch = await begin(package, line("bad", model="gpt-99"))
     clock.advance(30)
@@ -104,7 +104,7 @@ async def test_a_batch_with_nothing_but_errors_has_no_output(client: Client, clo
     assert (batch.status, batch.output_file_id) == ("completed", None)
 
 
-async def test_what_is_answered_when_a_batch_is_cancelled_stays(client: Client, clock: FakeClock) -> None:
+async def test_a_cancelled_batch_keeps_its_answers(client: Client, clock: FakeClock) -> None:
     package, caller = await client(latency={"queue": 0, "run": 20}, faults={"stuck_in_progress": 0.5})
     batch = await begin(package, *(line(str(n)) for n in range(6)))
     clock.advance(30)
@@ -146,7 +146,7 @@ async def test_a_batch_expires_after_a_day(client: Client, clock: FakeClock) -> 
         ([], None, None),
     ],
 )
-async def test_a_file_that_is_wrong_fails_the_batch(
+async def test_a_wrong_file_fails_the_batch(
     client: Client, clock: FakeClock, lines: list[Any], number: int | None, param: str | None
 ) -> None:
     package, _ = await client()
@@ -165,7 +165,7 @@ async def test_batches_are_listed_newest_first(client: Client) -> None:
 
 
 @pytest.mark.parametrize(("dialect", "status"), [("return", 200), ("refuse", 400)])
-async def test_cancelling_what_has_ended_depends_on_the_server(
+async def test_cancelling_an_ended_batch_depends_on_the_server(
     client: Client, clock: FakeClock, dialect: str, status: int
 ) -> None:
     package, caller = await client(cancel_ended=dialect)
@@ -195,7 +195,7 @@ async def test_wrong_batches_are_refused(client: Client) -> None:
         await package.batches.retrieve("batch_x")
 
 
-async def test_files_are_kept_as_long_as_was_asked(client: Client, clock: FakeClock) -> None:
+async def test_files_are_kept_as_long_as_requested(client: Client, clock: FakeClock) -> None:
     package, _ = await client()
     batch = await begin(package, line("a"), output_expires_after={"anchor": "created_at", "seconds": 3600})
     clock.advance(30)

@@ -1,4 +1,4 @@
-"""The calls of the API: what each answers, and how a response moves on by the clock alone."""
+"""The calls of the API: what each replies, and how a response proceeds by the clock alone."""
 
 from __future__ import annotations
 
@@ -63,11 +63,11 @@ async def test_a_foreground_response_is_answered_when_it_is_done(start: Start, c
 
 async def test_a_client_that_hangs_up_cancels_its_foreground_response(start: Start) -> None:
     caller = await start()
-    caller.http.timeout = httpx.Timeout(0.2)
+    caller.http.timeout = httpx.Timeout(60, read=0.2)
     with pytest.raises(httpx.ReadTimeout):
         await caller.create(background=False)
-    caller.http.timeout = httpx.Timeout(5)
-    with anyio.fail_after(5):
+    caller.http.timeout = httpx.Timeout(60)
+    with anyio.fail_after(60):
         while (await caller.ledger())["responses"] != {"cancelled": 1}:
             await anyio.lowlevel.checkpoint()
 
@@ -91,7 +91,7 @@ async def test_cancelling_twice_returns_the_cancelled_response(start: Start, clo
 
 
 @pytest.mark.parametrize(("dialect", "status"), [("return", 200), ("refuse", 400)])
-async def test_cancelling_what_has_ended_depends_on_the_server(
+async def test_cancelling_an_ended_response_depends_on_the_server(
     start: Start, clock: FakeClock, dialect: str, status: int
 ) -> None:
     caller = await start(cancel_ended=dialect)
@@ -158,7 +158,7 @@ async def test_a_wrong_page_is_refused(start: Start, query: dict[str, str]) -> N
     assert (reply.status_code, reply.json()["error"]["param"]) == (400, next(iter(query)))
 
 
-async def test_a_chained_response_knows_what_was_said_before(start: Start, clock: FakeClock) -> None:
+async def test_a_chained_response_knows_the_earlier_turns(start: Start, clock: FakeClock) -> None:
     caller = await start()
     first = await caller.created(input="Peace holds on every border of the country.")
     unfinished = await caller.create(previous_response_id=first["id"])
@@ -205,7 +205,7 @@ TOOL = {"type": "function", "name": "look_up", "parameters": {"type": "object", 
     ],
     ids=str,
 )
-async def test_input_tokens_are_those_that_are_counted_here(start: Start, fields: dict[str, Any]) -> None:
+async def test_input_tokens_match_the_estimate(start: Start, fields: dict[str, Any]) -> None:
     caller = await start()
     reply = await caller.http.post("/responses/input_tokens", json={"model": "gpt-5-mini", **fields})
     assert reply.json()["input_tokens"] == estimate_input(fields, token_counter())
@@ -238,7 +238,7 @@ async def test_the_echo_is_a_dated_snapshot(start: Start, asked: str, echoed: st
 @pytest.mark.parametrize(
     ("asked", "echoed"), [(None, "default"), ("auto", "default"), ("fast", "priority"), ("flex", "flex")]
 )
-async def test_the_tier_is_told_at_the_end(start: Start, clock: FakeClock, asked: str | None, echoed: str) -> None:
+async def test_the_tier_is_shown_at_the_end(start: Start, clock: FakeClock, asked: str | None, echoed: str) -> None:
     caller = await start()
     response = await caller.created(service_tier=asked)
     clock.advance(30)
@@ -254,7 +254,7 @@ async def test_every_reply_has_the_headers_of_the_api(start: Start) -> None:
         assert reply.headers["x-sandbox"] == "simulated"
 
 
-async def test_the_wish_for_slower_polls_ends_with_the_response(start: Start, clock: FakeClock) -> None:
+async def test_the_header_for_slower_polls_ends_with_the_response(start: Start, clock: FakeClock) -> None:
     caller = await start(poll_after_ms=1500)
     reply = await caller.create()
     assert reply.headers["openai-poll-after-ms"] == "1500"
@@ -262,7 +262,7 @@ async def test_the_wish_for_slower_polls_ends_with_the_response(start: Start, cl
     assert "openai-poll-after-ms" not in (await caller.poll(reply.json()["id"])).headers
 
 
-async def test_replies_take_as_long_as_the_settings_say(start: Start, clock: FakeClock) -> None:
+async def test_replies_are_delayed_as_the_settings_say(start: Start, clock: FakeClock) -> None:
     caller = await start(latency={"reply": 3})
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(caller.http.get, "/models")
@@ -279,7 +279,7 @@ async def test_replies_take_as_long_as_the_settings_say(start: Start, clock: Fak
         ({"authorization": ""}, 401),
     ],
 )
-async def test_a_key_is_asked_for(start: Start, headers: dict[str, str], status: int) -> None:
+async def test_a_key_is_required(start: Start, headers: dict[str, str], status: int) -> None:
     caller = await start()
     reply = await caller.create(headers=headers)
     assert reply.status_code == status
@@ -288,7 +288,7 @@ async def test_a_key_is_asked_for(start: Start, headers: dict[str, str], status:
         assert "sk-bad-key" not in reply.text
 
 
-async def test_only_the_key_of_the_settings_is_taken(start: Start) -> None:
+async def test_only_the_key_of_the_settings_is_accepted(start: Start) -> None:
     caller = await start(api_key="sk-mine")
     assert (await caller.create()).status_code == 401
     assert (await caller.create(headers={"authorization": "Bearer sk-mine"})).status_code == 200
@@ -302,7 +302,7 @@ async def test_paths_that_do_not_exist_are_errors_of_the_api(start: Start) -> No
 
 
 @pytest.mark.parametrize("mode", ["ignore", "honour"])
-async def test_an_idempotency_key_is_honoured_when_asked(start: Start, mode: str) -> None:
+async def test_an_idempotency_key_is_honored_if_set(start: Start, mode: str) -> None:
     caller = await start(idempotency=mode)
     ids = [(await caller.create(headers={"idempotency-key": key})).json()["id"] for key in ("a", "a", "b")]
     assert (ids[0] == ids[1]) == (mode == "honour")
@@ -311,7 +311,7 @@ async def test_an_idempotency_key_is_honoured_when_asked(start: Start, mode: str
     assert creates.get("replayed", 0) == (1 if mode == "honour" else 0)
 
 
-async def test_the_reserved_models_show_one_behaviour_each(start: Start, clock: FakeClock) -> None:
+async def test_each_reserved_model_simulates_one_behavior(start: Start, clock: FakeClock) -> None:
     caller = await start(slow_run_s=600)
     assert (await caller.create(model="sandbox-rate-limited")).status_code == 429
     ids = {

@@ -1,4 +1,4 @@
-"""Conversations: what is in them, who may write to them, and how responses go on from them."""
+"""Conversations: their items, who may write to them, and how responses continue them."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def test_one_response_at_a_time_writes_to_it(start: Start, clock: FakeCloc
     assert (await caller.create(conversation=conversation_id)).status_code == 200
 
 
-async def test_what_was_cancelled_or_failed_is_not_added(start: Start, clock: FakeClock) -> None:
+async def test_cancelled_and_failed_responses_are_not_added(start: Start, clock: FakeClock) -> None:
     caller = await start()
     conversation_id = await begin(caller)
     cancelled = await caller.created(conversation=conversation_id)
@@ -135,7 +135,7 @@ async def test_an_interview_gets_a_new_answer_to_each_question(start: Start) -> 
     assert answers[0] not in answers[1:]
 
 
-async def test_a_thought_is_sent_back_with_what_it_led_to(start: Start) -> None:
+async def test_reasoning_is_sent_back_with_the_item_after_it(start: Start) -> None:
     caller = await start(latency={"queue": 0, "run": 0})
     first = await caller.created(background=False, input=TEXT)
     thought, message = first["output"]
@@ -147,14 +147,14 @@ async def test_a_thought_is_sent_back_with_what_it_led_to(start: Start) -> None:
     )
 
 
-async def test_what_ended_in_thought_cannot_be_gone_on_with(start: Start) -> None:
+async def test_a_response_that_ends_with_reasoning_cannot_be_continued(start: Start) -> None:
     caller = await start(latency={"queue": 0, "run": 0}, faults={"empty_output": 1})
     first = await caller.created(background=False)
     reply = await caller.create(background=False, previous_response_id=first["id"])
     assert (reply.status_code, reply.json()["error"]["param"]) == (400, "input")
 
 
-async def test_items_can_be_referred_to(start: Start) -> None:
+async def test_items_can_be_referenced(start: Start) -> None:
     caller = await start(latency={"queue": 0, "run": 0})
     first = await caller.created(background=False, input=TEXT)
     listed = (await caller.http.get(f"/responses/{first['id']}/input_items")).json()["data"]
@@ -170,7 +170,7 @@ async def test_items_can_be_referred_to(start: Start) -> None:
 
 
 @pytest.mark.parametrize("path", ["/responses", "/responses/input_tokens", "/responses/compact"])
-async def test_a_reference_to_nothing_is_not_found(start: Start, path: str) -> None:
+async def test_an_unknown_reference_is_not_found(start: Start, path: str) -> None:
     caller = await start()
     body = {"model": "gpt-4.1", "input": [{"type": "item_reference", "id": "msg_gone"}]}
     reply = await caller.http.post(path, json=body)

@@ -76,7 +76,7 @@ async def test_the_same_request_makes_the_same_call(start: Start) -> None:
     assert first["call_id"] != second["call_id"]
 
 
-async def test_the_answer_tells_what_the_functions_returned(start: Start) -> None:
+async def test_the_answer_contains_what_the_functions_returned(start: Start) -> None:
     caller = await start(latency=AT_ONCE)
     first, second = await loop(caller)
     assert "result 1 by" in text_of(second)
@@ -142,12 +142,12 @@ async def test_without_parallel_calls_there_is_one(start: Start) -> None:
     assert len(calls_in(await talk(caller, parallel_tool_calls=False))) == 1
 
 
-async def test_no_rounds_are_no_calls(start: Start) -> None:
+async def test_zero_rounds_mean_no_calls(start: Start) -> None:
     caller = await start(latency=AT_ONCE, tools={"rounds": 0})
     assert calls_in(await talk(caller)) == []
 
 
-async def test_a_custom_tool_is_given_text(start: Start) -> None:
+async def test_a_custom_tool_gets_text(start: Start) -> None:
     caller = await start(latency=AT_ONCE)
     response = await caller.created(background=False, tools=[{"type": "custom", "name": "run_sql"}])
     call = response["output"][-1]
@@ -177,7 +177,7 @@ async def test_every_call_needs_its_output_and_no_other(start: Start, choose: st
     }
 
 
-async def test_a_call_breaks_off_where_the_cap_is_reached(start: Start) -> None:
+async def test_a_call_is_cut_off_at_the_cap(start: Start) -> None:
     caller = await start(latency=AT_ONCE)
     long = {"type": "object", "properties": {"note": {"type": "string", "minLength": 400}}, "required": ["note"]}
     tools = [{"type": "function", "name": "note", "parameters": long}]
@@ -187,7 +187,7 @@ async def test_a_call_breaks_off_where_the_cap_is_reached(start: Start) -> None:
     assert response["usage"]["output_tokens"] <= 16
 
 
-async def test_the_model_that_breaks_off_calls_nothing(start: Start) -> None:
+async def test_the_incomplete_model_calls_nothing(start: Start) -> None:
     caller = await start(latency=AT_ONCE)
     response = await talk(caller, model="sandbox-incomplete")
     assert (response["status"], calls_in(response)) == ("incomplete", [])
@@ -200,7 +200,7 @@ async def test_an_unknown_function_is_called(start: Start) -> None:
     assert text_of(second)
 
 
-async def test_arguments_that_are_no_json(start: Start) -> None:
+async def test_arguments_that_are_not_json(start: Start) -> None:
     caller = await start(latency=AT_ONCE, tools={"calls": 2}, faults={"broken_arguments": 1})
     broken, whole = calls_in(await talk(caller))
     with pytest.raises(json.JSONDecodeError):
@@ -214,14 +214,14 @@ async def test_arguments_that_the_schema_refuses(start: Start) -> None:
     assert not jsonschema_rs.is_valid(PARAMETERS, json.loads(call["arguments"]))
 
 
-async def test_calls_are_charged_and_count_as_no_answer(start: Start, clock: FakeClock) -> None:
+async def test_calls_are_charged_but_are_not_usable_answers(start: Start, clock: FakeClock) -> None:
     caller = await start(latency=AT_ONCE)
     turns = await loop(caller, model="gpt-4.1-nano", metadata={"orchestrator_run": "r", "orchestrator_key": "k"})
     ledger = await caller.ledger()
-    told = [turn["usage"] for turn in turns]
+    usages = [turn["usage"] for turn in turns]
     assert ledger["cost_pusd"] == sum(
-        100_000 * usage["input_tokens"] + 400_000 * usage["output_tokens"] for usage in told
+        100_000 * usage["input_tokens"] + 400_000 * usage["output_tokens"] for usage in usages
     )
-    assert all(usage["output_tokens"] > 0 for usage in told)
-    assert told[1]["input_tokens"] > told[0]["input_tokens"]
+    assert all(usage["output_tokens"] > 0 for usage in usages)
+    assert usages[1]["input_tokens"] > usages[0]["input_tokens"]
     assert ledger["duplicates"] == {"while_open": 0, "after_lost_reply": 0, "usable": 0}

@@ -1,4 +1,4 @@
-"""Hosted tools: their items, the approvals that they wait for, and what the ledger charges for them."""
+"""Hosted tools: their items, the approvals that they wait for, and their fees in the ledger."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ AT_ONCE = {"queue": 0, "run": 0}
 CODE = {"type": "code_interpreter", "container": {"type": "auto"}}
 FILES = {"type": "file_search", "vector_store_ids": ["vs_1"]}
 SERVER = {"type": "mcp", "server_label": "archive", "server_url": "https://example.org/mcp"}
-# Dollars a call, by the provider's list: 10 and 2.50 dollars a thousand, 0.03 a session.
+# Dollars per call, by the provider's list: 10 and 2.50 per thousand, 0.03 per session.
 SEARCH_FEE, FILES_FEE, SESSION_FEE = 10_000_000_000, 2_500_000_000, 30_000_000_000
 
 
@@ -71,7 +71,7 @@ async def test_an_image_has_no_known_price(start: Start) -> None:
         (CODE, "code_interpreter_call.outputs", ("outputs",)),
     ],
 )
-async def test_what_was_found_is_told_when_asked(start: Start, tool: Any, include: str, path: Any) -> None:
+async def test_what_was_found_is_shown_if_requested(start: Start, tool: Any, include: str, path: Any) -> None:
     caller = await start(latency=AT_ONCE)
     for asked in ([], [include]):
         value = (await talk(caller, tools=[tool], include=asked))["output"][0]
@@ -80,7 +80,7 @@ async def test_what_was_found_is_told_when_asked(start: Start, tool: Any, includ
         assert bool(value) == bool(asked)
 
 
-async def test_a_container_is_the_one_that_was_named(start: Start) -> None:
+async def test_a_named_container_is_used(start: Start) -> None:
     caller = await start(latency=AT_ONCE)
     named = await talk(caller, tools=[{"type": "code_interpreter", "container": "cntr_mine"}])
     made = [(await talk(caller, tools=[CODE]))["output"][0]["container_id"] for _ in range(2)]
@@ -139,7 +139,7 @@ async def test_a_server_that_needs_no_approval_is_called(start: Start, changes: 
     assert response["output"][1]["name"] == name
 
 
-async def test_functions_come_after_what_was_searched_and_nothing_is_searched_twice(start: Start) -> None:
+async def test_functions_are_called_after_a_search_that_is_not_repeated(start: Start) -> None:
     caller = await start(latency=AT_ONCE)
     function = {"type": "function", "name": "look_up", "parameters": {"type": "object", "properties": {}}}
     tools = [{"type": "web_search"}, function]

@@ -1,4 +1,4 @@
-"""The ledger: its sums, its duplicates, and what it says a client has seen."""
+"""The ledger: its sums, its duplicates, and what a client has seen."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def summary(*entries: Entry) -> Any:
     return ledger.summary({})
 
 
-def test_sums_are_of_all_that_has_usage_and_of_what_was_told() -> None:
+def test_sums_cover_all_usage_and_all_that_was_delivered() -> None:
     unseen = replace(ENTRY, id="resp_2", key="b", delivered=None)
     unpriced = replace(ENTRY, id="resp_3", key="c", cost_pusd=None)
     failed = replace(ENTRY, id="resp_4", key="d", status="failed", usage=None, cost_pusd=None, delivered="failed")
@@ -58,7 +58,7 @@ def test_sums_are_of_all_that_has_usage_and_of_what_was_told() -> None:
     assert (seen["usage"]["total_tokens"], seen["cost_pusd"], seen["unpriced"]) == (220, 7, 1)
 
 
-def test_a_completion_that_nobody_was_told_of_is_not_seen() -> None:
+def test_a_completion_that_was_not_delivered_is_not_seen() -> None:
     late = replace(ENTRY, delivered="cancelled")
     seen = summary(late)["seen_by_client"]
     assert (seen["responses"], seen["cost_pusd"]) == ({"cancelled": 1}, 0)
@@ -90,11 +90,11 @@ async def create_for(caller: Caller, key: str, **fields: Any) -> Any:
     return await caller.created(metadata=metadata, **fields)
 
 
-async def test_it_agrees_with_the_usage_that_was_sent(start: Start, clock: FakeClock) -> None:
+async def test_it_agrees_with_the_usage_in_the_replies(start: Start, clock: FakeClock) -> None:
     caller = await start()
     ids = [(await create_for(caller, str(n), model="gpt-4.1-nano"))["id"] for n in range(3)]
     clock.advance(30)
-    told = [(await caller.seen(each))["usage"] for each in ids[:2]]
+    usages = [(await caller.seen(each))["usage"] for each in ids[:2]]
 
     account = await caller.ledger()
     assert account["simulated"] is True
@@ -102,9 +102,9 @@ async def test_it_agrees_with_the_usage_that_was_sent(start: Start, clock: FakeC
     assert account["polls"] == {"calls": 2, "refused": {"total": 0}}
     assert (account["requests"], account["responses"]) == (3, {"completed": 3})
     seen = account["seen_by_client"]
-    assert seen["usage"]["total_tokens"] == sum(usage["total_tokens"] for usage in told)
-    # gpt-4.1-nano costs 0.10 and 0.40 dollars a million tokens: 100,000 and 400,000 picodollars each.
-    cost = sum(100_000 * usage["input_tokens"] + 400_000 * usage["output_tokens"] for usage in told)
+    assert seen["usage"]["total_tokens"] == sum(usage["total_tokens"] for usage in usages)
+    # gpt-4.1-nano costs 0.10 and 0.40 dollars per million tokens: 100,000 and 400,000 picodollars each.
+    cost = sum(100_000 * usage["input_tokens"] + 400_000 * usage["output_tokens"] for usage in usages)
     assert seen["cost_pusd"] == cost
     assert account["cost_pusd"] == cost * 3 // 2
 
@@ -123,7 +123,7 @@ async def test_cached_tokens_are_charged_as_cached(start: Start, clock: FakeCloc
     assert (await caller.ledger())["cost_pusd"] == cost
 
 
-async def test_newer_models_bill_what_they_write_to_the_cache(start: Start, clock: FakeClock) -> None:
+async def test_newer_models_bill_cache_writes(start: Start, clock: FakeClock) -> None:
     caller = await start()
     text = "The harvest was good this year. " * 400
     ids = [(await caller.created(model="gpt-6-luna", input=text))["id"] for _ in range(2)]
@@ -145,7 +145,7 @@ async def test_an_unknown_price_is_not_zero(start: Start, clock: FakeClock) -> N
     assert (account["cost_pusd"], account["unpriced"]) == (0, 1)
 
 
-async def test_what_was_cancelled_is_not_billed(start: Start, clock: FakeClock) -> None:
+async def test_a_cancelled_response_is_not_billed(start: Start, clock: FakeClock) -> None:
     caller = await start()
     response = await caller.created()
     await caller.cancel(response["id"])
@@ -164,7 +164,7 @@ async def test_what_was_cancelled_is_not_billed(start: Start, clock: FakeClock) 
         ("failed_server_error", False),
     ],
 )
-async def test_an_answer_is_usable_when_it_is_what_was_asked_for(
+async def test_an_answer_is_usable_if_it_answers_the_request(
     start: Start, clock: FakeClock, fault: str | None, usable: bool
 ) -> None:
     caller = await start(faults={fault: 1} if fault else {})

@@ -1,4 +1,4 @@
-"""Rate limits: what is let in, what the headers tell, and what a 429 says."""
+"""Rate limits: what is accepted, what the headers report, and what a 429 says."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .callers import Start
 pytestmark = pytest.mark.anyio
 
 
-async def test_the_headers_tell_what_is_left(start: Start) -> None:
+async def test_the_headers_report_what_is_left(start: Start) -> None:
     caller = await start(limits={"requests_per_minute": 60, "tokens_per_minute": 6000})
     counted = (await caller.http.post("/responses/input_tokens", json={"model": "gpt-5", "input": "Hi"})).json()
     headers = (await caller.create(model="gpt-5", input="Hi", max_output_tokens=100)).headers
@@ -29,7 +29,7 @@ async def test_the_headers_tell_what_is_left(start: Start) -> None:
     assert headers["x-ratelimit-reset-tokens"] == format_duration(used / 100)
 
 
-async def test_without_limits_and_when_asked_there_are_no_such_headers(start: Start) -> None:
+async def test_there_are_no_headers_without_limits_or_if_switched_off(start: Start) -> None:
     for limits in ({}, {"requests_per_minute": 60, "headers": False}):
         caller = await start(limits=limits)
         assert not [name for name in (await caller.create()).headers if name.startswith("x-ratelimit")]
@@ -48,7 +48,7 @@ async def test_requests_beyond_the_limit_wait(start: Start, clock: FakeClock) ->
     assert (await caller.ledger())["creates"]["refused"] == {"total": 1, "rate_limit_exceeded": 1}
 
 
-async def test_the_allowance_comes_back_steadily(start: Start, clock: FakeClock) -> None:
+async def test_the_allowance_refills_steadily(start: Start, clock: FakeClock) -> None:
     caller = await start(limits={"requests_per_minute": 60})
     left = []
     for pause in (0, 0, 0, 2, 600):
@@ -63,7 +63,7 @@ async def test_each_model_has_its_own_limits(start: Start) -> None:
     assert [reply.status_code for reply in replies] == [200, 200, 429]
 
 
-async def test_a_request_that_never_fits_is_not_told_to_wait(start: Start) -> None:
+async def test_a_request_that_never_fits_gets_no_retry_after(start: Start) -> None:
     caller = await start(limits={"tokens_per_minute": 1000})
     reply = await caller.create(max_output_tokens=2000)
     assert (reply.status_code, reply.json()["error"]["type"]) == (429, "tokens")
@@ -87,7 +87,7 @@ async def test_polls_have_a_limit_of_their_own(start: Start, clock: FakeClock) -
     calls=st.lists(st.tuples(st.floats(0, 2), st.integers(1, 500)), min_size=20, max_size=80),
 )
 @settings(deadline=None)
-def test_no_minute_lets_more_in_than_it_may(requests: int, tokens: int, calls: list[tuple[float, int]]) -> None:
+def test_no_minute_exceeds_its_limit(requests: int, tokens: int, calls: list[tuple[float, int]]) -> None:
     allowance = Allowance(AccountLimits(requests_per_minute=requests, tokens_per_minute=tokens, burst_s=1), now=0)
     now, let_in = 0.0, list[tuple[float, int]]()
     for pause, amount in calls:
@@ -99,7 +99,7 @@ def test_no_minute_lets_more_in_than_it_may(requests: int, tokens: int, calls: l
         let_in.append((now, amount))
     for begin, _ in let_in:
         window = [amount for at, amount in let_in if begin <= at <= begin + 60]
-        # A whole minute's worth, and the burst that was saved before it.
+        # The allowance of one minute, plus the burst saved before it.
         assert len(window) <= requests * 61 / 60 + 1
         assert sum(window) <= tokens * 61 / 60 + 1
 

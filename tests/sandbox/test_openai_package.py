@@ -25,12 +25,12 @@ AT_ONCE = {"queue": 0, "run": 0}
 
 @pytest.fixture
 async def client(start: Start) -> AsyncIterator[Client]:
-    """Starts a sandbox with the settings given, and the package's own client for it."""
+    """Starts a sandbox with the given settings, and the package's client for it."""
     async with AsyncExitStack() as stack:
 
         async def client(api_key: str = "sk-test", **settings: Any) -> AsyncOpenAI:
             base_url = (await start(**settings)).base_url
-            package = AsyncOpenAI(base_url=base_url, api_key=api_key, max_retries=0, timeout=5)
+            package = AsyncOpenAI(base_url=base_url, api_key=api_key, max_retries=0, timeout=60)
             return await stack.enter_async_context(package)
 
         yield client
@@ -89,14 +89,14 @@ async def test_controls_are_echoed(client: Client) -> None:
         text={"verbosity": "low"},
         **asked,
     )
-    told = response.to_dict()
-    assert {name: told[name] for name in asked} == asked
+    echoed = response.to_dict()
+    assert {name: echoed[name] for name in asked} == asked
     assert (response.service_tier, response.text.verbosity) == ("flex", "low")
     assert (response.reasoning.effort, response.reasoning.summary) == ("low", "auto")
     assert response.output[0].summary[0].text
 
 
-async def test_the_cap_cuts_the_answer(client: Client) -> None:
+async def test_the_cap_cuts_the_answer_off(client: Client) -> None:
     openai_client = await client(latency=AT_ONCE)
     response = await openai_client.responses.create(model="gpt-4.1", input=TEXT, max_output_tokens=16)
     assert (response.status, response.incomplete_details.reason) == ("incomplete", "max_output_tokens")
@@ -266,7 +266,7 @@ async def test_hosted_tools_are_typed_items(client: Client) -> None:
     assert message.content[0].text == response.output_text
 
 
-async def test_an_approval_is_asked_for_and_given(client: Client) -> None:
+async def test_an_approval_is_requested_and_given(client: Client) -> None:
     openai_client = await client(latency=AT_ONCE)
     tools = [{"type": "mcp", "server_label": "archive", "server_url": "https://x.test"}]
     first = await openai_client.responses.create(model="gpt-4.1", input=TEXT, tools=tools)
@@ -339,7 +339,7 @@ async def test_a_conversation_takes_one_response_at_a_time(client: Client) -> No
     assert caught.value.code == "conversation_locked"
 
 
-async def test_a_long_talk_is_compacted(client: Client) -> None:
+async def test_a_long_conversation_is_compacted(client: Client) -> None:
     openai_client = await client(latency=AT_ONCE)
     first = await openai_client.responses.create(model="gpt-4.1-nano", input=TEXT)
     short = await openai_client.responses.compact(
@@ -353,8 +353,8 @@ async def test_a_long_talk_is_compacted(client: Client) -> None:
     with pytest.raises(openai.NotFoundError):
         await openai_client.responses.retrieve(short.id)
     # The package has no type for a user's message among the output.
-    go_on = [*(item.to_dict(warnings=False) for item in short.output), {"role": "user", "content": "And peace?"}]
-    response = await openai_client.responses.create(model="gpt-4.1-nano", input=go_on)
+    continued = [*(item.to_dict(warnings=False) for item in short.output), {"role": "user", "content": "And peace?"}]
+    response = await openai_client.responses.create(model="gpt-4.1-nano", input=continued)
     assert response.usage.input_tokens > short.usage.output_tokens
 
 

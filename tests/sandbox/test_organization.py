@@ -1,4 +1,4 @@
-"""The organisation's account in the sandbox agrees with its ledger, and comes in pages of days."""
+"""The organization's costs and usage agree with the sandbox's ledger, and come in pages of days."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def asked(caller: Caller, what: str, **query: Any) -> Any:
 
 
 async def three_days(caller: Caller, clock: FakeClock) -> int:
-    """A response ends on each of three days, the second one of another model; the day of the first."""
+    """Ends one response on each of three days, the second with another model; returns the first day."""
     first = int(clock.now() // DAY)
     for model in ("gpt-5-mini", "gpt-5", "gpt-5-mini"):
         created = await caller.created(model=model)
@@ -57,7 +57,7 @@ async def test_costs_and_usage_are_those_of_the_ledger(start: Start, clock: Fake
     assert sum(day[0]["input_tokens"] for day in results) == ledger["usage"]["input_tokens"]
 
 
-async def test_what_still_runs_is_not_booked_and_days_come_in_pages(start: Start, clock: FakeClock) -> None:
+async def test_running_responses_do_not_count_and_days_come_in_pages(start: Start, clock: FakeClock) -> None:
     caller = await start()
     first = await three_days(caller, clock)
     await caller.created()
@@ -68,7 +68,7 @@ async def test_what_still_runs_is_not_booked_and_days_come_in_pages(start: Start
     assert (await caller.http.get("/organization/costs")).status_code == 400
 
 
-async def test_our_client_reads_every_page(start: Start, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_client_reads_every_page(start: Start, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
     pages = {"/organization/costs": 1, "/organization/usage/completions": 2}
     monkeypatch.setattr("orchestrator.provider.organization._MOST_BUCKETS", pages)
     caller = await start()

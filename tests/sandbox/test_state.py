@@ -1,4 +1,4 @@
-"""The state file: what is in it after the process was killed, and who may use it."""
+"""The state file: what is in it after the process is killed, and which process may use it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import os
 import signal
 import sqlite3
 import time
+import zlib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ async def caller_of(endpoint: SandboxEndpoint) -> AsyncIterator[Caller]:
         yield Caller(http)
 
 
-async def test_a_killed_sandbox_remembers_everything_it_has_said(tmp_path: Path) -> None:
+async def test_a_killed_sandbox_still_has_everything_it_replied(tmp_path: Path) -> None:
     settings, state_file = SandboxSettings.model_validate(QUICK), tmp_path / "state.db"
     async with embedded_sandbox(settings, state_file) as endpoint, caller_of(endpoint) as caller:
         first = await caller.create(headers={"idempotency-key": "a"})
@@ -63,7 +64,7 @@ async def test_a_killed_sandbox_remembers_everything_it_has_said(tmp_path: Path)
         assert items.json()["data"]
 
 
-async def test_time_goes_on_while_nobody_serves(clock: FakeClock, tmp_path: Path) -> None:
+async def test_time_passes_while_no_sandbox_runs(clock: FakeClock, tmp_path: Path) -> None:
     settings = SandboxSettings.model_validate({"latency": {"queue": 10, "run": 20}})
     async with in_loop(settings, tmp_path / "state.db", clock) as caller:
         waiting, cancelled = [await caller.created() for _ in range(2)]
@@ -74,17 +75,17 @@ async def test_time_goes_on_while_nobody_serves(clock: FakeClock, tmp_path: Path
         assert (await caller.seen(cancelled["id"]))["status"] == "cancelled"
 
 
-def test_a_second_sandbox_waits_for_the_file_and_then_says_so(tmp_path: Path) -> None:
+def test_a_second_sandbox_waits_for_the_file_and_then_gives_up(tmp_path: Path) -> None:
     with SandboxDatabase(tmp_path / "state.db"):
-        began = time.monotonic()
+        started = time.monotonic()
         with pytest.raises(StoreError, match="another sandbox works on the state file"):
             SandboxDatabase(tmp_path / "state.db", lock_wait_s=0.1)
-        assert time.monotonic() - began >= 0.1
+        assert time.monotonic() - started >= 0.1
     with SandboxDatabase(tmp_path / "state.db", lock_wait_s=0):
         pass
 
 
-def test_somebody_elses_database_is_left_alone(tmp_path: Path) -> None:
+def test_a_foreign_database_is_not_changed(tmp_path: Path) -> None:
     theirs = tmp_path / "runs.db"
     with sqlite3.connect(theirs) as db:
         db.execute("CREATE TABLE precious (id)")
@@ -93,6 +94,15 @@ def test_somebody_elses_database_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="not a state file of this version's sandbox"):
         SandboxDatabase(theirs)
     assert theirs.read_bytes() == before
+
+
+def test_the_version_of_a_state_file_changes_with_its_tables_only(tmp_path: Path) -> None:
+    with SandboxDatabase(tmp_path / "state.db"):
+        pass
+    with closing(sqlite3.connect(tmp_path / "state.db")) as db:
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        tables = [row[0] for row in db.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name")]
+    assert (version, zlib.crc32("\n".join(tables).encode())) == (1_518_011_620, 2_672_519_514)
 
 
 async def test_memory_is_bounded_without_a_file(start: Start, clock: FakeClock) -> None:
@@ -105,17 +115,17 @@ async def test_memory_is_bounded_without_a_file(start: Start, clock: FakeClock) 
 
 async def test_the_same_seed_and_requests_give_the_same_run(start: Start, clock: FakeClock) -> None:
     faults = {"server_error": 0.2, "refusal": 0.2, "poll_500": 0.2}
-    told = []
+    runs = []
     for _ in range(2):
         caller = await start(seed=5, faults=faults, latency={"queue": 1, "run": {"median_s": 5}})
-        story: list[Any] = []
+        observed: list[Any] = []
         for n in range(15):
             created = await caller.create(input=f"Text number {n} is short. It has two sentences.")
-            story.append(created.status_code)
+            observed.append(created.status_code)
             if created.status_code == 200:
                 clock.advance(5)
-                look = await caller.poll(created.json()["id"])
-                story += [look.status_code, look.json().get("status"), look.json().get("usage")]
-        told.append(story)
-    assert told[0] == told[1]
-    assert {200, 500, "completed"} <= {each for each in told[0] if isinstance(each, int | str)}
+                polled = await caller.poll(created.json()["id"])
+                observed += [polled.status_code, polled.json().get("status"), polled.json().get("usage")]
+        runs.append(observed)
+    assert runs[0] == runs[1]
+    assert {200, 500, "completed"} <= {each for each in runs[0] if isinstance(each, int | str)}

@@ -53,12 +53,12 @@ RECORD = ResponseRecord(
 
 @pytest.fixture
 async def client(start: Start) -> AsyncIterator[Client]:
-    """Starts a sandbox with the settings given; returns the package's client and a plain one."""
+    """Starts a sandbox with the given settings; returns the package's client and a plain one."""
     async with AsyncExitStack() as stack:
 
         async def client(**settings: Any) -> tuple[Any, Caller]:
             caller = await start(**settings)
-            package = AsyncOpenAI(base_url=caller.base_url, api_key="sk-test", max_retries=0, timeout=5)
+            package = AsyncOpenAI(base_url=caller.base_url, api_key="sk-test", max_retries=0, timeout=60)
             return await stack.enter_async_context(package), caller
 
         yield client
@@ -68,7 +68,7 @@ async def all_events(stream: Any) -> list[Any]:
     return [event async for event in stream]
 
 
-async def test_a_foreground_stream_tells_the_whole_response(client: Client) -> None:
+async def test_a_foreground_stream_has_the_whole_response(client: Client) -> None:
     package, caller = await client(latency=AT_ONCE)
     events = await all_events(await package.responses.create(model="gpt-5-mini", input=TEXT, stream=True))
     types = [event.type for event in events]
@@ -108,7 +108,7 @@ async def test_a_stream_lasts_as_long_as_its_response(client: Client, clock: Fak
     assert clock.now() - began == pytest.approx(30)
 
 
-async def test_a_cancel_ends_a_stream_without_a_word(client: Client, clock: FakeClock) -> None:
+async def test_a_cancel_ends_a_stream_without_an_event(client: Client, clock: FakeClock) -> None:
     package, caller = await client()
     stream = await package.responses.create(model="gpt-4.1", input=TEXT, background=True, stream=True)
     first = await anext(aiter(stream))
@@ -123,18 +123,18 @@ async def test_leaving_a_foreground_stream_cancels_its_response(client: Client) 
     stream = await package.responses.create(model="gpt-4.1", input=TEXT, stream=True)
     response_id = (await anext(aiter(stream))).response.id
     await stream.close()
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         while (await caller.seen(response_id))["status"] != "cancelled":
             await anyio.lowlevel.checkpoint()
 
 
-async def test_a_response_whose_stream_was_left_too_early_stays_queued(client: Client, clock: FakeClock) -> None:
+async def test_a_response_whose_stream_is_left_too_early_stays_queued(client: Client, clock: FakeClock) -> None:
     package, caller = await client(faults={"stuck_when_left": 1})
     stream = await package.responses.create(model="gpt-4.1", input=TEXT, background=True, stream=True)
     response_id = (await anext(aiter(stream))).response.id
     await stream.close()
-    # The server learns of it a moment later.
-    with anyio.fail_after(5):
+    # The server notices it a little later.
+    with anyio.fail_after(60):
         while not (await caller.ledger())["streams"].get("left"):
             await anyio.lowlevel.checkpoint()
     clock.advance(1_000_000)
@@ -142,7 +142,7 @@ async def test_a_response_whose_stream_was_left_too_early_stays_queued(client: C
     assert (await caller.cancel(response_id)).json()["status"] == "cancelled"
 
 
-async def test_a_stream_that_was_left_while_it_ran_goes_on(client: Client, clock: FakeClock) -> None:
+async def test_a_response_whose_stream_is_left_while_it_runs_continues(client: Client, clock: FakeClock) -> None:
     package, caller = await client(faults={"stuck_when_left": 1})
     stream = await package.responses.create(model="gpt-4.1", input=TEXT, background=True, stream=True)
     response_id = (await anext(aiter(stream))).response.id
@@ -152,7 +152,7 @@ async def test_a_stream_that_was_left_while_it_ran_goes_on(client: Client, clock
     assert (await caller.seen(response_id))["status"] == "completed"
 
 
-async def test_an_error_ends_a_stream_and_not_its_response(client: Client) -> None:
+async def test_an_error_ends_a_stream_but_not_its_response(client: Client) -> None:
     package, _ = await client(latency=AT_ONCE, faults={"stream_error": 1})
     stream = await package.responses.create(model="gpt-4.1", input=TEXT, background=True, stream=True)
     events = await all_events(stream)
@@ -164,7 +164,7 @@ async def test_an_error_ends_a_stream_and_not_its_response(client: Client) -> No
 @pytest.mark.parametrize(
     "query", [{"starting_after": "3"}, {"stream": "true"}, {"stream": "true", "starting_after": "x"}]
 )
-async def test_a_stream_that_cannot_be_is_refused(client: Client, query: dict[str, str]) -> None:
+async def test_an_impossible_stream_is_refused(client: Client, query: dict[str, str]) -> None:
     _, caller = await client(latency=AT_ONCE)
     response = await caller.created()
     reply = await caller.http.get(f"/responses/{response['id']}", params=query)
@@ -187,7 +187,7 @@ def test_deltas_add_up_to_the_whole(part: dict[str, str]) -> None:
     assert "".join(event.fields["delta"] for event in events if event.type.endswith(".delta")) == TEXT
 
 
-def test_a_function_call_is_told_in_pieces() -> None:
+def test_a_function_call_arrives_in_pieces() -> None:
     call = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "f", "arguments": '{"year": 1831}'}
     events = events_of(replace(RECORD, output=orjson.dumps([call])))
     arguments = [event.fields for event in events if "arguments" in event.type]
@@ -209,19 +209,19 @@ HOSTED: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("kind", HOSTED)
 def test_every_kind_of_item_has_its_events(kind: str) -> None:
-    """Each event is one that the official package knows, with fields that it takes."""
+    """The official package knows each event, and accepts its fields."""
     item = {"type": kind, "id": "item_1", "status": "completed"} | HOSTED[kind]
     events = events_of(replace(RECORD, output=orjson.dumps([item])))
     reader = TypeAdapter[Any](ResponseStreamEvent)
-    told = [reader.validate_python(orjson.loads(frame(event).split(b"data: ")[1])) for event in events[3:-1]]
-    assert [told[0].type, told[-1].type] == ["response.output_item.added", "response.output_item.done"]
-    assert told[-1].item.model_dump(exclude_none=True) == {name: v for name, v in item.items() if v is not None}
-    steps = [event.type.removeprefix(f"response.{kind}.") for event in told if f".{kind}." in event.type]
+    received = [reader.validate_python(orjson.loads(frame(event).split(b"data: ")[1])) for event in events[3:-1]]
+    assert [received[0].type, received[-1].type] == ["response.output_item.added", "response.output_item.done"]
+    assert received[-1].item.model_dump(exclude_none=True) == {name: v for name, v in item.items() if v is not None}
+    steps = [event.type.removeprefix(f"response.{kind}.") for event in received if f".{kind}." in event.type]
     assert steps == {"web_search_call": ["in_progress", "searching", "completed"]}.get(kind, steps)
     assert steps[-1:] in ([], ["completed"])
 
 
-async def test_a_background_stream_is_resumed_where_it_was(client: Client) -> None:
+async def test_a_background_stream_is_resumed_where_it_stopped(client: Client) -> None:
     package, _ = await client(latency=AT_ONCE)
     stream = await package.responses.create(model="gpt-5-mini", input=TEXT, background=True, stream=True)
     whole = await all_events(stream)

@@ -119,13 +119,13 @@ async def test_an_unknown_model_is_a_404(start: Start) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"x"', b"\xff"])
-async def test_a_body_that_is_no_object_is_a_400(start: Start, body: bytes) -> None:
+async def test_a_body_that_is_not_an_object_is_a_400(start: Start, body: bytes) -> None:
     caller = await start()
     reply = await caller.http.post("/responses", content=body)
     assert (reply.status_code, reply.json()["error"]["type"]) == (400, "invalid_request_error")
 
 
-async def test_model_and_input_are_needed(start: Start) -> None:
+async def test_model_and_input_are_required(start: Start) -> None:
     caller = await start()
     missing = [(await caller.http.post("/responses", json=body)).json() for body in ({}, {"model": "gpt-5"})]
     assert [each["error"]["param"] for each in missing] == ["model", "input"]
@@ -147,13 +147,13 @@ async def test_model_and_input_are_needed(start: Start) -> None:
     ],
     ids=str,
 )
-async def test_what_the_api_allows_is_allowed(start: Start, fields: dict[str, Any]) -> None:
+async def test_requests_that_the_api_allows_are_accepted(start: Start, fields: dict[str, Any]) -> None:
     caller = await start()
     response = await caller.created(**fields)
     assert len(response["metadata"]) <= 16
 
 
-# Words that have a meaning somewhere in a request, so that a wrong value meets the code that reads it.
+# Values that mean something somewhere in a request, so that wrong ones reach the code that reads them.
 KEYS = [
     *("type", "role", "content", "text", "name", "parameters", "properties", "items", "enum", "anyOf", "$ref"),
     *("format", "schema", "effort", "call_id", "output", "server_label", "mode", "minimum", "required"),
@@ -218,7 +218,7 @@ TOOLS = [
 
 
 @pytest.mark.parametrize("ending", [None, "requires_action", "wrong_schema", "invalid_json", "broken_arguments"])
-def test_no_request_is_beyond_an_answer(ending: str | None) -> None:
+def test_every_request_gets_an_answer_or_an_error(ending: str | None) -> None:
     whole: dict[str, Any] = {
         "input": TALK,
         "tools": TOOLS,

@@ -14,7 +14,7 @@ from orchestrator.core.errors import ConfigError
 
 __all__ = ["SocketListener"]
 
-# Clients keep idle connections for 5 to 90 s; to them, one that the server closes first looks like a lost reply.
+# Clients keep idle connections for 5 to 90 s; one that the server closes first seems to them a lost reply.
 _KEEP_ALIVE_S = 120
 _BACKLOG = 2_048
 _CLOSE_WAIT_S = 2
