@@ -42,6 +42,19 @@ def test_it_tells_tokens_cost_and_time_and_sends_nothing(folder: Path, cli: Cli)
     assert not (folder / "runs.db").exists()
 
 
+def test_a_cap_of_the_config_bounds_the_estimate_as_it_bounds_the_run(folder: Path, cli: Cli) -> None:
+    job, config = folder / "job.yaml", folder / "config.yaml"
+    job.write_text(job.read_text().replace("  max_output_tokens: 200\n", ""))
+    assert asked(cli)["cost_usd"]["high"] is None
+    config.write_text(config.read_text() + "budget: {cap_output_tokens: 300}\n")
+    assert asked(cli)["output_tokens"]["high"] is None, "the cap applies only under a budget"
+    job.write_text(job.read_text() + "budget: {usd: 5}\n")
+    capped = asked(cli)
+    assert capped["output_by"] == "max_output_tokens"
+    assert capped["output_tokens"]["high"] == ROWS * 300
+    assert capped["cost_usd"]["high"] is not None
+
+
 def test_people_read_it_in_a_few_lines(folder: Path, cli: Cli) -> None:
     lines = cli(*ESTIMATE).out.splitlines()
     assert lines[0] == f"greet  {ROWS} requests to gpt-5-mini"
