@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, Self
 import httpx
 
 from tests.end_to_end.rig import Rig
+from tests.warm import warm_python
 
 __all__ = ["KEY", "Provider", "Station", "free_port"]
 
@@ -58,7 +58,7 @@ class Provider:
             str(config),
         ]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "orchestrator", "sandbox", *arguments],
+            [warm_python(), "-m", "orchestrator", "sandbox", *arguments],
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from decimal import Decimal
@@ -15,6 +14,8 @@ from typing import Any
 
 import httpx
 import pytest
+
+from tests.warm import warm_python
 
 from .conftest import ROWS, RUN, Ended, write_config
 
@@ -64,7 +65,7 @@ def provider(folder: Path, process_group: list[subprocess.Popen[str]]) -> str:
     settings = {"provider": {"sandbox": {"latency": {"queue": 0, "run": 0.02}}}}
     (folder / "sandbox.yaml").write_text(json.dumps(settings))
     started = subprocess.Popen(
-        [sys.executable, "-m", "orchestrator", "sandbox", "--port", "0", "--config", str(folder / "sandbox.yaml")],
+        [warm_python(), "-m", "orchestrator", "sandbox", "--port", "0", "--config", str(folder / "sandbox.yaml")],
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -82,7 +83,7 @@ def process_group() -> Iterator[list[subprocess.Popen[str]]]:
     yield started
     for process in started:
         process.terminate()
-        process.communicate(timeout=20)
+        process.communicate()
 
 
 KEYS = {"OPENAI_API_KEY": "sk-test", "OPENAI_ADMIN_KEY": "sk-admin-test"}

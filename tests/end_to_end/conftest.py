@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import socket
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.warm import warm_python
 
 from .rig import Rig
 
@@ -31,7 +32,7 @@ def server() -> Iterator[Callable[..., str]]:
 
     def start(*options: str) -> str:
         process = subprocess.Popen(
-            [sys.executable, "-m", "orchestrator", "sandbox", "--port", "0", *options],
+            [warm_python(), "-m", "orchestrator", "sandbox", "--port", "0", *options],
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -46,7 +47,7 @@ def server() -> Iterator[Callable[..., str]]:
     yield start
     for process in started:
         process.terminate()
-        process.communicate(timeout=20)
+        process.communicate()
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import os
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -17,8 +16,9 @@ from typing import Any
 
 import httpx
 
+from tests.warm import warm_python
+
 _OURS = ("OPENAI_", "ORCHESTRATOR_", "PYTEST_", "COV_")
-_COMMAND = (sys.executable, "-m", "orchestrator")
 _ENDS = 60.0
 
 
@@ -82,11 +82,13 @@ class Rig:
 
     # ── commands ──────────────────────────────────────────────────────────────────────────────────────────
 
-    def start(self, *arguments: str, env: Mapping[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:
-        """Start a command and leave it running."""
+    def start(
+        self, *arguments: str, env: Mapping[str, str] | None = None, python: str | None = None, **options: Any
+    ) -> subprocess.Popen[str]:
+        """Start a command and leave it running; ``python`` replaces the interpreter that starts in no time."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
         return subprocess.Popen(
-            [*_COMMAND, *arguments],
+            [python or warm_python(), "-m", "orchestrator", *arguments],
             cwd=self.folder,
             env={**kept, "COLUMNS": "80", "NO_COLOR": "1", "PYTHONWARNINGS": "error", **(env or {})},
             stdin=subprocess.DEVNULL,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sqlite3
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -86,7 +87,7 @@ def test_an_interrupt_stops_within_seconds_and_says_how_to_go_on(rig: MakeRig) -
 
 def test_a_second_process_on_the_same_run_is_refused(rig: MakeRig) -> None:
     at = rig(rows=30, sandbox={"latency": {"queue": 0.5, "run": 600}})
-    first = at.start(*at.run_arguments())
+    first = at.start(*at.run_arguments(), python=sys.executable)
     while at.settled("'submitted'") < 5:
         assert first.poll() is None
         time.sleep(0.02)

@@ -7,7 +7,6 @@ import os
 import pty
 import resource
 import subprocess
-import sys
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -21,6 +20,7 @@ from orchestrator.app.forecast.sample import requests_of
 from orchestrator.job.requests.compose import RequestRules
 from orchestrator.job.requests.renderer import Renderer
 from orchestrator.job.spec import load_job
+from tests.warm import warm_python
 
 from .rig import Rig
 
@@ -111,7 +111,7 @@ def test_on_a_terminal_the_user_is_asked_above_the_limit(rig: MakeRig, fast: str
     ours, theirs = pty.openpty()
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("OPENAI_", "ORCHESTRATOR_"))}
     process = subprocess.Popen(
-        [sys.executable, "-m", "orchestrator", *here.run_arguments()],
+        [warm_python(), "-m", "orchestrator", *here.run_arguments()],
         cwd=here.folder,
         env={**kept, **KEY},
         stdin=theirs,
