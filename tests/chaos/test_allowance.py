@@ -12,7 +12,7 @@ from .station import Provider, Station
 
 PER_MINUTE = 1200
 # Each case takes one to two and a half minutes, nearly all of it waiting.
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.chaos
 
 
 def run(folder: Path, *, rows: int, limits: dict[str, Any], known: int | None) -> tuple[list[float], float]:

@@ -61,7 +61,7 @@ class Ordeal:
 
     def die_at(self, point: str, *, patience_s: float) -> None:
         """Live until a named point is reached; where it does not come up in time, until then."""
-        self.station.launcher = ("tests.chaos.crashing", point)
+        self.station.launcher, self.station.warm = ("tests.chaos.crashing", point), True
         process = self._begin()
         with suppress(subprocess.TimeoutExpired):
             self._wait_for_start(process)
@@ -72,7 +72,7 @@ class Ordeal:
 
     def die_after(self, seconds: float) -> None:
         """Live for so long from the start of the run on."""
-        self.station.launcher = ("orchestrator",)
+        self.station.launcher, self.station.warm = ("orchestrator",), False
         process = self._begin()
         self._wait_for_start(process)
         time.sleep(seconds)
@@ -81,7 +81,7 @@ class Ordeal:
 
     def live(self) -> dict[str, Any]:
         """Live to the end, and say what came out."""
-        self.station.launcher = ("orchestrator",)
+        self.station.launcher, self.station.warm = ("orchestrator",), True
         ended = self.station.run("--output", "results.jsonl")
         assert ended.code == 0, ended.err
         return ended.summary
@@ -162,7 +162,6 @@ def test_a_few_kills_lose_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.chaos
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("idempotency", ["ignore", "honour"])
 def test_killed_at_every_point_and_at_random(tmp_path: Path, tell: Tell, idempotency: str) -> None:
     settings = {

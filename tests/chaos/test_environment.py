@@ -167,7 +167,6 @@ def test_a_database_that_is_locked_for_a_while(station: Station, provider: Provi
 
 
 @pytest.mark.chaos
-@pytest.mark.timeout(240)
 def test_a_database_that_stays_locked(station: Station, provider: Provider) -> None:
     run = begin(station, lambda: station.settled() >= 10)
     with closing(sqlite3.connect(station.database, isolation_level=None, timeout=20)) as other:

@@ -84,7 +84,6 @@ def test_a_few_kills_while_responses_stream(tmp_path: Path) -> None:
 
 
 @pytest.mark.chaos
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("job", [STREAMED, WITH_FILES, {**WITH_FILES, **STREAMED}])
 def test_killed_ten_times_at_random(tmp_path: Path, job: dict[str, Any]) -> None:
     assert check(tmp_path, job, kills=10, seed=17).deaths.total() >= 5

@@ -148,7 +148,6 @@ def test_a_few_kills_in_chains(tmp_path: Path) -> None:
 
 
 @pytest.mark.chaos
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("mode", [None, "previous_response", "conversation", "stateless"])
 def test_killed_ten_times_at_random(tmp_path: Path, mode: str | None) -> None:
     job = tool_job() | (chain(mode) if mode else {})
@@ -159,7 +158,6 @@ def test_killed_ten_times_at_random(tmp_path: Path, mode: str | None) -> None:
 
 
 @pytest.mark.chaos
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("subject", TURNS)
 def test_killed_before_during_and_after_each_step(tmp_path: Path, subject: str) -> None:
     mode = {"link_chains": "stateless", "keep_conversation": "conversation", "new_conversation": "conversation"}

@@ -25,6 +25,7 @@ from orchestrator import Config, Job, load_config, load_job
 from orchestrator.job.documents.document import load_document
 from orchestrator.policy.pricing.price_file import PriceFile
 from tests.docs.snippets import Command, Snippet, commands_in
+from tests.warm import warm_python
 
 __all__ = ["KEY", "ROOT", "Workshop", "orchestrator_arguments"]
 
@@ -37,7 +38,6 @@ _SPEECHES = 24
 _QUICK = {"queue": 0.05, "run": {"median_s": 0.15, "sigma": 0.2}}
 _OURS = ("OPENAI_", "ORCHESTRATOR_")
 _MARK = "@@exit"
-_TIMEOUT_S = 60
 
 # What ends a command's own arguments.
 _SHELL = re.compile(r"[|&;<]+|2?>>?")
@@ -57,7 +57,7 @@ class Workshop:
     def __init__(self, folder: Path, *, base_url: str) -> None:
         self.folder = folder
         kept = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
-        path = os.pathsep.join((str(folder / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]))
+        path = os.pathsep.join((str(folder / ".venv/bin"), str(Path(sys.executable).parent), os.environ["PATH"]))
         self._environment = {**kept, "PATH": path, "OPENAI_BASE_URL": base_url, "OPENAI_API_KEY": KEY}
         self._furnish()
 
@@ -99,14 +99,17 @@ class Workshop:
         settings["provider"]["sandbox"] |= {"latency": _QUICK, "faults": {}}
         with config.open("w") as out:
             yaml.dump(settings, out)
-        (self.folder / "bin").mkdir()
-        timeout = self.folder / "bin/timeout"
-        timeout.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{ROOT}/tests/docs/kill_in_flight.py" "$@"\n')
-        timeout.chmod(0o755)
+        self._add_command("timeout", f'"{sys.executable}" "{ROOT}/tests/docs/kill_in_flight.py"')
+        self._add_command("orchestrator", f'"{warm_python()}" -m orchestrator')
         # So that the targets of the Makefile find their environment ready.
-        (self.folder / ".venv").mkdir()
-        (self.folder / ".venv/bin").symlink_to(Path(sys.executable).parent)
         (self.folder / ".venv/.ready").touch()
+        (self.folder / ".venv/bin/activate").write_text(f'PATH="{self.folder}/.venv/bin:$PATH"\n')
+
+    def _add_command(self, name: str, words: str) -> None:
+        path = self.folder / ".venv/bin" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+        path.chmod(0o755)
 
     # ── running ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -122,7 +125,7 @@ class Workshop:
             _compare(command, output, where)
 
     def _run_python(self, snippet: Snippet) -> None:
-        self._run([sys.executable, "-c", _PYTHON], snippet.where, stdin=snippet.text, succeeds=True)
+        self._run([warm_python(), "-c", _PYTHON], snippet.where, stdin=snippet.text, succeeds=True)
 
     def _run(self, command: Sequence[str], where: str, *, stdin: str = "", succeeds: bool = False) -> str:
         done = subprocess.run(
@@ -133,7 +136,6 @@ class Workshop:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=_TIMEOUT_S,
             check=False,
         )
         assert done.returncode == 0 or not succeeds, f"{where}:\n{done.stdout}"

@@ -39,7 +39,6 @@ def run_as(at: Rig, name: str, *more: str) -> dict[str, Any]:
     return ended.summary
 
 
-@pytest.mark.timeout(300)
 def test_two_in_five_of_ten_thousand_rows_are_not_asked_again(rig: Callable[..., Rig]) -> None:
     at = rig(
         job={"request": REQUEST},

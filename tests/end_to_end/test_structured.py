@@ -107,7 +107,6 @@ def test_answers_are_typed_in_every_export(typed: MakeRig) -> None:
 
 # Eleven processes, one after the other.
 @pytest.mark.long
-@pytest.mark.timeout(300)
 def test_ten_kills_lose_no_repair_and_ask_for_none_twice(typed: MakeRig) -> None:
     at = typed(rows=20, faults={"wrong_schema": 1}, on_invalid={"repairs": 2})
     slow = {"queue": 0.01, "run": {"from_s": 0.2, "to_s": 0.6}}
