@@ -205,13 +205,13 @@ import anyio, time
 from orchestrator.executors.function_tools import FunctionTools
 
 async def main():
-    box = FunctionTools({"ask": lambda: time.sleep(600)}, checks={}, max_turns=8, timeout_s=0.05, most_bytes=99, at_once=1)
+    hangs = {"ask": lambda: time.sleep(6000)}
+    box = FunctionTools(hangs, checks={}, max_turns=8, timeout_s=0.05, most_bytes=99, at_once=1)
     print((await box.call("ask", "{}")).output)
 
 anyio.run(main)
 """
-    with anyio.fail_after(20):
-        ended = await anyio.run_process([sys.executable, "-c", script])
+    ended = await anyio.run_process([sys.executable, "-c", script])
     assert ended.stdout == b"error: the tool did not answer within 0.05 seconds\n"
 
 
