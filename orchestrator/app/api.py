@@ -153,7 +153,7 @@ class Orchestrator:
         """Send nothing new and return from ``run`` soon; everything on disk stays true and resumable."""
         self._stopped = True
         if self._loop is not None:
-            self._loop.leave()
+            self._loop.interrupt()
 
     async def cancel(self, run: str) -> Summary:
         """Cancel what is pending, and what is open at the provider; late answers are taken and accounted."""
@@ -455,48 +455,21 @@ class Orchestrator:
         )
 
     async def _carry_out(self, run: Run, job: Job, renderer: Renderer, tools: FunctionTools | None = None) -> Ended:
-        from orchestrator.app.wiring import address, assemble, open_provider
-        from orchestrator.engine.uploads import Uploads
-        from orchestrator.executors.background import BackgroundExecutor
-        from orchestrator.executors.streamed import StreamedExecutor
-        from orchestrator.policy.pricing.prices import PriceBook
+        from orchestrator.app.wiring import Storage, Surroundings, Work, assemble, open_provider
 
         store, reader = await self._open_store(), await self._open_reader()
-        summary = await reader.summary(run.id)
-        prices = PriceBook(self._config.price_rules())
-        caps = self._config.budget.caps(run.id, simulated=run.simulated)
-        spent = await reader.spending(caps, self._clock.now()) if caps is not None else None
-        # Half a second of reading, which must not hold up the first replies.
-        await anyio.to_thread.run_sync(prices.load)
+        clock = await self._clock_of(run, reader)
         async with open_provider(self._config, self._backend.local_path) as provider:
-            client = provider.client
-            executor = StreamedExecutor(client, provider.streams()) if job.stream else BackgroundExecutor(client)
-            clock = await self._clock_of(run, reader)
-            uploads = Uploads(
-                client, store=store, reader=reader, run_id=run.id, provider=address(self._config), clock=clock
-            )
-            self._loop = assemble(
-                config=self._config,
-                run=run,
-                summary=summary,
-                job=job,
-                renderer=renderer,
-                store=store,
-                reader=reader,
-                executor=executor,
-                prices=prices,
-                clock=clock,
-                rng=self._rng,
-                observe=self._observe,
-                caps=caps,
-                spent=spent,
-                is_at_work=self._backend.is_locked,
-                tools=tools,
-                uploads=uploads,
+            self._loop = await assemble(
+                Work(config=self._config, job=job, renderer=renderer, tools=tools),
+                run,
+                storage=Storage(store=store, reader=reader, is_at_work=self._backend.is_locked),
+                provider=provider,
+                surroundings=Surroundings(clock=clock, rng=self._rng, observe=self._observe),
             )
             self.progress = self._loop.progress
             if self._stopped:
-                self._loop.leave()
+                self._loop.interrupt()
             try:
                 return await self._loop.run()
             finally:

@@ -7,30 +7,42 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+
+from anyio import to_thread
 
 from orchestrator.config import Config
 from orchestrator.core.clock import Clock
 from orchestrator.core.events import Observer, Progress
+from orchestrator.core.model import MAIN_STAGE
+from orchestrator.engine.allowances import Allowances
+from orchestrator.engine.funds import Funds
 from orchestrator.engine.learned_state import LearnedState, Snapshot
-from orchestrator.engine.loop import LocalLoop
+from orchestrator.engine.loop import LocalLoop, Task
+from orchestrator.engine.observation import Observation
+from orchestrator.engine.outages import Outages
 from orchestrator.engine.poll_schedules import Schedules
 from orchestrator.engine.preparation import Preparation
+from orchestrator.engine.route import Router
+from orchestrator.engine.run_context import RunContext
 from orchestrator.engine.run_status import RunStatus
-from orchestrator.engine.settings import Settings
-from orchestrator.engine.steps import Context
+from orchestrator.engine.settings import StageSettings
+from orchestrator.engine.stages import Stage
+from orchestrator.engine.steps import Poll, Recover, RunTools, Settle, Submit
 from orchestrator.engine.tasks.housekeeping import Housekeeping
 from orchestrator.engine.tasks.late_costs import LateCosts
 from orchestrator.engine.tasks.planner import Planner
 from orchestrator.engine.tasks.poller import Poller
-from orchestrator.engine.tasks.sender import Sender
+from orchestrator.engine.tasks.refill import Refill
+from orchestrator.engine.tasks.send_queue import SendQueue
+from orchestrator.engine.tasks.sender import Sender, SendGate
 from orchestrator.engine.tasks.stream_listener import StreamListener
 from orchestrator.engine.tasks.tool_runner import ToolRunner
 from orchestrator.engine.uploads import Uploads
-from orchestrator.executors.base import Executor
 from orchestrator.executors.function_tools import FunctionTools
-from orchestrator.executors.streamed import StreamedExecutor
+from orchestrator.executors.registry import open_executor
 from orchestrator.job.requests.compose import request_rules
 from orchestrator.job.requests.renderer import Renderer
 from orchestrator.job.rows.plan import plan
@@ -43,7 +55,6 @@ from orchestrator.policy.errors.outcomes import AnswerPolicy, OnInvalid, RaiseTo
 from orchestrator.policy.polling.deadlines import Timeouts
 from orchestrator.policy.pricing.budget import Budget, Cap
 from orchestrator.policy.pricing.prices import PriceBook
-from orchestrator.policy.rate_limits.circuit_breaker import CircuitBreaker
 from orchestrator.policy.rate_limits.limits import Limiter, Pools
 from orchestrator.provider.client import ResponsesClient
 from orchestrator.provider.organization import OrganizationClient
@@ -56,6 +67,9 @@ from orchestrator.stores.reads import Run, SharedCaps, Spending, Summary
 
 __all__ = [
     "Provider",
+    "Storage",
+    "Surroundings",
+    "Work",
     "address",
     "assemble",
     "function_tools",
@@ -165,106 +179,158 @@ def _transport(name: str, endpoint: Endpoint) -> Transport:
     return AsyncioTransport(endpoint)
 
 
-def assemble(
-    *,
-    config: Config,
-    run: Run,
-    summary: Summary,
-    job: Job,
-    renderer: Renderer,
-    store: Store,
-    reader: Reader,
-    executor: Executor,
-    prices: PriceBook,
-    clock: Clock,
-    rng: random.Random,
-    observe: Observer,
-    caps: SharedCaps | None = None,
-    spent: Spending | None = None,
-    is_at_work: Callable[[int], bool],
-    tools: FunctionTools | None = None,
-    uploads: Uploads | None = None,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What a run has to do: a job under a config. ``tools`` are the handlers of its function tools."""
+
+    config: Config
+    job: Job
+    renderer: Renderer
+    tools: FunctionTools | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Storage:
+    """Where runs are kept. ``is_at_work`` says whether a process holds the lock of a run, by the run's id."""
+
+    store: Store
+    reader: Reader
+    is_at_work: Callable[[int], bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What comes from outside a run: time, chance, and the observer of its events."""
+
+    clock: Clock
+    rng: random.Random
+    observe: Observer
+
+
+async def assemble(
+    work: Work, run: Run, *, storage: Storage, provider: Provider, surroundings: Surroundings
 ) -> LocalLoop:
     """The loop of one run, with everything it needs."""
-    now = clock.now()
-    limits = config.limits
-    overrides = config.provider.overrides
-    accepted = summary.attempts > 0
-    context = Context(
-        run=run,
-        store=store,
-        executor=executor,
-        clock=clock,
-        rng=rng,
-        settings=_settings(config, job, caps),
-        progress=_progress(summary, now),
-        observe=observe,
-        prices=prices,
-        budget=_budget(summary, caps, spent),
-        pools=Pools(
-            requests_per_minute=limits.requests_per_minute, tokens_per_minute=limits.tokens_per_minute, now=now
+    config, now, reader = work.config, surroundings.clock.now(), storage.reader
+    summary = await reader.summary(run.id)
+    observation = Observation(_progress(summary, now), surroundings.observe, surroundings.clock)
+    prices = PriceBook(config.price_rules())
+    # Half a second of reading, which must not hold up the first replies.
+    await to_thread.run_sync(prices.load)
+    caps = config.budget.caps(run.id, simulated=run.simulated)
+    spent = await reader.spending(caps, now) if caps is not None else None
+    stage = _main_stage(work, surroundings.rng, accepted=summary.attempts > 0)
+    return _loop(
+        work,
+        RunContext(
+            record=run,
+            stages={stage.name: stage},
+            store=storage.store,
+            reader=reader,
+            status=RunStatus(unsealed_stages={stage.name}, cancelling=run.cancel_requested),
+            observation=observation,
+            clock=surroundings.clock,
+            rng=surroundings.rng,
         ),
-        polls=Limiter(requests_per_minute=limits.polls_per_minute, tokens_per_minute=None, now=now),
-        creates=FirstCreates(accepted=accepted, overrides=overrides),
-        looks=FirstPolls(seen=accepted, overrides=overrides),
-        create_circuit=CircuitBreaker(rng),
-        response_circuit=CircuitBreaker(rng),
-        poll_circuit=CircuitBreaker(rng),
-        schedules=Schedules(rng, polls_per_minute=limits.polls_per_minute),
-        flow=RunStatus(cancelling=run.cancel_requested),
-        is_at_work=is_at_work,
-        tools=tools,
-        uploads=uploads,
+        stage,
+        allowances=_allowances(config, work.job, now),
+        funds=Funds(
+            prices=prices,
+            budget=_budget(summary, caps, spent),
+            observation=observation,
+            caps=caps,
+            is_at_work=storage.is_at_work,
+        ),
+        provider=provider,
     )
-    return _loop(context, config=config, job=job, renderer=renderer, reader=reader)
 
 
-def _loop(context: Context, *, config: Config, job: Job, renderer: Renderer, reader: Reader) -> LocalLoop:
-    """The parts that work on a run, and who tells whom."""
-    executor = context.executor
+def _loop(
+    work: Work, run: RunContext, stage: Stage, *, allowances: Allowances, funds: Funds, provider: Provider
+) -> LocalLoop:
+    """The steps, the queues between the tasks, and the tasks."""
+    config, job = work.config, work.job
+    executor = open_executor(provider, stream=job.stream)
+    outages = Outages(run.observation, run.rng)
     learned = LearnedState(
-        context.store,
-        reader,
+        run.store,
+        run.reader,
         [
-            Snapshot(f"latency:{job.name}", context.schedules.dump, context.schedules.load),
-            Snapshot(limits_snapshot(config), context.pools.snapshot, context.pools.restore),
+            Snapshot(f"latency:{job.name}", stage.schedules.dump, stage.schedules.load),
+            Snapshot(limits_snapshot(config), allowances.pools.snapshot, allowances.pools.restore),
         ],
     )
     preparation = Preparation(
         provider=address(config),
-        renderer=renderer,
-        encode=partial(executor.encode, run_uid=context.run.uid),
-        prices=context.prices,
-        pools=context.pools,
-        budget=context.budget,
-        settings=context.settings,
+        renderer=work.renderer,
+        encode=partial(executor.encode, run_uid=run.record.uid, stage=stage.name),
+        prices=funds.prices,
+        pools=allowances.pools,
+        budget=funds.budget,
+        settings=stage.settings,
     )
-    actor = ToolRunner(context, requeued=lambda at: sender.put_off(at))
-    listener = (
-        StreamListener(context, executor=executor, reader=reader, nudge=lambda open_: poller.nudge(open_))
-        if isinstance(executor, StreamedExecutor)
-        else None
-    )
-    poller = Poller(context, requeued=lambda at: sender.put_off(at), run_tools=actor.add, listener=listener)
-    sender = Sender(context, reader=reader, preparation=preparation, follow=poller.add, run_tools=actor.add)
-    planner = Planner(
-        context,
-        batches=lambda start: plan(job, renderer, start=start),
-        skip_bad_rows=job.input.on_bad_row == "skip",
-        added=context.flow.sender.set,
-        unblocked=sender.put_off,
-    )
+    uploads = Uploads(run, provider.client, provider=address(config))
+    settle = Settle(run, allowances, funds, outages)
+    queue = SendQueue(run.status)
+    listener = StreamListener(run, executor.streams) if executor.streams is not None else None
+    router = Router(run, queue, listener=listener)
+    tasks: list[Task] = [
+        ToolRunner(run.status, RunTools(run, work.tools), router),
+        Poller(
+            run,
+            allowances=allowances,
+            outages=outages,
+            poll=Poll(run, executor, allowances, outages, settle),
+            router=router,
+            listener=listener,
+        ),
+        Planner(
+            run,
+            stage,
+            queue,
+            batches=lambda start: plan(job, work.renderer, start=start),
+            skip_bad_rows=job.input.on_bad_row == "skip",
+        ),
+        Sender(
+            run,
+            queue,
+            Refill(run, queue, {stage.name: preparation}),
+            gate=SendGate(run, queue, allowances=allowances, funds=funds, outages=outages),
+            submit=Submit(run, executor, uploads, allowances=allowances, funds=funds, outages=outages, settle=settle),
+            router=router,
+        ),
+    ]
     return LocalLoop(
-        context,
-        reader=reader,
-        planner=planner,
-        sender=sender,
-        poller=poller,
-        actor=actor,
-        upkeep=Housekeeping(context, reader=reader, poller=poller, learned=learned),
-        learned=learned,
-        late=LateCosts(context, reader=reader),
-        listener=listener,
+        run,
+        router,
+        Recover(run, funds, settle),
+        tasks=tasks if listener is None else [listener, *tasks],
+        housekeeping=Housekeeping(run, funds, learned),
+        late_costs=LateCosts(run, executor, allowances, funds),
+    )
+
+
+def _main_stage(work: Work, rng: random.Random, *, accepted: bool) -> Stage:
+    """The only stage of a job. ``accepted`` says whether an earlier process of the run had a response."""
+    config, settings = work.config, _stage_settings(work.config, work.job)
+    return Stage(
+        name=MAIN_STAGE,
+        settings=settings,
+        first_creates=FirstCreates(accepted=accepted, overrides=settings.overrides),
+        first_polls=FirstPolls(seen=accepted, overrides=settings.overrides),
+        schedules=Schedules(rng, polls_per_minute=config.limits.polls_per_minute),
+        cache_is_warm=not settings.warm_cache,
+    )
+
+
+def _allowances(config: Config, job: Job, now: float) -> Allowances:
+    limits = config.limits
+    return Allowances(
+        pools=Pools(
+            requests_per_minute=limits.requests_per_minute, tokens_per_minute=limits.tokens_per_minute, now=now
+        ),
+        polls=Limiter(requests_per_minute=limits.polls_per_minute, tokens_per_minute=None, now=now),
+        max_in_flight=min(limits.max_in_flight, MOST_STREAMS) if job.stream else limits.max_in_flight,
     )
 
 
@@ -278,13 +344,11 @@ def address(config: Config) -> str:
     return "sandbox" if config.provider.sandbox is not None else config.provider.base_url
 
 
-def _settings(config: Config, job: Job, caps: SharedCaps | None) -> Settings:
-    return Settings(
+def _stage_settings(config: Config, job: Job) -> StageSettings:
+    return StageSettings(
         attempts=job.retry.attempts,
         timeouts=Timeouts(queued_s=config.timeouts.queued, run_s=config.timeouts.run),
         resend_below_pusd=config.in_doubt.resend_below_pusd,
-        max_in_flight=min(config.limits.max_in_flight, MOST_STREAMS) if job.stream else config.limits.max_in_flight,
-        shared_caps=caps,
         rules=request_rules(job, cap_output_tokens=config.output_cap(job.budget_pusd)),
         request_bound_pusd=job.budget.request_bound_pusd if job.budget is not None else None,
         overrides=config.provider.overrides,

@@ -10,7 +10,7 @@ from typing import Any
 from cyclopts import App, CycloptsError, Group, Parameter
 
 from orchestrator.cli.doctor import doctor
-from orchestrator.cli.error_messages import culprit, report_bug, report_misuse, report_problem
+from orchestrator.cli.error_messages import report_bug, report_misuse, report_problem
 from orchestrator.cli.estimate import estimate
 from orchestrator.cli.export import export
 from orchestrator.cli.follow import follow
@@ -22,7 +22,7 @@ from orchestrator.cli.retry_cancel import cancel, retry
 from orchestrator.cli.run import EPILOGUE, run
 from orchestrator.cli.sandbox import sandbox
 from orchestrator.cli.schema import schema
-from orchestrator.core.errors import ExitCode, OrchestratorError
+from orchestrator.core.errors import ExitCode, OrchestratorError, cause_of
 
 __all__ = ["build_app", "invoke"]
 
@@ -79,7 +79,7 @@ def invoke(arguments: Sequence[str]) -> int:
         note("interrupted")
         return ExitCode.INTERRUPTED
     except Exception as error:  # noqa: BLE001 – told as what it is, with an exit code
-        cause = culprit(error)
+        cause = cause_of(error)
         return report_problem(cause) if isinstance(cause, OrchestratorError) else report_bug(cause)
     finally:
         let_go_of_stdout()

@@ -12,17 +12,9 @@ import orchestrator
 from orchestrator.cli.output import note
 from orchestrator.core.errors import ExitCode, OrchestratorError
 
-__all__ = ["culprit", "report_bug", "report_misuse", "report_problem"]
+__all__ = ["report_bug", "report_misuse", "report_problem"]
 
 DEBUG_VARIABLE = "ORCHESTRATOR_DEBUG"
-
-
-def culprit(error: BaseException) -> BaseException:
-    """The one failure that matters out of a group: the first that the user can mend, else the first."""
-    if not isinstance(error, BaseExceptionGroup):
-        return error
-    leaves = [culprit(inner) for inner in error.exceptions]
-    return next((leaf for leaf in leaves if isinstance(leaf, OrchestratorError)), leaves[0])
 
 
 def report_problem(error: OrchestratorError) -> int:

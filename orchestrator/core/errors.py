@@ -21,6 +21,7 @@ __all__ = [
     "SpecError",
     "StoreError",
     "UsageError",
+    "cause_of",
 ]
 
 
@@ -133,3 +134,11 @@ CODES: dict[str, str] = {
     "submit_in_doubt": "the request may have been sent, but the reply was lost; it is held for your decision",
     "unreadable_reply": "the provider answered with something that is not a response",
 }
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """The error to report out of a group: the first that the user can fix, else the first."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    leaves = [cause_of(inner) for inner in error.exceptions]
+    return next((leaf for leaf in leaves if isinstance(leaf, OrchestratorError)), leaves[0])

@@ -9,6 +9,7 @@ from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.money import Picodollars
 
 __all__ = [
+    "MAIN_STAGE",
     "Charge",
     "FunctionCall",
     "NewRequest",
@@ -22,6 +23,9 @@ __all__ = [
     "UnitPrice",
     "Usage",
 ]
+
+# The one stage of a job that names none.
+MAIN_STAGE = "main"
 
 
 @fast_dataclass(kw_only=False)
@@ -126,7 +130,7 @@ class NewRequest:
     position: int
     where: str
     row: bytes
-    stage: str = "main"
+    stage: str = MAIN_STAGE
     chain: str | None = None
     place: float | str | None = None
 

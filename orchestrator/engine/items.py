@@ -1,7 +1,7 @@
-"""The two things the engine holds in memory, and what a step says of them when it is through.
+"""What the engine holds in memory (requests made ready, open responses), and how each step reports its outcome.
 
-Both kinds are bounded: a few hundred requests made ready, and as many open responses as the limits allow.
-All else is in the store.
+Both are bounded: a few hundred requests made ready, and as many open responses as the limits allow. All else is in
+the store.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TypeAlias
 from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.model import FunctionCall
 from orchestrator.core.money import Picodollars
+from orchestrator.engine.stages import Stage
 from orchestrator.job.requests.local_files import FileToUpload
 from orchestrator.policy.errors.verdicts import Halt
 from orchestrator.policy.polling.schedule import Watch
@@ -22,22 +23,22 @@ __all__ = [
     "After",
     "AwaitingTools",
     "Finished",
+    "Halted",
     "Held",
     "NewConversation",
     "OpenResponse",
     "Prepared",
     "Queued",
     "Returned",
-    "Stopped",
     "Waiting",
 ]
 
 
 @fast_dataclass
 class Prepared:
-    """A pending request, rendered and encoded, that waits only for leave to be sent.
+    """A pending request, rendered and encoded, ready to be sent as soon as the limits and the budget admit it.
 
-    ``tokens`` is what the rate limit counts; ``worst_case_pusd`` is what the budget sets aside.
+    The rate limit counts ``tokens``; the budget reserves ``worst_case_pusd``.
     """
 
     request: PendingRequest
@@ -51,11 +52,11 @@ class Prepared:
     max_output_tokens: int | None
     # JSON: the user's own.
     metadata: str | None = None
-    # Equal for requests that ask the same, where answers are shared.
+    # The same for duplicates, if answers are shared.
     fingerprint: bytes | None = None
-    # The chain whose conversation object is still to be made, and the body once it is there.
+    # The chain whose conversation object must be created first; it makes the body.
     new_conversation: NewConversation | None = None
-    # Files to be uploaded before it can be sent; their ids take the place of these in the body.
+    # Files to upload first; their ids replace them in the body.
     uploads: tuple[FileToUpload, ...] = ()
 
 
@@ -63,7 +64,7 @@ class Prepared:
 class NewConversation:
     """The conversation that a chain's first request needs; ``encode`` makes the body with its id.
 
-    ``body`` is that, once the conversation is made: a request that comes back unsent needs no second one.
+    ``body`` is set once the conversation exists: a request that comes back unsent needs no second one.
     """
 
     chain: str
@@ -73,11 +74,12 @@ class NewConversation:
 
 @dataclass(slots=True, kw_only=True)
 class OpenResponse:
-    """A response at the provider that has not been seen to end."""
+    """A response at the provider that no poll has seen end; ``response_id`` is empty until the create is accepted."""
 
     request_id: int
     attempt_id: int
     key: str
+    stage: Stage
     attempts: int
     response_id: str
     status: str
@@ -88,27 +90,27 @@ class OpenResponse:
     window: str | None
     worst_case_pusd: Picodollars | None
     max_output_tokens: int | None
-    # How often the request went on from a response of its own before this one, and of these to have it mended.
+    # How many turns of this request came before, and how many of those asked for a repaired answer.
     turn: int = 0
     repairs: int = 0
-    # How the poll schedule follows it, from its acceptance on.
+    # Its place in the poll schedule, from its acceptance on.
     watch: Watch = field(init=False)
-    # Looks in a row that brought no readable answer, and when the first 404 came.
-    # False for one that an earlier process left: it may have expired while nobody looked.
+    # False if an earlier process left it open: it may have expired while no process polled it.
     accepted_here: bool = True
+    # How many polls in a row brought no readable answer, and when the first 404 came.
     misses: int = 0
     missing_since: float | None = None
-    # When we asked the provider to cancel it, and under which code if it was for lack of patience.
+    # When orchestrator asked the provider to cancel it, and the code of the timeout if that was the reason.
     cancelled_at: float | None = None
     given_up: str | None = None
 
 
 @fast_dataclass(kw_only=False)
 class Waiting:
-    """The response is open: look again at ``look_at``; ``forced`` says even if the schedule finds it too early."""
+    """The response is open: poll it at ``poll_at``; ``forced`` means even if the schedule finds that too early."""
 
     open: OpenResponse
-    look_at: float
+    poll_at: float
     forced: bool = False
 
 
@@ -121,27 +123,28 @@ class Queued:
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """The request could not be sent now and was not counted; it goes back to the head of the queue."""
+    """The request could not be sent now and no attempt was counted; it returns to the head of the queue."""
 
     prepared: Prepared
 
 
 @dataclass(frozen=True, slots=True)
 class AwaitingTools:
-    """The response has ended with calls of function tools; ``said`` is what those answered that were run already.
+    """The response has ended with calls of function tools.
 
-    ``context_tokens`` are those that the model reads again in the next turn.
+    ``context_tokens`` is how many tokens the model reads again in the next turn. ``answers`` are the outputs of calls
+    that an earlier process has run, by call id.
     """
 
     open: OpenResponse
     calls: Sequence[FunctionCall]
     context_tokens: int
-    said: Mapping[str, str] = field(default_factory=dict)
+    answers: Mapping[str, str] = field(default_factory=dict)
 
 
 @fast_dataclass(kw_only=False)
 class Finished:
-    """The request is settled; ``unblocked`` says that another one waited for it and may be sent now."""
+    """The request is settled; ``unblocked`` says that a request which waited for it is pending now."""
 
     unblocked: bool = False
 
@@ -152,7 +155,7 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class Stopped:
+class Halted:
     """Nothing more may be sent in this run. ``collect`` says whether open responses can still be fetched."""
 
     code: str
@@ -160,9 +163,9 @@ class Stopped:
     collect: bool
 
     @classmethod
-    def by(cls, halt: Halt, *, collect: bool) -> Stopped:
-        """The stop that a verdict asks for, with its advice to the user."""
+    def by(cls, halt: Halt, *, collect: bool) -> Halted:
+        """The halt that a verdict asks for, with its advice to the user."""
         return cls(halt.code, f"{halt.message}; {halt.hint}" if halt.hint else halt.message, collect)
 
 
-After: TypeAlias = Waiting | Queued | Returned | AwaitingTools | Finished | Held | Stopped
+After: TypeAlias = Waiting | Queued | Returned | AwaitingTools | Finished | Held | Halted

@@ -1,4 +1,4 @@
-"""What a run learns about the provider and the next one should know: latencies and limits."""
+"""What a run learns about the provider, kept for the next run: latencies and limits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["LearnedState", "Snapshot"]
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One thing learnt: the name it is kept under, how to write it down, how to take it up again."""
+    """One part of the learned state: the name it is stored under, how to dump it, how to load it."""
 
     name: str
     dump: Callable[[], bytes]
@@ -20,7 +20,7 @@ class Snapshot:
 
 
 class LearnedState:
-    """Keeps lessons in the store; a lost or unreadable one only costs a cold start."""
+    """Keeps snapshots in the store; a lost or unreadable one only costs a cold start."""
 
     def __init__(self, store: Store, reader: LearnedReader, snapshots: list[Snapshot]) -> None:
         self._store = store
@@ -28,11 +28,13 @@ class LearnedState:
         self._snapshots = snapshots
 
     async def recall(self) -> None:
+        """Load each snapshot that an earlier run has saved."""
         for snapshot in self._snapshots:
             kept = await self._reader.recall(snapshot.name)
             if kept is not None:
                 snapshot.load(kept)
 
     async def save(self) -> None:
+        """Save all snapshots."""
         for snapshot in self._snapshots:
             await self._store.remember(snapshot.name, snapshot.dump())

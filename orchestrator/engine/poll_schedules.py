@@ -1,4 +1,4 @@
-"""One learnt poll schedule for each model, kept from run to run of the same job."""
+"""A learned poll schedule for each model, kept from run to run of the same job."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Schedules:
         self._learned: dict[str, bytes] = {}
 
     def of(self, model: str) -> PollSchedule:
-        """The schedule for the responses of a model, by the name that was asked for."""
+        """The schedule for the responses of a model, by the name that was requested."""
         schedule = self._by_model.get(model)
         if schedule is None:
             schedule = PollSchedule(
@@ -34,17 +34,17 @@ class Schedules:
         return schedule
 
     def nothing_to_send(self, nothing: bool) -> None:
-        """Tell all schedules whether the run now only waits for what is open."""
+        """Set for all schedules whether the run only waits for open responses."""
         for schedule in self._by_model.values():
             schedule.nothing_to_send = nothing
 
     def dump(self) -> bytes:
-        """What was learnt, as one JSON object by model."""
+        """What was learned, as one JSON object by model."""
         learned = {**self._learned, **{model: each.dump() for model, each in self._by_model.items()}}
         return orjson.dumps({model: orjson.Fragment(table) for model, table in learned.items()})
 
     def load(self, learned: bytes) -> None:
-        """Take up what an earlier run learnt; what cannot be read is left out."""
+        """Load what an earlier run learned; what cannot be read is ignored."""
         try:
             tables = orjson.loads(learned)
         except orjson.JSONDecodeError:

@@ -10,7 +10,7 @@ import orjson
 
 from orchestrator.core.errors import BadRow
 from orchestrator.engine.items import NewConversation, Prepared
-from orchestrator.engine.settings import Settings
+from orchestrator.engine.settings import StageSettings
 from orchestrator.job.requests.compose import compose, fingerprint
 from orchestrator.job.requests.local_files import uploads_in
 from orchestrator.job.requests.renderer import Renderer
@@ -47,7 +47,7 @@ class Preparation:
         prices: PriceBook,
         pools: Pools,
         budget: Budget,
-        settings: Settings,
+        settings: StageSettings,
     ) -> None:
         self._provider = provider
         self._renderer = renderer

@@ -1,4 +1,4 @@
-"""What the engine's tasks share: how much is open, whether something stops the run, and who must be woken."""
+"""What the tasks of a run share: how much is in flight, why nothing more is sent, and the signals that wake them."""
 
 from __future__ import annotations
 
@@ -6,70 +6,93 @@ from dataclasses import dataclass, field
 
 from orchestrator.core.clock import Signal
 from orchestrator.core.errors import OrchestratorError
-from orchestrator.engine.items import Stopped
+from orchestrator.engine.items import Halted
+from orchestrator.engine.tasks.poll_queue import PollQueue
 
 __all__ = ["RunStatus"]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class RunStatus:
-    """One run's live counts and signals; every task of the run reads it, each field has one writer."""
+    """One run's live counts, its reasons to stop, and its signals.
 
-    # Creates on the wire (sender), looks on the wire and responses open at the provider (poller), those whose tools
-    # are being run (actor), requests held in doubt (all).
+    A run stops for one of three reasons: it is *halted* (key, quota, budget, deadline, a bad row), the user
+    *interrupted* this process, or the user is *cancelling* the run.
+    """
+
+    poll_queue: PollQueue = field(default_factory=PollQueue)
+    # Calls on the wire, and responses whose tools are running.
     sending: int = 0
-    looking: int = 0
-    open: int = 0
-    acting: int = 0
+    polling: int = 0
+    running_tools: int = 0
+    # Requests in doubt that wait for the operator's decision.
     held: int = 0
-    # The provider has answered something in this process, be it a refusal: it is there.
-    heard: bool = False
-    # Since when the user knows that the provider does not answer (all).
-    outage_since: float | None = None
-    planned: bool = False
+    # Stages that may still get rows; until all are sealed, an empty queue does not mean that the run is over.
+    unsealed_stages: set[str] = field(default_factory=set)
     queue_empty: bool = False
-    stopped: Stopped | None = None
-    # An error of the user's to be raised when the run has come to its stop.
+    halted: Halted | None = None
+    # An error to raise when the run has come to its end.
     error: OrchestratorError | None = None
-    # Set by the user's interrupt: nothing new, and no waiting for what is open.
-    leaving: bool = False
+    interrupted: bool = False
     cancelling: bool = False
-    sender: Signal = field(default_factory=Signal)
-    poller: Signal = field(default_factory=Signal)
-    changed: Signal = field(default_factory=Signal)
+    send_signal: Signal = field(default_factory=Signal)
+    poll_signal: Signal = field(default_factory=Signal)
+    end_signal: Signal = field(default_factory=Signal)
+
+    @property
+    def open(self) -> int:
+        """How many responses are open at the provider."""
+        return len(self.poll_queue) + self.polling
 
     @property
     def in_flight(self) -> int:
-        return self.sending + self.open + self.acting
+        """How many requests are being sent, are open at the provider, or have tools running."""
+        return self.sending + self.polling + self.running_tools + len(self.poll_queue)
 
     @property
     def may_send(self) -> bool:
-        return self.stopped is None and not self.leaving and not self.cancelling
+        return self.halted is None and not self.interrupted and not self.cancelling
 
     @property
-    def breaking_off(self) -> bool:
-        """What is on the wire is the last: open responses are left to a later process."""
-        return self.leaving or (self.stopped is not None and not self.stopped.collect)
+    def may_poll(self) -> bool:
+        """False if open responses are left to a later process; calls on the wire are still waited for briefly."""
+        return not self.interrupted and (self.halted is None or self.halted.collect)
+
+    @property
+    def planned(self) -> bool:
+        """Every row of every stage is in the store."""
+        return not self.unsealed_stages
+
+    @property
+    def only_polls(self) -> bool:
+        """Nothing is left to send: the run only waits for open responses."""
+        return self.queue_empty and not self.unsealed_stages and not self.sending
 
     @property
     def done(self) -> bool:
-        """Nothing is left that this process could still bring forward."""
+        """Nothing is left that this process could still do for the run."""
         if self.in_flight:
             return False
-        return self.stopped is not None or self.cancelling or (self.planned and self.queue_empty)
+        return self.halted is not None or self.cancelling or (self.queue_empty and not self.unsealed_stages)
 
-    def stop(self, stopped: Stopped) -> None:
-        """Send nothing more; the first reason given is the one that is told."""
-        if self.stopped is None:
-            self.stopped = stopped
+    def seal(self, stage: str) -> None:
+        """No further row will come to a stage."""
+        self.unsealed_stages.discard(stage)
+        self.wake()
+
+    def halt(self, halted: Halted) -> None:
+        """Send nothing more; the first reason given is the one that is reported."""
+        if self.halted is None:
+            self.halted = halted
         self.wake()
 
     def notify_if_done(self) -> None:
-        """Wake who waits for the end, where this may be it; to wake it at every row would cost each of them."""
-        if self.stopped is not None or self.leaving or self.done:
-            self.changed.set()
+        """Wake the loop if this may be the end of the run; waking it for every row would cost each of them."""
+        if self.halted is not None or self.interrupted or self.done:
+            self.end_signal.set()
 
     def wake(self) -> None:
-        self.sender.set()
-        self.poller.set()
-        self.changed.set()
+        """Wake every task: something has changed for all of them."""
+        self.send_signal.set()
+        self.poll_signal.set()
+        self.end_signal.set()

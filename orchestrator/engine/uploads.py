@@ -7,12 +7,11 @@ from collections import defaultdict
 import anyio
 from anyio import to_thread
 
-from orchestrator.core.clock import Clock
 from orchestrator.core.problems import Problem, Refused
+from orchestrator.engine.run_context import RunContext
 from orchestrator.job.requests.local_files import FileToUpload
 from orchestrator.provider.client import ResponsesClient
 from orchestrator.stores import uploaded_files
-from orchestrator.stores.base import Reader, Store
 from orchestrator.stores.retained import ObjectKind, ProviderObject
 
 __all__ = ["FileChanged", "Uploads"]
@@ -32,15 +31,13 @@ class Uploads:
     provider still has it.
     """
 
-    def __init__(
-        self, client: ResponsesClient, *, store: Store, reader: Reader, run_id: int, provider: str, clock: Clock
-    ) -> None:
+    def __init__(self, run: RunContext, client: ResponsesClient, *, provider: str) -> None:
         self._client = client
-        self._store = store
-        self._reader = reader
-        self._run_id = run_id
+        self._store = run.store
+        self._reader = run.reader
+        self._clock = run.clock
+        self._run_id = run.record.id
         self._provider = provider
-        self._clock = clock
         self._known: dict[bytes, str] = {}
         # The same content is asked for by many rows at once, and goes up once.
         self._locks: defaultdict[bytes, anyio.Lock] = defaultdict(anyio.Lock)

@@ -1,4 +1,4 @@
-"""Background responses: the create call returns at once with an id, and the answer is fetched by polling."""
+"""Background responses: the create call returns at once with an id, and polls fetch the answer."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import Any
 
 import orjson
 
-from orchestrator.core.model import Seen
+from orchestrator.core.model import MAIN_STAGE, Seen
 from orchestrator.core.problems import Problem
+from orchestrator.executors.base import Capabilities, ResponseStreams
 from orchestrator.provider.client import ResponsesClient
 
 __all__ = ["ATTEMPT", "KEY", "RUN", "BackgroundExecutor", "create_body"]
 
-# The names of our own metadata pairs: they let a response whose id was lost be matched to its row.
+# The names of our own metadata pairs: they match a response whose id was lost to its row.
 RUN = "orchestrator_run"
 KEY = "orchestrator_key"
 ATTEMPT = "orchestrator_attempt"
@@ -22,19 +23,22 @@ _METADATA_VALUE_LIMIT = 512
 
 
 class BackgroundExecutor:
-    """Sends ``background: true`` with ``store`` always said aloud: true, unless the request says false.
+    """Sends ``background: true`` with an explicit ``store``: true, unless the request says false.
 
     Without an explicit ``store`` some projects delete a finished background response after about ten
     minutes (responses API, background mode).
     """
 
+    capabilities = Capabilities(poll=True, cancel=True)
+    streams: ResponseStreams | None = None
+
     def __init__(self, client: ResponsesClient) -> None:
         self._client = client
 
-    def encode(self, fields: Mapping[str, Any], *, run_uid: str, key: str, number: int) -> bytes:
-        return create_body(fields, run_uid=run_uid, key=key, number=number)
+    def encode(self, fields: Mapping[str, Any], *, run_uid: str, key: str, stage: str, number: int) -> bytes:
+        return create_body(fields, run_uid=run_uid, key=key, stage=stage, number=number)
 
-    # These two are for every row: they hand the client's own coroutine on, for one more around it would cost.
+    # Submit and poll run for every row: they return the client's own coroutine, because one more would cost.
 
     def submit(
         self, body: bytes, *, idempotency_key: str, client_request_id: str
@@ -51,13 +55,17 @@ class BackgroundExecutor:
         return await self._client.create_conversation({RUN: run_uid, KEY: chain[:_METADATA_VALUE_LIMIT]})
 
 
-def create_body(fields: Mapping[str, Any], *, run_uid: str, key: str, number: int) -> bytes:
-    """The JSON of a create call: the job's fields, in the background, marked with whose it is."""
+def create_body(fields: Mapping[str, Any], *, run_uid: str, key: str, number: int, stage: str = MAIN_STAGE) -> bytes:
+    """The JSON of a create call: the job's fields, in the background, marked with run, row and attempt.
+
+    Rows of different stages can share a key, so the mark of an attempt names its stage; in the main stage it is the
+    number alone.
+    """
     metadata = {
         **(fields.get("metadata") or {}),
         RUN: run_uid,
         KEY: key[:_METADATA_VALUE_LIMIT],
-        ATTEMPT: str(number),
+        ATTEMPT: str(number) if stage == MAIN_STAGE else f"{stage}/{number}",
     }
     stored = fields.get("store") is not False
     return orjson.dumps({**fields, "background": True, "store": stored, "metadata": metadata})

@@ -1,21 +1,58 @@
-"""What an executor does: make a request into bytes, send it, look at it, cancel it."""
+"""What an executor does: encode a request, send it, poll it, cancel it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from orchestrator.core.model import Seen
 from orchestrator.core.problems import Problem
+from orchestrator.provider.streaming import EventStream
 
-__all__ = ["Executor"]
+__all__ = ["Capabilities", "Executor", "ResponseStreams"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a way of carrying out requests can do; the engine asks these values, never the type of an executor.
+
+    ``requests_per_call`` is how many requests one create call carries at most.
+    """
+
+    poll: bool
+    cancel: bool
+    stream: bool = False
+    requests_per_call: int = 1
+
+
+class ResponseStreams(Protocol):
+    """The event streams of responses, beside their polls."""
+
+    def take_stream(self, response_id: str) -> EventStream | None:
+        """The stream that came with the create call, once."""
+        ...
+
+    async def follow(self, response_id: str, *, after: int | None) -> EventStream | Problem:
+        """The response's stream, from the event after a number on."""
+        ...
 
 
 class Executor(Protocol):
-    """One way to have a request answered; every call returns what happened and raises nothing of the provider's."""
+    """One way to have a request answered; each call returns what happened, and never raises a provider's error."""
 
-    def encode(self, fields: Mapping[str, Any], *, run_uid: str, key: str, number: int) -> bytes:
-        """The body of the create call, marked with whose it is."""
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this executor can do."""
+        ...
+
+    @property
+    def streams(self) -> ResponseStreams | None:
+        """The event streams of its responses; None without ``capabilities.stream``."""
+        ...
+
+    def encode(self, fields: Mapping[str, Any], *, run_uid: str, key: str, stage: str, number: int) -> bytes:
+        """The body of the create call, marked with the run, row, stage and attempt it belongs to."""
         ...
 
     async def submit(self, body: bytes, *, idempotency_key: str, client_request_id: str) -> Seen | Problem: ...
@@ -25,5 +62,5 @@ class Executor(Protocol):
     async def cancel(self, response_id: str) -> Seen | Problem: ...
 
     async def new_conversation(self, run_uid: str, chain: str) -> str | Problem:
-        """Make a conversation object at the provider, marked with whose it is; its id."""
+        """Create a conversation object at the provider, marked with its run and chain; its id."""
         ...

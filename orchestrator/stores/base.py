@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
-from orchestrator.core.model import Charge, NewRequest, PastUse, PlanMark, SkippedRow
+from orchestrator.core.model import MAIN_STAGE, Charge, NewRequest, PastUse, PlanMark, SkippedRow
 from orchestrator.core.money import Picodollars
 from orchestrator.core.states import RunState, State
 from orchestrator.stores.reads import (
@@ -240,8 +240,8 @@ class RunReader(Protocol):
 class PendingReader(Protocol):
     """What the sender reads: the requests that can be sent."""
 
-    async def fresh(self, run_id: int, *, after_id: int, limit: int) -> list[PendingRequest]:
-        """Pending requests that were never put off (``not_before`` 0), by id, from after ``after_id``."""
+    async def fresh(self, run_id: int, *, stage: str = MAIN_STAGE, after_id: int, limit: int) -> list[PendingRequest]:
+        """Pending requests of a stage that were never put off (``not_before`` 0), by id, from after ``after_id``."""
         ...
 
     async def delayed(self, run_id: int, *, limit: int) -> list[PendingRequest]:
@@ -296,7 +296,7 @@ class ResultReader(Protocol):
 class HistoryReader(Protocol):
     """What ``show`` reads of one request."""
 
-    async def request(self, run_id: int, key: str, *, stage: str = "main") -> RequestRecord | None: ...
+    async def request(self, run_id: int, key: str, *, stage: str = MAIN_STAGE) -> RequestRecord | None: ...
 
     async def attempts(self, request_id: int) -> list[AttemptRecord]: ...
 
@@ -321,8 +321,8 @@ class CostReader(Protocol):
         """The latest attempts of a run that were given up and whose cost is not known."""
         ...
 
-    async def past_use(self, run_id: int, *, most: int) -> PastUse:
-        """What the settled ones of a run's first ``most`` requests took."""
+    async def past_use(self, run_id: int, *, stage: str = MAIN_STAGE, most: int) -> PastUse:
+        """What those of a stage took among the settled ones of a run's first ``most`` requests."""
         ...
 
 

@@ -117,6 +117,7 @@ class OpenAttempt:
     attempt_id: int
     request_id: int
     key: str
+    stage: str
     state: State
     number: int
     attempts: int

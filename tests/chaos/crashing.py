@@ -34,13 +34,13 @@ SUBJECTS = {
     "commit": "orchestrator.stores.sqlite.transaction:Transaction.write_sums",
     "submit": "orchestrator.executors.background:BackgroundExecutor.submit",
     "poll": "orchestrator.executors.background:BackgroundExecutor.poll",
-    "recover": "orchestrator.engine.steps:recover",
+    "recover": "orchestrator.engine.steps:Recover.recover",
     "lock": "orchestrator.stores.sqlite.run_lock:RunLock.__enter__",
     "export": "orchestrator.cli.run:export_to_file",
 }
 # What comes up only where requests take several turns, wait for each other, or share answers.
 TURNS = {
-    "run_tools": "orchestrator.engine.steps:run_tools",
+    "run_tools": "orchestrator.engine.steps:RunTools.run_tools",
     "add_tool_call": "orchestrator.stores.sqlite.store:SqliteStore.add_tool_call",
     "leave": "orchestrator.stores.sqlite.store:SqliteStore.leave",
     "link_chains": "orchestrator.stores.sqlite.store:SqliteStore.link_chains",

@@ -12,7 +12,7 @@ import pytest
 
 from orchestrator.engine.items import Prepared
 from orchestrator.engine.preparation import Preparation, Unsendable
-from orchestrator.engine.settings import Settings
+from orchestrator.engine.settings import StageSettings
 from orchestrator.executors.background import create_body
 from orchestrator.job.chains import Chain
 from orchestrator.job.requests.compose import RequestRules
@@ -48,7 +48,6 @@ def preparation(folder: Path, **settings: Any) -> Preparation:
         "attempts": 5,
         "timeouts": Timeouts(queued_s=60, run_s=60),
         "resend_below_pusd": 0,
-        "max_in_flight": 1,
     }
     return Preparation(
         provider="sandbox",
@@ -57,7 +56,7 @@ def preparation(folder: Path, **settings: Any) -> Preparation:
         prices=PriceBook(),
         pools=Pools(requests_per_minute=None, tokens_per_minute=None, now=NOW),
         budget=Budget([Cap(scope="run", limit_pusd=10**13, committed_pusd=0)]),
-        settings=Settings(**(plain | settings)),
+        settings=StageSettings(**(plain | settings)),
     )
 
 

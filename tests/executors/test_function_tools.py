@@ -20,7 +20,7 @@ pytestmark = pytest.mark.anyio
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 
 
-def toolbox(
+def tools_of(
     handler: Handler | None = None, *, timeout_s: float = 20.0, at_once: int = 4, **more: Handler
 ) -> FunctionTools:
     handlers = {**more} if handler is None else {"ask": handler, **more}
@@ -35,7 +35,7 @@ def toolbox(
 
 
 async def said(handler: Handler, arguments: str = '{"city": "Oslo"}', **options: Any) -> ToolResult:
-    return await toolbox(handler, **options).call("ask", arguments)
+    return await tools_of(handler, **options).call("ask", arguments)
 
 
 @pytest.fixture
@@ -107,8 +107,8 @@ async def test_a_sync_handler_does_not_hold_up_the_loop(gate: threading.Event) -
 
 
 async def test_a_tool_that_nobody_knows_is_told_with_those_that_there_are() -> None:
-    box = toolbox(lambda city: city, look_up=lambda: "x")
-    answered = await box.call("no_such_function", "{}")
+    tools = tools_of(lambda city: city, look_up=lambda: "x")
+    answered = await tools.call("no_such_function", "{}")
     assert answered == ToolResult(
         "error: there is no tool named 'no_such_function'; there are: ask, look_up", failed=True
     )
@@ -133,7 +133,7 @@ async def test_arguments_that_do_not_fit_never_reach_the_handler(arguments: str,
 
 @pytest.mark.parametrize("arguments", ["[1]", '"Oslo"', "{"])
 async def test_arguments_of_a_tool_without_a_schema_must_still_be_an_object(arguments: str) -> None:
-    answered = await toolbox(free=lambda **given: given).call("free", arguments)
+    answered = await tools_of(free=lambda **given: given).call("free", arguments)
     assert (answered.failed, answered.raised) == (True, None)
 
 
@@ -192,11 +192,11 @@ async def test_a_sync_handler_that_hangs_is_left_to_itself(gate: threading.Event
 
 
 async def test_handlers_that_hang_leave_room_for_others(gate: threading.Event) -> None:
-    box = toolbox(lambda city: gate.wait(20) and "late" if city == "hang" else city, timeout_s=0.05, at_once=2)
+    tools = tools_of(lambda city: gate.wait(20) and "late" if city == "hang" else city, timeout_s=0.05, at_once=2)
     async with anyio.create_task_group() as tasks:
         for _ in range(6):
-            tasks.start_soon(box.call, "ask", '{"city": "hang"}')
-    assert await box.call("ask", '{"city": "Oslo"}') == ToolResult("Oslo")
+            tasks.start_soon(tools.call, "ask", '{"city": "hang"}')
+    assert await tools.call("ask", '{"city": "Oslo"}') == ToolResult("Oslo")
 
 
 async def test_a_process_ends_although_a_handler_hangs() -> None:
@@ -205,9 +205,9 @@ import anyio, time
 from orchestrator.executors.function_tools import FunctionTools
 
 async def main():
-    hangs = {"ask": lambda: time.sleep(6000)}
-    box = FunctionTools(hangs, checks={}, max_turns=8, timeout_s=0.05, most_bytes=99, at_once=1)
-    print((await box.call("ask", "{}")).output)
+    handlers = {"ask": lambda: time.sleep(6000)}
+    tools = FunctionTools(handlers, checks={}, max_turns=8, timeout_s=0.05, most_bytes=99, at_once=1)
+    print((await tools.call("ask", "{}")).output)
 
 anyio.run(main)
 """
@@ -226,10 +226,10 @@ async def test_so_many_run_at_once_and_no_more() -> None:
         running -= 1
         return city
 
-    box = toolbox(handler, at_once=3)
+    tools = tools_of(handler, at_once=3)
     async with anyio.create_task_group() as tasks:
         for _ in range(20):
-            tasks.start_soon(box.call, "ask", '{"city": "Oslo"}')
+            tasks.start_soon(tools.call, "ask", '{"city": "Oslo"}')
     assert most == 3
 
 

@@ -1,33 +1,36 @@
-"""A request may have been sent and its reply was lost: resend it cheaply, or hold it."""
+"""A request may have been sent and its reply was lost: send it again if that is cheap, or hold it."""
 
 from __future__ import annotations
 
 from orchestrator.core.states import State
+from orchestrator.engine.funds import Funds, unknown_charge
 from orchestrator.engine.items import After, Held, OpenResponse, Queued
-from orchestrator.engine.steps.context import Context
-from orchestrator.engine.steps.settle import charged, unknown_charge
+from orchestrator.engine.run_context import RunContext
 from orchestrator.policy.errors.judgement import may_resend
 from orchestrator.policy.rate_limits.backoff import retry_wait
 from orchestrator.stores.writes import Ending
 
-__all__ = ["doubt"]
+__all__ = ["resend_or_hold"]
 
-# Replies get lost in waves: what is sent again at once is soon lost five times.
+# Replies are lost in waves: a request that is sent again at once soon loses all its attempts.
 _BASE_S = 5.0
 
 
-async def doubt(context: Context, open_: OpenResponse, code: str, message: str, *, counted: bool = True) -> After:
-    """It may have been sent: send it again only where that is cheap, else hold it for the operator.
+async def resend_or_hold(
+    run: RunContext, funds: Funds, open_: OpenResponse, code: str, message: str, *, counted: bool = True
+) -> After:
+    """The request may have been sent: send it again only if that is cheap, else hold it for the operator.
 
-    ``counted`` is False where our own process died, or where all replies are lost: neither is the request's doing,
-    and a run that is killed again and again must not lose rows by it.
+    ``counted`` is False if this process died, or if all replies are lost: neither is the fault of the request, and a
+    run that is killed again and again must not lose rows by it.
     """
-    spent = counted and open_.attempts >= context.settings.attempts
-    may_send = not spent and not context.flow.cancelling
-    resend = may_send and may_resend(open_.worst_case_pusd, below_pusd=context.settings.resend_below_pusd)
-    now = context.clock.now()
-    again_at = now + (retry_wait(open_.attempts, context.rng, base_s=_BASE_S) if counted else 0.0)
-    await context.store.end(
+    settings = open_.stage.settings
+    spent = counted and open_.attempts >= settings.attempts
+    may_send = not spent and not run.status.cancelling
+    resend = may_send and may_resend(open_.worst_case_pusd, below_pusd=settings.resend_below_pusd)
+    now = run.clock.now()
+    again_at = now + (retry_wait(open_.attempts, run.rng, base_s=_BASE_S) if counted else 0.0)
+    await run.store.end(
         Ending(
             request_id=open_.request_id,
             attempt_id=open_.attempt_id,
@@ -42,8 +45,8 @@ async def doubt(context: Context, open_: OpenResponse, code: str, message: str, 
             possible_duplicate=resend,
         )
     )
-    context.count(State.SUBMITTING, State.PENDING if resend else State.IN_DOUBT)
+    run.observation.count(State.SUBMITTING, State.PENDING if resend else State.IN_DOUBT)
     if not resend:
         return Held()
-    charged(context, open_, unknown_charge(open_))
+    funds.settle(open_.worst_case_pusd, unknown_charge(open_))
     return Queued(again_at)

@@ -1,25 +1,27 @@
-"""Look once more at a response that was given up: what the provider says late makes its cost known."""
+"""Poll a response again that was given up: its late answer makes its cost known."""
 
 from __future__ import annotations
 
 from orchestrator.core.model import Seen
-from orchestrator.engine.steps.context import Context, warn_budget
+from orchestrator.engine.funds import Funds
+from orchestrator.engine.run_context import RunContext
+from orchestrator.executors.base import Executor
 from orchestrator.stores.reads import Uncosted
 
 __all__ = ["settle_late_cost"]
 
 
-async def settle_late_cost(context: Context, attempt: Uncosted) -> bool:
-    """Ask for a response that was given up; True where its cost is known now.
+async def settle_late_cost(run: RunContext, executor: Executor, funds: Funds, attempt: Uncosted) -> bool:
+    """Poll a response that was given up; True if its cost is known now.
 
-    One that was seen as cancelled may yet have gone on to its end (responses API, "Cancel").
+    A response that a poll saw as cancelled may still have run to its end (responses API, "Cancel").
     """
-    context.progress.polls += 1
-    answer = await context.executor.poll(attempt.response_id)
+    run.observation.progress.polls += 1
+    answer = await executor.poll(attempt.response_id)
     if not isinstance(answer, Seen) or not answer.response.ended:
         return False
     response = answer.response
-    charge = context.prices.charge_response(
+    charge = funds.prices.charge_response(
         response,
         requested_model=attempt.model,
         requested_tier=attempt.service_tier,
@@ -29,11 +31,7 @@ async def settle_late_cost(context: Context, attempt: Uncosted) -> bool:
     )
     if charge.cost_pusd is None or charge.usage is None:
         return False
-    if not await context.store.late_charge(attempt.attempt_id, charge, response.status, response.body):
+    if not await run.store.late_charge(attempt.attempt_id, charge, response.status, response.body):
         return False
-    progress = context.progress
-    progress.usage += charge.usage
-    progress.cost_pusd += charge.cost_pusd
-    progress.cost_unknown -= 1
-    warn_budget(context, context.budget.found(attempt.upper_bound_pusd or 0, charge.cost_pusd))
+    funds.settle_late(attempt.upper_bound_pusd, charge, charge.cost_pusd)
     return True

@@ -1,61 +1,72 @@
-"""Take up what an earlier process left open."""
+"""Resume what an earlier process left open."""
 
 from __future__ import annotations
 
 from orchestrator.core.states import State
+from orchestrator.engine.funds import Funds
 from orchestrator.engine.items import After, AwaitingTools, Held, OpenResponse, Waiting
-from orchestrator.engine.steps.context import Context
-from orchestrator.engine.steps.in_doubt import doubt
+from orchestrator.engine.run_context import RunContext
+from orchestrator.engine.steps.in_doubt import resend_or_hold
 from orchestrator.engine.steps.poll import first_poll
-from orchestrator.engine.steps.settle import context_tokens, end
+from orchestrator.engine.steps.settle import Settle, context_tokens
 from orchestrator.policy.errors.verdicts import Cancelled
 from orchestrator.provider.wire import function_calls, parse_response
-from orchestrator.stores.base import RecoveryReader
 from orchestrator.stores.reads import OpenAttempt
 
-__all__ = ["recover"]
+__all__ = ["Recover"]
 
 
-async def recover(context: Context, attempt: OpenAttempt, reader: RecoveryReader) -> After:
-    """Take up an attempt that an earlier process left open."""
-    open_ = OpenResponse(
-        request_id=attempt.request_id,
-        attempt_id=attempt.attempt_id,
-        key=attempt.key,
-        attempts=attempt.attempts,
-        response_id=attempt.response_id or "",
-        status=attempt.status or "",
-        sent_at=attempt.sent_at,
-        accepted_at=attempt.accepted_at or attempt.sent_at,
-        model=attempt.model,
-        service_tier=attempt.service_tier,
-        window=attempt.window,
-        worst_case_pusd=attempt.worst_case_pusd,
-        max_output_tokens=None,
-        accepted_here=False,
-        turn=attempt.turn,
-        repairs=attempt.repairs,
-    )
-    if attempt.state is State.AWAITING_TOOLS:
-        # Its response has ended and is charged; what is left is between us and the tools.
-        return await _acting(open_, reader)
-    context.budget.adopt(attempt.worst_case_pusd or 0)
-    match attempt.state:
-        case State.SUBMITTED:
-            first_poll(context, open_, None)
-            return Waiting(open_, context.clock.now(), forced=True)
-        case State.SUBMITTING:
-            after = await doubt(
-                context, open_, "submit_in_doubt", "the process ended while the request was being sent", counted=False
-            )
-        case _:
-            after = Held()
-    if isinstance(after, Held) and context.flow.cancelling:
-        return await end(context, open_, State.IN_DOUBT, Cancelled("cancelled at your request"))
-    return after
+class Recover:
+    """Resumes attempts that an earlier process left open."""
 
+    def __init__(self, run: RunContext, funds: Funds, settle: Settle) -> None:
+        self._run = run
+        self._funds = funds
+        self._settle = settle
 
-async def _acting(open_: OpenResponse, reader: RecoveryReader) -> AwaitingTools:
-    body = await reader.body(open_.attempt_id) or b"{}"
-    said = {call.call_id: call.output for call in await reader.tool_calls(open_.attempt_id)}
-    return AwaitingTools(open_, function_calls(body), context_tokens(parse_response(body)), said)
+    async def recover(self, attempt: OpenAttempt) -> After:
+        """Resume one attempt, by the state of its request."""
+        run, open_ = self._run, self._open(attempt)
+        if attempt.state is State.AWAITING_TOOLS:
+            # Its response has ended and is charged; only its tools remain.
+            return await self._awaiting_tools(open_)
+        self._funds.budget.adopt(attempt.worst_case_pusd or 0)
+        match attempt.state:
+            case State.SUBMITTED:
+                first_poll(open_, None)
+                return Waiting(open_, run.clock.now(), forced=True)
+            case State.SUBMITTING:
+                message = "the process ended while the request was being sent"
+                after = await resend_or_hold(run, self._funds, open_, "submit_in_doubt", message, counted=False)
+            case _:
+                after = Held()
+        if isinstance(after, Held) and run.status.cancelling:
+            return await self._settle.end(open_, State.IN_DOUBT, Cancelled("cancelled at your request"))
+        return after
+
+    def _open(self, attempt: OpenAttempt) -> OpenResponse:
+        return OpenResponse(
+            request_id=attempt.request_id,
+            attempt_id=attempt.attempt_id,
+            key=attempt.key,
+            stage=self._run.stages[attempt.stage],
+            attempts=attempt.attempts,
+            response_id=attempt.response_id or "",
+            status=attempt.status or "",
+            sent_at=attempt.sent_at,
+            accepted_at=attempt.accepted_at or attempt.sent_at,
+            model=attempt.model,
+            service_tier=attempt.service_tier,
+            window=attempt.window,
+            worst_case_pusd=attempt.worst_case_pusd,
+            max_output_tokens=None,
+            accepted_here=False,
+            turn=attempt.turn,
+            repairs=attempt.repairs,
+        )
+
+    async def _awaiting_tools(self, open_: OpenResponse) -> AwaitingTools:
+        reader = self._run.reader
+        body = await reader.body(open_.attempt_id) or b"{}"
+        answers = {call.call_id: call.output for call in await reader.tool_calls(open_.attempt_id)}
+        return AwaitingTools(open_, function_calls(body), context_tokens(parse_response(body)), answers)

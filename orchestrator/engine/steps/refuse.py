@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from orchestrator.core.states import State
 from orchestrator.engine.preparation import Unsendable
-from orchestrator.engine.steps.context import Context
-from orchestrator.engine.steps.notify import notify_dependents, notify_shared
+from orchestrator.engine.run_context import RunContext
 from orchestrator.stores.reads import PendingRequest
 
 __all__ = ["refuse"]
 
 
-async def refuse(context: Context, request: PendingRequest, unsendable: Unsendable) -> None:
-    """Fail a request that can never be sent, and what waits for it."""
-    now = context.clock.now()
-    followers = await context.store.fail_pending(request.id, unsendable.code, unsendable.message, now)
-    if followers is None:
+async def refuse(run: RunContext, request: PendingRequest, unsendable: Unsendable) -> None:
+    """Fail a request that can never be sent, and those that depend on it."""
+    moved = await run.store.fail_pending(request.id, unsendable.code, unsendable.message, run.clock.now())
+    if moved is None:
         return
-    context.count(State.PENDING, State.FAILED)
-    notify_shared(context, request.key, State.FAILED, unsendable.code)
-    notify_dependents(context, followers)
+    run.observation.count(State.PENDING, State.FAILED)
+    run.observation.settled_unsent(request.key, State.FAILED, unsendable.code)
+    run.observation.dependents(moved)

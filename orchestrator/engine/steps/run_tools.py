@@ -1,4 +1,4 @@
-"""Run the tools that a response stopped for; what each says is on disk before the model hears of it."""
+"""Run the tools that a response stopped for; each answer is on disk before it goes to the model."""
 
 from __future__ import annotations
 
@@ -6,56 +6,74 @@ from collections.abc import Mapping, Sequence
 
 import anyio
 
-from orchestrator.core.events import Warned
 from orchestrator.core.model import FunctionCall
 from orchestrator.core.states import State
-from orchestrator.engine.items import After, AwaitingTools, Finished, Queued
-from orchestrator.engine.steps.context import Context
-from orchestrator.engine.steps.notify import notify_dependents, notify_settled
+from orchestrator.engine.items import After, AwaitingTools, Finished, OpenResponse, Queued
+from orchestrator.engine.run_context import RunContext
 from orchestrator.executors.function_tools import FunctionTools
 from orchestrator.job.requests.turns import continuation_of, tool_output
 from orchestrator.stores.reads import Continuation, ToolCall
 from orchestrator.stores.writes import Leaving
 
-__all__ = ["run_tools"]
+__all__ = ["RunTools"]
 
 
-async def run_tools(context: Context, acting: AwaitingTools) -> After:
-    """Answer the calls of a response, and put the request back into the queue for its next turn.
+class RunTools:
+    """Answers the calls of responses. ``tools`` is None if the job has none: then a request can only be cancelled."""
 
-    ``acting.said`` is what an earlier process had from the tools already; those are not run again.
-    """
-    tools = context.tools
-    if context.flow.cancelling or tools is None:
-        # Without tools there is nobody but a cancel of a run that was left.
-        return await _leave(context, acting, State.CANCELLED, "cancelled", "cancelled at your request")
-    if acting.open.turn - acting.open.repairs + 1 >= tools.max_turns:
-        message = f"after {tools.max_turns} turns the model still asks for tools"
-        return await _leave(context, acting, State.FAILED, "max_turns", message)
-    said = await _answers(context, tools, acting)
-    items = [tool_output(call.call_id, said[call.call_id]) for call in acting.calls]
-    return await _leave(
-        context,
-        acting,
-        State.PENDING,
-        continuation=Continuation(
-            fields=continuation_of(acting.open.response_id, items), context_tokens=acting.context_tokens
-        ),
-    )
+    def __init__(self, run: RunContext, tools: FunctionTools | None) -> None:
+        self._run = run
+        self._tools = tools
 
+    async def run_tools(self, awaiting: AwaitingTools) -> After:
+        """Answer the calls of a response, and queue the request for its next turn.
 
-async def _answers(context: Context, tools: FunctionTools, acting: AwaitingTools) -> Mapping[str, str]:
-    said = dict(acting.said)
+        Calls that an earlier process has run are not run again.
+        """
+        open_, tools = awaiting.open, self._tools
+        if self._run.status.cancelling or tools is None:
+            return await self._settle(open_, State.CANCELLED, "cancelled", "cancelled at your request")
+        if open_.turn - open_.repairs + 1 >= tools.max_turns:
+            message = f"after {tools.max_turns} turns the model still asks for tools"
+            return await self._settle(open_, State.FAILED, "max_turns", message)
+        answers = await self._answers(tools, awaiting)
+        items = [tool_output(call.call_id, answers[call.call_id]) for call in awaiting.calls]
+        now = self._run.clock.now()
+        await self._run.store.leave(
+            Leaving(
+                request_id=open_.request_id,
+                attempt_id=open_.attempt_id,
+                to=State.PENDING,
+                at=now,
+                continuation=Continuation(
+                    fields=continuation_of(open_.response_id, items), context_tokens=awaiting.context_tokens
+                ),
+            )
+        )
+        self._run.observation.count(State.AWAITING_TOOLS, State.PENDING)
+        return Queued(now)
 
-    async def answer(place: int, call: FunctionCall) -> None:
-        started_at = context.clock.now()
+    async def _answers(self, tools: FunctionTools, awaiting: AwaitingTools) -> Mapping[str, str]:
+        answers = dict(awaiting.answers)
+
+        async def answer(place: int, call: FunctionCall) -> None:
+            answers[call.call_id] = await self._call(tools, awaiting.open.attempt_id, place, call, awaiting.open.key)
+
+        async with anyio.create_task_group() as tasks:
+            for place, call in _unanswered(awaiting.calls, answers):
+                tasks.start_soon(answer, place, call)
+        return answers
+
+    async def _call(self, tools: FunctionTools, attempt_id: int, place: int, call: FunctionCall, key: str) -> str:
+        run = self._run
+        started_at = run.clock.now()
         answered = await tools.call(call.name, call.arguments)
         if answered.raised is not None:
-            message = f"the tool {call.name!r} failed for row {acting.open.key!r}: {answered.raised}"
-            context.observe(Warned(code="tool_failed", message=message))
-        await context.store.add_tool_call(
+            message = f"the tool {call.name!r} failed for row {key!r}: {answered.raised}"
+            run.observation.warn("tool_failed", message)
+        await run.store.add_tool_call(
             ToolCall(
-                attempt_id=acting.open.attempt_id,
+                attempt_id=attempt_id,
                 call_id=call.call_id,
                 place=place,
                 name=call.name,
@@ -63,44 +81,28 @@ async def _answers(context: Context, tools: FunctionTools, acting: AwaitingTools
                 output=answered.output,
                 failed=answered.failed,
                 started_at=started_at,
-                ended_at=context.clock.now(),
+                ended_at=run.clock.now(),
             )
         )
-        said[call.call_id] = answered.output
+        return answered.output
 
-    async with anyio.create_task_group() as tasks:
-        for place, call in _unanswered(acting.calls, said):
-            tasks.start_soon(answer, place, call)
-    return said
-
-
-def _unanswered(calls: Sequence[FunctionCall], said: Mapping[str, str]) -> list[tuple[int, FunctionCall]]:
-    return [(place, call) for place, call in enumerate(calls) if call.call_id not in said]
-
-
-async def _leave(
-    context: Context,
-    acting: AwaitingTools,
-    to: State,
-    code: str | None = None,
-    message: str | None = None,
-    *,
-    continuation: Continuation | None = None,
-) -> After:
-    open_, now = acting.open, context.clock.now()
-    followers = await context.store.leave(
-        Leaving(
-            request_id=open_.request_id,
-            attempt_id=open_.attempt_id,
-            to=to,
-            at=now,
-            code=code,
-            message=message,
-            continuation=continuation,
+    async def _settle(self, open_: OpenResponse, to: State, code: str, message: str) -> After:
+        run = self._run
+        moved = await run.store.leave(
+            Leaving(
+                request_id=open_.request_id,
+                attempt_id=open_.attempt_id,
+                to=to,
+                at=run.clock.now(),
+                code=code,
+                message=message,
+            )
         )
-    )
-    context.count(State.AWAITING_TOOLS, to)
-    if to is State.PENDING:
-        return Queued(now)
-    notify_settled(context, open_, to, code)
-    return Finished(unblocked=notify_dependents(context, followers))
+        run.observation.count(State.AWAITING_TOOLS, to)
+        open_.stage.cache_is_warm = True
+        run.observation.settled(open_, to, code)
+        return Finished(unblocked=run.observation.dependents(moved))
+
+
+def _unanswered(calls: Sequence[FunctionCall], answers: Mapping[str, str]) -> list[tuple[int, FunctionCall]]:
+    return [(place, call) for place, call in enumerate(calls) if call.call_id not in answers]

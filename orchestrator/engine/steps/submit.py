@@ -7,261 +7,299 @@ import orjson
 from orchestrator.core.model import Seen
 from orchestrator.core.problems import NeverSent, Problem, Refused
 from orchestrator.core.states import State
+from orchestrator.engine.allowances import Allowances
+from orchestrator.engine.funds import Funds
 from orchestrator.engine.items import (
     After,
     Finished,
+    Halted,
     NewConversation,
     OpenResponse,
     Prepared,
     Queued,
     Returned,
-    Stopped,
 )
+from orchestrator.engine.outages import Outages
 from orchestrator.engine.preparation import Unsendable
-from orchestrator.engine.steps.context import Context, record_failure, record_success, refresh_spending, unreachable
-from orchestrator.engine.steps.in_doubt import doubt
+from orchestrator.engine.run_context import RunContext
+from orchestrator.engine.steps.in_doubt import resend_or_hold
 from orchestrator.engine.steps.poll import first_poll
 from orchestrator.engine.steps.refuse import refuse
-from orchestrator.engine.steps.settle import end, settle
-from orchestrator.engine.uploads import FileChanged
+from orchestrator.engine.steps.settle import Settle
+from orchestrator.engine.uploads import FileChanged, Uploads
+from orchestrator.executors.base import Executor
 from orchestrator.policy.errors.verdicts import Fail, Found, Halt, InDoubt, Later, Outage, RateLimited, Retry
 from orchestrator.policy.rate_limits.backoff import retry_wait
 from orchestrator.provider.headers import parse_rate_limits
 from orchestrator.stores.reads import Spending
 from orchestrator.stores.writes import Acceptance, Claim, Release
 
-__all__ = ["submit"]
+__all__ = ["Submit"]
 
 
-async def submit(context: Context, prepared: Prepared) -> After:
-    """Send one request: intent on disk, POST, id on disk."""
-    request = prepared.request
-    admitted_at = context.clock.now()
-    body = await _body(context, prepared, admitted_at)
-    if not isinstance(body, bytes):
-        return body
-    key = f"{context.run.uid}-{request.id}-{request.epoch}"
-    sent_at = context.clock.now()
-    attempt_id = await context.store.claim(
-        Claim(
+class Submit:
+    """Sends requests that the budget and the rate limits have admitted.
+
+    ``uploads`` uploads the files that requests name; None if no request of the run names one.
+    """
+
+    def __init__(
+        self,
+        run: RunContext,
+        executor: Executor,
+        uploads: Uploads | None,
+        *,
+        allowances: Allowances,
+        funds: Funds,
+        outages: Outages,
+        settle: Settle,
+    ) -> None:
+        self._run = run
+        self._executor = executor
+        self._uploads = uploads
+        self._allowances = allowances
+        self._funds = funds
+        self._outages = outages
+        self._settle = settle
+
+    async def submit(self, prepared: Prepared) -> After:
+        """Send one request: intent on disk, POST, response id on disk."""
+        run, outages = self._run, self._outages
+        request = prepared.request
+        admitted_at = run.clock.now()
+        body = prepared.body
+        if prepared.new_conversation is not None or prepared.uploads:
+            complete = await self._complete(prepared, admitted_at)
+            if not isinstance(complete, bytes):
+                return complete
+            body = complete
+        key = f"{run.record.uid}-{request.id}-{request.epoch}"
+        sent_at = run.clock.now()
+        attempt_id = await run.store.claim(
+            Claim(
+                request_id=request.id,
+                run_id=run.record.id,
+                stage=request.stage,
+                number=prepared.number,
+                idempotency_key=key,
+                at=sent_at,
+                model=prepared.model,
+                service_tier=prepared.service_tier,
+                window=prepared.window,
+                worst_case_pusd=prepared.worst_case_pusd,
+                caps=self._funds.caps,
+                metadata=prepared.metadata,
+                fingerprint=prepared.fingerprint,
+            )
+        )
+        if isinstance(attempt_id, Spending):  # other runs have spent what was left
+            self._give_back(prepared, admitted_at)
+            self._funds.refresh(attempt_id)
+            return Returned(prepared)
+        if attempt_id is None:  # it was cancelled before it could be claimed
+            self._give_back(prepared, admitted_at)
+            return Finished()
+        run.observation.count(State.PENDING, State.SUBMITTING)
+        answer = await self._executor.submit(body, idempotency_key=key, client_request_id=f"{key}-{prepared.number}")
+        open_ = OpenResponse(
             request_id=request.id,
-            run_id=context.run.id,
-            stage=request.stage,
-            number=prepared.number,
-            idempotency_key=key,
-            at=sent_at,
+            attempt_id=attempt_id,
+            key=request.key,
+            stage=run.stages[request.stage],
+            attempts=request.attempts + 1,
+            response_id="",
+            status="",
+            sent_at=sent_at,
+            accepted_at=sent_at,
             model=prepared.model,
             service_tier=prepared.service_tier,
             window=prepared.window,
             worst_case_pusd=prepared.worst_case_pusd,
-            caps=context.settings.shared_caps,
-            metadata=prepared.metadata,
-            fingerprint=prepared.fingerprint,
+            max_output_tokens=prepared.max_output_tokens,
+            turn=request.turn,
+            repairs=request.repairs,
         )
-    )
-    if isinstance(attempt_id, Spending):  # other runs were faster
-        _give_back(context, prepared, admitted_at)
-        refresh_spending(context, attempt_id)
+        outages.reached |= not isinstance(answer, NeverSent)
+        if isinstance(answer, Seen):
+            outages.record_success(outages.creates, sent_at)
+            now, pool = run.clock.now(), self._allowances.pools.pool(prepared.model)
+            pool.learn(now, sent_at, parse_rate_limits(answer.headers) if pool.wants_headers(now) else None)
+            return await self._accepted(open_, answer.response.id, answer.response.status, answer)
+        return await self._not_accepted(prepared, open_, answer)
+
+    # ── before the create call ────────────────────────────────────────────────────────────────────────────
+
+    async def _complete(self, prepared: Prepared, admitted_at: float) -> bytes | After:
+        """The body once all that it names is at the provider; or the outcome if that cannot be done now."""
+        body: bytes | After = prepared.body
+        if prepared.new_conversation is not None:
+            body = await self._with_conversation(prepared, prepared.new_conversation)
+        if prepared.uploads and isinstance(body, bytes):
+            body = await self._with_uploads(prepared, body)
+        if not isinstance(body, bytes):
+            self._give_back(prepared, admitted_at)
+        return body
+
+    async def _with_conversation(self, prepared: Prepared, new: NewConversation) -> bytes | After:
+        """The body with a new conversation for its chain; or the outcome without one.
+
+        A conversation whose reply was lost is abandoned at the provider: it is empty and costs nothing.
+        """
+        if new.body is not None:
+            return new.body
+        run, sent_at = self._run, self._run.clock.now()
+        made = await self._executor.new_conversation(run.record.uid, new.chain)
+        if isinstance(made, str):
+            await run.store.keep_conversation(run.record.id, new.chain, made)
+            new.body = new.encode(made)
+            return new.body
+        return await self._not_complete(prepared, sent_at, made)
+
+    async def _with_uploads(self, prepared: Prepared, body: bytes) -> bytes | After:
+        """The body with the ids of its files; or the outcome without one of them."""
+        if self._uploads is None:
+            raise RuntimeError("a request names files, but the run has no uploads")
+        for upload in prepared.uploads:
+            sent_at = self._run.clock.now()
+            try:
+                file_id = await self._uploads.file_id(upload)
+            except FileChanged as changed:
+                await refuse(self._run, prepared.request, Unsendable("row_invalid", str(changed)))
+                return Finished()
+            if not isinstance(file_id, str):
+                return await self._not_complete(prepared, sent_at, file_id)
+            body = body.replace(orjson.dumps(upload), orjson.dumps(file_id))
+        return body
+
+    async def _not_complete(self, prepared: Prepared, sent_at: float, problem: Problem) -> After:
+        """The provider did not create what a request needs; the request itself was not sent."""
+        run, outages = self._run, self._outages
+        verdict = run.stages[prepared.request.stage].first_creates.judge(problem)
+        match verdict:
+            case Halt():
+                return Halted.by(verdict, collect=_can_still_poll(problem))
+            case Fail(code, message):
+                await refuse(run, prepared.request, Unsendable(code, message))
+                return Finished()
+            case RateLimited():
+                self._rate_limited(prepared, sent_at, verdict, problem)
+                return Returned(prepared)
+        if (halted := outages.unreachable(problem)) is not None:
+            return halted
+        outages.record_failure(outages.creates, sent_at, "provider", again=False)
+        again_at = run.clock.now() + retry_wait(1, run.rng)
+        if prepared.request.not_before:
+            return Queued(again_at)
+        # On disk it was never put off, so no query for delayed requests would find it: it waits here.
+        await run.clock.sleep_until(again_at)
         return Returned(prepared)
-    if attempt_id is None:  # cancelled by somebody else before it was ours
-        _give_back(context, prepared, admitted_at)
-        return Finished()
-    context.count(State.PENDING, State.SUBMITTING)
-    answer = await context.executor.submit(body, idempotency_key=key, client_request_id=f"{key}-{prepared.number}")
-    open_ = OpenResponse(
-        request_id=request.id,
-        attempt_id=attempt_id,
-        key=request.key,
-        attempts=request.attempts + 1,
-        response_id="",
-        status="",
-        sent_at=sent_at,
-        accepted_at=sent_at,
-        model=prepared.model,
-        service_tier=prepared.service_tier,
-        window=prepared.window,
-        worst_case_pusd=prepared.worst_case_pusd,
-        max_output_tokens=prepared.max_output_tokens,
-        turn=request.turn,
-        repairs=request.repairs,
-    )
-    now = context.clock.now()
-    context.flow.heard |= not isinstance(answer, NeverSent)
-    if isinstance(answer, Seen):
-        record_success(context, context.create_circuit, sent_at)
-        pool = context.pools.pool(prepared.model)
-        pool.learn(now, sent_at, parse_rate_limits(answer.headers) if pool.wants_headers(now) else None)
-        return await _accepted(context, open_, answer.response.id, answer.response.status, answer)
-    return await _not_accepted(context, prepared, open_, answer)
 
+    # ── after the create call ─────────────────────────────────────────────────────────────────────────────
 
-def _give_back(context: Context, prepared: Prepared, admitted_at: float) -> None:
-    """Nothing was sent: the budget and the limits have back what was taken of them."""
-    context.budget.release(prepared.worst_case_pusd or 0)
-    pool = context.pools.pool(prepared.model)
-    pool.refund(context.clock.now(), prepared.tokens, taken_at=admitted_at)
-
-
-async def _body(context: Context, prepared: Prepared, admitted_at: float) -> bytes | After:
-    """What is to be sent, once all that it names is at the provider; or what becomes of the request without that."""
-    body: bytes | After = prepared.body
-    if prepared.new_conversation is not None:
-        body = await _conversation(context, prepared, prepared.new_conversation)
-    if prepared.uploads and isinstance(body, bytes):
-        body = await _with_uploads(context, prepared, body)
-    if not isinstance(body, bytes):
-        _give_back(context, prepared, admitted_at)
-    return body
-
-
-async def _conversation(context: Context, prepared: Prepared, new: NewConversation) -> bytes | After:
-    """The request's body with a conversation of its own for its chain; or what becomes of it without one.
-
-    One whose reply was lost is left behind at the provider: it is empty, and costs nothing.
-    """
-    if new.body is not None:
-        return new.body
-    sent_at = context.clock.now()
-    made = await context.executor.new_conversation(context.run.uid, new.chain)
-    if isinstance(made, str):
-        await context.store.keep_conversation(context.run.id, new.chain, made)
-        new.body = new.encode(made)
-        return new.body
-    return await _not_yet(context, prepared, sent_at, made)
-
-
-async def _with_uploads(context: Context, prepared: Prepared, body: bytes) -> bytes | After:
-    """The request's body with the ids of its files; or what becomes of it without one of them."""
-    if context.uploads is None:
-        raise RuntimeError("a request names files, and nobody uploads them")
-    for upload in prepared.uploads:
-        sent_at = context.clock.now()
-        try:
-            file_id = await context.uploads.file_id(upload)
-        except FileChanged as changed:
-            await refuse(context, prepared.request, Unsendable("row_invalid", str(changed)))
-            return Finished()
-        if not isinstance(file_id, str):
-            return await _not_yet(context, prepared, sent_at, file_id)
-        body = body.replace(orjson.dumps(upload), orjson.dumps(file_id))
-    return body
-
-
-async def _not_yet(context: Context, prepared: Prepared, sent_at: float, problem: Problem) -> After:
-    """What a request needs at the provider could not be made there; the request itself was not sent."""
-    now = context.clock.now()
-    verdict = context.creates.judge(problem)
-    match verdict:
-        case Halt():
-            return Stopped.by(verdict, collect=_can_still_poll(problem))
-        case Fail(code, message):
-            await refuse(context, prepared.request, Unsendable(code, message))
-            return Finished()
-        case RateLimited():
-            _bounced(context, prepared, sent_at, verdict, problem)
-            return Returned(prepared)
-    if (gone := unreachable(context, problem)) is not None:
-        return gone
-    record_failure(context, context.create_circuit, sent_at, "provider", again=False)
-    again_at = now + retry_wait(1, context.rng)
-    if prepared.request.not_before:
-        return Queued(again_at)
-    # On disk it was never put off, so nobody would come upon it there: it waits here.
-    await context.clock.sleep_until(again_at)
-    return Returned(prepared)
-
-
-async def _accepted(context: Context, open_: OpenResponse, response_id: str, status: str, seen: Seen | None) -> After:
-    """Write the response id down; only then is anything else done with it."""
-    context.creates.accepted()
-    now = context.clock.now()
-    await context.store.accept(
-        Acceptance(
-            request_id=open_.request_id,
-            attempt_id=open_.attempt_id,
-            response_id=response_id,
-            status=status,
-            at=now,
+    async def _accepted(self, open_: OpenResponse, response_id: str, status: str, seen: Seen | None) -> After:
+        """Write the response id down before anything else is done with it."""
+        run = self._run
+        open_.stage.first_creates.accepted()
+        now = run.clock.now()
+        await run.store.accept(
+            Acceptance(
+                request_id=open_.request_id,
+                attempt_id=open_.attempt_id,
+                response_id=response_id,
+                status=status,
+                at=now,
+            )
         )
-    )
-    context.count(State.SUBMITTING, State.SUBMITTED)
-    open_.response_id, open_.status = response_id, status
-    open_.accepted_at = now
-    waiting = first_poll(context, open_, seen)
-    if seen is not None and seen.response.ended:
-        return await settle(context, open_, seen.response)
-    return waiting
+        run.observation.count(State.SUBMITTING, State.SUBMITTED)
+        open_.response_id, open_.status = response_id, status
+        open_.accepted_at = now
+        waiting = first_poll(open_, seen)
+        if seen is not None and seen.response.ended:
+            return await self._settle.settle(open_, seen.response)
+        return waiting
 
+    async def _not_accepted(self, prepared: Prepared, open_: OpenResponse, problem: Problem) -> After:
+        """Either no response was created, or that is in doubt."""
+        run, outages, now = self._run, self._outages, self._run.clock.now()
+        verdict = open_.stage.first_creates.judge(problem)
+        match verdict:
+            case Found(response_id):
+                return await self._accepted(open_, response_id, "", None)
+            case InDoubt(code, message):
+                outages.record_failure(outages.creates, open_.sent_at, code, again=open_.attempts > 1)
+                counted = not outages.creates.excuses(now)
+                return await resend_or_hold(run, self._funds, open_, code, message, counted=counted)
+            case Halt():
+                return await self._halt(prepared, open_, problem, verdict)
+            case RateLimited():
+                self._rate_limited(prepared, open_.sent_at, verdict, problem)
+                await self._release(prepared, open_, problem, now, rate_limited=True)
+                return Returned(prepared)
+            case Later(after_s):
+                await self._release(prepared, open_, problem, now + after_s)
+                return Queued(now + after_s)
+            case Outage(code, after_s, _):
+                if (halted := outages.unreachable(problem)) is not None:
+                    await self._release(prepared, open_, problem, now)
+                    return halted
+                outages.record_failure(outages.creates, open_.sent_at, code, again=False)
+                again_at = now + retry_wait(1, run.rng, at_least_s=after_s)
+                await self._release(prepared, open_, problem, again_at)
+                return Queued(again_at)
+            case Retry() | Fail():
+                return await self._settle.end(open_, State.SUBMITTING, verdict, problem=problem)
 
-async def _not_accepted(context: Context, prepared: Prepared, open_: OpenResponse, problem: Problem) -> After:
-    """No response was created for certain, or nobody knows."""
-    now = context.clock.now()
-    verdict = context.creates.judge(problem)
-    match verdict:
-        case Found(response_id):
-            return await _accepted(context, open_, response_id, "", None)
-        case InDoubt(code, message):
-            circuit = context.create_circuit
-            record_failure(context, circuit, open_.sent_at, code, again=open_.attempts > 1)
-            return await doubt(context, open_, code, message, counted=not circuit.excuses(now))
-        case Halt():
-            stopped = Stopped.by(verdict, collect=_can_still_poll(problem))
-            # Told before anything is written: what is sent meanwhile would meet the same end.
-            context.flow.stop(stopped)
-            if verdict.maybe_sent:
-                await doubt(context, open_, "submit_in_doubt", verdict.message)
-            else:
-                await _release(context, prepared, open_, problem, now)
-            return stopped
-        case RateLimited():
-            _bounced(context, prepared, open_.sent_at, verdict, problem)
-            await _release(context, prepared, open_, problem, now, rate_limited=True)
-            return Returned(prepared)
-        case Later(after_s):
-            await _release(context, prepared, open_, problem, now + after_s)
-            return Queued(now + after_s)
-        case Outage(code, after_s, _):
-            if (gone := unreachable(context, problem)) is not None:
-                await _release(context, prepared, open_, problem, now)
-                return gone
-            record_failure(context, context.create_circuit, open_.sent_at, code, again=False)
-            wait_s = retry_wait(1, context.rng, at_least_s=after_s)
-            await _release(context, prepared, open_, problem, now + wait_s)
-            return Queued(now + wait_s)
-        case Retry() | Fail():
-            return await end(context, open_, State.SUBMITTING, verdict, problem=problem)
+    async def _halt(self, prepared: Prepared, open_: OpenResponse, problem: Problem, verdict: Halt) -> After:
+        run = self._run
+        halted = Halted.by(verdict, collect=_can_still_poll(problem))
+        # Before anything is written: what is sent meanwhile would end the same way.
+        run.status.halt(halted)
+        if verdict.maybe_sent:
+            await resend_or_hold(run, self._funds, open_, "submit_in_doubt", verdict.message)
+        else:
+            await self._release(prepared, open_, problem, run.clock.now())
+        return halted
 
+    async def _release(
+        self,
+        prepared: Prepared,
+        open_: OpenResponse,
+        problem: Problem,
+        not_before: float,
+        *,
+        rate_limited: bool = False,
+    ) -> None:
+        """Undo a claim: nothing was created, and the attempt is not counted."""
+        await self._run.store.release(
+            Release(
+                request_id=open_.request_id,
+                attempt_id=open_.attempt_id,
+                not_before=not_before,
+                rate_limited=rate_limited,
+            )
+        )
+        if isinstance(problem, NeverSent):
+            self._give_back(prepared, open_.sent_at)
+        else:
+            # The provider counts against its limits what it refuses, too.
+            self._funds.release(prepared.worst_case_pusd)
+        self._run.observation.count(State.SUBMITTING, State.PENDING)
 
-async def _release(
-    context: Context,
-    prepared: Prepared,
-    open_: OpenResponse,
-    problem: Problem,
-    at: float,
-    *,
-    rate_limited: bool = False,
-) -> None:
-    """Undo a claim: nothing was created, and the attempt is not counted."""
-    await context.store.release(
-        Release(request_id=open_.request_id, attempt_id=open_.attempt_id, not_before=at, rate_limited=rate_limited)
-    )
-    if isinstance(problem, NeverSent):
-        _give_back(context, prepared, open_.sent_at)
-    else:
-        # The provider counts what it refuses, too.
-        context.budget.release(prepared.worst_case_pusd or 0)
-    context.count(State.SUBMITTING, State.PENDING)
+    def _give_back(self, prepared: Prepared, admitted_at: float) -> None:
+        """Nothing was sent: return what was taken from the budget and the rate limits."""
+        self._funds.release(prepared.worst_case_pusd)
+        pool = self._allowances.pools.pool(prepared.model)
+        pool.refund(self._run.clock.now(), prepared.tokens, taken_at=admitted_at)
 
-
-def _bounced(context: Context, prepared: Prepared, sent_at: float, verdict: RateLimited, problem: Problem) -> None:
-    context.progress.rate_limited += 1
-    context.pools.pool(prepared.model).rate_limited(
-        context.clock.now(),
-        sent_at,
-        retry_after_s=verdict.after_s,
-        limits=problem.rate_limits if isinstance(problem, Refused) else None,
-        slow_down=verdict.slow_down,
-    )
+    def _rate_limited(self, prepared: Prepared, sent_at: float, verdict: RateLimited, problem: Problem) -> None:
+        self._run.observation.progress.rate_limited += 1
+        self._allowances.pools.pool(prepared.model).rate_limited(
+            self._run.clock.now(),
+            sent_at,
+            retry_after_s=verdict.after_s,
+            limits=problem.rate_limits if isinstance(problem, Refused) else None,
+            slow_down=verdict.slow_down,
+        )
 
 
 def _can_still_poll(problem: Problem) -> bool:

@@ -1,4 +1,4 @@
-"""Who may be sent now: one pure decision over the queues, the rate limits, the budget and the free places."""
+"""Which requests may be sent now: a pure decision over queues, rate limits, budget and free places."""
 
 from __future__ import annotations
 
@@ -6,20 +6,24 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from orchestrator.engine.allowances import Allowances
 from orchestrator.engine.items import Prepared
+from orchestrator.engine.outages import Outages
+from orchestrator.engine.run_status import RunStatus
+from orchestrator.engine.stages import Stages
 from orchestrator.policy.pricing.budget import Budget
 from orchestrator.policy.rate_limits.limits import Pools
 
-__all__ = ["Admission", "admit"]
+__all__ = ["Admission", "admit", "free_places"]
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """What leaves the queues now, what holds the rest back, and when it is worth asking again.
+    """What leaves the queues now, what holds the rest back, and when to ask again.
 
-    ``oversized`` leave them too, but can never be sent: the limit of a whole minute, as the provider has told it
-    meanwhile, is too small for them. ``ask_again_at`` is None where only an event (a freed place, a settled charge)
-    can change the answer.
+    ``oversized`` requests leave them too but can never be sent: the provider has reported a limit for a whole minute
+    that is too small for them. ``ask_again_at`` is None if only an event (a freed place, a settled charge) can change
+    the answer.
     """
 
     admitted: tuple[Prepared, ...]
@@ -29,18 +33,23 @@ class Admission:
 
 
 def admit(
-    now: float, queues: Mapping[str, deque[Prepared]], *, pools: Pools, budget: Budget, places: int
+    now: float,
+    queues: Mapping[tuple[str, str], deque[Prepared]],
+    *,
+    pools: Pools,
+    budget: Budget,
+    places: int,
 ) -> Admission:
-    """Take from the head of each model's queue what may be sent.
+    """Take from the head of each queue (by stage and model) what may be sent.
 
-    Within a model the order is strict: nobody overtakes, or a large request would wait for ever behind small
-    ones. One model whose pool is exhausted does not hold up another.
+    Within a queue the order is strict: if small requests could overtake, a large one would wait for ever. A model
+    whose pool is exhausted does not hold up another.
     """
     admitted: list[Prepared] = []
     oversized: list[Prepared] = []
     held_by: str | None = None
     ask_again_at: float | None = None
-    for model, queue in queues.items():
+    for (_, model), queue in queues.items():
         pool = pools.pool(model)
         while queue:
             head = queue[0]
@@ -59,3 +68,19 @@ def admit(
                 break
             admitted.append(queue.popleft())
     return Admission(tuple(admitted), tuple(oversized), held_by, ask_again_at)
+
+
+def free_places(now: float, status: RunStatus, stages: Stages, allowances: Allowances, outages: Outages) -> int:
+    """How many more creates may be on the wire now."""
+    in_flight = status.in_flight
+    at_once = allowances.creates_at_once
+    for stage in stages.values():
+        if not stage.cache_is_warm:
+            # One request alone: those that begin like it then find their beginning in the provider's cache.
+            return 0 if in_flight else 1
+        if not stage.first_creates.has_accepted:
+            at_once = allowances.first_creates_at_once
+    free = min(at_once - status.sending, allowances.max_in_flight - in_flight)
+    by_creates = outages.creates.places(now, status.sending)
+    by_responses = outages.responses.places(now, in_flight)
+    return max(0, min(free, by_creates, by_responses))

@@ -1,4 +1,4 @@
-"""Requests that ask the same: sent once, and the answer shared."""
+"""Duplicates: requests that ask the same are sent once, and share the answer."""
 
 from __future__ import annotations
 
@@ -9,70 +9,63 @@ import anyio
 
 from orchestrator.core.states import SETTLED, State
 from orchestrator.engine.items import Prepared
-from orchestrator.engine.steps.context import Context
-from orchestrator.engine.steps.notify import notify_shared
-from orchestrator.stores.base import DuplicateReader
+from orchestrator.engine.run_context import RunContext
+from orchestrator.engine.settings import StageSettings
+from orchestrator.engine.tasks.send_queue import SendQueue
 from orchestrator.stores.reads import Duplicate, PendingRequest
 
 __all__ = ["Deduplicator"]
 
 
 class Deduplicator:
-    """Knows which requests are about to be sent, and asks the store for those that were."""
+    """Finds earlier requests with the same fingerprint: in memory those in hand, in the store all others."""
 
-    def __init__(self, context: Context, reader: DuplicateReader) -> None:
-        self._context = context
-        self._reader = reader
-        # Those made ready and not yet claimed in the store, by what they ask.
-        self._to_be_sent: dict[bytes, int] = {}
+    def __init__(self, run: RunContext, queue: SendQueue) -> None:
+        self._run = run
+        self._queue = queue
 
-    async def leave_out(self, ready: Sequence[Prepared]) -> list[Prepared]:
-        """Those that must be sent; the others share the fate of an equal request from here on."""
+    async def dedupe(self, ready: Sequence[Prepared], settings: StageSettings) -> list[Prepared]:
+        """Those that must be sent; each other one is joined to its duplicate and ends as that one does."""
         asked = {prepared.fingerprint for prepared in ready if prepared.fingerprint is not None}
         if not asked:
             return list(ready)
-        known: dict[bytes, Duplicate] = {}
-        if self._context.settings.ask_once:
-            # Noted before the store is asked: who is claimed meanwhile is in neither place afterwards.
-            known = {each: Duplicate(self._to_be_sent[each], here=True) for each in asked & self._to_be_sent.keys()}
-        known |= await self._in_store(sorted(asked - known.keys()))
-        to_be_sent: list[Prepared] = []
-        # All at once, so that they are written in few groups.
+        known = await self._known(asked, settings)
+        to_send: list[Prepared] = []
+        # All at once, so that they are written in few transactions.
         async with anyio.create_task_group() as tasks:
             for prepared in ready:
                 request, fingerprint = prepared.request, prepared.fingerprint
-                equal = self._equal_of(request.id, fingerprint, known) if fingerprint is not None else None
-                if fingerprint is None or equal is None:
-                    to_be_sent.append(prepared)
-                else:
-                    tasks.start_soon(self._join, request, equal, fingerprint)
-        return to_be_sent
+                if fingerprint is None:
+                    to_send.append(prepared)
+                    continue
+                earlier = known.get(fingerprint)
+                if earlier is not None and earlier.request_id != request.id:
+                    tasks.start_soon(self._join, request, earlier, fingerprint)
+                    continue
+                if settings.ask_once:
+                    self._queue.asked[fingerprint] = request.id
+                    known[fingerprint] = Duplicate(request.id, here=True)
+                to_send.append(prepared)
+        return to_send
 
-    def sent(self, prepared: Prepared) -> None:
-        """The request is claimed in the store: it is found there from now on."""
-        if prepared.fingerprint is not None:
-            self._to_be_sent.pop(prepared.fingerprint, None)
-
-    async def _in_store(self, fingerprints: Sequence[bytes]) -> dict[bytes, Duplicate]:
-        settings = self._context.settings
+    async def _known(self, asked: set[bytes], settings: StageSettings) -> dict[bytes, Duplicate]:
+        """Earlier requests by fingerprint."""
+        known: dict[bytes, Duplicate] = {}
+        if settings.ask_once:
+            # Before the store is asked: a request that is claimed meanwhile would be found in neither place.
+            in_hand = self._queue.asked
+            known = {each: Duplicate(in_hand[each], here=True) for each in asked & in_hand.keys()}
         age_s = settings.reuse_max_age_s
-        since = math.inf if age_s is None else self._context.clock.now() - age_s
-        return await self._reader.duplicates(self._context.run.id, fingerprints, here=settings.ask_once, since=since)
+        since = math.inf if age_s is None else self._run.clock.now() - age_s
+        others = sorted(asked - known.keys())
+        return known | await self._run.reader.duplicates(
+            self._run.record.id, others, here=settings.ask_once, since=since
+        )
 
-    def _equal_of(self, request_id: int, fingerprint: bytes, known: dict[bytes, Duplicate]) -> Duplicate | None:
-        """Whose fate it shares; None where it is to be sent, as the one whose fate others share from now on."""
-        equal = known.get(fingerprint)
-        if equal is not None and equal.request_id != request_id:
-            return equal
-        if self._context.settings.ask_once:
-            self._to_be_sent[fingerprint] = request_id
-            known[fingerprint] = Duplicate(request_id, here=True)
-        return None
-
-    async def _join(self, request: PendingRequest, equal: Duplicate, fingerprint: bytes) -> None:
-        context = self._context
-        moved = await context.store.join(request.id, equal, fingerprint, context.clock.now())
+    async def _join(self, request: PendingRequest, earlier: Duplicate, fingerprint: bytes) -> None:
+        run = self._run
+        moved = await run.store.join(request.id, earlier, fingerprint, run.clock.now())
         if moved is not None:
-            context.count(State.PENDING, moved.to)
+            run.observation.count(State.PENDING, moved.to)
             if moved.to in SETTLED:
-                notify_shared(context, moved.key, moved.to, moved.code)
+                run.observation.settled_unsent(moved.key, moved.to, moved.code)

@@ -1,48 +1,52 @@
-"""Asks once more for what was given up, so that as little as possible stays unknown and set aside."""
+"""Polls responses again that were given up, so that few costs stay unknown and few reservations stay held."""
 
 from __future__ import annotations
 
 import anyio
 
-from orchestrator.engine import steps
-from orchestrator.engine.steps import Context
-from orchestrator.stores.base import CostReader
+from orchestrator.engine.allowances import Allowances
+from orchestrator.engine.funds import Funds
+from orchestrator.engine.run_context import RunContext
+from orchestrator.engine.steps import settle_late_cost
+from orchestrator.executors.base import Executor
 from orchestrator.stores.reads import Uncosted
 
 __all__ = ["LateCosts"]
 
-# So many of them are asked for at most, this many at once, and at the end of a run for so long at most.
+# At most this many responses are polled, this many at once; at the end of a run for at most this long.
 _MOST = 1_000
 _AT_ONCE = 16
-_PATIENCE_AT_THE_END_S = 5.0
+_LONGEST_AT_END_S = 5.0
 
 
 class LateCosts:
-    """Looks at responses that were given up when a run begins, and once more when nothing else is left to do."""
+    """Polls responses that were given up: when a run begins, and when nothing else is left to do."""
 
-    def __init__(self, context: Context, *, reader: CostReader) -> None:
-        self._context = context
-        self._reader = reader
+    def __init__(self, run: RunContext, executor: Executor, allowances: Allowances, funds: Funds) -> None:
+        self._run = run
+        self._executor = executor
+        self._polls = allowances.polls
+        self._funds = funds
 
     async def run(self) -> None:
-        """Ask for all there are; what is found may let the sender go on."""
-        if not self._context.progress.cost_unknown:
+        """Poll all of them; a cost that becomes known may let the sender continue."""
+        if not self._run.observation.progress.cost_unknown or not self._executor.capabilities.poll:
             return
-        uncosted = await self._reader.uncosted(self._context.run.id, limit=_MOST)
+        uncosted = await self._run.reader.uncosted(self._run.record.id, limit=_MOST)
         places = anyio.CapacityLimiter(_AT_ONCE)
         async with anyio.create_task_group() as tasks:
             for attempt in uncosted:
-                tasks.start_soon(self._ask, attempt, places)
+                tasks.start_soon(self._settle, attempt, places)
 
     async def finish(self) -> None:
-        """Ask a last time, but not for long: the run is over."""
-        with anyio.move_on_after(_PATIENCE_AT_THE_END_S):
+        """Poll a last time, but not for long: the run is over."""
+        with anyio.move_on_after(_LONGEST_AT_END_S):
             await self.run()
 
-    async def _ask(self, attempt: Uncosted, places: anyio.CapacityLimiter) -> None:
-        context = self._context
+    async def _settle(self, attempt: Uncosted, places: anyio.CapacityLimiter) -> None:
+        run = self._run
         async with places:
-            while not context.polls.take(now := context.clock.now(), 0):
-                await context.clock.sleep_until(context.polls.ready_at(now, 0))
-            if await steps.settle_late_cost(context, attempt):
-                context.flow.sender.set()
+            while not self._polls.take(now := run.clock.now(), 0):
+                await run.clock.sleep_until(self._polls.ready_at(now, 0))
+            if await settle_late_cost(run, self._executor, self._funds, attempt):
+                run.status.send_signal.set()

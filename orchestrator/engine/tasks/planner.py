@@ -7,70 +7,72 @@ from collections.abc import Callable, Iterator
 from anyio import to_thread
 
 from orchestrator.core.errors import BadRow
-from orchestrator.core.events import RowSkipped, Warned
+from orchestrator.core.events import RowSkipped
 from orchestrator.core.model import NewRequest, PlanMark
 from orchestrator.core.states import State
-from orchestrator.engine.items import Stopped
-from orchestrator.engine.steps import Context
+from orchestrator.engine.items import Halted
+from orchestrator.engine.run_context import RunContext
+from orchestrator.engine.stages import Stage
+from orchestrator.engine.tasks.send_queue import SendQueue
 from orchestrator.job.rows.plan import PlannedBatch
 
-__all__ = ["Planner"]
+__all__ = ["Planner", "key_taken"]
 
 
 class Planner:
-    """Adds the input's rows as pending requests, from where an earlier process left off.
+    """Adds the rows of the input as pending requests of a stage, from where an earlier process stopped.
 
-    The mark of how far the input was read is committed with the rows, so planning twice adds nothing.
+    How far the input was read is committed with the rows, so planning twice adds nothing.
     """
 
     def __init__(
         self,
-        context: Context,
+        run: RunContext,
+        stage: Stage,
+        queue: SendQueue,
         *,
         batches: Callable[[PlanMark], Iterator[PlannedBatch]],
         skip_bad_rows: bool,
-        added: Callable[[], None],
-        unblocked: Callable[[float], None],
     ) -> None:
-        self._context = context
-        self._run_status = context.flow
+        self._run = run
+        self._stage = stage
+        self._queue = queue
         self._batches = batches
         self._skip_bad_rows = skip_bad_rows
-        self._planned_as = State.PENDING if context.settings.chain_mode is None else State.BLOCKED
-        self._added = added
-        self._unblocked = unblocked
+        self._has_chains = stage.settings.chain_mode is not None
 
     async def run(self) -> None:
-        """Plan until the input ends; a bad row stops the run, and what was sent before it is still collected."""
+        """Plan until the input ends; a bad row halts the run, and what was sent before it is still collected."""
+        run = self._run
         try:
-            if not self._context.run.plan.complete and not await self._read():
+            if not run.record.plan.complete and not await self._read():
                 return
         except BadRow as error:
-            self._run_status.error = error
-            if self._run_status.in_flight:
-                # What is open is waited for first, which may take long; the error itself ends the run.
-                self._context.observe(Warned(code="bad_row", message=str(error)))
-            self._run_status.stop(Stopped("bad_row", error.message, collect=True))
+            run.status.error = error
+            if run.status.in_flight:
+                # What is open is waited for first, which may take long; only then does the error end the run.
+                run.observation.warn("bad_row", str(error))
+            run.status.halt(Halted("bad_row", error.message, collect=True))
             return
-        if self._context.settings.chain_mode is not None:
+        if self._has_chains:
             await self._link_chains()
-        self._run_status.planned = True
-        self._context.progress.planning_done = True
-        self._run_status.wake()
+        run.observation.progress.planning_done = True
+        run.status.seal(self._stage.name)
 
     async def _link_chains(self) -> None:
-        """Let the first turn of each chain go; only now is it known which one that is."""
-        now = self._context.clock.now()
-        heads = await self._context.store.link_chains(self._context.run.id, now)
-        self._context.progress.requests[State.BLOCKED] -= heads
-        self._context.progress.requests[State.PENDING] += heads
-        self._unblocked(now)
+        """Unblock the first turn of each chain; only now is it known which one that is."""
+        run, now = self._run, self._run.clock.now()
+        heads = await run.store.link_chains(run.record.id, now)
+        requests = run.observation.progress.requests
+        requests[State.BLOCKED] -= heads
+        requests[State.PENDING] += heads
+        self._queue.put_off(now)
 
     async def _read(self) -> bool:
-        """Read the input into the store; whether its end was reached."""
-        # File reading and JSON parsing would hold up the replies that are coming in.
-        batches = await to_thread.run_sync(self._batches, self._context.run.plan)
-        while self._run_status.may_send:
+        """Read the input into the store; True if its end was reached."""
+        # In a thread: reading files and parsing JSON would hold up the replies that are coming in.
+        batches = await to_thread.run_sync(self._batches, self._run.record.plan)
+        while self._run.status.may_send:
             batch = await to_thread.run_sync(next, batches, None)
             if batch is None:
                 return True
@@ -78,24 +80,24 @@ class Planner:
         return False
 
     async def _add(self, batch: PlannedBatch) -> None:
-        context, progress = self._context, self._context.progress
-        taken = await context.store.add_rows(
-            context.run.id, batch.rows, batch.skipped, batch.mark, skip_taken=self._skip_bad_rows
+        run, observation = self._run, self._run.observation
+        taken = await run.store.add_rows(
+            run.record.id, batch.rows, batch.skipped, batch.mark, skip_taken=self._skip_bad_rows
         )
         if taken and not self._skip_bad_rows:
             raise key_taken(taken[0])
         added = len(batch.rows) - len(taken)
-        progress.planned += added
-        progress.requests[self._planned_as] += added
+        observation.progress.planned += added
+        observation.progress.requests[State.BLOCKED if self._has_chains else State.PENDING] += added
         for row in batch.skipped:
-            context.observe(RowSkipped(where=row.where, reason=row.reason))
+            observation.observe(RowSkipped(where=row.where, reason=row.reason))
         for repeated in taken:
-            context.observe(RowSkipped(where=repeated.where, reason=key_taken(repeated).message))
-        self._added()
+            observation.observe(RowSkipped(where=repeated.where, reason=key_taken(repeated).message))
+        run.status.send_signal.set()
 
 
 def key_taken(row: NewRequest) -> BadRow:
-    """The error for a row whose key is not its own."""
+    """The error for a row whose key an earlier row has."""
     return BadRow(
         f"the key {row.key!r} was used by an earlier row",
         where=row.where,

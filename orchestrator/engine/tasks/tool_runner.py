@@ -2,42 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import anyio
 
-from anyio.abc import TaskGroup
-
-from orchestrator.engine import steps
-from orchestrator.engine.items import AwaitingTools, Finished, Queued
-from orchestrator.engine.steps import Context
+from orchestrator.engine.items import AwaitingTools
+from orchestrator.engine.route import Router
+from orchestrator.engine.run_status import RunStatus
+from orchestrator.engine.steps import RunTools
 
 __all__ = ["ToolRunner"]
 
 
 class ToolRunner:
-    """A task for each response whose tools are being run; how many run at once is the toolbox's to say."""
+    """A task for each response whose tools are running; ``FunctionTools`` bounds how many run at once."""
 
-    def __init__(self, context: Context, *, requeued: Callable[[float], None]) -> None:
-        self._context = context
-        self._run_status = context.flow
-        self._requeued = requeued
-        self._tasks: TaskGroup
+    def __init__(self, status: RunStatus, step: RunTools, router: Router) -> None:
+        self._status = status
+        self._step = step
+        self._router = router
 
-    def start_in(self, tasks: TaskGroup) -> None:
-        """Do all that is added in these tasks; before anything is."""
-        self._tasks = tasks
+    async def run(self) -> None:
+        """Run tools until cancelled."""
+        async with anyio.create_task_group() as tasks:
+            while True:
+                tasks.start_soon(self._run_tools, await self._router.awaiting_tools.get())
 
-    def add(self, acting: AwaitingTools) -> None:
-        """Have the tools of a response run."""
-        self._run_status.acting += 1
-        self._tasks.start_soon(self._act, acting)
-
-    async def _act(self, acting: AwaitingTools) -> None:
-        after = await steps.run_tools(self._context, acting)
-        self._run_status.acting -= 1
-        match after:
-            case Queued(not_before):
-                self._requeued(not_before)
-            case Finished(unblocked=True):
-                self._requeued(self._context.clock.now())
-        self._run_status.sender.set()
-        self._run_status.changed.set()
+    async def _run_tools(self, awaiting: AwaitingTools) -> None:
+        try:
+            after = await self._step.run_tools(awaiting)
+        finally:
+            self._status.running_tools -= 1
+        self._router.route(after)
+        self._status.send_signal.set()
+        self._status.end_signal.set()

@@ -14,10 +14,10 @@ T = TypeVar("T")
 
 
 class WorkerPool(Generic[T]):
-    """Does one kind of job; whoever has finished one takes the next, and a new worker comes only if all are busy.
+    """Does one kind of job; an idle worker takes the next one, and a new worker starts only if all are busy.
 
-    A task with all that belongs to it costs more than most of what is done in it. How many may work at a time is the
-    caller's to decide; all end with the task group.
+    Starting a task costs more than most of what is done in it. The caller bounds how many jobs run at a time; all
+    workers end with the task group.
     """
 
     def __init__(self, tasks: TaskGroup, job: Callable[[T], Awaitable[None]]) -> None:
@@ -36,6 +36,6 @@ class WorkerPool(Generic[T]):
         loop = asyncio.get_running_loop()
         while True:
             await self._job(item)
-            turn: asyncio.Future[T] = loop.create_future()
-            self._idle.append(turn)
-            item = await turn
+            next_item: asyncio.Future[T] = loop.create_future()
+            self._idle.append(next_item)
+            item = await next_item

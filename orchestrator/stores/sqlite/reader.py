@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar
 import aiosqlite
 import anyio
 
-from orchestrator.core.model import PastUse, SkippedRow
+from orchestrator.core.model import MAIN_STAGE, PastUse, SkippedRow
 from orchestrator.core.states import State
 from orchestrator.stores.cost_groupings import COST_GROUPINGS, METADATA_GROUPING
 from orchestrator.stores.reads import (
@@ -90,8 +90,10 @@ class SqliteReader(SqliteRetentionReader):
 
     # ── what is to be done ────────────────────────────────────────────────────────────────────────────────
 
-    async def fresh(self, run_id: int, *, after_id: int, limit: int) -> list[PendingRequest]:
-        return await self._pending("fresh", row_mapping.pending, run_id=run_id, after_id=after_id, limit=limit)
+    async def fresh(self, run_id: int, *, stage: str = MAIN_STAGE, after_id: int, limit: int) -> list[PendingRequest]:
+        return await self._pending(
+            "fresh", row_mapping.pending, run_id=run_id, stage=stage, after_id=after_id, limit=limit
+        )
 
     async def delayed(self, run_id: int, *, limit: int) -> list[PendingRequest]:
         return await self._pending("delayed", row_mapping.delayed, run_id=run_id, limit=limit)
@@ -129,7 +131,7 @@ class SqliteReader(SqliteRetentionReader):
             characters = sum(len(record.output_text or "") for record in found)
             limit = max(1, limit // 2) if characters > _PAGE_CHARACTERS else min(2 * limit, _PAGE)
 
-    async def request(self, run_id: int, key: str, *, stage: str = "main") -> RequestRecord | None:
+    async def request(self, run_id: int, key: str, *, stage: str = MAIN_STAGE) -> RequestRecord | None:
         found = await self._rows("request_by_key", run_id=run_id, stage=stage, key=key)
         return row_mapping.request(found[0]) if found else None
 
@@ -161,8 +163,8 @@ class SqliteReader(SqliteRetentionReader):
     async def uncosted(self, run_id: int, *, limit: int) -> list[Uncosted]:
         return [row_mapping.uncosted(row) for row in await self._rows("uncosted", run_id=run_id, limit=limit)]
 
-    async def past_use(self, run_id: int, *, most: int) -> PastUse:
-        [sums] = await self._rows("past_use", run_id=run_id, most=most)
+    async def past_use(self, run_id: int, *, stage: str = MAIN_STAGE, most: int) -> PastUse:
+        [sums] = await self._rows("past_use", run_id=run_id, stage=stage, most=most)
         return PastUse(**{name: sums[name] for name in sums.keys()})  # noqa: SIM118  # a row iterates over its values
 
     # ── memory ────────────────────────────────────────────────────────────────────────────────────────────

@@ -140,6 +140,7 @@ def open_attempt(row: Row) -> OpenAttempt:
         attempt_id=row["attempt_id"],
         request_id=row["request_id"],
         key=row["key"],
+        stage=row["stage"],
         state=_STATES[row["state"]],
         number=row["number"],
         attempts=row["attempts"],

@@ -21,6 +21,7 @@ SELECT
   request.not_before, request.max_output_tokens, input_row.data
 FROM request JOIN input_row ON input_row.request_id = request.id
 WHERE request.run_id = :run_id AND request.state = 'pending' AND request.not_before = 0 AND request.id > :after_id
+  AND request.stage = :stage
 ORDER BY request.id LIMIT :limit;
 
 -- name: delayed
@@ -48,8 +49,8 @@ ORDER BY request.not_before, request.id LIMIT :limit;
 -- name: open_attempts
 -- The oldest first: the provider may soon forget them.
 SELECT
-  attempt.id AS attempt_id, request.id AS request_id, request.key, request.state, request.number, request.attempts,
-  request.epoch, request.turn, attempt.response_id, attempt.status, attempt.model, attempt.service_tier, attempt.completion_window,
+  attempt.id AS attempt_id, request.id AS request_id, request.key, request.stage, request.state, request.number,
+  request.attempts, request.epoch, request.turn, attempt.response_id, attempt.status, attempt.model, attempt.service_tier, attempt.completion_window,
   attempt.sent_at, attempt.accepted_at, attempt.worst_case_pusd,
   iif(request.turn = 0, 0, min(request.turn, (
     SELECT count(*) FROM attempt AS flawed
@@ -277,7 +278,7 @@ FROM (
     AND charge.attempt_id < (
       SELECT min(last_request_id + 1, first_request_id + :most) * 1000000 FROM run WHERE id = :run_id
     )
-    AND request.run_id = :run_id AND request.settled_at IS NOT NULL
+    AND request.run_id = :run_id AND request.stage = :stage AND request.settled_at IS NOT NULL
   GROUP BY request.id
 );
 

@@ -1,0 +1,91 @@
+"""The money of a run: what a response cost, what is reserved for those that are open, and what all runs spend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from orchestrator.core.model import Charge, Response
+from orchestrator.core.money import Picodollars, format_usd
+from orchestrator.engine.items import OpenResponse
+from orchestrator.engine.observation import Observation
+from orchestrator.policy.pricing.budget import Budget, Crossed
+from orchestrator.policy.pricing.prices import PriceBook
+from orchestrator.stores.reads import SharedCaps, Spending
+
+__all__ = ["Funds", "unknown_charge"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Funds:
+    """Prices and budget of one run. ``caps`` are those over all runs; ``is_at_work`` says whether a process holds the
+    lock of a run, by the run's id.
+    """
+
+    prices: PriceBook
+    budget: Budget
+    observation: Observation
+    caps: SharedCaps | None
+    is_at_work: Callable[[int], bool]
+
+    def charge(self, open_: OpenResponse, response: Response | None) -> Charge:
+        """What an attempt cost, by the usage that its response reports."""
+        if response is None:
+            return unknown_charge(open_)
+        return self.prices.charge_response(
+            response,
+            requested_model=open_.model,
+            requested_tier=open_.service_tier,
+            at=open_.sent_at,
+            window=open_.window,
+            worst_case=open_.worst_case_pusd,
+        )
+
+    def settle(self, reserved: Picodollars | None, charge: Charge) -> None:
+        """Turn a reservation into a cost; an unknown cost stays reserved at its upper bound."""
+        reserved = reserved or 0
+        progress = self.observation.progress
+        if charge.usage is not None:
+            progress.usage += charge.usage
+        if charge.cost_pusd is None:
+            progress.cost_unknown += 1
+            crossed = self.budget.hold(reserved, charge.upper_bound_pusd)
+        else:
+            progress.cost_pusd += charge.cost_pusd
+            crossed = self.budget.settle(reserved, charge.cost_pusd)
+        progress.reserved_pusd = self.budget.reserved_pusd
+        self._warn(crossed)
+
+    def settle_late(self, held: Picodollars | None, charge: Charge, cost: Picodollars) -> None:
+        """Replace an unknown cost, held at its upper bound, by the real one."""
+        progress = self.observation.progress
+        if charge.usage is not None:
+            progress.usage += charge.usage
+        progress.cost_pusd += cost
+        progress.cost_unknown -= 1
+        self._warn(self.budget.found(held or 0, cost))
+
+    def release(self, reserved: Picodollars | None) -> None:
+        """Return a reservation: nothing was spent."""
+        self.budget.release(reserved or 0)
+
+    def refresh(self, spent: Spending) -> None:
+        """Take over what all runs together have spent and reserved."""
+        if self.caps is None:
+            return
+        for scope, _, spent_pusd, period in spent.under(self.caps):
+            self._warn(self.budget.restate(scope, spent_pusd, period=period))
+        self.budget.note_others(spent.elsewhere_pusd, at_work=any(map(self.is_at_work, spent.holders)))
+
+    def _warn(self, crossed: Iterable[Crossed]) -> None:
+        """Report each threshold once, and show the cap that is used most."""
+        self.observation.progress.budget_used = self.budget.fullest
+        for each in crossed:
+            spent, cap = format_usd(each.committed_pusd), format_usd(each.limit_pusd)
+            message = f"{each.percent} % of the {each.scope}'s budget is used: {spent} of {cap} dollars"
+            self.observation.warn("budget", message)
+
+
+def unknown_charge(open_: OpenResponse) -> Charge:
+    """The charge of an attempt that may have cost something: never zero, and at most what was reserved."""
+    return Charge(usage=None, cost_pusd=None, upper_bound_pusd=open_.worst_case_pusd, price=None)

@@ -1,0 +1,33 @@
+"""One stage of a run: its settings, and what the run has learned about its requests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from orchestrator.engine.poll_schedules import Schedules
+from orchestrator.engine.settings import StageSettings
+from orchestrator.policy.errors.first_tries import FirstCreates, FirstPolls
+
+__all__ = ["Stage", "Stages"]
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Stage:
+    """The settings and the state of one stage; each request belongs to one.
+
+    First tries belong to a stage: a wrong model in the third stage must stop the run, although the first two worked.
+    So do latencies, because stages differ in how long their answers take.
+    """
+
+    name: str
+    settings: StageSettings
+    first_creates: FirstCreates
+    first_polls: FirstPolls
+    schedules: Schedules
+    # False while the first request has no answer yet and others wait for it (``settings.warm_cache``).
+    cache_is_warm: bool = True
+
+
+Stages: TypeAlias = Mapping[str, Stage]

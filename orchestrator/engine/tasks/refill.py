@@ -1,0 +1,124 @@
+"""Makes pending requests ready to be sent, ahead of the sending: read, rendered, encoded, deduplicated."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from anyio import to_thread
+
+from orchestrator.engine.items import Prepared
+from orchestrator.engine.preparation import Preparation, Unsendable
+from orchestrator.engine.run_context import RunContext
+from orchestrator.engine.stages import Stage
+from orchestrator.engine.steps import refuse
+from orchestrator.engine.tasks.duplicates import Deduplicator
+from orchestrator.engine.tasks.send_queue import SendQueue
+from orchestrator.job.requests.turns import MOST_TURNS
+from orchestrator.stores.reads import EarlierTurn, PendingRequest
+
+__all__ = ["MOST_READY", "Refill"]
+
+# How many requests are kept ready. Retries that come due go before them, up to the second number.
+_READY = 256
+MOST_READY = 512
+# With whole files in them, requests are a thousand times as large.
+_READY_WITH_FILES = 16
+
+
+@dataclass(slots=True)
+class _Cursor:
+    """How far the fresh requests of a stage were read; ``exhausted`` once no more of them can come."""
+
+    after_id: int = 0
+    exhausted: bool = False
+
+
+class Refill:
+    """Fills the send queue from the store: due retries first, then fresh requests in input order."""
+
+    def __init__(self, run: RunContext, queue: SendQueue, preparations: Mapping[str, Preparation]) -> None:
+        self._run = run
+        self._queue = queue
+        self._preparations = preparations
+        self._deduplicator = Deduplicator(run, queue)
+        self._cursors = {name: _Cursor() for name in run.stages}
+        # Every row of every stage was read once; what is pending in the store was put off.
+        self.exhausted = False
+
+    async def fill(self) -> None:
+        """Make requests ready until there are enough, or no more are pending."""
+        now, queue = self._run.clock.now(), self._queue
+        if queue.delayed_at is not None and queue.delayed_at <= now and len(queue) < MOST_READY:
+            await self._take_delayed(now)
+        for name, cursor in self._cursors.items():
+            if not cursor.exhausted:
+                await self._take_fresh(self._run.stages[name], cursor)
+
+    async def _take_fresh(self, stage: Stage, cursor: _Cursor) -> None:
+        run = self._run
+        most = _READY_WITH_FILES if self._preparations[stage.name].names_files else _READY
+        # In a loop: if all that were read are duplicates or refused, nothing else would wake the sender.
+        while not cursor.exhausted and len(self._queue) < most // 2 and run.status.may_send:
+            # Before the store is asked: rows that are planned from here on wake the sender again.
+            sealed = stage.name not in run.status.unsealed_stages
+            fresh = await run.reader.fresh(run.record.id, stage=stage.name, after_id=cursor.after_id, limit=most)
+            if not fresh:
+                cursor.exhausted = sealed
+                self.exhausted = all(each.exhausted for each in self._cursors.values())
+                return
+            cursor.after_id = fresh[-1].id
+            await self._make_ready(stage, fresh)
+
+    async def _take_delayed(self, now: float) -> None:
+        """Put those that are due before all fresh ones, and note when the next is due."""
+        queue = self._queue
+        # Those in hand are still pending in the store and come up again; this many more are new. When the answer
+        # comes, one of them may have been sent and put off once more: what the answer says of it is out of date.
+        in_hand = frozenset(queue.in_hand)
+        limit = len(in_hand) + _READY
+        # What is put off while the answer is on its way is not in it, but is noted here meanwhile.
+        queue.delayed_at = math.inf
+        delayed = await self._run.reader.delayed(self._run.record.id, limit=limit)
+        due: defaultdict[str, list[PendingRequest]] = defaultdict(list)
+        for request in reversed(delayed):
+            if request.id in in_hand:
+                continue
+            if request.not_before > now:
+                queue.delayed_at = min(queue.delayed_at, request.not_before)
+            else:
+                due[request.stage].append(request)
+        for name, requests in due.items():
+            await self._make_ready(self._run.stages[name], requests, first=True)
+        if len(delayed) == limit and delayed[-1].not_before <= now:
+            queue.delayed_at = now
+        elif queue.delayed_at == math.inf:
+            queue.delayed_at = None
+
+    async def _make_ready(self, stage: Stage, requests: Sequence[PendingRequest], *, first: bool = False) -> None:
+        preparation = self._preparations[stage.name]
+        ready: list[Prepared] = []
+        for request in requests:
+            prepared = await self._prepare(preparation, stage, request)
+            if isinstance(prepared, Unsendable):
+                await refuse(self._run, request, prepared)
+            else:
+                ready.append(prepared)
+        for prepared in await self._deduplicator.dedupe(ready, stage.settings):
+            self._queue.add(prepared, first=first)
+
+    async def _prepare(
+        self, preparation: Preparation, stage: Stage, request: PendingRequest
+    ) -> Prepared | Unsendable:
+        earlier, now = await self._earlier_turns(stage, request), self._run.clock.now()
+        if preparation.names_files:
+            return await to_thread.run_sync(preparation.prepare, request, now, earlier)
+        return preparation.prepare(request, now, earlier)
+
+    async def _earlier_turns(self, stage: Stage, request: PendingRequest) -> Sequence[EarlierTurn]:
+        """The turns that the request must repeat, if the provider does not keep them."""
+        if request.follows is None or stage.settings.chain_mode != "stateless":
+            return ()
+        return await self._run.reader.earlier_turns(request.id, limit=MOST_TURNS)

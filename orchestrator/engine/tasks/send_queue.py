@@ -1,0 +1,56 @@
+"""Requests in memory that are ready to be sent; all others are in the store."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from orchestrator.engine.items import Prepared
+from orchestrator.engine.run_status import RunStatus
+
+__all__ = ["SendQueue"]
+
+
+class SendQueue:
+    """Requests made ready, a queue for each stage and model, and when the next one that was put off is due.
+
+    Every request of a queue is *in hand*: pending in the store, but not to be read from there a second time.
+    """
+
+    def __init__(self, status: RunStatus) -> None:
+        self._status = status
+        self.ready: dict[tuple[str, str], deque[Prepared]] = {}
+        self.in_hand: set[int] = set()
+        # The request that is sent for each fingerprint in hand; duplicates wait for its answer.
+        self.asked: dict[bytes, int] = {}
+        # When the next request that was put off is due; 0 makes the sender ask the store first.
+        self.delayed_at: float | None = 0.0
+
+    def __len__(self) -> int:
+        return sum(map(len, self.ready.values()))
+
+    def add(self, prepared: Prepared, *, first: bool = False) -> None:
+        """Queue a request for its model, behind the others or before them."""
+        self.in_hand.add(prepared.request.id)
+        queue = self.ready.setdefault((prepared.request.stage, prepared.model), deque())
+        if first:
+            queue.appendleft(prepared)
+        else:
+            queue.append(prepared)
+
+    def take_back(self, prepared: Prepared) -> None:
+        """Put a request that could not be sent now back at the head of its queue."""
+        if prepared.fingerprint is not None:
+            self.asked[prepared.fingerprint] = prepared.request.id
+        self.add(prepared, first=True)
+
+    def forget(self, prepared: Prepared) -> None:
+        """The request is claimed or settled in the store: whatever concerns it is found there from now on."""
+        self.in_hand.discard(prepared.request.id)
+        if prepared.fingerprint is not None:
+            self.asked.pop(prepared.fingerprint, None)
+
+    def put_off(self, not_before: float) -> None:
+        """A request is pending in the store again and due at that time."""
+        self.delayed_at = not_before if self.delayed_at is None else min(self.delayed_at, not_before)
+        self._status.queue_empty = False
+        self._status.send_signal.set()
