@@ -17,7 +17,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
-from orchestrator.core.model import Charge, NewRequest, PastUse, PlanMark, SkippedRow, ToolUse, Usage
+from orchestrator.core.model import MAIN_STAGE, Charge, NewRequest, PastUse, PlanMark, SkippedRow, ToolUse, Usage
 from orchestrator.core.states import OPEN, SETTLED, TRANSITIONS, Event, RunState, State, move
 from orchestrator.stores.reads import (
     AttemptRecord,
@@ -758,8 +758,8 @@ class _ModelReader(_RetentionReader):
 
     # ── what is to be done ────────────────────────────────────────────────────────────────────────────────
 
-    async def fresh(self, run_id: int, *, after_id: int, limit: int) -> list[PendingRequest]:
-        pending = self._db.of(run_id, State.PENDING)
+    async def fresh(self, run_id: int, *, stage: str = MAIN_STAGE, after_id: int, limit: int) -> list[PendingRequest]:
+        pending = [each for each in self._db.of(run_id, State.PENDING) if each.stage == stage]
         return [_pending(each) for each in pending if each.not_before == 0 and each.id > after_id][:limit]
 
     async def delayed(self, run_id: int, *, limit: int) -> list[PendingRequest]:
@@ -795,7 +795,7 @@ class _ModelReader(_RetentionReader):
                 attempt,
                 attempt_id=attempt.id,
                 request_id=request.id,
-                **_some(request, "key", "state", "attempts", "epoch", "turn", "repairs"),
+                **_some(request, "key", "stage", "state", "attempts", "epoch", "turn", "repairs"),
             )
             for request in self._db.of(run_id, *OPEN)
             for attempt in request.tries[-1:]
@@ -809,7 +809,7 @@ class _ModelReader(_RetentionReader):
             if request.state in states:
                 yield _result(request)
 
-    async def request(self, run_id: int, key: str, *, stage: str = "main") -> RequestRecord | None:
+    async def request(self, run_id: int, key: str, *, stage: str = MAIN_STAGE) -> RequestRecord | None:
         found = [each for each in self._db.of(run_id) if (each.key, each.stage) == (key, stage)]
         return _request(found[0]) if found else None
 
@@ -852,8 +852,8 @@ class _ModelReader(_RetentionReader):
         ]
         return found[:limit]
 
-    async def past_use(self, run_id: int, *, most: int) -> PastUse:
-        first = self._db.of(run_id)[:most]
+    async def past_use(self, run_id: int, *, stage: str = MAIN_STAGE, most: int) -> PastUse:
+        first = [each for each in self._db.of(run_id)[:most] if each.stage == stage]
         return sum((_use(request) for request in first if request.state in SETTLED), PastUse())
 
 

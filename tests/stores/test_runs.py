@@ -105,6 +105,21 @@ async def test_rows_become_pending_requests_in_order(harness: Harness) -> None:
     assert (await harness.current_run()).plan == PlanMark(position=5, complete=True)
 
 
+async def test_fresh_requests_and_past_use_are_read_by_stage(harness: Harness) -> None:
+    both = [a_row(0, key="same"), a_row(1, key="same", stage="review")]
+    await harness.store.add_rows(harness.run.id, both, [], mark(2, complete=True))
+    [main], [review] = (
+        await harness.fresh(),
+        await harness.reader.fresh(harness.run.id, stage="review", after_id=0, limit=9),
+    )
+    assert (main.stage, review.stage) == ("main", "review")
+    await harness.succeed(main)
+    await harness.submit(review)
+    assert [attempt.stage for attempt in await harness.open_attempts()] == ["review"]
+    assert (await harness.reader.past_use(harness.run.id, most=9)).requests == 1
+    assert (await harness.reader.past_use(harness.run.id, stage="review", most=9)).requests == 0
+
+
 @pytest.mark.parametrize("size", [0, 511, 512, 100_000])
 async def test_a_row_of_any_size_comes_back_byte_for_byte(harness: Harness, size: int) -> None:
     row = b'{"text":"%s"}' % ("é" * (size // 2)).encode()
