@@ -1,14 +1,14 @@
-"""``estimate``: what a job will take and cost, before it is sent."""
+"""``estimate``: estimates the tokens, cost and time of a job before it is sent."""
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from orchestrator.cli.options import ConfigFile, Database, Json
+from orchestrator.cli.options import ConfigFile, Database, JobFile, Json, Limit, ProgressMode
 from orchestrator.cli.output import note, say, say_json
 from orchestrator.cli.run import overrides
 from orchestrator.core.errors import ExitCode, UsageError
@@ -22,40 +22,45 @@ if TYPE_CHECKING:
 __all__ = ["estimate"]
 
 
-async def estimate(
-    job: Annotated[Path, Parameter(name="JOB", help="The job file.")],
-    /,
-    *,
+@dataclass(frozen=True, kw_only=True)
+class EstimateOptions:
+    """The options of ``estimate``, in the order of its help page."""
+
     exact: Annotated[
         str | None,
         Parameter(
             metavar="N|all", help="Have the provider count the tokens of N rows spread over the input, or of all."
         ),
-    ] = None,
+    ] = None
     pilot: Annotated[
         int | None,
-        Parameter(metavar="N", help="Run the first N rows, which is paid for, and reckon with their answers."),
-    ] = None,
+        Parameter(metavar="N", help="Run the first N rows, at their price, and use their answers for the estimate."),
+    ] = None
     compare: Annotated[
         str | None,
         Parameter(metavar="MODELS", help="Price these models too, at each tier, with commas between them."),
-    ] = None,
-    config: ConfigFile = None,
-    db: Database = None,
-    limit: Annotated[int | None, Parameter(metavar="N", help="Read only the first N rows.")] = None,
+    ] = None
+    config: ConfigFile = None
+    db: Database = None
+    limit: Limit = None
     set_: Annotated[
         list[str] | None,
         Parameter(name="--set", metavar="FIELD=VALUE", help="Change a field of the job (repeatable)."),
-    ] = None,
-    progress: Annotated[
-        Literal["auto", "bar", "plain", "none"], Parameter(help="Progress of a pilot on standard error.")
-    ] = "auto",
-    json: Json = False,
-) -> int:
-    """Tell what a job will take and cost before it is sent.
+    ] = None
+    progress: Annotated[ProgressMode, Parameter(help="Progress of a pilot on standard error.")] = "auto"
+    json: Json = False
 
-    Counts the tokens of every row. How long the answers will be is told by max_output_tokens, or more closely by
-    earlier runs of the same requests in the database, or by a pilot.
+
+async def estimate(
+    job: JobFile,
+    /,
+    *,
+    options: Annotated[EstimateOptions, Parameter(name="*")] = EstimateOptions(),
+) -> int:
+    """Estimate the tokens, cost and time of a job before it is sent.
+
+    Counts the tokens of every row. The length of the answers follows from max_output_tokens, or more closely from
+    earlier runs of the same requests in the database, or from a pilot.
     """
     from orchestrator.app.api import Orchestrator
     from orchestrator.app.forecast.text import forecast_object, forecast_text
@@ -64,33 +69,33 @@ async def estimate(
     from orchestrator.job.spec import load_job
     from orchestrator.report.display import Mode
 
-    changes = overrides(set_ or ())
-    spec = load_job(job, overrides=changes, limit=limit)
-    settings = load_config(config)
-    watch = LiveRun(Mode(progress), os.environ, simulated=settings.provider.sandbox is not None)
-    models = [name.strip() for name in (compare or "").split(",") if name.strip()]
-    async with Orchestrator(settings, database=db, observers=watch.observers) as orchestrator:
+    changes = overrides(options.set_ or ())
+    spec = load_job(job, overrides=changes, limit=options.limit)
+    config = load_config(options.config)
+    live = LiveRun(Mode(options.progress), os.environ, simulated=config.simulated)
+    models = [name.strip() for name in (options.compare or "").split(",") if name.strip()]
+    async with Orchestrator(config, database=options.db, observers=live.observers) as orchestrator:
         learn_from = None
-        if pilot is not None:
-            learn_from, code = await _fly(
-                orchestrator, watch, load_job(job, overrides=changes, limit=_at_least_one(pilot))
-            )
+        if options.pilot is not None:
+            pilot = load_job(job, overrides=changes, limit=_at_least_one(options.pilot))
+            learn_from, code = await _run_pilot(orchestrator, live, pilot)
             if learn_from is None:
                 return code
-        forecast = await orchestrator.estimate(spec, exact=_exact(exact), compare=models, learn_from=learn_from)
-    if json:
+        exact = _exact(options.exact)
+        forecast = await orchestrator.estimate(spec, exact=exact, compare=models, learn_from=learn_from)
+    if options.json:
         say_json(forecast_object(forecast))
     else:
         say(forecast_text(forecast))
     return ExitCode.OK
 
 
-async def _fly(orchestrator: Orchestrator, watch: LiveRun, pilot: Job) -> tuple[str | None, int]:
-    """Run some rows as an ordinary run; its name, or None with an exit code where it taught nothing."""
+async def _run_pilot(orchestrator: Orchestrator, live: LiveRun, pilot: Job) -> tuple[str | None, int]:
+    """Run some rows as an ordinary run; returns its name, or None and an exit code if it gave no answers."""
     from orchestrator.cli.run_outcome import exit_code
     from orchestrator.report import formatting
 
-    outcome = await watch.follow(orchestrator, pilot, name=None, new=False)
+    outcome = await live.follow(orchestrator, pilot, name=None, new=False)
     summary = outcome.summary
     note(f"pilot {summary.name}: {summary.requests.succeeded:,} answers for {formatting.dollars(summary.cost_pusd)}")
     if outcome.interrupted is None and summary.requests.succeeded:

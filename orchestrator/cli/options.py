@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from cyclopts import Parameter
 
-__all__ = ["ConfigFile", "ConfigOfDatabase", "Database", "Json", "RunName", "RunNameOrNewest"]
+__all__ = [
+    "ConfigFile",
+    "ConfigOfDatabase",
+    "Database",
+    "JobFile",
+    "Json",
+    "Limit",
+    "ProgressMode",
+    "RunName",
+    "RunNameOrNewest",
+]
+
+JobFile: TypeAlias = Annotated[Path, Parameter(name="JOB", help="The job file.")]
+Limit: TypeAlias = Annotated[int | None, Parameter(metavar="N", help="Read only the first N rows.")]
+ProgressMode: TypeAlias = Literal["auto", "bar", "plain", "none"]
 
 Database: TypeAlias = Annotated[
     Path | None,

@@ -1,4 +1,4 @@
-"""``run``: do a job, or go on with it where it stopped."""
+"""``run``: runs a job, or resumes it where it stopped."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from orchestrator.cli.dry_run import show_dry_run
 from orchestrator.cli.export import export_to_file
-from orchestrator.cli.options import ConfigFile, Database, Json
+from orchestrator.cli.options import ConfigFile, Database, JobFile, Json, Limit, ProgressMode
 from orchestrator.cli.output import ReaderGone, note, say, say_json
 from orchestrator.cli.purge import purge_what_is_due
 from orchestrator.cli.resume_hint import program, resume_command
@@ -52,41 +53,43 @@ Environment
   NO_COLOR=1               no colours"""
 
 
-async def run(
-    job: Annotated[Path, Parameter(name="JOB", help="The job file.")],
-    /,
-    *,
-    config: ConfigFile = None,
-    db: Database = None,
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """The options of ``run``, in the order of its help page."""
+
+    config: ConfigFile = None
+    db: Database = None
     run: Annotated[
         str | None,
         Parameter(name="--run", metavar="NAME", help="Create the run of this name, or resume it if it exists."),
-    ] = None,
-    new: Annotated[bool, Parameter(help="Start a new run even if one of this job is unfinished.")] = False,
-    limit: Annotated[int | None, Parameter(metavar="N", help="Read only the first N rows.")] = None,
+    ] = None
+    new: Annotated[bool, Parameter(help="Start a new run even if one of this job is unfinished.")] = False
+    limit: Limit = None
     set_: Annotated[
         list[str] | None,
         Parameter(
             name="--set", metavar="FIELD=VALUE", help="Change a field of the job: request.model=gpt-5 (repeatable)."
         ),
-    ] = None,
+    ] = None
     output: Annotated[
         Path | None,
         Parameter(name=["--output", "-o"], metavar="FILE", help="Write the results here at the end."),
-    ] = None,
-    dry_run: Annotated[bool, Parameter(help="Check every row and show the first request; send nothing.")] = False,
+    ] = None
+    dry_run: Annotated[bool, Parameter(help="Check every row and show the first request; send nothing.")] = False
     progress: Annotated[
-        Literal["auto", "bar", "plain", "none"],
+        ProgressMode,
         Parameter(help="Progress on standard error; auto is a bar on a terminal and plain lines elsewhere."),
-    ] = "auto",
-    yes: Annotated[bool, Parameter(name=["--yes", "-y"], help="Ask nothing.")] = False,
-    json: Json = False,
-) -> int:
-    """Run a job, or go on with it where it stopped.
+    ] = "auto"
+    yes: Annotated[bool, Parameter(name=["--yes", "-y"], help="Ask nothing.")] = False
+    json: Json = False
 
-    Every row of the job's input becomes a background response; results and costs are kept in the database as they
-    come. Without --run, the newest unfinished run of the same job is resumed, else a new one is made. Ctrl-C leaves
-    everything true on disk and says how to go on.
+
+async def run(job: JobFile, /, *, options: Annotated[RunOptions, Parameter(name="*")] = RunOptions()) -> int:
+    """Run a job, or resume it where it stopped.
+
+    Every row of the job's input becomes a background response; results and costs are stored in the database as they
+    arrive. Without --run, the newest unfinished run of the same job is resumed, else a new one is created. Ctrl-C
+    loses nothing, and the last message says how to resume.
     """
     from orchestrator.app.api import Orchestrator
     from orchestrator.cli.live_run import LiveRun
@@ -95,23 +98,23 @@ async def run(
     from orchestrator.report.display import Mode
     from orchestrator.report.output_file import check_target
 
-    spec = load_job(job, overrides=overrides(set_ or ()), limit=limit)
-    target = output or spec.output_path
+    spec = load_job(job, overrides=overrides(options.set_ or ()), limit=options.limit)
+    target = options.output or spec.output_path
     if target:
         check_target(target)
-    settings = load_config(config)
-    watch = LiveRun(Mode(progress), os.environ, simulated=settings.provider.sandbox is not None)
+    config = load_config(options.config)
+    live = LiveRun(Mode(options.progress), os.environ, simulated=config.simulated)
     for warning in spec.warnings():
-        watch.warn(warning)
-    async with Orchestrator(settings, database=db, observers=watch.observers) as orchestrator:
-        if dry_run:
-            show_dry_run(await orchestrator.dry_run(spec), json=json)
+        live.warn(warning)
+    async with Orchestrator(config, database=options.db, observers=live.observers) as orchestrator:
+        if options.dry_run:
+            show_dry_run(await orchestrator.dry_run(spec), json=options.json)
             return ExitCode.OK
-        if new and not yes:
+        if options.new and not options.yes:
             await _ask_before_paying_twice(orchestrator, spec)
-        await _tell_the_cost(orchestrator, spec, settings, name=run, new=new, ask=not yes)
-        outcome = await watch.follow(orchestrator, spec, name=run, new=new)
-        await _close(orchestrator, outcome, target, json=json)
+        await _announce_cost(orchestrator, spec, config, options)
+        outcome = await live.follow(orchestrator, spec, name=options.run, new=options.new)
+        await _close(orchestrator, outcome, target, json=options.json)
         if outcome.interrupted is None:
             await purge_what_is_due(orchestrator)
         _print_next_steps(orchestrator, outcome, spec)
@@ -149,23 +152,21 @@ async def _ask_before_paying_twice(orchestrator: Orchestrator, job: Job) -> None
             return
 
 
-async def _tell_the_cost(
-    orchestrator: Orchestrator, job: Job, config: Config, *, name: str | None, new: bool, ask: bool
-) -> None:
-    """Say what a new run will about cost; on a terminal, ask where that is much.
+async def _announce_cost(orchestrator: Orchestrator, job: Job, config: Config, options: RunOptions) -> None:
+    """Print what a new run will about cost; on a terminal, ask if that may be much.
 
-    Elsewhere nobody is there to answer, and a script must not wait: there the budgets alone hold.
+    Elsewhere no one can answer, and a script must not wait: only budgets limit the cost there.
     """
     from orchestrator.app.forecast.text import forecast_line, most_cost
     from orchestrator.core.money import parse_usd
     from orchestrator.report import formatting
 
-    forecast = await orchestrator.glance(job, name=name, new=new)
+    forecast = await orchestrator.glance(job, name=options.run, new=options.new)
     if forecast is None:
         return
     note(f"estimate: {forecast_line(forecast)}")
     limit, most = parse_usd(config.budget.confirm_above_usd), most_cost(forecast)
-    if config.simulated or not ask or (most is not None and most <= limit):
+    if config.simulated or options.yes or (most is not None and most <= limit):
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         note(f"  it may cost more than {formatting.dollars(limit)}, only a budget stops it (no terminal to ask)")

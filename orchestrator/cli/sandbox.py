@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,39 +19,52 @@ if TYPE_CHECKING:
 __all__ = ["sandbox"]
 
 
-def sandbox(
-    *,
+@dataclass(frozen=True, kw_only=True)
+class SandboxOptions:
+    """The options of ``sandbox``, in the order of its help page."""
+
     port: Annotated[
         int, Parameter(metavar="N", show_default=True, help="The port to listen on; 0 takes a free one.")
-    ] = 8089,
-    host: Annotated[
-        str, Parameter(metavar="ADDRESS", show_default=True, help="The address to listen on.")
-    ] = "127.0.0.1",
-    allow_remote: Annotated[bool, Parameter(help="Listen where other machines can reach it, too.")] = False,
+    ] = 8089
+    host: Annotated[str, Parameter(metavar="ADDRESS", show_default=True, help="The address to listen on.")] = (
+        "127.0.0.1"
+    )
+    allow_remote: Annotated[bool, Parameter(help="Listen where other machines can reach it, too.")] = False
     state: Annotated[
         Path | None,
         Parameter(metavar="FILE", help="Keep responses and ledger in this SQLite file, across restarts."),
-    ] = None,
+    ] = None
     config: Annotated[
         Path | None, Parameter(metavar="FILE", help="Take the settings under provider.sandbox of a config file.")
-    ] = None,
-    seed: Annotated[int | None, Parameter(metavar="N", help="What is random, and the same each time.")] = None,
+    ] = None
+    seed: Annotated[
+        int | None, Parameter(metavar="N", help="The seed of everything random; the same seed repeats it.")
+    ] = None
     fault: Annotated[
         list[str] | None,
         Parameter(metavar="NAME=RATE", help="Play a fault at a rate from 0 to 1 (repeatable)."),
-    ] = None,
-    faults: Annotated[bool, Parameter(help="List the faults and end.")] = False,
-) -> None:
+    ] = None
+    faults: Annotated[bool, Parameter(help="List the faults and end.")] = False
+
+
+def sandbox(*, options: Annotated[SandboxOptions, Parameter(name="*")] = SandboxOptions()) -> None:
     """Serve a simulated Responses API: no key, no cost.
 
-    Give its address as base_url to anything that speaks the API. GET /_ledger tells what it counted.
+    Give its address as base_url to anything that speaks the API. GET /_ledger returns what it counted.
     """
-    if faults:
+    if options.faults:
         _list_faults()
         return
     from orchestrator.sandbox.server.serve import serve
 
-    serve(_settings(config, seed, fault or ()), host=host, port=port, state_file=state, allow_remote=allow_remote)
+    settings = _settings(options.config, options.seed, options.fault or ())
+    serve(
+        settings,
+        host=options.host,
+        port=options.port,
+        state_file=options.state,
+        allow_remote=options.allow_remote,
+    )
 
 
 def _settings(config: Path | None, seed: int | None, faults: Sequence[str]) -> SandboxSettings:
