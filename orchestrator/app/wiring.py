@@ -422,5 +422,5 @@ def _budget(summary: Summary, caps: SharedCaps | None, spent: Spending | None) -
     budget = Budget(limits)
     if spent is not None:
         # Who of the others is at work is seen a second later; until then there is something to wait for.
-        budget.note_others(spent.elsewhere_pusd, at_work=True)
+        budget.note_others(spent.elsewhere_pusd, active=True)
     return budget

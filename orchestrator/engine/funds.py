@@ -75,7 +75,7 @@ class Funds:
             return
         for scope, _, spent_pusd, period in spent.under(self.caps):
             self._warn(self.budget.restate(scope, spent_pusd, period=period))
-        self.budget.note_others(spent.elsewhere_pusd, at_work=any(map(self.is_at_work, spent.holders)))
+        self.budget.note_others(spent.elsewhere_pusd, active=any(map(self.is_at_work, spent.holders)))
 
     def _warn(self, crossed: Iterable[Crossed]) -> None:
         """Report each threshold once, and show the cap that is used most."""

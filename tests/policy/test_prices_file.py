@@ -1,4 +1,4 @@
-"""The file of a user's own prices: what it may say, and what is refused."""
+"""The file of a user's own prices: what it accepts and what it refuses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_an_empty_file_changes_nothing() -> None:
     assert rules({}) == PriceRules(version="sha256:0123")
 
 
-def test_everything_a_file_can_say() -> None:
+def test_a_file_with_all_fields() -> None:
     document = {
         "prices": [
             {
@@ -100,7 +100,7 @@ PRICE = {"model": "m", "input": 1, "output": 1}
         ({"auto_tiers": ["batch"]}, ("auto_tiers", 0), "Input should be 'default'"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_where_it_stands(
+def test_a_wrong_value_is_refused_with_its_place(
     document: dict[str, Any], where: tuple[str | int, ...], words: str
 ) -> None:
     with pytest.raises(ValidationError) as caught:
@@ -110,7 +110,7 @@ def test_what_cannot_be_meant_is_refused_where_it_stands(
     assert words in error["msg"]
 
 
-def test_the_version_of_a_file_is_what_sha256sum_begins_with() -> None:
+def test_the_version_of_a_file_is_the_start_of_its_sha256sum() -> None:
     assert file_version(b"prices: []\n") == "sha256:" + sha256(b"prices: []\n").hexdigest()[:16]
 
 

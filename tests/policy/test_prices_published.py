@@ -1,4 +1,4 @@
-"""Our reading of the published prices agrees with their publisher's calculation, wherever that can be trusted."""
+"""Our reading of the published prices agrees with their publisher's calculation, where that is reliable."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def test_most_models_are_priced() -> None:
 
 
 @pytest.mark.parametrize("info", PRICED, ids=lambda info: info.id)
-def test_every_published_price_is_read_as_its_publisher_does(info: ModelInfo) -> None:
+def test_each_published_price_is_read_as_by_its_publisher(info: ModelInfo) -> None:
     book = PriceBook()
     for tier, size in product(CONTEXT, (0, 1, 271_999, 272_000, 272_001, 900_000)):
         price = book.price(info.id, tier, at=NOON.timestamp(), input_tokens=size)
         if price is None or price.estimated:
-            continue  # the publisher's calculation answers all the same; see the module
+            continue  # the publisher's calculation guesses; see the module
         usage = Usage(size, size // 3, size // 5, 1_234)
         theirs = PublishedUsage(
             input_tokens=usage.input_tokens,
@@ -51,7 +51,7 @@ def test_every_published_price_is_read_as_its_publisher_does(info: ModelInfo) ->
         assert Decimal(charge(usage, ToolUse(), price)).scaleb(-12) == total, (tier, size)
 
 
-def test_no_published_tier_costs_more_than_the_bound_of_an_unknown_one() -> None:
+def test_no_published_tier_exceeds_the_bound_of_an_unknown_one() -> None:
     for info, tier in product(PRICED, ("flex", "priority", "batch", "ultrafast")):
         standard, rates = (published_rates(info.id, each, DAY) for each in ("default", tier))
         if rates is None:
@@ -73,7 +73,7 @@ def test_our_fees_are_the_published_ones() -> None:
         assert stated.get("storage_searches_kcount", Decimal("2.5")) * 10**9 == fees.file_search
 
 
-def test_long_context_begins_where_the_documentation_says() -> None:
+def test_long_context_starts_at_the_documented_length() -> None:
     starts = {
         step.start
         for info in PRICED
@@ -84,7 +84,7 @@ def test_long_context_begins_where_the_documentation_says() -> None:
     assert starts == {272_000}
 
 
-def test_a_dated_snapshot_is_exact_only_where_the_list_names_it() -> None:
+def test_a_dated_snapshot_is_exact_only_if_the_list_names_it() -> None:
     def is_estimated(model: str) -> bool:
         rates = published_rates(model, "default", DAY)
         assert rates is not None
@@ -94,7 +94,7 @@ def test_a_dated_snapshot_is_exact_only_where_the_list_names_it() -> None:
 
     assert not is_estimated("gpt-5-mini-2025-08-07")  # listed
     assert not is_estimated("gpt-6-sol-2026-09-22")  # by a rule for dates
-    assert not is_estimated("gpt-5-nano-2025-08-07")  # by a prefix, and nothing but a date behind it
+    assert not is_estimated("gpt-5-nano-2025-08-07")  # by a prefix followed by a date
     assert is_estimated("gpt-5-nano-fancy")  # by the same prefix
     assert is_estimated("gpt-5-mini-2026-01-01")
 
@@ -109,7 +109,7 @@ def test_a_dated_snapshot_is_exact_only_where_the_list_names_it() -> None:
         ("o3-2025-04-16", "o3"),
     ],
 )
-def test_only_a_date_at_the_end_is_taken_off(model: str, name: str) -> None:
+def test_only_a_date_at_the_end_is_removed(model: str, name: str) -> None:
     assert strip_date(model) == name
 
 

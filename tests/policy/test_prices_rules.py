@@ -1,4 +1,4 @@
-"""A user's own prices, factors and fees go before the published ones, from the day they say."""
+"""A user's own prices, factors and fees take precedence over the published ones, from their first day on."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from orchestrator.policy.pricing.price_rules import Fees, LongRate, PriceOverrid
 from orchestrator.policy.pricing.prices import PriceBook
 
 
-def moment(day: str) -> float:
+def timestamp(day: str) -> float:
     return datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()
 
 
-NOW = moment("2026-11-18")
+NOW = timestamp("2026-11-18")
 
 
 def usd(amount: str) -> Decimal:
@@ -24,7 +24,7 @@ def usd(amount: str) -> Decimal:
 
 
 def override(model: str, price: str, *, tier: str = "default", since: date | None = None) -> PriceOverride:
-    """A price of so many dollars for input, and ten times that for output."""
+    """Returns a price for input, and ten times that for output."""
     return PriceOverride(model=model, tier=tier, effective_from=since, input=usd(price), output=usd(price) * 10)
 
 
@@ -36,7 +36,7 @@ def dollars_in(price: UnitPrice | None) -> float | None:
     return None if price is None else price.input / 10**6
 
 
-def test_an_override_goes_before_the_published_price_and_says_so() -> None:
+def test_an_override_takes_precedence_and_is_named_as_the_source() -> None:
     price = book(override("gpt-5-mini", "0.2")).price("gpt-5-mini", "default", at=NOW, input_tokens=1)
     assert price is not None
     assert (price.input, price.cached, price.cache_write, price.output) == (200_000, 200_000, 200_000, 2_000_000)
@@ -49,13 +49,13 @@ def test_an_override_of_one_tier_leaves_the_others_alone() -> None:
     assert dollars_in(prices.price("gpt-5-mini", "default", at=NOW, input_tokens=1)) == 0.25
 
 
-def test_an_override_holds_from_midnight_of_its_day_until_the_next() -> None:
+def test_an_override_holds_from_midnight_until_the_next_override() -> None:
     prices = book(
         override("gpt-5-mini", "0.3", since=date(2026, 12, 1)), override("gpt-5-mini", "0.4", since=date(2027, 1, 1))
     )
 
     def at(when: str) -> float | None:
-        return dollars_in(prices.price("gpt-5-mini", "default", at=moment(when), input_tokens=1))
+        return dollars_in(prices.price("gpt-5-mini", "default", at=timestamp(when), input_tokens=1))
 
     assert at("2026-11-30T23:59:59.999") == 0.25  # the published one
     assert at("2026-12-01T00:00:00") == 0.3
@@ -84,20 +84,20 @@ def test_the_best_fitting_name_wins_then_the_newest_then_the_last() -> None:
     assert at("local") == 4
 
 
-def test_an_override_prices_what_the_list_does_not_know() -> None:
+def test_an_override_prices_a_model_that_is_not_published() -> None:
     prices = book(override("ft:gpt-4.1-2025-04-14:acme::x1", "3"))
     assert dollars_in(prices.price("ft:gpt-4.1-2025-04-14:acme::x1", "default", at=NOW, input_tokens=1)) == 3
     assert prices.price("ft:gpt-4.1-2025-04-14:acme::x2", "default", at=NOW, input_tokens=1) is None
 
 
-def test_a_free_model_costs_nothing_and_is_known_to() -> None:
+def test_a_free_model_has_a_known_cost_of_zero() -> None:
     price = book(override("llama-*", "0")).price("llama-4", None, at=NOW, input_tokens=10**6)
     assert price is not None
     assert (price.input, price.output) == (0, 0)
 
 
-def test_a_price_for_the_name_that_was_asked_for_covers_what_answers() -> None:
-    """A deployment at a gateway has a name of the user's own, and echoes the model behind it."""
+def test_a_price_for_the_requested_name_covers_the_model_that_answers() -> None:
+    """A deployment at a gateway has its own name, and its responses name the model behind it."""
     prices = book(override("our-deployment", "0.2"))
     response = Response(
         id="resp_1",
@@ -114,14 +114,14 @@ def test_a_price_for_the_name_that_was_asked_for_covers_what_answers() -> None:
     assert charge.cost_pusd == 250_000_000_000
 
 
-def test_an_override_may_say_what_long_inputs_cost() -> None:
+def test_an_override_may_price_long_inputs() -> None:
     long = LongRate(input=usd("3"), output=usd("30"), above=1_000)
     prices = book(PriceOverride(model="gpt-6-sol", input=usd("1"), output=usd("10"), long=long))
     assert dollars_in(prices.price("gpt-6-sol", "default", at=NOW, input_tokens=1_000)) == 1
     assert dollars_in(prices.price("gpt-6-sol", "default", at=NOW, input_tokens=1_001)) == 3
 
 
-def test_an_override_that_is_silent_on_long_inputs_does_not_make_them_cheaper() -> None:
+def test_an_override_without_a_price_for_long_inputs_does_not_make_them_cheaper() -> None:
     prices = book(override("gpt-6-sol", "1"))
     short = prices.price("gpt-6-sol", "default", at=NOW, input_tokens=272_000)
     long = prices.price("gpt-6-sol", "default", at=NOW, input_tokens=272_001)
@@ -134,7 +134,7 @@ def test_an_override_that_is_silent_on_long_inputs_does_not_make_them_cheaper() 
 # ── Completion windows, regions, tiers without a price ────────────────────────────────────────────────────────
 
 
-def test_a_completion_window_is_discounted_by_the_factor_and_marked() -> None:
+def test_a_completion_window_is_discounted_by_its_factor_and_marked() -> None:
     prices = PriceBook(PriceRules(windows={"8h": usd("0.6")}))
     price = prices.price("gpt-5-mini", "default", at=NOW, input_tokens=1, window="8h")
     assert price is not None
@@ -148,7 +148,7 @@ def test_a_completion_window_is_discounted_by_the_factor_and_marked() -> None:
     assert (flex.tier, flex.input) == ("flex", 125_000), "a window belongs to the default tier"
 
 
-def test_a_completion_window_without_a_factor_has_an_unknown_cost_of_at_most_the_full_price() -> None:
+def test_a_completion_window_without_a_factor_costs_at_most_the_full_price() -> None:
     response = Response(
         id="resp_1",
         status="completed",
@@ -172,7 +172,7 @@ def test_a_stated_price_for_a_completion_window_is_exact() -> None:
     assert (price.input, price.tier, price.estimated) == (100_000, "default:8h", False)
 
 
-def test_a_factor_that_does_not_come_out_even_is_rounded_up_and_marked() -> None:
+def test_a_fractional_price_is_rounded_up_and_marked() -> None:
     prices = PriceBook(PriceRules(regional={"gpt-5-nano*": usd("1.0000001"), "gpt-5*": usd("1.1")}))
     odd = prices.price("gpt-5-nano", "default", at=NOW, input_tokens=1)
     even = prices.price("gpt-5-mini", "default", at=NOW, input_tokens=1)
@@ -185,12 +185,12 @@ def test_a_factor_that_does_not_come_out_even_is_rounded_up_and_marked() -> None
     assert other.input == 100_000
 
 
-def test_a_regional_factor_does_not_touch_a_price_the_user_gave() -> None:
+def test_a_regional_factor_does_not_apply_to_a_users_price() -> None:
     rules = PriceRules(overrides=(override("gpt-5-mini", "0.2"),), regional={"*": usd("1.1")})
     assert dollars_in(PriceBook(rules).price("gpt-5-mini", "default", at=NOW, input_tokens=1)) == 0.2
 
 
-def test_a_tier_without_a_price_may_be_charged_as_the_default_one_if_the_user_says_so() -> None:
+def test_a_tier_without_a_price_is_charged_as_default_if_the_user_says_so() -> None:
     prices = PriceBook(PriceRules(unpriced_tier=UnpricedTier.DEFAULT))
     price = prices.price("gpt-5-nano", "priority", at=NOW, input_tokens=1)
     assert price is not None
@@ -198,7 +198,7 @@ def test_a_tier_without_a_price_may_be_charged_as_the_default_one_if_the_user_sa
     assert prices.price("gpt-7-nova", "priority", at=NOW, input_tokens=1) is None
 
 
-def test_fees_are_the_users_to_set() -> None:
+def test_the_user_can_set_fees() -> None:
     price = PriceBook(PriceRules(fees=Fees(web_search=7, file_search=8, code_session=9))).price(
         "gpt-5", "default", at=NOW, input_tokens=1
     )
@@ -206,8 +206,8 @@ def test_fees_are_the_users_to_set() -> None:
     assert (price.fee_web_search, price.fee_file_search, price.fee_code_session) == (7, 8, 9)
 
 
-@pytest.mark.parametrize("silent", [None, "", "auto"])
-def test_a_price_without_a_tier_is_the_default_one_and_marked(silent: str | None) -> None:
-    price = PriceBook().price("gpt-5-mini", silent, at=NOW, input_tokens=1)
+@pytest.mark.parametrize("missing_tier", [None, "", "auto"])
+def test_a_price_without_a_tier_is_the_default_one_and_marked(missing_tier: str | None) -> None:
+    price = PriceBook().price("gpt-5-mini", missing_tier, at=NOW, input_tokens=1)
     assert price is not None
     assert (price.tier, price.estimated) == ("default", True)

@@ -1,6 +1,6 @@
-"""Costs against figures worked out by hand from the published price list; no figure here was computed by the code.
+"""Costs calculated by hand from the published price list; the code computed no figure here.
 
-Each case is a response as the provider reports it: echoed model and tier, day of the request, tokens (input, of which
+Each case is a response as the provider reports it: its model and tier, day of the request, tokens (input, of which
 cached, of which written, output), and the dollars it costs. A trailing ``~`` says that the price must be marked as
 estimated.
 """
@@ -23,7 +23,7 @@ NOW = "2026-11-18"
 NO_TOOLS = ToolUse()
 
 
-def moment(day: str) -> float:
+def timestamp(day: str) -> float:
     return datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()
 
 
@@ -56,14 +56,14 @@ def charged(
         response,
         requested_model=asked,
         requested_tier=asked_tier,
-        at=moment(day),
+        at=timestamp(day),
         window=window,
         worst_case=worst_case,
     )
 
 
 BY_HAND = [
-    # The line of a price list, the arithmetic in USD per million tokens beside it.
+    # From the price list, with the arithmetic in USD per million tokens.
     ("gpt-5-mini", "default", NOW, (10_000, 4_000, 0, 2_000), "0.0056"),  # 6000·0.25 + 4000·0.025 + 2000·2
     ("gpt-5-mini", "flex", NOW, (10_000, 4_000, 0, 2_000), "0.0028"),
     ("gpt-5-mini", "priority", NOW, (10_000, 4_000, 0, 2_000), "0.01008"),  # 0.45, 0.045, 3.6
@@ -132,13 +132,13 @@ BY_HAND = [
     ("o3", "default", "2025-06-10", (1_000, 0, 0, 1_000), "0.01"),  # 2, 8
     ("gpt-6-sol-2026-09-22", "default", NOW, (1_000, 1_000, 0, 0), "0.0002"),  # a snapshot the list has a rule for
     # Priced, but inferred.
-    ("gpt-5-mini-2026-01-01", "default", NOW, (10_000, 4_000, 0, 2_000), "0.0056~"),  # a snapshot nobody listed
+    ("gpt-5-mini-2026-01-01", "default", NOW, (10_000, 4_000, 0, 2_000), "0.0056~"),  # a snapshot that is not listed
     ("gpt-6.1-sol", "ultrafast", NOW, (100_000, 90_000, 10_000, 5_000), "0.504~"),  # ×6
     ("gpt-4.1", "batch", NOW, (1_000, 1_000, 0, 0), "0.001~"),  # no cached price at this tier: as its input
     ("gpt-5-mini", "default", NOW, (100, 150, 0, 0), "0.00000375~"),  # more cached than input: 150·0.025, no fresh
     ("gpt-5-mini", "auto", NOW, (10_000, 4_000, 0, 2_000), "0.0056~"),  # the response does not say its tier
     ("gpt-5-mini", None, NOW, (10_000, 4_000, 0, 2_000), "0.0056~"),
-    (None, "default", NOW, (10_000, 4_000, 0, 2_000), "0.0056~"),  # nor its model: gpt-5-mini was asked for
+    (None, "default", NOW, (10_000, 4_000, 0, 2_000), "0.0056~"),  # nor its model: gpt-5-mini was requested
 ]
 
 
@@ -154,16 +154,16 @@ def test_a_response_costs_what_the_price_list_says(
 
 
 UNKNOWN = [
-    # What cannot be priced is not zero: the cost is unknown, and bounded where anything bounds it.
+    # Without a price the cost is unknown and not zero; it may have a bound.
     ("gpt-7-nova", "default", NOW, (1_000, 0, 0, 0), None),  # unknown model
     ("ft:gpt-4o-mini-2024-07-18:acme::x1", "default", NOW, (1_000, 0, 0, 0), None),  # fine-tuned
-    ("gpt-5-mini-preview", "default", NOW, (1_000, 0, 0, 0), None),  # only begins like one
+    ("gpt-5-mini-preview", "default", NOW, (1_000, 0, 0, 0), None),  # only starts like one
     ("gpt-realtime", "default", NOW, (1_000, 0, 0, 0), None),  # billed by audio too
     ("text-embedding-3-small", "default", NOW, (1_000, 0, 0, 0), None),  # has no output price
     ("", "default", NOW, (1_000, 0, 0, 0), None),
     ("gpt-5-nano", "priority", NOW, (1_000, 0, 0, 1_000), "0.0027"),  # 6 × (1000·0.05 + 1000·0.4)
     ("gpt-5-mini", "scale", NOW, (1_000, 0, 0, 0), "0.0015"),  # 6 × 1000·0.25
-    ("gpt-5-mini", "turbo", NOW, (1_000, 0, 0, 0), "0.0015"),  # a word nobody knows is not the default tier
+    ("gpt-5-mini", "turbo", NOW, (1_000, 0, 0, 0), "0.0015"),  # an unknown tier is not the default one
     ("gpt-5-mini", "ultrafast", NOW, (1_000, 0, 0, 0), "0.0015"),
     ("gpt-4.1", "flex", NOW, (1_000, 0, 0, 0), "0.012"),  # 6 × 1000·2
     ("gpt-5.4", "priority", NOW, (272_001, 0, 0, 0), "8.16003"),  # no long price at this tier: 6 × 272001·5
@@ -181,14 +181,14 @@ def test_an_unknown_price_is_an_unknown_cost(
     assert result.usage is not None, "the tokens are known all the same"
 
 
-def test_the_echoed_tier_is_billed_and_not_the_one_asked_for() -> None:
+def test_the_tier_of_the_response_is_billed_not_the_requested_one() -> None:
     result = charged("gpt-5-mini", "default", (10_000, 4_000, 0, 2_000), asked_tier="priority")
     assert result.cost_pusd == parse_usd("0.0056")
     assert result.price is not None
     assert (result.price.tier, result.price.estimated) == ("default", False)
 
 
-def test_without_an_echo_the_tier_asked_for_is_billed_and_marked() -> None:
+def test_without_a_tier_in_the_response_the_requested_one_is_billed_and_marked() -> None:
     result = charged("gpt-5-mini", None, (10_000, 4_000, 0, 2_000), asked_tier="flex")
     assert result.cost_pusd == parse_usd("0.0028")
     assert result.price is not None
@@ -210,8 +210,8 @@ QUOTED = b'{"tools":[{"type":"web_search"}],"output":[{"text":"web_search_previe
         ("gpt-5", ToolUse(web_searches=1), PREVIEW, "0.01"),
         ("gpt-4.1", ToolUse(web_searches=1), PREVIEW, "0.025"),  # a model that does not reason
         ("gpt-5-chat-latest", ToolUse(web_searches=1), PREVIEW, "0.025"),
-        ("gpt-4.1", ToolUse(web_searches=1), BOTH, "0.025~"),  # nobody can tell which
-        ("gpt-4.1", ToolUse(web_searches=1), QUOTED, "0.01"),  # the words alone do not make it a preview search
+        ("gpt-4.1", ToolUse(web_searches=1), BOTH, "0.025~"),  # the kind of search is unknown
+        ("gpt-4.1", ToolUse(web_searches=1), QUOTED, "0.01"),  # the words alone are no preview search
         ("gpt-4.1-mini", ToolUse(web_searches=2), b"{}", "0.0264~"),  # 2 × (0.01 + 8000·0.4)
         ("gpt-4o-mini-2024-07-18", ToolUse(web_searches=1), b"{}", "0.0112~"),  # 0.01 + 8000·0.15
         ("gpt-4.1-mini", ToolUse(web_searches=1), PREVIEW, "0.025"),
@@ -224,7 +224,7 @@ def test_hosted_tools_cost_their_fees(model: str, tool_use: ToolUse, body: bytes
     assert format_usd(result.cost_pusd) + ("~" if result.price.estimated else "") == usd
 
 
-def test_a_made_image_leaves_the_cost_unknown() -> None:
+def test_a_generated_image_makes_the_cost_unknown() -> None:
     body = b'{"output":[{"type":"image_generation_call","id":"ig_1"}]}'
     result = charged("gpt-5", "default", (1_000, 0, 0, 0), body=body)
     assert (result.cost_pusd, result.upper_bound_pusd) == (None, None)
@@ -233,23 +233,23 @@ def test_a_made_image_leaves_the_cost_unknown() -> None:
 
 
 @pytest.mark.parametrize("usage", [None, Usage(-1, 0, 0, 5), Usage(5, 0, 0, -5), Usage(5, -9, 0, 5)])
-def test_without_a_usable_usage_the_cost_is_at_most_what_was_reserved(usage: Usage | None) -> None:
+def test_without_a_usage_the_cost_is_at_most_the_reservation(usage: Usage | None) -> None:
     response = Response(
         id="resp_1", status="cancelled", ended=True, body=b"{}", model="gpt-5", service_tier="default", usage=usage
     )
     for reserved in (123, None):
         result = BOOK.charge_response(
-            response, requested_model="gpt-5", requested_tier=None, at=moment(NOW), worst_case=reserved
+            response, requested_model="gpt-5", requested_tier=None, at=timestamp(NOW), worst_case=reserved
         )
         assert (result.usage, result.cost_pusd, result.upper_bound_pusd) == (None, None, reserved)
 
 
-def test_an_unknown_model_is_bounded_by_what_was_reserved() -> None:
+def test_an_unknown_model_is_bounded_by_the_reservation() -> None:
     result = charged("gpt-7-nova", "default", (1_000, 0, 0, 0), worst_case=456)
     assert (result.cost_pusd, result.upper_bound_pusd) == (None, 456)
 
 
-def test_a_charge_tells_where_its_price_comes_from() -> None:
+def test_a_charge_names_the_source_of_its_price() -> None:
     price = charged("gpt-5.4", "flex", (272_001, 0, 0, 0)).price
     assert price == UnitPrice(
         model="gpt-5.4",
@@ -267,9 +267,9 @@ def test_a_charge_tells_where_its_price_comes_from() -> None:
     )
 
 
-def test_a_million_awkward_charges_sum_to_the_last_digit() -> None:
-    """Added up as floats in dollars these come to 1.0024999999935."""
-    price = BOOK.price("gpt-5-nano", "flex", at=moment(NOW), input_tokens=0)
+def test_a_million_charges_sum_exactly() -> None:
+    """As floats in dollars the sum would be 1.0024999999935."""
+    price = BOOK.price("gpt-5-nano", "flex", at=timestamp(NOW), input_tokens=0)
     assert price is not None
     # 0.025, 0.0025 and 0.2 USD a million: 7·25000 + 3·2500 + 11·200000, and so on, in picodollars.
     by_hand = [
@@ -288,7 +288,7 @@ def test_a_million_awkward_charges_sum_to_the_last_digit() -> None:
     assert format_usd(1_002_500_000_000) == "1.0025"
 
 
-def test_a_charge_can_be_worked_out_again_from_what_is_stored() -> None:
+def test_a_charge_can_be_recomputed_from_stored_values() -> None:
     result = charged("gpt-6.1-sol", "flex", (100_000, 90_000, 10_000, 5_000), tool_use=ToolUse(web_searches=2))
     assert result.usage is not None
     assert result.price is not None

@@ -1,4 +1,4 @@
-"""What is set aside for a request is never less than what its response turns out to cost."""
+"""The reservation for a request is never less than the cost of its response."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from hypothesis import strategies as st
 from orchestrator.core.model import Response, ToolUse, Usage
 from orchestrator.core.money import format_usd
 from orchestrator.policy.pricing.price_rules import PriceOverride, PriceRules
-from orchestrator.policy.pricing.prices import PriceBook
+from orchestrator.policy.pricing.prices import Bounds, PriceBook
 
 BOOK = PriceBook()
 NOW = datetime(2026, 11, 18, tzinfo=UTC).timestamp()
 
 
 def worst(model: str, tier: str | None, input_tokens: int, output_tokens: int, **more: Any) -> str | None:
-    most = BOOK.worst_case(model, tier, at=NOW, input_tokens=input_tokens, max_output_tokens=output_tokens, **more)
+    bounds = Bounds.of(input_tokens, output_tokens, **more)
+    most = None if bounds is None else BOOK.worst_case(model, tier, bounds, at=NOW)
     return None if most is None else format_usd(most)
 
 
@@ -44,7 +45,7 @@ def worst(model: str, tier: str | None, input_tokens: int, output_tokens: int, *
         ("gpt-5.4", "priority", 272_001, 0, "8.16003"),  # no long price at this tier: 6 × 272001·5
     ],
 )
-def test_the_worst_case_by_hand(
+def test_worst_cases_calculated_by_hand(
     model: str, tier: str | None, input_tokens: int, output_tokens: int, usd: str
 ) -> None:
     assert worst(model, tier, input_tokens, output_tokens) == usd
@@ -54,9 +55,9 @@ def test_the_worst_case_of_an_unknown_model_is_unknown() -> None:
     assert worst("gpt-7-nova", "default", 1, 1) is None
 
 
-def test_without_a_bound_on_tokens_there_is_none_on_cost() -> None:
+def test_without_a_bound_on_tokens_the_cost_has_none() -> None:
     for input_tokens, cap in ((None, 100), (100, None)):
-        assert BOOK.worst_case("gpt-5", None, at=NOW, input_tokens=input_tokens, max_output_tokens=cap) is None
+        assert Bounds.of(input_tokens, cap) is None
 
 
 @pytest.mark.parametrize(
@@ -67,7 +68,7 @@ def test_without_a_bound_on_tokens_there_is_none_on_cost() -> None:
         (["web_search_2025_08_26"], 3, "0.03"),
         (["web_search", "file_search", "code_interpreter"], 3, "0.09"),
         (["file_search"], 2, "0.005"),
-        (["web_search"], None, None),  # as often as it likes
+        (["web_search"], None, None),  # without a limit on calls
         (["image_generation"], 1, None),
         (["something_new"], 1, None),
     ],
@@ -76,29 +77,27 @@ def test_tool_fees_are_bounded_by_the_calls(tools: list[str], calls: int | None,
     assert worst("gpt-5", "default", 0, 0, tools=tools, max_tool_calls=calls) == usd
 
 
-def test_the_preview_search_of_a_plain_model_is_the_dearer_one() -> None:
+def test_the_preview_search_of_a_plain_model_is_the_more_expensive_one() -> None:
     assert worst("gpt-4.1", "default", 0, 0, tools=["web_search_preview"], max_tool_calls=2) == "0.05"
 
 
-def test_a_completion_window_takes_nothing_off() -> None:
+def test_a_completion_window_gives_no_discount() -> None:
     rules = PriceRules(windows={"8h": Decimal("0.5")})
-    most = PriceBook(rules).worst_case(
-        "gpt-5-mini", "default", at=NOW, input_tokens=1_000_000, max_output_tokens=0, window="8h"
-    )
+    most = PriceBook(rules).worst_case("gpt-5-mini", "default", Bounds(1_000_000, 0), at=NOW, window="8h")
     assert most == 250_000_000_000
 
 
-def test_a_window_that_the_user_prices_higher_counts() -> None:
-    dear = PriceOverride(model="gpt-5-mini", tier="default:8h", input=Decimal(1), output=Decimal(1))
-    most = PriceBook(PriceRules(overrides=(dear,))).worst_case(
-        "gpt-5-mini", "default", at=NOW, input_tokens=1_000_000, max_output_tokens=0, window="8h"
+def test_a_higher_price_of_the_user_for_a_window_counts() -> None:
+    expensive = PriceOverride(model="gpt-5-mini", tier="default:8h", input=Decimal(1), output=Decimal(1))
+    most = PriceBook(PriceRules(overrides=(expensive,))).worst_case(
+        "gpt-5-mini", "default", Bounds(1_000_000, 0), at=NOW, window="8h"
     )
     assert most == 10**12
 
 
-def test_the_tiers_behind_auto_are_the_users_to_narrow() -> None:
+def test_the_user_can_narrow_the_tiers_behind_auto() -> None:
     book = PriceBook(PriceRules(auto_tiers=("default",)))
-    assert book.worst_case("gpt-5-mini", None, at=NOW, input_tokens=10_000, max_output_tokens=1_000) == 4_500_000_000
+    assert book.worst_case("gpt-5-mini", None, Bounds(10_000, 1_000), at=NOW) == 4_500_000_000
 
 
 # ── From a request's body ─────────────────────────────────────────────────────────────────────────────────────
@@ -128,12 +127,12 @@ def test_the_worst_case_of_a_body_bounds_its_text_by_bytes() -> None:
         {"tools": ["web_search"]},
     ],
 )
-def test_a_body_that_bounds_nothing_has_no_worst_case(change: dict[str, Any]) -> None:
+def test_an_unbounded_body_has_no_worst_case(change: dict[str, Any]) -> None:
     assert BOOK.worst_case_of(BODY, at=NOW) is not None
     assert BOOK.worst_case_of(BODY | change, at=NOW) is None
 
 
-# ── The promise ───────────────────────────────────────────────────────────────────────────────────────────────
+# ── The guarantee ─────────────────────────────────────────────────────────────────────────────────────────────
 
 MODELS = ["gpt-5-mini", "gpt-5-nano", "gpt-5.4", "gpt-5.5-pro", "gpt-6-sol", "gpt-6.1-sol", "gpt-4.1", "o4-mini"]
 MAY_BECOME = {
@@ -165,15 +164,14 @@ def test_no_response_costs_more_than_the_worst_case_of_its_request(data: st.Data
     tool_use = ToolUse(data.draw(st.integers(0, 3)), data.draw(st.integers(0, 3)), data.draw(st.integers(0, 3)))
     if asked is None and BOOK.price(model, echoed, at=NOW, input_tokens=0) is None:
         return  # a project cannot be set to a tier that the model lacks
-    most = BOOK.worst_case(
-        model,
-        asked,
-        at=NOW,
-        input_tokens=input_tokens + data.draw(st.integers(0, 300_000)),
-        max_output_tokens=usage.output_tokens + data.draw(st.integers(0, 1_000)),
+    bounds = Bounds.of(
+        input_tokens + data.draw(st.integers(0, 300_000)),
+        usage.output_tokens + data.draw(st.integers(0, 1_000)),
         tools=["web_search", "file_search", "code_interpreter"],
         max_tool_calls=tool_use.web_searches + tool_use.file_searches + tool_use.code_sessions,
     )
+    assert bounds is not None
+    most = BOOK.worst_case(model, asked, bounds, at=NOW)
     response = Response(
         id="resp_1",
         status="completed",

@@ -1,7 +1,7 @@
-"""Hard caps on spending: what a request can cost at most is set aside before it is sent, and settled after.
+"""Hard caps on spending: the most that a request can cost is reserved before it is sent, and settled after.
 
-Several caps hold at once (this run, the day, the month). All amounts are picodollars. As long as nothing costs more
-than was set aside for it, no cap is ever passed, whatever order things end in.
+Several caps hold at once (this run, the day, the month). All amounts are picodollars. As long as no request costs
+more than its reservation, no cap is ever exceeded, in whatever order requests end.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from orchestrator.core.money import Picodollars
 
 __all__ = ["WARN_AT", "Budget", "Cap", "Crossed"]
 
-# Per cent of a cap at which a user is told once.
+# Percentages of a cap at which the user is warned once.
 WARN_AT = (50, 80, 100)
 
 
@@ -21,8 +21,8 @@ WARN_AT = (50, 80, 100)
 class Cap:
     """One limit: ``scope`` is its name (``run``, ``day``, ``month``).
 
-    ``committed_pusd`` is what it has lost already: everything charged in its period, and the upper bound of every
-    response whose cost is not known. Under a ``shared`` cap other runs spend, too.
+    ``committed_pusd`` is what is used up already: everything charged in its period, and the upper bound of every
+    response of unknown cost. Other runs also spend under a ``shared`` cap.
     """
 
     scope: str
@@ -33,7 +33,7 @@ class Cap:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Crossed:
-    """So many per cent of a cap are committed; said once."""
+    """A percentage of a cap that is now committed; reported once."""
 
     scope: str
     percent: int
@@ -44,9 +44,9 @@ class Crossed:
 class Budget:
     """The ledger of one run against its caps; without caps everything fits.
 
-    An amount is *reserved* while its request may be sent or open, and *committed* for good once it is spent, or may
-    have been: a response that ended without usage was perhaps charged, and an amount given free on a guess could be
-    spent a second time. Only a later look that finds the cost (``found``) takes its upper bound back.
+    An amount is *reserved* while its request may be sent or open, and *committed* permanently once it is spent or may
+    have been: a response that ended without usage may have been charged, and an amount released on a guess could be
+    spent twice. Only a later poll that finds the cost (``found``) replaces its upper bound.
     """
 
     def __init__(self, caps: Iterable[Cap] = ()) -> None:
@@ -54,11 +54,11 @@ class Budget:
         self._committed = {cap.scope: cap.committed_pusd for cap in self._caps}
         if len(self._committed) != len(self._caps):
             raise ValueError("each scope has one cap")
-        self._told = {cap.scope: self._percents(cap) for cap in self._caps}
+        self._reported = {cap.scope: self._percents(cap) for cap in self._caps}
         self._periods: dict[str, int] = {}
         self._reserved = 0
         self._elsewhere = 0
-        self._others_at_work = False
+        self._others_active = False
         self._short_of: str | None = None
 
     @property
@@ -68,37 +68,37 @@ class Budget:
 
     @property
     def reserved_pusd(self) -> Picodollars:
-        """What is set aside for requests that have not ended."""
+        """What is reserved for requests that have not ended."""
         return self._reserved
 
     @property
     def waits_for_others(self) -> bool:
-        """Whether other runs, at work now, may yet free funds."""
-        return self._elsewhere > 0 and self._others_at_work
+        """Whether other active runs may still release funds."""
+        return self._elsewhere > 0 and self._others_active
 
     @property
     def short_of(self) -> str | None:
-        """The scope of the cap under which an amount last did not fit."""
+        """The scope of the cap into which an amount last did not fit."""
         return self._short_of
 
     @property
     def fullest(self) -> tuple[str, int] | None:
-        """The cap of which most is committed: its scope, and how many per cent."""
+        """The cap with the largest committed share: its scope, and the percentage."""
         if not self._caps:
             return None
         shares = ((cap.scope, self._committed[cap.scope] * 100 // max(1, cap.limit_pusd)) for cap in self._caps)
         return max(shares, key=lambda share: share[1])
 
     def committed_pusd(self, scope: str) -> Picodollars:
-        """What a cap has lost for good."""
+        """Returns what is committed under a cap."""
         return self._committed[scope]
 
     def could_ever_fit(self, amount: Picodollars) -> bool:
-        """Whether no cap is smaller than this one amount."""
+        """Whether no cap is smaller than this amount."""
         return all(amount <= cap.limit_pusd for cap in self._caps)
 
     def reserve(self, amount: Picodollars) -> bool:
-        """Set an amount aside under every cap, or under none and say False."""
+        """Reserve an amount under every cap; returns False and reserves nothing if it does not fit."""
         claimed = self._reserved + amount
         for cap in self._caps:
             elsewhere = self._elsewhere if cap.shared else 0
@@ -109,46 +109,46 @@ class Budget:
         return True
 
     def adopt(self, amount: Picodollars) -> None:
-        """Take over a reservation of an earlier process, whose request is still open; it is not asked to fit."""
+        """Take over the reservation of a request that an earlier process left open, even if it does not fit."""
         self._reserved += amount
 
     def release(self, reserved: Picodollars) -> None:
-        """Give a reservation back whole: nothing was sent, or nothing was created."""
+        """Release a whole reservation: nothing was sent, or nothing was created."""
         if reserved > self._reserved:
-            raise ValueError("more is given back than is reserved")
+            raise ValueError("more is released than is reserved")
         self._reserved -= reserved
 
     def settle(self, reserved: Picodollars, cost: Picodollars) -> tuple[Crossed, ...]:
-        """Turn a reservation into the cost that became known; returns the thresholds crossed by it."""
+        """Replace a reservation by the known cost; returns the thresholds that it crosses."""
         self.release(reserved)
         return self._commit(cost)
 
     def hold(self, reserved: Picodollars, upper_bound: Picodollars | None) -> tuple[Crossed, ...]:
-        """Turn a reservation into the most it can have cost, for good; without a bound it is held whole."""
+        """Commit the most that a request can have cost; without a bound, commit its whole reservation."""
         self.release(reserved)
         return self._commit(reserved if upper_bound is None else upper_bound)
 
     def found(self, held: Picodollars, cost: Picodollars) -> tuple[Crossed, ...]:
-        """A held amount turns out to have cost this much after all."""
+        """Replace a held amount by the cost that was found later."""
         return self._commit(cost - held)
 
     def restate(self, scope: str, committed_pusd: Picodollars, *, period: int) -> tuple[Crossed, ...]:
-        """Replace what a cap has lost: a new day or month began, or other runs have spent.
+        """Replace what is committed under a cap: a new day or month began, or other runs have spent.
 
-        ``period`` is another number for another day or month; thresholds are told anew in each. Reservations of this
-        ledger are not part of what is lost, and count under the new period too: nobody knows on which side of
-        midnight the provider books them.
+        Each day or month has its own ``period`` number; thresholds are reported again in each. Reservations of this
+        ledger are not included, and count under the new period too, because the provider may charge them on either
+        side of midnight.
         """
-        began_anew = self._periods.setdefault(scope, period) != period
+        is_new = self._periods.setdefault(scope, period) != period
         self._committed[scope], self._periods[scope] = committed_pusd, period
-        if began_anew:
-            self._told.update({cap.scope: self._percents(cap) for cap in self._caps if cap.scope == scope})
+        if is_new:
+            self._reported.update({cap.scope: self._percents(cap) for cap in self._caps if cap.scope == scope})
         return self._crossed()
 
-    def note_others(self, aside: Picodollars, *, at_work: bool) -> None:
-        """Other runs have so much set aside under the shared caps; a run that is not at work frees nothing."""
-        self._elsewhere = aside
-        self._others_at_work = at_work
+    def note_others(self, reserved: Picodollars, *, active: bool) -> None:
+        """Record what other runs have reserved under the shared caps; only an active run releases funds."""
+        self._elsewhere = reserved
+        self._others_active = active
 
     def _commit(self, amount: Picodollars) -> tuple[Crossed, ...]:
         for scope in self._committed:
@@ -158,8 +158,8 @@ class Budget:
     def _crossed(self) -> tuple[Crossed, ...]:
         crossed: list[Crossed] = []
         for cap in self._caps:
-            fresh = self._percents(cap) - self._told[cap.scope]
-            self._told[cap.scope] |= fresh
+            fresh = self._percents(cap) - self._reported[cap.scope]
+            self._reported[cap.scope] |= fresh
             crossed += (
                 Crossed(
                     scope=cap.scope,

@@ -1,4 +1,4 @@
-"""The file of a user's own prices, ``prices.yaml``, as it is checked when read."""
+"""The file of a user's own prices, ``prices.yaml``, with the checks that reading it makes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _WINDOW = r"[1-9][0-9]*[mhd]"
 
 
 def _digits(value: object) -> object:
-    # A float means the digits it prints as, not the binary fraction behind them; true and false are no prices.
+    # A float means its printed digits, not its binary fraction; true and false are no prices.
     if isinstance(value, bool):
         raise ValueError("must be a number")
     return repr(value) if isinstance(value, float) else value
@@ -111,7 +111,7 @@ class Price(_Section):
     cache_write: PerMillion | None = None
     """USD per million input tokens written to the cache; the price of input if left out."""
     long: LongPrice | None = None
-    """Other prices for long inputs; if left out, the published ones hold where there are any and they are dearer."""
+    """Other prices for long inputs; if left out, the published ones apply if they exist and are higher."""
 
     def override(self) -> PriceOverride:
         return PriceOverride(
@@ -127,7 +127,7 @@ class Price(_Section):
 
 
 class ToolFees(_Section):
-    """What hosted tools cost beside their tokens; USD for one call, or one session."""
+    """What hosted tools cost in addition to their tokens; USD per call or session."""
 
     web_search: PerCall = Decimal("0.01")
     """One web search."""
@@ -136,7 +136,7 @@ class ToolFees(_Section):
     web_search_preview_plain: PerCall = Decimal("0.025")
     """One search of the preview tool, with a model that does not reason."""
     web_search_block_tokens: int = Field(default=8_000, ge=0)
-    """Input tokens billed for each web search by the models that pay for found text in blocks."""
+    """Input tokens billed for each web search of models that pay for found text in blocks."""
     file_search: PerCall = Decimal("0.0025")
     """One file search."""
     code_session: PerCall = Decimal("0.03")
@@ -154,13 +154,13 @@ class ToolFees(_Section):
 
 
 class PriceFile(_Section):
-    """Prices, factors and fees that go before the published ones."""
+    """Prices, factors and fees that take precedence over the published ones."""
 
     prices: tuple[Price, ...] = ()
     """Prices of models; the best fitting name wins, then the newest price in force."""
     windows: dict[Window, Discount] = Field(default_factory=dict)
     """Factors on the default tier for background completion windows, such as ``8h: 0.6``. None are published, so a
-    window that is not listed has no known cost, and one that is listed has an estimated one."""
+    window that is not listed has an unknown cost, and a listed one has an estimated cost."""
     regional: dict[str, Surcharge] = Field(default_factory=dict)
     """Factors on published prices for data residency, by model pattern, such as ``"gpt-6*": 1.1``."""
     auto_tiers: tuple[Literal["default", "flex", "priority", "scale", "ultrafast"], ...] = (
@@ -168,11 +168,11 @@ class PriceFile(_Section):
         "flex",
         "priority",
     )
-    """The tiers at which a request without one may end up, by the project's setting; budgets reckon with all."""
+    """The tiers at which a request without one may be billed, by the project's setting; budgets allow for all."""
     unpriced_tier: UnpricedTier = UnpricedTier.UNKNOWN
-    """What a response at a tier without a price costs: ``unknown``, or what it would at ``default``, estimated."""
+    """What a response at a tier without a price costs: ``unknown``, or the price of ``default`` as an estimate."""
     fees: ToolFees = ToolFees()
-    """What hosted tools cost beside their tokens."""
+    """What hosted tools cost in addition to their tokens."""
 
     @model_validator(mode="after")
     def _each_price_once(self) -> Self:
@@ -186,7 +186,7 @@ class PriceFile(_Section):
         return self
 
     def rules(self, *, source: str, version: str) -> PriceRules:
-        """The rules for a ``PriceBook``; ``source`` and ``version`` are kept with every charge made by them."""
+        """Returns the rules for a ``PriceBook``; ``source`` and ``version`` are stored with each charge."""
         return PriceRules(
             overrides=tuple(price.override() for price in self.prices),
             windows=dict(self.windows),
@@ -200,5 +200,5 @@ class PriceFile(_Section):
 
 
 def file_version(content: bytes) -> str:
-    """A version for the content of a file; begins as ``sha256sum FILE`` does."""
+    """Returns a version for the content of a file: the start of ``sha256sum FILE``."""
     return f"sha256:{sha256(content).hexdigest()[:16]}"

@@ -1,4 +1,4 @@
-"""What a user may say about prices, beside and above the published ones."""
+"""A user's own prices and factors, which take precedence over the published ones."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _SAME = {"standard": "default", "fast": "priority"}
 
 
 def tier_of(word: str | None) -> str | None:
-    """The service tier a word stands for, in the provider's own spelling; None for ``auto`` and for silence.
+    """Returns the service tier in the provider's spelling; None for ``auto`` and if none is given.
 
-    A word that is not known stays as it is: it has no price, and is never taken for the default tier.
+    An unknown word is returned unchanged: it has no price, and never counts as the default tier.
     """
     if word is None or word in ("", "auto"):
         return None
@@ -31,7 +31,7 @@ def tier_of(word: str | None) -> str | None:
 class UnpricedTier(StrEnum):
     """What a response at a tier without a known price costs.
 
-    ``unknown`` leaves its cost open, with an upper bound; ``default`` charges the default tier's price, marked as
+    ``unknown`` gives it an unknown cost with an upper bound; ``default`` charges the default tier's price, marked as
     estimated.
     """
 
@@ -41,10 +41,10 @@ class UnpricedTier(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fees:
-    """Picodollars for one call of a hosted tool, or one session (responses API, "Cost", tool fees).
+    """Picodollars per call of a hosted tool, or per session (responses API, "Cost", tool fees).
 
     ``web_search_preview_plain`` is the preview tool with a model that does not reason; its found text is free.
-    ``web_search_block_tokens`` are billed as input for each search by the models that pay for found text in blocks.
+    ``web_search_block_tokens`` are billed as input for each search of models that pay for found text in blocks.
     """
 
     web_search: Picodollars = 10_000_000_000
@@ -68,10 +68,10 @@ class LongRate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PriceOverride:
-    """A price that goes before the published one; USD per million tokens.
+    """A price that takes precedence over the published one; USD per million tokens.
 
     ``model`` is a name, which also covers its dated snapshots, or a pattern with ``*``. Without ``cached`` or
-    ``cache_write`` such tokens cost what any input does. ``effective_from`` is the first day (UTC) of the price;
+    ``cache_write`` such tokens cost the same as other input. ``effective_from`` is the first day (UTC) of the price;
     None means always. ``tier`` may carry a completion window: ``default:8h``.
     """
 
@@ -85,7 +85,7 @@ class PriceOverride:
     long: LongRate | None = None
 
     def rank(self, model: str) -> int:
-        """How well this fits a model: 3 is its very name, 2 the name of its family, 1 a pattern, 0 not at all."""
+        """Returns how well it fits a model: 3 for its name, 2 for the name without a date, 1 for a pattern, or 0."""
         if self.model == model:
             return 3
         if self.model == strip_date(model):
@@ -93,7 +93,7 @@ class PriceOverride:
         return 1 if fnmatchcase(model, self.model) else 0
 
     def rates(self, published: Rates | None) -> Rates:
-        """The rates it states; for the longer inputs of which it is silent, the published ones where dearer."""
+        """Returns its rates; for longer inputs without a rate, the published ones if they are higher."""
         short = _rate(self)
         if self.long:
             return Rates(((0, short), (self.long.above, _rate(self.long))))
@@ -117,8 +117,8 @@ class PriceRules:
 
     ``windows`` are factors on the default tier for background completion windows, such as ``{"8h": 0.5}``; a window
     without one has no known price. ``regional`` are factors on published prices for data residency, by model
-    pattern. ``auto_tiers`` are the tiers that a request without one, or with ``auto``, may be billed at: the
-    project's setting decides, and nobody here can see it. ``version`` is recorded with each charge.
+    pattern. ``auto_tiers`` are the tiers at which a request without one, or with ``auto``, may be billed: a setting
+    of the project decides, which the API does not show. ``version`` is recorded with each charge.
     """
 
     overrides: tuple[PriceOverride, ...] = ()
@@ -131,7 +131,7 @@ class PriceRules:
     version: str = ""
 
     def override(self, model: str, tier: str, day: date) -> PriceOverride | None:
-        """The override in force: the best fitting one, of these the newest, of these the last."""
+        """Returns the override in force: the best fitting, of these the newest, of these the last one."""
         best: tuple[int, date, int] | None = None
         for index, each in enumerate(self.overrides):
             since = each.effective_from or date.min
@@ -140,5 +140,5 @@ class PriceRules:
         return self.overrides[best[2]] if best else None
 
     def regional_factor(self, model: str) -> Decimal | None:
-        """The factor of the first pattern that fits."""
+        """Returns the factor of the first pattern that fits."""
         return next((factor for pattern, factor in self.regional.items() if fnmatchcase(model, pattern)), None)

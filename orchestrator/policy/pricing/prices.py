@@ -1,7 +1,7 @@
 """What a response cost, exactly, or the most it can have cost.
 
-A response is billed by the model and the service tier that it names itself, at the prices of the day it was asked
-for. Where the price or the usage is not known the cost is not known either, and never zero.
+A response is billed by the model and the service tier that it names itself, at the prices of the day on which it was
+requested. If the price or the usage is unknown, so is the cost, and it is never zero.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from orchestrator.policy.pricing.tool_fees import (
     searches_of,
 )
 
-__all__ = ["PriceBook", "charge"]
+__all__ = ["Bounds", "PriceBook", "charge"]
 
 _SECONDS_A_DAY = 86_400
 _EPOCH = date(1970, 1, 1).toordinal()
 # No published tier costs more than this multiple of the default one (ultrafast); it bounds a tier without a price.
-_DEAREST_TIER = 6
+_HIGHEST_TIER_FACTOR = 6
 
 
 def charge(usage: Usage, tool_use: ToolUse, price: UnitPrice) -> Picodollars:
-    """The exact cost of a usage. Cached and written tokens are part of the input, reasoning part of the output.
+    """Returns the exact cost of a usage. Cached and written tokens are part of the input, reasoning of the output.
 
-    Counts that contradict each other (more cached than input) never make it smaller: what was reported is charged,
-    and the fresh rest is nothing.
+    Counts that contradict each other (more cached than input) never lower it: reported tokens are charged, and the
+    uncached rest counts as zero.
     """
     fresh = max(0, usage.input_tokens - usage.cached_tokens - usage.cache_write_tokens)
     return (
@@ -53,7 +53,7 @@ def charge(usage: Usage, tool_use: ToolUse, price: UnitPrice) -> Picodollars:
 
 
 class _Case(NamedTuple):
-    """All that decides unit prices, but for the length of the input."""
+    """All that decides unit prices, except the length of the input."""
 
     model: str
     asked: str
@@ -74,16 +74,31 @@ class _Found(NamedTuple):
 _Quote: TypeAlias = tuple[tuple[int, UnitPrice | None], ...]
 
 
-class _Most(NamedTuple):
-    """The bounds of one request."""
+class Bounds(NamedTuple):
+    """The most that one request can use: tokens, and calls of tools that have a fee."""
 
     input_tokens: int
     output_tokens: int
-    paid_tools: frozenset[str]
-    tool_calls: int
+    paid_tools: frozenset[str] = frozenset()
+    tool_calls: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        input_tokens: int | None,
+        max_output_tokens: int | None,
+        *,
+        tools: Collection[str] = (),
+        max_tool_calls: int | None = None,
+    ) -> Bounds | None:
+        """Returns the bounds of a request with tools of these types; None if something is unbounded."""
+        paid = paid_tools(tools)
+        if input_tokens is None or max_output_tokens is None or paid is None or (paid and max_tool_calls is None):
+            return None
+        return cls(input_tokens, max_output_tokens, paid, max_tool_calls or 0)
 
     def at(self, quote: _Quote | None) -> Picodollars | None:
-        """The most it can cost at these prices; None where one of the prices it may meet is not known."""
+        """Returns the most it can cost at these prices; None if one of the prices that may apply is unknown."""
         if quote is None:
             return None
         most = 0
@@ -99,15 +114,15 @@ class _Most(NamedTuple):
 
 
 class PriceBook:
-    """Unit prices by model, service tier, day and input length; a user's own go before the published ones.
+    """Unit prices by model, service tier, day and input length; a user's own take precedence over published ones.
 
-    The first look-up loads the published prices, which takes about half a second; ``load`` does it ahead of time.
+    The first use loads the published prices, which takes about half a second; ``load`` does it ahead of time.
     """
 
     def __init__(self, rules: PriceRules | None = None) -> None:
         self._rules = rules or PriceRules()
         self._quotes: dict[_Case, _Quote | None] = {}
-        self._known_ways: dict[tuple[Any, ...], tuple[_Quote | None, tuple[_Quote | None, ...]]] = {}
+        self._known_quotes: dict[tuple[Any, ...], tuple[_Quote | None, tuple[_Quote | None, ...]]] = {}
 
     @property
     def windows(self) -> tuple[str, ...]:
@@ -115,16 +130,16 @@ class PriceBook:
         return tuple(self._rules.windows)
 
     def load(self) -> None:
-        """Load the published prices now rather than in the middle of a run."""
+        """Load the published prices now, so that a run does not pause for it."""
         self.price("", None, at=0.0, input_tokens=0)
 
     def price(
         self, model: str, tier: str | None, *, at: float, input_tokens: int, window: str | None = None
     ) -> UnitPrice | None:
-        """The unit prices of one request; None where they are not known.
+        """Returns the unit prices of one request; None if they are unknown.
 
-        ``at`` is when it was sent (Unix seconds): prices change at midnight UTC. ``window`` is the background
-        completion window that was asked for. A request longer than 272,000 tokens may have other prices.
+        ``at`` is when it was sent (Unix seconds): prices change at midnight UTC. ``window`` is the requested
+        background completion window. A request longer than 272,000 tokens may have other prices.
         """
         known = tier_of(tier)
         case = _Case(model, model, known or "default", _window(window), _day(at), frozenset(), known is None)
@@ -140,11 +155,11 @@ class PriceBook:
         window: str | None = None,
         worst_case: Picodollars | None = None,
     ) -> Charge:
-        """The charge of a response that has ended: exact, or unknown with the most it can be.
+        """Returns the charge of a response that has ended: exact, or unknown with an upper bound.
 
-        ``at`` is when the request was sent, and ``worst_case`` what was reserved for it then. Negative counts are
-        no usage. Counts that contradict each other, and prices that follow from the request because the response
-        is silent, mark the price as estimated.
+        ``at`` is when the request was sent, and ``worst_case`` what was reserved for it then. Negative counts are no
+        usage. The price is marked as estimated if counts contradict each other, or if it follows from the request
+        because the response does not name its model or tier.
         """
         usage, tool_use = response.usage, response.tool_use
         if usage is None or _is_negative(usage):
@@ -173,9 +188,9 @@ class PriceBook:
         return Charge(usage=usage, cost_pusd=cost, upper_bound_pusd=None, price=price, tool_use=tool_use)
 
     def worst_case_of(self, fields: Mapping[str, Any], *, at: float, context_tokens: int = 0) -> Picodollars | None:
-        """The most that the body of a ``POST /v1/responses`` can cost; None where nothing bounds it.
+        """Returns the most that the body of a ``POST /v1/responses`` can cost; None if it is unbounded.
 
-        ``context_tokens`` are those of earlier turns, which the model reads beside the body.
+        ``context_tokens`` are those of earlier turns, which the model reads in addition to the body.
         """
         model, tier, cap = fields.get("model"), fields.get("service_tier"), fields.get("max_output_tokens")
         if not isinstance(model, str) or not isinstance(cap, int) or not (tier is None or isinstance(tier, str)):
@@ -183,58 +198,45 @@ class PriceBook:
         input_tokens = upper_bound_tokens(fields)
         if input_tokens is None:
             return None
-        options, calls = fields.get("background_options"), fields.get("max_tool_calls")
-        return self.worst_case(
-            model,
-            tier,
-            at=at,
-            input_tokens=input_tokens + context_tokens,
-            max_output_tokens=cap,
-            window=options.get("completion_window") if isinstance(options, dict) else None,
+        calls = fields.get("max_tool_calls")
+        bounds = Bounds.of(
+            input_tokens + context_tokens,
+            cap,
             tools=[str(tool.get("type")) for tool in fields.get("tools") or ()],
             max_tool_calls=calls if isinstance(calls, int) else None,
         )
+        if bounds is None:
+            return None
+        options = fields.get("background_options")
+        window = options.get("completion_window") if isinstance(options, dict) else None
+        return self.worst_case(model, tier, bounds, at=at, window=window)
 
     def worst_case(
-        self,
-        model: str,
-        tier: str | None,
-        *,
-        at: float,
-        input_tokens: int | None,
-        max_output_tokens: int | None,
-        window: str | None = None,
-        tools: Collection[str] = (),
-        max_tool_calls: int | None = None,
+        self, model: str, tier: str | None, bounds: Bounds, *, at: float, window: str | None = None
     ) -> Picodollars | None:
-        """The most a request can cost, whatever tier it ends up at; None where nothing bounds it.
+        """Returns the most that a request can cost at any tier at which it may be billed; None if unknown.
 
-        ``input_tokens`` is an upper bound, ``tools`` are the types of the request's tools. Nothing is taken off for
-        a completion window. A tier that the model has no price for counts as the dearest one; but a request without
-        a tier, or with ``auto``, is not taken to end at a tier that its model lacks.
+        A completion window gives no discount. A tier without a price for the model counts as the most expensive one;
+        but a request without a tier, or with ``auto``, is not billed at a tier that its model lacks.
         """
-        paid = paid_tools(tools)
-        if input_tokens is None or max_output_tokens is None or paid is None or (paid and max_tool_calls is None):
-            return None
         asked = tier_of(tier)
-        most = _Most(input_tokens, max_output_tokens, paid, max_tool_calls or 0)
-        by_default, by_others = self._ways(model, asked, _window(window), _day(at), paid)
-        default = most.at(by_default)
+        by_default, by_others = self._quotes_of(model, asked, _window(window), _day(at), bounds.paid_tools)
+        default = bounds.at(by_default)
         if default is None:
             return None
         worst = 0 if asked == "batch" else default
         for quote in by_others:
-            cost = most.at(quote)
-            worst = max(worst, default * _DEAREST_TIER if cost is None else cost)
+            cost = bounds.at(quote)
+            worst = max(worst, default * _HIGHEST_TIER_FACTOR if cost is None else cost)
         return worst
 
-    def _ways(
+    def _quotes_of(
         self, model: str, asked: str | None, window: str | None, day: int, paid: frozenset[str]
     ) -> tuple[_Quote | None, tuple[_Quote | None, ...]]:
-        """What a request costs at the default tier, and by the other ways in which it may be priced."""
+        """Returns the prices of a request at the default tier, and the others that may apply to it."""
         key = (model, asked, window, day, paid)
-        ways = self._known_ways.get(key)
-        if ways is None:
+        known = self._known_quotes.get(key)
+        if known is None:
             case = _Case(model, model, "default", None, day, paid, False)
             others = [
                 self._quote(case._replace(tier=each)) for each in ((asked,) if asked else self._rules.auto_tiers)
@@ -244,18 +246,18 @@ class PriceBook:
             if window and (quote := self._quote(case._replace(window=window))) is not None:
                 others.append(quote)
             default = self._quote(case)
-            ways = self._known_ways[key] = default, tuple(quote for quote in others if quote is not default)
-        return ways
+            known = self._known_quotes[key] = default, tuple(quote for quote in others if quote is not default)
+        return known
 
     def _bound(
         self, case: _Case, usage: Usage, tool_use: ToolUse, *, otherwise: Picodollars | None
     ) -> Picodollars | None:
-        """The most a usage can have cost at a tier or in a completion window that has no known price."""
+        """Returns the most that a usage can have cost at a tier, or in a completion window, without a known price."""
         price = _pick(self._quote(case._replace(tier="default", window=None)), usage.input_tokens)
         if price is None:
             return otherwise
         cost = charge(usage, tool_use, price)
-        return cost if case.tier == "default" else cost * _DEAREST_TIER
+        return cost if case.tier == "default" else cost * _HIGHEST_TIER_FACTOR
 
     def _quote(self, case: _Case) -> _Quote | None:
         try:
@@ -285,7 +287,7 @@ class PriceBook:
         day = date.fromordinal(_EPOCH + case.day)
         bare_tier, _, window = tier.partition(":")
         published = published_rates(case.model, bare_tier, day)
-        # A price given for the name that was asked for (a deployment, a gateway's alias) is meant for what answers.
+        # A price for the requested name (a deployment, a gateway's alias) applies to the model that answers.
         for name in (case.model, case.asked):
             if override := self._rules.override(name, tier, day):
                 return _Found(override.rates(published), self._rules.source, self._rules.version)
@@ -302,7 +304,7 @@ class PriceBook:
 
     def _unit_price(self, case: _Case, tier: str, rate: Rate, found: _Found, *, estimated: bool) -> UnitPrice:
         fees = self._rules.fees
-        fee, guessed = search_fee(fees, case.model, case.searches, input_price=rate.input)
+        fee, is_estimate = search_fee(fees, case.model, case.searches, input_price=rate.input)
         return UnitPrice(
             model=case.model,
             tier=tier,
@@ -315,7 +317,7 @@ class PriceBook:
             fee_web_search=fee,
             fee_file_search=fees.file_search,
             fee_code_session=fees.code_session,
-            estimated=rate.estimated or estimated or guessed,
+            estimated=rate.estimated or estimated or is_estimate,
         )
 
 

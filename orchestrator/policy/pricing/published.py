@@ -1,9 +1,9 @@
-"""List prices as published, read from the genai-prices package; the only module that imports it.
+"""Published list prices, read from the genai-prices package; the only module that imports it.
 
-The package's own calculation is not used, because it answers where it should refuse: an unknown service tier gets
-the standard price, a snapshot it has not heard of an exception, a tier without long-context prices the short ones.
-Its data is read instead, and what it does not say stays unknown. It is never asked to fetch newer prices: a charge
-must be explained by the installed version alone.
+The package's own calculation is not used, because it guesses: it prices an unknown service tier as the standard one
+and a tier without long-context prices by the short ones, and raises an exception for an unknown snapshot. This module
+reads its data instead, and what is not in it stays unknown. It never fetches newer prices: the installed version
+alone must explain a charge.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ if TYPE_CHECKING:
 __all__ = ["published_rates", "published_version"]
 
 _INPUT, _CACHED, _WRITTEN, _OUTPUT = "input_mtok", "cache_read_mtok", "cache_write_mtok", "output_mtok"
-# Tool calls are priced by our own table. A model that is also billed by anything else (seconds of audio, images) is
-# not priced: its tokens alone would understate it.
+# Tool calls are priced by our own table. A model that is also billed by other units (seconds of audio, images) has no
+# price: its tokens alone would understate the cost.
 _TOOL_CALLS = frozenset({"web_searches_kcount", "storage_searches_kcount"})
-# Tiers whose price is published as a multiple of the default one, and that the package does not have.
+# Tiers whose price is published as a multiple of the default one, and which the package does not have.
 _MULTIPLES = {("gpt-6.1-sol", "ultrafast"): 6}
 
-# One price by the input length above which it holds, in picodollars a token.
+# One price by the input length above which it holds, in picodollars per token.
 _Unit: TypeAlias = dict[int, int]
 
 
 def published_version() -> str:
-    """The version of the price data."""
+    """Returns the version of the price data."""
     return version("genai-prices")
 
 
 def published_rates(model: str, tier: str, day: date) -> Rates | None:
-    """The rates of a model at a service tier on a day (UTC); None where none are published.
+    """Returns the rates of a model at a service tier on a day (UTC); None if none are published.
 
     ``tier`` is ``default``, ``flex``, ``priority``, ``batch`` or ``ultrafast``. Fine-tuned models (``ft:…``) have no
-    list price here: what the package holds are prefixes of a few old ones.
+    list price here: the package only has prefixes of a few old ones.
     """
     model = model.lower()
     if model.startswith("ft:") or ".ft-" in model:
@@ -63,22 +63,22 @@ def published_rates(model: str, tier: str, day: date) -> Rates | None:
 
 @cache
 def _provider() -> Provider:
-    # A fifth of a second, and half of one on a cold disk, that a command without prices need not spend. The bundled
-    # data is taken by name: the package's "current snapshot" could have been replaced by another user of it.
+    # The import takes 0.2 s, or 0.5 s on a cold disk, which commands without prices save. It names the bundled data,
+    # because other code could have replaced the package's "current snapshot".
     from genai_prices.data import providers
 
     return next(provider for provider in providers if provider.id == "openai")
 
 
 def _find(model: str) -> tuple[ModelInfo | None, bool]:
-    """The model's entry, and whether the model is named there rather than inferred."""
+    """Returns the entry of a model, and whether it names the model or only resembles it."""
     if info := _provider().find_model(model):
         return info, _names(info.match, model)
     return _provider().find_model(strip_date(model)), False
 
 
 def _names(clause: MatchLogic, model: str) -> bool:
-    """Whether a match is this very model or a dated snapshot of it, not merely one that begins alike."""
+    """Whether a match is this model or a dated snapshot of it, not only a name with the same start."""
     from genai_prices.types import ClauseEquals, ClauseOr, ClauseRegex, ClauseStartsWith
 
     match clause:
@@ -104,20 +104,20 @@ def _tier_rates(info: ModelInfo, tier: str, moment: datetime, standard: Mapping[
     fresh = own[_INPUT]
     missing = standard.keys() - own.keys()
     for name in missing:
-        # The tier states no price of its own for cached or written tokens. Neither the default tier's nor its own
-        # for fresh input is certain, so it is the dearer of the two.
+        # The tier has no price of its own for cached or written tokens. Neither the default tier's nor its own for
+        # fresh input is certain, so the higher of both applies.
         steps = {*fresh, *standard[name]}
         own[name] = {above: max(_at(fresh, above), _at(standard[name], above)) for above in steps}
     rates = _rates(own).inferred() if missing else _rates(own)
     longest = max(fresh)
     known = tuple((above, rate) for above, rate in rates.steps if above <= longest)
-    # From here on the default tier charges more, and this tier is silent.
+    # The default tier charges more from here on; this tier has no such price.
     unknown = tuple((above, None) for above in sorted(_steps(standard)) if above > longest)
     return Rates(known + unknown)
 
 
 def _units(stated: Mapping[str, object]) -> dict[str, _Unit] | None:
-    """The prices of tokens; None where they do not suffice to price a response, or are too fine to count."""
+    """Returns the prices of tokens; None if they do not suffice to price a response, or are too fine to count."""
     from genai_prices.types import TieredPrices
 
     units: dict[str, _Unit] = {}
@@ -137,7 +137,7 @@ def _units(stated: Mapping[str, object]) -> dict[str, _Unit] | None:
 
 
 def _rates(units: Mapping[str, _Unit]) -> Rates:
-    # Without a price of their own, cached and written tokens cost what any input does.
+    # Without a price of their own, cached and written tokens cost the same as other input.
     fresh = units[_INPUT]
     return Rates(
         tuple(

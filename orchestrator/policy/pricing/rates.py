@@ -1,4 +1,4 @@
-"""Unit prices of tokens as numbers: exact, by the length of the input, and marked where they were inferred."""
+"""Unit prices of tokens: exact, by the length of the input, and marked if they were inferred."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _DATE = re.compile(r"-20\d{2}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])$")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rate:
-    """Picodollars a token. ``estimated`` marks a rate that was inferred, not read."""
+    """Picodollars per token. ``estimated`` marks a rate that was inferred, not read."""
 
     input: int
     cached: int
@@ -23,7 +23,7 @@ class Rate:
     estimated: bool = False
 
     def times(self, factor: Decimal | int) -> Rate:
-        """The rate at a discount or surcharge; what does not come out even is rounded up and marked."""
+        """Returns the rate at a discount or surcharge; a fraction is rounded up and marked as estimated."""
         exact = [Decimal(unit) * factor for unit in (self.input, self.cached, self.cache_write, self.output)]
         fresh, cached, written, output = (int(unit.to_integral_value(ROUND_CEILING)) for unit in exact)
         return Rate(
@@ -35,7 +35,7 @@ class Rate:
         )
 
     def at_least(self, floor: Rate) -> Rate:
-        """The dearer of two rates, unit by unit."""
+        """Returns the higher of two rates, unit by unit."""
         return Rate(
             input=max(self.input, floor.input),
             cached=max(self.cached, floor.cached),
@@ -45,7 +45,7 @@ class Rate:
         )
 
     def inferred(self) -> Rate:
-        """The same rate, marked as estimated."""
+        """Returns the same rate, marked as estimated."""
         return replace(self, estimated=True)
 
 
@@ -53,27 +53,27 @@ class Rate:
 class Rates:
     """Rates by the length of the input, shortest first.
 
-    Each holds for requests of *more* input tokens than the number beside it (0 for the first), for all their tokens.
-    None: such inputs are accepted, but their price is not known.
+    Each applies to all tokens of requests with *more* input tokens than its number (0 for the first). None means that
+    such inputs are accepted, but their price is unknown.
     """
 
     steps: tuple[tuple[int, Rate | None], ...]
 
     def map(self, change: Callable[[Rate], Rate]) -> Rates:
-        """The same steps with every known rate changed."""
+        """Returns the same steps with each known rate changed."""
         return Rates(tuple((above, rate and change(rate)) for above, rate in self.steps))
 
     def inferred(self) -> Rates:
-        """The same rates, marked as estimated."""
+        """Returns the same rates, marked as estimated."""
         return self.map(Rate.inferred)
 
     def times(self, factor: Decimal | int) -> Rates:
-        """The rates at a discount or surcharge."""
+        """Returns the rates at a discount or surcharge."""
         return self.map(lambda rate: rate.times(factor))
 
 
 def per_token(usd_per_million: Decimal) -> int:
-    """Picodollars a token; a price finer than that is refused with ``ValueError`` rather than rounded."""
+    """Returns picodollars per token; raises ``ValueError`` for a finer price instead of rounding it."""
     exact = usd_per_million.scaleb(6)
     if not exact.is_finite() or exact < 0 or exact != exact.to_integral_value():
         raise ValueError("a price is not negative and has at most 6 decimals in USD per million tokens")
@@ -81,5 +81,5 @@ def per_token(usd_per_million: Decimal) -> int:
 
 
 def strip_date(model: str) -> str:
-    """The name of a model without the ``-YYYY-MM-DD`` of its snapshot."""
+    """Returns the name of a model without the ``-YYYY-MM-DD`` of its snapshot."""
     return _DATE.sub("", model)

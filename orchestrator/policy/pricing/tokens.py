@@ -30,18 +30,18 @@ _O200K_MODELS = ("gpt-4o", "gpt-4.1", "gpt-5", "chatgpt-4o", "o1", "o3", "o4")
 # Tokens that frame a request and each message of it. Not documented; a request that says "hi" is counted as 8.
 _REQUEST_FRAME = 3
 _MESSAGE_FRAME = 4
-# What an image or a file is taken to be, for the rate limit only: what it really counts depends on its content.
+# The assumed size of an image or a file, for the rate limit only: the real count depends on its content.
 _ATTACHMENT = 2_000
 
-# Margins on an upper bound, for framing and for what the provider writes around tools and schemas by itself.
+# Margins of an upper bound, for framing and for what the provider adds around tools and schemas.
 _REQUEST_MARGIN = 128
 _ITEM_MARGIN = 16
 _TOOL_MARGIN = 64
-# Fields that add text which the request does not show.
+# Fields that add text which is not in the request.
 _ADDING_FIELDS = ("previous_response_id", "conversation", "prompt", "context_management")
-# Fields that the model is never shown.
+# Fields that the model does not see.
 _UNSEEN_FIELDS = frozenset({"metadata", "model", "prompt_cache_key", "safety_identifier", "user"})
-# Tools that the client runs. All others are run by the provider, turn after turn, and what they find is input too.
+# Tools that the client runs. The provider runs all others, for several turns, and their results are input too.
 _CLIENT_TOOLS = ("custom", "function")
 _TEXTUAL_TYPES = (
     None,
@@ -58,23 +58,23 @@ _TEXTUAL_TYPES = (
 
 @dataclass(frozen=True, slots=True)
 class TokenCounter:
-    """Counts the tokens of texts; ``exact`` says whether with the vocabulary or by estimate."""
+    """Counts the tokens of texts, with the vocabulary if ``exact``, else by estimate."""
 
     exact: bool
 
     def exact_for(self, model: str) -> bool:
-        """Whether the counts hold for a model: its vocabulary must be published as well as installed."""
+        """Whether the counts are exact for a model: its vocabulary must be published and installed."""
         return self.exact and model.startswith(_O200K_MODELS)
 
     def count(self, text: str) -> int:
-        """Tokens of one text."""
+        """Returns the tokens of one text."""
         return self.count_all([text])[0]
 
     def count_all(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text; many at once are counted in parallel."""
+        """Returns the tokens of each text; several texts are counted in parallel."""
         if not self.exact:
             return [_estimate(text) for text in texts]
-        # A lone surrogate, which JSON may hold, is no text; it is counted as the replacement character.
+        # A lone surrogate, which JSON may hold, cannot be encoded; it counts as the replacement character.
         whole = [text if _encodes(text) else text.encode(errors="replace").decode() for text in texts]
         return _batch_count()(whole, _VOCABULARY, 0 if len(whole) > 1 else 1)
 
@@ -84,26 +84,26 @@ _BY_ESTIMATE = TokenCounter(exact=False)
 
 @cache
 def _batch_count() -> Callable[[list[str], str, int], list[int]]:
-    # Compiled, with the vocabulary inside: half a second to load. It ships no type information.
+    # Compiled with the vocabulary: takes half a second to load. It has no type information.
     return import_module("toktok").batch_count  # type: ignore[no-any-return]
 
 
 @cache
 def token_counter() -> TokenCounter:
-    """The best counter that is installed."""
+    """Returns the best installed counter."""
     return TokenCounter(exact=find_spec("toktok") is not None)
 
 
 def count_tokens(text: str) -> int:
-    """Tokens of a text, exact where the extra ``tokens`` is installed."""
+    """Returns the tokens of a text, exact if the extra ``tokens`` is installed."""
     return token_counter().count(text)
 
 
 def estimate_input(fields: Mapping[str, Any], counter: TokenCounter | None = None) -> int:
-    """About how many input tokens a request has; ``fields`` is the body of ``POST /v1/responses``.
+    """Returns about how many input tokens a request has; ``fields`` is the body of ``POST /v1/responses``.
 
-    By estimate unless a counter is given. What a conversation, a previous response or a hosted tool adds is not
-    known here and not counted.
+    Counts by estimate unless a counter is given. Tokens that a conversation, a previous response or a hosted tool
+    adds are unknown here and not counted.
     """
     texts = list(_texts(fields))
     counts = (counter or _BY_ESTIMATE).count_all(texts)
@@ -114,20 +114,20 @@ def estimate_input(fields: Mapping[str, Any], counter: TokenCounter | None = Non
 
 
 def estimate_request(fields: Mapping[str, Any]) -> int:
-    """What a request counts for in a limit of tokens per minute: its input, and its cap on output as if all used.
+    """Returns what a request counts for in a limit of tokens per minute: its input and its whole cap on output.
 
-    Microseconds for a kilobyte of text. (Responses API, "Rate limits": the provider counts the larger of the two, or
-    both.)
+    Takes microseconds per kilobyte of text. (Responses API, "Rate limits": the provider counts the larger of the two,
+    or both.)
     """
     cap = fields.get("max_output_tokens")
     return estimate_input(fields) + (cap if isinstance(cap, int) and cap > 0 else 0)
 
 
 def upper_bound_tokens(fields: Mapping[str, Any]) -> int | None:
-    """The most input tokens a request can be charged for; None where its text does not bound them.
+    """Returns the most input tokens that a request can be charged for; None if its text does not bound them.
 
-    No token covers less than a byte of UTF-8, so the bytes of all that is sent are a bound in any vocabulary. It
-    is three to five times what plain text really has.
+    Each token covers at least a byte of UTF-8, so the bytes of the whole request are a bound in any vocabulary. The
+    bound is three to five times the real count of plain text.
     """
     options = fields.get("background_options")
     continued = isinstance(options, dict) and options.get("continuation_id")
@@ -140,7 +140,7 @@ def upper_bound_tokens(fields: Mapping[str, Any]) -> int | None:
     try:
         size = len(orjson.dumps({name: value for name, value in fields.items() if name not in _UNSEEN_FIELDS}))
     except TypeError:
-        return None  # it cannot be encoded, so it cannot be sent either
+        return None  # it cannot be encoded, so it cannot be sent
     items = len(messages) if isinstance(messages, list) else 1
     return size + _REQUEST_MARGIN + _ITEM_MARGIN * items + _TOOL_MARGIN * len(tools)
 
@@ -159,7 +159,7 @@ def _texts(fields: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _strings(value: Any) -> Iterator[str]:
-    """Every text in a message, a list of them, or a part; attachments and the names of things left out."""
+    """Yields every text in a message, a list of messages, or a part, without attachments."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, list):
@@ -193,7 +193,7 @@ def _are_client_tools(tools: Any) -> bool:
 
 
 def _is_textual(value: Any) -> bool:
-    """Whether an input is all there to be counted: no image, no file, no reference to something kept elsewhere."""
+    """Whether an input is only text: no image, no file, no reference to stored items."""
     if isinstance(value, list):
         return all(_is_textual(each) for each in value)
     if isinstance(value, dict):
@@ -205,8 +205,8 @@ def _is_textual(value: Any) -> bool:
 
 # ── Counting without the vocabulary ───────────────────────────────────────────────────────────────────────────
 
-# A linear fit to o200k: within 2 % over English prose, 10 % over Markdown and JSON, 15 % over code. A word weighs
-# this much, and each character by its kind, which the first byte of its UTF-8 tells.
+# A linear fit to o200k: within 2 % for English prose, 10 % for Markdown and JSON, 15 % for code. Each word has this
+# weight, and each character that of its kind, which the first byte of its UTF-8 encoding determines.
 _PER_WORD = 0.5
 _WEIGHTS = (
     0.12,  # 0 ASCII letters
@@ -230,10 +230,10 @@ def _kind(byte: int) -> int:
 
 
 _KINDS = bytes(_kind(byte) for byte in range(256))
-# Of a longer text so many pieces of so many characters, evenly spread, stand for the whole: in prose they are off by
-# half a per cent, in code by two, and not always to one side.
+# A longer text is estimated by so many evenly spread pieces of so many characters: the error is half a percent in
+# prose and two percent in code, in both directions.
 _PIECES, _PIECE = 32, 128
-# Of kinds, whether they are white space.
+# For each kind, whether it is white space.
 _SPACES = bytes(kind == 2 for kind in range(256))
 
 
@@ -258,7 +258,7 @@ def _weigh(text: str) -> float:
 
 
 def _words(kinds: bytes) -> int:
-    """How often something follows a space, or begins the text; to split it would take longer than all the rest."""
+    """Returns how many words a text has; to split it would take longer than the rest of the estimate."""
     spaces = kinds.translate(_SPACES)
     return spaces.count(b"\x01\x00") + (spaces[0] == 0)
 

@@ -1,7 +1,7 @@
-"""Hosted tools that cost something beside their tokens: which a request may use, which a response did use.
+"""Hosted tools that cost a fee in addition to their tokens: which a request may use, and which a response used.
 
-Fees go by the call or the session (responses API, "Cost", tool fees). Two kinds of web search have different fees,
-and their calls look alike in a response, so the response's list of tools decides.
+Fees are per call or per session (responses API, "Cost", tool fees). Two kinds of web search have different fees, and
+their calls look the same in a response, so the response's list of tools decides.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from orchestrator.policy.pricing.rates import strip_date
 __all__ = ["has_uncounted_items", "highest_fee", "paid_tools", "search_fee", "searches_of"]
 
 _SEARCH, _PREVIEW, _FILES, _CODE = "web_search", "web_search_preview", "file_search", "code_interpreter"
-# Tools that cost their tokens only. Anything that is neither here nor above (image generation) costs something
-# that no count shows.
+# Tools that cost only their tokens. A tool that is neither here nor above (image generation) has a cost that no count
+# shows.
 _FREE = frozenset(
     {
         "apply_patch",
@@ -38,14 +38,14 @@ _FREE = frozenset(
     }
 )
 _UNCOUNTED_ITEM = "image_generation_call"
-# Models that do not reason pay the preview search by another fee.
+# Models that do not reason have another fee for the preview search.
 _PLAIN_MODEL = re.compile(r"(?:ft:)?(?:gpt-[34]|chatgpt-)|.*-chat\b")
-# Models that pay for the text a search finds in blocks of fixed size.
+# Models that pay for the text found by a search in blocks of fixed size.
 _BLOCK_MODELS = frozenset({"gpt-4o-mini", "gpt-4.1-mini"})
 
 
 def paid_tools(types: Collection[str]) -> frozenset[str] | None:
-    """The tools that have a fee, without the dates of their versions; None where one's cost is not known."""
+    """Returns the tools that have a fee, without version dates; None if the cost of one is unknown."""
     paid = set()
     for each in types:
         if each in _FREE:
@@ -58,7 +58,7 @@ def paid_tools(types: Collection[str]) -> frozenset[str] | None:
 
 
 def searches_of(response: Response) -> frozenset[str]:
-    """The kinds of web search that a response used, as far as can be told; empty where it searched nothing."""
+    """Returns the kinds of web search that a response may have used; empty if it made none."""
     if not response.tool_use.web_searches:
         return frozenset()
     if _PREVIEW.encode() not in response.body:
@@ -69,18 +69,18 @@ def searches_of(response: Response) -> frozenset[str]:
 
 
 def has_uncounted_items(response: Response) -> bool:
-    """Whether a response did something that costs money and is not in its usage."""
-    # To look through a body of some kilobytes costs more than all else of its charge.
+    """Whether a response holds items that cost money and are not in its usage."""
+    # Searching a body of some kilobytes takes longer than all other steps of its charge.
     if response.only_talk or _UNCOUNTED_ITEM.encode() not in response.body:
         return False
     return any(item.get("type") == _UNCOUNTED_ITEM for item in _objects(response.body, "output"))
 
 
 def search_fee(fees: Fees, model: str, searches: frozenset[str], *, input_price: int) -> tuple[Picodollars, bool]:
-    """The fee of one web search, and whether it is a guess.
+    """Returns the fee of one web search, and whether it is an estimate.
 
-    With both kinds in one request nobody can tell which one a call was of: the dearer counts. Whether a block of
-    found text is also in the usage is not documented: it counts.
+    If a request has both kinds, the more expensive one counts, because calls do not show their kind. Whether a block
+    of found text is also in the usage is undocumented: it counts.
     """
     in_blocks = strip_date(model) in _BLOCK_MODELS
     plain = _PLAIN_MODEL.match(model) is not None
@@ -93,7 +93,7 @@ def search_fee(fees: Fees, model: str, searches: frozenset[str], *, input_price:
 
 
 def highest_fee(price: UnitPrice, paid: frozenset[str]) -> Picodollars:
-    """The most that one call of any of these tools costs."""
+    """Returns the most that one call of any of these tools costs."""
     fees = {_FILES: price.fee_file_search, _CODE: price.fee_code_session}
     return max((fees.get(tool, price.fee_web_search) for tool in paid), default=0)
 
