@@ -11,10 +11,10 @@ from tests.structure.measures import (
     docstring_share,
     duplicate_classes,
     function_lengths,
+    lines_of_test_per_line,
     median_length,
     most_parameters,
     percentile_90,
-    test_ratio,
     undocumented,
 )
 from tests.structure.sources import modules
@@ -34,7 +34,7 @@ def report(*, details: bool) -> Iterator[str]:
     yield from _measure("duplicate classes", [f"{name}: {at}" for name, at in duplicate_classes().items()], details)
     yield from _measure("shared file names", [f"{name}: without a purpose" for name in purposes_missing()], details)
     yield from _measure("public docstrings", [*undocumented()], details, value=f"{docstring_share():.1%}")
-    yield _line("test to source lines", f"{test_ratio():.2f}")
+    yield _line("test to source lines", f"{lines_of_test_per_line():.2f}")
     yield from _measure("old words", [str(each) for each in findings()], details)
     folders = Counter(each.folder for each in findings())
     yield from (f"  {count:5}  {folder}" for folder, count in folders.most_common())

@@ -10,10 +10,10 @@ from tests.structure.measures import (
     docstring_share,
     duplicate_classes,
     function_lengths,
+    lines_of_test_per_line,
     median_length,
     most_parameters,
     percentile_90,
-    test_ratio,
     undocumented,
 )
 
@@ -57,4 +57,4 @@ def test_public_names_are_documented() -> None:
 
 @_not_yet
 def test_there_is_a_line_of_test_for_each_line_of_source() -> None:
-    assert test_ratio() >= 1
+    assert lines_of_test_per_line() >= 1
