@@ -1,6 +1,6 @@
-"""The config file: which provider, at what pace, with what patience, and where runs are kept.
+"""The config file: provider, limits, timeouts, budgets and database.
 
-The same job runs in the sandbox, at OpenAI, or at a server of one's own: only the config differs.
+The same job runs in the sandbox, at OpenAI, or at the user's own server: only the config differs.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from orchestrator.core.errors import ConfigError
 from orchestrator.core.money import Picodollars, parse_usd
 from orchestrator.job.documents.document import Document, load_document
+from orchestrator.job.documents.section import Section
 from orchestrator.job.documents.validation_problems import ValidationProblem, did_you_mean, refuse
 from orchestrator.job.documents.values import Duration, Usd
 from orchestrator.job.requests.parameters import LEAST_OUTPUT_TOKENS
@@ -46,7 +47,7 @@ DEFAULT_BASE_URL = "https://api.openai.com/v1"
 BASE_URL_VARIABLE = "OPENAI_BASE_URL"
 SANDBOX_CONFIG = "configs/sandbox.yaml"
 
-# Names under which servers and gateways expect a secret; its value belongs into the environment.
+# Names under which servers and gateways expect a secret; its value belongs in the environment.
 _SECRET_NAME = re.compile(
     r"(^|[-_.])(auth|authentication|authorization|bearer|cookie|credentials?|(api)?key|password|secret|sig|signature|token)($|[-_.])",
     re.IGNORECASE,
@@ -54,19 +55,12 @@ _SECRET_NAME = re.compile(
 _SECRET_VALUE = re.compile(r"\s*(bearer\s|basic\s|sk-)", re.IGNORECASE)
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
-# A key is one word of printable ASCII: anything else is a quoting slip, and would break the request.
+# A key is one word of printable ASCII: anything else is a quoting error, and would break the request.
 _KEY = re.compile(r"[\x21-\x7e]+")
 
 
-class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
 class ErrorOverride(Section):
-    """What to do about an error that this server means differently than its status says.
-
-    All conditions given must hold.
-    """
+    """What to do about an error that this server uses in its own way. All given conditions must match."""
 
     action: Literal[
         "retry", "rate_limited", "slow_down", "outage", "fail", "in_doubt", "halt", "missing", "bounce"
@@ -90,7 +84,7 @@ class ErrorOverride(Section):
         return self
 
     def override(self) -> Override:
-        """The same for the judge; raises ``ValueError`` where it could never be."""
+        """The rule for the judgement; raises ``ValueError`` if it is impossible."""
         action = Action.RATE_LIMITED if self.action == "bounce" else Action(self.action)
         phase = Phase.POLL if self.met == "look" else Phase(self.met)
         return Override(action=action, status=self.status, code=self.code, text=self.text, phase=phase)
@@ -101,13 +95,11 @@ class ProviderSettings(Section):
 
     base_url: str = DEFAULT_BASE_URL
     """Where the Responses API is served, up to and without `/responses`. The environment variable `OPENAI_BASE_URL`
-    goes before it."""
+    takes precedence."""
     api_key_env: str | None = "OPENAI_API_KEY"
-    """The environment variable that holds the key; `null` for a server that asks for none. The key itself is never
-    in a file."""
+    """The environment variable that holds the key; `null` for a server without one. The key itself is never in a file."""
     admin_key_env: str = "OPENAI_ADMIN_KEY"
-    """The environment variable that holds an admin key, which the provider's account asks for
-    (`costs --reconcile fetch`)."""
+    """The environment variable that holds an admin key, which `costs --reconcile fetch` needs."""
     api_key_header: str = "Authorization"
     """The header that carries the key, such as `api-key` at Azure."""
     api_key_scheme: str = "Bearer"
@@ -117,7 +109,7 @@ class ProviderSettings(Section):
     query: dict[str, str] = Field(default_factory=dict)
     """Query parameters of every request, such as `api-version`."""
     transport: Literal["asyncio", "httpx"] = "asyncio"
-    """How HTTP is spoken: straight on `asyncio`, the fastest way by far; or by `httpx`, should a proxy need it."""
+    """The HTTP client: `asyncio`, by far the fastest; or `httpx`, if a proxy needs it."""
     create_codes: frozenset[Annotated[int, Field(ge=200, le=299)]] = Field(
         default=frozenset({200, 201, 202}), min_length=1
     )
@@ -127,18 +119,18 @@ class ProviderSettings(Section):
     )
     """Other words that this server uses for a response's status, such as `{pending: queued}`."""
     store: Literal["required", "optional"] = "required"
-    """`optional` where a background response can be fetched although it is not stored, as in projects with zero data
+    """`optional` if a background response can be fetched although it is not stored, as in projects with zero data
     retention: a job may then say `store: false`. Such a response is gone about ten minutes after its end."""
     profile: str = "openai"
-    """A kind of server whose odd errors are known."""
+    """A kind of server whose unusual errors are known."""
     errors: tuple[ErrorOverride, ...] = ()
-    """Errors that this server means differently; they go before those of the profile."""
+    """Errors that this server uses in its own way; they take precedence over those of the profile."""
     sandbox: SandboxSettings | None = None
     """In place of a server: the built-in sandbox, started for this run on this machine. No key, no cost."""
 
     @property
     def overrides(self) -> tuple[Override, ...]:
-        """How errors are judged differently here: by the config's own word first, then by the profile's."""
+        """The rules that take precedence over the error table: those of the config, then those of the profile."""
         return overrides_for(self.profile, [error.override() for error in self.errors])
 
     def request_headers(self, api_key: str | None) -> dict[str, str]:
@@ -152,7 +144,7 @@ class ProviderSettings(Section):
     def _is_address(cls, base_url: str) -> str:
         try:
             parts = urlsplit(base_url)
-            parts.port  # noqa: B018 – raises ValueError for a port that is none
+            parts.port  # noqa: B018 – raises ValueError for an invalid port
         except ValueError:
             raise ValueError("must be an address such as https://api.openai.com/v1") from None
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -166,7 +158,7 @@ class ProviderSettings(Section):
     @field_validator("api_key_env", "admin_key_env")
     @classmethod
     def _is_variable(cls, name: str | None) -> str | None:
-        # Whoever writes the key here by mistake must not see it repeated in an error.
+        # A key that is written here by mistake must not be repeated in an error.
         if name is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
             raise ValueError("must be the name of an environment variable, not the key itself")
         return name
@@ -202,8 +194,8 @@ class ProviderSettings(Section):
 
     @field_validator("sandbox", mode="before")
     @classmethod
-    def _is_said_aloud(cls, sandbox: Any) -> Any:
-        # "sandbox:" with nothing behind it would be the real provider, and real money.
+    def _is_explicit(cls, sandbox: Any) -> Any:
+        # "sandbox:" without a value would be the real provider, and real money.
         if sandbox is None:
             raise ValueError("must be a mapping; write sandbox: {} for a sandbox with its defaults")
         return sandbox
@@ -218,59 +210,59 @@ class ProviderSettings(Section):
 
 
 class LimitSettings(Section):
-    """How much may be asked at once. What the provider's headers tell goes before it."""
+    """Rate limits. Limits reported in the provider's headers take precedence."""
 
     requests_per_minute: int | None = Field(default=None, ge=1)
-    """Creates in a minute, for each model; left out, the limit is discovered."""
+    """Creates per minute, for each model; if absent, the limit is learned."""
     tokens_per_minute: int | None = Field(default=None, ge=1)
-    """Tokens in a minute, for each model: input and `max_output_tokens` together; left out, it is discovered."""
+    """Tokens per minute, for each model: input plus `max_output_tokens`; if absent, the limit is learned."""
     polls_per_minute: int = Field(default=6000, ge=1)
-    """Looks at responses in a minute."""
+    """Polls per minute."""
     max_in_flight: int = Field(default=2000, ge=1)
     """Open background responses at once."""
 
 
 class TimeoutSettings(Section):
-    """How long to be patient."""
+    """Timeouts."""
 
     connect: Annotated[Duration, Field(gt=0)] = 5.0
-    """For a connection to be made."""
+    """To open a connection."""
     read: Annotated[Duration, Field(gt=0)] = 60.0
-    """For the reply to a call. A create whose reply does not come in time is in doubt."""
+    """For the reply to a call. A create without a reply in time is in doubt."""
     queued: Annotated[Duration, Field(gt=0)] = 3600.0
-    """For a response to be started; then it is cancelled and tried again."""
+    """For a response to start; then it is cancelled and sent again."""
     run: Annotated[Duration, Field(gt=0)] = 21600.0
-    """For a response to end; then it is cancelled and tried again."""
+    """For a response to end; then it is cancelled and sent again."""
 
 
 class InDoubtSettings(Section):
-    """What to do with a request that may have been sent, but whose reply was lost."""
+    """What to do with a request that may have been sent although its reply was lost."""
 
     resend_below_usd: Usd = Decimal("0.05")
-    """It is sent again only if its worst case costs less than this many US dollars; else it is held for your
-    decision: `orchestrator retry RUN --resolve-in-doubt resend|fail`."""
+    """It is sent again only if its worst case costs less than this, in US dollars; else it is held for your decision:
+    `orchestrator retry RUN --resolve-in-doubt resend|fail`."""
 
     @property
     def resend_below_pusd(self) -> Picodollars:
-        """The same in picodollars."""
+        """The threshold in picodollars."""
         return parse_usd(self.resend_below_usd)
 
 
 class BudgetSettings(Section):
-    """Hard caps over all runs of the database, and what to do where a request or a job could cost much."""
+    """Hard caps over all runs of the database, and limits for expensive requests and jobs."""
 
     usd_per_day: Usd | None = Field(default=None, gt=0)
     """The most that all runs of the database may cost in a day (UTC), in US dollars."""
     usd_per_month: Usd | None = Field(default=None, gt=0)
-    """The most that they may cost in a calendar month (UTC)."""
+    """The most that all runs may cost in a calendar month (UTC)."""
     cap_output_tokens: int | None = Field(default=None, ge=LEAST_OUTPUT_TOKENS)
-    """Under a budget, a request without `max_output_tokens` is sent with this one. Left out, it is refused."""
+    """Under a budget, a request without `max_output_tokens` is sent with this one. If absent, it is refused."""
     confirm_above_usd: Usd = Decimal(10)
     """On a terminal, `run` asks before it starts a job that may cost more than this. Elsewhere, and with `--yes`, it
-    never asks."""
+    does not ask."""
 
     def caps(self, run_id: int, *, simulated: bool) -> SharedCaps | None:
-        """The caps for the engine and the store, or None where there are none."""
+        """The caps for the engine and the store, or None if there are none."""
         if self.usd_per_day is None and self.usd_per_month is None:
             return None
         return SharedCaps(
@@ -282,37 +274,38 @@ class BudgetSettings(Section):
 
 
 class Config(Section):
-    """How runs are carried out; every field has a default, which is the real API at OpenAI."""
+    """The settings of runs; every field has a default, which is the real API at OpenAI."""
 
     provider: ProviderSettings = ProviderSettings()
     """The server that answers, and how to speak to it."""
     limits: LimitSettings = LimitSettings()
-    """How much may be asked at once."""
+    """Rate limits."""
     timeouts: TimeoutSettings = TimeoutSettings()
-    """How long to be patient."""
+    """Timeouts."""
     in_doubt: InDoubtSettings = InDoubtSettings()
-    """What to do with a request that may have been sent, but whose reply was lost."""
+    """What to do with a request that may have been sent although its reply was lost."""
     budget: BudgetSettings = BudgetSettings()
-    """Hard caps over all runs of the database, and what to do where a request or a job could cost much."""
+    """Hard caps over all runs of the database, and limits for expensive requests and jobs."""
     prices: str | None = Field(default=None, min_length=1)
-    """A file of your own prices, relative to this file; they go before the published ones."""
+    """A file of your own prices, relative to this file; they take precedence over the published ones."""
     database: Path = Path(DEFAULT_DATABASE)
-    """The database of runs, relative to the working directory, as `--db` is: so commands that are given no config
-    find the same one."""
+    """The database of runs, relative to the working directory, like `--db`: so commands without a config find the
+    same one."""
 
     _source: Path | None = PrivateAttr(default=None)
 
     @property
     def source(self) -> Path | None:
-        """The config file, or None where there is none."""
+        """The config file, or None for the defaults."""
         return self._source
 
     def model_post_init(self, context: Any) -> None:
+        """Remembers the file, which pydantic hands over as the context."""
         if isinstance(context, dict):
             self._source = context.get("source")
 
     def api_key(self, environ: Mapping[str, str]) -> str | None:
-        """The provider's key, from the environment; None where none is needed. Raises ``ConfigError``."""
+        """The provider's key, from the environment; None if none is needed. Raises ``ConfigError``."""
         name = self.provider.api_key_env
         if self.provider.sandbox is not None or name is None:
             return None
@@ -330,7 +323,7 @@ class Config(Section):
         return key
 
     def admin_key(self, environ: Mapping[str, str]) -> str:
-        """The key that may read the organisation's account; raises ``ConfigError``."""
+        """The key that may read the organization's account; raises ``ConfigError``."""
         name = self.provider.admin_key_env
         key = environ.get(name, "").strip()
         if self.simulated or not _KEY.fullmatch(key):
@@ -342,7 +335,7 @@ class Config(Section):
 
     @property
     def simulated(self) -> bool:
-        """Whether runs are rehearsals at the embedded sandbox, whose money is play money."""
+        """Whether runs use the embedded sandbox, which costs no money."""
         return self.provider.sandbox is not None
 
     def output_cap(self, budget_pusd: Picodollars | None) -> int | None:
@@ -361,7 +354,7 @@ class Config(Section):
 
 
 def load_config(path: str | Path | None = None, *, environ: Mapping[str, str] | None = None) -> Config:
-    """Read a config file, or take the defaults: OpenAI's own API. Raises ``ConfigError``.
+    """Read a config file, or use the defaults: OpenAI's own API. Raises ``ConfigError``.
 
     ``OPENAI_BASE_URL`` in the environment replaces ``provider.base_url``, but never a sandbox.
     """

@@ -1,4 +1,4 @@
-"""For tests of code that uses this package: a clock that moves only when told, and one that hurries."""
+"""For tests of code that uses this package: a clock that moves only on request, and one that runs fast."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["FakeClock", "FastClock"]
 
 
 class FakeClock:
-    """A clock whose time stands still until it is advanced, and which then wakes exactly those who are due."""
+    """A clock whose time stands still until it is advanced; then it wakes exactly the waits that are due."""
 
     def __init__(self, start: float = 1_700_000_000.0) -> None:
         self._now = start
@@ -49,13 +49,13 @@ class FakeClock:
             tasks.start_soon(first, due)
 
     async def advance_to_next(self) -> float:
-        """Wait until somebody sleeps, jump to the first deadline, and return how many seconds that was."""
+        """Wait until a task sleeps, jump to the first deadline, and return how many seconds that was."""
         while not self._sleepers:
             await self._slept.wait()
         return self.advance(self._sleepers[0][0] - self._now)
 
     def advance(self, seconds: float) -> float:
-        """Move time on and wake everyone who is due."""
+        """Advance the time and wake every wait that is due."""
         self._now += seconds
         while self._sleepers and self._sleepers[0][0] <= self._now:
             heapq.heappop(self._sleepers)[2].set()
@@ -70,11 +70,10 @@ class FakeClock:
 
 
 class FastClock:
-    """The system's time, so many times faster: an hour's wait is over in a minute at ``speed`` 60.
+    """The system's time, ``speed`` times as fast: at 60, an hour's wait takes a minute.
 
-    For runs against real sockets and files, which need real time too and would never see a standing clock move. What
-    waits outside of a clock, such as the timeouts of HTTP, stays as slow as it is; so give the whole of a test the
-    same one, ``running_sandbox`` included.
+    For runs against real sockets and files, which need real time too. Waits that do not use a clock, such as the
+    timeouts of HTTP, keep their speed. Give all parts of a test the same clock, ``running_sandbox`` included.
     """
 
     def __init__(self, speed: float) -> None:
@@ -92,5 +91,5 @@ class FastClock:
         await signal.wait(None if until is None else self._really(until))
 
     def _really(self, until: float) -> float:
-        """The seconds that a wait takes by the clock on the wall."""
+        """The seconds of real time that a wait takes."""
         return max(0.0, until - self.now()) / self._speed

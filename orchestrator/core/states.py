@@ -80,7 +80,7 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     # Nothing was created (never sent, or refused): back in the queue, the attempt is not counted.
     (State.SUBMITTING, Event.RELEASE): State.PENDING,
     (State.SUBMITTING, Event.RETRY): State.PENDING,
-    # The reply was lost: a response may exist and cost money, and nobody knows its id.
+    # The reply was lost: a response may exist and cost money, and its id is unknown.
     (State.SUBMITTING, Event.LOSE): State.IN_DOUBT,
     (State.SUBMITTING, Event.FAIL): State.FAILED,
     (State.SUBMITTED, Event.SUCCEED): State.SUCCEEDED,
@@ -92,7 +92,7 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.AWAITING_TOOLS, Event.CONTINUE): State.PENDING,
     (State.AWAITING_TOOLS, Event.FAIL): State.FAILED,
     (State.AWAITING_TOOLS, Event.CANCEL): State.CANCELLED,
-    # The answer is no good and the model is asked to mend it.
+    # The answer does not fit its schema, and the model is asked to repair it.
     (State.SUBMITTED, Event.CONTINUE): State.PENDING,
     # The lost response was found after all (its id in a truncated reply, a webhook).
     (State.IN_DOUBT, Event.ACCEPT): State.SUBMITTED,

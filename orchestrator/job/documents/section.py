@@ -1,4 +1,4 @@
-"""What all sections of a job file have in common."""
+"""What all sections of job and config files have in common."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ __all__ = ["Section"]
 
 
 class Section(BaseModel):
-    """A part of a job file: what it does not know is a mistake, and its docstrings are its documentation."""
+    """A part of a file: an unknown field is an error, and the docstrings are the documentation of the fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
