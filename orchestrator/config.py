@@ -97,7 +97,7 @@ class ProviderSettings(Section):
     """Where the Responses API is served, up to and without `/responses`. The environment variable `OPENAI_BASE_URL`
     takes precedence."""
     api_key_env: str | None = "OPENAI_API_KEY"
-    """The environment variable that holds the key; `null` for a server without one. The key itself is never in a file."""
+    """The environment variable that holds the key; `null` if the server needs none. The key is never in a file."""
     admin_key_env: str = "OPENAI_ADMIN_KEY"
     """The environment variable that holds an admin key, which `costs --reconcile fetch` needs."""
     api_key_header: str = "Authorization"
