@@ -1,4 +1,4 @@
-"""Figures for people: what a rehearsal measured is printed below its result."""
+"""Prints the figures that tests measure below their results."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import TypeAlias
 
 import pytest
 
-__all__ = ["Tell"]
+__all__ = ["Note"]
 
-Tell: TypeAlias = Callable[[str], None]
+Note: TypeAlias = Callable[[str], None]
 
 _FIGURES = pytest.StashKey[list[str]]()
 
 
 @pytest.fixture
-def tell(request: pytest.FixtureRequest) -> Tell:
-    """Notes a line of figures, which is printed when all tests are over."""
+def note(request: pytest.FixtureRequest) -> Note:
+    """Stores a line of figures, which is printed after all tests."""
     name, lines = request.node.name, request.config.stash.setdefault(_FIGURES, [])
     return lambda figures: lines.append(f"{name}: {figures}")
 

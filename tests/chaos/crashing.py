@@ -1,8 +1,8 @@
 """The command line, in a process that kills itself at a named point: ``python -m tests.chaos.crashing POINT run …``.
 
-A point is ``before:``, ``during:`` or ``after:`` and the name of something that the product does, with ``:N`` behind
-it for the Nth time. "During" is a few milliseconds after it began: the request is on the wire, the group of writes is
-with SQLite. The process says ``crashing at POINT`` and is gone, as after ``kill -9``.
+A point is ``before:``, ``during:`` or ``after:`` and the name of a step of the product, with ``:N`` appended for the
+Nth time. "During" is a few milliseconds after the start: the request is on the wire, or SQLite has the group of
+writes. The process prints ``crashing at POINT`` and ends as after ``kill -9``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from importlib import import_module
 from itertools import count
 from typing import Any
 
-__all__ = ["SUBJECTS", "TURNS", "WHEN"]
+__all__ = ["SUBJECTS", "TURNS", "WHEN", "place_of"]
 
 WHEN = ("before", "during", "after")
 SUBJECTS = {
@@ -38,7 +38,7 @@ SUBJECTS = {
     "lock": "orchestrator.stores.sqlite.run_lock:RunLock.__enter__",
     "export": "orchestrator.cli.run:export_to_file",
 }
-# What comes up only where requests take several turns, wait for each other, or share answers.
+# Steps that run only if requests take several turns, wait for each other, or share answers.
 TURNS = {
     "run_tools": "orchestrator.engine.steps:RunTools.run_tools",
     "add_tool_call": "orchestrator.stores.sqlite.store:SqliteStore.add_tool_call",
@@ -52,7 +52,7 @@ _DURING_S = 0.003
 
 
 class Crash:
-    """Waits for its point to come up so many times."""
+    """Kills the process when its point is reached for the ``nth`` time."""
 
     def __init__(self, when: str, subject: str, nth: int) -> None:
         self._when = when
@@ -61,7 +61,7 @@ class Crash:
         self._calls = count(1)
 
     def wrap(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, with the crash in its place."""
+        """The function, with the crash at its point."""
 
         def call(*args: Any, **kwargs: Any) -> Any:
             struck = next(self._calls) == self._nth
@@ -87,17 +87,23 @@ class Crash:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def main(point: str, arguments: list[str]) -> None:
-    """Run the command line with the crash installed."""
-    from orchestrator.__main__ import main as command
-
-    when, subject, *nth = point.split(":")
-    crash = Crash(when, subject, int(*nth or ["1"]))
+def place_of(subject: str) -> tuple[Any, str]:
+    """The class or module of a step, and the step's name in it."""
     module, _, path = {**SUBJECTS, **TURNS}[subject].partition(":")
     owner: Any = import_module(module)
     *parents, name = path.split(".")
     for parent in parents:
         owner = getattr(owner, parent)
+    return owner, name
+
+
+def main(point: str, arguments: list[str]) -> None:
+    """Runs the command line with the crash installed."""
+    from orchestrator.__main__ import main as command
+
+    when, subject, *nth = point.split(":")
+    crash = Crash(when, subject, int(*nth or ["1"]))
+    owner, name = place_of(subject)
     setattr(owner, name, crash.wrap(getattr(owner, name)))
     sys.argv[1:] = arguments
     command()

@@ -1,4 +1,4 @@
-"""Every fault that the sandbox knows, all at once: the settings, and a job and a config that can bear them."""
+"""Every fault of the sandbox at once: the settings, and a job and a config that can cope with them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from orchestrator.sandbox.sandbox_settings import (
 
 __all__ = ["CONFIG", "FAULTS", "FINAL", "JOB", "rates", "rows_of_speeches"]
 
-# What ends a row for good, with the code that it then has.
+# The faults that fail a row permanently, with its error code.
 FINAL = {
     "failed_invalid_prompt": "invalid_prompt",
     "content_filter": "content_filter",
@@ -24,7 +24,7 @@ FINAL = {
     "requires_action": "requires_action",
     "unprocessable": "invalid_request_error",
 }
-# No money and no permission stop the run, as they should (tests/reliability/test_halts.py); everything else is on.
+# Missing quota and permission halt the run, as they should (tests/reliability/test_halts.py); all others are on.
 FAULTS = [
     name
     for name in (*REFUSAL_FAULTS, *DELIVERY_FAULTS, *ENDING_FAULTS, *QUIRKS, *POLL_FAULTS)
@@ -45,17 +45,17 @@ _TIERS = ["default", "default", "default", "flex"]
 
 
 def rates() -> dict[str, float]:
-    """All of them between one and two per cent: a third of all attempts comes to nothing.
+    """The rates of all faults, between 1 and 2 per cent: a third of all attempts fails.
 
-    What vanishes does so a while after its end: sooner, a look that is late on a busy machine would find nothing, and
-    whether a response has expired for good is not decided within its first two minutes.
+    A response vanishes 30 s after its end: earlier, a late poll on a busy machine would not find it, and in its first
+    two minutes the product does not yet decide that a response has expired.
     """
     rare = {*FINAL, "stuck_queued", "stuck_in_progress", "stale_snapshot"}
     return {"vanish_after_s": 30, **{name: 0.01 if name in rare else 0.016 for name in FAULTS}}
 
 
 def rows_of_speeches(count: int) -> Iterator[dict[str, str]]:
-    """So many rows, one in four for the flex tier."""
+    """``count`` rows, one in four for the flex tier."""
     for n in range(count):
         yield {
             "id": f"row-{n}",

@@ -1,4 +1,4 @@
-"""The command line by a clock that is wrong by so many seconds: ``python -m tests.chaos.set_clock -3600 run …``."""
+"""The command line with a clock that is wrong by N seconds: ``python -m tests.chaos.set_clock -3600 run …``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 
 
 def main(seconds: float, arguments: list[str]) -> None:
-    """Run the command line by the wrong clock."""
+    """Runs the command line with the wrong clock."""
     true_time = time.time
     time.time = lambda: true_time() + seconds
     from orchestrator.__main__ import main as command

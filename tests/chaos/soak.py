@@ -1,8 +1,8 @@
 """A long run under every fault at once: ``python -m tests.chaos.soak MINUTES``. Does the process grow?
 
-A sandbox with all faults serves a run of about so many minutes, at a steady rate. Once a second the product's process
-is measured: its memory, open files, threads and tasks. Printed is a table over time; the exit code is 1 where
-anything grew between the second quarter of the run and the last, or where the books of both sides differ.
+A sandbox with all faults serves a run of about MINUTES at a steady rate. Once a second the memory, open files,
+threads and tasks of the product's process are measured. It prints a table over time; the exit code is 1 if anything
+grew from the second quarter of the run to the last, or if the costs of both sides differ.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from .station import Provider, Station
 
 __all__ = ["soak"]
 
-# Creates that are let through, and rows that come of them where a third of all attempts comes to nothing.
+# The limit of creates, and the rows that they settle if a third of all attempts fails.
 _CREATES_PER_MINUTE = 600
 _ROWS_PER_MINUTE = 340
 _LINES = 15
-# Longer than a reply takes on a busy machine: what the sandbox has sent and nobody has read is on its bill only.
+# Longer than a reply takes on a busy machine: a reply that is sent but not read counts only in the sandbox's costs.
 _TIMEOUTS = {"read": "10s", "queued": "20s", "run": "30s"}
 
 
 @dataclass(frozen=True)
 class Measure:
-    """What is measured, and how much more of it at the end is no growth: a share, and a number."""
+    """A measure, and how much more at the end does not count as growth: a share and a number."""
 
     name: str
     share: float
     number: float
 
 
-# The page caches of SQLite fill as the database grows, to 8 MB a connection. Workers wait for the next burst of calls
-# (engine/tasks/worker_pool.py), so that there are as many as were ever needed at once: 64 of some kinds. The rest
-# goes up and down with what is on the wire.
+# The page caches of SQLite fill as the database grows, to 8 MB per connection. Workers wait for the next burst of
+# calls (engine/tasks/worker_pool.py), so there are as many as were ever needed at once: up to 64 of a kind. The other
+# tasks vary with the number of open calls.
 MEASURES = (
     Measure("memory_mb", 0.0, 16.0),
     Measure("files", 0.1, 4.0),
@@ -53,7 +53,7 @@ MEASURES = (
 
 
 def soak(minutes: float, folder: Path) -> list[str]:
-    """Run for about so long, print what is seen, and return what is wrong."""
+    """Runs for about ``minutes``, prints the measurements, and returns what is wrong."""
     rows = max(100, int(_ROWS_PER_MINUTE * minutes))
     limits = {"requests_per_minute": _CREATES_PER_MINUTE, "polls_per_minute": 60_000, "max_in_flight": 64}
     gauge = folder / "gauge.jsonl"
@@ -63,7 +63,7 @@ def soak(minutes: float, folder: Path) -> list[str]:
         station = Station(folder, rows=rows, job=JOB, config=config, provider=provider)
         station.write_rows(rows_of_speeches(rows))
         station.launcher = ("tests.chaos.watched", str(gauge))
-        tell(f"{rows:,} rows under {len(rates()) - 1} faults, {_CREATES_PER_MINUTE} creates a minute")
+        print_lines(f"{rows:,} rows under {len(rates()) - 1} faults, {_CREATES_PER_MINUTE} creates per minute")
         with (folder / "run.log").open("w") as log:
             run = station.start(*station.run_arguments("--progress", "none"), stderr=log)
             ended = station.end(run, timeout_s=60 * minutes * 2 + 120)
@@ -72,37 +72,37 @@ def soak(minutes: float, folder: Path) -> list[str]:
     show(samples)
     if ended.code not in (0, 3):
         return [f"the run ended with code {ended.code}: {(folder / 'run.log').read_text()[-2000:]}"]
-    return [*grown(samples), *wrong_books(station, ended.summary, ledger, rows)]
+    return [*grown(samples), *differences(station, ended.summary, ledger, rows)]
 
 
 def show(samples: Sequence[dict[str, float]]) -> None:
-    """The samples as a table of a few lines."""
-    tell("", f"{'minute':>8}" + "".join(f"{measure.name:>12}" for measure in MEASURES))
+    """Prints the samples as a table of a few lines."""
+    print_lines("", f"{'minute':>8}" + "".join(f"{measure.name:>12}" for measure in MEASURES))
     for sample in samples[:: max(1, len(samples) // _LINES)]:
-        tell(f"{sample['at_s'] / 60:8.1f}" + "".join(f"{sample[measure.name]:12,.0f}" for measure in MEASURES))
+        print_lines(f"{sample['at_s'] / 60:8.1f}" + "".join(f"{sample[measure.name]:12,.0f}" for measure in MEASURES))
 
 
 def grown(samples: Sequence[dict[str, float]]) -> list[str]:
-    """What there is more of in the last quarter than in the second one; the first is for warming up.
+    """The measures that grew from the second quarter to the last one; the first is for warming up.
 
-    Compared is what each quarter does not fall below but for a fourth of its time: bursts pass, leaks stay.
+    Compares the lower quartiles of both quarters: bursts do not raise them, leaks do.
     """
     quarter, found = len(samples) // 4, []
-    tell("", f"{'':12}{'2nd quarter':>12}{'4th quarter':>12}")
+    print_lines("", f"{'':12}{'2nd quarter':>12}{'4th quarter':>12}")
     for measure in MEASURES:
         values = [sample[measure.name] for sample in samples]
         before, after = (quantiles(part, n=4)[0] for part in (values[quarter : 2 * quarter], values[3 * quarter :]))
-        tell(f"{measure.name:12}{before:12,.1f}{after:12,.1f}")
+        print_lines(f"{measure.name:12}{before:12,.1f}{after:12,.1f}")
         if after > before * (1 + measure.share) + measure.number:
             found.append(f"{measure.name} grew from {before:,.1f} to {after:,.1f}")
     return found
 
 
-def wrong_books(station: Station, summary: dict[str, Any], ledger: dict[str, Any], rows: int) -> list[str]:
-    """Where the two sides, or the database and itself, disagree."""
+def differences(station: Station, summary: dict[str, Any], ledger: dict[str, Any], rows: int) -> list[str]:
+    """Where the database disagrees with itself or with the sandbox's ledger."""
     states = audit(station.database).states
     seen, lost, twice = ledger["seen_by_client"], ledger["replies_lost"]["total"], ledger["duplicates"]["usable"]
-    tell(
+    print_lines(
         "",
         f"{summary['elapsed_s'] / 60:.1f} minutes; "
         + ", ".join(f"{count:,} {state}" for state, count in states.items())
@@ -120,17 +120,17 @@ def wrong_books(station: Station, summary: dict[str, Any], ledger: dict[str, Any
     return found
 
 
-def tell(*lines: str) -> None:
-    """Print, at once."""
+def print_lines(*lines: str) -> None:
+    """Prints lines at once."""
     sys.stdout.write("".join(f"{line}\n" for line in lines))
     sys.stdout.flush()
 
 
 def main(minutes: float) -> int:
-    """Soak in a folder that is gone afterwards; the exit code."""
+    """Soaks in a temporary folder; returns the exit code."""
     with TemporaryDirectory(prefix="soak-") as folder:
         wrong = soak(minutes, Path(folder))
-    tell("", *(f"WRONG: {what}" for what in wrong) if wrong else ["nothing grew, and the books agree"])
+    print_lines("", *(f"WRONG: {what}" for what in wrong) if wrong else ["nothing grew, and the costs agree"])
     return 1 if wrong else 0
 
 

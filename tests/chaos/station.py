@@ -1,4 +1,4 @@
-"""A run against a provider of its own: a sandbox in a process that outlives the run, and that can come and go."""
+"""A run with its own provider: a sandbox in a process that outlives the run, and that can stop and restart."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _OURS = ("OPENAI_", "ORCHESTRATOR_")
 
 @dataclass
 class Provider:
-    """A sandbox as a server: one address and one memory, through all its lives."""
+    """A sandbox as a server, which keeps its address and its state file when it restarts."""
 
     folder: Path
     settings: Mapping[str, Any]
@@ -46,7 +46,7 @@ class Provider:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Serve, with all that earlier lives knew; returns when it listens."""
+        """Starts the server on its state file; returns when it listens."""
         config = self.folder / "provider.yaml"
         config.write_text(json.dumps({"provider": {"sandbox": dict(self.settings)}}))
         arguments = [
@@ -68,7 +68,7 @@ class Provider:
             raise AssertionError("the sandbox did not start")
 
     def stop(self, by: signal.Signals = signal.SIGTERM) -> None:
-        """End the process; what it knows stays in its file."""
+        """Ends the process; its state stays in the file."""
         if self.process is None:
             return
         self.process.send_signal(by)
@@ -76,7 +76,7 @@ class Provider:
         self.process = None
 
     def ledger(self) -> dict[str, Any]:
-        """What it counted over all its lives."""
+        """The ledger, over all restarts."""
         loaded: dict[str, Any] = httpx.get(f"{self.address}/_ledger", timeout=60).json()
         return loaded
 
@@ -88,9 +88,9 @@ class Provider:
 
 @dataclass
 class Station(Rig):
-    """A user's folder whose config names a provider; ``launcher`` is the module that stands for the command.
+    """A user's folder whose config names a provider; ``launcher`` is the module that runs the command.
 
-    ``warm`` processes start in no time, but one that is killed from outside lives for a few milliseconds more.
+    ``warm`` processes start at once, but one that is killed from outside runs for a few milliseconds longer.
     """
 
     provider: Provider | None = None
@@ -105,8 +105,8 @@ class Station(Rig):
         super().__post_init__()
 
     def start(self, *arguments: str, env: Mapping[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:
-        """Start a command and leave it running."""
-        kept = {
+        """Starts a command and returns while it runs."""
+        inherited = {
             name: value for name, value in os.environ.items() if not name.startswith(("OPENAI_", "ORCHESTRATOR_"))
         }
         given = {"OPENAI_API_KEY": KEY, "PYTHONPATH": str(_ROOT), "COLUMNS": "80", "NO_COLOR": "1"}
@@ -114,14 +114,14 @@ class Station(Rig):
         return subprocess.Popen(
             [warm_python() if self.warm else sys.executable, "-m", *self.launcher, *arguments],
             cwd=self.folder,
-            env={**kept, **given, **(env or {})},
+            env={**inherited, **given, **(env or {})},
             text=True,
             **(streams | options),
         )
 
 
 def free_port() -> int:
-    """A port on which nobody listens now."""
+    """A port on which no process listens now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

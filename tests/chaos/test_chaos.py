@@ -1,4 +1,4 @@
-"""Every fault that the sandbox knows, all at once: whatever can succeed succeeds, and the books are right."""
+"""Every fault of the sandbox at once: every row that can succeed succeeds, and the costs are right."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from orchestrator.core.states import State
 from tests.stores.sqlite.audit import audit
 
-from .conftest import Tell
+from .conftest import Note
 from .everything import CONFIG, FINAL, JOB, rates, rows_of_speeches
 from .station import Provider, Station
 
@@ -19,7 +19,7 @@ from .station import Provider, Station
     ("rows", "within_s"),
     [(40, 90), pytest.param(400, 120, marks=[pytest.mark.chaos])],
 )
-def test_every_fault_at_once(tmp_path: Path, tell: Tell, rows: int, within_s: float) -> None:
+def test_every_fault_at_once(tmp_path: Path, note: Note, rows: int, within_s: float) -> None:
     with Provider(tmp_path, {"seed": 5, "faults": rates()}) as provider:
         station = Station(tmp_path, rows=rows, job=JOB, config=CONFIG, provider=provider)
         station.write_rows(rows_of_speeches(rows))
@@ -39,14 +39,14 @@ def test_every_fault_at_once(tmp_path: Path, tell: Tell, rows: int, within_s: fl
     twice, lost = ledger["duplicates"]["usable"], ledger["replies_lost"]["total"]
     failed = sum(each["state"] == "failed" for each in results)
     bills = f"${summary['cost_usd']}, ${ledger['seen_by_client']['cost_usd']} by the sandbox"
-    tell(
+    note(
         f"{rows} rows in {summary['elapsed_s']:.0f} s, {failed} that could not succeed; "
         f"{summary['attempts']} attempts, {summary['polls']} polls; {bills}; "
         f"{lost} replies lost, {twice} usable answers twice"
     )
     assert ended.code == (3 if failed else 0), ended.err
     assert audit(station.database).states == {State.SUCCEEDED: rows - failed, State.FAILED: failed}
-    # The bill is what was seen, to the last picodollar; and nothing was paid for twice that could have been known.
+    # The cost equals what the client saw, to the last picodollar; and only lost replies were paid for twice.
     assert summary["cost_usd"] == ledger["seen_by_client"]["cost_usd"]
     assert summary["usage"] == ledger["seen_by_client"]["usage"]
     assert summary["reserved_usd"] == "0"

@@ -1,4 +1,4 @@
-"""A busy disk: what the database answers may be out of date by the time it arrives."""
+"""A slow disk: the result of a query may be out of date when it arrives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The provider's process is gone for a while and comes back with its memory: the run waits, and goes on by itself."""
+"""The provider's process stops for a while and restarts with its state: the run waits, and resumes by itself."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Tell
+from .conftest import Note
 from .station import Provider, Station
 
 # The longest interval between two probes, and its jitter (orchestrator.policy.rate_limits.circuit_breaker).
@@ -22,7 +22,7 @@ _JITTER = 1.2
         pytest.param(300, 120, marks=[pytest.mark.chaos]),
     ],
 )
-def test_a_provider_that_goes_and_comes_back(tmp_path: Path, tell: Tell, rows: int, seconds: int) -> None:
+def test_a_provider_that_stops_and_restarts(tmp_path: Path, note: Note, rows: int, seconds: int) -> None:
     settings = {"latency": {"queue": 0.2, "run": {"from_s": 0.3, "to_s": 1.5}}}
     with Provider(tmp_path, settings) as provider:
         config = {
@@ -43,11 +43,11 @@ def test_a_provider_that_goes_and_comes_back(tmp_path: Path, tell: Tell, rows: i
     assert ended.code == 0, ended.err
     assert ended.summary["requests"]["succeeded"] == rows
     assert ended.err.count("the provider does not answer; trying") == ended.err.count("answers again") == 1
-    # What was on the wire when the process went may be lost; nothing else spent an attempt.
+    # Calls on the wire when the process stopped may be lost; nothing else spent an attempt.
     lost = ended.summary["possible_duplicates"]
     assert ended.summary["attempts"] - rows == lost <= 16
     assert ledger["duplicates"]["usable"] <= lost
-    # One probe, the five seconds it is allowed, and a moment for the row to be settled.
+    # One probe, the five seconds it may take, and the time to settle the row.
     [(recovered_at,)] = station.query(f"SELECT min(settled_at) FROM request WHERE settled_at > {back_at}")  # noqa: S608
-    tell(f"gone for {seconds} s; {lost} replies lost; a row settled {recovered_at - back_at:.1f} s after the return")
+    note(f"gone for {seconds} s; {lost} replies lost; a row settled {recovered_at - back_at:.1f} s after the return")
     assert recovered_at - back_at <= min(_LONGEST_PROBE_S, seconds + 1) * _JITTER + 5

@@ -1,4 +1,4 @@
-"""The command line, with a gauge beside it: ``python -m tests.chaos.watched FILE run …``.
+"""The command line, measured: ``python -m tests.chaos.watched FILE run …``.
 
 Each second it adds a line to the file: the age of the process, its memory, and its open files, threads and tasks.
 Linux only.
@@ -25,13 +25,13 @@ _PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 class Gauge(threading.Thread):
-    """Reads what the process holds, from a thread of its own; ``loop`` is the event loop as soon as there is one."""
+    """Measures the process from a thread of its own; ``loop`` is the event loop, None before it exists."""
 
     def __init__(self, file: Path) -> None:
         super().__init__(daemon=True, name="gauge")
         self.loop: asyncio.AbstractEventLoop | None = None
         self._file = file
-        self._began = time.monotonic()
+        self._started = time.monotonic()
 
     def run(self) -> None:
         with self._file.open("w", buffering=1) as file:
@@ -42,7 +42,7 @@ class Gauge(threading.Thread):
 
     def _read(self, loop: asyncio.AbstractEventLoop) -> dict[str, float]:
         return {
-            "at_s": time.monotonic() - self._began,
+            "at_s": time.monotonic() - self._started,
             "memory_mb": int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE_MB,
             "files": len(os.listdir("/proc/self/fd")),  # noqa: PTH208
             "threads": threading.active_count(),
@@ -51,7 +51,7 @@ class Gauge(threading.Thread):
 
 
 def main(file: Path, arguments: list[str]) -> None:
-    """Run the command line with the gauge beside it."""
+    """Runs the command line while the gauge measures."""
     gauge, run = Gauge(file), anyio.run
 
     def watched(work: Callable[..., Awaitable[Any]], *args: Any, **options: Any) -> Any:
