@@ -40,8 +40,8 @@ _STATES: Mapping[State, str] = {
     State.CANCELLED: "it was cancelled, by you or at the provider",
 }
 _EVENTS: Mapping[Event, str] = {
-    Event.JOIN: "an earlier row asks the same",
-    Event.UNBLOCK: "the previous turn of its chain has its answer",
+    Event.JOIN: "an earlier row asks the same, or it is a turn of a chain",
+    Event.UNBLOCK: "it is the first turn of its chain, or the previous turn has its answer",
     Event.CLAIM: "free places, rate limits and budget admit it",
     Event.ACCEPT: "the provider's reply with a response id arrived",
     Event.RELEASE: "nothing was created, through no fault of the request: no attempt is spent",

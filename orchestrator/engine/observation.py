@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from orchestrator.core.clock import Clock
 from orchestrator.core.events import Observer, Progress, Settled, Warned
 from orchestrator.core.model import Charge
-from orchestrator.core.states import SETTLED, State
+from orchestrator.core.states import SETTLED, Event, State, move
 from orchestrator.engine.items import OpenResponse
 from orchestrator.stores.reads import Dependent
 
@@ -22,6 +22,12 @@ class Observation:
     progress: Progress
     observe: Observer
     clock: Clock
+
+    def moved(self, from_state: State, event: Event) -> State:
+        """Count a move that the store made; returns the state that follows."""
+        to_state = move(from_state, event)
+        self.count(from_state, to_state)
+        return to_state
 
     def count(self, from_state: State, to_state: State) -> None:
         """Show a move in the live counts."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from orchestrator.core.errors import UsageError
+from orchestrator.core.errors import IllegalTransition, UsageError
 from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.model import Charge
 from orchestrator.core.money import Picodollars
-from orchestrator.core.states import TRANSITIONS, Event, State
+from orchestrator.core.states import IN_FLIGHT, TRANSITIONS, Event, State, move
 from orchestrator.stores.reads import Continuation, SharedCaps
 
 __all__ = [
@@ -23,6 +23,11 @@ __all__ = [
     "Requeue",
 ]
 
+_ENDINGS: dict[tuple[State, Event], State] = {
+    (source, event): target
+    for (source, event), target in TRANSITIONS.items()
+    if source in IN_FLIGHT and event not in (Event.ACCEPT, Event.RELEASE)
+}
 _RESOLUTIONS = {"resend": Event.RETRY, "fail": Event.FAIL}
 
 
@@ -39,7 +44,7 @@ class NewRun:
     budget_pusd: Picodollars | None
     deadline_at: float | None
     created_at: float
-    # At the embedded sandbox, whose money is play money.
+    # In the embedded sandbox, whose money is play money.
     simulated: bool = False
 
 
@@ -48,7 +53,7 @@ class Claim:
     """The intent to send one request, on disk before the POST.
 
     ``model``, ``service_tier`` and ``window`` (``background_options.completion_window``) are what is asked for; the
-    ending replaces the first two by what the response says.
+    ending replaces the first two by the response's own.
     """
 
     request_id: int
@@ -62,17 +67,17 @@ class Claim:
     window: str | None = None
     # The most this attempt can cost; None where no price is known.
     worst_case_pusd: Picodollars | None
-    # The claim is refused where it could make these be passed.
+    # The claim is refused if it could exceed these.
     caps: SharedCaps | None = None
     # JSON: the user's own metadata.
     metadata: str | None = None
-    # Equal for requests that ask the same; None where that is of no interest.
+    # Equal for requests that ask the same; None if they need not be found.
     fingerprint: bytes | None = None
 
 
 @fast_dataclass
 class Acceptance:
-    """The provider created a response: its id, on disk before anything else is done with it."""
+    """The provider created a response: its id, on disk before anything else happens with it."""
 
     request_id: int
     attempt_id: int
@@ -85,7 +90,7 @@ class Acceptance:
 class Release:
     """A claimed request goes back to the queue and the attempt is undone: nothing was created.
 
-    ``rate_limited`` counts it as a bounce off the provider's limit.
+    ``rate_limited`` counts it as refused by the provider's rate limit.
     """
 
     request_id: int
@@ -98,19 +103,18 @@ class Release:
 class Ending:
     """How one attempt ended, with everything that belongs into the same transaction.
 
-    ``to`` is the state the request moves to: a settled one, or ``PENDING`` (with ``not_before``) to try again, or
-    ``IN_DOUBT``. ``charge`` is given where the attempt has a response id; without one, only a charge of unknown
-    cost is taken (the reply was lost, and something may have been spent). ``renew_idempotency`` says that a response
-    *with an id* has ended, so that the next create is a new wish and gets a new key. ``count_attempt`` is False
-    where the attempt must not count against ``retry.attempts`` although it stays on record. An attempt that ends
-    ``IN_DOUBT`` is still open: it ends, and counts, when the doubt is resolved. A ``not_before`` in the past means at
-    once.
+    ``event`` moves the request on from ``from_state``, one of ``IN_FLIGHT``. ``charge`` is given if the attempt has a
+    response id; without one, only a charge of unknown cost is accepted (the reply was lost, and something may have
+    been spent). ``renew_idempotency`` says that a response *with an id* has ended, so that the next create asks for
+    a new one and gets a new key. ``count_attempt`` is False if the attempt must not count against ``retry.attempts``
+    although it stays on record. With ``LOSE`` the attempt stays open: it ends, and counts, when the doubt is
+    resolved. ``not_before`` is when a request that is tried again is due; a time in the past means at once.
     """
 
     request_id: int
     attempt_id: int
     from_state: State
-    to: State
+    event: Event
     at: float
     code: str | None = None
     message: str | None = None
@@ -125,25 +129,38 @@ class Ending:
     not_before: float = 0.0
     renew_idempotency: bool = False
     count_attempt: bool = True
-    # A response may exist that nobody can name, and the request is sent again: counted as a possible duplicate.
+    # A response whose id is not known may exist, and the request is sent again: counted as a possible duplicate.
     possible_duplicate: bool = False
     # Replaces the job's max_output_tokens from the next attempt on (on_incomplete: raise_max_output_tokens_to).
     max_output_tokens: int | None = None
-    # With ``PENDING``: the request goes on from this response, in a turn of its own with attempts of its own.
+    # With ``CONTINUE``: the request continues from this response, in a turn of its own with attempts of its own.
     continuation: Continuation | None = None
+
+    @property
+    def to(self) -> State:
+        """The state that follows; raises ``IllegalTransition`` if no attempt can end so."""
+        try:
+            return _ENDINGS[self.from_state, self.event]
+        except KeyError:
+            raise IllegalTransition(self.from_state.value, self.event.value) from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leaving:
-    """How a request leaves ``ACTING``: to ``PENDING`` with its next turn, or failed or cancelled."""
+    """How a request leaves ``AWAITING_TOOLS``: ``CONTINUE`` with its next turn, or ``FAIL`` or ``CANCEL``."""
 
     request_id: int
     attempt_id: int
-    to: State
+    event: Event
     at: float
     code: str | None = None
     message: str | None = None
     continuation: Continuation | None = None
+
+    @property
+    def to(self) -> State:
+        """The state that follows; raises ``IllegalTransition`` if the request cannot leave so."""
+        return move(State.AWAITING_TOOLS, self.event)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

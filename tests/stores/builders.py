@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.core.model import Charge, NewRequest, PlanMark, UnitPrice, Usage
-from orchestrator.core.states import State
+from orchestrator.core.states import Event, State
 from orchestrator.stores.base import Reader, Store
 from orchestrator.stores.reads import (
     Dependent,
@@ -96,6 +96,17 @@ def an_unknown_charge(upper_bound_pusd: int | None) -> Charge:
     return a_charge(None, usage=None, price=None, upper_bound_pusd=upper_bound_pusd)
 
 
+# The event by which the end of an attempt brings its request to a state.
+EVENT_TO = {
+    State.SUCCEEDED: Event.SUCCEED,
+    State.FAILED: Event.FAIL,
+    State.CANCELLED: Event.CANCEL,
+    State.PENDING: Event.RETRY,
+    State.IN_DOUBT: Event.LOSE,
+    State.AWAITING_TOOLS: Event.CALL,
+}
+
+
 @dataclass
 class Harness:
     """A run with its store and reader, and the usual steps of a request in one call each."""
@@ -141,7 +152,9 @@ class Harness:
         values: dict[str, Any] = {"from_state": State.SUBMITTED, "at": NOW + 10, "status": "completed"}
         if to is State.SUCCEEDED:
             values |= {"output_text": "An answer.", "body": b'{"id": "resp"}', "charge": a_charge()}
-        return await self.store.end(Ending(request_id=request.id, attempt_id=attempt_id, to=to, **(values | changes)))
+        event = Event.CONTINUE if changes.get("continuation") else EVENT_TO[to]
+        values |= {"request_id": request.id, "attempt_id": attempt_id, "event": event}
+        return await self.store.end(Ending(**(values | changes)))
 
     async def end(self, request: PendingRequest, attempt_id: int, to: State, **changes: Any) -> bool:
         return await self.settle(request, attempt_id, to, **changes) is not None

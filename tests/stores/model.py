@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from orchestrator.core.model import MAIN_STAGE, Charge, NewRequest, PastUse, PlanMark, SkippedRow, ToolUse, Usage
-from orchestrator.core.states import OPEN, SETTLED, TRANSITIONS, Event, RunState, State, move
+from orchestrator.core.states import OPEN, SETTLED, TRANSITIONS, Event, RunState, State, first_state, move, settled_by
 from orchestrator.stores.reads import (
     AttemptRecord,
     Continuation,
@@ -364,7 +364,7 @@ class _ModelStore(_RetentionStore):
         if taken and not skip_taken:
             return taken
         for row in new:
-            state = State.PENDING if row.chain is None else State.BLOCKED
+            state = first_state(in_chain=row.chain is not None)
             request = _record(_Request, row, id=next(self._db.ids), run=run, state=state)
             self._db.requests[request.id] = request
         for each in (*skipped, *(_skipped(row) for row in taken)):
@@ -446,14 +446,14 @@ class _ModelStore(_RetentionStore):
         return True
 
     async def end(self, ending: Ending) -> list[Dependent] | None:
-        event = _event(ending.from_state, ending.to)
+        event, to = ending.event, ending.to
         attempt = self._latest(ending.request_id, ending.attempt_id)
         if attempt is None or attempt.request.state is not ending.from_state:
             return None
         charge = None if attempt.shares else ending.charge
         if charge is not None and charge.cost_pusd is not None and attempt.response_id is None:
             raise ValueError("a charge of known cost needs a response id")
-        request, again, in_doubt = attempt.request, ending.to is State.PENDING, ending.to is State.IN_DOUBT
+        request, again, in_doubt = attempt.request, to is State.PENDING, event is Event.LOSE
         message, text = _storable(ending.message), _storable(ending.output_text)
         request.move(
             event,
@@ -464,7 +464,7 @@ class _ModelStore(_RetentionStore):
             max_output_tokens=ending.max_output_tokens or request.max_output_tokens,
             code=None if again else ending.code,
             message=None if again else message,
-            settled_at=ending.at if ending.to in SETTLED else None,
+            settled_at=ending.at if to in SETTLED else None,
         )
         request.run.happened(ending.at)
         _set(
@@ -486,13 +486,13 @@ class _ModelStore(_RetentionStore):
             _set(attempt, has_result=True, output_text=text, body=ending.body)
         if ending.continuation is not None:
             request.begin_turn(ending.continuation)
-        return self._settle_dependents(request, event, ending.at, attempt) if ending.to in SETTLED else []
+        return self._settle_dependents(request, event, ending.at, attempt) if to in SETTLED else []
 
     async def leave(self, leaving: Leaving) -> list[Dependent] | None:
         attempt = self._latest(leaving.request_id, leaving.attempt_id)
         if attempt is None or attempt.request.state is not State.AWAITING_TOOLS:
             return None
-        request, event = attempt.request, _event(State.AWAITING_TOOLS, leaving.to)
+        request, event = attempt.request, leaving.event
         request.move(
             event,
             not_before=leaving.at if leaving.to is State.PENDING else 0.0,
@@ -543,8 +543,8 @@ class _ModelStore(_RetentionStore):
         request, first = self._db.requests[request_id], self._db.requests[original.request_id]
         if request.state is not State.PENDING:
             return None
-        settled = first.state in SETTLED
-        event = _event(State.PENDING, first.state if settled else State.BLOCKED)
+        settled = settled_by(first.state)
+        event = settled or Event.JOIN
         request.move(
             event,
             fingerprint=fingerprint,
@@ -642,13 +642,6 @@ class _ModelStore(_RetentionStore):
                 request.move(Event.BLOCK, attempts=0, code=None, message=None, settled_at=None, not_before=0.0)
             blocked += len(broken)
         return blocked
-
-
-def _event(source: State, target: State) -> Event:
-    for (state, event), to in TRANSITIONS.items():
-        if state is source and to is target:
-            return event
-    raise ValueError(f"no attempt ends from {source} to {target}")
 
 
 def _skipped(row: NewRequest) -> SkippedRow:

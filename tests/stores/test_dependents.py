@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.core.states import State
+from orchestrator.core.states import Event, State
 from orchestrator.stores.reads import Continuation, Dependent, Duplicate, PendingRequest, ToolCall
 from orchestrator.stores.writes import Leaving
 
@@ -184,7 +184,9 @@ async def test_a_request_continues_after_its_tools(harness: Harness) -> None:
     assert (open_.state, open_.response_id, open_.turn) == (State.AWAITING_TOOLS, f"resp_{attempt_id}", 0)
     assert (await harness.summary()).reserved_pusd == 0
     assert await harness.reader.body(attempt_id) == b'{"id": "resp"}'
-    leaving = Leaving(request_id=request.id, attempt_id=attempt_id, to=State.PENDING, at=NOW + 2, continuation=NEXT)
+    leaving = Leaving(
+        request_id=request.id, attempt_id=attempt_id, event=Event.CONTINUE, at=NOW + 2, continuation=NEXT
+    )
     assert await harness.store.leave(leaving) == []
     assert await harness.store.leave(leaving) is None
     [again] = await harness.delayed()
@@ -213,7 +215,7 @@ async def test_the_first_result_of_a_tool_call_is_kept(harness: Harness) -> None
 async def test_a_request_that_cannot_continue_fails(harness: Harness) -> None:
     request, attempt_id = await await_tools(harness)
     leaving = Leaving(
-        request_id=request.id, attempt_id=attempt_id, to=State.FAILED, at=NOW, code="max_turns", message="8 turns"
+        request_id=request.id, attempt_id=attempt_id, event=Event.FAIL, at=NOW, code="max_turns", message="8 turns"
     )
     assert await harness.store.leave(leaving) == []
     [result] = await harness.results(State.FAILED)

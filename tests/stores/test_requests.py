@@ -228,13 +228,11 @@ async def test_a_request_in_doubt_is_held_until_it_is_resolved(harness: Harness)
     assert (summary.possible_duplicates, summary.possible_duplicates_upper_bound_pusd) == (1, 5_000)
 
 
-async def test_a_lost_response_that_is_found_is_accepted(harness: Harness) -> None:
+async def test_a_request_in_doubt_accepts_no_response(harness: Harness) -> None:
     [request] = await harness.add(1)
     attempt_id = await harness.lose(request)
-    assert await harness.accept(request, attempt_id, response_id="resp_found")
-    assert await harness.states() == {State.SUBMITTED: 1}
-    [record] = await harness.results(State.SUBMITTED)
-    assert (record.response_id, record.code) == ("resp_found", None)
+    assert not await harness.accept(request, attempt_id, response_id="resp_late")
+    assert await harness.states() == {State.IN_DOUBT: 1}
 
 
 async def test_a_request_that_cannot_be_sent_fails_without_an_attempt(harness: Harness) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.core.states import State
+from orchestrator.core.states import Event, State
 from orchestrator.engine.funds import Funds, unknown_charge
 from orchestrator.engine.items import After, Held, OpenResponse, Queued
 from orchestrator.engine.run_context import RunContext
@@ -28,6 +28,7 @@ async def resend_or_hold(
     spent = counted and open_.attempts >= settings.attempts
     may_send = not spent and not run.status.cancelling
     resend = may_send and may_resend(open_.worst_case_pusd, below_pusd=settings.resend_below_pusd)
+    event = Event.RETRY if resend else Event.LOSE
     now = run.clock.now()
     again_at = now + (retry_wait(open_.attempts, run.rng, base_s=_BASE_S) if counted else 0.0)
     await run.store.end(
@@ -35,7 +36,7 @@ async def resend_or_hold(
             request_id=open_.request_id,
             attempt_id=open_.attempt_id,
             from_state=State.SUBMITTING,
-            to=State.PENDING if resend else State.IN_DOUBT,
+            event=event,
             at=now,
             code=code,
             message=message,
@@ -45,7 +46,7 @@ async def resend_or_hold(
             possible_duplicate=resend,
         )
     )
-    run.observation.count(State.SUBMITTING, State.PENDING if resend else State.IN_DOUBT)
+    run.observation.moved(State.SUBMITTING, event)
     if not resend:
         return Held()
     funds.settle(open_.worst_case_pusd, unknown_charge(open_))

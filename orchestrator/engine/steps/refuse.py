@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.core.states import State
+from orchestrator.core.states import Event, State
 from orchestrator.engine.preparation import Unsendable
 from orchestrator.engine.run_context import RunContext
 from orchestrator.stores.reads import PendingRequest
@@ -15,6 +15,6 @@ async def refuse(run: RunContext, request: PendingRequest, unsendable: Unsendabl
     moved = await run.store.fail_pending(request.id, unsendable.code, unsendable.message, run.clock.now())
     if moved is None:
         return
-    run.observation.count(State.PENDING, State.FAILED)
-    run.observation.settled_unsent(request.key, State.FAILED, unsendable.code)
+    failed = run.observation.moved(State.PENDING, Event.FAIL)
+    run.observation.settled_unsent(request.key, failed, unsendable.code)
     run.observation.dependents(moved)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import anyio
 
 from orchestrator.core.model import FunctionCall
-from orchestrator.core.states import State
+from orchestrator.core.states import Event, State
 from orchestrator.engine.items import After, AwaitingTools, Finished, OpenResponse, Queued
 from orchestrator.engine.run_context import RunContext
 from orchestrator.executors.function_tools import FunctionTools
@@ -32,10 +32,10 @@ class RunTools:
         """
         open_, tools = awaiting.open, self._tools
         if self._run.status.cancelling or tools is None:
-            return await self._settle(open_, State.CANCELLED, "cancelled", "cancelled at your request")
+            return await self._settle(open_, Event.CANCEL, "cancelled", "cancelled at your request")
         if open_.turn - open_.repairs + 1 >= tools.max_turns:
             message = f"after {tools.max_turns} turns the model still asks for tools"
-            return await self._settle(open_, State.FAILED, "max_turns", message)
+            return await self._settle(open_, Event.FAIL, "max_turns", message)
         answers = await self._answers(tools, awaiting)
         items = [tool_output(call.call_id, answers[call.call_id]) for call in awaiting.calls]
         now = self._run.clock.now()
@@ -43,14 +43,14 @@ class RunTools:
             Leaving(
                 request_id=open_.request_id,
                 attempt_id=open_.attempt_id,
-                to=State.PENDING,
+                event=Event.CONTINUE,
                 at=now,
                 continuation=Continuation(
                     fields=continuation_of(open_.response_id, items), context_tokens=awaiting.context_tokens
                 ),
             )
         )
-        self._run.observation.count(State.AWAITING_TOOLS, State.PENDING)
+        self._run.observation.moved(State.AWAITING_TOOLS, Event.CONTINUE)
         return Queued(now)
 
     async def _answers(self, tools: FunctionTools, awaiting: AwaitingTools) -> Mapping[str, str]:
@@ -86,19 +86,19 @@ class RunTools:
         )
         return answered.output
 
-    async def _settle(self, open_: OpenResponse, to: State, code: str, message: str) -> After:
+    async def _settle(self, open_: OpenResponse, event: Event, code: str, message: str) -> After:
         run = self._run
         moved = await run.store.leave(
             Leaving(
                 request_id=open_.request_id,
                 attempt_id=open_.attempt_id,
-                to=to,
+                event=event,
                 at=run.clock.now(),
                 code=code,
                 message=message,
             )
         )
-        run.observation.count(State.AWAITING_TOOLS, to)
+        to = run.observation.moved(State.AWAITING_TOOLS, event)
         open_.stage.cache_is_warm = True
         run.observation.settled(open_, to, code)
         return Finished(unblocked=run.observation.dependents(moved))

@@ -7,7 +7,7 @@ from typing import TypeAlias
 from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.model import Response
 from orchestrator.core.problems import Problem, Refused
-from orchestrator.core.states import SETTLED, State
+from orchestrator.core.states import SETTLED, Event, State
 from orchestrator.engine.allowances import Allowances
 from orchestrator.engine.funds import Funds
 from orchestrator.engine.items import After, AwaitingTools, Finished, Halted, OpenResponse, Queued, Waiting
@@ -86,17 +86,18 @@ class Settle:
         if created:
             _learn_latency(open_, response, now)
         charge = funds.charge(open_, response) if from_state is not State.SUBMITTING else None
-        if run.status.cancelling and isinstance(verdict, Retry | Continue):
+        # A request whose create failed goes back to the queue, where the cancel finds it.
+        if created and run.status.cancelling and isinstance(verdict, Retry | Continue):
             verdict = Cancelled("cancelled at your request")
         outage = isinstance(verdict, Retry) and verdict.outage and self._in_outage(open_, verdict.code)
         counted = not (outage or blameless)
-        goal = self._destination(open_, verdict, response, now, counted=counted)
+        goal = self._move_by(open_, verdict, response, now, counted=counted)
         moved = await run.store.end(
             Ending(
                 request_id=open_.request_id,
                 attempt_id=open_.attempt_id,
                 from_state=from_state,
-                to=goal.to,
+                event=goal.event,
                 at=now,
                 code=goal.code,
                 message=goal.message,
@@ -119,43 +120,43 @@ class Settle:
             funds.settle(open_.worst_case_pusd, charge)
         else:
             funds.release(open_.worst_case_pusd)
-        observation.count(from_state, goal.to)
-        if goal.to is State.AWAITING_TOOLS and response is not None:
+        to = observation.moved(from_state, goal.event)
+        if goal.event is Event.CALL and response is not None:
             return AwaitingTools(open_, function_calls(response.body), context_tokens(response))
-        if goal.to not in SETTLED:
+        if to not in SETTLED:
             return Queued(goal.not_before)
         open_.stage.cache_is_warm = True
         status = response.status if response is not None else None
-        observation.settled(open_, goal.to, goal.code, status=status, charge=charge)
+        observation.settled(open_, to, goal.code, status=status, charge=charge)
         return Finished(unblocked=observation.dependents(moved))
 
-    def _destination(
+    def _move_by(
         self, open_: OpenResponse, verdict: _Verdict, response: Response | None, now: float, *, counted: bool
-    ) -> _Destination:
+    ) -> _Move:
         match verdict:
             case Succeed():
-                return _Destination(State.SUCCEEDED)
+                return _Move(Event.SUCCEED)
             case Fail(code, message):
-                return _Destination(State.FAILED, code, message)
+                return _Move(Event.FAIL, code, message)
             case Cancelled(message, code):
-                return _Destination(State.CANCELLED, code, message)
+                return _Move(Event.CANCEL, code, message)
             case CallTools():
-                return _Destination(State.AWAITING_TOOLS)
+                return _Move(Event.CALL)
             case Continue(code, items, message):
                 tokens = context_tokens(response) if response is not None else 0
                 continuation = Continuation(fields=continuation_of(open_.response_id, items), context_tokens=tokens)
-                return _Destination(State.PENDING, code, message, now, continuation)
+                return _Move(Event.CONTINUE, code, message, now, continuation)
             case Retry():
                 return self._retry(open_, verdict, now, counted=counted)
 
-    def _retry(self, open_: OpenResponse, verdict: Retry, now: float, *, counted: bool) -> _Destination:
+    def _retry(self, open_: OpenResponse, verdict: Retry, now: float, *, counted: bool) -> _Move:
         attempts = open_.stage.settings.attempts
         attempts = min(attempts, verdict.most_attempts or attempts)
         if counted and open_.attempts >= attempts:
             message = f"{attempts} attempts, the last ended with {verdict.code}: {verdict.message}".rstrip(": ")
-            return _Destination(State.FAILED, "attempts_exhausted", message)
+            return _Move(Event.FAIL, "attempts_exhausted", message)
         wait_s = retry_wait(open_.attempts, self._run.rng, at_least_s=verdict.after_s, base_s=verdict.base_s)
-        return _Destination(State.PENDING, verdict.code, verdict.message, now + wait_s)
+        return _Move(Event.RETRY, verdict.code, verdict.message, now + wait_s)
 
     def _in_outage(self, open_: OpenResponse, code: str) -> bool:
         """Record a failure that is the provider's fault; True while everything fails."""
@@ -181,10 +182,10 @@ def _learn_latency(open_: OpenResponse, response: Response | None, now: float) -
 
 
 @fast_dataclass(kw_only=False)
-class _Destination:
+class _Move:
     """Where a request goes when its attempt ends."""
 
-    to: State
+    event: Event
     code: str | None = None
     message: str | None = None
     not_before: float = 0.0

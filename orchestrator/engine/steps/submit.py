@@ -6,7 +6,7 @@ import orjson
 
 from orchestrator.core.model import Seen
 from orchestrator.core.problems import NeverSent, Problem, Refused
-from orchestrator.core.states import State
+from orchestrator.core.states import Event, State
 from orchestrator.engine.allowances import Allowances
 from orchestrator.engine.funds import Funds
 from orchestrator.engine.items import (
@@ -99,7 +99,7 @@ class Submit:
         if attempt_id is None:  # it was cancelled before it could be claimed
             self._give_back(prepared, admitted_at)
             return Finished()
-        run.observation.count(State.PENDING, State.SUBMITTING)
+        run.observation.moved(State.PENDING, Event.CLAIM)
         answer = await self._executor.submit(body, idempotency_key=key, client_request_id=f"{key}-{prepared.number}")
         open_ = OpenResponse(
             request_id=request.id,
@@ -210,7 +210,7 @@ class Submit:
                 at=now,
             )
         )
-        run.observation.count(State.SUBMITTING, State.SUBMITTED)
+        run.observation.moved(State.SUBMITTING, Event.ACCEPT)
         open_.response_id, open_.status = response_id, status
         open_.accepted_at = now
         waiting = first_poll(open_, seen)
@@ -283,7 +283,7 @@ class Submit:
         else:
             # The provider counts against its limits what it refuses, too.
             self._funds.release(prepared.worst_case_pusd)
-        self._run.observation.count(State.SUBMITTING, State.PENDING)
+        self._run.observation.moved(State.SUBMITTING, Event.RELEASE)
 
     def _give_back(self, prepared: Prepared, admitted_at: float) -> None:
         """Nothing was sent: return what was taken from the budget and the rate limits."""

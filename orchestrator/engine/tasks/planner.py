@@ -9,7 +9,7 @@ from anyio import to_thread
 from orchestrator.core.errors import BadRow
 from orchestrator.core.events import RowSkipped
 from orchestrator.core.model import NewRequest, PlanMark
-from orchestrator.core.states import State
+from orchestrator.core.states import Event, State, first_state, move
 from orchestrator.engine.items import Halted
 from orchestrator.engine.run_context import RunContext
 from orchestrator.engine.stages import Stage
@@ -65,7 +65,7 @@ class Planner:
         heads = await run.store.link_chains(run.record.id, now)
         requests = run.observation.progress.requests
         requests[State.BLOCKED] -= heads
-        requests[State.PENDING] += heads
+        requests[move(State.BLOCKED, Event.UNBLOCK)] += heads
         self._queue.put_off(now)
 
     async def _read(self) -> bool:
@@ -88,7 +88,7 @@ class Planner:
             raise key_taken(taken[0])
         added = len(batch.rows) - len(taken)
         observation.progress.planned += added
-        observation.progress.requests[State.BLOCKED if self._has_chains else State.PENDING] += added
+        observation.progress.requests[first_state(in_chain=self._has_chains)] += added
         for row in batch.skipped:
             observation.observe(RowSkipped(where=row.where, reason=row.reason))
         for repeated in taken:

@@ -49,7 +49,7 @@ class SqliteRetentionStore:
 
     async def drop(self, run_id: int, *, inputs: bool, outputs: bool) -> None:
         bounds = await self._writer.write(bulk_updates.request_bounds, run_id)
-        for ids in bulk_updates.slices(bounds):
+        for ids in bulk_updates.id_ranges(bounds):
             await self._writer.write(_drop, run_id, ids, inputs, outputs)
 
     async def add_upload(self, upload: Upload, run_id: int) -> None:
@@ -119,8 +119,8 @@ def _execute(tx: Transaction, statement: str, columns: dict[str, Any]) -> None:
     tx.execute(_SQL[statement], columns)
 
 
-def _drop(tx: Transaction, run_id: int, ids: bulk_updates.Slice, inputs: bool, outputs: bool) -> None:
-    chosen = {"run_id": run_id, "first_id": ids.first_id, "last_id": ids.last_id}
+def _drop(tx: Transaction, run_id: int, ids: bulk_updates.IdRange, inputs: bool, outputs: bool) -> None:
+    chosen = ids.of(run_id)
     dropped = Counter[str]()
     tx.execute(_SQL["overwrite"])
     if inputs:

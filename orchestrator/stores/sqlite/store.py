@@ -81,14 +81,14 @@ class SqliteStore(SqliteRetentionStore):
 
     async def request_cancel(self, run_id: int, at: float) -> None:
         bounds = await self._writer.write(bulk_updates.flag_cancel, run_id)
-        for ids in bulk_updates.slices(bounds):
-            await self._writer.write(bulk_updates.cancel_slice, run_id, ids, at)
+        for ids in bulk_updates.id_ranges(bounds):
+            await self._writer.write(bulk_updates.cancel_range, run_id, ids, at)
 
     async def requeue(self, requeue: Requeue) -> int:
         bounds = await self._writer.write(bulk_updates.request_bounds, requeue.run_id)
         moved = 0
-        for ids in bulk_updates.slices(bounds):
-            moved += await self._writer.write(bulk_updates.requeue_slice, requeue, ids)
+        for ids in bulk_updates.id_ranges(bounds):
+            moved += await self._writer.write(bulk_updates.requeue_range, requeue, ids)
         return moved + (await self._writer.write(bulk_updates.block_again, requeue.run_id) if moved else 0)
 
     # ── requests ──────────────────────────────────────────────────────────────────────────────────────────

@@ -107,7 +107,7 @@ class Transaction:
         """Run a statement for each row; returns how many rows it changed in all."""
         return self._connection.executemany(statement, rows).rowcount
 
-    def remember(self, request_id: int, claimed: Claimed | None) -> None:
+    def note_claim(self, request_id: int, claimed: Claimed | None) -> None:
         """What is to be known of a request's claim from now on; None where its attempt has ended."""
         self._claims[request_id] = claimed
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 from orchestrator.core.model import Charge, NewRequest, PlanMark, SkippedRow
 from orchestrator.core.money import Picodollars
-from orchestrator.core.states import SETTLED, TRANSITIONS, RunState, State
+from orchestrator.core.states import SETTLED, Event, RunState, State, first_state, move, moves
 from orchestrator.stores.reads import Dependent, Spending
 from orchestrator.stores.sqlite.attempt_ids import attempt_id_of, number_of
 from orchestrator.stores.sqlite.compression import pack_body, pack_row
@@ -38,12 +38,21 @@ __all__ = [
 
 _NO_USAGE = (None,) * len(USAGE)
 
-_ENDINGS = frozenset(
-    (source, target)
-    for (source, _), target in TRANSITIONS.items()
-    if source in (State.SUBMITTING, State.SUBMITTED, State.IN_DOUBT)
-    and (target in SETTLED or target in (State.PENDING, State.AWAITING_TOOLS, State.IN_DOUBT))
-)
+
+class _Move(NamedTuple):
+    """The one move of an event, with its two states also as they are stored."""
+
+    source: State
+    to: State
+    stored: tuple[str, str]
+
+
+def _only_move(event: Event) -> _Move:
+    [(source, to)] = moves(event)
+    return _Move(source, to, (source.value, to.value))
+
+
+_CLAIM, _ACCEPT, _RELEASE = map(_only_move, (Event.CLAIM, Event.ACCEPT, Event.RELEASE))
 
 
 # ── runs ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -107,8 +116,7 @@ def add_rows(
             "position": row.position,
             "source": row.where,
             "data": pack_row(row.row),
-            # A turn of a chain waits until all turns are known.
-            "state": State.PENDING.value if row.chain is None else State.BLOCKED.value,
+            "state": first_state(in_chain=row.chain is not None).value,
             "chain": row.chain,
             "place": row.place,
         }
@@ -170,7 +178,7 @@ def claim(tx: Transaction, claim: Claim) -> int | Spending | None:
             return spent
     attempt_id = attempt_id_of(claim.request_id, claim.number)
     request = (claim.request_id, claim.run_id, claim.stage, claim.number, claim.fingerprint)
-    if not tx.execute(SQL["claim_request"], request).rowcount:
+    if not tx.execute(SQL["claim_request"], request + _CLAIM.stored).rowcount:
         return None
     tx.execute(
         SQL["add_attempt"],
@@ -185,8 +193,8 @@ def claim(tx: Transaction, claim: Claim) -> int | Spending | None:
             claim.at,
         ),
     )
-    tx.remember(claim.request_id, Claimed(claim.run_id, claim.stage, claim.worst_case_pusd))
-    tx.moved(claim.run_id, claim.stage, State.PENDING, State.SUBMITTING)
+    tx.note_claim(claim.request_id, Claimed(claim.run_id, claim.stage, claim.worst_case_pusd))
+    tx.moved(claim.run_id, claim.stage, _CLAIM.source, _CLAIM.to)
     tx.happened(claim.run_id, claim.at)
     totals = tx.totals(claim.run_id)
     totals["attempts"] += 1
@@ -195,37 +203,31 @@ def claim(tx: Transaction, claim: Claim) -> int | Spending | None:
 
 
 def accept(tx: Transaction, acceptance: Acceptance) -> bool:
-    for source in (State.SUBMITTING, State.IN_DOUBT):
-        request = (acceptance.request_id, number_of(acceptance.attempt_id), source.value)
-        if tx.execute(SQL["accept_request"], request).rowcount:
-            claimed, response_id = tx.claimed(acceptance.request_id), acceptance.response_id
-            run_id, stage = claimed.run_id, claimed.stage
-            attempt = (acceptance.attempt_id, response_id, acceptance.status, acceptance.at)
-            shares = not tx.execute(SQL["accept_attempt"], attempt).rowcount
-            if shares:
-                tx.execute(SQL["share_response"], attempt)
-            tx.remember(acceptance.request_id, Claimed(run_id, stage, claimed.worst_case_pusd, response_id, shares))
-            tx.moved(run_id, stage, source, State.SUBMITTED)
-            tx.happened(run_id, acceptance.at)
-            return True
-    return False
+    request_id, response_id = acceptance.request_id, acceptance.response_id
+    request = (request_id, number_of(acceptance.attempt_id))
+    if not tx.execute(SQL["accept_request"], request + _ACCEPT.stored).rowcount:
+        return False
+    claimed = tx.claimed(request_id)
+    run_id, stage = claimed.run_id, claimed.stage
+    attempt = (acceptance.attempt_id, response_id, acceptance.status, acceptance.at)
+    shares = not tx.execute(SQL["accept_attempt"], attempt).rowcount
+    if shares:
+        tx.execute(SQL["share_response"], attempt)
+    tx.note_claim(request_id, Claimed(run_id, stage, claimed.worst_case_pusd, response_id, shares))
+    tx.moved(run_id, stage, _ACCEPT.source, _ACCEPT.to)
+    tx.happened(run_id, acceptance.at)
+    return True
 
 
 def release(tx: Transaction, release: Release) -> bool:
-    moved = tx.execute(
-        SQL["release_request"],
-        {
-            "request_id": release.request_id,
-            "number": number_of(release.attempt_id),
-            "not_before": release.not_before,
-        },
-    ).fetchall()
+    request = (release.request_id, number_of(release.attempt_id), release.not_before)
+    moved = tx.execute(SQL["release_request"], request + _RELEASE.stored).fetchall()
     if not moved:
         return False
     removed = tx.execute(SQL["remove_attempt"], {"attempt_id": release.attempt_id}).fetchall()
     run_id, stage = moved[0]
-    tx.remember(release.request_id, None)
-    tx.moved(run_id, stage, State.SUBMITTING, State.PENDING)
+    tx.note_claim(release.request_id, None)
+    tx.moved(run_id, stage, _RELEASE.source, _RELEASE.to)
     totals = tx.totals(run_id)
     totals["attempts"] -= 1
     totals["reserved_pusd"] -= sum(worst_case_pusd or 0 for (worst_case_pusd,) in removed)
@@ -234,20 +236,18 @@ def release(tx: Transaction, release: Release) -> bool:
 
 
 def end(tx: Transaction, ending: Ending) -> list[Dependent] | None:
-    if (ending.from_state, ending.to) not in _ENDINGS:
-        raise ValueError(f"no attempt ends from {ending.from_state} to {ending.to}")
-    doubted = ending.to is State.IN_DOUBT
-    pending, settled = ending.to is State.PENDING, ending.to in SETTLED
+    to = ending.to
+    pending, settled = to is State.PENDING, to in SETTLED
     if not tx.execute(
         SQL["end_request"],
         (
             ending.request_id,
             number_of(ending.attempt_id),
             ending.from_state.value,
-            ending.to.value,
-            # 0 would mean "never put off", and whoever reads fresh requests in order has passed this one.
+            to.value,
+            # 0 would mean "never put off", and the reader of fresh requests is past this one.
             max(ending.not_before, ending.at) if pending else 0.0,
-            int(ending.count_attempt and not doubted),
+            int(ending.count_attempt and ending.event is not Event.LOSE),
             int(ending.renew_idempotency),
             ending.max_output_tokens,
             None if pending else ending.code,
@@ -258,30 +258,24 @@ def end(tx: Transaction, ending: Ending) -> list[Dependent] | None:
         return None
     claimed = tx.claimed(ending.request_id)
     run_id = claimed.run_id
-    tx.remember(ending.request_id, None)
-    tx.moved(run_id, claimed.stage, ending.from_state, ending.to)
+    tx.note_claim(ending.request_id, None)
+    tx.moved(run_id, claimed.stage, ending.from_state, to)
     tx.happened(run_id, ending.at)
     _end_attempt(tx, claimed, ending)
     if ending.continuation is not None:
         begin_turn(tx, ending.request_id, ending.continuation)
     if ending.body is not None or ending.output_text:
         text = _storable(ending.output_text)
-        tx.execute(
-            SQL["add_result"],
-            (
-                ending.attempt_id,
-                text,
-                None if ending.body is None else pack_body(ending.body, text, claimed.response_id),
-            ),
-        )
+        packed = None if ending.body is None else pack_body(ending.body, text, claimed.response_id)
+        tx.execute(SQL["add_result"], (ending.attempt_id, text, packed))
     if not settled:
         return []
-    fate = Settlement(ending.to, ending.at, ending.attempt_id, ending.code, _storable(ending.message))
-    return settle_dependents(tx, run_id, ending.request_id, fate)
+    settlement = Settlement(ending.event, ending.at, ending.attempt_id, ending.code, _storable(ending.message))
+    return settle_dependents(tx, run_id, ending.request_id, settlement)
 
 
 def _end_attempt(tx: Transaction, claimed: Claimed, ending: Ending) -> None:
-    doubted = ending.to is State.IN_DOUBT
+    doubted = ending.event is Event.LOSE
     possible_duplicate = ending.possible_duplicate and not doubted
     tx.execute(
         SQL["end_attempt"],
@@ -310,14 +304,17 @@ def _end_attempt(tx: Transaction, claimed: Claimed, ending: Ending) -> None:
 
 
 def fail_pending(tx: Transaction, request_id: int, code: str, message: str, at: float) -> list[Dependent] | None:
+    source, event, text = State.PENDING, Event.FAIL, _storable(message)
+    to = move(source, event)
+    states = {"from_state": source.value, "to_state": to.value}
     moved = tx.execute(
-        SQL["fail_pending"], {"request_id": request_id, "code": code, "message": _storable(message), "at": at}
+        SQL["fail_pending"], {"request_id": request_id, "code": code, "message": text, "at": at, **states}
     ).fetchall()
     if not moved:
         return None
     run_id, stage = moved[0]
-    tx.moved(run_id, stage, State.PENDING, State.FAILED)
-    return settle_dependents(tx, run_id, request_id, Settlement(State.FAILED, at, None, code, _storable(message)))
+    tx.moved(run_id, stage, source, to)
+    return settle_dependents(tx, run_id, request_id, Settlement(event, at, None, code, text))
 
 
 def note_status(tx: Transaction, attempt_id: int, status: str) -> None:

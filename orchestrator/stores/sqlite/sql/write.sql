@@ -1,7 +1,8 @@
--- Every move of a request is a compare-and-set: it changes a row for exactly one caller, and none where somebody else
--- moved the request first. An attempt's id is request_id * 1000000 + number (see the schema). What every row goes
--- through has its parameters in order (see queries.py) and returns nothing that need not be asked: RETURNING costs as
--- much as the update itself.
+-- Every move of a request is a compare-and-set: it changes a row for exactly one caller, and none if another caller
+-- moved the request first. :from_state and :to_state are a move of the state table (core/states.py); no statement here
+-- names a state that a request moves to. An attempt's id is request_id * 1000000 + number (see the schema). The
+-- statements that every row goes through have their parameters in order (see queries.py) and return nothing that the
+-- caller knows: RETURNING costs as much as the update itself.
 
 -- name: create_run
 INSERT INTO run (
@@ -68,10 +69,10 @@ FROM request JOIN attempt ON attempt.id = request.id * 1000000 + request.number
 WHERE request.id = :request_id;
 
 -- name: claim_request
--- takes: request_id, run_id, stage, number, fingerprint
--- A further turn has no fingerprint of its own: what the request asks is what its first one asked.
-UPDATE request SET state = 'submitting', number = :number, fingerprint = coalesce(:fingerprint, fingerprint)
-WHERE id = :request_id AND run_id = :run_id AND stage = :stage AND state = 'pending';
+-- takes: request_id, run_id, stage, number, fingerprint, from_state, to_state
+-- A further turn has no fingerprint of its own: what the request asks is what its first turn asked.
+UPDATE request SET state = :to_state, number = :number, fingerprint = coalesce(:fingerprint, fingerprint)
+WHERE id = :request_id AND run_id = :run_id AND stage = :stage AND state = :from_state;
 
 -- name: add_attempt
 -- takes: attempt_id, idempotency_key, model, service_tier, window, worst_case_pusd, metadata, at
@@ -79,13 +80,13 @@ INSERT INTO attempt (id, idempotency_key, model, service_tier, completion_window
 VALUES (:attempt_id, :idempotency_key, :model, :service_tier, :window, :worst_case_pusd, :metadata, :at);
 
 -- name: accept_request
--- takes: request_id, number, from_state
-UPDATE request SET state = 'submitted', code = NULL, message = NULL
+-- takes: request_id, number, from_state, to_state
+UPDATE request SET state = :to_state, code = NULL, message = NULL
 WHERE id = :request_id AND number = :number AND state = :from_state;
 
 -- name: accept_attempt
 -- takes: attempt_id, response_id, status, at
--- Changes nothing where another attempt holds the response: that one alone is charged for it.
+-- Changes nothing if another attempt holds the response: that one alone is charged for it.
 UPDATE OR IGNORE attempt SET
   response_id = :response_id, status = :status, accepted_at = :at, code = NULL, message = NULL, shares_response = 0
 WHERE id = :attempt_id;
@@ -97,18 +98,19 @@ UPDATE attempt SET
 WHERE id = :attempt_id;
 
 -- name: release_request
-UPDATE request SET state = 'pending', not_before = :not_before, number = number - 1
-WHERE id = :request_id AND number = :number AND state = 'submitting'
+-- takes: request_id, number, not_before, from_state, to_state
+UPDATE request SET state = :to_state, not_before = :not_before, number = number - 1
+WHERE id = :request_id AND number = :number AND state = :from_state
 RETURNING run_id, stage;
 
 -- name: remove_attempt
 DELETE FROM attempt WHERE id = :attempt_id RETURNING worst_case_pusd;
 
 -- name: end_request
--- takes: request_id, number, from_state, to, not_before, counted, renewed, max_output_tokens, code, message,
+-- takes: request_id, number, from_state, to_state, not_before, counted, renewed, max_output_tokens, code, message,
 -- takes: settled_at
 UPDATE request SET
-  state = :to, not_before = :not_before, attempts = attempts + :counted, epoch = epoch + :renewed,
+  state = :to_state, not_before = :not_before, attempts = attempts + :counted, epoch = epoch + :renewed,
   max_output_tokens = coalesce(:max_output_tokens, max_output_tokens),
   code = :code, message = :message, settled_at = :settled_at
 WHERE id = :request_id AND number = :number AND state = :from_state;
@@ -138,8 +140,8 @@ INSERT INTO charge (
 INSERT INTO result (attempt_id, output_text, body) VALUES (:attempt_id, :output_text, :body);
 
 -- name: fail_pending
-UPDATE request SET state = 'failed', code = :code, message = :message, settled_at = :at
-WHERE id = :request_id AND state = 'pending'
+UPDATE request SET state = :to_state, code = :code, message = :message, settled_at = :at
+WHERE id = :request_id AND state = :from_state
 RETURNING run_id, stage;
 
 -- ── turns ──
@@ -152,10 +154,10 @@ UPDATE request SET turn = turn + 1, attempts = 0 WHERE id = :request_id;
 INSERT INTO continuation (request_id, context_tokens, fields) VALUES (:request_id, :context_tokens, :fields)
 ON CONFLICT (request_id) DO UPDATE SET context_tokens = excluded.context_tokens, fields = excluded.fields;
 
--- name: leave_acting
+-- name: leave_tools
 UPDATE request SET
-  state = :to, not_before = :not_before, code = :code, message = :message, settled_at = :settled_at
-WHERE id = :request_id AND number = :number AND state = 'acting'
+  state = :to_state, not_before = :not_before, code = :code, message = :message, settled_at = :settled_at
+WHERE id = :request_id AND number = :number AND state = :from_state
 RETURNING run_id, stage;
 
 -- name: add_tool_call
@@ -174,47 +176,48 @@ FROM (
   SELECT request_id, lag(request_id) OVER (PARTITION BY chain ORDER BY place, request_id) AS before
   FROM chain_turn WHERE run_id = :run_id
 ) AS linked
-WHERE request.id = linked.request_id AND request.state = 'blocked';
+WHERE request.id = linked.request_id AND request.state = :state;
 
--- name: unblock_heads
-UPDATE request SET state = 'pending', not_before = :at
-WHERE run_id = :run_id AND state = 'blocked' AND follows IS NULL AND same_as IS NULL
+-- name: unblock_first_turns
+UPDATE request SET state = :to_state, not_before = :at
+WHERE run_id = :run_id AND state = :from_state AND follows IS NULL AND same_as IS NULL
 RETURNING stage;
 
 -- name: keep_conversation
 INSERT INTO conversation (run_id, chain, conversation_id) VALUES (:run_id, :chain, :conversation_id)
 ON CONFLICT DO NOTHING;
 
--- name: unblock_next
-UPDATE request SET state = 'pending', not_before = :at WHERE follows = :request_id AND state = 'blocked'
+-- name: unblock_next_turn
+UPDATE request SET state = :to_state, not_before = :at WHERE follows = :request_id AND state = :from_state
 RETURNING stage, key, code;
 
--- name: fail_rest
+-- name: settle_later_turns
 WITH RECURSIVE rest (id) AS (
-  SELECT id FROM request WHERE follows = :request_id AND state = 'blocked'
+  SELECT id FROM request WHERE follows = :request_id AND state = :from_state
   UNION ALL
-  SELECT request.id FROM request JOIN rest ON request.follows = rest.id WHERE request.state = 'blocked'
+  SELECT request.id FROM request JOIN rest ON request.follows = rest.id WHERE request.state = :from_state
 )
-UPDATE request SET state = :to, code = :code, message = :message, settled_at = :at
+UPDATE request SET state = :to_state, code = :code, message = :message, settled_at = :settled_at
 WHERE id IN (SELECT id FROM rest)
 RETURNING stage, key, code;
 
--- ── equal requests ──
+-- ── duplicates ──
 
--- name: fate_of
+-- name: settlement_of
 SELECT request.state, coalesce(request.answered_by, request.id * 1000000 + request.number), code, message
 FROM request WHERE id = :request_id;
 
 -- name: join_request
 UPDATE request SET
-  state = :to, same_as = :same_as, fingerprint = :fingerprint, answered_by = :answered_by, code = :code,
+  state = :to_state, same_as = :same_as, fingerprint = :fingerprint, answered_by = :answered_by, code = :code,
   message = :message, settled_at = :settled_at
-WHERE id = :request_id AND state = 'pending'
+WHERE id = :request_id AND state = :from_state
 RETURNING run_id, stage, key;
 
--- name: settle_equals
-UPDATE request SET state = :to, answered_by = :answered_by, code = :code, message = :message, settled_at = :at
-WHERE same_as = :request_id AND state = 'blocked'
+-- name: settle_duplicates
+UPDATE request SET
+  state = :to_state, answered_by = :answered_by, code = :code, message = :message, settled_at = :settled_at
+WHERE same_as = :request_id AND state = :from_state
 RETURNING stage, key, code;
 
 -- name: note_status
@@ -250,79 +253,70 @@ UPDATE attempt SET status = :status WHERE id = :attempt_id;
 INSERT INTO result (attempt_id, body) VALUES (:attempt_id, :body)
 ON CONFLICT (attempt_id) DO UPDATE SET body = excluded.body;
 
--- ── an operator's word, in slices of ids so that other writes get through ──
--- The plus keeps the planner on the ids: through the index of keys it would walk the whole run for each slice.
+-- ── the operator's decisions, in ranges of ids so that other writes get through ──
+-- The plus keeps the planner on the ids: through the index of keys it would walk the whole run for each range.
 
--- name: unsent_in_slice
-SELECT stage, state, count(*) FROM request
-WHERE id BETWEEN :first_id AND :last_id AND +run_id = :run_id AND (state = 'pending' OR state = 'blocked')
-GROUP BY stage, state;
+-- name: states_in_range
+SELECT DISTINCT stage, state FROM request WHERE id BETWEEN :first_id AND :last_id AND +run_id = :run_id;
 
--- name: cancel_slice
-UPDATE request SET state = 'cancelled', code = 'cancelled', message = NULL, settled_at = :at
-WHERE id BETWEEN :first_id AND :last_id AND +run_id = :run_id AND (state = 'pending' OR state = 'blocked');
+-- name: cancel_range
+UPDATE request SET state = :to_state, code = 'cancelled', message = NULL, settled_at = :at
+WHERE id BETWEEN :first_id AND :last_id AND +run_id = :run_id AND stage = :stage AND state = :from_state;
 
--- name: settled_in_slice
--- A turn whose chain broke before it is not tried again by itself: it comes back with the turn that it follows.
-SELECT stage, state, count(*) FROM request
-WHERE id BETWEEN :first_id AND :last_id AND +run_id = :run_id AND (:code IS NULL OR code = :code)
-  AND ((state = 'failed' AND :failed) OR (state = 'cancelled' AND :cancelled))
-  AND (follows IS NULL OR (SELECT earlier.state FROM request AS earlier WHERE earlier.id = request.follows) = 'succeeded')
-GROUP BY stage, state;
-
--- name: begin_anew
--- It went on from a response that is gone: what is left is to begin with its first turn.
+-- name: restart_turns
+-- It continued from a response that is gone, so it begins again with its first turn.
 UPDATE request SET turn = 0
-WHERE id BETWEEN :first_id AND :last_id AND +run_id = :run_id AND state = 'failed' AND turn > 0
-  AND code = 'previous_response_not_found' AND :failed AND (:code IS NULL OR code = :code)
+WHERE id BETWEEN :first_id AND :last_id AND +run_id = :run_id AND turn > 0 AND code = 'previous_response_not_found'
+  AND state IN (SELECT value FROM json_each(:states)) AND (:code IS NULL OR code = :code)
 RETURNING id;
 
 -- name: drop_continuation
 DELETE FROM continuation WHERE request_id = :id;
 
--- name: requeue_slice
--- What goes on from something is among those that were put off: it is not read as a fresh one.
+-- name: requeue_range
+-- A turn whose chain broke before it is not tried again by itself: it comes back with the turn that it follows.
+-- What continues from a response is read among the requests that were put off, not as a fresh one.
 UPDATE request SET
-  state = 'pending', attempts = 0, code = NULL, message = NULL, settled_at = NULL, same_as = NULL,
+  state = :to_state, attempts = 0, code = NULL, message = NULL, settled_at = NULL, same_as = NULL,
   not_before = turn > 0 OR EXISTS (SELECT 1 FROM chain_turn WHERE chain_turn.request_id = request.id)
-WHERE id BETWEEN :first_id AND :last_id AND +run_id = :run_id AND (:code IS NULL OR code = :code)
-  AND ((state = 'failed' AND :failed) OR (state = 'cancelled' AND :cancelled))
+WHERE id BETWEEN :first_id AND :last_id AND +run_id = :run_id AND stage = :stage AND state = :from_state
+  AND (:code IS NULL OR code = :code)
   AND (follows IS NULL OR (SELECT earlier.state FROM request AS earlier WHERE earlier.id = request.follows) = 'succeeded');
 
--- name: broken_off
--- The turns that follow one which is to be tried again.
+-- name: broken_turns
+-- The turns that follow one which will be tried again.
 WITH RECURSIVE rest (id) AS (
   SELECT request.id FROM request JOIN request AS earlier ON earlier.id = request.follows
-  WHERE request.run_id = :run_id AND request.follows IS NOT NULL AND request.settled_at IS NOT NULL
-    AND request.state <> 'succeeded' AND earlier.settled_at IS NULL
+  WHERE request.run_id = :run_id AND request.follows IS NOT NULL AND earlier.settled_at IS NULL
+    AND request.state IN (SELECT value FROM json_each(:states))
   UNION ALL
   SELECT request.id FROM request JOIN rest ON request.follows = rest.id
-  WHERE request.settled_at IS NOT NULL AND request.state <> 'succeeded'
+  WHERE request.state IN (SELECT value FROM json_each(:states))
 )
 SELECT id, stage, state FROM request WHERE id IN (SELECT id FROM rest);
 
 -- name: block_again
-UPDATE request SET state = 'blocked', attempts = 0, code = NULL, message = NULL, settled_at = NULL, not_before = 0
-WHERE id = :id;
+UPDATE request SET state = :to_state, attempts = 0, code = NULL, message = NULL, settled_at = NULL, not_before = 0
+WHERE id = :id AND state = :from_state;
 
--- name: doubted_in_slice
+-- name: doubted_in_range
+-- The conditions on the open states let the planner use their index.
 SELECT request.id, request.stage, request.number, request.code, request.message, attempt.worst_case_pusd
 FROM request JOIN attempt ON attempt.id = request.id * 1000000 + request.number
-WHERE request.id BETWEEN :first_id AND :last_id AND request.run_id = :run_id AND request.state = 'in_doubt'
-  AND request.settled_at IS NULL AND request.state <> 'pending' AND request.state <> 'blocked' AND (:code IS NULL OR request.code = :code);
+WHERE request.id BETWEEN :first_id AND :last_id AND request.run_id = :run_id AND request.state = :from_state
+  AND request.settled_at IS NULL AND request.state <> 'pending' AND request.state <> 'blocked'
+  AND (:code IS NULL OR request.code = :code);
 
 -- name: resolve_request
 UPDATE request SET
-  state = :to,
+  state = :to_state,
   not_before = turn > 0 OR EXISTS (SELECT 1 FROM chain_turn WHERE chain_turn.request_id = request.id),
-  attempts = iif(:to = 'pending', 0, attempts + 1),
-  code = iif(:to = 'pending', NULL, code), message = iif(:to = 'pending', NULL, message),
-  settled_at = iif(:to = 'pending', NULL, :at)
-WHERE id = :request_id AND state = 'in_doubt';
+  attempts = iif(:resent, 0, attempts + 1),
+  code = iif(:resent, NULL, code), message = iif(:resent, NULL, message), settled_at = :settled_at
+WHERE id = :request_id AND state = :from_state;
 
 -- name: resolve_attempt
-UPDATE attempt SET ended_at = :at, counted = 1, possible_duplicate = iif(:to = 'pending', 1, 0)
-WHERE id = :attempt_id;
+UPDATE attempt SET ended_at = :at, counted = 1, possible_duplicate = :resent WHERE id = :attempt_id;
 
 -- name: reopen_run
 UPDATE run SET state = 'active', reason = NULL, ended_at = NULL, cancel_requested = 0 WHERE id = :run_id;

@@ -1,4 +1,4 @@
-"""What is read or written a slice at a time is the same as at once."""
+"""Reading in pages and writing in ranges of ids gives the same as doing it at once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_bulk_updates_of_interleaved_runs(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bulk_updates, "_SLICE", 7)
+    monkeypatch.setattr(bulk_updates, "_RANGE", 7)
     other = Harness(harness.store, harness.reader, await harness.store.create_run(a_run("other")))
     for start in range(0, 40, 20):
         await harness.add(20, start)
@@ -25,7 +25,7 @@ async def test_bulk_updates_of_interleaved_runs(harness: Harness, monkeypatch: p
     assert await harness.states() == {State.PENDING: 40}
 
 
-async def test_slices_of_long_results_are_shorter(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_pages_of_long_results_are_shorter(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader_module, "_FIRST_PAGE", 4)
     monkeypatch.setattr(reader_module, "_PAGE_CHARACTERS", 20)
     requests = await harness.add(30)
