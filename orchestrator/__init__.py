@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -36,18 +37,25 @@ _HOMES = {
     "Job": "orchestrator.job.spec",
     "Orchestrator": "orchestrator.app.api",
     "OrchestratorError": "orchestrator.core.errors",
-    "ResultRecord": "orchestrator.stores.base",
+    "ResultRecord": "orchestrator.stores.reads",
     "RunState": "orchestrator.core.states",
     "State": "orchestrator.core.states",
     "RequestHistory": "orchestrator.stores.request_history",
-    "Summary": "orchestrator.stores.base",
+    "Summary": "orchestrator.stores.reads",
     "load_config": "orchestrator.config",
     "load_job": "orchestrator.job.spec",
 }
 
 
+# Former names, which are still importable.
+_RENAMED = {"Story": "RequestHistory"}
+
+
 def __getattr__(name: str) -> object:
-    """Import a public name when it is first asked for, so that ``orchestrator --help`` opens at once."""
+    """Import a public name when it is first used, so that ``orchestrator --help`` opens quickly."""
+    if name in _RENAMED:
+        warnings.warn(f"{name} is now called {_RENAMED[name]}", DeprecationWarning, stacklevel=2)
+        name = _RENAMED[name]
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

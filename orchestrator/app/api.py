@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from orchestrator.app.forecast.forecaster import Exact, Forecaster
     from orchestrator.app.reconcile.matching import Reconciliation
     from orchestrator.app.retention.purge import Purged
-    from orchestrator.app.retention.retention import RetentionService
+    from orchestrator.app.retention.service import RetentionService
     from orchestrator.config import Config
     from orchestrator.engine.loop import Ended, LocalLoop
     from orchestrator.engine.runs import JobIdentity
@@ -443,7 +443,7 @@ class Orchestrator:
         )
 
     async def _retention(self) -> RetentionService:
-        from orchestrator.app.retention.retention import RetentionService
+        from orchestrator.app.retention.service import RetentionService
 
         return RetentionService(
             self._config,

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from orchestrator.core.errors import BadRow
-from orchestrator.job.documents.section import Section
+from orchestrator.core.section import Section
 
 __all__ = ["Chain", "PromptCache", "turn_of"]
 

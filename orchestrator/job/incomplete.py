@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Discriminator, Field, Tag
 
-from orchestrator.job.documents.section import Section
+from orchestrator.core.section import Section
 from orchestrator.job.requests.field_checks import LEAST_OUTPUT_TOKENS
 
 __all__ = ["OnIncomplete", "OnInvalid", "RaiseMaxOutputTokens", "Repairs"]

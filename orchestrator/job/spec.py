@@ -18,9 +18,9 @@ from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_
 
 from orchestrator.core.errors import SpecError
 from orchestrator.core.money import Picodollars, parse_usd
+from orchestrator.core.section import Section
 from orchestrator.job.chains import Chain, PromptCache
 from orchestrator.job.documents.document import Document, apply_overrides
-from orchestrator.job.documents.section import Section
 from orchestrator.job.documents.validation_problems import FieldPath, ValidationProblem, refuse
 from orchestrator.job.documents.values import Duration, Usd
 from orchestrator.job.incomplete import OnIncomplete, OnInvalid, RaiseMaxOutputTokens, Repairs
@@ -32,7 +32,7 @@ from orchestrator.job.requests.answer_format import (
 )
 from orchestrator.job.requests.parameters import missing_parameters, parameter_problems, parameter_warnings
 from orchestrator.job.requests.request_template import compile_request
-from orchestrator.job.retention_policy import RetentionSection
+from orchestrator.job.retention import RetentionSection
 from orchestrator.job.rows.sources import GivenFormat, find_sources, resolve_format
 from orchestrator.job.tools import handler_problems
 

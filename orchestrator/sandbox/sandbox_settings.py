@@ -9,7 +9,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, SecretStr, Tag, model_validator
+from pydantic import Discriminator, Field, SecretStr, Tag, model_validator
+
+from orchestrator.core.section import Section
 
 __all__ = [
     "DELIVERY_FAULTS",
@@ -33,10 +35,6 @@ __all__ = [
     "Uniform",
     "fault_table",
 ]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class Uniform(Section):

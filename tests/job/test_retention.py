@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from orchestrator.core.errors import SpecError
-from orchestrator.job.retention_rules import DeleteAfter, RetentionPolicy
+from orchestrator.job.retention import DeleteAfter, RetentionSection
 from orchestrator.job.spec import Job, load_job
 
 JOB: dict[str, Any] = {
@@ -23,13 +23,13 @@ def a_job(**retention: Any) -> Job:
 
 
 def test_everything_is_kept_unless_something_else_is_said() -> None:
-    assert Job.model_validate(JOB).retention.policy() == RetentionPolicy()
+    assert Job.model_validate(JOB).retention == RetentionSection()
 
 
 @pytest.mark.parametrize("provider", [{"delete_after": "7d"}, "delete_after 7d"])
 def test_a_time_can_be_written_in_two_ways(provider: Any) -> None:
     job = a_job(provider=provider)
-    assert job.retention.policy().provider == DeleteAfter(604_800.0)
+    assert job.retention.provider == DeleteAfter(delete_after=604_800.0)
     assert Job.model_validate_json(job.model_dump_json()).retention == job.retention
 
 
@@ -57,7 +57,7 @@ def test_what_it_cannot_be_is_told_with_its_line(tmp_path: Path, lines: str, mes
     assert "job.yaml:" in str(refused.value)
 
 
-def test_waiting_for_an_export_that_nobody_asked_for_is_worth_a_word() -> None:
+def test_waiting_for_an_export_without_an_output_is_warned_about() -> None:
     assert "names no output" in a_job(outputs="drop").warnings()[0]
     named = Job.model_validate({**JOB, "output": "out.jsonl", "retention": {"outputs": "drop"}})
     assert named.warnings() == []

@@ -14,24 +14,27 @@ from orchestrator.app.retention.deletions import (
     judge_disappearance,
 )
 from orchestrator.core.problems import NeverSent, Problem, Refused, ReplyLost
-from orchestrator.job.retention_rules import DeleteAfter, RetentionPolicy, delete_ended_before
+from orchestrator.job.retention import DeleteAfter, RetentionSection, delete_ended_before
 from orchestrator.policy.errors.error_rules import Action, Override, Phase
 
 WEEK = 7 * 86_400.0
 
 
 def test_what_is_kept_is_never_due() -> None:
-    assert delete_ended_before(RetentionPolicy(), now=9e9, exported_at=1.0) is None
+    assert delete_ended_before(RetentionSection(), now=9e9, exported_at=1.0) is None
 
 
 def test_what_waits_for_an_export_is_due_as_far_as_the_file_has_it() -> None:
-    retention = RetentionPolicy(provider="delete_after_export")
+    retention = RetentionSection(provider="delete_after_export")
     assert delete_ended_before(retention, now=500.0, exported_at=None) is None
     assert delete_ended_before(retention, now=500.0, exported_at=300.0) == 300.0
 
 
 def test_what_is_to_be_kept_for_a_week_is_due_a_week_after_its_end() -> None:
-    assert delete_ended_before(RetentionPolicy(provider=DeleteAfter(WEEK)), now=WEEK + 5, exported_at=None) == 5.0
+    assert (
+        delete_ended_before(RetentionSection(provider=DeleteAfter(delete_after=WEEK)), now=WEEK + 5, exported_at=None)
+        == 5.0
+    )
 
 
 @pytest.mark.parametrize(

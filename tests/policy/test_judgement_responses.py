@@ -130,7 +130,7 @@ CASES: dict[str, list[Case]] = {
         Case(cut_off(text=""), RAISED, raised(300)),
         Case(cut_off(), RAISED, raised(None)),
     ],
-    "kept": [Case(cut_off(), Succeed(partial=True), KEEP), Case(cut_off(None), Succeed(partial=True), KEEP)],
+    "kept": [Case(cut_off(), Succeed(), KEEP), Case(cut_off(None), Succeed(), KEEP)],
     "nothing-to-keep": [Case(cut_off(text=""), ours("empty_output"), KEEP)],
     "incomplete": [
         Case(cut_off("length"), ours("max_output_tokens")),
@@ -220,7 +220,6 @@ def test_every_response_has_a_verdict_and_only_an_ended_one_ends(
     if isinstance(verdict, Succeed):
         assert text.strip()
         assert status in {"completed", "incomplete"}
-        assert verdict.partial == (status == "incomplete")
         assert not structured or SCHEMA.flaw(text) is None
     if isinstance(verdict, Continue):
         assert isinstance(on_invalid, Repair)

@@ -39,6 +39,8 @@ _COLLECTIONS: dict[ObjectKind, Collectible] = {
 # A conversation is written to by responses, and a file is read by them; so they go last.
 _ORDER = (ObjectKind.RESPONSE, ObjectKind.CONVERSATION, ObjectKind.FILE)
 _PAGE = 500
+# Objects deleted at the same time.
+_AT_ONCE = 16
 # To be rate-limited is no failure, but a provider that refuses every call must not hold the purge forever.
 _RETRIES = Retries(attempts=5, rate_limited_attempts=100, base_s=1.0, timeout_s=float("inf"))
 # So many failures with no success between them: the server does not do it, and a million calls would not change that.
@@ -89,7 +91,6 @@ class Purge:
         clock: Clock,
         rng: random.Random,
         overrides: Sequence[Override] = (),
-        at_once: int = 16,
     ) -> None:
         self._client = client
         self._store = store
@@ -98,7 +99,6 @@ class Purge:
         self._clock = clock
         self._rng = rng
         self._overrides = overrides
-        self._at_once = at_once
         self._failures_in_a_row = 0
 
     async def run(
@@ -134,7 +134,7 @@ class Purge:
                 await self._delete(run_id, copy, purged)
 
         async with anyio.create_task_group() as tasks:
-            for _ in range(min(self._at_once, len(copies))):
+            for _ in range(min(_AT_ONCE, len(copies))):
                 tasks.start_soon(work)
 
     async def _delete(self, run_id: int, copy: ProviderObject, purged: Purged) -> None:

@@ -30,9 +30,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Succeed:
-    """The response is an answer. ``partial`` marks one that was cut off and is kept anyway."""
-
-    partial: bool = False
+    """The response is an answer. One that was cut off and is kept shows it by its status ``incomplete``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,10 @@ from decimal import Decimal
 from hashlib import sha256
 from typing import Annotated, Literal, Self, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from orchestrator.core.money import parse_usd
+from orchestrator.core.section import Section
 from orchestrator.policy.pricing.price_rules import (
     TIERS,
     Fees,
@@ -65,11 +66,7 @@ Tier: TypeAlias = Annotated[str, AfterValidator(_tier)]
 Window: TypeAlias = Annotated[str, Field(pattern=f"^{_WINDOW}$")]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class LongPrice(_Section):
+class LongPrice(Section):
     """What a request costs, all of it, when its input is longer than ``above`` tokens."""
 
     above: int = Field(default=272_000, gt=0)
@@ -93,7 +90,7 @@ class LongPrice(_Section):
         )
 
 
-class Price(_Section):
+class Price(Section):
     """The price of one model at one service tier, from one day on."""
 
     model: str = Field(min_length=1)
@@ -126,7 +123,7 @@ class Price(_Section):
         )
 
 
-class ToolFees(_Section):
+class ToolFees(Section):
     """What hosted tools cost in addition to their tokens; USD per call or session."""
 
     web_search: PerCall = Decimal("0.01")
@@ -153,7 +150,7 @@ class ToolFees(_Section):
         )
 
 
-class PriceFile(_Section):
+class PriceFile(Section):
     """Prices, factors and fees that take precedence over the published ones."""
 
     prices: tuple[Price, ...] = ()

@@ -12,8 +12,7 @@ from orchestrator.config import Config
 from orchestrator.core.clock import Clock
 from orchestrator.core.errors import UsageError
 from orchestrator.core.states import SETTLED, RunState, State
-from orchestrator.job.retention_policy import RetentionSection
-from orchestrator.job.retention_rules import delete_ended_before
+from orchestrator.job.retention import RetentionSection, delete_ended_before
 from orchestrator.policy.rate_limits.limits import Limiter
 from orchestrator.stores.base import Reader, Store
 from orchestrator.stores.reads import Run
@@ -62,7 +61,7 @@ class RetentionService:
         retained = await self._reader.retained(run.id)
         if retained is None or run.state not in (RunState.FINISHED, RunState.CANCELLED):
             return None
-        policy = RetentionSection.model_validate_json(retained.policy).policy()
+        policy = RetentionSection.model_validate_json(retained.policy)
         before = delete_ended_before(policy, now=self._clock.now(), exported_at=retained.exported_at)
         if before is None:
             return None
@@ -84,7 +83,7 @@ class RetentionService:
         if retained is None:
             return
         await self._store.note_export(run.id, self._clock.now())
-        policy = RetentionSection.model_validate_json(retained.policy).policy()
+        policy = RetentionSection.model_validate_json(retained.policy)
         if "drop" in (policy.inputs, policy.outputs):
             await self._store.drop(run.id, inputs=policy.inputs == "drop", outputs=policy.outputs == "drop")
 

@@ -1,4 +1,4 @@
-"""What all sections of job and config files have in common."""
+"""The base class of every section of a job file, a config file and the sandbox's settings."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ __all__ = ["Section"]
 
 
 class Section(BaseModel):
-    """A part of a file: an unknown field is an error, and the docstrings are the documentation of the fields."""
+    """A part of a file that users write: unknown fields are refused, and docstrings document the fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)

@@ -1,4 +1,4 @@
-"""The job's section ``retention``: what is kept of a run, and for how long."""
+"""The job's section ``retention``: what is kept of a run, at the provider and here, and for how long."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
-from orchestrator.job import retention_rules as rules
-from orchestrator.job.documents.section import Section
+from orchestrator.core.section import Section
 from orchestrator.job.documents.values import Duration
 
-__all__ = ["RetentionSection"]
+__all__ = ["DeleteAfter", "RetentionSection", "delete_ended_before"]
 
 _AFTER = re.compile(r"delete_after +(?P<duration>\S.*)")
 
 
-class DeleteAfterSection(Section):
+class DeleteAfter(Section):
     """Delete each copy some time after its response ended."""
 
     delete_after: Annotated[Duration, Field(gt=0)]
@@ -31,13 +30,13 @@ def _in_words(value: Any) -> Any:
 
 
 def _kind(value: Any) -> str | None:
-    if isinstance(value, (dict, DeleteAfterSection)):
+    if isinstance(value, (dict, DeleteAfter)):
         return "after"
     return "word" if value in ("keep", "delete_after_export") else None
 
 
 Provider: TypeAlias = Annotated[
-    Annotated[Literal["keep", "delete_after_export"], Tag("word")] | Annotated[DeleteAfterSection, Tag("after")],
+    Annotated[Literal["keep", "delete_after_export"], Tag("word")] | Annotated[DeleteAfter, Tag("after")],
     Discriminator(
         _kind,
         custom_error_type="mistake",
@@ -65,8 +64,14 @@ class RetentionSection(Section):
         """Whether something happens only when results were written to a file."""
         return self.provider == "delete_after_export" or "drop" in (self.inputs, self.outputs)
 
-    def policy(self) -> rules.RetentionPolicy:
-        """The same for those who act on it."""
-        asked = self.provider
-        provider = rules.DeleteAfter(asked.delete_after) if isinstance(asked, DeleteAfterSection) else asked
-        return rules.RetentionPolicy(provider=provider, inputs=self.inputs, outputs=self.outputs)
+
+def delete_ended_before(retention: RetentionSection, *, now: float, exported_at: float | None) -> float | None:
+    """Returns the time up to which ended responses must be deleted at the provider; None if none must be."""
+    match retention.provider:
+        case DeleteAfter(delete_after=seconds):
+            return now - seconds
+        case "delete_after_export":
+            # What ended later, after a retry, is not in that file.
+            return exported_at
+        case _:
+            return None
