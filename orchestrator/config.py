@@ -19,7 +19,6 @@ from orchestrator.core.errors import ConfigError
 from orchestrator.core.money import Picodollars, parse_usd
 from orchestrator.core.section import Section
 from orchestrator.job.documents.document import Document, load_document
-from orchestrator.core.section import Section
 from orchestrator.job.documents.validation_problems import ValidationProblem, did_you_mean, refuse
 from orchestrator.job.documents.values import Duration, Usd
 from orchestrator.job.requests.parameters import LEAST_OUTPUT_TOKENS
