@@ -7,12 +7,13 @@ RUN ?= demo
 SOAK_MINUTES ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint format bench chaos soak constraints clean
+.PHONY: help setup demo test test-all test-services lint format bench chaos soak constraints clean
 
 help:
 	@echo "make demo         summarise 1,863 documents in the sandbox: no key, no cost"
-	@echo "make test         lint, types, import layers and the test suite"
-	@echo "make test-all     the same with the long tests: twenty minutes"
+	@echo "make test         lint, types, import layers and the quick tests: four minutes"
+	@echo "make test-all     the same with the long tests and many more random examples"
+	@echo "make test-services  the tests that need another service or a browser"
 	@echo "make lint         only the checks that run no test"
 	@echo "make bench        the benchmarks, as ratios to a floor taken in the same run"
 	@echo "make chaos        a run under every fault at once, one that is killed 60 times, an outage: ten minutes"
@@ -40,7 +41,11 @@ test: $(READY) lint
 	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-all: $(READY) lint
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not chaos'
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not chaos and not services' --hypothesis-profile thorough
+
+# Exit code 5 says that no test has the mark.
+test-services: $(READY)
+	@$(BIN)/python -m pytest -v -m services || { code=$$?; test $$code -eq 5 && echo "no test needs a service"; }
 
 lint: $(READY)
 	@$(BIN)/ruff check .

@@ -77,12 +77,12 @@ class Provider:
 
     def ledger(self) -> dict[str, Any]:
         """The ledger, over all restarts."""
-        loaded: dict[str, Any] = httpx.get(f"{self.address}/_ledger", timeout=60).json()
+        loaded: dict[str, Any] = httpx.get(f"{self.address}/_ledger", timeout=600).json()
         return loaded
 
     def responses(self) -> list[dict[str, Any]]:
         """One record for each response that it created, in order."""
-        lines = httpx.get(f"{self.address}/_ledger/responses", timeout=60).text.splitlines()
+        lines = httpx.get(f"{self.address}/_ledger/responses", timeout=600).text.splitlines()
         return [json.loads(line) for line in lines]
 
 

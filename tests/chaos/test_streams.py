@@ -69,7 +69,7 @@ def check(folder: Path, job: dict[str, Any], *, kills: int, seed: int) -> Killed
         # Each content has one id, however often the process was killed during its upload.
         [[named]] = killed.station.query("SELECT count(*) FROM upload")
         assert named == (4 if "budget" in job else 0)
-        listed = httpx.get(f"{provider.address}/v1/files", headers={"authorization": f"Bearer {KEY}"}, timeout=30)
+        listed = httpx.get(f"{provider.address}/v1/files", headers={"authorization": f"Bearer {KEY}"}, timeout=600)
         assert len(listed.json()["data"]) <= 2 * named + killed.kills.total()
         return killed
 

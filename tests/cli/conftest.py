@@ -87,6 +87,7 @@ def process(tmp_path: Path, command: list[str], environment: dict[str, str]) -> 
             [*command, *arguments],
             cwd=tmp_path,
             env={**environment, **(env or {})},
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             check=False,

@@ -86,7 +86,7 @@ def test_a_reader_that_has_enough_ends_an_export_quietly(
     assert export.stdout is not None
     export.stdout.close()
     export.stdout = None
-    _, err = export.communicate(timeout=60)
+    _, err = export.communicate()
     assert (export.returncode, err) == (0, "")
 
 

@@ -178,7 +178,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(
     write_config(folder, run_s=SLOW, in_flight=5)
     process = start(folder, command, environment, "--json", "--set", "request.input=a b {{ text }}")
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=10)
+    out, err = process.communicate()
     assert process.returncode == 130
     summary = json.loads(out)
     assert (summary["state"], summary["requests"]["failed"]) == ("paused", 0)
@@ -194,7 +194,6 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr
@@ -206,7 +205,7 @@ def test_cancel_ends_a_run_for_good(folder: Path, cli: Cli, command: list[str], 
     write_config(folder, run_s=SLOW, in_flight=5)
     process = start(folder, command, environment)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=10)
+    process.communicate()
     assert process.returncode == 143
     ended = cli("cancel", "greet-1", "--config", "config.yaml", "--json")
     assert ended.code == 0, ended.err
@@ -233,7 +232,7 @@ def test_closed_streams_change_nothing_about_how_a_run_ends(
     stream = process.stderr if closed == "stderr" else process.stdout
     assert stream is not None
     stream.close()
-    assert process.wait(timeout=60) == 0
+    assert process.wait() == 0
     if closed == "stderr":
         assert process.stdout is not None
         assert b"30 succeeded" in process.stdout.read()
@@ -267,8 +266,8 @@ class Terminal:
 
     def wait(self) -> int:
         """The exit code, when the process has ended and all it wrote is read."""
-        code = self.process.wait(timeout=60)
-        self._reader.join(timeout=10)
+        code = self.process.wait()
+        self._reader.join()
         os.close(self._ours)
         return code
 
@@ -298,7 +297,7 @@ def test_a_new_run_beside_an_unfinished_one_is_asked_for_on_a_terminal(
     write_config(folder, run_s=SLOW, in_flight=5)
     unfinished = start(folder, command, environment)
     unfinished.send_signal(signal.SIGINT)
-    unfinished.communicate(timeout=10)
+    unfinished.communicate()
     terminal = Terminal([*command, *RUN, "--new"], folder, environment)
     terminal.type("n\n")
     assert terminal.wait() == 2

@@ -31,7 +31,7 @@ def base_url(tmp_path: Path, command: list[str], environment: dict[str, str]) ->
     found = next(match for line in process.stderr if (match := re.search(r"listening on (\S+)", line)))
     yield found[1]
     process.terminate()
-    process.communicate(timeout=20)
+    process.communicate()
     assert process.returncode == 0
 
 

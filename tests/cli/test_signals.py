@@ -51,6 +51,8 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            # Ignored signals are inherited, and nohup ignores this one.
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
         )
         started.append(process)
         assert process.stdout is not None
@@ -69,7 +71,7 @@ def test_the_first_signal_asks_to_stop(
 ) -> None:
     process = start("obedient")
     process.send_signal(number)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate()
     assert (process.returncode, out, err) == (code, "heard\nleft\n", "")
 
 
@@ -79,7 +81,7 @@ def test_the_second_signal_ends_at_once(start: Callable[..., subprocess.Popen[st
     assert process.stdout is not None
     assert process.stdout.readline() == "heard\n"
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate()
     assert (process.returncode, out) == (130, "")
     assert "ended at once" in err
 
@@ -88,7 +90,7 @@ def test_the_second_signal_ends_at_once(start: Callable[..., subprocess.Popen[st
 def test_a_run_that_does_not_come_to_rest_is_ended(start: Callable[..., subprocess.Popen[str]], manner: str) -> None:
     process = start(manner, 0.2)
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate()
     assert process.returncode == 143
     assert "stopping took too long" in err
 
@@ -96,7 +98,7 @@ def test_a_run_that_does_not_come_to_rest_is_ended(start: Callable[..., subproce
 def test_a_run_that_finished_after_all_has_time_for_the_rest(start: Callable[..., subprocess.Popen[str]]) -> None:
     process = start("finished", 0.3)
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=20)
+    out, _ = process.communicate()
     assert (process.returncode, out) == (130, "heard\nleft\n")
 
 
@@ -113,5 +115,5 @@ def test_a_hang_up_is_ignored_under_nohup() -> None:
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(timeout=0.3)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=20)
+    process.communicate()
     assert process.returncode == 130

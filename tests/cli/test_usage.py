@@ -129,7 +129,7 @@ def test_help_for_a_reader_that_is_gone_is_quiet(
     )
     assert process.stdout is not None
     process.stdout.close()
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate()
     assert (process.returncode, err) == (0, "")
 
 

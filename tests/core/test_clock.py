@@ -15,8 +15,7 @@ pytestmark = pytest.mark.anyio
 async def test_a_signal_set_before_the_wait_is_not_lost() -> None:
     signal = Signal()
     signal.set()
-    with anyio.fail_after(5):
-        await signal.wait()
+    await signal.wait()
     with anyio.move_on_after(0.02) as scope:
         await signal.wait()
     assert scope.cancelled_caught, "one signal wakes once"
@@ -25,17 +24,15 @@ async def test_a_signal_set_before_the_wait_is_not_lost() -> None:
 async def test_a_signal_ends_the_wait_before_the_time() -> None:
     clock, signal = SystemClock(), Signal()
     asyncio.get_running_loop().call_soon(signal.set)
-    with anyio.fail_after(5):
-        await clock.wait(signal, clock.now() + 3600)
+    await clock.wait(signal, clock.now() + 3600)
 
 
 async def test_without_a_signal_the_wait_ends_at_the_time() -> None:
     clock, signal = SystemClock(), Signal()
     until = clock.now() + 0.03
-    with anyio.fail_after(5):
-        while clock.now() < until:
-            await clock.wait(signal, until)
-        await clock.wait(signal, clock.now() - 1)
+    while clock.now() < until:
+        await clock.wait(signal, until)
+    await clock.wait(signal, clock.now() - 1)
 
 
 async def test_a_signal_that_is_always_set_does_not_starve_other_tasks() -> None:
@@ -61,5 +58,4 @@ async def test_a_wait_can_be_cancelled_and_started_again() -> None:
     with anyio.move_on_after(0.01):
         await signal.wait(3600)
     signal.set()
-    with anyio.fail_after(5):
-        await signal.wait(3600)
+    await signal.wait(3600)

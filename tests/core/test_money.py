@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.core.money import MOST_PICODOLLARS, format_usd, parse_usd
@@ -75,13 +75,11 @@ def test_an_amount_too_large_for_the_database_is_refused(text: str | int) -> Non
         parse_usd(text)
 
 
-@settings(deadline=None)
 @given(st.integers(-MOST_PICODOLLARS, MOST_PICODOLLARS))
 def test_a_written_amount_is_read_back_unchanged(amount: int) -> None:
     assert parse_usd(format_usd(amount)) == amount
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_any_text_is_an_amount_or_a_value_error(text: str) -> None:
     try:

@@ -163,11 +163,11 @@ class Rig:
             for line in process.stderr:
                 if "listening on " in line:
                     address = line.split("listening on ")[1].split("/v1")[0]
-                    return httpx.get(address + path, timeout=30)
+                    return httpx.get(address + path, timeout=600)
             raise AssertionError("the sandbox did not start")
         finally:
             process.terminate()
-            process.communicate(timeout=20)
+            process.communicate()
 
 
 def _speech(number: int) -> str:

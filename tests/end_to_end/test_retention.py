@@ -95,7 +95,7 @@ def test_a_purge_is_refused_while_the_run_is_not_over(rig: Callable[..., Rig]) -
         assert held.code == 2
     finally:
         running.kill()
-        running.communicate(timeout=20)
+        running.communicate()
     assert slow.call("cancel", "r", *CONFIGURED).code == 0
     assert purge(slow, "r").summary["deleted"]["responses"] == 6
 

@@ -113,7 +113,7 @@ def test_standard_input(make_job: MakeJob) -> None:
     assert [row.where for row in batch.rows] == ["stdin:1", "stdin:2"]
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(good=st.lists(st.booleans(), max_size=30), size=st.integers(1, 8), stop_after=st.integers(0, 8))
 def test_going_on_from_any_mark_plans_each_row_once(
     write: Write, make_job: MakeJob, good: list[bool], size: int, stop_after: int

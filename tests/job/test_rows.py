@@ -497,7 +497,7 @@ def test_without_the_extra_parquet_says_what_to_install(
 # ── Anything at all ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=200), suffix=st.sampled_from(["jsonl", "csv", "txt"]))
 def test_any_bytes_are_rows_bad_rows_or_a_clear_refusal(tmp_path: Path, content: bytes, suffix: str) -> None:
     path = tmp_path / f"rows.{suffix}"

@@ -6,7 +6,7 @@ import json
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.core.model import RateLimits
@@ -108,7 +108,6 @@ def test_a_late_refund_does_not_count_after_its_minute() -> None:
     assert limiter.ready_at(NOW + 100.0, 60_000) > NOW + 160.0
 
 
-@settings(deadline=None)
 @given(
     requests=st.one_of(st.none(), st.integers(1, 3000)),
     tokens=st.one_of(st.none(), st.integers(1, 500_000)),

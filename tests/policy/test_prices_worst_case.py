@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.core.model import Response, ToolUse, Usage
@@ -147,7 +147,6 @@ MAY_BECOME = {
 }
 
 
-@settings(deadline=None, max_examples=300)
 @given(st.data())
 def test_no_response_costs_more_than_the_worst_case_of_its_request(data: st.DataObject) -> None:
     model = data.draw(st.sampled_from(MODELS))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.policy.pricing.tokens import (
@@ -61,7 +61,6 @@ def test_exact_counts_agree_with_another_tokenizer(text: str) -> None:
 KNOWN_CHARACTERS = st.characters(exclude_categories=["Cs", "Cn"])
 
 
-@settings(deadline=None)
 @given(st.text(KNOWN_CHARACTERS))
 def test_exact_counts_agree_on_any_text(text: str) -> None:
     assert count_tokens(text) == len(ORACLE.encode_ordinary(text))
@@ -170,7 +169,6 @@ def test_an_odd_request_is_estimated_too(odd: Any) -> None:
 # ── The upper bound ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-@settings(deadline=None)
 @given(st.text(), st.text(), st.lists(st.text(), max_size=5))
 def test_the_upper_bound_holds_for_any_text(instructions: str, prompt: str, messages: list[str]) -> None:
     for given_input in (prompt, [{"role": "user", "content": text} for text in messages]):

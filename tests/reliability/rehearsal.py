@@ -179,7 +179,7 @@ class Rehearsal:
 
     async def _get(self, path: str) -> httpx.Response:
         # There is no TLS here, and loading its certificates takes longer than most of these tests.
-        async with httpx.AsyncClient(verify=False, timeout=30) as http:  # noqa: S501
+        async with httpx.AsyncClient(verify=False, timeout=600) as http:  # noqa: S501
             return await http.get(self.base_url.removesuffix("/v1") + path)
 
 

@@ -33,7 +33,7 @@ async def start(clock: FakeClock) -> AsyncIterator[Start]:
             base_url = await stack.enter_async_context(sandbox)
             headers = {"authorization": "Bearer sk-test"}
             # There is no TLS here, and loading certificates for each test takes longer than most tests.
-            http = httpx.AsyncClient(base_url=base_url, headers=headers, timeout=60, verify=False)  # noqa: S501
+            http = httpx.AsyncClient(base_url=base_url, headers=headers, timeout=600, verify=False)  # noqa: S501
             return Caller(await stack.enter_async_context(http))
 
         yield start

@@ -8,7 +8,7 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.policy.pricing.tokens import count_tokens
@@ -87,7 +87,6 @@ def test_abbreviations_do_not_end_a_sentence() -> None:
 
 
 @given(text=st.text(max_size=400), count=st.integers(1, 5))
-@settings(deadline=None)
 def test_a_summary_says_nothing_that_the_text_does_not_say(text: str, count: int) -> None:
     words = text.split()
     for word in summarise(text, count).split():
@@ -153,7 +152,6 @@ def check_person(person: Any) -> None:
 
 
 @given(seed=st.integers(0, 2**32))
-@settings(deadline=None)
 def test_a_schema_that_refers_to_itself_ends(seed: int) -> None:
     check_person(instance_of(PERSON, text=TEXT, rng=Random(seed)))
 

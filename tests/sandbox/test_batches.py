@@ -27,7 +27,7 @@ async def client(start: Start) -> AsyncIterator[Client]:
 
         async def client(**settings: Any) -> tuple[Any, Caller]:
             caller = await start(**settings)
-            package = AsyncOpenAI(base_url=caller.base_url, api_key="sk-test", max_retries=0, timeout=60)
+            package = AsyncOpenAI(base_url=caller.base_url, api_key="sk-test", max_retries=0, timeout=600)
             return await stack.enter_async_context(package), caller
 
         yield client

@@ -23,7 +23,7 @@ AWKWARD = b"\r\n--boundary\n\r\x00\xff--\r\n\r\nend\r\n"
 @pytest.fixture
 async def package(start: Start) -> AsyncIterator[Any]:
     base_url = (await start()).base_url
-    async with AsyncOpenAI(base_url=base_url, api_key="sk-test", max_retries=0, timeout=60) as package:
+    async with AsyncOpenAI(base_url=base_url, api_key="sk-test", max_retries=0, timeout=600) as package:
         yield package
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.sandbox.faults.api_errors import ErrorReply
@@ -86,7 +86,6 @@ async def test_polls_have_a_limit_of_their_own(start: Start, clock: FakeClock) -
     tokens=st.integers(500, 20_000),
     calls=st.lists(st.tuples(st.floats(0, 2), st.integers(1, 500)), min_size=20, max_size=80),
 )
-@settings(deadline=None)
 def test_no_minute_exceeds_its_limit(requests: int, tokens: int, calls: list[tuple[float, int]]) -> None:
     allowance = Allowance(AccountLimits(requests_per_minute=requests, tokens_per_minute=tokens, burst_s=1), now=0)
     now, let_in = 0.0, list[tuple[float, int]]()

@@ -30,7 +30,7 @@ async def client(start: Start) -> AsyncIterator[Client]:
 
         async def client(api_key: str = "sk-test", **settings: Any) -> AsyncOpenAI:
             base_url = (await start(**settings)).base_url
-            package = AsyncOpenAI(base_url=base_url, api_key=api_key, max_retries=0, timeout=60)
+            package = AsyncOpenAI(base_url=base_url, api_key=api_key, max_retries=0, timeout=600)
             return await stack.enter_async_context(package)
 
         yield client

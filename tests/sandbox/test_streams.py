@@ -58,7 +58,7 @@ async def client(start: Start) -> AsyncIterator[Client]:
 
         async def client(**settings: Any) -> tuple[Any, Caller]:
             caller = await start(**settings)
-            package = AsyncOpenAI(base_url=caller.base_url, api_key="sk-test", max_retries=0, timeout=60)
+            package = AsyncOpenAI(base_url=caller.base_url, api_key="sk-test", max_retries=0, timeout=600)
             return await stack.enter_async_context(package), caller
 
         yield client
@@ -123,9 +123,8 @@ async def test_leaving_a_foreground_stream_cancels_its_response(client: Client) 
     stream = await package.responses.create(model="gpt-4.1", input=TEXT, stream=True)
     response_id = (await anext(aiter(stream))).response.id
     await stream.close()
-    with anyio.fail_after(60):
-        while (await caller.seen(response_id))["status"] != "cancelled":
-            await anyio.lowlevel.checkpoint()
+    while (await caller.seen(response_id))["status"] != "cancelled":
+        await anyio.lowlevel.checkpoint()
 
 
 async def test_a_response_whose_stream_is_left_too_early_stays_queued(client: Client, clock: FakeClock) -> None:
@@ -134,9 +133,8 @@ async def test_a_response_whose_stream_is_left_too_early_stays_queued(client: Cl
     response_id = (await anext(aiter(stream))).response.id
     await stream.close()
     # The server notices it a little later.
-    with anyio.fail_after(60):
-        while not (await caller.ledger())["streams"].get("left"):
-            await anyio.lowlevel.checkpoint()
+    while not (await caller.ledger())["streams"].get("left"):
+        await anyio.lowlevel.checkpoint()
     clock.advance(1_000_000)
     assert (await caller.seen(response_id))["status"] == "queued"
     assert (await caller.cancel(response_id)).json()["status"] == "cancelled"

@@ -6,7 +6,7 @@ import json
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.stores.sqlite.compression import pack_body, pack_row, unpack_body, unpack_row
@@ -40,19 +40,16 @@ def a_body(text: str, *, indent: int | None) -> bytes:
     return json.dumps(response, indent=indent, separators=None if indent else (",", ":")).encode()
 
 
-@settings(max_examples=40)
 @given(st.binary(max_size=3_000))
 def test_any_row_comes_back(row: bytes) -> None:
     assert unpack_row(pack_row(row)) == row
 
 
-@settings(max_examples=40)
 @given(st.binary(max_size=3_000), st.none() | st.text(max_size=2_000), st.none() | st.text(max_size=60))
 def test_any_body_comes_back(body: bytes, text: str | None, response_id: str | None) -> None:
     assert unpack_body(pack_body(body, text, response_id), text, response_id) == body
 
 
-@settings(max_examples=60)
 @given(st.text(max_size=300), st.none() | st.text(max_size=60), st.booleans(), st.data())
 def test_any_body_with_its_text_and_id_in_it_comes_back(
     text: str, response_id: str | None, ascii_only: bool, data: st.DataObject
