@@ -79,7 +79,7 @@ __all__ = [
     "open_provider",
 ]
 
-# What a tool may tell the model at most, and how many handlers run at once.
+# The longest answer of a tool, and how many handlers run at once.
 _MOST_TOOL_BYTES = 256 * 1024
 _TOOLS_AT_ONCE = 16
 
@@ -117,7 +117,7 @@ async def open_provider(
 ) -> AsyncIterator[Provider]:
     """The provider of the config, or the embedded sandbox, which keeps its state beside the database.
 
-    A sandbox belongs to one process. Who only looks on, ``beside_a_run``, is shown the one that the run has open.
+    A sandbox belongs to one process. A caller that only reads, ``beside_a_run``, gets the one that the run has open.
     """
     async with AsyncExitStack() as stack:
         provider = config.provider
@@ -335,12 +335,12 @@ def _allowances(config: Config, job: Job, now: float) -> Allowances:
 
 
 def limits_snapshot(config: Config) -> str:
-    """Under which name limits are remembered: another server has others."""
+    """The name under which learned limits are stored: another server has other limits."""
     return f"limits:{address(config)}"
 
 
 def address(config: Config) -> str:
-    """Which provider it is: limits that were learnt and ids that were given hold there and nowhere else."""
+    """Which provider it is: learned limits and ids of objects are valid there and nowhere else."""
     return "sandbox" if config.provider.sandbox is not None else config.provider.base_url
 
 

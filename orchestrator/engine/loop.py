@@ -26,7 +26,9 @@ _STOP_GRACE_S = 3.0
 class Task(Protocol):
     """One of the tasks that work on a run side by side; it may end by itself, and is cancelled when the run ends."""
 
-    async def run(self) -> None: ...
+    async def run(self) -> None:
+        """Work until nothing is left for this task, or until cancelled."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ class Outages:
         self.responses = CircuitBreaker(rng)
         self.polls = CircuitBreaker(rng)
         self.reached = False
-        # When the user was told of the current outage.
+        # When the current outage was reported; None if there is none.
         self._reported_at: float | None = None
 
     @property

@@ -51,6 +51,7 @@ class RunStatus:
 
     @property
     def may_send(self) -> bool:
+        """Whether new requests may be sent."""
         return self.halted is None and not self.interrupted and not self.cancelling
 
     @property

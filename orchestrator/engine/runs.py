@@ -1,4 +1,4 @@
-"""Which run a job means: the one to go on with, or a new one."""
+"""Chooses the run of a job: the one to resume, or a new one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["JobIdentity", "choose_run", "find_run", "resume"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobIdentity:
-    """What makes two executions of a job the same run, and what a new run is made of.
+    """What makes two executions of a job the same run, and the values of a new run.
 
     ``free_to_change`` are the fields of the spec that may differ when a run is resumed.
     """
@@ -38,10 +38,10 @@ class JobIdentity:
 async def choose_run(
     store: Store, reader: RunReader, identity: JobIdentity, *, name: str | None, new: bool, now: float
 ) -> tuple[Run, bool]:
-    """The run to work on, and whether it was there before.
+    """The run to work on, and whether it existed before.
 
-    With a name: that run, created where it does not exist. Without: the newest unfinished run of the same job with
-    the same fingerprint and input, else a new one. Raises ``RunChanged`` where the named run is of another job.
+    With a name: that run, created if absent. Without: the newest unfinished run of the same job with the same
+    fingerprint and input, else a new one. Raises ``RunChanged`` if the named run was made from another job.
     """
     run = await find_run(reader, identity, name=name, new=new)
     if run is not None:
@@ -51,11 +51,11 @@ async def choose_run(
 
 
 async def find_run(reader: RunReader, identity: JobIdentity, *, name: str | None, new: bool) -> Run | None:
-    """The run to go on with, or None where it would be a new one; raises as ``choose_run``."""
+    """The run to resume, or None if a new one would be made; raises as ``choose_run``."""
     if name is not None:
         run = await reader.run(name)
         if run is not None and new:
-            raise UsageError(f"a run named {name!r} exists already", hint="give another name, or leave --new out")
+            raise UsageError(f"a run named {name!r} exists already", hint="give another name, or omit --new")
         if run is not None:
             _refuse_changed(run, identity)
         return run
@@ -67,9 +67,9 @@ async def find_run(reader: RunReader, identity: JobIdentity, *, name: str | None
 
 
 async def resume(store: Store, reader: RunReader, run: Run, identity: JobIdentity, now: float) -> Run:
-    """Take over what may change between two executions: the budget, and a deadline that the user starts anew.
+    """Update what may change between two executions: the budget, and a deadline that begins again.
 
-    Only for whoever holds the run's lock.
+    Only for the process that holds the run's lock.
     """
     deadline_at = run.deadline_at
     halted_by_deadline = run.state is RunState.HALTED and run.reason == "deadline"
@@ -95,7 +95,7 @@ def _new_run(identity: JobIdentity, name: str, now: float) -> NewRun:
         name=name,
         uid=uuid.uuid4().hex[:16],
         job=identity.job,
-        # In the order as written: it is that of the columns of typed answers.
+        # Unsorted: the order of the fields is that of the columns of typed answers.
         spec_json=json.dumps(identity.spec, ensure_ascii=False),
         fingerprint=identity.fingerprint,
         input_identity=identity.input_identity,
@@ -114,15 +114,15 @@ def _free_name(job: str, taken: set[str]) -> str:
 
 
 def _is_same(run: Run, identity: JobIdentity) -> bool:
-    """The same requests of the same input; an input that stopped the run at a bad row is there to be mended.
+    """Whether both have the same requests of the same input; an input with a bad row may have been fixed meanwhile.
 
-    Rows before that one are in the store, and are not read again.
+    Rows before the bad one are in the store and are not read again.
     """
-    mended = run.reason == "bad_row" and not run.plan.complete
+    may_be_fixed = run.reason == "bad_row" and not run.plan.complete
     return (
         run.fingerprint == identity.fingerprint
         and run.simulated == identity.simulated
-        and (mended or run.input_identity == identity.input_identity)
+        and (may_be_fixed or run.input_identity == identity.input_identity)
     )
 
 
@@ -140,7 +140,7 @@ def _refuse_changed(run: Run, identity: JobIdentity) -> None:
     changes = [f"{field} changed" for field in fields] or ["the content of the input changed"]
     raise RunChanged(
         f"run {run.name!r} was made from another job: " + "; ".join(changes[:8]),
-        hint="give another --run name for the changed job, or change it back to go on with this run",
+        hint="give another --run name for the changed job, or change it back to resume this run",
     )
 
 

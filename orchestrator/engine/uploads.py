@@ -16,7 +16,7 @@ from orchestrator.stores.retained import ObjectKind, ProviderObject
 
 __all__ = ["FileChanged", "Uploads"]
 
-# An upload is large and slow; requests that need none go past it.
+# An upload is large and slow; requests without files overtake those that wait for one.
 _AT_ONCE = 4
 
 
@@ -39,7 +39,7 @@ class Uploads:
         self._run_id = run.record.id
         self._provider = provider
         self._known: dict[bytes, str] = {}
-        # The same content is asked for by many rows at once, and goes up once.
+        # Many rows at once may need the same content; it is uploaded once.
         self._locks: defaultdict[bytes, anyio.Lock] = defaultdict(anyio.Lock)
         self._places = anyio.CapacityLimiter(_AT_ONCE)
 
@@ -57,7 +57,7 @@ class Uploads:
             return known
 
     async def _find(self, sha256: bytes) -> str | None:
-        """One that was uploaded before and is still there."""
+        """The id of a file that an earlier run uploaded, if the provider still has it."""
         found = await self._reader.upload(self._provider, sha256)
         if found is None:
             return None
@@ -72,7 +72,7 @@ class Uploads:
     async def _upload(self, upload: FileToUpload) -> str | Problem:
         content = await to_thread.run_sync(upload.read)
         if content is None:
-            raise FileChanged(f'the file "{upload.name}" was changed or removed while the run went on')
+            raise FileChanged(f'the file "{upload.name}" was changed or removed during the run')
         made = await self._client.upload(upload.name, content, purpose=upload.purpose)
         if isinstance(made, str):
             kept = uploaded_files.Upload(

@@ -36,6 +36,7 @@ class BackgroundExecutor:
         self._client = client
 
     def encode(self, fields: Mapping[str, Any], *, run_uid: str, key: str, stage: str, number: int) -> bytes:
+        """The body of the create call; see ``create_body``."""
         return create_body(fields, run_uid=run_uid, key=key, stage=stage, number=number)
 
     # Submit and poll run for every row: they return the client's own coroutine, because one more would cost.
@@ -43,15 +44,19 @@ class BackgroundExecutor:
     def submit(
         self, body: bytes, *, idempotency_key: str, client_request_id: str
     ) -> Coroutine[Any, Any, Seen | Problem]:
+        """Create the response, in the background."""
         return self._client.create(body, idempotency_key=idempotency_key, client_request_id=client_request_id)
 
     def poll(self, response_id: str) -> Coroutine[Any, Any, Seen | Problem]:
+        """Fetch the response."""
         return self._client.retrieve(response_id)
 
     async def cancel(self, response_id: str) -> Seen | Problem:
+        """Ask the provider to stop working on a response."""
         return await self._client.cancel(response_id)
 
     async def new_conversation(self, run_uid: str, chain: str) -> str | Problem:
+        """Create a conversation object; its id."""
         return await self._client.create_conversation({RUN: run_uid, KEY: chain[:_METADATA_VALUE_LIMIT]})
 
 

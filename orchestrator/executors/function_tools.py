@@ -1,4 +1,4 @@
-"""Function tools of the user's: the handlers that answer the calls a response stopped for."""
+"""The user's function tools: handlers that answer the calls a response stopped for."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ Handler: TypeAlias = Callable[..., Any] | Callable[..., Awaitable[Any]]
 # Says what is wrong with the arguments of a call, given as JSON, or None.
 Check: TypeAlias = Callable[[str], str | None]
 
-# Of the words of an exception the model is told so many bytes.
-_LONGEST_WORDS = 2_000
+# How many bytes of an exception's message go to the model.
+_LONGEST_MESSAGE = 2_000
 
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
     """What a handler answered, or what went wrong, as the model will read it.
 
-    ``raised`` is for whoever wrote the handler: which exception, and where. Its words may hold what the model asked.
+    ``raised`` is for the author of the handler: which exception, and where. The exception's message is left out,
+    because it may quote what the model asked.
     """
 
     output: str
@@ -37,11 +38,11 @@ class ToolResult:
 
 
 class FunctionTools:
-    """Runs handlers, a bounded number at once and each for a bounded time; whatever goes wrong is told to the model.
+    """Runs handlers, a bounded number at once and each for a bounded time; the model receives every error.
 
-    A handler is a function, sync or async, that is called with the call's arguments by name. What it returns is sent
-    as it is where it is text, and as JSON otherwise. A sync handler runs in a thread, and one that is out of time is
-    left to itself there: Python cannot stop it.
+    A handler is a function, sync or async, that is called with the call's arguments by name. Text that it returns is
+    sent as it is, anything else as JSON. A sync handler runs in a thread; after its timeout the thread is abandoned,
+    because Python cannot stop it.
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class FunctionTools:
                 if _is_being_cancelled():
                     raise
                 return _failure(error)  # something of the handler's own was cancelled
-            except (Exception, SystemExit) as error:  # noqa: BLE001  # the model is told, and may do better
+            except (Exception, SystemExit) as error:  # noqa: BLE001  # the model receives it, and may correct the call
                 return _failure(error)
             return self._bounded(output)
         return _error(f"the tool did not answer within {self._timeout_s:g} seconds")
@@ -147,8 +148,8 @@ def _error(message: str) -> ToolResult:
 
 
 def _failure(error: BaseException) -> ToolResult:
-    """What the model hears of a handler that raised: the kind and the words, which may be long."""
-    words = str(error).encode("utf-8", "replace")[:_LONGEST_WORDS].decode("utf-8", "ignore")
+    """What the model receives of a handler that raised: the exception's type and message, cut to a length."""
+    words = str(error).encode("utf-8", "replace")[:_LONGEST_MESSAGE].decode("utf-8", "ignore")
     frames = traceback.extract_tb(error.__traceback__)
     where = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
     kind = type(error).__name__

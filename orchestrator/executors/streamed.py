@@ -27,6 +27,7 @@ class StreamedExecutor(BackgroundExecutor):
         self._begun: dict[str, EventStream] = {}
 
     async def submit(self, body: bytes, *, idempotency_key: str, client_request_id: str) -> Seen | Problem:
+        """Create the response and keep its stream for ``take_stream``."""
         answer = await self._streaming.create(
             body, idempotency_key=idempotency_key, client_request_id=client_request_id
         )

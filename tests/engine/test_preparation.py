@@ -118,7 +118,7 @@ def test_a_first_turn_that_is_tried_again_in_its_conversation_has_a_bound(tmp_pa
     assert made.new_conversation is None
 
 
-def test_only_rows_on_their_own_have_equals(tmp_path: Path) -> None:
+def test_only_rows_without_chain_or_turn_have_a_fingerprint(tmp_path: Path) -> None:
     assert prepared(tmp_path, ROW).fingerprint is not None
     assert prepared(tmp_path, ROW, ask_once=False).fingerprint is None
     assert prepared(tmp_path, ROW, ask_once=False, reuse_max_age_s=60.0).fingerprint is not None

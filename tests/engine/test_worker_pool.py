@@ -1,4 +1,4 @@
-"""A crew does every job, with no more workers than there are jobs at a time."""
+"""A worker pool does every job, with no more workers than there are jobs at a time."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ async def test_workers_take_the_next_job() -> None:
         asyncio.get_running_loop().call_soon(three_more.release)
 
     async with anyio.create_task_group() as tasks:
-        crew = WorkerPool(tasks, job)
+        pool = WorkerPool(tasks, job)
         for first in range(0, 12, 3):
             for number in range(first, first + 3):
-                crew.start(number)
+                pool.start(number)
             for _ in range(3):
                 await three_more.acquire()
         tasks.cancel_scope.cancel()

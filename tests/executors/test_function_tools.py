@@ -1,4 +1,4 @@
-"""Whatever a handler does, the model hears of it, and the run goes on."""
+"""Whatever a handler does, the model receives it, and the run continues."""
 
 from __future__ import annotations
 
@@ -101,12 +101,12 @@ async def test_a_sync_handler_does_not_hold_up_the_loop(gate: threading.Event) -
         tasks.start_soon(call)
         while not began.is_set():
             await anyio.lowlevel.checkpoint()
-        # Were the handler called in the loop, nobody could open the gate.
+        # If the handler ran in the event loop, nothing could open the gate.
         gate.set()
     assert answers == [ToolResult("true")]
 
 
-async def test_a_tool_that_nobody_knows_is_told_with_those_that_there_are() -> None:
+async def test_an_unknown_tool_is_answered_with_the_known_ones() -> None:
     tools = tools_of(lambda city: city, look_up=lambda: "x")
     answered = await tools.call("no_such_function", "{}")
     assert answered == ToolResult(
@@ -137,7 +137,7 @@ async def test_arguments_of_a_tool_without_a_schema_must_still_be_an_object(argu
     assert (answered.failed, answered.raised) == (True, None)
 
 
-async def test_arguments_that_the_handler_does_not_take_are_told() -> None:
+async def test_arguments_that_the_handler_does_not_take_are_reported() -> None:
     answered = await said(lambda town: town)
     assert answered.failed
     assert "unexpected keyword argument 'city'" in answered.output
@@ -156,7 +156,7 @@ async def test_arguments_that_the_handler_does_not_take_are_told() -> None:
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
 )
-async def test_a_handler_that_raises_is_told_and_where(error: BaseException, output: str) -> None:
+async def test_the_error_of_a_handler_is_reported_with_its_place(error: BaseException, output: str) -> None:
     answered = await said(raises(error))
     assert (answered.output, answered.failed) == (output, True)
     assert answered.raised is not None
@@ -165,7 +165,7 @@ async def test_a_handler_that_raises_is_told_and_where(error: BaseException, out
     assert "Oslo" not in answered.raised
 
 
-async def test_an_async_handler_that_raises_is_told() -> None:
+async def test_the_error_of_an_async_handler_is_reported() -> None:
     async def handler(city: str) -> None:
         raise LookupError("no such city")
 
@@ -241,7 +241,7 @@ async def test_an_answer_of_five_megabytes_is_refused() -> None:
     )
 
 
-async def test_an_answer_that_json_does_not_have_is_told() -> None:
+async def test_an_answer_that_json_cannot_hold_is_reported() -> None:
     answered = await said(lambda **_: {"city": object()})
     assert answered.output == "error: TypeError: Type is not JSON serializable: object"
     assert answered.raised is not None

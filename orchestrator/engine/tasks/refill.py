@@ -21,7 +21,7 @@ from orchestrator.stores.reads import EarlierTurn, PendingRequest
 
 __all__ = ["MOST_READY", "Refill"]
 
-# How many requests are kept ready. Retries that come due go before them, up to the second number.
+# How many requests are kept ready; with retries that come due, up to the second number.
 _READY = 256
 MOST_READY = 512
 # With whole files in them, requests are a thousand times as large.
