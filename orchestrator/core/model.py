@@ -80,7 +80,7 @@ class Response:
     usage: Usage | None = None
     tool_use: ToolUse = ToolUse()
     # Whether its output is known to hold only messages and reasoning, and no tool call.
-    only_talk: bool = False
+    no_tool_items: bool = False
     error_code: str | None = None
     error_message: str | None = None
     incomplete_reason: str | None = None

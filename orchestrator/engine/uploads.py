@@ -61,7 +61,7 @@ class Uploads:
         found = await self._reader.upload(self._provider, sha256)
         if found is None:
             return None
-        missing = await self._client.look_for(found.file_id, of="files")
+        missing = await self._client.check_stored(found.file_id, of="files")
         if isinstance(missing, Refused) and missing.status in (404, 410):
             gone = ProviderObject(ObjectKind.FILE, found.file_id)
             await self._store.note_deleted(self._run_id, gone, was_there=False, at=self._clock.now())

@@ -1,1 +1,1 @@
-"""The wire: how a request reaches the provider, and what its answers mean."""
+"""How requests reach the provider, and how its replies are read."""

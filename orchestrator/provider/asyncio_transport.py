@@ -1,4 +1,4 @@
-"""The default transport: HTTP/1.1 straight on asyncio's sockets, which costs a third of what HTTP libraries do."""
+"""The default transport: HTTP/1.1 directly on asyncio, at a third of the CPU time of HTTP libraries."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ from urllib.parse import urlsplit
 
 import anyio
 
-from orchestrator.provider.dialling import Dialler
+from orchestrator.provider.connector import Connector
 from orchestrator.provider.http1 import Connection, NoReply
 from orchestrator.provider.transport import KEEPALIVE_S, Endpoint, Reply, Slots
 
 __all__ = ["AsyncioTransport"]
 
-# Asking twice is as good as asking once.
+# Methods that may be sent twice.
 _REPEATABLE = frozenset({"GET", "DELETE"})
-# Methods whose body is empty rather than absent where none is given.
+# Methods whose missing body is sent as an empty one.
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
 _TARGET = re.compile(r"/[!-~]*")
 
 
 class AsyncioTransport:
-    """Keeps connections and reuses the one used last.
+    """Keeps connections open and reuses the one used last.
 
-    A GET or DELETE is sent once more where a kept connection turns out to be closed, and a POST never.
+    A GET or DELETE is sent again if a kept connection turns out to be closed, a POST never.
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
-        self._dialler = Dialler(endpoint)
+        self._connector = Connector(endpoint)
         origin = urlsplit(endpoint.base_url)
         self._origin_length = len(f"{origin.scheme}://{origin.netloc}")
-        self._target_prefix = self._dialler.target_prefix
+        self._target_prefix = self._connector.target_prefix
         self._slots = Slots(endpoint.max_connections, wait_s=endpoint.connect_timeout_s)
-        ours = {"Host": self._dialler.authority, **self._dialler.headers, **endpoint.request_headers()}
+        ours = {"Host": self._connector.authority, **self._connector.headers, **endpoint.request_headers()}
         self._head = _lines(ours)
         self._connections: set[Connection] = set()
-        # By the moment of last use, the newest last.
+        # In order of last use, the newest last.
         self._idle: list[Connection] = []
         self._sweep: asyncio.TimerHandle | None = None
         self._closed = False
@@ -76,7 +76,7 @@ class AsyncioTransport:
 
     @cached_property
     def _loop(self) -> asyncio.AbstractEventLoop:
-        """The loop of the first call; to ask for it takes a call of the system, in Python 3.11."""
+        """The loop of the first call; in Python 3.11 looking it up takes a system call."""
         return asyncio.get_running_loop()
 
     # ── one call ──────────────────────────────────────────────────────────────────────────────────────────
@@ -94,16 +94,16 @@ class AsyncioTransport:
     async def _exchange(self, request: bytes, silence_s: float, *, repeatable: bool) -> Reply:
         deadline = self._loop.time() + self._endpoint.connect_timeout_s + silence_s
         connection = self._take_idle(careful=not repeatable)
-        may_ask_again = connection is not None and repeatable
+        may_resend = connection is not None and repeatable
         while True:
             if connection is None:
                 connection = await self._open()
             try:
-                reply = await connection.ask(request, silence_s=silence_s, deadline=deadline)
+                reply = await connection.exchange(request, silence_s=silence_s, deadline=deadline)
             except NoReply:
-                if not may_ask_again:
+                if not may_resend:
                     raise
-                connection, may_ask_again = None, False
+                connection, may_resend = None, False
             except asyncio.CancelledError:
                 connection.abort()
                 raise
@@ -114,7 +114,7 @@ class AsyncioTransport:
     # ── connections ───────────────────────────────────────────────────────────────────────────────────────
 
     async def _open(self) -> Connection:
-        connection = await self._dialler.dial()
+        connection = await self._connector.connect()
         if self._closed:
             connection.abort()
             raise RuntimeError("the transport is closed")
@@ -123,7 +123,7 @@ class AsyncioTransport:
         return connection
 
     def _take_idle(self, *, careful: bool) -> Connection | None:
-        """A kept connection; with ``careful`` one that is seen to be silent and open at this very moment."""
+        """Returns a kept connection; with ``careful`` one that is open and has no unread data right now."""
         while self._idle:
             connection = self._idle.pop()
             if connection.is_usable and not (careful and connection.has_unread_data()):
@@ -140,9 +140,11 @@ class AsyncioTransport:
             self._sweep = self._loop.call_later(KEEPALIVE_S, self._close_idle)
 
     def _close_idle(self) -> None:
-        """Close what was idle for too long, and come back when the next one will have been."""
-        long_ago = self._loop.time() - KEEPALIVE_S
-        kept = [connection for connection in self._idle if connection.is_usable and connection.idle_since > long_ago]
+        """Close connections that were idle for too long, and schedule the next check."""
+        idle_limit = self._loop.time() - KEEPALIVE_S
+        kept = [
+            connection for connection in self._idle if connection.is_usable and connection.idle_since > idle_limit
+        ]
         for connection in set(self._idle).difference(kept):
             connection.abort()
         self._idle = kept

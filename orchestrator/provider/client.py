@@ -1,4 +1,4 @@
-"""The calls of the Responses API: bytes out, and a response or a problem as a value back."""
+"""The calls of the Responses API: they send bytes, and return a response or a problem as a value."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from orchestrator.provider.wire import UnreadableReply, parse_response, salvage_
 
 __all__ = ["CREATE_CODES", "CallFailed", "Collectible", "ResponsesClient"]
 
-# 201 and 202 are how some other servers answer a create call (responses API, other servers).
+# Some servers answer a create call with 201 or 202 (responses API, other servers).
 CREATE_CODES = frozenset({200, 201, 202})
 
 _JSON = {"Content-Type": "application/json"}
 _PAGE = 100
-# What ids are made of as a rule, and what no path needs quoted.
+# The usual characters of ids, which need no quoting in a path.
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 
-# The collections of what a provider keeps, as its paths name them.
+# The collections of stored objects, as in the provider's paths.
 Collectible: TypeAlias = Literal["responses", "conversations", "files"]
 
 _BodyT = TypeVar("_BodyT", bound=BaseModel)
 
 
 class CallFailed(Exception):
-    """A call in the middle of a listing came to nothing; ``problem`` says why."""
+    """A call during a listing failed; ``problem`` says why."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(f"{type(problem).__name__}: {_words(problem)}")
@@ -62,10 +62,10 @@ class _Page(BaseModel):
 
 
 class ResponsesClient:
-    """One provider. A problem comes back as a value, never as an exception.
+    """One provider. It returns problems as values and never raises them.
 
-    ``create_codes`` are the statuses by which a create call may succeed; ``status_aliases`` translates another
-    server's words for a response's status. ``clock`` gives the time that a ``Retry-After`` date is relative to.
+    ``create_codes`` are the statuses of a successful create call; ``status_aliases`` translates another server's
+    words for a response's status. A ``Retry-After`` date is relative to ``clock``.
     """
 
     def __init__(
@@ -82,77 +82,77 @@ class ResponsesClient:
         self._clock = clock
 
     async def create(self, body: bytes, *, idempotency_key: str, client_request_id: str) -> Seen | Problem:
-        """Create a response; of a lost reply the id is salvaged where what did arrive has it."""
+        """Create a response; a lost reply keeps the response's id if that part arrived."""
         headers = {**_JSON, "Idempotency-Key": idempotency_key, "X-Client-Request-Id": client_request_id}
         reply = await self._call("POST", "/responses", body=body, headers=headers)
         return self._seen(reply, created=True)
 
     async def retrieve(self, response_id: str) -> Seen | Problem:
-        """Look at a response."""
+        """Poll a response."""
         return self._seen(await self._call("GET", _path(response_id)))
 
     async def cancel(self, response_id: str) -> Seen | Problem:
-        """Ask for an end; servers differ in what they answer once there is one, so look afterwards."""
+        """Cancel a response; poll it afterwards, because servers answer differently once it has ended."""
         return self._seen(await self._call("POST", f"{_path(response_id)}/cancel"))
 
-    async def delete(self, thing_id: str, *, of: Collectible = "responses") -> bool | Problem:
-        """Delete what the provider keeps; True where it confirms it, False where it does not know such a thing.
+    async def delete(self, object_id: str, *, of: Collectible = "responses") -> bool | Problem:
+        """Delete a stored object; returns True if the provider confirms it, False if it does not know the object.
 
-        A 404 counts as "not known" only where it is the API's own, which names the thing or has an error code or
-        type; a 404 of a gateway without such a route is a ``Refused``.
+        A 404 counts as "unknown" only if it is the API's own, which names the object or has an error code or type; a
+        404 of a gateway without such a route is a ``Refused``.
         """
-        reply = await self._call("DELETE", _path(thing_id, of))
+        reply = await self._call("DELETE", _path(object_id, of))
         if not isinstance(reply, Reply):
             return reply
         if reply.status == 404:
             refused = parse_refusal(reply, now=self._clock())
-            unknown = refused.code or refused.type or thing_id in refused.message
+            unknown = refused.code or refused.type or object_id in refused.message
             return False if unknown else refused
         confirmed = self._read(reply, _Deleted)
         if not isinstance(confirmed, _Deleted):
             return confirmed
         return True if confirmed.deleted else ReplyLost(reason="the deletion is not confirmed", status=reply.status)
 
-    async def look_for(self, thing_id: str, *, of: Collectible = "responses") -> Problem | None:
-        """Whether the provider keeps something: None where it does, else what it answered."""
-        reply = await self._call("GET", _path(thing_id, of))
+    async def check_stored(self, object_id: str, *, of: Collectible = "responses") -> Problem | None:
+        """Returns None if the provider stores the object, else what it answered."""
+        reply = await self._call("GET", _path(object_id, of))
         if not isinstance(reply, Reply):
             return reply
         return parse_refusal(reply, now=self._clock()) if reply.status >= 300 else None
 
     async def count_input_tokens(self, body: bytes) -> int | Problem:
-        """The input tokens of a request, as the provider counts them."""
+        """Returns the input tokens of a request as the provider counts them."""
         reply = await self._call("POST", "/responses/input_tokens", body=body, headers=_JSON)
         counted = self._read(reply, _Counted)
         return counted.input_tokens if isinstance(counted, _Counted) else counted
 
     async def input_items(self, response_id: str, *, order: str = "asc") -> AsyncIterator[bytes]:
-        """The input items of a response, each as JSON, over all pages; raises ``CallFailed``."""
+        """Yields the input items of a response, each as JSON, over all pages; raises ``CallFailed``."""
         async for item in self._listed(f"{_path(response_id)}/input_items", order):
             yield to_json(item)
 
     async def conversation_items(self, conversation_id: str) -> AsyncIterator[str]:
-        """The ids of a conversation's items, over all pages; raises ``CallFailed``."""
+        """Yields the ids of a conversation's items, over all pages; raises ``CallFailed``."""
         async for item in self._listed(f"{_path(conversation_id, 'conversations')}/items", "asc"):
             if isinstance(item, dict) and isinstance(item.get("id"), str):
                 yield item["id"]
 
     async def delete_item(self, conversation_id: str, item_id: str) -> bool | Problem:
-        """Take an item out of a conversation; True where it is out, False where it was not in it."""
+        """Delete an item of a conversation; returns False if it was not in it."""
         path = f"{_path(conversation_id, 'conversations')}/items/{quote(item_id, safe='')}"
         reply = await self._call("DELETE", path)
         if not isinstance(reply, Reply):
             return reply
         if reply.status == 404:
             return False
-        # It answers with the conversation, unlike other deletions.
+        # Unlike other deletions, it answers with the conversation.
         return parse_refusal(reply, now=self._clock()) if reply.status >= 300 else True
 
     async def _listed(self, path: str, order: str) -> AsyncIterator[Any]:
         after: str | None = None
         seen: set[str] = set()
         while True:
-            # The order is repeated on each page: a page that is asked for without it comes in reverse.
+            # Each page repeats the order: a page requested without it comes in reverse.
             query = {"limit": str(_PAGE), "order": order} | ({"after": after} if after else {})
             page = self._read(await self._call("GET", f"{path}?{urlencode(query)}"), _Page)
             if not isinstance(page, _Page):
@@ -160,19 +160,19 @@ class ResponsesClient:
             for item in page.data:
                 yield item
             after = page.last_id or _last_id(page.data)
-            # A server without paging would otherwise send its one page for ever.
+            # Otherwise a server without paging would send its only page forever.
             if not page.has_more or after is None or after in seen:
                 return
             seen.add(after)
 
     async def create_conversation(self, metadata: Mapping[str, str]) -> str | Problem:
-        """Make a conversation object that responses can be added to; its id."""
+        """Create a conversation to which responses can be added; returns its id."""
         reply = await self._call("POST", "/conversations", body=to_json({"metadata": metadata}), headers=_JSON)
         made = self._read(reply, _Made)
         return made.id if isinstance(made, _Made) else made
 
     async def upload(self, name: str, content: bytes, *, purpose: str) -> str | Problem:
-        """Upload a file that requests can name; its id. Where the reply is lost, a file is left behind unnamed."""
+        """Upload a file for requests; returns its id. If the reply is lost, the file remains at the provider."""
         boundary, body = _form(name, content, purpose)
         headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
         made = self._read(await self._call("POST", "/files", body=body, headers=headers), _Made)
@@ -199,7 +199,7 @@ class ResponsesClient:
             if partial is None:
                 return error.problem
             if partial.status >= 300:
-                # The status line is the answer, however little of the explanation arrived.
+                # The status is the answer, even if the explanation is missing.
                 return partial
             return ReplyLost(reason=error.problem.reason, status=partial.status, response_id=salvage_id(partial.body))
 
@@ -228,7 +228,7 @@ class ResponsesClient:
 
 
 def _form(name: str, content: bytes, purpose: str) -> tuple[str, bytes]:
-    """A multipart form of a purpose and a file, and the boundary between its parts."""
+    """Returns the boundary and the body of a multipart form with a purpose and a file."""
     boundary = f"orchestrator-{secrets.token_hex(16)}"
     filename = "".join(letter if letter.isprintable() and letter not in '"\\' else "_" for letter in name)
     begin = f"--{boundary}\r\nContent-Disposition: form-data; name="
@@ -242,8 +242,8 @@ def _form(name: str, content: bytes, purpose: str) -> tuple[str, bytes]:
     )
 
 
-def _path(thing_id: str, of: Collectible = "responses") -> str:
-    return f"/{of}/{thing_id if _PLAIN.fullmatch(thing_id) else quote(thing_id, safe='')}"
+def _path(object_id: str, of: Collectible = "responses") -> str:
+    return f"/{of}/{object_id if _PLAIN.fullmatch(object_id) else quote(object_id, safe='')}"
 
 
 def _last_id(items: list[Any]) -> str | None:

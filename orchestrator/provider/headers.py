@@ -1,6 +1,6 @@
-"""What the headers beside a reply say: limits, when to come back, whether to try again.
+"""Reads the headers of a reply: limits, when to retry or poll, and whether to retry.
 
-Every function takes headers with lower-case names and reads nothing into a value that it does not understand.
+Every function takes headers with lower-case names and treats a value that it does not understand as absent.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _TOKENS_VARIANT = tuple(f"{name}_usage_based" for name in _TOKENS)
 _ABSENT: list[str | None] = [None, None, None]
 _NOTHING = RateLimits()
 
-# Longer units first where one begins another: "ms" before "m", or "12ms" would be twelve minutes.
+# A unit comes before its prefixes: "ms" before "m", or "12ms" would be twelve minutes.
 _GO_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|μs|ns|h|m|s)")
 _GO_DURATION = re.compile(rf"(?:{_GO_PART.pattern})+")
 _UNIT_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}
 
 
 def parse_rate_limits(headers: Mapping[str, str]) -> RateLimits | None:
-    """The ``x-ratelimit-*`` headers, or None where not one of them can be read."""
+    """Returns the ``x-ratelimit-*`` headers, or None if none of them is readable."""
     requests = [headers.get(name) for name in _REQUESTS]
     tokens = [headers.get(name) for name in _TOKENS]
     if tokens == _ABSENT:
@@ -50,10 +50,10 @@ def parse_rate_limits(headers: Mapping[str, str]) -> RateLimits | None:
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds that the provider asks to wait, never negative; None where it says nothing that can be read.
+    """Returns the seconds that the provider asks to wait, never negative; None if no header is readable.
 
-    ``retry-after-ms`` wins over ``retry-after``, which may be seconds (fractions too) or an HTTP date. A date is
-    taken relative to the reply's own ``date`` header where there is one, so that a wrong clock here does not matter.
+    ``retry-after-ms`` takes precedence over ``retry-after``, which may be seconds (fractions too) or an HTTP date. A
+    date is relative to the reply's own ``date`` header if it has one, so that a wrong local clock does not matter.
     """
     milliseconds = _number(headers.get("retry-after-ms"))
     if milliseconds is not None:
@@ -72,23 +72,23 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
 
 
 def should_retry(headers: Mapping[str, str]) -> bool | None:
-    """The provider's own word on whether a retry makes sense (``x-should-retry``)."""
+    """Returns whether the provider says that a retry makes sense (``x-should-retry``)."""
     return {"true": True, "false": False}.get(headers.get("x-should-retry", "").strip().lower())
 
 
 def poll_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds after which the provider asks to look again (``openai-poll-after-ms``)."""
+    """Returns the seconds after which the provider asks for the next poll (``openai-poll-after-ms``)."""
     milliseconds = _number(headers.get("openai-poll-after-ms"))
     return None if milliseconds is None else milliseconds / 1000
 
 
 def request_id(headers: Mapping[str, str]) -> str | None:
-    """The id under which the provider's support finds this exchange."""
+    """Returns the id by which the provider's support finds this exchange."""
     return headers.get("x-request-id") or None
 
 
 def _number(text: str | None) -> float | None:
-    """A finite number that is not negative, else None."""
+    """Returns a finite number that is not negative, else None."""
     if text is None:
         return None
     try:
@@ -105,10 +105,10 @@ def _count(text: str | None) -> int | None:
     return None if number is None else int(number)
 
 
-# Nearly every reply brings two, and mostly the same few.
+# Nearly every reply has two, mostly with the same few values.
 @lru_cache(maxsize=1024)
 def _go_duration(text: str | None) -> float | None:
-    """Seconds of ``1s``, ``6m0s``, ``12ms``, ``1m30.5s``, ``1h2m3s``; a bare number is seconds."""
+    """Returns the seconds of ``1s``, ``6m0s``, ``12ms``, ``1m30.5s``, ``1h2m3s``; a bare number is seconds."""
     if text is None:
         return None
     text = text.strip()
@@ -124,5 +124,5 @@ def _http_date(text: str | None) -> float | None:
         moment: datetime = parsedate_to_datetime(text)
     except (ValueError, OverflowError):
         return None
-    # A date in "-0000" comes back without a zone; HTTP dates are always in UTC.
+    # A date in "-0000" is parsed without a zone; HTTP dates are always in UTC.
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

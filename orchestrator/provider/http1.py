@@ -1,8 +1,8 @@
-"""One HTTP/1.1 connection on the client's side: a request out, a reply in, over and over.
+"""One client-side HTTP/1.1 connection: sends a request and reads a reply, repeatedly.
 
-llhttp, through httptools, reads what the server sends, and is as strict as it is by default. What stands here is
-what it leaves to its user: bodies that end with the connection, compression, limits, time, and what is known when
-an exchange breaks off.
+llhttp, through httptools, parses what the server sends, with its default strictness. This module adds what the parser
+leaves out: bodies that end with the connection, compression, limits, timeouts, and what is known when an exchange
+breaks off.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Any
 import httptools
 
 from orchestrator.core.problems import ReplyLost
-from orchestrator.provider.transport import Endpoint, Reply, TransportError, system_words, too_large
+from orchestrator.provider.transport import Endpoint, Reply, TransportError, system_message, too_large
 
 __all__ = ["Connection", "NoReply"]
 
-# All lines of a head together; a long cookie or policy header alone can have 8 kB.
+# The whole head of a reply; a single long cookie or policy header can have 8 kB.
 _MAX_HEAD_BYTES = 131_072
 
-# zlib's word for "gzip or zlib, whichever it is", and for deflate without either's frame, which some servers send.
+# zlib's codes for "gzip or zlib, detected", and for deflate without a frame, which some servers send.
 _GZIP_OR_ZLIB, _BARE_DEFLATE = 47, -15
 _COMPRESSED = frozenset({"gzip", "x-gzip", "deflate"})
 
@@ -31,69 +31,69 @@ _BROKEN_OFF = "the answer broke off or cannot be decoded"
 
 
 class NoReply(TransportError):
-    """The connection was closed, or broke, before one byte of an answer came over it."""
+    """The connection was closed or broke before the first byte of an answer arrived."""
 
 
 class Connection(asyncio.Protocol):
-    """An open connection; whoever owns it asks one question at a time, and gives it up by ``abort``."""
+    """An open connection; its owner makes one exchange at a time, and closes it with ``abort``."""
 
     def __init__(self, endpoint: Endpoint, loop: asyncio.AbstractEventLoop) -> None:
         self._endpoint = endpoint
         self._loop = loop
         self._transport: Any = None
-        # Asked what waits in the socket, past the event loop.
+        # Finds unread data in the socket that the event loop has not seen.
         self._socket_poll = select.poll()
-        # Done when nothing of the connection is left.
+        # Done when the connection is closed.
         self.closed: asyncio.Future[None] = loop.create_future()
-        # Cleared by whatever makes the connection useless for another question.
+        # Cleared when the connection cannot serve another exchange.
         self._keeps = True
         self._answer: asyncio.Future[Reply] | None = None
-        self._silence_s = self._deadline = self._heard_at = 0.0
+        self._silence_s = self._deadline = self._received_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        # The parser hands each line of a head straight to the dictionary: a dozen of them come with every reply.
+        # The parser stores each header directly in the dictionary: every reply has a dozen of them.
         self._head: dict[bytes, bytes] = {}
         self.on_header = self._head.__setitem__
         self._headers: dict[str, str] = {}
-        # It reads one reply after the other: a new one for each would cost as much as reading.
+        # One parser reads all replies: a new one for each would cost as much as the parsing.
         self._parser = httptools.HttpResponseParser(self)
         self._begin()
 
-    # ── asking ────────────────────────────────────────────────────────────────────────────────────────────
+    # ── exchanges ────────────────────────────────────────────────────────────────────────────────────────────
 
-    def ask(self, request: bytes, *, silence_s: float, deadline: float) -> asyncio.Future[Reply]:
-        """Send a request, and be given its reply; fails with ``TransportError`` and then cannot be asked again.
+    def exchange(self, request: bytes, *, silence_s: float, deadline: float) -> asyncio.Future[Reply]:
+        """Send a request and return its future reply; after a ``TransportError`` the connection is unusable.
 
-        ``deadline`` is a moment of the event loop's clock, ``silence_s`` the longest time without a byte.
+        ``deadline`` is a time of the event loop's clock, ``silence_s`` the longest time without a byte.
         """
         self._begin()
-        self._heard_at = self._loop.time()
+        self._received_at = self._loop.time()
         self._silence_s, self._deadline = silence_s, deadline
-        self._watch(min(self._heard_at + silence_s, deadline))
+        self._watch(min(self._received_at + silence_s, deadline))
         answer = self._answer = self._loop.create_future()
         self._transport.write(request)
         return answer
 
     @property
     def idle_since(self) -> float:
-        """When the last byte of its last answer came, by the event loop's clock."""
-        return self._heard_at
+        """When the last byte of its last answer arrived, by the event loop's clock."""
+        return self._received_at
 
     @property
     def is_usable(self) -> bool:
-        """Whether it can be asked (again), as far as the event loop has seen."""
+        """Whether it can serve another exchange, as far as the event loop has seen."""
         return self._keeps and self._answer is None and not self._transport.is_closing()
 
     def has_unread_data(self) -> bool:
-        """True where something came that nobody asked for: the connection's end, or a stray reply.
+        """Whether unrequested data has arrived: the end of the connection, or a stray reply.
 
-        A create call sent into its end is lost, and nobody can say that it was not received. A stray reply, such as
-        the 408 that some servers send before they hang up, would be taken for the answer to the next call. The
-        event loop has not seen it yet: it waits in the socket.
+        A create call sent into a closing connection is lost, and it is unknown whether it was received. A stray
+        reply, such as the 408 that some servers send before they close, would be taken for the answer to the next
+        call. The event loop has not seen this data yet: it is in the socket.
         """
         return bool(self._socket_poll.poll(0))
 
     def abort(self) -> None:
-        """Close at once, whatever goes on."""
+        """Close at once, in any state."""
         self._keeps = False
         self._transport.abort()
 
@@ -107,7 +107,7 @@ class Connection(asyncio.Protocol):
         if self._answer is None:
             self.abort()
             return
-        self._heard_at = self._loop.time()
+        self._received_at = self._loop.time()
         self._received += len(data)
         try:
             self._parser.feed_data(data)
@@ -133,11 +133,11 @@ class Connection(asyncio.Protocol):
         if not self.closed.done():
             self.closed.set_result(None)
 
-    # ── what the parser reads ─────────────────────────────────────────────────────────────────────────────
+    # ── parser callbacks ──────────────────────────────────────────────────────────────────────────────────
 
     def on_message_begin(self) -> None:
         if self._answer is None:
-            # Bytes that follow a whole answer are a reply that nobody asked for.
+            # Bytes after a whole answer are an unrequested reply.
             self._keeps = False
         self._head.clear()
 
@@ -151,7 +151,7 @@ class Connection(asyncio.Protocol):
         self._size += len(body)
 
     def on_message_complete(self) -> None:
-        # An informational reply (103, Early Hints) comes before the one that counts.
+        # An informational reply (103, Early Hints) precedes the final one.
         if self._headed and self._answer is not None:
             self._keeps &= self._parser.should_keep_alive()
             self._complete()
@@ -176,11 +176,11 @@ class Connection(asyncio.Protocol):
             self._fail(_BROKEN_OFF)
         else:
             answer, self._answer = self._answer, None
-            if answer is not None and not answer.done():  # done already where whoever asked was cancelled
+            if answer is not None and not answer.done():  # already done if the caller was cancelled
                 answer.set_result(reply)
 
     def _read_body(self) -> tuple[bytes, bool]:
-        """What has arrived of the body, decompressed as far as it can be, and whether it is sound to its end."""
+        """Returns the received body, decompressed as far as possible, and whether it is complete."""
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         encoding = self._headers.get("content-encoding")
         if encoding is None or not body:
@@ -208,34 +208,34 @@ class Connection(asyncio.Protocol):
     # ── time ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def _watch(self, until: float) -> None:
-        """See to it that the clock is looked at by then; a timer that is set already does for many exchanges."""
+        """Check the timeouts by then at the latest; one timer serves many exchanges."""
         if self._timer is not None:
             if self._timer.when() <= until:
                 return
             self._timer.cancel()
-        self._timer = self._loop.call_at(until, self._look_at_clock)
+        self._timer = self._loop.call_at(until, self._check_timeouts)
 
-    def _look_at_clock(self) -> None:
+    def _check_timeouts(self) -> None:
         self._timer = None
         if self._answer is None:
             return
         now = self._loop.time()
         if now >= self._deadline:
             self._fail("the answer was not complete in time")
-        elif now >= self._heard_at + self._silence_s:
+        elif now >= self._received_at + self._silence_s:
             self._fail(f"no answer within {self._silence_s:g} s")
         else:
-            self._watch(min(self._heard_at + self._silence_s, self._deadline))
+            self._watch(min(self._received_at + self._silence_s, self._deadline))
 
 
-# The same dozen comes with every reply.
+# Every reply has the same dozen.
 @lru_cache(maxsize=256)
 def _header_name(name: bytes) -> str:
     return name.decode("latin-1").lower()
 
 
 def _expand(body: bytes, encoding: str, most: int) -> tuple[bytes, bool]:
-    """As much of a compressed body as can be read, up to one byte over the cap; and whether that was all."""
+    """Returns the readable part of a compressed body, up to one byte over the cap, and whether it is complete."""
     if encoding in ("", "identity"):
         return body, True
     if encoding not in _COMPRESSED:
@@ -252,4 +252,4 @@ def _expand(body: bytes, encoding: str, most: int) -> tuple[bytes, bool]:
 def _closed(exc: Exception | None) -> str:
     if exc is None:
         return "the connection was closed before an answer came"
-    return f"the connection broke: {system_words(exc)}"
+    return f"the connection broke: {system_message(exc)}"

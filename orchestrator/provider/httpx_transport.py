@@ -1,4 +1,4 @@
-"""The pluggable transport: any httpx transport, for HTTP/2, a proxy of one's own, or an ASGI app in tests."""
+"""The pluggable transport: any httpx transport, for HTTP/2, a special proxy, or an ASGI app in tests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from orchestrator.provider.transport import (
     Slots,
     TransportError,
     environment_proxy,
-    system_words,
+    system_message,
     tls_context,
     too_large,
 )
@@ -26,20 +26,20 @@ __all__ = ["HttpxReply", "HttpxTransport"]
 
 _NETWORK_ERRORS = (httpx.RequestError, OSError)
 
-# What httpx's own transports raise before the first byte of a request is written.
+# What httpx's own transports raise before they write the first byte of a request.
 _UNCONNECTED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 _HTTPX_OWN = (httpx.AsyncHTTPTransport, httpx.ASGITransport, httpx.MockTransport)
 
-# What the operating system says only of a connection that was never made.
+# Errors of the operating system that only occur if no connection was made.
 _NO_CONNECTION = (ConnectionRefusedError, socket.gaierror, ssl.SSLCertVerificationError)
 
 
 class HttpxTransport:
-    """Speaks through an httpx transport: httpx's own pool unless another one is given, which is closed with this one.
+    """Uses an httpx transport: httpx's own pool unless another one is given, which is closed with this one.
 
-    It costs several times the CPU time of ``AsyncioTransport``, and more the more calls are in progress.
-    Of a foreign transport "never sent" is believed only where the operating system said so: some of them
-    report a connection that was dropped *after* the request as one that was never made.
+    It costs several times the CPU time of ``AsyncioTransport``, and more with more calls in progress. For a foreign
+    transport, "never sent" holds only if the operating system reported it: some of them report a connection that was
+    dropped *after* the request as one that was never made.
     """
 
     def __init__(self, endpoint: Endpoint, transport: httpx.AsyncBaseTransport | None = None) -> None:
@@ -92,7 +92,7 @@ class HttpxTransport:
         headers: Mapping[str, str] | None = None,
         silence_s: float,
     ) -> HttpxReply:
-        """Begin an exchange whose reply is read as it comes; see ``streaming.StreamTransport``."""
+        """Start an exchange whose reply is read as it arrives; see ``streaming.StreamTransport``."""
         if self._closed:
             raise RuntimeError("the transport is closed")
         request = self._request(method, path, body, headers, silence_s)
@@ -142,7 +142,7 @@ class HttpxTransport:
 
 
 class HttpxReply:
-    """A reply whose body is still coming; see ``streaming.OpenReply``."""
+    """A reply whose body is still arriving; see ``streaming.OpenReply``."""
 
     def __init__(self, response: httpx.Response, endpoint: Endpoint, silence_s: float) -> None:
         self._response = response
@@ -173,7 +173,7 @@ def _pool(endpoint: Endpoint) -> httpx.AsyncHTTPTransport:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and what led to it; of several attempts to connect, each."""
+    """Yields the error and its causes, including each of several attempts to connect."""
     while error is not None:
         yield error
         if isinstance(error, BaseExceptionGroup):
@@ -187,15 +187,15 @@ def _unconnected(error: Exception, url: httpx.URL) -> str:
             case socket.gaierror():
                 return f"the name {url.host} cannot be resolved"
             case ssl.SSLCertVerificationError():
-                return f"the certificate of {url.host} is not valid: {system_words(cause)}"
+                return f"the certificate of {url.host} is not valid: {system_message(cause)}"
             case ssl.SSLError():
-                return f"no TLS connection to {url.host}: {system_words(cause)}"
+                return f"no TLS connection to {url.host}: {system_message(cause)}"
             case httpx.ProxyError():
                 return "the proxy refused the connection"
             case httpx.ConnectTimeout():
                 return f"no connection to {url.host} in time"
             case OSError(errno=int()):
-                return f"no connection to {url.host}:{url.port}: {system_words(cause)}"
+                return f"no connection to {url.host}:{url.port}: {system_message(cause)}"
     return f"no connection to {url.host}: {type(error).__name__}"
 
 
@@ -210,5 +210,5 @@ def _lost(error: Exception, read_s: float) -> str:
         case httpx.DecodingError():
             return "the answer cannot be decoded"
         case OSError():
-            return f"the connection broke: {system_words(error)}"
+            return f"the connection broke: {system_message(error)}"
     return f"the connection broke: {type(error).__name__}"

@@ -26,12 +26,12 @@ __all__ = ["OrganizationClient", "UnreadableAccount", "read_account"]
 
 _SECONDS_A_DAY = 86_400
 _COSTS, _USAGE = "/organization/costs", "/organization/usage/completions"
-# The most buckets of a day that one page of each holds.
+# The most daily buckets in one page of each.
 _MOST_BUCKETS = {_COSTS: 180, _USAGE: 31}
 
 
 class UnreadableAccount(Exception):
-    """This is not an account; the message says why."""
+    """The data is not an account; the message says why."""
 
 
 class _Amount(BaseModel):
@@ -64,25 +64,25 @@ class _Page(BaseModel):
 
 
 def read_account(data: bytes) -> ProviderAccount:
-    """An account in JSON: a page, a list of pages, or a page on each line; raises ``UnreadableAccount``."""
+    """Reads an account from JSON: a page, a list of pages, or a page per line; raises ``UnreadableAccount``."""
     pages: list[_Page] = []
     for document in _documents(data):
         try:
             pages.append(_Page.model_validate(document))
         except ValidationError as error:
             where = ".".join(map(str, error.errors()[0]["loc"])) or "the document"
-            raise UnreadableAccount(f"{where} is not as in a page of the organisation's costs or usage") from None
+            raise UnreadableAccount(f"{where} is not as in a page of the organization's costs or usage") from None
     return _account(pages)
 
 
 class OrganizationClient:
-    """Reads the organisation's account; the transport carries an admin key."""
+    """Reads the organization's account; the transport sends an admin key."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
     async def account(self, first_day: str, last_day: str) -> ProviderAccount | Problem:
-        """What is booked from the first day (UTC) to the last one."""
+        """Returns what the provider reports from the first day (UTC) to the last one."""
         start = int(datetime.fromisoformat(first_day).replace(tzinfo=UTC).timestamp())
         end = int(datetime.fromisoformat(last_day).replace(tzinfo=UTC).timestamp()) + _SECONDS_A_DAY
         pages: list[_Page] = []
@@ -113,7 +113,7 @@ class OrganizationClient:
             except ValidationError:
                 return ReplyLost(reason=f"the reply is not a page of {path}", status=reply.status)
             pages.append(page)
-            # A server that names the same page again would otherwise be asked for ever.
+            # Otherwise a server that repeats a page would be asked forever.
             if not page.next_page or page.next_page in seen:
                 return pages
             seen.add(page.next_page)

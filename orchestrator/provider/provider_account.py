@@ -1,4 +1,4 @@
-"""What a provider's own account says was spent: costs and usage by the day."""
+"""Costs and usage per day as a provider's own account reports them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ReportedCost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportedUsage:
-    """The tokens of one day; ``model`` is None where the account does not tell models apart."""
+    """The tokens of one day; ``model`` is None if the account does not separate models."""
 
     day: str
     model: str | None
@@ -32,7 +32,7 @@ class ReportedUsage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderAccount:
-    """The two kinds of an account, each None where it was not given, and the days that it covers."""
+    """The costs and the usage of an account, each None if it was not given, and the days that it covers."""
 
     costs: tuple[ReportedCost, ...] | None
     usage: tuple[ReportedUsage, ...] | None

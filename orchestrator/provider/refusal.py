@@ -1,4 +1,4 @@
-"""Error replies become values, whatever shape the provider or a gateway on the way gave them."""
+"""Reads error replies in all the shapes that providers and gateways use."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from urllib.parse import urlsplit
 from pydantic_core import from_json
 
 from orchestrator.core.problems import Refused
+from orchestrator.provider.body_text import body_text, collapse
 from orchestrator.provider.headers import parse_rate_limits, request_id, retry_after, should_retry
-from orchestrator.provider.prose import collapse, prose
 from orchestrator.provider.transport import Reply
 
-__all__ = ["error_fields", "parse_refusal", "word"]
+__all__ = ["code_text", "error_fields", "parse_refusal"]
 
 
 def parse_refusal(reply: Reply, *, now: float) -> Refused:
-    """What an error reply says.
+    """Returns what an error reply says.
 
-    Understood are ``{"error": {…}}``, ``{"error": "text"}``, ``{"detail": …}`` and ``{"message": …}``, each also
-    cut off in the middle; of anything else the text is kept (of a page its title).
+    It reads ``{"error": {…}}``, ``{"error": "text"}``, ``{"detail": …}`` and ``{"message": …}``, also if cut off in
+    the middle; of any other body it keeps the text (of a page its title).
     """
     error = error_fields(_document(reply.body))
-    message = _location(reply) or _text(error.get("message")) or prose(reply.body) or _phrase(reply.status)
+    message = _location(reply) or _text(error.get("message")) or body_text(reply.body) or _phrase(reply.status)
     return Refused(
         status=reply.status,
-        code=word(error.get("code")),
-        type=word(error.get("type")),
-        param=word(error.get("param")),
+        code=code_text(error.get("code")),
+        type=code_text(error.get("type")),
+        param=code_text(error.get("param")),
         message=message,
         retry_after_s=retry_after(reply.headers, now),
         should_retry=should_retry(reply.headers),
@@ -39,10 +39,10 @@ def parse_refusal(reply: Reply, *, now: float) -> Refused:
 
 
 def error_fields(document: Any) -> Mapping[str, Any]:
-    """The object of an error body that has ``message``, ``code`` and the like; empty where there is none."""
+    """Returns the object of an error body that has ``message``, ``code`` and so on; empty if there is none."""
     match document:
         case {"error": dict() as error}:
-            # OpenRouter puts the kind of error beside the envelope (responses API, other servers).
+            # OpenRouter puts the error type outside the envelope (responses API, other servers).
             return {"type": document.get("error_type"), **error}
         case {"error": str() as error}:
             message = _text(document.get("message"))
@@ -52,14 +52,14 @@ def error_fields(document: Any) -> Mapping[str, Any]:
         case {"detail": str() as detail}:
             return {"message": detail}
         case {"detail": list() as details}:
-            return {"message": "; ".join(_complaints(details))}
+            return {"message": "; ".join(_validator_messages(details))}
         case {"message": str()}:
             return dict(document)
     return {}
 
 
-def word(value: Any) -> str | None:
-    """A code as text; some servers write numbers."""
+def code_text(value: Any) -> str | None:
+    """Returns a code as text; some servers send numbers."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return (collapse(value) or None) if isinstance(value, str) else None
@@ -72,8 +72,8 @@ def _document(body: bytes) -> Any:
         return None
 
 
-def _complaints(details: Iterable[Any]) -> Iterable[str]:
-    """One line for each complaint of a validator, without the ``input`` that quotes the request."""
+def _validator_messages(details: Iterable[Any]) -> Iterable[str]:
+    """Yields one line per error of a validator, without the ``input`` that quotes the request."""
     for detail in details:
         match detail:
             case str():
@@ -89,7 +89,7 @@ def _text(value: Any) -> str:
 
 
 def _location(reply: Reply) -> str | None:
-    """Where a redirect points to: it is not followed, since a create call must not be sent twice."""
+    """Returns where a redirect points; it is not followed, because a create call must not be sent twice."""
     target = reply.headers.get("location")
     if target is None or not 300 <= reply.status < 400:
         return None

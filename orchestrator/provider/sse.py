@@ -1,4 +1,4 @@
-"""Server-sent events, read from bytes as they come, however they are cut; no I/O."""
+"""Parses server-sent events from chunks of bytes of any size; no I/O."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ __all__ = ["SseParser"]
 
 
 class SseParser:
-    """Collects the data of events. Names, ids and retry times are passed over: the data of our events has a type.
+    """Collects the data of events. Names, ids and retry times are ignored: the data of these events has a type.
 
-    Lines may end in any of the three ways that the specification (WHATWG, "Server-sent events") knows.
+    Lines may end in each of the three ways of the specification (WHATWG, "Server-sent events").
     """
 
     def __init__(self) -> None:
@@ -16,9 +16,9 @@ class SseParser:
         self._data: list[bytes] = []
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """The data of each event that this chunk completes."""
+        """Returns the data of each event that this chunk completes."""
         text = self._rest + chunk
-        # A carriage return at the end may be the first half of a line's end.
+        # A carriage return at the end may be the first half of a line ending.
         held, text = (b"\r", text[:-1]) if text.endswith(b"\r") else (b"", text)
         *lines, rest = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
         self._rest = rest + held
@@ -33,7 +33,7 @@ class SseParser:
 
     @property
     def unfinished(self) -> bytes:
-        """The data of an event whose end has not come."""
+        """The data of an event whose end has not arrived."""
         name, _, value = self._rest.partition(b":")
         return b"\n".join([*self._data, *([value.removeprefix(b" ")] if name == b"data" else [])])
 

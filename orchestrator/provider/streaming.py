@@ -1,4 +1,4 @@
-"""Responses as streams of events: created so, or taken up again from any event on."""
+"""Responses as streams of events: created as streams, or resumed after any event."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from orchestrator.provider.wire import UnreadableReply, parse_response, salvage_
 
 __all__ = ["ENDINGS", "EventStream", "OpenReply", "StreamEvent", "StreamLost", "StreamTransport", "StreamingClient"]
 
-# The events after which nothing comes; of a cancelled response there is none (responses API, streaming).
+# The last event of a stream; a cancelled response has none (responses API, streaming).
 ENDINGS = frozenset({"response.completed", "response.failed", "response.incomplete", "error"})
 
-# A model may think for minutes without a word; a stream that is silent for longer is opened anew.
+# A model may think for minutes without an event; a stream that is silent for longer is opened again.
 _SILENCE_S = 300.0
 _MOST_REFUSAL_BYTES = 2**20
 
 
 class OpenReply(Protocol):
-    """A reply whose body is still coming; the names of ``headers`` are lower-case."""
+    """A reply whose body is still arriving; the names of ``headers`` are lower-case."""
 
     @property
     def status(self) -> int: ...
@@ -38,14 +38,14 @@ class OpenReply(Protocol):
     def headers(self) -> Mapping[str, str]: ...
 
     def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it comes; raises ``TransportError`` where it breaks off."""
+        """Yields the body as it arrives; raises ``TransportError`` if it breaks off."""
         ...
 
     async def aclose(self) -> None: ...
 
 
 class StreamTransport(Protocol):
-    """A transport that hands a reply over before its end."""
+    """A transport that returns a reply before its end."""
 
     async def open(
         self,
@@ -56,9 +56,9 @@ class StreamTransport(Protocol):
         headers: Mapping[str, str] | None = None,
         silence_s: float,
     ) -> OpenReply:
-        """Send a request, and return with the reply's status; raises ``TransportError`` as ``Transport.call`` does.
+        """Send a request and return once the reply has a status; raises ``TransportError`` like ``Transport.call``.
 
-        A body of which nothing comes for ``silence_s`` counts as broken off.
+        A body counts as broken off if nothing of it arrives for ``silence_s``.
         """
         ...
 
@@ -67,7 +67,7 @@ class StreamTransport(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StreamEvent:
-    """One event. ``sequence`` rises within a response; None where the server does not number its events."""
+    """One event. ``sequence`` rises within a response; None if the server does not number its events."""
 
     type: str
     sequence: int | None
@@ -75,7 +75,7 @@ class StreamEvent:
 
     @property
     def item_type(self) -> str | None:
-        """The type of the output item that the event brings."""
+        """The type of the output item in the event."""
         item = self.fields.get("item")
         kind = item.get("type") if isinstance(item, dict) else None
         return kind if isinstance(kind, str) else None
@@ -87,11 +87,11 @@ class StreamEvent:
 
 
 class StreamLost(Exception):
-    """The stream broke off; what is behind its last event can be asked for."""
+    """The stream broke off; the events after its last one can be requested."""
 
 
 class EventStream:
-    """The events of one response, in their order, each once; close it when it is of no more use."""
+    """The events of one response in order, each once; close it after use."""
 
     def __init__(self, reply: OpenReply, *, after: int | None = None) -> None:
         self._reply = reply
@@ -104,7 +104,7 @@ class EventStream:
         return self
 
     async def __anext__(self) -> StreamEvent:
-        """The next event; raises ``StreamLost`` where the connection breaks."""
+        """Returns the next event; raises ``StreamLost`` if the connection breaks."""
         while not self._waiting:
             try:
                 chunk = await anext(self._chunks)
@@ -114,7 +114,7 @@ class EventStream:
         return self._waiting.pop(0)
 
     def unread(self, event: StreamEvent) -> None:
-        """Let an event come once more."""
+        """Put an event back, so that it is the next one."""
         self._waiting.insert(0, event)
 
     @property
@@ -123,14 +123,14 @@ class EventStream:
         return self._parser.unfinished
 
     async def aclose(self) -> None:
-        """Close the connection; a background response goes on without it."""
+        """Close the connection; a background response continues without it."""
         await self._reply.aclose()
 
     def _new(self, data: bytes) -> StreamEvent | None:
         event = _event(data)
         if event is None or event.sequence is None:
             return event
-        # Some servers begin again at the first event, whatever they are asked for.
+        # Some servers always start at the first event, whatever the request says.
         if self._after is not None and event.sequence <= self._after:
             return None
         self._after = event.sequence
@@ -138,7 +138,7 @@ class EventStream:
 
 
 class StreamingClient:
-    """Streams of one provider. A problem comes back as a value, as of ``ResponsesClient``."""
+    """The streams of one provider. Like ``ResponsesClient``, it returns problems as values."""
 
     def __init__(
         self,
@@ -154,7 +154,7 @@ class StreamingClient:
     async def create(
         self, body: bytes, *, idempotency_key: str, client_request_id: str
     ) -> tuple[Seen, EventStream | None] | Problem:
-        """Create a response, and read its stream up to the event that names it, which comes again.
+        """Create a response and read its stream up to the event that names it, which the stream then repeats.
 
         A server that does not stream answers with the response itself; then there is no stream.
         """
@@ -182,7 +182,7 @@ class StreamingClient:
         return _lost("the stream ended before it named a response", reply.reply.status, stream.unfinished)
 
     async def follow(self, response_id: str, *, after: int | None = None) -> EventStream | Problem:
-        """The events of a response behind the one numbered ``after``, or all; those to come as they come."""
+        """Returns the events of a response after the one numbered ``after``, or all, including future ones."""
         query = {"stream": "true"} | ({"starting_after": str(after)} if after is not None else {})
         reply = await self._open("GET", f"/responses/{quote(response_id, safe='')}?{urlencode(query)}")
         if not isinstance(reply, _Opened):
@@ -223,7 +223,7 @@ class StreamingClient:
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """A reply that has begun."""
+    """A reply whose status has arrived."""
 
     reply: OpenReply
 
@@ -232,7 +232,7 @@ class _Opened:
         return self.reply.headers.get("content-type", "").lower().startswith("text/event-stream")
 
     async def read(self) -> Reply:
-        """All of it, as far as it comes."""
+        """Read it to its end, or as far as it arrives."""
         body = b""
         try:
             async for chunk in self.reply.chunks():
@@ -240,14 +240,14 @@ class _Opened:
                 if len(body) > _MOST_REFUSAL_BYTES and self.reply.status >= 300:
                     break
         except TransportError:
-            pass  # the status is the answer, however little of the rest arrived
+            pass  # the status is the answer, even if the rest is missing
         finally:
             await self.reply.aclose()
         return Reply(status=self.reply.status, headers=self.reply.headers, body=body)
 
 
 def _event(data: bytes) -> StreamEvent | None:
-    """The event in some data; None for what is none, such as the ``[DONE]`` that some servers close with."""
+    """Returns the event in some data; None for other data, such as the ``[DONE]`` that some servers send last."""
     try:
         fields = orjson.loads(data)
     except orjson.JSONDecodeError:
@@ -260,14 +260,14 @@ def _event(data: bytes) -> StreamEvent | None:
 
 
 def _lost(reason: str, status: int, unfinished: bytes) -> ReplyLost:
-    """A create call whose stream broke off, with the id of the response where what did arrive has it whole."""
+    """Returns the problem of a create call whose stream broke off, with the response's id if all of it arrived."""
     try:
         event = from_json(unfinished, allow_partial=True) if unfinished else None
     except ValueError:
         event = None
     match event:
         case {"response": {"id": str() as found}} if found.startswith("resp_"):
-            # The last string of what broke off may be cut itself.
+            # The last string before the break may be cut off too.
             whole = f'"{found}"'.encode() in unfinished
             return ReplyLost(reason=reason, status=status, response_id=found if whole else None)
     return ReplyLost(reason=reason, status=status)

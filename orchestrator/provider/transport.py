@@ -1,4 +1,4 @@
-"""One HTTP exchange with the provider: what every transport promises, and what they share."""
+"""One HTTP exchange with the provider: what every transport guarantees, and what they share."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ __all__ = [
     "Transport",
     "TransportError",
     "environment_proxy",
-    "system_words",
+    "system_message",
     "tls_context",
     "too_large",
 ]
 
-# Shorter than the five seconds after which uvicorn and Node close an idle connection: a create call sent into
-# a connection that is just being closed can never be told from one that was received.
+# Shorter than the five seconds after which uvicorn and Node close an idle connection: for a create call sent into a
+# closing connection it is unknown whether it was received.
 KEEPALIVE_S = 4.0
 
 _HEADER_TEXT = re.compile(r"[\t\x20-\x7e]*")
 
-# Headers whose values are secrets. Of "Bearer sk-…" the word "Bearer" is none: too short to be one.
+# Headers whose values are secrets, and the minimum length of one: the "Bearer" of "Bearer sk-…" is too short.
 _SECRET_NAME = re.compile("auth|key|token|secret|cookie", re.IGNORECASE)
 _SECRET_LENGTH = 12
 
 
 @fast_dataclass
 class Reply:
-    """An HTTP reply, read to its end: the names of ``headers`` are lower-case, ``body`` is decompressed."""
+    """A complete HTTP reply: the names of ``headers`` are lower-case, ``body`` is decompressed."""
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
@@ -54,9 +54,9 @@ class Reply:
 
 
 class TransportError(Exception):
-    """No complete reply came back; ``problem`` says whether the request was sent.
+    """There was no complete reply; ``problem`` says whether the request was sent.
 
-    ``partial`` is what had arrived, where at least the status line had.
+    ``partial`` is the part that arrived, if the status line did.
     """
 
     def __init__(self, problem: NeverSent | ReplyLost, partial: Reply | None = None) -> None:
@@ -66,7 +66,7 @@ class TransportError(Exception):
 
 
 class Transport(Protocol):
-    """Sends one request over HTTP and reads one reply; thousands of calls may be in progress at a time."""
+    """Sends one request over HTTP and reads one reply; thousands of calls may run at the same time."""
 
     async def call(
         self,
@@ -77,27 +77,26 @@ class Transport(Protocol):
         headers: Mapping[str, str] | None = None,
         read_timeout_s: float | None = None,
     ) -> Reply:
-        """The reply, whatever its status; raises ``TransportError`` and nothing else of the network's.
+        """Returns the reply with any status; the only network error that it raises is ``TransportError``.
 
-        ``path`` begins with a slash, is already quoted, and may have a query. Redirects are not followed.
-        ``NeverSent`` is raised only where not one byte of the request can have left; everything doubtful is
-        ``ReplyLost``. A silent provider is given up after ``read_timeout_s``, and one that dribbles after
-        ``connect_timeout_s + read_timeout_s``.
+        ``path`` starts with a slash, is already quoted, and may have a query. Redirects are not followed. The problem
+        is ``NeverSent`` only if no byte of the request can have been sent, else ``ReplyLost``. A silent provider
+        times out after ``read_timeout_s``, and a slow reply after ``connect_timeout_s + read_timeout_s``.
         """
         ...
 
     async def aclose(self) -> None:
-        """Close every connection; no call may follow."""
+        """Close all connections; no call may follow."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Endpoint:
-    """Where the provider is, and how to speak to it.
+    """Where the provider is, and how to call it.
 
-    ``headers`` (authentication included) and ``query`` go with every request. ``max_reply_bytes`` caps a
-    decompressed body. ``trust_env`` honours ``HTTPS_PROXY``, ``HTTP_PROXY`` and ``NO_PROXY``, never for loopback.
-    Raises ``ConfigError`` for a URL or a header that HTTP cannot carry, and never shows what it holds.
+    ``headers`` (including authentication) and ``query`` are sent with every request. ``max_reply_bytes`` limits a
+    decompressed body. ``trust_env`` uses ``HTTPS_PROXY``, ``HTTP_PROXY`` and ``NO_PROXY``, never for loopback. Raises
+    ``ConfigError`` for a URL or a header that HTTP cannot carry, without showing its value.
     """
 
     base_url: str
@@ -127,31 +126,31 @@ class Endpoint:
         object.__setattr__(self, "_secrets", tuple(word.encode() for word in words if len(word) >= _SECRET_LENGTH))
 
     def __repr__(self) -> str:
-        """Without the values of headers and query: they hold the key."""
+        """Returns a text without the values of headers and query, which hold the key."""
         return f"Endpoint({self.base_url!r}, headers={sorted(self.headers)}, query={sorted(self.query)})"
 
     def url(self, path: str) -> str:
-        """The whole URL of a path, with the endpoint's query."""
+        """Returns the whole URL of a path, with the endpoint's query."""
         url = self.base_url.rstrip("/") + path
         if not self.query:
             return url
         return f"{url}{'&' if '?' in path else '?'}{urlencode(self.query)}"
 
     def request_headers(self) -> dict[str, str]:
-        """What goes with every request; a header of the endpoint replaces ours of the same name."""
+        """Returns the headers of every request; a header of the endpoint replaces ours of the same name."""
         ours = {"Accept": "application/json", "Accept-Encoding": "gzip, deflate", "User-Agent": _user_agent()}
         theirs = {name.lower() for name in self.headers}
         return {**{name: value for name, value in ours.items() if name.lower() not in theirs}, **self.headers}
 
     def redact(self, body: bytes) -> bytes:
-        """The body with every secret that we sent in a header blotted out: error pages like to echo them."""
+        """Returns the body with every secret of our headers redacted, because error pages may echo them."""
         for secret in self._secrets:
             body = body.replace(secret, b"[redacted]")
         return body
 
 
 class Slots:
-    """The connections that may be in use at a time; one that cannot have any in time was never sent."""
+    """Limits the connections in use; a request that gets none in time counts as never sent."""
 
     def __init__(self, count: int, *, wait_s: float) -> None:
         self._count = count
@@ -159,7 +158,7 @@ class Slots:
         self._free = anyio.Semaphore(count, fast_acquire=True)
 
     def take_free(self) -> bool:
-        """Hold one, if any is free."""
+        """Take a connection if one is free; returns whether it was."""
         try:
             self._free.acquire_nowait()
         except anyio.WouldBlock:
@@ -167,7 +166,7 @@ class Slots:
         return True
 
     async def take(self) -> None:
-        """Hold one as soon as any is free; raises ``TransportError`` (never sent, local) where all stay busy."""
+        """Take a connection when one is free; raises ``TransportError`` (never sent, local) if all stay busy."""
         with anyio.move_on_after(self._wait_s):
             await self._free.acquire()
             return
@@ -179,13 +178,13 @@ class Slots:
 
 
 def too_large(endpoint: Endpoint, partial: Reply) -> TransportError:
-    """The error for a body that grew over the endpoint's cap."""
+    """Returns the error for a body that exceeds the endpoint's limit."""
     reason = f"the reply is larger than {endpoint.max_reply_bytes} bytes"
     return TransportError(ReplyLost(reason=reason, status=partial.status), partial)
 
 
 def environment_proxy(base_url: str) -> str | None:
-    """The proxy that the environment names for a URL, or None; loopback never goes through one."""
+    """Returns the proxy that the environment names for a URL, or None; loopback never has one."""
     parts = urlsplit(base_url)
     host = parts.hostname or ""
     if _is_loopback(host) or urllib.request.proxy_bypass(host):
@@ -206,22 +205,22 @@ def environment_proxy(base_url: str) -> str | None:
 
 
 def tls_context() -> ssl.SSLContext:
-    """Verifies against the system's certificate authorities and certifi's, or against SSL_CERT_FILE alone."""
+    """Returns a context that trusts the system's and certifi's authorities, or only those of SSL_CERT_FILE."""
     context = ssl.create_default_context()
     if not (os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")):
-        # A slim container image or a fresh macOS Python has no authorities of its own.
+        # Slim container images and new macOS Pythons have no authorities of their own.
         context.load_verify_locations(certifi.where())
     return context
 
 
-def system_words(error: BaseException) -> str:
-    """The operating system's or OpenSSL's own words; never ``str(error)``, which may quote what was sent."""
+def system_message(error: BaseException) -> str:
+    """Returns the message of the operating system or OpenSSL; ``str(error)`` may quote what was sent."""
     match error:
         case ssl.SSLCertVerificationError():
             return error.verify_message
         case ssl.SSLError():
             return error.reason or "handshake failed"
-        # asyncio puts a text of its own over the system's; a resolver's numbers are negative and not the system's.
+        # asyncio replaces the system's message; the numbers of resolver errors are negative and not the system's.
         case OSError(errno=int() as number) if number > 0:
             return os.strerror(number)
     return type(error).__name__

@@ -1,8 +1,8 @@
-"""The response object as the provider writes it, read leniently: only the fields that are used, whatever their state.
+"""Reads the provider's response object leniently: only the fields that are used, whatever their state.
 
-Servers differ and the API grows monthly, so nothing but ``id`` and ``status`` is required. A field of the wrong
-type counts as absent; usage of the wrong type is unknown, never zero. The body itself is kept as received. It is read
-field by field: to build objects of all it says would cost more than all else that is done with it.
+Servers differ and the API grows monthly, so only ``id`` and ``status`` are required. A field of the wrong type counts
+as absent; usage of the wrong type is unknown, never zero. The body itself is kept as received. It is read field by
+field: building objects of the whole body would cost more than all other steps.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from pydantic_core import from_json
 from typing_extensions import TypedDict
 
 from orchestrator.core.model import FunctionCall, Response, ToolUse, Usage
-from orchestrator.provider.prose import collapse, is_html, prose
-from orchestrator.provider.refusal import error_fields, word
+from orchestrator.provider.body_text import body_text, collapse, is_html
+from orchestrator.provider.refusal import code_text, error_fields
 
 __all__ = ["ENDED", "UnreadableReply", "function_calls", "parse_response", "salvage_id"]
 
 # Every other status, an unknown one included, is not final (responses API, status).
 ENDED = frozenset({"completed", "failed", "incomplete", "cancelled"})
 
-# The response stopped and waits for the client, although its status says "completed" (responses API, output items).
+# With these the response waits for the client, although its status is "completed" (responses API, output items).
 _WAITING = frozenset(
     {
         "function_call",
@@ -40,16 +40,16 @@ _WAITING = frozenset(
 )
 
 
-# Items that are no calls: nearly all there are.
-_TALK = frozenset({"message", "reasoning"})
+# Items that are no calls; most items are of these types.
+_MESSAGES_AND_REASONING = frozenset({"message", "reasoning"})
 _NO_TOOLS = ToolUse()
 
 
 class UnreadableReply(Exception):
-    """A body that is not a response object; the message says what it is instead."""
+    """A body is not a response object; the message says what it is instead."""
 
 
-# No real count comes near the bound, and a product with any price stays within SQLite's integers.
+# No real count comes close to the bound, and its product with any price fits into SQLite's integers.
 _Count = Annotated[int, Field(ge=0, le=10**10)]
 
 
@@ -70,7 +70,7 @@ class _ReportedUsage(TypedDict):
     output_tokens_details: NotRequired[_OutputDetails | None]
 
 
-# Every response has one, and a model takes pydantic three times as long as a dictionary.
+# Every response has one, and a pydantic model takes three times as long as a dictionary.
 _USAGE = TypeAdapter(_ReportedUsage)
 
 # An output item: a JSON object that says what type it is of.
@@ -78,10 +78,10 @@ _Item: TypeAlias = Mapping[str, Any]
 
 
 def parse_response(body: bytes, *, status_aliases: Mapping[str, str] | None = None) -> Response:
-    """The response in a body; raises ``UnreadableReply`` where there is none.
+    """Returns the response in a body; raises ``UnreadableReply`` if there is none.
 
     ``status_aliases`` translates the words of other servers (``{"succeeded": "completed"}``). Of a response that is
-    not final nothing is read but who it is.
+    not final, only id and status are read.
     """
     wire = _document(body)
     if not isinstance(wire, dict):
@@ -95,7 +95,7 @@ def parse_response(body: bytes, *, status_aliases: Mapping[str, str] | None = No
         return Response(id=response_id, status=status, ended=False, body=body)
     items = _items(wire)
     messages = [item for item in items if item["type"] == "message"]
-    others = [item for item in items if item["type"] not in _TALK]
+    others = [item for item in items if item["type"] not in _MESSAGES_AND_REASONING]
     code, message = _fault(wire.get("error"))
     return Response(
         id=response_id,
@@ -106,20 +106,20 @@ def parse_response(body: bytes, *, status_aliases: Mapping[str, str] | None = No
         service_tier=_text(wire.get("service_tier")),
         usage=_usage(wire.get("usage")),
         tool_use=_tool_use(others),
-        only_talk=not others,
+        no_tool_items=not others,
         error_code=code,
         error_message=message,
         incomplete_reason=_reason(wire.get("incomplete_details")),
         output_text=_output_text(messages),
         refusal=_refusal(messages),
         waits_for=_waits_for(others),
-        created_at=_moment(wire.get("created_at")),
-        completed_at=_moment(wire.get("completed_at")),
+        created_at=_timestamp(wire.get("created_at")),
+        completed_at=_timestamp(wire.get("completed_at")),
     )
 
 
 def function_calls(body: bytes) -> list[FunctionCall]:
-    """The function calls of a response that nothing in it answers, in their order."""
+    """Returns the unanswered function calls of a response, in their order."""
     try:
         wire = _document(body)
     except UnreadableReply:
@@ -136,10 +136,10 @@ def function_calls(body: bytes) -> list[FunctionCall]:
 
 
 def salvage_id(body: bytes) -> str | None:
-    """The id of the response that a damaged body began to describe, or None where that is not certain.
+    """Returns the id of the response in a damaged body, or None if that is not certain.
 
-    Only a complete ``id`` of the outermost object counts, and only where it looks like a response's or the object
-    says that it is one: to poll for something else would take the place of a real answer.
+    Only a complete ``id`` of the outermost object counts, and only if it looks like a response's or the object says
+    that it is one: polling another object would replace a real answer.
     """
     try:
         document = from_json(body, allow_partial=True)
@@ -157,10 +157,10 @@ def _document(body: bytes) -> Any:
     except orjson.JSONDecodeError:
         pass
     try:
-        # Takes what orjson refuses and some servers write: NaN, numbers without bound.
+        # Accepts what orjson refuses and some servers write: NaN and unbounded numbers.
         return from_json(body)
     except ValueError:
-        raise UnreadableReply(_instead(body)) from None
+        raise UnreadableReply(_describe(body)) from None
 
 
 def _items(wire: Mapping[str, Any]) -> list[_Item]:
@@ -182,7 +182,7 @@ def _usage(reported: Any) -> Usage | None:
     cached = (into.get("cached_tokens") or 0) if into else 0
     cache_write = (into.get("cache_write_tokens") or 0) if into else 0
     if cached + cache_write > read:
-        # Counts that contradict each other would make a negative price of the rest.
+        # Contradictory counts would give a negative price for the rest.
         return None
     return Usage(
         input_tokens=read,
@@ -208,7 +208,7 @@ def _tool_use(items: Sequence[_Item]) -> ToolUse:
 
 
 def _output_text(messages: Sequence[_Item]) -> str:
-    """The text parts of all messages, or of the final answers alone where some are marked as such."""
+    """Returns the text of all messages, or only of the final answers if some are marked as such."""
     finals = [message for message in messages if message.get("phase") == "final_answer"]
     return "".join(_parts(finals or messages, "output_text", "text"))
 
@@ -227,9 +227,9 @@ def _parts(messages: Iterable[_Item], kind: str, name: str) -> Iterable[str]:
 
 
 def _waits_for(items: Sequence[_Item]) -> str | None:
-    """The kind of call that nothing answers; hosted tools bring their outputs along.
+    """Returns the type of an unanswered call; hosted tools come with their outputs.
 
-    A function call is named only where it is the one kind: all of them must be answered to go on.
+    ``function_call`` is returned only if all unanswered calls are function calls: all must be answered to continue.
     """
     if not items:
         return None
@@ -248,13 +248,13 @@ def _waits_for(items: Sequence[_Item]) -> str | None:
 
 
 def _fault(error: Any) -> tuple[str | None, str | None]:
-    """The code and the message of a response's error."""
+    """Returns the code and the message of a response's error."""
     if error is None:
         return None, None
     fields = error_fields({"error": error}) if isinstance(error, dict | str) else {}
     message = fields.get("message")
     return (
-        word(fields.get("code")) or word(fields.get("type")),
+        code_text(fields.get("code")) or code_text(fields.get("type")),
         (collapse(message) or None) if isinstance(message, str) else None,
     )
 
@@ -267,19 +267,19 @@ def _text(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def _moment(value: Any) -> float | None:
-    """Unix seconds of a number, of a number as text, or of an ISO 8601 text."""
+def _timestamp(value: Any) -> float | None:
+    """Returns Unix seconds of a number, of a number as text, or of an ISO 8601 text."""
     if isinstance(value, str):
         try:
             value = float(value)
         except ValueError:
-            return _iso_moment(value)
+            return _iso_timestamp(value)
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         return float(value)
     return None
 
 
-def _iso_moment(text: str) -> float | None:
+def _iso_timestamp(text: str) -> float | None:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -287,10 +287,10 @@ def _iso_moment(text: str) -> float | None:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
-def _instead(body: bytes) -> str:
-    """What a body is that is not JSON, for people."""
+def _describe(body: bytes) -> str:
+    """Describes a body that is not JSON, for people."""
     if not body.strip():
         return "the reply is empty"
     if is_html(body):
-        return f"the reply is a web page, not a response: {prose(body)}"
+        return f"the reply is a web page, not a response: {body_text(body)}"
     return "the reply is not complete JSON"

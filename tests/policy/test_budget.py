@@ -262,7 +262,7 @@ def test_spending_never_exceeds_a_cap_in_thousands_of_random_runs(seed: int) -> 
 
 @pytest.mark.parametrize("in_flight", [1, 7, 200])
 @pytest.mark.parametrize("ratio", [1, 2, 5])
-def test_equal_rows_use_the_budget_almost_completely(in_flight: int, ratio: int) -> None:
+def test_rows_of_one_price_use_the_budget_almost_completely(in_flight: int, ratio: int) -> None:
     """Each row costs 100 and may cost ``ratio`` times that; the cap is far more than one row."""
     rng = random.Random(in_flight * 10 + ratio)
     limit, cost, worst_case = 100_000, 100, 100 * ratio

@@ -241,7 +241,7 @@ def test_the_table_follows_a_provider_that_becomes_slower() -> None:
     st.floats(0.0, 3e5),
     st.floats(1e-3, 1e4),
 )
-def test_the_expected_lag_of_a_wait_equals_its_price(
+def test_the_expected_lag_of_a_wait_is_its_price(
     endings: list[tuple[float, float]], seen_s: float, price_s: float
 ) -> None:
     table = LatencyTable()

@@ -1,4 +1,4 @@
-"""A raw server, and a transport of each kind that speaks to it."""
+"""A raw server, and a transport of each kind that calls it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ UVLOOP = pytest.param(
 
 @pytest.fixture(params=["asyncio", UVLOOP])
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    """Sockets behave a little differently on either event loop."""
+    """Sockets behave slightly differently on each event loop."""
     return request.param
 
 
@@ -37,7 +37,7 @@ async def server() -> AsyncIterator[RawServer]:
 
 @pytest.fixture(params=[AsyncioTransport, HttpxTransport])
 async def connect(request: pytest.FixtureRequest, server: RawServer) -> AsyncIterator[Connect]:
-    """Make a transport, to the raw server unless another ``base_url`` is given; closed at the end."""
+    """Make a transport, to the raw server unless ``base_url`` is given; it is closed at the end."""
     made: list[Transport] = []
 
     def make(**settings: Any) -> Transport:

@@ -1,4 +1,4 @@
-"""A server of raw bytes on loopback, which can misbehave in every way that a connection can."""
+"""A server of raw bytes on loopback that can misbehave in every way a connection can."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Connection", "RawServer", "Request", "reply_bytes", "serve_raw"]
 
 @dataclass(frozen=True)
 class Request:
-    """One request as it came over the wire; the names of headers are lower-case."""
+    """One request as received; the names of headers are lower-case."""
 
     method: str
     target: str
@@ -25,13 +25,13 @@ class Request:
 
 @dataclass
 class Connection:
-    """One accepted connection, driven by a test's script."""
+    """One accepted connection, controlled by the script of a test."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
 
     async def request(self) -> Request:
-        """Read one whole request; raises ``IncompleteReadError`` where the client went away."""
+        """Read one whole request; raises ``IncompleteReadError`` if the client disconnected."""
         head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         first, *lines = head.rstrip("\r\n").split("\r\n")
         method, target, _ = first.split(" ")
@@ -51,7 +51,7 @@ class Connection:
         await self.reader.read()
 
     def reset(self) -> None:
-        """Close with a TCP reset instead of an orderly end."""
+        """Close with a TCP reset instead of a normal end."""
         sock: socket.socket = self.writer.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
         self.writer.transport.abort()
@@ -62,7 +62,7 @@ Script: TypeAlias = Callable[[Connection], Awaitable[None]]
 
 @dataclass
 class RawServer:
-    """``script`` runs once for each connection; it may be exchanged between calls."""
+    """``script`` runs once for each connection; it may be replaced between calls."""
 
     script: Script
     port: int = 0
@@ -92,7 +92,7 @@ class RawServer:
         try:
             await self.script(_Recording(reader, writer, self))
         except (asyncio.IncompleteReadError, ConnectionError, ssl.SSLError):
-            pass  # the client went away, as it does in many of these tests
+            pass  # the client disconnected, as in many of these tests
         finally:
             writer.close()
             self.open -= 1
@@ -116,7 +116,7 @@ class _Recording(Connection):
 
 
 def reply_bytes(body: bytes, *, status: str = "200 OK", headers: str = "") -> bytes:
-    """A whole reply; ``headers`` are lines that each end in CRLF."""
+    """Returns a whole reply; ``headers`` are lines that each end in CRLF."""
     return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n{headers}\r\n".encode("latin-1") + body
 
 
@@ -126,7 +126,7 @@ async def _hang_up(connection: Connection) -> None:
 
 @asynccontextmanager
 async def serve_raw(context: ssl.SSLContext | None = None) -> AsyncIterator[RawServer]:
-    """A raw server on a free port, gone with all its connections at the end."""
+    """A raw server on a free port, closed with all its connections at the end."""
     server = RawServer(_hang_up, scheme="https" if context else "http")
     listener = await asyncio.start_server(server.accept, "127.0.0.1", 0, ssl=context, limit=2**25)
     server.port = listener.sockets[0].getsockname()[1]

@@ -37,7 +37,7 @@ def a_client(server: RawServer, **settings: Any) -> ResponsesClient:
 
 
 def answers(server: RawServer, *replies: Any, status: str = "200 OK", headers: str = "") -> None:
-    """Answer one request after the other with these bodies, or with raw bytes before hanging up."""
+    """Answer one request after the other with these bodies, or with raw bytes before closing."""
     left = list(replies)
 
     async def script(connection: Connection) -> None:
@@ -118,11 +118,11 @@ async def test_retrieve_and_cancel_quote_the_id(server: RawServer, client: Respo
     answers(server, a_response(), a_response(status="cancelled"))
     assert isinstance(await client.retrieve("a/b?c d"), Seen)
     assert isinstance(await client.cancel("a/b?c d"), Seen)
-    look, cancel = server.requests
-    assert (look.method, look.target) == ("GET", "/v1/responses/a%2Fb%3Fc%20d")
+    poll, cancel = server.requests
+    assert (poll.method, poll.target) == ("GET", "/v1/responses/a%2Fb%3Fc%20d")
     assert (cancel.method, cancel.target, cancel.body) == ("POST", "/v1/responses/a%2Fb%3Fc%20d/cancel", b"")
     assert "idempotency-key" not in cancel.headers
-    assert "content-type" not in look.headers
+    assert "content-type" not in poll.headers
 
 
 async def test_a_refusal(server: RawServer, client: ResponsesClient) -> None:
@@ -188,7 +188,7 @@ async def test_an_error_that_breaks_off_is_still_a_refusal(server: RawServer, cl
     assert (problem.status, problem.code, problem.retry_after_s) == (429, "slow_down", 3.0)
 
 
-async def test_nobody_there() -> None:
+async def test_a_closed_port() -> None:
     client = ResponsesClient(AsyncioTransport(Endpoint(base_url="http://127.0.0.1:1/v1")))
     problem = await create(client)
     assert isinstance(problem, NeverSent)
@@ -208,21 +208,21 @@ async def test_delete(server: RawServer, client: ResponsesClient) -> None:
     assert (server.requests[0].method, server.requests[0].target) == ("DELETE", "/v1/responses/resp_1")
 
 
-async def test_deleting_something_else(server: RawServer, client: ResponsesClient) -> None:
+async def test_deleting_another_kind_of_object(server: RawServer, client: ResponsesClient) -> None:
     answers(server, {"id": "conv_1", "object": "conversation.deleted", "deleted": True})
     assert await client.delete("conv_1", of="conversations") is True
     assert (server.requests[0].method, server.requests[0].target) == ("DELETE", "/v1/conversations/conv_1")
 
 
-async def test_looking_for_what_may_be_gone(server: RawServer, client: ResponsesClient) -> None:
+async def test_checking_an_object_that_is_stored(server: RawServer, client: ResponsesClient) -> None:
     answers(server, {"id": "file-1", "object": "file"})
-    assert await client.look_for("file-1", of="files") is None
+    assert await client.check_stored("file-1", of="files") is None
     assert server.requests[0].target == "/v1/files/file-1"
 
 
-async def test_looking_for_what_is_gone(server: RawServer, client: ResponsesClient) -> None:
+async def test_checking_an_object_that_is_gone(server: RawServer, client: ResponsesClient) -> None:
     answers(server, NOT_FOUND, status="404 Not Found")
-    problem = await client.look_for("resp_1")
+    problem = await client.check_stored("resp_1")
     assert isinstance(problem, Refused)
     assert problem.status == 404
 
@@ -244,7 +244,7 @@ async def test_a_deletion_that_is_not_confirmed(server: RawServer, client: Respo
         (reply_bytes(b"<html><title>404</title></html>", status="404 Not Found"), False),
     ],
 )
-async def test_deleting_what_is_not_there(server: RawServer, client: ResponsesClient, body: Any, gone: bool) -> None:
+async def test_deleting_an_unknown_object(server: RawServer, client: ResponsesClient, body: Any, gone: bool) -> None:
     answers(server, body, status="404 Not Found")
     problem = await client.delete("resp_1")
     assert (problem is False) is gone

@@ -1,4 +1,4 @@
-"""An endpoint refuses what cannot work, and never shows its key."""
+"""An endpoint refuses invalid settings, and never shows its key."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from orchestrator.provider.transport import Endpoint, Reply, TransportError
 KEY = "sk-abcdefghijklmnop"
 
 
-def test_the_repr_hides_what_is_secret() -> None:
+def test_the_repr_hides_secrets() -> None:
     endpoint = Endpoint(
         base_url="https://h/v1", headers={"Authorization": f"Bearer {KEY}"}, query={"key": "another-secret"}
     )
@@ -38,7 +38,7 @@ def test_a_reply_shows_neither_headers_nor_body() -> None:
         f"http://{'x' * 64}/v1",
     ],
 )
-def test_what_is_not_a_base_url(url: str) -> None:
+def test_a_wrong_base_url_is_refused(url: str) -> None:
     with pytest.raises(ConfigError, match="base URL"):
         Endpoint(base_url=url)
 
@@ -71,12 +71,12 @@ def test_a_header_of_the_user_replaces_ours() -> None:
     assert headers["Accept"] == "application/json"
 
 
-def test_secrets_are_blotted_out() -> None:
+def test_secrets_are_redacted() -> None:
     headers = {"Authorization": f"Bearer {KEY}", "Api-Key": "0123456789abcdef", "X-Title": "a title of mine"}
     endpoint = Endpoint(base_url="https://h", headers=headers)
     body = f"Bearer {KEY}, 0123456789abcdef, a title of mine".encode()
     assert endpoint.redact(body) == b"Bearer [redacted], [redacted], a title of mine"
 
 
-def test_an_error_reads_as_its_reason() -> None:
+def test_the_text_of_an_error_is_its_reason() -> None:
     assert str(TransportError(NeverSent(reason="refused"))) == "refused"

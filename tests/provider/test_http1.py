@@ -1,4 +1,4 @@
-"""What our own HTTP must do beside the contract of all transports."""
+"""What our own HTTP must do in addition to the contract of all transports."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from orchestrator.core.problems import NeverSent, ReplyLost
 from orchestrator.provider import asyncio_transport
 from orchestrator.provider.asyncio_transport import AsyncioTransport
-from orchestrator.provider.dialling import Dialler
+from orchestrator.provider.connector import Connector
 from orchestrator.provider.transport import Endpoint, TransportError
 from tests.provider.raw_server import Connection, RawServer, reply_bytes
 
@@ -36,7 +36,7 @@ async def make(server: RawServer) -> AsyncIterator[Make]:
 
 
 def answering(*replies: bytes) -> Callable[[Connection], Any]:
-    """Give these replies one after the other, then close."""
+    """Send these replies one after the other, then close."""
 
     async def script(connection: Connection) -> None:
         for reply in replies:
@@ -67,18 +67,18 @@ async def test_both_kinds_of_deflate(server: RawServer, make: Make, pack: Callab
 @pytest.mark.parametrize(
     ("encoding", "body"), [("br", b"whatever"), ("gzip", zlib.compress(b"x" * 500)[:-6]), ("deflate", b"\xff\xff")]
 )
-async def test_a_body_that_cannot_be_unpacked(server: RawServer, make: Make, encoding: str, body: bytes) -> None:
+async def test_a_body_that_cannot_be_decompressed(server: RawServer, make: Make, encoding: str, body: bytes) -> None:
     server.script = answering(reply_bytes(body, headers=f"Content-Encoding: {encoding}\r\n"))
     problem = await lost(make())
     assert (problem.status, problem.reason) == (200, "the answer broke off or cannot be decoded")
 
 
-async def test_no_body_needs_no_unpacking(server: RawServer, make: Make) -> None:
+async def test_an_empty_body_needs_no_decompression(server: RawServer, make: Make) -> None:
     server.script = answering(reply_bytes(b"", headers="Content-Encoding: gzip\r\n"))
     assert (await make().call("GET", "/models")).body == b""
 
 
-async def test_a_reply_that_trickles_in(server: RawServer, make: Make) -> None:
+async def test_a_reply_that_arrives_slowly(server: RawServer, make: Make) -> None:
     reply = (
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-A: b\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\nX-Sum: 5\r\n\r\n"
     )
@@ -116,7 +116,7 @@ async def test_other_protocols_are_no_answer(server: RawServer, make: Make) -> N
     assert (await lost(make())).status is None
 
 
-async def test_what_follows_a_reply_is_not_the_next_one(server: RawServer, make: Make) -> None:
+async def test_data_after_a_reply_is_not_the_next_reply(server: RawServer, make: Make) -> None:
     server.script = answering(reply_bytes(b"one") + reply_bytes(b"stray"))
     transport = make()
     assert (await transport.call("GET", "/models")).body == b"one"
@@ -125,8 +125,8 @@ async def test_what_follows_a_reply_is_not_the_next_one(server: RawServer, make:
 
 
 @pytest.mark.parametrize(("method", "answered"), [("GET", True), ("DELETE", True), ("POST", False)])
-async def test_what_may_be_asked_again(server: RawServer, make: Make, method: str, answered: bool) -> None:
-    """The server takes the request on a kept connection and hangs up: a create may have been carried out."""
+async def test_which_methods_are_sent_again(server: RawServer, make: Make, method: str, answered: bool) -> None:
+    """The server reads the request on a kept connection and closes: a create may have been carried out."""
 
     async def one_and_a_half(connection: Connection) -> None:
         await connection.request()
@@ -163,7 +163,7 @@ async def test_idle_connections_are_closed(server: RawServer, make: Make, monkey
     assert (await transport.call("GET", "/models")).body == b"{}"
 
 
-async def test_nothing_can_be_smuggled_in(server: RawServer, make: Make) -> None:
+async def test_no_request_can_be_smuggled(server: RawServer, make: Make) -> None:
     transport = make()
     with pytest.raises(ValueError, match="line break"):
         await transport.call("GET", "/models", headers={"X-A": "b\r\nX-C: d"})
@@ -183,17 +183,17 @@ async def test_nothing_can_be_smuggled_in(server: RawServer, make: Make) -> None
         ("https://bücher.example/v1", "xn--bcher-kva.example"),
     ],
 )
-def test_how_the_host_is_named(base_url: str, authority: str) -> None:
-    assert Dialler(Endpoint(base_url=base_url)).authority == authority
+def test_the_host_header(base_url: str, authority: str) -> None:
+    assert Connector(Endpoint(base_url=base_url)).authority == authority
 
 
 async def test_the_next_address_is_tried(server: RawServer, make: Make) -> None:
-    """The name stands for ::1 as well, where nobody listens."""
+    """The name also stands for ::1, where no server listens."""
     server.script = answering(reply_bytes(b"ok"))
     assert (await make(base_url=f"http://localhost:{server.port}").call("GET", "/models")).body == b"ok"
 
 
-async def test_a_name_that_nobody_knows(make: Make) -> None:
+async def test_an_unknown_name(make: Make) -> None:
     with pytest.raises(TransportError) as caught:
         await make(base_url="http://provider.invalid").call("GET", "/models")
     assert isinstance(caught.value.problem, NeverSent)

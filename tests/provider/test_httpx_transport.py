@@ -1,4 +1,4 @@
-"""What only the httpx transport does: any httpx transport can be plugged in, and a foreign one is not believed."""
+"""What only the httpx transport does: any httpx transport can be plugged in, and a foreign one is not trusted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ENDPOINT = Endpoint(base_url="http://app.invalid/v1")
 
 
 class Foreign(httpx.AsyncBaseTransport):
-    """Raises what it is given, in the way that a transport over another library does."""
+    """Raises the given error, as a transport over another library does."""
 
     def __init__(self, error: Exception, cause: BaseException | None) -> None:
         self.error = error
@@ -49,7 +49,7 @@ async def test_an_app_in_the_same_process() -> None:
     await transport.aclose()
 
 
-async def test_a_hanging_app_is_given_up() -> None:
+async def test_a_hanging_app_times_out() -> None:
     async def hang(request: httpx.Request) -> httpx.Response:
         await anyio.sleep_forever()
         raise AssertionError
@@ -74,7 +74,7 @@ async def test_a_hanging_app_is_given_up() -> None:
         (httpx.ConnectError("x"), ExceptionGroup("all", [ConnectionRefusedError(111, "x")]), NeverSent),
     ],
 )
-async def test_a_foreign_transport_is_believed_only_with_proof(
+async def test_a_foreign_transport_is_trusted_only_with_proof(
     error: Exception, cause: BaseException | None, kind: type
 ) -> None:
     foreign = Foreign(error, cause)

@@ -1,4 +1,4 @@
-"""The organisation's account: read from files of every shape, and fetched page by page."""
+"""The organization's account: read from files of every shape, and fetched page by page."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def read(value: Any) -> Any:
     return read_account(json.dumps(value).encode())
 
 
-def test_amounts_are_exact_whether_numbers_or_texts() -> None:
+def test_amounts_are_exact_as_numbers_and_as_texts() -> None:
     found = read(
         page(bucket(cost(0.06, line_item="gpt-5-mini, input"), cost("1.000000000001")), bucket(start=START + DAY))
     )
@@ -47,7 +47,7 @@ def test_amounts_are_exact_whether_numbers_or_texts() -> None:
     assert found.days == {"2026-11-22", "2026-11-23"}
 
 
-def test_usage_is_read_with_or_without_what_it_is_grouped_by() -> None:
+def test_usage_is_read_with_or_without_groups() -> None:
     found = read(page(bucket(usage(), usage(model="gpt-5-mini", batch=False, service_tier="default"))))
     plain = {"requests": 5, "input_tokens": 1_000, "cached_tokens": 800, "output_tokens": 500}
     assert found.usage == (
@@ -64,7 +64,7 @@ def test_several_pages_make_one_account() -> None:
     assert (len(as_list.costs), len(as_list.usage)) == (1, 1)
 
 
-def test_usage_by_the_hour_belongs_to_its_day() -> None:
+def test_hourly_usage_counts_for_its_day() -> None:
     hours = [bucket(usage(), start=START + 3600 * hour, length=3600) for hour in (0, 23, 24)]
     assert [each.day for each in read(page(*hours)).usage] == ["2026-11-22", "2026-11-22", "2026-11-23"]
 
@@ -82,6 +82,6 @@ def test_usage_by_the_hour_belongs_to_its_day() -> None:
         (json.dumps(page(bucket({"object": "organization.usage.images.result"}))), "neither costs nor usage"),
     ],
 )
-def test_what_is_no_account_is_refused_with_the_reason(value: str, why: str) -> None:
+def test_other_data_is_refused_with_the_reason(value: str, why: str) -> None:
     with pytest.raises(UnreadableAccount, match=why):
         read_account(value.encode())

@@ -1,4 +1,4 @@
-"""Events are found in bytes whatever their line ends, and wherever the bytes are cut."""
+"""Events are parsed with any line endings, and wherever the bytes are split."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def framed(datas: list[str], end: str) -> bytes:
 
 
 @given(DATA, st.sampled_from(["\n", "\r\n", "\r"]), st.data())
-def test_cuts_and_line_ends_change_nothing(datas: list[str], end: str, cuts: st.DataObject) -> None:
+def test_splits_and_line_endings_change_nothing(datas: list[str], end: str, cuts: st.DataObject) -> None:
     stream, parser, found = framed(datas, end), SseParser(), []
     while stream:
         size = cuts.draw(st.integers(1, len(stream)))
@@ -29,11 +29,11 @@ def test_lines_of_one_event_are_joined() -> None:
     assert SseParser().feed(b"data: a\ndata:b\ndata\n\n") == [b"a\nb\n"]
 
 
-def test_what_has_no_data_is_no_event() -> None:
+def test_an_event_without_data_is_ignored() -> None:
     assert SseParser().feed(b": ping\n\nevent: x\n\nretry: 5\n\n") == []
 
 
-def test_what_is_unfinished_can_be_looked_at() -> None:
+def test_the_data_of_an_unfinished_event_can_be_read() -> None:
     parser = SseParser()
     assert parser.feed(b'data: {"a": 1}\n\nevent: x\ndata: {"b": ') == [b'{"a": 1}']
     assert parser.unfinished == b'{"b": '

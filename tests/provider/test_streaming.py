@@ -1,4 +1,4 @@
-"""Streams over real sockets: what is heard, what is taken up again, and what a broken one is worth."""
+"""Streams over real sockets: their events, resuming, and what a broken stream leaves."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def event(kind: str, number: int | None, **fields: object) -> bytes:
 
 
 def says(server: RawServer, *parts: bytes, cut: bool = False) -> None:
-    """Answer the next call with these bytes, one by one; ``cut`` ends in a reset."""
+    """Answer the next call with these chunks, one by one; ``cut`` ends in a reset."""
 
     async def script(connection: Connection) -> None:
         await connection.request()
@@ -52,9 +52,7 @@ async def kinds(stream: EventStream) -> list[tuple[str, int | None]]:
     return [(event.type, event.sequence) async for event in stream]
 
 
-async def test_a_create_returns_as_soon_as_the_response_has_a_name(
-    server: RawServer, client: StreamingClient
-) -> None:
+async def test_a_create_returns_as_soon_as_the_response_has_an_id(server: RawServer, client: StreamingClient) -> None:
     created = event("response.created", 0, response=RESPONSE)
     says(server, HEAD, created[:30], created[30:], event("response.output_text.delta", 1, delta="Hi"))
     answer = await create(client)
@@ -77,7 +75,7 @@ async def test_a_server_that_does_not_stream_answers_with_the_response(
     assert (answer[0].response.id, answer[1]) == ("resp_1", None)
 
 
-async def test_a_refusal_is_one(server: RawServer, client: StreamingClient) -> None:
+async def test_a_refusal_is_returned(server: RawServer, client: StreamingClient) -> None:
     body = b'{"error": {"message": "no", "code": "rate_limit_exceeded"}}'
     says(server, b"HTTP/1.1 429 Too Many\r\nRetry-After: 2\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
     answer = await create(client)
@@ -85,7 +83,7 @@ async def test_a_refusal_is_one(server: RawServer, client: StreamingClient) -> N
     assert (answer.status, answer.code, answer.retry_after_s) == (429, "rate_limit_exceeded", 2.0)
 
 
-async def test_nobody_there() -> None:
+async def test_a_closed_port() -> None:
     client = StreamingClient(HttpxTransport(Endpoint(base_url="http://127.0.0.1:1/v1")))
     assert isinstance(await create(client), NeverSent)
     assert isinstance(await client.follow("resp_1"), NeverSent)
@@ -102,17 +100,17 @@ async def test_nobody_there() -> None:
     ],
 )
 @pytest.mark.parametrize("cut", [True, False])
-async def test_a_create_that_broke_off_is_lost_with_the_id_if_it_came(
+async def test_a_create_that_broke_off_is_lost_with_the_id_if_it_arrived(
     server: RawServer, client: StreamingClient, sent: bytes, found: str | None, cut: bool
 ) -> None:
     says(server, HEAD, sent, cut=cut)
     answer = await create(client)
     assert isinstance(answer, ReplyLost)
-    # A reset may throw away what was on its way.
+    # A reset may discard data in transit.
     assert answer.response_id == found or (cut and answer.response_id is None)
 
 
-async def test_following_begins_behind_an_event_and_passes_over_what_was_heard(
+async def test_following_starts_after_an_event_and_skips_earlier_ones(
     server: RawServer, client: StreamingClient
 ) -> None:
     says(server, HEAD, *(event("response.in_progress", number) for number in range(5)), b"data: [DONE]\n\n")
@@ -122,7 +120,7 @@ async def test_following_begins_behind_an_event_and_passes_over_what_was_heard(
     assert server.requests[0].target == "/v1/responses/resp_1?stream=true&starting_after=2"
 
 
-async def test_a_stream_that_breaks_off_says_so(server: RawServer, client: StreamingClient) -> None:
+async def test_a_stream_that_breaks_off_raises_stream_lost(server: RawServer, client: StreamingClient) -> None:
     says(
         server,
         b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 9999\r\n\r\n",
@@ -136,17 +134,17 @@ async def test_a_stream_that_breaks_off_says_so(server: RawServer, client: Strea
     await stream.aclose()
 
 
-async def test_what_is_no_stream_is_not_followed(server: RawServer, client: StreamingClient) -> None:
+async def test_a_reply_that_is_no_stream_is_not_followed(server: RawServer, client: StreamingClient) -> None:
     says(server, b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
     answer = await client.follow("resp_1")
     assert isinstance(answer, ReplyLost)
     assert (answer.reason, answer.status) == ("the server does not stream", 200)
 
 
-async def test_servers_that_number_nothing_are_heard_all_the_same(server: RawServer, client: StreamingClient) -> None:
+async def test_events_without_numbers_are_received(server: RawServer, client: StreamingClient) -> None:
     says(server, HEAD, event("response.output_item.added", None, item={"type": "message"}))
     stream = await client.follow("resp_1", after=7)
     assert isinstance(stream, EventStream)
-    heard = await anext(stream)
-    assert (heard.sequence, heard.item_type, heard.is_piece) == (None, "message", False)
+    received = await anext(stream)
+    assert (received.sequence, received.item_type, received.is_piece) == (None, "message", False)
     await stream.aclose()

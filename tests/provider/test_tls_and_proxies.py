@@ -48,7 +48,7 @@ async def echo(connection: Connection) -> None:
         await connection.answer(request.body)
 
 
-async def test_a_certificate_that_nobody_vouches_for(certificate: Path, connect: Connect) -> None:
+async def test_a_certificate_without_a_trusted_authority(certificate: Path, connect: Connect) -> None:
     async with serve_raw(server_context(certificate)) as server:
         with pytest.raises(TransportError) as caught:
             await connect(base_url=server.url).call("POST", "/responses", body=b"{}")
@@ -57,7 +57,7 @@ async def test_a_certificate_that_nobody_vouches_for(certificate: Path, connect:
         assert server.requests == []
 
 
-async def test_authorities_of_ones_own(certificate: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_custom_authorities(certificate: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     async with serve_raw(server_context(certificate)) as server:
         server.script = echo
@@ -149,7 +149,7 @@ async def test_a_proxy_that_opens_no_tunnel(
         assert isinstance(caught.value.problem, NeverSent)
 
 
-async def test_the_environment_can_be_left_out(
+async def test_the_environment_can_be_ignored(
     server: RawServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", server.url)
@@ -182,7 +182,7 @@ def test_loopback_goes_through_no_proxy(proxies: pytest.MonkeyPatch, host: str) 
     assert environment_proxy(f"http://{host}/v1") is None
 
 
-def test_a_socks_proxy_is_refused_aloud(proxies: pytest.MonkeyPatch) -> None:
+def test_a_socks_proxy_is_refused_with_a_message(proxies: pytest.MonkeyPatch) -> None:
     proxies.setenv("all_proxy", "socks5://user:secret@gateway:1080")
     with pytest.raises(ConfigError, match="socks5") as caught:
         environment_proxy("https://api.openai.com/v1")

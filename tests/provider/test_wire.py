@@ -1,4 +1,4 @@
-"""Response objects as they come, from the ideal one to the barely readable one."""
+"""Response objects as they arrive, from the ideal one to the barely readable one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def text(words: str) -> dict[str, Any]:
 
 
 def a_body(**fields: Any) -> bytes:
-    """A completed response; a field that is given as ``...`` is left out."""
+    """Returns a completed response; a field given as ``...`` is left out."""
     whole = {
         "id": "resp_1",
         "object": "response",
@@ -65,7 +65,7 @@ def test_a_completed_response() -> None:
         model="gpt-6-luna-2026-09-22",
         service_tier="default",
         usage=Usage(21, 4, 2, 339, 320, 360),
-        only_talk=True,
+        no_tool_items=True,
         output_text="Hi",
         created_at=1764158832.0,
         completed_at=1764158850.5,
@@ -91,7 +91,7 @@ def test_which_status_is_final(status: str, ended: bool) -> None:
     assert (response.status, response.ended) == (status, ended)
 
 
-def test_the_words_of_another_server() -> None:
+def test_status_aliases_of_another_server() -> None:
     aliases = {"succeeded": "completed", "running": "in_progress"}
     done = parse_response(a_body(status="succeeded"), status_aliases=aliases)
     assert (done.status, done.ended, done.output_text) == ("completed", True, "Hi")
@@ -104,7 +104,7 @@ def test_only_id_and_status_are_needed() -> None:
     assert response == Response(id="x", status="queued", ended=False, body=b'{"id":"x","status":"queued"}')
 
 
-def test_a_partial_output_is_not_read_before_the_end() -> None:
+def test_the_output_is_read_only_when_the_response_has_ended() -> None:
     response = parse(status="in_progress")
     assert (response.output_text, response.tool_use) == ("", ToolUse())
 
@@ -129,7 +129,7 @@ def test_a_partial_output_is_not_read_before_the_end() -> None:
             Usage(5, 3, 0, 7, 0, 12),
         ),
         (USAGE | {"input_tokens_details": {"cached_tokens": None}}, Usage(21, 0, 0, 339, 320, 360)),
-        # What contradicts itself or is no count is unknown: a guess would be a wrong price.
+        # Contradictory values are unknown: a guess would be a wrong price.
         (USAGE | {"input_tokens_details": {"cached_tokens": 22}}, None),
         (USAGE | {"input_tokens_details": {"cached_tokens": "all"}}, None),
         (USAGE | {"input_tokens": -1}, None),
@@ -184,7 +184,7 @@ def test_a_refusal() -> None:
         [{"type": "reasoning", "id": "rs_1", "summary": []}],
     ],
 )
-def test_no_readable_text_is_an_empty_one(output: Any) -> None:
+def test_unreadable_text_is_empty(output: Any) -> None:
     response = parse(output=output)
     assert (response.output_text, response.refusal, response.waits_for) == ("", None, None)
 
@@ -236,7 +236,7 @@ def test_the_first_open_call_counts() -> None:
     assert parse(output=output).waits_for == "function_call"
 
 
-def test_tools_that_cost_by_the_call() -> None:
+def test_tools_that_have_a_fee_per_call() -> None:
     output = [
         *[{"type": "web_search_call", "action": {"type": kind}} for kind in ("search", "open_page", "search")],
         {"type": "file_search_call"},
@@ -246,8 +246,8 @@ def test_tools_that_cost_by_the_call() -> None:
     assert parse(output=output).tool_use == ToolUse(web_searches=3, file_searches=1, code_sessions=2)
     unnamed = [{"type": "code_interpreter_call"}, {"type": "code_interpreter_call", "container_id": None}]
     assert parse(output=unnamed).tool_use == ToolUse(code_sessions=1)
-    assert not parse(output=unnamed).only_talk
-    assert not parse(output=[{"type": "image_generation_call"}]).only_talk
+    assert not parse(output=unnamed).no_tool_items
+    assert not parse(output=[{"type": "image_generation_call"}]).no_tool_items
 
 
 # ── The rest ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -336,7 +336,7 @@ def test_fields_of_the_wrong_type_count_as_absent() -> None:
         (b'{"error":{"message":"no"}}', "no usable id, status"),
     ],
 )
-def test_what_is_not_a_response(body: bytes, reason: str) -> None:
+def test_a_body_that_is_no_response(body: bytes, reason: str) -> None:
     with pytest.raises(UnreadableReply, match=reason):
         parse_response(body)
 
@@ -383,7 +383,7 @@ FIELDS = [
 
 
 @given(st.dictionaries(st.sampled_from(FIELDS), JSON), st.sampled_from(["completed", "failed", "queued"]))
-def test_whatever_stands_in_a_field_the_rest_is_read(fields: dict[str, Any], status: str) -> None:
+def test_any_value_of_a_field_leaves_the_rest_readable(fields: dict[str, Any], status: str) -> None:
     body = json.dumps({"id": "resp_1", "status": status, **fields}).encode()
     response = parse_response(body)
     assert (response.id, response.status, response.body) == ("resp_1", status, body)
@@ -404,8 +404,11 @@ def test_whatever_stands_in_a_field_the_rest_is_read(fields: dict[str, Any], sta
         | JSON
     )
 )
-def test_whatever_stands_in_an_item(output: list[Any]) -> None:
-    parse_response(json.dumps({"id": "resp_1", "status": "completed", "output": output}).encode())
+def test_any_output_items_give_a_response(output: list[Any]) -> None:
+    response = parse_response(json.dumps({"id": "resp_1", "status": "completed", "output": output}).encode())
+    assert isinstance(response, Response)
+    assert isinstance(response.output_text, str)
+    assert isinstance(response.waits_for, str | None)
 
 
 @given(st.integers(min_value=0, max_value=len(a_body())))
@@ -418,7 +421,7 @@ def test_a_body_cut_anywhere_gives_the_id_or_nothing(length: int) -> None:
 
 
 @given(st.binary())
-def test_bytes_that_are_anything(body: bytes) -> None:
+def test_arbitrary_bytes_are_no_response(body: bytes) -> None:
     assert salvage_id(body) is None
     with pytest.raises(UnreadableReply):
         parse_response(body)

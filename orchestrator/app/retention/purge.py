@@ -146,7 +146,7 @@ class Purge:
         if not isinstance(was_there, bool):
             self._leave(was_there, purged)
             return
-        found = await self._insist(lambda: self._client.look_for(copy.provider_id, of=of), judge_disappearance)
+        found = await self._insist(lambda: self._client.check_stored(copy.provider_id, of=of), judge_disappearance)
         if not isinstance(found, Gone):
             self._leave(found, purged)
             return

@@ -71,7 +71,7 @@ def searches_of(response: Response) -> frozenset[str]:
 def has_uncounted_items(response: Response) -> bool:
     """Whether a response holds items that cost money and are not in its usage."""
     # Searching a body of some kilobytes takes longer than all other steps of its charge.
-    if response.only_talk or _UNCOUNTED_ITEM.encode() not in response.body:
+    if response.no_tool_items or _UNCOUNTED_ITEM.encode() not in response.body:
         return False
     return any(item.get("type") == _UNCOUNTED_ITEM for item in _objects(response.body, "output"))
 

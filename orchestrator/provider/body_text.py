@@ -1,16 +1,16 @@
-"""Whatever came instead of an API answer, as one readable line: an HTML page, plain text, half a body."""
+"""Turns a body that is no API answer into one readable line: an HTML page, plain text, half a body."""
 
 from __future__ import annotations
 
 import html
 import re
 
-__all__ = ["LIMIT", "collapse", "is_html", "prose"]
+__all__ = ["LIMIT", "body_text", "collapse", "is_html"]
 
-# Characters of a message that are kept; enough for any real error, too little for a page.
+# The maximum length of a message in characters: enough for a real error, too short for a page.
 LIMIT = 2000
 
-# No title stands further down; a page of megabytes must not cost a second of regular expressions.
+# A title comes within this; regular expressions over megabytes would take a second.
 _HEAD = 65_536
 
 _HTML = re.compile(r"\s*(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body|title|h1)\b", re.IGNORECASE | re.DOTALL)
@@ -20,12 +20,12 @@ _TAG = re.compile(r"<[^<>]*>?")
 
 
 def is_html(body: bytes) -> bool:
-    """True where the body begins like a web page."""
+    """Whether the body starts like a web page."""
     return _HTML.match(_head(body)) is not None
 
 
-def prose(body: bytes) -> str:
-    """The body for people, of at most ``LIMIT`` characters: a page's title or text, else the text itself."""
+def body_text(body: bytes) -> str:
+    """Returns the body for people, of at most ``LIMIT`` characters: a page's title or text, else the text itself."""
     text = _head(body)
     if _HTML.match(text) is None:
         return collapse(text)
@@ -36,7 +36,7 @@ def prose(body: bytes) -> str:
 
 
 def collapse(text: str) -> str:
-    """The text on one line and cut to ``LIMIT`` characters."""
+    """Returns the text on one line, cut to ``LIMIT`` characters."""
     line = " ".join(text.split())
     return line if len(line) <= LIMIT else line[: LIMIT - 1] + "…"
 
