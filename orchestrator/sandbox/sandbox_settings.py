@@ -317,10 +317,8 @@ GROUPS = {
 def fault_table() -> list[tuple[str, str, str]]:
     """Every fault as (group, name, what it does), for the documentation and for ``--help``."""
     group_of = {name: title for title, names in GROUPS.items() for name in names}
-    return [
-        (group_of.get(name, "schedules and settings"), name, field.description or "")
-        for name, field in Faults.model_fields.items()
-    ]
+    docs = Faults.field_docs()
+    return [(group_of.get(name, "schedules and settings"), name, docs[name]) for name in Faults.model_fields]
 
 
 class Idempotency(StrEnum):
