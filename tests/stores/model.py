@@ -243,7 +243,7 @@ def _day(at: float) -> int:
 
 
 def _storable(text: str | None) -> str | None:
-    return None if text is None else text.encode("utf-8", "replace").decode()
+    return text and text.encode("utf-8", "replace").decode()
 
 
 # ── the verbs ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -530,7 +530,8 @@ class _ModelStore(_RetentionStore):
             attempt.status = status
 
     async def add_tool_call(self, call: ToolCall) -> None:
-        self._db.attempts[call.attempt_id].tool_calls.setdefault(call.call_id, call)
+        stored = replace(call, arguments=_storable(call.arguments) or "", output=_storable(call.output) or "")
+        self._db.attempts[call.attempt_id].tool_calls.setdefault(call.call_id, stored)
 
     def _latest(self, request_id: int, attempt_id: int) -> _Attempt | None:
         """The attempt, if it is the latest one of this request."""
@@ -705,10 +706,11 @@ class _RetentionReader:
         return max(found, key=lambda upload: upload.uploaded_at, default=None)
 
     async def progress(self, attempt_id: int) -> list[ProgressEvent]:
-        return [event for _, event in sorted(self._db.attempts[attempt_id].progress.items())]
+        attempt = self._db.attempts.get(attempt_id)
+        return [event for _, event in sorted(attempt.progress.items())] if attempt is not None else []
 
     async def last_progress(self, attempt_id: int) -> int | None:
-        return max(self._db.attempts[attempt_id].progress, default=None)
+        return max((event.sequence for event in await self.progress(attempt_id)), default=None)
 
 
 class _ModelReader(_RetentionReader):
@@ -807,7 +809,8 @@ class _ModelReader(_RetentionReader):
         return _request(found[0]) if found else None
 
     async def attempts(self, request_id: int) -> list[AttemptRecord]:
-        return [self._attempt(attempt) for attempt in self._db.requests[request_id].tries]
+        request = self._db.requests.get(request_id)
+        return [self._attempt(attempt) for attempt in request.tries] if request is not None else []
 
     async def attempt(self, attempt_id: int) -> AttemptRecord | None:
         attempt = self._db.attempts.get(attempt_id)
@@ -818,10 +821,12 @@ class _ModelReader(_RetentionReader):
         return _record(AttemptRecord, attempt, deleted_at=gone and gone[2])
 
     async def tool_calls(self, attempt_id: int) -> list[ToolCall]:
-        return sorted(self._db.attempts[attempt_id].tool_calls.values(), key=lambda call: call.place)
+        attempt = self._db.attempts.get(attempt_id)
+        return sorted(attempt.tool_calls.values(), key=lambda call: call.place) if attempt is not None else []
 
     async def body(self, attempt_id: int) -> bytes | None:
-        return self._db.attempts[attempt_id].body
+        attempt = self._db.attempts.get(attempt_id)
+        return None if attempt is None else attempt.body
 
     # ── money ─────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -11,7 +11,7 @@ from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.states import SETTLED, Event, State, first_state, move, moves, settled_by
 from orchestrator.stores.reads import Continuation, Dependent, Duplicate, ToolCall
 from orchestrator.stores.sqlite.attempt_ids import number_of
-from orchestrator.stores.sqlite.transaction import SQL, Transaction
+from orchestrator.stores.sqlite.transaction import SQL, Transaction, storable
 from orchestrator.stores.writes import Leaving
 
 __all__ = [
@@ -82,7 +82,7 @@ def begin_turn(tx: Transaction, request_id: int, continuation: Continuation) -> 
 
 
 def leave(tx: Transaction, leaving: Leaving) -> list[Dependent] | None:
-    source, to = State.AWAITING_TOOLS, leaving.to
+    source, to, message = State.AWAITING_TOOLS, leaving.to, storable(leaving.message)
     moved = tx.execute(
         SQL["leave_tools"],
         {
@@ -92,7 +92,7 @@ def leave(tx: Transaction, leaving: Leaving) -> list[Dependent] | None:
             "to_state": to.value,
             "not_before": leaving.at if to is State.PENDING else 0.0,
             "code": leaving.code,
-            "message": leaving.message,
+            "message": message,
             "settled_at": _settled_at(to, leaving.at),
         },
     ).fetchall()
@@ -104,12 +104,13 @@ def leave(tx: Transaction, leaving: Leaving) -> list[Dependent] | None:
     if leaving.continuation is not None:
         begin_turn(tx, leaving.request_id, leaving.continuation)
         return []
-    settlement = Settlement(leaving.event, leaving.at, leaving.attempt_id, leaving.code, leaving.message)
+    settlement = Settlement(leaving.event, leaving.at, leaving.attempt_id, leaving.code, message)
     return settle_dependents(tx, run_id, leaving.request_id, settlement)
 
 
 def add_tool_call(tx: Transaction, call: ToolCall) -> None:
-    tx.execute(SQL["add_tool_call"], {**asdict(call), "failed": int(call.failed)})
+    texts = {"arguments": storable(call.arguments), "output": storable(call.output)}
+    tx.execute(SQL["add_tool_call"], {**asdict(call), **texts, "failed": int(call.failed)})
 
 
 # ── duplicates ────────────────────────────────────────────────────────────────────────────────────────────────

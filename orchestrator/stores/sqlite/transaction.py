@@ -17,7 +17,7 @@ from orchestrator.stores.reads import SharedCaps, Spending
 from orchestrator.stores.sqlite.queries import queries
 from orchestrator.stores.sqlite.shared_budget import day_of, spending
 
-__all__ = ["SQL", "TOTALS", "USAGE", "Claimed", "Known", "Transaction", "usage_columns", "usage_of"]
+__all__ = ["SQL", "TOTALS", "USAGE", "Claimed", "Known", "Transaction", "storable", "usage_columns", "usage_of"]
 
 SQL = queries("write.sql")
 
@@ -226,3 +226,10 @@ usage_columns: Callable[[Usage], tuple[int, ...]] = attrgetter(*USAGE)
 def usage_of(columns: tuple[int | None, ...]) -> Usage | None:
     """Usage of its six columns, in the order of ``USAGE``; None where none was reported."""
     return None if columns[0] is None else Usage(*columns)  # type: ignore[arg-type]  # all are set with the first
+
+
+def storable(text: str | None) -> str | None:
+    """A text with lone surrogates replaced: JSON and tools can give them, SQLite refuses them."""
+    if text is None or text.isascii():
+        return text
+    return text.encode("utf-8", "replace").decode()

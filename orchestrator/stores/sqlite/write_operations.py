@@ -14,7 +14,7 @@ from orchestrator.stores.reads import Dependent, Spending
 from orchestrator.stores.sqlite.attempt_ids import attempt_id_of, number_of
 from orchestrator.stores.sqlite.compression import pack_body, pack_row
 from orchestrator.stores.sqlite.dependents import Settlement, begin_turn, settle_dependents
-from orchestrator.stores.sqlite.transaction import SQL, USAGE, Claimed, Transaction, usage_columns, usage_of
+from orchestrator.stores.sqlite.transaction import SQL, USAGE, Claimed, Transaction, storable, usage_columns, usage_of
 from orchestrator.stores.user_errors import name_taken
 from orchestrator.stores.writes import Acceptance, Claim, Counts, Ending, NewRun, Release
 
@@ -251,7 +251,7 @@ def end(tx: Transaction, ending: Ending) -> list[Dependent] | None:
             int(ending.renew_idempotency),
             ending.max_output_tokens,
             None if pending else ending.code,
-            None if pending else _storable(ending.message),
+            None if pending else storable(ending.message),
             ending.at if settled else None,
         ),
     ).rowcount:
@@ -265,12 +265,12 @@ def end(tx: Transaction, ending: Ending) -> list[Dependent] | None:
     if ending.continuation is not None:
         begin_turn(tx, ending.request_id, ending.continuation)
     if ending.body is not None or ending.output_text:
-        text = _storable(ending.output_text)
+        text = storable(ending.output_text)
         packed = None if ending.body is None else pack_body(ending.body, text, claimed.response_id)
         tx.execute(SQL["add_result"], (ending.attempt_id, text, packed))
     if not settled:
         return []
-    settlement = Settlement(ending.event, ending.at, ending.attempt_id, ending.code, _storable(ending.message))
+    settlement = Settlement(ending.event, ending.at, ending.attempt_id, ending.code, storable(ending.message))
     return settle_dependents(tx, run_id, ending.request_id, settlement)
 
 
@@ -288,7 +288,7 @@ def _end_attempt(tx: Transaction, claimed: Claimed, ending: Ending) -> None:
             ending.completed_at,
             None if doubted else ending.at,
             ending.code,
-            _storable(ending.message),
+            storable(ending.message),
             int(ending.count_attempt or doubted),
             int(possible_duplicate),
         ),
@@ -304,7 +304,7 @@ def _end_attempt(tx: Transaction, claimed: Claimed, ending: Ending) -> None:
 
 
 def fail_pending(tx: Transaction, request_id: int, code: str, message: str, at: float) -> list[Dependent] | None:
-    source, event, text = State.PENDING, Event.FAIL, _storable(message)
+    source, event, text = State.PENDING, Event.FAIL, storable(message)
     to = move(source, event)
     states = {"from_state": source.value, "to_state": to.value}
     moved = tx.execute(
@@ -372,10 +372,3 @@ def add_possible_duplicate(tx: Transaction, run_id: int, worst_case_pusd: Picodo
     totals = tx.totals(run_id)
     totals["possible_duplicates"] += 1
     totals["possible_duplicates_upper_bound_pusd"] += worst_case_pusd or 0
-
-
-def _storable(text: str | None) -> str | None:
-    """A provider's text with lone surrogates replaced: JSON can spell them, SQLite refuses them."""
-    if text is None or text.isascii():
-        return text
-    return text.encode("utf-8", "replace").decode()

@@ -310,7 +310,7 @@ WHERE request.id BETWEEN :first_id AND :last_id AND request.run_id = :run_id AND
 -- name: resolve_request
 UPDATE request SET
   state = :to_state,
-  not_before = turn > 0 OR EXISTS (SELECT 1 FROM chain_turn WHERE chain_turn.request_id = request.id),
+  not_before = :resent AND (turn > 0 OR EXISTS (SELECT 1 FROM chain_turn WHERE chain_turn.request_id = request.id)),
   attempts = iif(:resent, 0, attempts + 1),
   code = iif(:resent, NULL, code), message = iif(:resent, NULL, message), settled_at = :settled_at
 WHERE id = :request_id AND state = :from_state;
