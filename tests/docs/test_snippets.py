@@ -23,7 +23,7 @@ _LONG = {
         "audit-and-retention",
         "chains",
         "costs",
-        "equal-rows",
+        "duplicates",
         "estimate",
         "failures",
         "follow-a-long-task",
