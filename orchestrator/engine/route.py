@@ -40,7 +40,10 @@ class Router:
         """Pass the outcome of a step on."""
         match after:
             case Waiting():
-                self._wait(after)
+                if self._listener is not None:
+                    self._listener.listen(after.open)
+                if self._poll_queue.push(after):
+                    self._status.poll_signal.set()
             case Finished():
                 if after.unblocked:
                     self._send_queue.put_off(self._clock.now())
@@ -58,9 +61,3 @@ class Router:
                 self._status.halt(after)
             case _:
                 assert_never(after)
-
-    def _wait(self, waiting: Waiting) -> None:
-        if self._listener is not None:
-            self._listener.listen(waiting.open)
-        if self._poll_queue.push(waiting):
-            self._status.poll_signal.set()

@@ -98,27 +98,21 @@ class Refill:
             queue.delayed_at = None
 
     async def _make_ready(self, stage: Stage, requests: Sequence[PendingRequest], *, first: bool = False) -> None:
-        preparation = self._preparations[stage.name]
+        preparation, clock = self._preparations[stage.name], self._run.clock
+        repeats_turns = stage.settings.chain_mode == "stateless"
         ready: list[Prepared] = []
         for request in requests:
-            prepared = await self._prepare(preparation, stage, request)
+            earlier: Sequence[EarlierTurn] = ()
+            if repeats_turns and request.follows is not None:
+                # The provider does not keep these turns, so the request must repeat them.
+                earlier = await self._run.reader.earlier_turns(request.id, limit=MOST_TURNS)
+            if preparation.names_files:
+                prepared = await to_thread.run_sync(preparation.prepare, request, clock.now(), earlier)
+            else:
+                prepared = preparation.prepare(request, clock.now(), earlier)
             if isinstance(prepared, Unsendable):
                 await refuse(self._run, request, prepared)
             else:
                 ready.append(prepared)
         for prepared in await self._deduplicator.dedupe(ready, stage.settings):
             self._queue.add(prepared, first=first)
-
-    async def _prepare(
-        self, preparation: Preparation, stage: Stage, request: PendingRequest
-    ) -> Prepared | Unsendable:
-        earlier, now = await self._earlier_turns(stage, request), self._run.clock.now()
-        if preparation.names_files:
-            return await to_thread.run_sync(preparation.prepare, request, now, earlier)
-        return preparation.prepare(request, now, earlier)
-
-    async def _earlier_turns(self, stage: Stage, request: PendingRequest) -> Sequence[EarlierTurn]:
-        """The turns that the request must repeat, if the provider does not keep them."""
-        if request.follows is None or stage.settings.chain_mode != "stateless":
-            return ()
-        return await self._run.reader.earlier_turns(request.id, limit=MOST_TURNS)
