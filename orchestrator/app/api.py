@@ -112,8 +112,9 @@ class Orchestrator:
         Returns when every row is settled, when something halts the run, or soon after ``stop``. Raises ``BadRow``,
         ``SpecError``, ``RunChanged``, ``RunBusy``, ``StoreError``, ``ConfigError`` or ``ProviderUnreachable``.
         """
+        from orchestrator.app.connections import address
         from orchestrator.app.sent_request import SendingNote, note_sending
-        from orchestrator.app.wiring import address, function_tools
+        from orchestrator.app.wiring import function_tools
         from orchestrator.engine.runs import choose_run, resume
         from orchestrator.job.requests.renderer import Renderer
         from orchestrator.job.stream_limit import refuse_bulk
@@ -301,8 +302,8 @@ class Orchestrator:
 
         ``after`` is the number of the event behind which to go on. It changes nothing, whoever works on the run.
         """
+        from orchestrator.app.connections import open_provider
         from orchestrator.app.follow import LiveTail, replay_events
-        from orchestrator.app.wiring import open_provider
 
         story = await self.show(run, key)
         if story.request.state in SETTLED:
@@ -370,7 +371,7 @@ class Orchestrator:
         ``exact`` is how many requests the provider counts, or ``"all"``; ``compare`` names models to be priced
         beside; ``learn_from`` is the one run whose answers tell how long answers are, in place of all like it.
         """
-        from orchestrator.app.wiring import open_client
+        from orchestrator.app.connections import open_client
 
         forecaster = await self._forecaster(job)
         return await forecaster.forecast(
@@ -455,7 +456,8 @@ class Orchestrator:
         )
 
     async def _carry_out(self, run: Run, job: Job, renderer: Renderer, tools: FunctionTools | None = None) -> Ended:
-        from orchestrator.app.wiring import Storage, Surroundings, Work, assemble, open_provider
+        from orchestrator.app.connections import open_provider
+        from orchestrator.app.wiring import Storage, Surroundings, Work, assemble
 
         store, reader = await self._open_store(), await self._open_reader()
         clock = await self._clock_of(run, reader)

@@ -12,7 +12,7 @@ from random import Random
 from tempfile import TemporaryDirectory
 
 from orchestrator.app.ask import call_with_retries
-from orchestrator.app.wiring import open_client
+from orchestrator.app.connections import open_client
 from orchestrator.config import Config
 from orchestrator.core.clock import Clock
 from orchestrator.core.errors import OrchestratorError

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 from anyio import to_thread
 
-from orchestrator.app.wiring import open_client
+from orchestrator.app.connections import open_client
 from orchestrator.config import Config
 from orchestrator.core.errors import BadRow, OrchestratorError, ProviderUnreachable, UsageError
 from orchestrator.core.problems import Problem, Refused

@@ -90,8 +90,8 @@ class FunctionTools:
     async def _run(self, handler: Handler, given: Mapping[str, Any]) -> ToolResult:
         with anyio.move_on_after(self._timeout_s):
             try:
-                said = await self._answer(handler, given)
-                output = said if isinstance(said, str) else orjson.dumps(said).decode()
+                answer = await self._answer(handler, given)
+                output = answer if isinstance(answer, str) else orjson.dumps(answer).decode()
             except asyncio.CancelledError as error:
                 if _is_being_cancelled():
                     raise
@@ -104,29 +104,29 @@ class FunctionTools:
     async def _answer(self, handler: Handler, given: Mapping[str, Any]) -> Any:
         if inspect.iscoroutinefunction(handler):
             return await handler(**given)
-        said, error = await self._in_thread(lambda: handler(**given))
+        answer, error = await self._in_thread(lambda: handler(**given))
         if error is not None:
             raise error
-        return await said if inspect.isawaitable(said) else said
+        return await answer if inspect.isawaitable(answer) else answer
 
     async def _in_thread(self, work: Callable[[], Any]) -> tuple[Any, BaseException | None]:
         """What it returned, or what it raised; a thread that hangs does not keep the process from ending."""
         loop = asyncio.get_running_loop()
         ended: asyncio.Future[tuple[Any, BaseException | None]] = loop.create_future()
 
-        def end(said: Any, error: BaseException | None) -> None:
+        def end(answer: Any, error: BaseException | None) -> None:
             self._threads.release()
             if not ended.done():
-                ended.set_result((said, error))
+                ended.set_result((answer, error))
 
         def run() -> None:
-            said, error = None, None
+            answer, error = None, None
             try:
-                said = work()
+                answer = work()
             except BaseException as raised:  # noqa: BLE001  # to be raised where it is awaited
                 error = raised
             with suppress(RuntimeError):  # it comes so late that the loop is gone
-                loop.call_soon_threadsafe(end, said, error)
+                loop.call_soon_threadsafe(end, answer, error)
 
         await self._threads.acquire()
         threading.Thread(target=run, name="tool", daemon=True).start()

@@ -13,6 +13,7 @@ import anyio
 import orjson
 
 from orchestrator.app.ask import Retries, call_with_retries
+from orchestrator.app.connections import limits_snapshot
 from orchestrator.app.forecast.estimates import (
     Forecast,
     LeastTime,
@@ -23,7 +24,6 @@ from orchestrator.app.forecast.estimates import (
 )
 from orchestrator.app.forecast.request_size import Counting, Measured, RequestSize, Ruler
 from orchestrator.app.forecast.sample import EvenSample, glance, requests_of
-from orchestrator.app.wiring import limits_snapshot
 from orchestrator.config import Config
 from orchestrator.core.clock import Clock
 from orchestrator.core.errors import UsageError

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from orchestrator.app.connections import open_organization
 from orchestrator.app.reconcile.matching import OwnDay, Reconciliation, Tokens, reconcile
-from orchestrator.app.wiring import open_organization
 from orchestrator.config import Config
 from orchestrator.core.errors import ProviderUnreachable, UsageError
 from orchestrator.core.problems import NeverSent, Refused, ReplyLost

@@ -6,8 +6,8 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.app.connections import address, open_client
 from orchestrator.app.retention.purge import Purge, Purged
-from orchestrator.app.wiring import address, open_client
 from orchestrator.config import Config
 from orchestrator.core.clock import Clock
 from orchestrator.core.errors import UsageError

@@ -97,6 +97,6 @@ class Poller:
                 status.end_signal.set()
             return
         if self._listener is not None:
-            self._listener.leave(open_)
+            self._listener.stop(open_)
         status.send_signal.set()
         status.notify_if_done()

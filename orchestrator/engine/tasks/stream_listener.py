@@ -45,7 +45,7 @@ class StreamListener:
             scope = self._scopes[open_.attempt_id] = anyio.CancelScope()
             self._added.put_nowait((open_, scope))
 
-    def leave(self, open_: OpenResponse) -> None:
+    def stop(self, open_: OpenResponse) -> None:
         """The response is settled: its stream is of no more use."""
         self._run.status.poll_queue.forget(open_)
         if (scope := self._scopes.pop(open_.attempt_id, None)) is not None:

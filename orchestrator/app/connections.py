@@ -1,0 +1,123 @@
+"""Opens connections to the provider that a config names, the embedded sandbox included."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from orchestrator.config import Config
+from orchestrator.provider.client import ResponsesClient
+from orchestrator.provider.organization import OrganizationClient
+from orchestrator.provider.streaming import StreamingClient
+from orchestrator.provider.transport import Endpoint, Transport
+from orchestrator.sandbox.server.discovery import find_endpoint, published_endpoint
+from orchestrator.sandbox.server.process import embedded_sandbox
+
+__all__ = ["Provider", "address", "limits_snapshot", "open_client", "open_organization", "open_provider"]
+
+
+class Provider:
+    """The server that a config names, ready to be called."""
+
+    def __init__(self, config: Config, endpoint: Endpoint) -> None:
+        self._config = config.provider
+        self._endpoint = endpoint
+        self._resources = AsyncExitStack()
+        self.client = ResponsesClient(
+            _transport(self._config.transport, endpoint),
+            create_codes=self._config.create_codes,
+            status_aliases=self._config.status_aliases,
+        )
+        self._resources.push_async_callback(self.client.aclose)
+
+    def streams(self) -> StreamingClient:
+        """A client for streams, whichever transport the config names for calls: streams are few and last long."""
+        from orchestrator.provider.httpx_transport import HttpxTransport
+
+        client = StreamingClient(HttpxTransport(self._endpoint), status_aliases=self._config.status_aliases)
+        self._resources.push_async_callback(client.aclose)
+        return client
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._resources.aclose()
+
+
+@asynccontextmanager
+async def open_provider(
+    config: Config, database: Path | None, *, beside_a_run: bool = False
+) -> AsyncIterator[Provider]:
+    """The provider of the config, or the embedded sandbox, which keeps its state beside the database.
+
+    A sandbox belongs to one process. A caller that only reads, ``beside_a_run``, gets the one that the run has open.
+    """
+    async with AsyncExitStack() as stack:
+        provider = config.provider
+        if provider.sandbox is None:
+            base_url, api_key = provider.base_url, config.api_key(os.environ)
+        else:
+            state = None if database is None else database.with_name(database.name + ".sandbox")
+            sandbox = find_endpoint(state) if beside_a_run and state is not None else None
+            if sandbox is None:
+                sandbox = await stack.enter_async_context(embedded_sandbox(provider.sandbox, state))
+                if state is not None:
+                    stack.enter_context(published_endpoint(sandbox, state))
+            base_url, api_key = sandbox.base_url, sandbox.api_key
+        endpoint = Endpoint(
+            base_url=base_url,
+            headers=provider.request_headers(api_key),
+            query=provider.query,
+            connect_timeout_s=config.timeouts.connect,
+            read_timeout_s=config.timeouts.read,
+        )
+        opened = Provider(config, endpoint)
+        stack.push_async_callback(opened.aclose)
+        yield opened
+
+
+@asynccontextmanager
+async def open_client(
+    config: Config, database: Path | None, *, beside_a_run: bool = False
+) -> AsyncIterator[ResponsesClient]:
+    """The provider's client for calls; see ``open_provider``."""
+    async with open_provider(config, database, beside_a_run=beside_a_run) as provider:
+        yield provider.client
+
+
+@asynccontextmanager
+async def open_organization(config: Config) -> AsyncIterator[OrganizationClient]:
+    """The provider's account of the organisation, which takes an admin key."""
+    endpoint = Endpoint(
+        base_url=config.provider.base_url,
+        headers=config.provider.request_headers(config.admin_key(os.environ)),
+        query=config.provider.query,
+        connect_timeout_s=config.timeouts.connect,
+        read_timeout_s=config.timeouts.read,
+    )
+    client = OrganizationClient(_transport(config.provider.transport, endpoint))
+    try:
+        yield client
+    finally:
+        await client.aclose()
+
+
+def _transport(name: str, endpoint: Endpoint) -> Transport:
+    if name == "httpx":
+        from orchestrator.provider.httpx_transport import HttpxTransport
+
+        return HttpxTransport(endpoint)
+    from orchestrator.provider.asyncio_transport import AsyncioTransport
+
+    return AsyncioTransport(endpoint)
+
+
+def limits_snapshot(config: Config) -> str:
+    """The name under which learned limits are stored: another server has other limits."""
+    return f"limits:{address(config)}"
+
+
+def address(config: Config) -> str:
+    """Which provider it is: learned limits and ids of objects are valid there and nowhere else."""
+    return "sandbox" if config.provider.sandbox is not None else config.provider.base_url
