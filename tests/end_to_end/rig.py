@@ -19,7 +19,7 @@ import httpx
 from tests.warm import warm_python
 
 _OURS = ("OPENAI_", "ORCHESTRATOR_", "PYTEST_", "COV_")
-_ENDS = 60.0
+_ENDS = 600.0
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,7 @@ def oracle_s(latencies: list[float], in_flight: int) -> float:
 
 
 def cold_and_warm(
-    latency: Latency, *, seeds: int = 6, whole_seconds: bool = False
+    latency: Latency, *, seeds: int, whole_seconds: bool = False
 ) -> tuple[list[Outcome], list[Outcome]]:
     """Returns first runs, and for each a second run of the same job."""
     cold = [simulate(latency, seed=seed, whole_seconds=whole_seconds) for seed in range(seeds)]
@@ -122,9 +122,10 @@ def mean(outcomes: list[Outcome], field: str) -> float:
     return fmean(getattr(outcome, field) for outcome in outcomes)
 
 
+@pytest.mark.parametrize("seeds", [2, pytest.param(6, marks=pytest.mark.long)])
 @pytest.mark.parametrize("whole_seconds", [False, True])
-def test_the_usual_latencies(whole_seconds: bool) -> None:
-    cold, warm = cold_and_warm(lognormal(8.0, 0.7), whole_seconds=whole_seconds)
+def test_the_usual_latencies(whole_seconds: bool, seeds: int) -> None:
+    cold, warm = cold_and_warm(lognormal(8.0, 0.7), seeds=seeds, whole_seconds=whole_seconds)
     assert mean(cold, "polls") <= 3.8
     assert mean(cold, "lag_s") <= 1.8
     assert mean(cold, "slower") <= 1.15
@@ -133,8 +134,9 @@ def test_the_usual_latencies(whole_seconds: bool) -> None:
     assert mean(warm, "slower") <= 1.10
 
 
-def test_twenty_thousand_responses() -> None:
-    outcome = simulate(lognormal(8.0, 0.7), rows=20_000, seed=3)
+@pytest.mark.parametrize("rows", [6_000, pytest.param(20_000, marks=pytest.mark.long)])
+def test_thousands_of_responses(rows: int) -> None:
+    outcome = simulate(lognormal(8.0, 0.7), rows=rows, seed=3)
     assert outcome.polls <= 3.4
     assert outcome.lag_s <= 1.6
     assert len(outcome.learned) < 4000

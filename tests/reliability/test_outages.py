@@ -235,7 +235,7 @@ async def test_a_day_with_outages_comes_to_its_end(rehearse: Rehearse) -> None:
         (18, 18.8, "overloaded"),
     ]
     at = await rehearse(
-        rows=200,
+        rows=100,
         sandbox={"latency": {"queue": {"from_s": 10, "to_s": 600}, "run": {"median_s": 0.7 * hour, "sigma": 0.4}}},
         faults={
             "outages": [
@@ -244,13 +244,13 @@ async def test_a_day_with_outages_comes_to_its_end(rehearse: Rehearse) -> None:
             "failed_server_error": 0.05,
             "stuck_in_progress": 0.02,
         },
-        limits={"max_in_flight": 10},
+        limits={"max_in_flight": 5},
         timeouts={"queued": "1h", "run": "4h"},
         job={"retry": {"attempts": 10}},
         speed=14_400.0,
     )
     account = await at.run()
-    all_answered(account, 200)
+    all_answered(account, 100)
     began, ended = outages(at.events)
     assert began == ended >= 3
     assert 16 * hour < account.summary.elapsed_s < 40 * hour
