@@ -28,10 +28,8 @@ def started() -> Iterator[Callable[[Rig], subprocess.Popen[str]]]:
     def start(rig: Rig) -> subprocess.Popen[str]:
         process = rig.start(*rig.run_arguments())
         begun.append(process)
-        ends_at = time.monotonic() + 40
         while rig.settled(SUBMITTED) < rig.rows:
             assert process.poll() is None, process.communicate()
-            assert time.monotonic() < ends_at
             time.sleep(0.02)
         return process
 

@@ -24,6 +24,7 @@ def all_answered(account: Account, rows: int) -> None:
     assert account.accepted == account.summary.attempts == rows
 
 
+@pytest.mark.long  # policy/test_limits_simulated.py shows the same without a clock on the wall
 async def test_a_server_that_refuses_one_in_five_costs_three_seconds_at_most(rehearse: Rehearse) -> None:
     latency = {"queue": 0.05, "run": {"from_s": 0.1, "to_s": 0.3}}
 
@@ -37,7 +38,7 @@ async def test_a_server_that_refuses_one_in_five_costs_three_seconds_at_most(reh
 
     undisturbed = await elapsed_s(0.0)
     # By the clock on the wall: other work on the machine can only make it seem slower, so once is enough.
-    for _ in range(3):
+    for _ in range(10):
         slower = await elapsed_s(0.2) - undisturbed
         if slower <= 3.0:
             break

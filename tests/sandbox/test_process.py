@@ -16,6 +16,7 @@ from orchestrator.core.errors import ConfigError, StoreError
 from orchestrator.sandbox.sandbox_settings import SandboxSettings
 from orchestrator.sandbox.server.process import embedded_sandbox
 from orchestrator.sandbox.server.serve import running_sandbox, serve
+from tests.warm import warm_python
 
 from .callers import Start
 
@@ -49,7 +50,10 @@ async def test_a_sandbox_ends_with_its_parent_and_releases_its_file(tmp_path: Pa
 
 
 @pytest.mark.parametrize("name", ["no/such/folder/state.db", "text.db"])
-async def test_a_sandbox_that_cannot_start_says_why(tmp_path: Path, name: str) -> None:
+async def test_a_sandbox_that_cannot_start_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(sys, "executable", warm_python())
     (tmp_path / "text.db").write_text("This is not a database. " * 100)
     with pytest.raises(StoreError) as caught:
         async with embedded_sandbox(SandboxSettings(), tmp_path / name):
@@ -81,7 +85,7 @@ def test_the_command_says_that_it_is_simulated_and_ends_on_a_signal() -> None:
         assert process.stderr is not None
         lines = [process.stderr.readline() for _ in range(3)]
         process.send_signal(signal.SIGINT)
-        assert (process.wait(60), process.stderr.read()) == (0, "")
+        assert (process.wait(), process.stderr.read()) == (0, "")
     assert "simulated" in lines[0]
     assert "in memory only" in lines[1]
     assert "export OPENAI_BASE_URL=http://127.0.0.1:" in lines[2]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
+import sys
 import time
 import zlib
 from collections.abc import AsyncIterator
@@ -21,6 +22,7 @@ from orchestrator.sandbox.server.process import SandboxEndpoint, embedded_sandbo
 from orchestrator.sandbox.server.serve import running_sandbox
 from orchestrator.sandbox.storage.sandbox_database import SandboxDatabase
 from orchestrator.testing import FakeClock
+from tests.warm import warm_python
 
 from .callers import Caller, Start
 
@@ -44,7 +46,10 @@ async def caller_of(endpoint: SandboxEndpoint) -> AsyncIterator[Caller]:
         yield Caller(http)
 
 
-async def test_a_killed_sandbox_still_has_everything_it_replied(tmp_path: Path) -> None:
+async def test_a_killed_sandbox_still_has_everything_it_replied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", warm_python())
     settings, state_file = SandboxSettings.model_validate(QUICK), tmp_path / "state.db"
     async with embedded_sandbox(settings, state_file) as endpoint, caller_of(endpoint) as caller:
         first = await caller.create(headers={"idempotency-key": "a"})
