@@ -1,1 +1,1 @@
-"""How a run is shown: pure functions from what the store holds to text, tables and files."""
+"""Shows runs: pure functions from stored values to text, tables and files."""

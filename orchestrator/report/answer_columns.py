@@ -1,8 +1,8 @@
-"""The columns that typed answers fill in CSV and Parquet, and their values.
+"""The columns of typed answers in CSV and Parquet, and their values.
 
-Fields of an object become columns ``output.FIELD``, those of objects within it ``output.FIELD.FIELD``, as deep as the
-schema names them. Whatever is no single value (a list, a choice between several types, an object that holds itself)
-is one column with JSON in it.
+Fields of an object become columns ``output.FIELD``, those of nested objects ``output.FIELD.FIELD``, as deep as the
+schema names them. A field that is no single value (a list, one of several types, a recursive object) is one column of
+JSON.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _INT64 = range(-(2**63), 2**63)
 
 @dataclass(frozen=True, slots=True)
 class AnswerColumn:
-    """One column: where its value stands in an answer, and what it holds."""
+    """One column: the path of its value in an answer, and its kind."""
 
     path: tuple[str, ...]
     kind: Kind
@@ -39,7 +39,7 @@ class AnswerColumn:
 
 
 def answer_of(record: ResultRecord) -> Any:
-    """The answer as a value; ``None`` where there is none or it is not JSON (the row then carries its error)."""
+    """Returns the answer as a value; ``None`` if there is none or it is not JSON (the row then has its error)."""
     if record.state is not State.SUCCEEDED or record.output_text is None:
         return None
     try:
@@ -49,18 +49,18 @@ def answer_of(record: ResultRecord) -> Any:
 
 
 def answer_columns(schema: Schema) -> tuple[AnswerColumn, ...]:
-    """The columns of answers that fit a schema; none where it names no fields."""
+    """Returns the columns of answers that fit a schema; none if it names no fields."""
     columns = tuple(_Columns(schema).of_object(schema, ()))
     if len({column.name for column in columns}) < len(columns):
-        # A field's own name has a dot in it and meets that of an inner field; the outer names alone are distinct.
+        # A name with a dot is the same as the path of a nested field; only the outer names are distinct.
         return tuple(AnswerColumn((name,), Kind.JSON) for name in {column.path[0]: None for column in columns})
     return columns
 
 
 def value_in(answer: Any, column: AnswerColumn) -> Any:
-    """The value of a column in an answer, in its kind; ``None`` where there is none.
+    """Returns the value of a column in an answer, in its kind; ``None`` if there is none.
 
-    A whole number beyond 64 bits has no place in a column, and is left out; the answer's text has it.
+    An integer beyond 64 bits does not fit into a column and is left out; the answer's text has it.
     """
     for step in column.path:
         answer = answer.get(step) if isinstance(answer, dict) else None
@@ -92,7 +92,7 @@ class _Columns:
                 yield AnswerColumn((*path, name), _kind(inner))
 
     def _single(self, schema: Any, seen: frozenset[str]) -> tuple[Schema, frozenset[str]]:
-        """The one schema that a value fits unless it is null, references followed; an empty one for several."""
+        """Returns the one schema of a value that is not null, with references resolved; for several an empty one."""
         if not isinstance(schema, Mapping):  # true: anything at all
             return {}, seen
         if "$ref" in schema:

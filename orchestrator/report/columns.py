@@ -1,4 +1,4 @@
-"""One result as a row of plain values: the columns that CSV and Parquet share."""
+"""One result as a row of plain values: the columns of CSV and Parquet."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["COLUMNS", "Kind", "error_of", "flat_row"]
 
 
 class Kind(StrEnum):
-    """What a column holds; money is in picodollars and time in Unix seconds until it is written."""
+    """The kind of a column; money is in picodollars and time in Unix seconds until it is written."""
 
     TEXT = "text"
     COUNT = "count"
@@ -50,14 +50,14 @@ COLUMNS = {
 
 
 def error_of(record: ResultRecord) -> dict[str, str] | None:
-    """``{"code", "message"}`` of a request that did not succeed."""
+    """Returns ``{"code", "message"}`` of a request that did not succeed."""
     if record.state is State.SUCCEEDED or record.code is None:
         return None
     return {"code": record.code, "message": record.message or ""}
 
 
 def flat_row(record: ResultRecord) -> tuple[Any, ...]:
-    """The values of ``COLUMNS``, in order; ``None`` where nothing is known."""
+    """Returns the values of ``COLUMNS``, in order; ``None`` for unknown ones."""
     error, usage = error_of(record), record.usage
     return (
         record.key,

@@ -1,4 +1,4 @@
-"""What was spent, by any grouping: a table, an object for scripts, or CSV."""
+"""Costs by any grouping: a table, an object for scripts, or CSV."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["costs_csv", "costs_object", "costs_table", "total"]
 
 
 def total(rows: Sequence[CostRow]) -> CostRow:
-    """The sum of all groups, exact."""
+    """Returns the exact sum of all groups."""
     return CostRow(
         group=(),
         responses=sum(row.responses for row in rows),
@@ -37,7 +37,7 @@ def total(rows: Sequence[CostRow]) -> CostRow:
 
 
 def costs_object(rows: Sequence[CostRow], by: Sequence[str]) -> dict[str, Any]:
-    """``{"by": […], "rows": […], "total": {…}}``; what is unknown is not in ``cost_usd`` but has its own bound."""
+    """Returns ``{"by": […], "rows": […], "total": {…}}``; unknown costs have their own bound beside ``cost_usd``."""
     return {
         "by": list(by),
         "rows": [{**dict(zip(by, row.group, strict=True)), **_sums(row)} for row in rows],
@@ -46,7 +46,7 @@ def costs_object(rows: Sequence[CostRow], by: Sequence[str]) -> dict[str, Any]:
 
 
 def costs_csv(rows: Sequence[CostRow], by: Sequence[str]) -> str:
-    """One line a group, without a total, so that a spreadsheet can add up by itself."""
+    """Returns one line per group, without a total, for spreadsheets."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([*by, *_flat(total(()))])
@@ -55,9 +55,9 @@ def costs_csv(rows: Sequence[CostRow], by: Sequence[str]) -> str:
 
 
 def costs_table(rows: Sequence[CostRow], by: Sequence[str]) -> Text:
-    """Groups with the total on the last line, and under it what of it was wasted and saved.
+    """Returns groups with the total on the last line, and below it how much was wasted and saved.
 
-    What is unknown, wasted or saved has columns only where something is.
+    Unknown, wasted and saved amounts have columns only if there are any.
     """
     together = total(rows)
     shown = [column for column in _COLUMNS if column[2] is None or column[2](together)]
@@ -75,7 +75,7 @@ def _positive(count: int, text: str) -> str:
     return text if count else ""
 
 
-# Title, how a row is shown, and whether there is such a column at all, given the sum of all rows.
+# Title, how to show a row, and whether there is such a column, given the sum of all rows.
 _COLUMNS: tuple[tuple[str, Callable[[CostRow], str], Callable[[CostRow], int] | None], ...] = (
     ("RESPONSES", lambda row: formatting.count(row.responses), None),
     ("INPUT", lambda row: formatting.count(row.usage.input_tokens), None),
@@ -108,7 +108,7 @@ def _notes(together: CostRow) -> list[str]:
     if together.possible_duplicates:
         bound = formatting.dollars(together.possible_duplicates_upper_bound_pusd)
         count = formatting.count(together.possible_duplicates)
-        notes.append(f"possibly sent twice, and part of what is unknown: {count} (at most {bound})")
+        notes.append(f"possibly sent twice, and part of the unknown cost: {count} (at most {bound})")
     if together.cache_saved_pusd:
         word = "saved" if together.cache_saved_pusd > 0 else "cost"
         notes.append(f"the cache {word} {formatting.dollars(abs(together.cache_saved_pusd))}")

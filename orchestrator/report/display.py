@@ -1,4 +1,4 @@
-"""Progress on standard error: a live display on a terminal, or a line now and then where there is none."""
+"""Progress on standard error: a live display on a terminal, else a line every ten seconds."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from orchestrator.report.log import Style
 from orchestrator.report.progress import (
     Throughput,
     View,
-    counts_words,
-    pace_words,
+    counts_texts,
     plain_line,
-    total_words,
+    rate_texts,
+    total_text,
     view_object,
     view_of,
 )
@@ -59,10 +59,10 @@ class Display(Protocol):
     ) -> None: ...
 
 
-def choose_mode(wish: Mode) -> Mode:
-    """What ``auto`` means here."""
-    if wish is not Mode.AUTO:
-        return wish
+def choose_mode(mode: Mode) -> Mode:
+    """Returns the mode to use: ``auto`` is the bar on a terminal and plain lines elsewhere."""
+    if mode is not Mode.AUTO:
+        return mode
     return Mode.BAR if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" else Mode.PLAIN
 
 
@@ -70,16 +70,16 @@ def choose_mode(wish: Mode) -> Mode:
 async def displayed(
     progress: Callable[[], Progress], display: Display | None, *, now: Callable[[], float]
 ) -> AsyncIterator[None]:
-    """Show progress while the body runs, and once more at its end; without a display show nothing."""
+    """Show progress while the body runs, and again at its end; without a display show nothing."""
     if display is None:
         yield
         return
-    pace = Throughput()
+    throughput = Throughput()
 
     def view() -> View | None:
         current = progress()
-        # Before a run has begun there is nothing to tell.
-        return view_of(current, pace, now()) if current.run else None
+        # Before a run has started there is nothing to show.
+        return view_of(current, throughput, now()) if current.run else None
 
     async def keep_drawing() -> None:
         while True:
@@ -121,7 +121,7 @@ class Plain:
 
 
 class Bar:
-    """Three lines that stay in place and are gone when the run ends; log lines pass above them."""
+    """Three lines that stay in place until the run ends; log lines appear above them."""
 
     every_s = 0.2
 
@@ -131,17 +131,17 @@ class Bar:
         self._broken = False
 
     def draw(self, view: View) -> None:
-        self._quietly(lambda: self._live.update(bar_lines(view), refresh=True))
+        self._ignoring_errors(lambda: self._live.update(bar_lines(view), refresh=True))
 
     def __enter__(self) -> Self:
-        self._quietly(self._live.start)
+        self._ignoring_errors(self._live.start)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._quietly(self._live.stop)
+        self._ignoring_errors(self._live.stop)
 
-    def _quietly(self, action: Callable[[], None]) -> None:
-        # A terminal that was closed must not stop the run that it showed.
+    def _ignoring_errors(self, action: Callable[[], None]) -> None:
+        # A closed terminal must not stop the run.
         if not self._broken:
             try:
                 action()
@@ -150,7 +150,7 @@ class Bar:
 
 
 def bar_lines(view: View) -> Group:
-    """The live display: a bar, the counts, and what it costs or waits for."""
+    """Returns the live display: a bar, the counts, and the cost or what the run waits for."""
     bar = Table.grid(padding=(0, 2), expand=True)
     bar.add_column(no_wrap=True, max_width=28, overflow="ellipsis")
     bar.add_column(ratio=1)
@@ -159,13 +159,13 @@ def bar_lines(view: View) -> Group:
     bar.add_row(
         Text(view.run, "bold"),
         ProgressBar(total=max(view.total, 1), completed=view.settled, complete_style="green"),
-        total_words(view),
-        f"{formatting.span(view.left_s)} left" if view.left_s is not None else "",
+        total_text(view),
+        f"{formatting.duration(view.left_s)} left" if view.left_s is not None else "",
     )
-    counts = Text("  " + " · ".join(counts_words(view)))
+    counts = Text("  " + " · ".join(counts_texts(view)))
     if view.failed:
         counts.highlight_words([f"{formatting.count(view.failed)} failed"], "red")
-    lines: list[RenderableType] = [bar, counts, Text("  " + " · ".join(pace_words(view)))]
+    lines: list[RenderableType] = [bar, counts, Text("  " + " · ".join(rate_texts(view)))]
     if view.waiting:
         lines.append(Text(f"  {view.waiting}", "yellow"))
     if view.stopping:

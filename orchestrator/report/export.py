@@ -27,7 +27,7 @@ _TEXT_BUFFER = 1 << 18
 
 
 class Format(StrEnum):
-    """The shapes that results can be written in."""
+    """The formats of an export."""
 
     JSONL = "jsonl"
     CSV = "csv"
@@ -36,7 +36,7 @@ class Format(StrEnum):
 
 
 def format_for(path: Path | None) -> Format:
-    """The format that a file's name asks for; JSON Lines where it asks for none."""
+    """Returns the format for the extension of a file; JSON Lines for any other."""
     suffix = path.suffix.lower() if path else ""
     return {".csv": Format.CSV, ".parquet": Format.PARQUET}.get(suffix, Format.JSONL)
 
@@ -44,7 +44,7 @@ def format_for(path: Path | None) -> Format:
 async def write_jsonl(
     records: AsyncIterator[ResultRecord], out: BinaryIO, *, schema: Mapping[str, Any] | None = None
 ) -> int:
-    """One object a line; returns how many. With a ``schema``, ``output`` is the answer as a value."""
+    """Write one object per line; returns how many. With a ``schema``, ``output`` is the answer as a value."""
     rows = 0
     dumps, write = orjson.dumps, out.write
     async for record in records:
@@ -54,7 +54,7 @@ async def write_jsonl(
 
 
 def _line(record: ResultRecord, output: Any) -> dict[str, Any]:
-    # Times and usage are handed over as they are: orjson writes both natively, in the order of their fields.
+    # orjson writes times and usage natively, in the order of their fields.
     submitted, settled = record.submitted_at, record.settled_at
     return {
         "key": record.key,
@@ -78,7 +78,7 @@ def _line(record: ResultRecord, output: Any) -> dict[str, Any]:
 async def write_csv(
     records: AsyncIterator[ResultRecord], out: BinaryIO, *, schema: Mapping[str, Any] | None = None
 ) -> int:
-    """One row a request under a header, UTF-8; what is unknown is an empty field. Returns how many rows.
+    """Write one row per request under a header, in UTF-8; unknown values are empty. Returns the number of rows.
 
     With a ``schema``, the fields of the answers follow the other columns.
     """
@@ -113,10 +113,10 @@ def _usd(amount: Picodollars | None) -> str | None:
 
 
 async def write_openai_batch(records: AsyncIterator[ResultRecord], out: BinaryIO, *, body_of: BodyOf) -> int:
-    """Lines as in the output file of OpenAI's Batch API, around the response as it was received.
+    """Write lines as in the output file of OpenAI's Batch API, with each response as it was received.
 
-    A request that ended without a response has ``"response": null`` and our code in ``error``. ``request_id`` is
-    the provider's name for one HTTP exchange, which is not kept, so it is null.
+    A request that ended without a response has ``"response": null`` and its code in ``error``. ``request_id`` is the
+    provider's id of one HTTP exchange, which is not stored, so it is null.
     """
     rows = 0
     async for record in records:
@@ -133,5 +133,5 @@ async def write_openai_batch(records: AsyncIterator[ResultRecord], out: BinaryIO
 
 
 def _one_line(body: bytes) -> orjson.Fragment:
-    # Inside JSON strings line breaks are always escaped, so the bare ones are only layout.
+    # Line breaks inside JSON strings are escaped, so the others are only layout.
     return orjson.Fragment(body.replace(b"\n", b" ").replace(b"\r", b" "))

@@ -1,4 +1,4 @@
-"""Figures as people read them: counts, spans of time, moments and money."""
+"""Numbers for people: counts, durations, times and money."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from datetime import UTC, datetime
 
 from orchestrator.core.money import Picodollars
 
-__all__ = ["count", "dollars", "moment", "pace", "short_count", "short_dollars", "span", "stamp"]
+__all__ = ["count", "date_time", "dollars", "duration", "rate", "short_count", "short_dollars", "stamp"]
 
 _SCALES = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
 _MICRO = 10**6
 
 
 def count(number: int) -> str:
-    """``1,234,567``."""
+    """Returns ``1,234,567``."""
     return f"{number:,}"
 
 
 def short_count(number: int) -> str:
-    """``1.23 M``: three digits are enough where the figure moves."""
+    """Returns ``1.23 M``: three digits suffice for a number that changes."""
     for scale, letter in _SCALES:
         if number >= scale:
             value = number / scale
@@ -26,8 +26,8 @@ def short_count(number: int) -> str:
     return str(number)
 
 
-def span(seconds: float) -> str:
-    """A length of time in its two largest units: ``0.4 s``, ``41 s``, ``12 min 5 s``, ``3 h 20 min``, ``2 d 4 h``."""
+def duration(seconds: float) -> str:
+    """Returns a duration in its two largest units: ``0.4 s``, ``41 s``, ``12 min 5 s``, ``3 h 20 min``."""
     if seconds < 9.95:
         return f"{max(seconds, 0.0):.1f} s"
     whole = round(seconds)
@@ -38,8 +38,8 @@ def span(seconds: float) -> str:
     return f"{whole} s"
 
 
-def pace(per_second: float) -> str:
-    """Rows in the unit that gives a readable figure: ``84 rows/s``, ``12 rows/min``, ``3.5 rows/h``."""
+def rate(per_second: float) -> str:
+    """Returns rows per unit of time, in a readable unit: ``84 rows/s``, ``12 rows/min``, ``3.5 rows/h``."""
     for factor, unit in ((1, "s"), (60, "min")):
         if per_second * factor >= 1:
             return f"{_three_digits(per_second * factor)} rows/{unit}"
@@ -51,7 +51,7 @@ def _three_digits(value: float) -> str:
 
 
 def dollars(amount: Picodollars) -> str:
-    """Money to the millionth of a dollar and at least two decimals: ``$1.20``, ``$0.000012``, ``under $0.000001``."""
+    """Returns money to the millionth of a dollar: ``$1.20``, ``$0.000012``, ``under $0.000001``."""
     if 0 < amount < _MICRO // 2:
         return "under $0.000001"
     sign, micro = ("-", -amount) if amount < 0 else ("", amount)
@@ -60,15 +60,15 @@ def dollars(amount: Picodollars) -> str:
 
 
 def short_dollars(amount: Picodollars) -> str:
-    """Money where the figure moves: cents from ten dollars up, hundredths of a cent below."""
+    """Returns money that changes: in cents from ten dollars up, in hundredths of a cent below."""
     return f"${amount / 10**12:,.2f}" if amount >= 10**13 else f"${amount / 10**12:.4f}"
 
 
 def stamp(at: float | None) -> str | None:
-    """A moment as files carry it, in whole seconds: ``2026-11-21T20:00:00Z``."""
+    """Returns a time for files, in whole seconds: ``2026-11-21T20:00:00Z``."""
     return None if at is None else datetime.fromtimestamp(int(at), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def moment(at: float) -> str:
-    """A moment as people read it, in UTC: ``2026-11-21 20:00:00``."""
+def date_time(at: float) -> str:
+    """Returns a time for people, in UTC: ``2026-11-21 20:00:00``."""
     return datetime.fromtimestamp(int(at), UTC).strftime("%Y-%m-%d %H:%M:%S")

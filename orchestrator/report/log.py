@@ -1,7 +1,6 @@
-"""Log lines on standard error: one event a line, as text or JSON.
+"""Log lines on standard error: one event per line, as text or JSON.
 
-Events carry keys, codes, counts and money, never a prompt, an answer or a secret, so nothing of the kind can
-get into a log.
+Events hold keys, codes, counts and money, never a prompt, an answer or a secret, so none of these can reach a log.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ _SHOWN_BAD_ROWS = 5
 
 
 class Level(StrEnum):
-    """How much is logged; ``debug`` is one line for each settled request."""
+    """How much is logged; ``debug`` adds one line for each settled request."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -45,14 +44,14 @@ class Level(StrEnum):
 
 
 class Style(StrEnum):
-    """Lines for people, or one JSON object a line."""
+    """Lines for people, or one JSON object per line."""
 
     CONSOLE = "console"
     JSON = "json"
 
 
 def logger(level: Level, style: Style) -> FilteringBoundLogger:
-    """A logger of its own that writes to standard error; structlog's global settings stay as they are."""
+    """Returns a separate logger that writes to standard error and leaves structlog's global settings unchanged."""
     last: list[Processor]
     if style is Style.JSON:
         last = [
@@ -75,16 +74,16 @@ def logger(level: Level, style: Style) -> FilteringBoundLogger:
 
 
 def observer(log: FilteringBoundLogger) -> Observer:
-    """Turns the engine's events into log lines; of the bad rows only the first few are warned of."""
+    """Returns an observer that logs the engine's events; only the first few bad rows are warnings."""
     bad_rows = 0
-    # Asked once: to make up a line for each request, only to have it left out, would be a hundredth of all CPU.
-    tells_settled = log.is_enabled_for(logging.DEBUG)
+    # Checked once: building a line for each request only to drop it would take 1 % of the CPU time.
+    logs_settled = log.is_enabled_for(logging.DEBUG)
 
     def observe(event: RunEvent) -> None:
         nonlocal bad_rows
         match event:
             case Settled():
-                if tells_settled:
+                if logs_settled:
                     _log_settled(log, event)
             case RowSkipped():
                 bad_rows += 1
@@ -93,7 +92,7 @@ def observer(log: FilteringBoundLogger) -> Observer:
             case Warned():
                 log.warning(event.message, code=event.code)
             case OutageBegan():
-                log.warning("the provider does not answer; trying again by itself", reason=event.reason)
+                log.warning("the provider does not answer; orchestrator retries by itself", reason=event.reason)
             case OutageEnded():
                 log.warning("the provider answers again", lasted_s=round(event.lasted_s, 1))
             case RunStarted():
@@ -126,10 +125,10 @@ def _to_json(event: dict[str, Any], default: Callable[[Any], Any]) -> str:
 
 
 class _StandardError:
-    """Writes to whatever standard error is now, so that a live display can lift the lines above itself."""
+    """Writes to the current standard error, so that a live display can show the lines above itself."""
 
     def msg(self, message: str) -> None:
-        # A closed terminal or a full disk behind the log must not stop the run.
+        # A closed terminal or a full disk must not stop the run.
         try:
             sys.stderr.write(message + "\n")
             sys.stderr.flush()

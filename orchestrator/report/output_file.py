@@ -1,4 +1,4 @@
-"""Where an export goes: a file that appears only when it is whole, or a stream."""
+"""The target of an export: a file that appears only when it is complete, or a stream."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BUFFER = 1 << 20
 
 
 def check_target(path: Path) -> None:
-    """Raise ``UsageError`` where a file could not be written to ``path`` later; creates nothing."""
+    """Raise ``UsageError`` if no file can be written to ``path``; creates nothing."""
     if path.suffix.lower() == ".parquet":
         require_parquet()
     if path.is_dir():
@@ -31,10 +31,10 @@ def check_target(path: Path) -> None:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that replaces ``path`` at the end, and leaves no trace if the writing fails.
+    """Yield a file that replaces ``path`` at the end, and leaves no trace if writing fails.
 
-    What is no regular file (``/dev/null``, a named pipe) is written to as it is. Errors of the file system are
-    raised as ``UsageError``.
+    A target that is no regular file (``/dev/null``, a named pipe) is written directly. Raises ``UsageError`` for
+    errors of the file system.
     """
     target = path.resolve()
     try:

@@ -1,4 +1,4 @@
-"""Results as Parquet, through the extra ``parquet``: row groups as they fill, in constant memory."""
+"""Results as Parquet, with the extra ``parquet``: one row group at a time, in constant memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _GROUP_ROWS = 10_000
 
 
 def require_parquet() -> None:
-    """Raise ``UsageError`` where the extra is not installed."""
+    """Raise ``UsageError`` if the extra is not installed."""
     try:
         import arro3.core
         import arro3.io  # noqa: F401
@@ -37,10 +37,10 @@ def require_parquet() -> None:
 async def write_parquet(
     records: AsyncIterator[ResultRecord], out: BinaryIO, *, schema: Mapping[str, Any] | None = None
 ) -> int:
-    """Typed columns: times as UTC timestamps, money as exact decimals. Returns how many rows.
+    """Write typed columns: times as UTC timestamps, money as exact decimals. Returns the number of rows.
 
-    With a ``schema``, the fields of the answers follow the other columns. Raises ``UsageError`` where the extra is
-    not installed.
+    With a ``schema``, the fields of the answers follow the other columns. Raises ``UsageError`` if the extra is not
+    installed.
     """
     require_parquet()
     from arro3.core import RecordBatchReader
@@ -52,7 +52,7 @@ async def write_parquet(
     problem: list[BaseException] = []
 
     def batches() -> Iterator[RecordBatch]:
-        # The writer turns whatever is raised in here into an error of its own, so the cause is kept aside.
+        # The writer replaces exceptions by its own error, so the cause is stored here.
         nonlocal rows
         try:
             while page := anyio.from_thread.run(_page, records):
@@ -115,7 +115,7 @@ def _batch(page: list[ResultRecord], answers: Sequence[AnswerColumn], schema: Sc
 
     arrays = []
     for (name, kind), values in zip(_kinds(answers).items(), zip(*_rows(page, answers), strict=True), strict=True):
-        # Decimals and timestamps cannot be built from Python values, but can be cast from text and integers.
+        # Decimals and timestamps cannot be built from Python values, only cast from text and integers.
         match kind:
             case Kind.TEXT | Kind.JSON | Kind.COUNT | Kind.NUMBER | Kind.FLAG:
                 array = Array(values, type=schema.field(name).type)

@@ -1,4 +1,4 @@
-"""How a run goes, while it goes: what there is to tell, decided apart from how it is drawn."""
+"""What to show of a running run, independent of how it is drawn."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ __all__ = ["Throughput", "View", "plain_line", "view_object", "view_of"]
 
 _WINDOW_S = 20.0
 _ENOUGH = 5
-# Per cent of a budget from which on it is shown how full it is.
-_WORTH_TELLING = 50
+# The percentage of a budget from which its use is shown.
+_SHOWN_FROM = 50
 _WAITS = {
     "rate limit": "held back by the rate limit",
-    "budget": "the budget is set aside; waiting for charges to settle",
+    "budget": "the budget is reserved; waiting for charges to settle",
     "outage": "the provider does not answer",
 }
 
 
 @dataclass(slots=True)
 class Throughput:
-    """How many requests settle in a second: lately where enough do, else since the watch began."""
+    """How many requests settle per second: recently if enough did, else since the start."""
 
     _first: tuple[float, int] | None = None
     _recent: deque[tuple[float, int]] = field(default_factory=deque)
 
     def note(self, now: float, settled: int) -> None:
-        """Remember that ``settled`` requests had ended by ``now``."""
+        """Record that ``settled`` requests had ended by ``now``."""
         self._first = self._first or (now, settled)
         self._recent.append((now, settled))
         while len(self._recent) > 2 and self._recent[1][0] <= now - _WINDOW_S:
             self._recent.popleft()
 
     def per_second(self) -> float | None:
-        """``None`` while there is nothing to go by."""
+        """Returns ``None`` while too little is known."""
         if self._first is None:
             return None
         now, settled = self._recent[-1]
@@ -50,10 +50,10 @@ class Throughput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """All that a display tells at one moment; ``None`` is "not known yet".
+    """All that a display shows at one time; ``None`` is "not known yet".
 
-    ``total`` still grows while ``reading`` is true. ``budget_used`` names the fullest budget, with the per cent used.
-    ``waiting`` is a sentence that says what holds sending back.
+    ``total`` still grows while ``reading`` is true. ``budget_used`` names the most used budget, with the percentage.
+    ``waiting`` is a sentence that says what delays sending.
     """
 
     run: str
@@ -77,13 +77,13 @@ class View:
     stopping: bool
 
 
-def view_of(progress: Progress, pace: Throughput, now: float) -> View:
-    """What to tell now; notes the pace as it goes."""
+def view_of(progress: Progress, throughput: Throughput, now: float) -> View:
+    """Returns what to show now, and records the throughput."""
     counts = progress.requests
     settled = sum(counts[state] for state in SETTLED)
     total = max(counts.total(), progress.planned)
-    pace.note(now, progress.settled_here)
-    per_second = pace.per_second()
+    throughput.note(now, progress.settled_here)
+    per_second = throughput.per_second()
     known = progress.planning_done and settled > 0
     return View(
         run=progress.run,
@@ -113,45 +113,45 @@ def _waiting(progress: Progress, now: float) -> str | None:
         return None
     text = _WAITS.get(progress.waiting_for, f"waiting for {progress.waiting_for}")
     left_s = (progress.waiting_until or now) - now
-    # Waits of a moment come and go with every request; only those that a person can notice have a figure.
-    return f"{text}; next try in {formatting.span(left_s)}" if left_s >= 1 else text
+    # Short waits occur with every request; only waits that a person can notice have a number.
+    return f"{text}; next try in {formatting.duration(left_s)}" if left_s >= 1 else text
 
 
-def counts_words(view: View) -> list[str]:
-    """``["1,197 succeeded", "3 failed", "200 in flight"]``."""
-    words = [f"{formatting.count(view.succeeded)} succeeded", f"{formatting.count(view.failed)} failed"]
+def counts_texts(view: View) -> list[str]:
+    """Returns ``["1,197 succeeded", "3 failed", "200 in flight"]``."""
+    texts = [f"{formatting.count(view.succeeded)} succeeded", f"{formatting.count(view.failed)} failed"]
     if view.cancelled:
-        words.append(f"{formatting.count(view.cancelled)} cancelled")
+        texts.append(f"{formatting.count(view.cancelled)} cancelled")
     if view.in_doubt:
-        words.append(f"{formatting.count(view.in_doubt)} in doubt")
-    return [*words, f"{formatting.count(view.in_flight)} in flight"]
+        texts.append(f"{formatting.count(view.in_doubt)} in doubt")
+    return [*texts, f"{formatting.count(view.in_flight)} in flight"]
 
 
-def pace_words(view: View) -> list[str]:
-    """``["84.0 rows/s", "1.23 M tokens", "$0.4213", "about $0.65 in all"]``."""
-    words = [formatting.pace(view.per_second)] if view.per_second else []
+def rate_texts(view: View) -> list[str]:
+    """Returns ``["84.0 rows/s", "1.23 M tokens", "$0.4213", "about $0.65 in all"]``."""
+    texts = [formatting.rate(view.per_second)] if view.per_second else []
     unknown = f" + {formatting.count(view.cost_unknown)} of unknown cost" if view.cost_unknown else ""
-    words += [f"{formatting.short_count(view.tokens)} tokens", f"{formatting.short_dollars(view.cost_pusd)}{unknown}"]
+    texts += [f"{formatting.short_count(view.tokens)} tokens", f"{formatting.short_dollars(view.cost_pusd)}{unknown}"]
     if view.projected_pusd:
-        words.append(f"about {formatting.short_dollars(view.projected_pusd)} in all")
+        texts.append(f"about {formatting.short_dollars(view.projected_pusd)} in all")
     if view.budget_pusd is not None:
-        words.append(f"budget {formatting.dollars(view.budget_pusd)}")
-    if view.budget_used is not None and view.budget_used[1] >= _WORTH_TELLING:
+        texts.append(f"budget {formatting.dollars(view.budget_pusd)}")
+    if view.budget_used is not None and view.budget_used[1] >= _SHOWN_FROM:
         scope, percent = view.budget_used
-        words.append(f"{percent} % of the {scope}'s budget used")
-    return words
+        texts.append(f"{percent} % of the {scope}'s budget used")
+    return texts
 
 
-def total_words(view: View) -> str:
-    """``1,200 of 1,863``; a plus where the input is still being read."""
+def total_text(view: View) -> str:
+    """Returns ``1,200 of 1,863``; with a plus while the input is still being read."""
     return f"{formatting.count(view.settled)} of {formatting.count(view.total)}{'+' if view.reading else ''}"
 
 
 def plain_line(view: View) -> str:
-    """The whole view as one line of text."""
-    parts = [f"{view.run}: {total_words(view)} settled", *counts_words(view), *pace_words(view)]
+    """Returns the whole view as one line of text."""
+    parts = [f"{view.run}: {total_text(view)} settled", *counts_texts(view), *rate_texts(view)]
     if view.left_s is not None:
-        parts.append(f"{formatting.span(view.left_s)} left")
+        parts.append(f"{formatting.duration(view.left_s)} left")
     if view.waiting:
         parts.append(view.waiting)
     if view.stopping:
@@ -160,7 +160,7 @@ def plain_line(view: View) -> str:
 
 
 def view_object(view: View) -> dict[str, Any]:
-    """The view as fields of a log line."""
+    """Returns the view as fields of a log line."""
     return {
         "run": view.run,
         "total": view.total,

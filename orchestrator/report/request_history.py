@@ -1,4 +1,4 @@
-"""The story of one request: its row, every attempt with its times and its charge, and the answer."""
+"""The history of one request: its row, every attempt with its times and its charge, and the answer."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ _LONG = 600
 _STYLES = {State.SUCCEEDED: "green", State.FAILED: "red", State.IN_DOUBT: "yellow", State.CANCELLED: "yellow"}
 
 
-def raw_body(story: RequestHistory) -> bytes | None:
-    """The latest response as it was received, byte for byte."""
-    return next((attempt.body for attempt in reversed(story.responses) if attempt.body is not None), None)
+def raw_body(history: RequestHistory) -> bytes | None:
+    """Returns the latest response exactly as it was received."""
+    return next((attempt.body for attempt in reversed(history.responses) if attempt.body is not None), None)
 
 
-def history_object(story: RequestHistory, sent: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """All that is known of one request, for scripts.
+def history_object(history: RequestHistory, sent: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Returns all that is known of one request, for scripts.
 
-    ``sent`` is the body of its latest create call, where known; ``response`` is the body as received, parsed.
+    ``sent`` is the body of its latest create call, if known; ``response`` is the body as received, parsed.
     """
-    request, answered_by = story.request, story.answered_by
+    request, answered_by = history.request, history.answered_by
     return {
         "key": request.key,
         "stage": request.stage,
@@ -52,10 +52,10 @@ def history_object(story: RequestHistory, sent: Mapping[str, Any] | None = None)
         "attempts": [
             {
                 **_attempt_object(attempt),
-                "tool_calls": [_tool_object(call) for call in story.tool_calls.get(attempt.id, ())],
-                "progress": [_event_object(event) for event in story.progress.get(attempt.id, ())],
+                "tool_calls": [_tool_object(call) for call in history.tool_calls.get(attempt.id, ())],
+                "progress": [_event_object(event) for event in history.progress.get(attempt.id, ())],
             }
-            for attempt in story.attempts
+            for attempt in history.attempts
         ],
         "answered_by": (
             {"run": request.answered_in, "key": request.answered_as, **_attempt_object(answered_by)}
@@ -65,9 +65,9 @@ def history_object(story: RequestHistory, sent: Mapping[str, Any] | None = None)
     }
 
 
-def history_text(story: RequestHistory, sent: Mapping[str, Any] | None = None) -> Text:
-    """The same for people: long texts of row and request are shortened, the answer is not."""
-    request = story.request
+def history_text(history: RequestHistory, sent: Mapping[str, Any] | None = None) -> Text:
+    """Returns the same for people: long texts of row and request are cut, the answer is not."""
+    request = history.request
     text = Text.assemble((request.key, "bold"), "  ", (request.state.value.replace("_", " "), _style(request.state)))
     text.append(f"\nfrom {request.where}")
     if request.chain is not None:
@@ -76,42 +76,46 @@ def history_text(story: RequestHistory, sent: Mapping[str, Any] | None = None) -
         meaning = CODES.get(request.code)
         text.append(f"\n{request.code}: {request.message or meaning or ''}".rstrip(": "))
         text.append(f"\n({meaning})" if meaning and request.message else "", "dim")
-    for attempt in story.attempts:
-        _tell_attempt(text, attempt, f"attempt {attempt.number}")
-        for event in story.progress.get(attempt.id, ()):
+    for attempt in history.attempts:
+        _append_attempt(text, attempt, f"attempt {attempt.number}")
+        for event in history.progress.get(attempt.id, ()):
             text.append(f"\n  {_event_text(event, attempt)}", "dim")
-        for call in story.tool_calls.get(attempt.id, ()):
+        for call in history.tool_calls.get(attempt.id, ()):
             text.append(f"\n  {_tool_text(call)}")
-    if story.answered_by is not None:
+    if history.answered_by is not None:
         whose = f"{request.answered_as} of the run {request.answered_in}"
-        _tell_attempt(text, story.answered_by, f"answered by the response to {whose}, which asks the same")
+        _append_attempt(
+            text, history.answered_by, f"answered by the response to {whose}, a duplicate of this request"
+        )
     row = _readable(orjson.loads(request.row)) if request.row else "its data was dropped, as retention asks"
-    _tell(text, "row", row)
+    _append_section(text, "row", row)
     if sent is not None:
-        _tell(text, "request", _readable(sent))
-    answer = next((attempt.output_text for attempt in reversed(story.responses) if attempt.output_text), None)
+        _append_section(text, "request", _readable(sent))
+    answer = next((attempt.output_text for attempt in reversed(history.responses) if attempt.output_text), None)
     if answer:
-        _tell(text, "answer", answer)
+        _append_section(text, "answer", answer)
     return text
 
 
-def _tell_attempt(text: Text, attempt: AttemptRecord, title: str) -> None:
+def _append_attempt(text: Text, attempt: AttemptRecord, title: str) -> None:
     text.append(f"\n\n{title}", "bold")
     text.append(f"  {'  '.join(_headline(attempt))}")
     text.append(f"\n  {_times(attempt)}")
     text.append(f"\n  {_charge_text(attempt)}" if attempt.charge else "")
 
 
-def _tell(text: Text, title: str, content: str) -> None:
+def _append_section(text: Text, title: str, content: str) -> None:
     text.append(f"\n\n{title}", "bold")
     text.append(f"\n{indent(content, '  ')}")
 
 
 def _tool_text(call: ToolCall) -> str:
-    """One call of a function tool: what it was asked, how long it took, and what it said."""
-    took = formatting.span(call.ended_at - call.started_at)
-    said = _shortened(call.output) if call.output else "(dropped)"
-    return f"{call.name}({_shortened(call.arguments)}) {'failed' if call.failed else 'said'} after {took}: {said}"
+    """Returns one call of a function tool as text: its arguments, its duration, and its output."""
+    took = formatting.duration(call.ended_at - call.started_at)
+    output = _shortened(call.output) if call.output else "(dropped)"
+    return (
+        f"{call.name}({_shortened(call.arguments)}) {'failed' if call.failed else 'returned'} after {took}: {output}"
+    )
 
 
 def _tool_object(call: ToolCall) -> dict[str, Any]:
@@ -128,7 +132,7 @@ def _tool_object(call: ToolCall) -> dict[str, Any]:
 
 def _event_text(event: ProgressEvent, attempt: AttemptRecord) -> str:
     about = f" ({event.item})" if event.item else ""
-    return f"{event.type}{about} after {formatting.span(event.at - attempt.sent_at)}"
+    return f"{event.type}{about} after {formatting.duration(event.at - attempt.sent_at)}"
 
 
 def _event_object(event: ProgressEvent) -> dict[str, Any]:
@@ -200,21 +204,21 @@ def _headline(attempt: AttemptRecord) -> list[str]:
     if not attempt.counted:
         words.append("(does not count)")
     if attempt.possible_duplicate:
-        words.append("(a response may exist that nobody can name)")
+        words.append("(a response with an unknown id may exist)")
     return [word for word in words if word]
 
 
 def _times(attempt: AttemptRecord) -> str:
-    times = [f"sent {formatting.moment(attempt.sent_at)} UTC"]
+    times = [f"sent {formatting.date_time(attempt.sent_at)} UTC"]
     for name, at in (
         ("accepted", attempt.accepted_at),
         ("completed", attempt.completed_at),
         ("ended", attempt.ended_at),
     ):
         if at is not None:
-            times.append(f"{name} after {formatting.span(at - attempt.sent_at)}")
+            times.append(f"{name} after {formatting.duration(at - attempt.sent_at)}")
     if attempt.deleted_at is not None:
-        times.append(f"deleted at the provider {formatting.moment(attempt.deleted_at)} UTC")
+        times.append(f"deleted at the provider {formatting.date_time(attempt.deleted_at)} UTC")
     return " · ".join(times)
 
 
@@ -242,7 +246,7 @@ def _readable(value: Any) -> str:
 
 
 def _shortened(value: Any) -> Any:
-    """The same with long texts cut, at any depth."""
+    """Returns the value with long texts cut, at any depth."""
     match value:
         case str() if len(value) > _LONG:
             return f"{value[:_LONG]} … ({formatting.count(len(value))} characters; --json shows them all)"

@@ -1,4 +1,4 @@
-"""Where a run stands: the object that scripts read, and the table that closes a run for people."""
+"""The state of a run: the object that scripts read, and the table for people at its end."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _STYLES = {
 
 
 def summary_object(summary: Summary, database: str) -> dict[str, Any]:
-    """What ``run --json`` and ``status --json`` print: counts, tokens, and money as exact decimal strings."""
+    """Returns what ``run --json`` and ``status --json`` print: counts, tokens, and money as decimal strings."""
     run = summary.run
     return {
         "run": run.name,
@@ -54,7 +54,7 @@ def summary_object(summary: Summary, database: str) -> dict[str, Any]:
 
 
 def usage_object(usage: Usage) -> dict[str, int]:
-    """Tokens under the names that the export and the summary share."""
+    """Returns tokens under the names that the export and the summary share."""
     return {
         "input_tokens": usage.input_tokens,
         "cached_tokens": usage.cached_tokens,
@@ -68,14 +68,14 @@ def usage_object(usage: Usage) -> dict[str, int]:
 def closing_table(
     summary: Summary, *, places: Mapping[str, str], failures: Mapping[str, int], reason: str | None = None
 ) -> Text:
-    """A run in a dozen lines.
+    """Returns a run in a dozen lines.
 
-    ``places`` names what can be opened (``results``, ``database``); ``failures`` counts failed requests by code;
-    ``reason`` says in words what the stored reason says in one.
+    ``places`` names files to open (``results``, ``database``); ``failures`` counts failed requests by code;
+    ``reason`` explains the stored reason in a sentence.
     """
     run = summary.run
     text = Text.assemble((run.name, "bold"), "  ", (run.state.value, _STYLES[run.state]))
-    text.append(f" after {formatting.span(summary.elapsed_s)}" if summary.elapsed_s else "")
+    text.append(f" after {formatting.duration(summary.elapsed_s)}" if summary.elapsed_s else "")
     reason = reason or run.reason
     text.append(f"\n{reason}" if reason else "")
     lines = [
@@ -102,7 +102,7 @@ def closing_table(
 
 
 def runs_table(summaries: Sequence[Summary]) -> Text:
-    """Every run on a line, in the order given."""
+    """Returns one line per run, in the given order."""
     header = ("RUN", "JOB", "STATE", "SETTLED", "OF", "FAILED", "COST", "STARTED (UTC)")
     rows = [
         (
@@ -113,7 +113,7 @@ def runs_table(summaries: Sequence[Summary]) -> Text:
             formatting.count(sum(summary.requests.values())),
             formatting.count(summary.requests.get(State.FAILED, 0)),
             formatting.dollars(summary.cost_pusd) + ("+" if summary.cost_unknown else ""),
-            formatting.moment(summary.run.created_at),
+            formatting.date_time(summary.run.created_at),
         )
         for summary in summaries
     ]
@@ -125,13 +125,13 @@ def _request_notes(summary: Summary) -> list[str]:
     in_flight = sum(counts.get(state, 0) for state in OPEN - {State.IN_DOUBT})
     parts = [
         ("succeeded", counts.get(State.SUCCEEDED, 0)),
-        ("with the answer of another", summary.reused),
+        ("reused", summary.reused),
         ("failed", counts.get(State.FAILED, 0)),
         ("cancelled", counts.get(State.CANCELLED, 0)),
         ("in doubt", counts.get(State.IN_DOUBT, 0)),
         ("in flight", in_flight),
         ("waiting", counts.get(State.PENDING, 0)),
-        ("behind others", counts.get(State.BLOCKED, 0)),
+        ("blocked", counts.get(State.BLOCKED, 0)),
         ("bad rows skipped", summary.skipped_rows),
     ]
     return [f"{formatting.count(number)} {word}" for word, number in parts if number]
@@ -140,7 +140,7 @@ def _request_notes(summary: Summary) -> list[str]:
 def _attempt_notes(summary: Summary) -> list[str]:
     notes = [f"{formatting.count(summary.polls)} polls"]
     if summary.rate_limited:
-        notes.append(f"{formatting.count(summary.rate_limited)} bounced off the rate limit")
+        notes.append(f"{formatting.count(summary.rate_limited)} rate-limited (429)")
     if summary.possible_duplicates:
         bound = formatting.dollars(summary.possible_duplicates_upper_bound_pusd)
         notes.append(f"{formatting.count(summary.possible_duplicates)} possibly sent twice (at most {bound})")
@@ -159,5 +159,5 @@ def _cost_notes(summary: Summary) -> list[str]:
     if summary.run.budget_pusd is not None:
         notes.append(f"budget {formatting.dollars(summary.run.budget_pusd)}")
     if summary.reserved_pusd:
-        notes.append(f"{formatting.dollars(summary.reserved_pusd)} set aside")
+        notes.append(f"{formatting.dollars(summary.reserved_pusd)} reserved")
     return notes

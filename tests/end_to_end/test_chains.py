@@ -123,7 +123,7 @@ def test_a_turn_that_fails_takes_the_later_ones_with_it_and_retry_goes_on(rig: C
     assert json.loads(at.call("retry", "r", "--db", "runs.db", "--json").out)["requeued"] == 2
     waiting = json.loads(at.call("status", "r", "--db", "runs.db", "--json").out)["requests"]
     assert (waiting["pending"], waiting["blocked"]) == (1, 1)
-    assert "1 behind others" in at.call("status", "r", "--db", "runs.db").out
+    assert "1 blocked" in at.call("status", "r", "--db", "runs.db").out
     again = at.run()
     assert again.code == 3
     assert again.summary["attempts"] == ended.summary["attempts"] + 1

@@ -82,7 +82,7 @@ def test_those_that_wait_already_share_although_each_is_asked_from_now_on(rig: C
     blocked = "SELECT count(*) FROM request WHERE state = 'blocked'"
     left = at.run_until(lambda: at.query(blocked) == [(3,)], send=signal.SIGINT)
     assert left.code == 130
-    assert "3 behind others" in at.call("status", "r", *AT).out
+    assert "3 blocked" in at.call("status", "r", *AT).out
     summary = run_as(at, "r", "--set", "duplicates=each")
     assert (summary["attempts"], summary["requests"]["succeeded"]) == (1, 4)
 
@@ -157,7 +157,7 @@ def test_a_shared_answer_is_marked_in_every_format_and_told_by_show(rig: Callabl
     assert (story["attempts"], whose["response_id"]) == ([], first["response_id"])
     assert (whose["run"], whose["key"]) == ("r", "0/0")
     text = at.call("show", "r", "1/0", *AT).out
-    assert "answered by the response to 0/0 of the run r, which asks the same" in text
+    assert "answered by the response to 0/0 of the run r, a duplicate of this request" in text
     assert first["output_text"].split(".")[0] in text
 
 

@@ -1,4 +1,4 @@
-"""Typed answers in exports: which columns a schema gives, and what stands in them."""
+"""Typed answers in exports: the columns of a schema, and their values."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_a_schema_without_fields_has_no_columns() -> None:
     assert answer_columns({}) == ()
 
 
-def test_names_that_would_meet_stay_apart() -> None:
+def test_names_that_would_clash_stay_distinct() -> None:
     inner = {"type": "object", "properties": {"b": {"type": "string"}}}
     columns = answer_columns({"properties": {"a": inner, "a.b": {"type": "string"}}})
     assert columns == (AnswerColumn(("a",), Kind.JSON), AnswerColumn(("a.b",), Kind.JSON))
@@ -127,7 +127,7 @@ def test_a_value_takes_the_kind_of_its_column(value: Any, kind: Kind, shown: Any
     assert type(found) is type(shown)
 
 
-def test_what_an_answer_leaves_out_is_empty() -> None:
+def test_a_missing_field_is_empty() -> None:
     assert [value_in(answer, AnswerColumn(("a", "b"), Kind.TEXT)) for answer in ({}, {"a": None}, None, [1])] == [
         None
     ] * 4
@@ -145,7 +145,7 @@ schemas = st.recursive(
 
 
 @given(st.dictionaries(st.text(max_size=3), schemas, max_size=4))
-def test_every_field_of_any_schema_has_a_column_of_its_own_name(properties: dict[str, Any]) -> None:
+def test_each_field_of_any_schema_has_its_own_column(properties: dict[str, Any]) -> None:
     columns = answer_columns({"type": "object", "properties": properties})
     names = [column.name for column in columns]
     assert len(set(names)) == len(names)
@@ -160,7 +160,7 @@ def rows(a_result: Build) -> list[ResultRecord]:
 
 
 @pytest.mark.anyio
-async def test_csv_has_the_fields_behind_the_other_columns(rows: list[ResultRecord], stream: Stream) -> None:
+async def test_csv_has_the_fields_after_the_other_columns(rows: list[ResultRecord], stream: Stream) -> None:
     out = io.BytesIO()
     assert await export.write_csv(stream(rows), out, schema=SPEECH) == 2
     first, second = csv.DictReader(io.StringIO(out.getvalue().decode(), newline=""))
@@ -185,7 +185,7 @@ async def test_csv_has_the_fields_behind_the_other_columns(rows: list[ResultReco
 
 
 @pytest.mark.anyio
-async def test_parquet_has_them_typed(rows: list[ResultRecord], stream: Stream, tmp_path: Path) -> None:
+async def test_parquet_has_typed_fields(rows: list[ResultRecord], stream: Stream, tmp_path: Path) -> None:
     arro3_io = pytest.importorskip("arro3.io")
     with (tmp_path / "out.parquet").open("wb") as out:
         assert await parquet_file.write_parquet(stream(rows), out, schema=SPEECH) == 2

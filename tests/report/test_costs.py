@@ -1,4 +1,4 @@
-"""Cost tables add up exactly, whatever the shape."""
+"""Cost tables add up exactly in every format."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_the_object_has_each_group_and_an_exact_total() -> None:
     assert (made["total"]["responses"], made["total"]["cost_usd"]) == (1202, "0.300000000003")
 
 
-def test_csv_has_a_line_a_group() -> None:
+def test_csv_has_a_line_per_group() -> None:
     lines = list(csv.DictReader(io.StringIO(costs_csv(ROWS, BY))))
     assert [(line["model"], line["tier"], line["cost_usd"], line["input_tokens"]) for line in lines] == [
         ("gpt-5-mini", "default", "0.100000000001", "1000000"),
@@ -72,29 +72,29 @@ def test_csv_has_a_line_a_group() -> None:
     ]
 
 
-def test_the_table_ends_with_the_total_and_what_of_it_was_for_nothing() -> None:
+def test_the_table_ends_with_the_total_and_what_was_wasted() -> None:
     assert costs_table(ROWS, BY).plain.split("\n") == [
         "MODEL       TIER     RESPONSES      INPUT  CACHED  OUTPUT   COST  WASTED  UNKNOWN  AT MOST",
         "gpt-5-mini  default      1,200  1,000,000       5       7  $0.10",
         "gpt-x       flex             2          3       0       4  $0.20   $0.06        1    $0.03",
         "total                    1,202  1,000,003       5      11  $0.30   $0.06        1    $0.03",
         "wasted, and part of the cost: failed $0.05 · incomplete $0.01",
-        "possibly sent twice, and part of what is unknown: 1 (at most $0.03)",
+        "possibly sent twice, and part of the unknown cost: 1 (at most $0.03)",
         "the cache saved $0.007",
     ]
 
 
-def test_the_table_has_no_columns_for_what_nobody_lacks() -> None:
+def test_the_table_leaves_out_empty_columns() -> None:
     assert costs_table(ROWS[:1], BY).plain.split("\n")[0] == (
         "MODEL       TIER     RESPONSES      INPUT  CACHED  OUTPUT   COST"
     )
 
 
-def test_a_cache_that_cost_more_than_it_saved_is_told_as_that() -> None:
+def test_a_cache_that_cost_more_than_it_saved_is_shown_as_a_cost() -> None:
     row = replace(ROWS[0], cache_saved_pusd=-2_000_000_000)
     assert costs_table([row], BY).plain.endswith("\nthe cache cost $0.002")
 
 
-def test_nothing_spent_is_a_total_of_zero() -> None:
+def test_without_costs_the_total_is_zero() -> None:
     assert costs_object([], BY)["total"]["cost_usd"] == "0"
     assert costs_csv([], BY).startswith("model,tier,responses,input_tokens")

@@ -1,4 +1,4 @@
-"""Exports hold every row once, in order, in the promised shape, and appear only when they are whole."""
+"""Exports hold every row once, in order, in the documented format, and appear only when complete."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ FAILED = {
 }
 
 
-async def test_a_line_is_the_contract_to_the_last_key_in_order(a_result: Build, stream: Stream) -> None:
+async def test_a_line_has_the_keys_of_the_contract_in_order(a_result: Build, stream: Stream) -> None:
     out = io.BytesIO()
     assert await export.write_jsonl(stream([a_result()]), out) == 1
     assert json.dumps(json.loads(out.getvalue())) == json.dumps(json.loads(CONTRACT))
     assert out.getvalue().endswith(b"}\n")
 
 
-async def test_a_failed_row_carries_its_error_and_nulls_for_what_is_unknown(a_result: Build, stream: Stream) -> None:
+async def test_a_failed_row_has_its_error_and_nulls_for_unknown_values(a_result: Build, stream: Stream) -> None:
     out = io.BytesIO()
     await export.write_jsonl(stream([a_result(**FAILED)]), out, schema={})
     line = json.loads(out.getvalue())
@@ -101,7 +101,7 @@ async def test_csv_has_flat_columns_and_survives_commas_quotes_and_line_breaks(
     assert (second["cost_upper_bound_usd"], second["possible_duplicates"]) == ("0.000002", "1")
 
 
-async def test_csv_larger_than_its_buffer_is_whole(a_result: Build, stream: Stream) -> None:
+async def test_csv_larger_than_its_buffer_is_complete(a_result: Build, stream: Stream) -> None:
     out = io.BytesIO()
     await export.write_csv(stream(a_result(key=str(n), output_text="x" * 1000) for n in range(1000)), out)
     rows = list(csv.DictReader(io.StringIO(out.getvalue().decode(), newline="")))
@@ -151,7 +151,7 @@ async def test_parquet_has_typed_columns_and_exact_money(a_result: Build, stream
     ]
 
 
-async def test_an_error_while_reading_stops_the_parquet_export_as_it_is(a_result: Build, tmp_path: Path) -> None:
+async def test_an_error_while_reading_is_raised_by_the_parquet_export(a_result: Build, tmp_path: Path) -> None:
     pytest.importorskip("arro3.io")
 
     async def broken() -> AsyncIterator[ResultRecord]:
@@ -227,7 +227,7 @@ class TestWholeFile:
             out.write(b"away")
         assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
 
-    def test_a_place_that_cannot_be_written_is_the_users_to_mend(self, tmp_path: Path) -> None:
+    def test_a_path_that_cannot_be_written_is_a_user_error(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
         with pytest.raises(UsageError) as caught, whole_file(tmp_path / "file" / "out.jsonl"):
             pass
@@ -235,7 +235,7 @@ class TestWholeFile:
 
 
 class TestCheckTarget:
-    def test_a_place_that_can_be_made_is_fine_and_is_not_made(self, tmp_path: Path) -> None:
+    def test_a_path_that_can_be_created_is_accepted_and_not_created(self, tmp_path: Path) -> None:
         check_target(tmp_path / "a" / "b" / "out.jsonl")
         assert names_in(tmp_path) == []
 
@@ -249,7 +249,7 @@ class TestCheckTarget:
             check_target(tmp_path / "file" / "out.jsonl")
 
 
-async def test_a_missing_extra_is_told_before_the_run_and_not_after(
+async def test_a_missing_extra_is_reported_before_the_run(
     a_result: Build, stream: Stream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "arro3.io", None)

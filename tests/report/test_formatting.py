@@ -1,4 +1,4 @@
-"""Figures read well at every size."""
+"""Numbers are readable at every size."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from orchestrator.report import formatting
         (187_200, "2 d 4 h"),
     ],
 )
-def test_spans(seconds: float, text: str) -> None:
-    assert formatting.span(seconds) == text
+def test_durations(seconds: float, text: str) -> None:
+    assert formatting.duration(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_dollars(amount: int, text: str) -> None:
 
 
 @given(st.integers(min_value=1, max_value=10**18))
-def test_money_that_was_spent_never_reads_as_nothing(amount: int) -> None:
+def test_money_that_was_spent_is_never_shown_as_zero(amount: int) -> None:
     assert formatting.dollars(amount) != "$0.00"
 
 
@@ -61,11 +61,11 @@ def test_short_counts(number: int, text: str) -> None:
     ("per_second", "text"),
     [(306.4, "306 rows/s"), (84.04, "84.0 rows/s"), (0.2, "12.0 rows/min"), (0.001, "3.6 rows/h")],
 )
-def test_pace(per_second: float, text: str) -> None:
-    assert formatting.pace(per_second) == text
+def test_rates(per_second: float, text: str) -> None:
+    assert formatting.rate(per_second) == text
 
 
-def test_moments_are_utc() -> None:
+def test_times_are_in_utc() -> None:
     assert formatting.stamp(1_795_291_203.9) == "2026-11-21T20:00:03Z"
     assert formatting.stamp(None) is None
-    assert formatting.moment(1_795_291_203.9) == "2026-11-21 20:00:03"
+    assert formatting.date_time(1_795_291_203.9) == "2026-11-21 20:00:03"

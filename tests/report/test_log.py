@@ -75,9 +75,9 @@ def test_a_settled_request_is_one_wide_line(capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize(
     ("level", "events"),
     [
-        (Level.DEBUG, ["run resumed", "settled", "the provider does not answer; trying again by itself"]),
-        (Level.INFO, ["run resumed", "the provider does not answer; trying again by itself"]),
-        (Level.WARNING, ["the provider does not answer; trying again by itself"]),
+        (Level.DEBUG, ["run resumed", "settled", "the provider does not answer; orchestrator retries by itself"]),
+        (Level.INFO, ["run resumed", "the provider does not answer; orchestrator retries by itself"]),
+        (Level.WARNING, ["the provider does not answer; orchestrator retries by itself"]),
     ],
 )
 def test_the_level_decides(capsys: pytest.CaptureFixture[str], level: Level, events: list[str]) -> None:
@@ -86,13 +86,13 @@ def test_the_level_decides(capsys: pytest.CaptureFixture[str], level: Level, eve
     assert "the price of gpt-x is inferred" in lines
 
 
-def test_a_flood_of_bad_rows_is_not_a_flood_of_lines(capsys: pytest.CaptureFixture[str]) -> None:
+def test_many_bad_rows_give_few_lines(capsys: pytest.CaptureFixture[str]) -> None:
     rows: list[RunEvent] = [RowSkipped(where=f"a.jsonl:{n}", reason="not JSON") for n in range(1000)]
     lines = logged(capsys, Level.INFO, rows)
     assert [line["where"] for line in lines] == [f"a.jsonl:{n}" for n in range(5)]
 
 
-def test_people_get_text_without_colour_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_terminal_the_text_has_no_color(capsys: pytest.CaptureFixture[str]) -> None:
     observer(logger(Level.INFO, Style.CONSOLE))(RowSkipped(where="a.jsonl:3", reason="not JSON"))
     err = capsys.readouterr().err
     assert err.endswith("[warning] row skipped where=a.jsonl:3 reason='not JSON'\n")

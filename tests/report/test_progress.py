@@ -1,4 +1,4 @@
-"""Progress tells where a run is going without guessing what it cannot know."""
+"""Progress shows the state of a run, and no guesses."""
 
 from __future__ import annotations
 
@@ -45,37 +45,37 @@ def a_progress(**changes: object) -> Progress:
     return progress
 
 
-def a_pace(*, settled: int = 500, seconds: float = 10.0) -> Throughput:
-    pace = Throughput()
-    pace.note(START, settled)
-    pace.note(START + seconds / 2, settled)
-    return pace
+def a_throughput(*, settled: int = 500, seconds: float = 10.0) -> Throughput:
+    throughput = Throughput()
+    throughput.note(START, settled)
+    throughput.note(START + seconds / 2, settled)
+    return throughput
 
 
-def test_how_full_a_budget_is_is_told_from_half_on() -> None:
+def test_the_use_of_a_budget_is_shown_from_half_on() -> None:
     def words(used: tuple[str, int] | None) -> str:
-        return plain_line(view_of(a_progress(budget_used=used), a_pace(), START + 10))
+        return plain_line(view_of(a_progress(budget_used=used), a_throughput(), START + 10))
 
     assert "81 % of the day's budget used" in words(("day", 81))
     assert "budget used" not in words(("run", 49))
     assert "budget used" not in words(None)
 
 
-def test_a_line_tells_it_all() -> None:
-    view = view_of(a_progress(), a_pace(), START + 10)
+def test_a_plain_line_shows_everything() -> None:
+    view = view_of(a_progress(), a_throughput(), START + 10)
     assert plain_line(view) == (
         "nightly-1: 600 of 1,200 settled, 597 succeeded, 3 failed, 200 in flight, 10.0 rows/s, 1.23 M tokens, "
         "$0.4000, about $0.8000 in all, budget $5.00, 1 min left"
     )
 
 
-def test_while_the_input_is_read_nothing_is_foretold() -> None:
-    view = view_of(a_progress(planning_done=False), a_pace(), START + 10)
+def test_while_the_input_is_read_nothing_is_projected() -> None:
+    view = view_of(a_progress(planning_done=False), a_throughput(), START + 10)
     assert (view.left_s, view.projected_pusd) == (None, None)
     assert "600 of 1,200+ settled" in plain_line(view)
 
 
-def test_a_run_that_begins_has_neither_pace_nor_end() -> None:
+def test_a_starting_run_has_no_throughput_and_no_estimate() -> None:
     view = view_of(Progress(run="nightly-1"), Throughput(), START)
     assert (view.per_second, view.left_s, view.total, view.projected_pusd) == (None, None, 0, None)
     assert plain_line(view).startswith("nightly-1: 0 of 0+ settled, 0 succeeded, 0 failed, 0 in flight, 0 tokens")
@@ -87,37 +87,37 @@ def test_a_run_that_begins_has_neither_pace_nor_end() -> None:
         ("rate limit", 12, "held back by the rate limit; next try in 12 s"),
         ("rate limit", 0.2, "held back by the rate limit"),
         ("outage", 90, "the provider does not answer; next try in 1 min 30 s"),
-        ("budget", None, "the budget is set aside; waiting for charges to settle"),
+        ("budget", None, "the budget is reserved; waiting for charges to settle"),
         (None, None, None),
     ],
 )
-def test_what_holds_sending_back_is_a_sentence(
+def test_the_reason_for_waiting_is_a_sentence(
     waiting_for: str | None, left_s: float | None, sentence: str | None
 ) -> None:
     until = None if left_s is None else START + left_s
     assert view_of(a_progress(waiting_for=waiting_for, waiting_until=until), Throughput(), START).waiting == sentence
 
 
-def test_the_pace_is_that_of_the_last_seconds() -> None:
-    pace = Throughput()
+def test_throughput_is_measured_over_the_last_seconds() -> None:
+    throughput = Throughput()
     for second in range(100):
-        pace.note(START + second, second * 10 if second < 50 else 500 + (second - 50) * 20)
-    assert pace.per_second() == pytest.approx(20)
+        throughput.note(START + second, second * 10 if second < 50 else 500 + (second - 50) * 20)
+    assert throughput.per_second() == pytest.approx(20)
 
 
-def test_a_slow_run_is_paced_over_all_of_it() -> None:
-    pace = Throughput()
+def test_the_throughput_of_a_slow_run_is_measured_over_all_of_it() -> None:
+    throughput = Throughput()
     for minute in range(61):
-        pace.note(START + minute * 60, minute // 30)
-    assert pace.per_second() == pytest.approx(2 / 3600)
+        throughput.note(START + minute * 60, minute // 30)
+    assert throughput.per_second() == pytest.approx(2 / 3600)
 
 
-def test_what_is_unknown_in_cost_is_said() -> None:
+def test_unknown_costs_are_shown() -> None:
     assert "$0.4000 + 2 of unknown cost" in plain_line(view_of(a_progress(cost_unknown=2), Throughput(), START))
 
 
 def test_log_fields_are_plain_values() -> None:
-    fields = view_object(view_of(a_progress(), a_pace(), START + 10))
+    fields = view_object(view_of(a_progress(), a_throughput(), START + 10))
     assert (fields["rows_per_s"], fields["left_s"], fields["cost_usd"]) == (10.0, 60, "0.4")
     assert {type(value) for value in fields.values()} <= {str, int, float, bool, type(None)}
 
@@ -130,8 +130,8 @@ def drawn(view: View, width: int) -> list[str]:
 
 
 @pytest.mark.parametrize("width", [60, 80, 200])
-def test_the_bar_keeps_to_its_lines(width: int) -> None:
-    view = view_of(a_progress(waiting_for="budget", stopping=True), a_pace(), START + 10)
+def test_the_bar_stays_within_its_lines(width: int) -> None:
+    view = view_of(a_progress(waiting_for="budget", stopping=True), a_throughput(), START + 10)
     lines = drawn(view, width)
     assert all(len(line) <= width for line in lines)
     assert lines[0].startswith("nightly-1  ━")
@@ -141,18 +141,18 @@ def test_the_bar_keeps_to_its_lines(width: int) -> None:
     assert "stopping" in lines[-1]
 
 
-def test_the_bar_has_room_beside_a_long_name() -> None:
-    view = view_of(a_progress(run="a-very-long-name-of-a-job-that-somebody-chose-12"), a_pace(), START + 10)
+def test_a_long_name_leaves_room_for_the_bar() -> None:
+    view = view_of(a_progress(run="a-very-long-name-of-a-job-that-somebody-chose-12"), a_throughput(), START + 10)
     assert "━" * 5 in drawn(view, 80)[0]
 
 
-def test_auto_is_plain_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_auto_is_plain_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert choose_mode(Mode.AUTO) is Mode.PLAIN
     assert choose_mode(Mode.BAR) is Mode.BAR
 
 
 @pytest.mark.anyio
-async def test_plain_progress_tells_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_plain_progress_shows_the_end(capsys: pytest.CaptureFixture[str]) -> None:
     progress = Progress()
     async with displayed(
         lambda: progress, Plain(logger(Level.INFO, Style.CONSOLE), Style.CONSOLE), now=lambda: START
@@ -163,7 +163,7 @@ async def test_plain_progress_tells_the_end(capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.anyio
-async def test_nothing_is_told_before_a_run_has_begun(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_nothing_is_shown_before_a_run_has_started(capsys: pytest.CaptureFixture[str]) -> None:
     async with displayed(Progress, Plain(logger(Level.INFO, Style.CONSOLE), Style.CONSOLE), now=time.time):
         pass
     assert capsys.readouterr().err == ""
@@ -184,5 +184,5 @@ def test_a_closed_terminal_does_not_stop_the_bar(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr("sys.stderr", Closed())
     with Bar() as bar:
-        bar.draw(view_of(a_progress(), a_pace(), START + 10))
-        bar.draw(view_of(a_progress(), a_pace(), START + 11))
+        bar.draw(view_of(a_progress(), a_throughput(), START + 10))
+        bar.draw(view_of(a_progress(), a_throughput(), START + 11))

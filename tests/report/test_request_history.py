@@ -1,4 +1,4 @@
-"""The story of a request is told whole to scripts, and readably to people."""
+"""The history of a request is complete for scripts, and readable for people."""
 
 from __future__ import annotations
 
@@ -84,17 +84,17 @@ SECOND = replace(
 )
 
 
-def test_people_read_attempts_costs_and_the_answer() -> None:
+def test_the_text_shows_attempts_costs_and_the_answer() -> None:
     text = history_text(RequestHistory(REQUEST, [FIRST, SECOND])).plain
     assert text.startswith("washington-1790  succeeded\nfrom data/speeches.jsonl:1\n")
-    assert "attempt 1  no response  server_error: try again  (a response may exist that nobody can name)" in text
+    assert "attempt 1  no response  server_error: try again  (a response with an unknown id may exist)" in text
     assert "sent 2026-11-21 20:00:00 UTC · accepted after 0.2 s · completed after 4.0 s · ended after 0.5 s" in text
     assert "gpt-5-mini-2025-08-07, default · 1,200 in · 80 out · $0.00046" in text
     assert "… (5,000 characters; --json shows them all)" in text
     assert text.endswith("answer\n  A plain\n  summary.")
 
 
-def test_people_read_the_request_with_its_long_texts_cut() -> None:
+def test_the_text_cuts_long_parts_of_the_request() -> None:
     sent = {"input": [{"role": "user", "content": "word " * 1000}], "model": "gpt-5-mini"}
     text = history_text(RequestHistory(REQUEST, [SECOND]), sent).plain
     assert '"content": "word word' in text
@@ -102,35 +102,35 @@ def test_people_read_the_request_with_its_long_texts_cut() -> None:
     assert history_object(RequestHistory(REQUEST, [SECOND]), sent)["request"] == sent
 
 
-def test_a_code_of_ours_is_explained() -> None:
+def test_a_code_of_orchestrator_is_explained() -> None:
     failed = replace(REQUEST, state=State.FAILED, code="queued_timeout")
     assert "queued_timeout: the response stayed queued for longer" in history_text(RequestHistory(failed, [])).plain
 
 
-def test_an_unknown_cost_is_not_told_as_zero() -> None:
+def test_an_unknown_cost_is_not_shown_as_zero() -> None:
     attempt = replace(SECOND, charge=Charge(usage=None, cost_pusd=None, upper_bound_pusd=10**9, price=None))
     assert "cost unknown, at most $0.001" in history_text(RequestHistory(REQUEST, [attempt])).plain
 
 
-def test_scripts_get_all_of_it() -> None:
-    story = history_object(RequestHistory(REQUEST, [FIRST, SECOND]))
-    assert len(story["row"]["text"]) == 5000
-    first, second = story["attempts"]
+def test_the_object_is_complete() -> None:
+    history = history_object(RequestHistory(REQUEST, [FIRST, SECOND]))
+    assert len(history["row"]["text"]) == 5000
+    first, second = history["attempts"]
     assert first["error"] == {"code": "server_error", "message": "try again"}
     assert (first["charge"], first["response"]) == (None, None)
     assert second["response"] == {"id": "resp_a", "status": "completed"}
     assert second["charge"]["cost_usd"] == "0.00046"
     assert second["charge"]["web_searches"] == 2
     assert second["charge"]["price"]["output_usd_per_million"] == "2"
-    assert orjson.loads(orjson.dumps(story)) == story
+    assert orjson.loads(orjson.dumps(history)) == history
 
 
-def test_the_raw_body_is_the_latest_byte_for_byte() -> None:
+def test_the_raw_body_is_exactly_the_latest() -> None:
     assert raw_body(RequestHistory(REQUEST, [FIRST, SECOND])) == SECOND.body
     assert raw_body(RequestHistory(REQUEST, [FIRST])) is None
 
 
-def test_tools_and_progress_stand_with_the_attempt_that_they_belong_to() -> None:
+def test_tools_and_progress_are_listed_with_their_attempt() -> None:
     call = ToolCall(
         attempt_id=2,
         call_id="call_1",
@@ -143,31 +143,32 @@ def test_tools_and_progress_stand_with_the_attempt_that_they_belong_to() -> None
         ended_at=SECOND.sent_at + 6.5,
     )
     event = ProgressEvent(sequence=4, type="response.output_item.added", item="message", at=SECOND.sent_at + 2)
-    story = RequestHistory(REQUEST, [FIRST, SECOND], tool_calls={2: [call]}, progress={2: [event]})
-    text = history_text(story).plain
+    history = RequestHistory(REQUEST, [FIRST, SECOND], tool_calls={2: [call]}, progress={2: [event]})
+    text = history_text(history).plain
     assert text.index("attempt 2") < text.index("response.output_item.added (message) after 2.0 s")
-    assert 'look_up({"year": 1790}) said after 1.5 s: "Washington"' in text
-    first, second = history_object(story)["attempts"]
+    assert 'look_up({"year": 1790}) returned after 1.5 s: "Washington"' in text
+    first, second = history_object(history)["attempts"]
     assert (first["tool_calls"], first["progress"]) == ([], [])
     assert second["tool_calls"][0]["output"] == '"Washington"'
     assert second["progress"][0]["sequence"] == 4
 
 
-def test_an_answer_that_is_shared_is_told_with_where_it_comes_from() -> None:
-    story = RequestHistory(
+def test_a_shared_answer_is_shown_with_its_source() -> None:
+    history = RequestHistory(
         replace(REQUEST, answered_in="nightly-1", answered_as="adams-1797"), [], answered_by=SECOND
     )
-    text = history_text(story).plain
+    text = history_text(history).plain
     assert (
-        "answered by the response to adams-1797 of the run nightly-1, which asks the same  resp_a  completed" in text
+        "answered by the response to adams-1797 of the run nightly-1, a duplicate of this request  resp_a  completed"
+        in text
     )
     assert text.endswith("answer\n  A plain\n  summary.")
-    whose = history_object(story)["answered_by"]
+    whose = history_object(history)["answered_by"]
     assert (whose["run"], whose["key"], whose["response_id"]) == ("nightly-1", "adams-1797", "resp_a")
-    assert raw_body(story) == SECOND.body
+    assert raw_body(history) == SECOND.body
 
 
-def test_a_row_that_was_dropped_is_said_to_be() -> None:
-    story = RequestHistory(replace(REQUEST, row=b""), [SECOND])
-    assert "its data was dropped" in history_text(story).plain
-    assert history_object(story)["row"] is None
+def test_a_dropped_row_is_reported() -> None:
+    history = RequestHistory(replace(REQUEST, row=b""), [SECOND])
+    assert "its data was dropped" in history_text(history).plain
+    assert history_object(history)["row"] is None

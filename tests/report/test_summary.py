@@ -1,4 +1,4 @@
-"""The summary object is the contract; the closing table tells people the same."""
+"""The summary object is the contract; the closing table shows people the same."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CONTRACT = """
 """
 
 
-def test_the_object_is_the_contract_to_the_last_key_in_order(a_summary: Callable[..., Summary]) -> None:
+def test_the_object_has_the_keys_of_the_contract_in_order(a_summary: Callable[..., Summary]) -> None:
     made = summary_object(a_summary(), "orchestrator.db")
     assert json.dumps(made) == json.dumps(json.loads(CONTRACT))
 
@@ -38,7 +38,7 @@ def test_a_closing_table(a_summary: Callable[..., Summary]) -> None:
         "\n"
         "  requests        1,863   1,860 succeeded · 3 failed\n"
         "  failures                content_filter 2 · refusal 1\n"
-        "  attempts        1,870   4,100 polls · 12 bounced off the rate limit\n"
+        "  attempts        1,870   4,100 polls · 12 rate-limited (429)\n"
         "  tokens in       1,000   200 cached\n"
         "  tokens out         50   20 reasoning\n"
         "  cost        $1.234567   budget $5.00\n"
@@ -48,7 +48,7 @@ def test_a_closing_table(a_summary: Callable[..., Summary]) -> None:
     )
 
 
-def test_what_is_unknown_or_held_is_told_with_its_bound(a_summary: Callable[..., Summary]) -> None:
+def test_unknown_and_reserved_amounts_are_shown_with_their_bounds(a_summary: Callable[..., Summary]) -> None:
     table = closing_table(
         a_summary(
             run={"state": RunState.HALTED, "reason": "held in doubt"},
@@ -73,14 +73,14 @@ def test_what_is_unknown_or_held_is_told_with_its_bound(a_summary: Callable[...,
         failures={},
     ).plain
     assert "halted after 41 s\nheld in doubt\n\n" in table
-    assert "5 succeeded · 3 with the answer of another · 2 in doubt · 3 in flight · 4 waiting" in table
-    assert "4 waiting · 7 behind others · 6 bad rows skipped" in table
+    assert "5 succeeded · 3 reused · 2 in doubt · 3 in flight · 4 waiting" in table
+    assert "4 waiting · 7 blocked · 6 bad rows skipped" in table
     assert "1 possibly sent twice (at most $0.05)" in table
-    assert "plus 2 of unknown cost (at most $0.01) · budget $5.00 · $0.02 set aside" in table
+    assert "plus 2 of unknown cost (at most $0.01) · budget $5.00 · $0.02 reserved" in table
     assert "failures" not in table
 
 
-def test_runs_line_up(a_summary: Callable[..., Summary]) -> None:
+def test_the_columns_of_runs_are_aligned(a_summary: Callable[..., Summary]) -> None:
     rows = [a_summary(), a_summary(run={"name": "研究-1", "state": RunState.PAUSED}, cost_unknown=1)]
     assert runs_table(rows).plain.split("\n") == [
         "RUN        JOB      STATE     SETTLED     OF  FAILED        COST  STARTED (UTC)",

@@ -188,4 +188,4 @@ def _cost_notes(forecast: Forecast) -> list[str]:
 def _time(forecast: Forecast) -> str:
     if forecast.time.seconds is None:
         return "not known: give the limits of your account in the config"
-    return f"at least {formatting.span(forecast.time.seconds)}"
+    return f"at least {formatting.duration(forecast.time.seconds)}"
