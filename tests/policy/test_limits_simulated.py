@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import heapq
 import math
+import re
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 from statistics import median
 
 import pytest
 
 from orchestrator.core.model import RateLimits
+from orchestrator.policy.rate_limits import pace
 from orchestrator.policy.rate_limits.limits import Limiter
 
 START = 1_700_000_000.0
@@ -307,3 +310,9 @@ def test_a_limit_lowered_in_headers_is_followed() -> None:
     outcome = provider.serve(later, seconds=120.0, seed=1)
     assert outcome.used(60.0, 120.0, 300) >= 0.9
     assert outcome.share_refused <= 0.02
+
+
+def test_the_tests_that_the_constants_of_the_pace_name_exist() -> None:
+    named = set(re.findall(r"\btest_\w+(?=[:\s])", Path(pace.__file__).read_text()))
+    assert len(named) == 4
+    assert named <= globals().keys()
