@@ -22,6 +22,7 @@ class Signal:
         self._waiter: asyncio.Future[None] | None = None
 
     def set(self) -> None:
+        """Wake the task that waits, or the next one that does."""
         if not self._is_set:
             self._is_set = True
             self._wake()
@@ -54,9 +55,13 @@ class Signal:
 class Clock(Protocol):
     """Seconds since the Unix epoch, and ways to wait for a time."""
 
-    def now(self) -> float: ...
+    def now(self) -> float:
+        """The current time."""
+        ...
 
-    async def sleep_until(self, when: float) -> None: ...
+    async def sleep_until(self, when: float) -> None:
+        """Wait until the given time; returns at once if it has passed."""
+        ...
 
     async def wait(self, signal: Signal, until: float | None) -> None:
         """Wait for the signal, at most until the given time (``None``: without a limit)."""

@@ -26,7 +26,6 @@ def test_functions_are_short() -> None:
     assert percentile_90(lengths) <= 18
 
 
-@_not_yet
 def test_functions_take_few_parameters() -> None:
     assert [place for count, place in most_parameters() if count > 7] == []
 
@@ -36,7 +35,6 @@ def test_imports_have_no_cycle() -> None:
     assert cycles(import_graph()) == []
 
 
-@_not_yet
 def test_a_public_class_name_is_defined_once() -> None:
     assert duplicate_classes() == {}
 
@@ -50,11 +48,9 @@ def test_every_stated_purpose_belongs_to_files() -> None:
     assert purposes_unused() == []
 
 
-@_not_yet
 def test_public_names_are_documented() -> None:
     assert docstring_share() >= 0.95, undocumented()
 
 
-@_not_yet
 def test_there_is_a_line_of_test_for_each_line_of_source() -> None:
     assert lines_of_test_per_line() >= 1
