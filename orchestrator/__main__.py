@@ -10,15 +10,15 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command line and end the process with its exit code."""
+    # Hardly anything here is part of a cycle: the garbage collector's default pace takes a tenth of all CPU time, of
+    # imports too. A program that uses the package sets its own pace.
+    gc.set_threshold(50_000, 20, 20)
     from orchestrator.cli.app import invoke
     from orchestrator.cli.output import hold_standard_streams
 
-    # Hardly anything here is part of a cycle: to look for them as often as Python does by default takes a tenth of
-    # all CPU time. A program that uses the package decides that for itself.
-    gc.set_threshold(50_000, 20, 20)
     hold_standard_streams()
     code = invoke(sys.argv[1:])
-    # At its end Python looks for them once more, for a tenth of a second; the memory is free a moment later anyway.
+    # Python would collect once more at exit, for a tenth of a second, although the memory is freed right after.
     gc.freeze()
     sys.exit(code)
 

@@ -6,14 +6,15 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orchestrator.config import Config
 from orchestrator.provider.client import ResponsesClient
-from orchestrator.provider.organization import OrganizationClient
 from orchestrator.provider.streaming import StreamingClient
 from orchestrator.provider.transport import Endpoint, Transport
-from orchestrator.sandbox.server.discovery import find_endpoint, published_endpoint
-from orchestrator.sandbox.server.process import embedded_sandbox
+
+if TYPE_CHECKING:
+    from orchestrator.provider.organization import OrganizationClient
 
 __all__ = ["Provider", "address", "limits_snapshot", "open_client", "open_organization", "open_provider"]
 
@@ -58,6 +59,9 @@ async def open_provider(
         if provider.sandbox is None:
             base_url, api_key = provider.base_url, config.api_key(os.environ)
         else:
+            from orchestrator.sandbox.server.discovery import find_endpoint, published_endpoint
+            from orchestrator.sandbox.server.process import embedded_sandbox
+
             state = None if database is None else database.with_name(database.name + ".sandbox")
             sandbox = find_endpoint(state) if beside_a_run and state is not None else None
             if sandbox is None:
@@ -88,7 +92,9 @@ async def open_client(
 
 @asynccontextmanager
 async def open_organization(config: Config) -> AsyncIterator[OrganizationClient]:
-    """The provider's account of the organisation, which takes an admin key."""
+    """The provider's account of the organisation, which needs an admin key."""
+    from orchestrator.provider.organization import OrganizationClient
+
     endpoint = Endpoint(
         base_url=config.provider.base_url,
         headers=config.provider.request_headers(config.admin_key(os.environ)),
