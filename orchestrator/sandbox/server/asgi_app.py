@@ -93,6 +93,7 @@ class _Router:
         self._ledger = LedgerCalls(state, context.responses, clock, prices)
 
     def routes(self) -> list[Route]:
+        """All routes, in the order of the documentation."""
         return [
             *self._response_routes(),
             *self._conversation_routes(),

@@ -26,6 +26,7 @@ class Bucket:
         return self._level
 
     def take(self, now: float, amount: float) -> None:
+        """Takes an amount, which must be available."""
         self._level = self.level(now) - amount
 
     def wait_s(self, now: float, amount: float) -> float:

@@ -51,6 +51,7 @@ def list_files(state: SandboxDatabase, purpose: str | None, now: float) -> list[
 
 
 def delete_file(state: SandboxDatabase, file_id: str) -> None:
+    """Deletes a file, if it exists."""
     state.write("DELETE FROM file WHERE id = ?", (file_id,))
 
 

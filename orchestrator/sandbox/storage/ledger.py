@@ -116,6 +116,7 @@ class Totals:
         self.unpriced = 0
 
     def add(self, entry: Entry, status: str) -> None:
+        """Adds one response, counted under ``status``."""
         self.responses[status] += 1
         if entry.usage:
             self.usage += entry.usage
@@ -124,6 +125,7 @@ class Totals:
             self.unpriced += entry.cost_pusd is None
 
     def summary(self) -> dict[str, Json]:
+        """The sums as JSON."""
         return {
             "responses": dict(self.responses),
             "usage": asdict(self.usage),
@@ -160,6 +162,7 @@ class Ledger:
         self._after_lost_reply = 0
 
     def add(self, entry: Entry) -> None:
+        """Adds the next response."""
         self._all.add(entry, entry.status)
         # A client that received ``cancelled`` does not know the cost of a response that completes after its cancel.
         if entry.delivered is not None:

@@ -83,6 +83,7 @@ class ResponseStore:
         self._state.write("UPDATE response SET in_conversation = 1 WHERE id = ?", (record.id,))
 
     def request_cancel(self, record: ResponseRecord, now: float) -> None:
+        """Records when a client asked for the cancel, which decides how the response ends."""
         self._state.write("UPDATE response SET cancel_asked_at = ? WHERE id = ?", (now, record.id))
 
     def keep_queued(self, record: ResponseRecord) -> None:
@@ -91,6 +92,7 @@ class ResponseStore:
         self._state.write("UPDATE response SET starts_at = ?, ends_at = ? WHERE id = ?", values)
 
     def delete(self, record: ResponseRecord, now: float) -> None:
+        """Hides a response from every call; the ledger still counts it."""
         self._state.write("UPDATE response SET deleted_at = ? WHERE id = ?", (now, record.id))
 
     def mark_delivered(self, record: ResponseRecord, status: str) -> None:
