@@ -1,4 +1,4 @@
-"""Makes rehearsals: a job of a few rows, a database of its own, a sandbox on loopback, and time that hurries."""
+"""Fixtures for runs: a job of a few rows, its own database, a sandbox on loopback, and a fast clock."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from .gateway import Script, running_gateway
 from .rehearsal import AMPLE, Rehearsal, Rehearse, write_job
 
 KEY = "sk-rehearsal-0123456789"
-# A minute a second.
+# A minute per second.
 SPEED = 60.0
 
 
 def latency(speed: float) -> dict[str, Any]:
-    """Tens of milliseconds by the clock on the wall, so that no response has ended when its create is answered."""
+    """Tens of milliseconds of real time, so that no response ends before its create is answered."""
     return {"queue": 0.02 * speed, "run": {"from_s": 0.03 * speed, "to_s": 0.08 * speed}}
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _warm(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """One row, before anything is timed: the first run of a process takes a second, a minute by a hurried clock."""
+    """Run one row before any timing: the first run of a process takes a second, which is a minute of a fast clock."""
 
     async def run() -> None:
         clock, folder = FastClock(1), tmp_path_factory.mktemp("warm")
@@ -49,13 +49,13 @@ def _warm(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(autouse=True)
 def _key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    # Nothing here speaks TLS, and to load the system's certificates for each run takes as long as the run.
+    # No test uses TLS, and loading the system's certificates takes as long as a run.
     monkeypatch.setenv("SSL_CERT_FILE", os.devnull)
 
 
 @pytest.fixture
 async def rehearse(tmp_path: Path) -> AsyncIterator[Rehearse]:
-    """Starts a sandbox with the faults and settings given, and makes everything ready for a run against it.
+    """Start a sandbox with the given faults and settings, and prepare a run against it.
 
     ``script`` puts a gateway in front of it. ``config`` replaces whole sections of the config. Each rehearsal has a
     folder of its own.

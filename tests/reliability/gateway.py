@@ -1,4 +1,4 @@
-"""What may stand between a client and a provider: it notes every call, and answers some of them itself."""
+"""A gateway between client and provider that records every call and answers some of them itself."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["Call", "Gateway", "Script", "error", "running_gateway"]
 
 @dataclass(kw_only=True)
 class Call:
-    """One call of a client; ``ordinal`` counts those of its kind from 1. Times are the clock's.
+    """One call of a client; ``ordinal`` counts calls of its kind from 1. Times are the clock's.
 
     ``since_first_s`` is the time since the first call of all.
     """
@@ -38,25 +38,25 @@ class Call:
     fields: dict[str, Any]
     at: float
     since_first_s: float
-    # Which row it is about, where we marked the create with it.
+    # The key of its row, if the create was marked with it.
     key: str | None = None
     status: int | None = None
     answered_at: float | None = None
 
     @property
     def response_id(self) -> str:
-        """Of a look or a cancel: which response."""
+        """The response of a poll or a cancel."""
         return self.path.split("/")[3]
 
 
 _RESPONSE_ID = re.compile(rb"resp_[0-9a-f]+")
 
-# What the gateway answers to a call in place of the sandbox; None to pass the call on.
+# What the gateway answers instead of the sandbox; None to forward the call.
 Script: TypeAlias = Callable[[Call], Response | None]
 
 
 def error(status: int, code: str | None = None, message: str = "No.", **headers: str) -> Response:
-    """An error in the provider's envelope."""
+    """Returns an error in the provider's envelope."""
     body = {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": code}}
     return JSONResponse(body, status, {name.replace("_", "-"): value for name, value in headers.items()})
 
@@ -73,7 +73,7 @@ class Gateway:
         self.calls: list[Call] = []
 
     def of(self, kind: str) -> list[Call]:
-        """The calls of a kind (create, look, cancel), in order."""
+        """The calls of a kind (create, poll, cancel), in order."""
         return [call for call in self.calls if call.kind == kind]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -95,7 +95,7 @@ class Gateway:
 
     def _note(self, scope: Scope, body: bytes) -> Call:
         path: str = scope["path"]
-        kind = "cancel" if path.endswith("/cancel") else "look" if scope["method"] == "GET" else "create"
+        kind = "cancel" if path.endswith("/cancel") else "poll" if scope["method"] == "GET" else "create"
         self._counts[kind] += 1
         now = self._clock.now()
         call = Call(
@@ -116,7 +116,7 @@ class Gateway:
 
 
 def _once(body: bytes, receive: Receive) -> Receive:
-    """The body that was read already, then whatever else comes."""
+    """Yields the body that was read already, then the rest."""
     messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def again() -> Message:

@@ -28,13 +28,13 @@ __all__ = ["RUN", "Account", "Rehearsal", "Rehearse", "write_job"]
 
 RUN = "rehearsal"
 
-# No test is slowed by a limit that it does not name.
+# High enough to slow no test that does not set them.
 AMPLE = {"requests_per_minute": 60_000, "tokens_per_minute": 100_000_000}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """What both sides say after a run: our summary and results, and the sandbox's ledger."""
+    """The state of both sides after a run: our summary and results, and the sandbox's ledger."""
 
     summary: Summary
     results: dict[str, ResultRecord]
@@ -42,12 +42,12 @@ class Account:
 
     @property
     def exit(self) -> ExitCode:
-        """What the command would end with."""
+        """The exit code of the command."""
         return exit_code(self.summary, None)
 
     @property
     def states(self) -> dict[str, int]:
-        """How many requests are in each state, those in none left out."""
+        """How many requests are in each state, without empty states."""
         return {state.value: n for state, n in self.summary.requests.items() if n}
 
     @property
@@ -77,24 +77,24 @@ class Account:
 
     @property
     def delivered(self) -> dict[str, int]:
-        """The responses by the final status that we were told."""
+        """The responses by their reported final status."""
         return dict(self.ledger["seen_by_client"]["responses"])
 
     def check_bill(self) -> None:
-        """Both sides have the same bill, to the last digit."""
+        """Assert that both sides have exactly the same bill."""
         summary, seen = self.summary, self.ledger["seen_by_client"]
         assert summary.cost_pusd == seen["cost_pusd"]
         assert summary.usage == Usage(**seen["usage"])
         assert summary.cost_unknown >= seen["unpriced"]
 
     def check(self) -> None:
-        """What is true after any run, whatever befell it: the rows add up, and nothing is counted as free."""
+        """Assert what holds after any run: the rows add up, and no cost is counted as zero."""
         summary = self.summary
         rows = self.results.values()
         assert sum(row.attempts for row in rows) == summary.attempts
         assert sum(row.possible_duplicates for row in rows) == summary.possible_duplicates
         assert sum((row.usage or Usage() for row in rows), Usage()) == summary.usage
-        # What was paid for twice is known to the digit, or no more than what we said may have been.
+        # What was paid for twice is known exactly, or is within the reported bound.
         known = sum(max(0, row.attempts - 1) for row in rows if row.cost_pusd is not None)
         assert self.ledger["duplicates"]["usable"] <= known + summary.possible_duplicates + summary.cost_unknown
         assert summary.reserved_pusd == 0 or {State.SUBMITTING, State.SUBMITTED, State.IN_DOUBT} & {
@@ -104,14 +104,14 @@ class Account:
 
 @dataclass(kw_only=True)
 class Rehearsal:
-    """One job and one sandbox; each call works as a process of its own does, on what is on disk."""
+    """One job and one sandbox; each call works like a separate process, with what is on disk."""
 
     folder: Path
     base_url: str
     clock: Clock
     job: Job
     config: Config
-    # Stands between the orchestrator and the sandbox, where the test asked for it.
+    # Between orchestrator and sandbox, if the test asks for it.
     gateway: Gateway | None = None
     events: list[RunEvent] = field(default_factory=list)
 
@@ -120,13 +120,13 @@ class Rehearsal:
         self.job = self.job.model_copy(update={"request": {**self.job.request, **request}})
 
     def orchestrator(self) -> Orchestrator:
-        """A new process's, so to speak."""
+        """Returns an orchestrator as in a new process."""
         return Orchestrator(
             self.config, database=self.folder / "runs.db", observers=[self.events.append], clock=self.clock
         )
 
     async def run(self, *, same_bill: bool = True) -> Account:
-        """Carry the job out, or go on with it, and compare the books.
+        """Run the job or resume it, and compare both sides.
 
         Where a gateway makes up answers of its own, the sandbox's bill is another: ``same_bill`` is False.
         """
@@ -135,7 +135,7 @@ class Rehearsal:
         return await self.account(same_bill=same_bill)
 
     async def account(self, *, same_bill: bool = True) -> Account:
-        """What both sides say now."""
+        """Returns the current state of both sides."""
         async with self.orchestrator() as orchestrator:
             results = {row.key: row async for row in orchestrator.results(RUN, states=tuple(State))}
             account = Account(
@@ -170,15 +170,15 @@ class Rehearsal:
             return [row.key async for row in orchestrator.results(RUN, states=tuple(State))]
 
     async def responses(self) -> list[dict[str, Any]]:
-        """What the sandbox says of each response that it created, in order."""
+        """Returns what the sandbox reports of each response that it created, in order."""
         return [json.loads(line) for line in (await self._get("/_ledger/responses")).text.splitlines()]
 
     async def ask(self, path: str) -> Any:
-        """The JSON of a page of the sandbox."""
+        """Returns the JSON of a page of the sandbox."""
         return (await self._get(path)).json()
 
     async def _get(self, path: str) -> httpx.Response:
-        # There is no TLS here, and loading its certificates takes longer than most of these tests.
+        # Loading certificates takes longer than most of these tests, and none uses TLS.
         async with httpx.AsyncClient(verify=False, timeout=600) as http:  # noqa: S501
             return await http.get(self.base_url.removesuffix("/v1") + path)
 

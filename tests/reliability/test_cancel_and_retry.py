@@ -1,4 +1,4 @@
-"""What an operator asks of a run: cancel it, or try again what failed."""
+"""What an operator asks of a run: to cancel it, or to retry what failed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HOLD = {"in_doubt": {"resend_below_usd": 0}}
 
 
 class AllOpen:
-    """Tells when every row has been accepted and looked at."""
+    """Signals when every row has been accepted and polled."""
 
     def __init__(self, rows: int = ROWS) -> None:
         self._rows = rows
@@ -29,7 +29,7 @@ class AllOpen:
         self.event = anyio.Event()
 
     def __call__(self, call: Call) -> Response | None:
-        if call.kind == "look":
+        if call.kind == "poll":
             self._seen.add(call.response_id)
             if len(self._seen) == self._rows:
                 self.event.set()
@@ -37,7 +37,7 @@ class AllOpen:
 
 
 async def stopped_when(at: Rehearsal, reached: anyio.Event) -> Account:
-    """The run, stopped as by Ctrl-C as soon as something has happened."""
+    """Run the job, and stop it as by Ctrl-C after an event."""
     async with at.orchestrator() as orchestrator, anyio.create_task_group() as tasks:
         tasks.start_soon(partial(orchestrator.run, at.job, name=RUN))
         await reached.wait()
@@ -51,7 +51,7 @@ async def cancelled(at: Rehearsal) -> Account:
     return await at.account()
 
 
-async def test_a_cancel_reaches_a_run_that_another_process_works_on(rehearse: Rehearse) -> None:
+async def test_a_cancel_reaches_a_run_in_another_process(rehearse: Rehearse) -> None:
     all_open = AllOpen()
     at = await rehearse(sandbox={"latency": {"queue": 1, "run": 36_000}}, script=all_open)
     async with at.orchestrator() as working, at.orchestrator() as operator, anyio.create_task_group() as tasks:
@@ -80,7 +80,7 @@ async def test_a_cancel_of_a_paused_run_cancels_what_it_left_open(rehearse: Rehe
 
 
 @pytest.mark.parametrize("refuses", ["return", "refuse"])
-async def test_what_had_completed_before_the_cancel_is_taken_and_charged(rehearse: Rehearse, refuses: str) -> None:
+async def test_a_response_completed_before_the_cancel_is_kept_and_charged(rehearse: Rehearse, refuses: str) -> None:
     all_open = AllOpen()
     latency = {"queue": 1, "run": 45}
     at = await rehearse(sandbox={"latency": latency, "cancel_ended": refuses}, script=all_open)
@@ -106,7 +106,7 @@ async def test_a_cancel_sends_nothing_more_and_settles_what_was_pending(rehearse
     assert account.summary.cost_unknown == 4
 
 
-async def test_a_cancel_settles_what_is_in_doubt_at_an_unknown_cost(rehearse: Rehearse) -> None:
+async def test_a_cancel_settles_requests_in_doubt_at_an_unknown_cost(rehearse: Rehearse) -> None:
     at = await rehearse(faults={"drop_after": 0.4}, config=HOLD)
     held = (await at.run()).states["in_doubt"]
     account = await cancelled(at)
@@ -115,7 +115,7 @@ async def test_a_cancel_settles_what_is_in_doubt_at_an_unknown_cost(rehearse: Re
     assert account.creates == ROWS
 
 
-async def test_a_provider_that_cannot_cancel_is_left_to_itself(rehearse: Rehearse) -> None:
+async def test_a_provider_that_cannot_cancel_is_not_asked_again(rehearse: Rehearse) -> None:
     all_open = AllOpen()
 
     def script(call: Call) -> Response | None:
@@ -132,7 +132,7 @@ async def test_a_provider_that_cannot_cancel_is_left_to_itself(rehearse: Rehears
 # ── retry ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_a_retry_takes_those_of_one_code_and_keeps_their_history(rehearse: Rehearse) -> None:
+async def test_a_retry_takes_rows_of_one_code_and_keeps_their_history(rehearse: Rehearse) -> None:
     at = await rehearse(rows=20, faults={"content_filter": 0.3, "refusal": 0.3})
     first = await at.run()
     filtered, refused = first.codes["content_filter"], first.codes["refusal"]

@@ -1,4 +1,4 @@
-"""Patience and its end: responses that take too long, that are gone, that come late; and the end of a whole run."""
+"""Timeouts: responses that take too long, are gone or come late; and the deadline of a whole run."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ pytestmark = pytest.mark.anyio
 
 ROWS = 8
 MINUTE = 60.0
-# Which row is struck again and again depends on who comes first; none of them is to run out of attempts.
+# Which row gets repeated faults depends on the order of arrival; no row must run out of attempts.
 PATIENT = {"retry": {"attempts": 50}}
 
 
 @pytest.mark.parametrize(
-    ("fault", "patience", "code"),
+    ("fault", "timeouts", "code"),
     [("stuck_queued", {"queued": "1h"}, "queued_timeout"), ("stuck_in_progress", {"run": "6h"}, "run_timeout")],
 )
-async def test_what_never_ends_is_cancelled_and_tried_until_the_attempts_are_spent(
-    rehearse: Rehearse, fault: str, patience: dict[str, Any], code: str
+async def test_a_response_that_never_ends_is_cancelled_and_retried_until_attempts_are_spent(
+    rehearse: Rehearse, fault: str, timeouts: dict[str, Any], code: str
 ) -> None:
-    hour = 3600 if "queued" in patience else 6 * 3600
+    hour = 3600 if "queued" in timeouts else 6 * 3600
     at = await rehearse(
-        rows=ROWS, faults={fault: 1}, job={"retry": {"attempts": 2}}, timeouts=patience, speed=hour * 4.0
+        rows=ROWS, faults={fault: 1}, job={"retry": {"attempts": 2}}, timeouts=timeouts, speed=hour * 4.0
     )
     account = await at.run()
     assert account.exit is ExitCode.SOME_FAILED
@@ -39,7 +39,7 @@ async def test_what_never_ends_is_cancelled_and_tried_until_the_attempts_are_spe
     assert account.creates == account.summary.attempts == ROWS * 2
     assert account.ledger["cancels"]["calls"] == ROWS * 2
     assert account.ledger["responses"] == {"cancelled": ROWS * 2}
-    # A cancelled response tells no usage, and nobody says that it costs nothing.
+    # A cancelled response has no usage, and its cost need not be zero.
     assert account.summary.cost_unknown == ROWS * 2
     assert account.summary.cost_unknown_upper_bound_pusd > 0
     first, second = await at.attempts("row-0")
@@ -47,8 +47,8 @@ async def test_what_never_ends_is_cancelled_and_tried_until_the_attempts_are_spe
     assert hour <= (first.ended_at or 0) - (first.accepted_at or 0) <= hour * 1.5
 
 
-async def test_one_that_cannot_even_be_cancelled_is_let_go(rehearse: Rehearse) -> None:
-    """A server that lost the work behind an id goes on saying "queued", whatever it is asked."""
+async def test_a_response_that_cannot_be_cancelled_is_abandoned(rehearse: Rehearse) -> None:
+    """A server that lost the work behind an id keeps answering "queued" to every call."""
 
     def script(call: Call) -> Response | None:
         return error(409) if call.kind == "cancel" else None
@@ -71,8 +71,8 @@ async def test_one_that_cannot_even_be_cancelled_is_let_go(rehearse: Rehearse) -
 
 
 @pytest.mark.parametrize("refuses", ["return", "refuse"])
-async def test_a_late_completion_after_the_cancel_is_taken_and_charged(rehearse: Rehearse, refuses: str) -> None:
-    """Given up shortly before its end, it is there when it is looked at once more."""
+async def test_a_late_completion_after_the_cancel_is_kept_and_charged(rehearse: Rehearse, refuses: str) -> None:
+    """A response given up shortly before its end is complete at the next poll."""
     at = await rehearse(
         rows=ROWS,
         faults={"late_after_cancel": 1},
@@ -88,8 +88,8 @@ async def test_a_late_completion_after_the_cancel_is_taken_and_charged(rehearse:
     assert account.summary.cost_pusd == account.ledger["cost_pusd"]
 
 
-async def test_one_that_goes_on_in_secret_after_its_cancel_is_found_out_in_the_end(rehearse: Rehearse) -> None:
-    """Told that it was cancelled, we try again. That it ran on is seen at the end, or is within a bound."""
+async def test_a_response_that_continues_after_its_cancel_is_found_at_the_end(rehearse: Rehearse) -> None:
+    """After the cancel the row is retried. The end shows that it continued, or its cost is within a bound."""
     at = await rehearse(
         rows=ROWS,
         faults={"late_after_cancel": 1},
@@ -111,8 +111,8 @@ async def test_one_that_goes_on_in_secret_after_its_cancel_is_found_out_in_the_e
     assert 0 <= unseen <= account.summary.cost_unknown_upper_bound_pusd
 
 
-async def test_a_bought_window_is_waited_out(rehearse: Rehearse) -> None:
-    """With a completion window of two hours, an hour in the queue is what was paid for."""
+async def test_a_completion_window_extends_the_timeout(rehearse: Rehearse) -> None:
+    """With a completion window of two hours, an hour in the queue is expected."""
     request = {"background_options": {"completion_window": "2h"}}
     at = await rehearse(
         rows=ROWS,
@@ -130,7 +130,7 @@ async def test_a_bought_window_is_waited_out(rehearse: Rehearse) -> None:
 # ── unknown responses ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_a_young_404_is_waited_for(rehearse: Rehearse) -> None:
+async def test_a_new_response_with_404_is_polled_again(rehearse: Rehearse) -> None:
     at = await rehearse(rows=ROWS, faults={"young_404": 1, "young_404_s": 45}, speed=100.0)
     account = await at.run()
     assert account.exit is ExitCode.OK
@@ -138,7 +138,7 @@ async def test_a_young_404_is_waited_for(rehearse: Rehearse) -> None:
     assert account.creates == account.summary.attempts == ROWS
 
 
-async def test_an_old_404_has_expired_and_is_asked_for_again_where_that_is_cheap(rehearse: Rehearse) -> None:
+async def test_an_old_404_has_expired_and_is_sent_again_if_cheap(rehearse: Rehearse) -> None:
     at = await rehearse(rows=ROWS, faults={"vanish": 0.4, "vanish_after_s": 0}, job=PATIENT, speed=600.0)
     account = await at.run()
     assert account.exit is ExitCode.OK
@@ -148,12 +148,12 @@ async def test_an_old_404_has_expired_and_is_asked_for_again_where_that_is_cheap
     assert account.summary.cost_unknown == expired
     ended = [attempt for n in range(ROWS) for attempt in await at.attempts(f"row-{n}")]
     assert [attempt.code for attempt in ended].count("response_expired") == expired
-    # Patience with it: beyond its first minute, and several looks, minutes apart.
+    # It is polled beyond its first minute, several times, minutes apart.
     gone = [attempt for attempt in ended if attempt.code == "response_expired"]
     assert all((attempt.ended_at or 0) - (attempt.accepted_at or 0) >= 2 * MINUTE for attempt in gone)
 
 
-async def test_an_old_404_fails_its_row_where_asking_again_is_dear(rehearse: Rehearse) -> None:
+async def test_an_old_404_fails_its_row_if_expensive(rehearse: Rehearse) -> None:
     at = await rehearse(
         rows=ROWS,
         faults={"vanish": 0.4, "vanish_after_s": 0},
@@ -166,7 +166,7 @@ async def test_an_old_404_fails_its_row_where_asking_again_is_dear(rehearse: Reh
     assert account.codes == {"response_expired": failed}
     assert account.creates == account.summary.attempts == ROWS
     assert account.summary.cost_unknown == failed
-    # Its cost was real: known to the provider, to us an upper bound.
+    # The provider knows its real cost, we know an upper bound.
     unseen = account.ledger["cost_pusd"] - account.summary.cost_pusd
     assert 0 < unseen <= account.summary.cost_unknown_upper_bound_pusd
 
@@ -174,7 +174,7 @@ async def test_an_old_404_fails_its_row_where_asking_again_is_dear(rehearse: Reh
 # ── the run's own deadline ────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_past_the_runs_deadline_nothing_is_sent_and_what_is_open_is_fetched(rehearse: Rehearse) -> None:
+async def test_after_the_runs_deadline_nothing_is_sent_and_open_responses_are_fetched(rehearse: Rehearse) -> None:
     at = await rehearse(
         rows=40,
         job={"deadline": "60s"},
@@ -190,7 +190,7 @@ async def test_past_the_runs_deadline_nothing_is_sent_and_what_is_open_is_fetche
     assert all(each["created_at"] <= (account.summary.run.deadline_at or 0) + 2 for each in await at.responses())
 
 
-async def test_after_its_deadline_a_run_goes_on_with_a_new_one(rehearse: Rehearse) -> None:
+async def test_after_its_deadline_a_run_continues_with_a_new_one(rehearse: Rehearse) -> None:
     at = await rehearse(
         rows=24, job={"deadline": "60s"}, limits={"requests_per_minute": 20, "tokens_per_minute": None}, speed=60.0
     )
@@ -202,7 +202,7 @@ async def test_after_its_deadline_a_run_goes_on_with_a_new_one(rehearse: Rehears
 
 
 @pytest.mark.parametrize("retry_after", ["3600", "Fri, 31 Dec 2049 23:59:59 GMT"])
-async def test_a_wait_beyond_the_deadline_is_not_waited(rehearse: Rehearse, retry_after: str) -> None:
+async def test_a_wait_beyond_the_deadline_ends_the_run(rehearse: Rehearse, retry_after: str) -> None:
     at = await rehearse(
         rows=ROWS, job={"deadline": "10m"}, faults={"rate_limited": 1, "retry_after": retry_after}, speed=1200.0
     )

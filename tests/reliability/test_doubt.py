@@ -1,4 +1,4 @@
-"""A request that may have been sent, its reply lost: sent again where that is cheap, else held for a decision."""
+"""A request whose reply was lost: sent again if that is cheap, else held for a decision."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from .rehearsal import RUN, Account, Rehearse
 pytestmark = pytest.mark.anyio
 
 ROWS = 12
-# Nothing is cheap enough to be sent again without asking.
+# Nothing is cheap enough to be sent again automatically.
 HOLD = {"in_doubt": {"resend_below_usd": 0}}
 SEND_AGAIN = {"in_doubt": {"resend_below_usd": 0.05}}
 
 
 def held(account: Account) -> int:
-    """How many are held; and that the run says so, with nothing else wrong."""
+    """Returns how many are held, and asserts that the run reports only that."""
     n = account.states["in_doubt"]
     assert account.exit is ExitCode.HALTED
     assert account.summary.run.reason == "in_doubt"
@@ -31,19 +31,19 @@ def held(account: Account) -> int:
     return n
 
 
-async def test_what_is_not_cheap_is_held_and_nothing_is_sent_twice(rehearse: Rehearse) -> None:
+async def test_expensive_requests_are_held_and_none_is_sent_twice(rehearse: Rehearse) -> None:
     at = await rehearse(faults={"drop_after": 0.3}, config=HOLD)
     account = await at.run()
     assert held(account) == account.lost > 0
     assert account.creates == account.accepted == account.summary.attempts == ROWS
     assert account.summary.possible_duplicates == 0
-    # To go on without a decision changes nothing and sends nothing.
+    # Resuming without a decision changes nothing and sends nothing.
     again = await at.run()
     assert held(again) == account.lost
     assert again.creates == ROWS
 
 
-async def test_held_rows_are_sent_again_on_the_operators_word(rehearse: Rehearse) -> None:
+async def test_held_rows_are_sent_again_if_the_operator_decides_so(rehearse: Rehearse) -> None:
     at = await rehearse(faults={"drop_after": 0.3}, config=HOLD)
     account = await at.run()
     rounds = 0
@@ -57,12 +57,12 @@ async def test_held_rows_are_sent_again_on_the_operators_word(rehearse: Rehearse
     assert account.accepted == account.creates == account.summary.attempts == ROWS + account.lost
     assert account.summary.possible_duplicates == account.summary.cost_unknown == account.lost
     assert account.summary.possible_duplicates_upper_bound_pusd == account.summary.cost_unknown_upper_bound_pusd > 0
-    # The operator's word does not make it another wish: a server that honours keys would still answer it once.
+    # The decision keeps the idempotency key: a server that honors keys would still answer it once.
     responses = await at.responses()
     assert len({each["idempotency_key"] for each in responses}) == ROWS
 
 
-async def test_held_rows_fail_on_the_operators_word(rehearse: Rehearse) -> None:
+async def test_held_rows_fail_if_the_operator_decides_so(rehearse: Rehearse) -> None:
     at = await rehearse(faults={"drop_after": 0.3}, config=HOLD)
     n = held(await at.run())
     assert await at.retry(states=(), resolve_in_doubt="fail") == n
@@ -76,23 +76,23 @@ async def test_held_rows_fail_on_the_operators_word(rehearse: Rehearse) -> None:
     assert account.summary.possible_duplicates == 0
 
 
-async def test_a_row_whose_worst_case_is_dear_is_held_beside_cheap_ones_that_are_not(rehearse: Rehearse) -> None:
-    """The first six may cost a cent, the rest a tenth of one; the line is drawn between them."""
+async def test_an_expensive_row_is_held_while_cheap_ones_are_sent_again(rehearse: Rehearse) -> None:
+    """The first six may cost a cent, the others a tenth of one; the limit is between them."""
     request = {"max_output_tokens": "{{ 5000 if n < 6 else 400 }}"}
     at = await rehearse(
         faults={"drop_after": 0.4}, job={"request": request}, config={"in_doubt": {"resend_below_usd": 0.005}}
     )
-    dear = {f"row-{n}" for n in range(6)}
+    expensive = {f"row-{n}" for n in range(6)}
     account = await at.run()
     in_doubt = {key for key, row in account.results.items() if row.state is State.IN_DOUBT}
     repeated = {key for key, row in account.results.items() if row.possible_duplicates}
     assert in_doubt
     assert repeated
-    assert in_doubt <= dear
-    assert not repeated & dear
+    assert in_doubt <= expensive
+    assert not repeated & expensive
 
 
-async def test_attempts_run_out_in_doubt_rather_than_in_more_duplicates(rehearse: Rehearse) -> None:
+async def test_with_all_attempts_spent_a_row_stays_in_doubt_without_more_duplicates(rehearse: Rehearse) -> None:
     at = await rehearse(rows=3, faults={"drop_after": 1}, job={"retry": {"attempts": 3}}, config=SEND_AGAIN)
     account = await at.run()
     assert account.summary.run.reason == "in_doubt"
@@ -102,7 +102,7 @@ async def test_attempts_run_out_in_doubt_rather_than_in_more_duplicates(rehearse
 
 
 @pytest.mark.parametrize("fault", ["drop_after", "bad_gateway_after", "html_200", "hang"])
-async def test_a_server_that_honours_keys_is_never_paid_twice(rehearse: Rehearse, fault: str) -> None:
+async def test_a_server_that_honors_keys_is_never_paid_twice(rehearse: Rehearse, fault: str) -> None:
     at = await rehearse(
         faults={fault: 0.25},
         sandbox={"idempotency": "honour"},
@@ -117,7 +117,7 @@ async def test_a_server_that_honours_keys_is_never_paid_twice(rehearse: Rehearse
     assert account.summary.cost_pusd == account.ledger["cost_pusd"]
 
 
-async def test_the_books_of_a_row_in_doubt_are_open_until_it_is_resolved(rehearse: Rehearse) -> None:
+async def test_the_cost_of_a_row_in_doubt_is_unknown_until_it_is_resolved(rehearse: Rehearse) -> None:
     at = await rehearse(rows=1, faults={"drop_after": 1}, config=HOLD)
     account = await at.run()
     assert (account.summary.cost_pusd, account.summary.usage) == (0, Usage())
@@ -129,7 +129,7 @@ async def test_the_books_of_a_row_in_doubt_are_open_until_it_is_resolved(rehears
 
 
 async def test_a_process_that_dies_while_sending_costs_no_attempt(rehearse: Rehearse) -> None:
-    """Every time it dies its creates are on the wire; the attempts of the job would not last for it."""
+    """Each time its creates are in flight; counted as attempts, they would exceed the job's."""
     on_the_wire = anyio.Event()
 
     def script(call: Call) -> None:

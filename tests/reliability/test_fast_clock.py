@@ -1,4 +1,4 @@
-"""The clock that hurries: the same time for all who use it, only faster."""
+"""The fast clock: the same time for all its users, only faster."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from orchestrator.testing import FastClock
 pytestmark = pytest.mark.anyio
 
 
-async def test_an_hours_sleep_is_over_in_a_moment() -> None:
+async def test_an_hours_sleep_ends_soon() -> None:
     clock = FastClock(36_000)
     began, really = clock.now(), time.monotonic()
     await clock.sleep_until(began + 3600)
@@ -20,11 +20,11 @@ async def test_an_hours_sleep_is_over_in_a_moment() -> None:
     assert 0.1 <= time.monotonic() - really < 600
 
 
-async def test_it_begins_with_the_present() -> None:
+async def test_it_starts_at_the_present_time() -> None:
     assert FastClock(1).now() == pytest.approx(time.time(), abs=60)
 
 
-async def test_a_signal_ends_a_wait_and_so_does_its_moment() -> None:
+async def test_a_signal_or_the_time_ends_a_wait() -> None:
     clock, signal = FastClock(36_000), Signal()
     began = clock.now()
     await clock.wait(signal, began + 3600)

@@ -1,4 +1,4 @@
-"""Each fault that the sandbox can play, switched on alone: what becomes of the rows, and what it costs."""
+"""Each fault of the sandbox alone: how the rows end, and what that costs."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from .rehearsal import Account, Rehearsal, Rehearse
 pytestmark = pytest.mark.anyio
 
 ROWS = 12
-# A row that is struck again and again must not run out of attempts; which rows those are depends on who comes first.
+# A row with repeated faults must not run out of attempts; which rows these are depends on the order of arrival.
 PATIENT = {"retry": {"attempts": 50}}
 
-# Where long waits are a part of it.
+# For faults with long waits.
 HURRIED = {"speed": 180.0}
 OGX = {"profile": "ogx"}
 FLEX = {"request": {"service_tier": "flex"}}
 
-# The create is refused and nothing was created: it waits and is sent again, and no attempt is spent.
-BOUNCED: dict[str, dict[str, Any]] = {
+# The create is refused, so nothing was created: it is sent again after a wait, and no attempt is spent.
+RATE_LIMITED: dict[str, dict[str, Any]] = {
     "rate_limited": {},
     "slow_down": {},
     "queue_full": {"provider": OGX},
@@ -37,7 +37,7 @@ SPENT: dict[str, dict[str, Any]] = {
     "request_timeout": HURRIED,
     "conflict": HURRIED,
 }
-# Nobody can know whether something was created: sent again under the same key, and counted as a possible duplicate.
+# It is unknown whether a response was created: sent again under the same key, counted as a possible duplicate.
 NEVER_CREATED: dict[str, dict[str, Any]] = {"bad_gateway_before": {}, "html_502": {}, "drop_before": {}}
 CREATED: dict[str, dict[str, Any]] = {
     "bad_gateway_after": {},
@@ -47,17 +47,17 @@ CREATED: dict[str, dict[str, Any]] = {
     "html_200": {"limits": {"max_in_flight": 4}},
     "hang": {"timeouts": {"read": 2}, "rate": 0.15},
 }
-# The id was in what did arrive: so it is in doubt for nobody, not even where nothing may be sent again.
+# The id arrived, so it is not in doubt, even if nothing may be sent again.
 HOLD = {"config": {"in_doubt": {"resend_below_usd": 0}}}
 SALVAGED: dict[str, dict[str, Any]] = {"drop_mid_body": HOLD, "truncated_body": HOLD}
-# The response is known and does not end well: a new one is asked for.
+# The response is known and fails: a new one is requested.
 ASKED_AGAIN: dict[str, dict[str, Any]] = {
     "failed_server_error": HURRIED,
     "failed_rate_limited": HURRIED,
     "stuck_queued": {"timeouts": {"queued": 10}, "rate": 0.2},
     "stuck_in_progress": {"timeouts": {"run": 10}, "rate": 0.2},
 }
-# It ends in a way in which it would end again: the row fails with this code, and what was used is charged.
+# It would end the same way again: the row fails with this code, and the usage is charged.
 FAILED = {
     "failed_invalid_prompt": "invalid_prompt",
     "incomplete": "max_output_tokens",
@@ -67,7 +67,7 @@ FAILED = {
     "refusal": "refusal",
     "requires_action": "requires_action",
 }
-# It ends well, however it is shown; nothing is sent twice.
+# It succeeds, in whatever form; nothing is sent twice.
 HARMLESS: dict[str, dict[str, Any]] = {
     "vanish": {"faults": {"vanish_after_s": 60}},
     "young_404": {"faults": {"young_404_s": 6}},
@@ -76,13 +76,13 @@ HARMLESS: dict[str, dict[str, Any]] = {
     "background_ignored": {"rate": 1.0},
     "unknown_status": {"rate": 1.0},
     "late_after_cancel": {"rate": 1.0},
-    # Of streams, which the product never opens.
+    # Faults of streams, which such a run does not open.
     "stream_drop": {"rate": 1.0},
     "stream_error": {"rate": 1.0},
     "stuck_when_left": {"rate": 1.0},
 }
-# A look brings nothing: it is repeated, and nothing is sent twice.
-LOOKED_AGAIN: dict[str, dict[str, Any]] = {
+# A poll fails: it is repeated, and nothing is sent twice.
+POLLED_AGAIN: dict[str, dict[str, Any]] = {
     "poll_500": {},
     "poll_429": {},
     "poll_404": {},
@@ -93,7 +93,7 @@ LOOKED_AGAIN: dict[str, dict[str, Any]] = {
 
 
 async def struck(rehearse: Rehearse, fault: str, settings: dict[str, Any]) -> tuple[Rehearsal, Account]:
-    """A run in which that fault alone is switched on."""
+    """Run the job with only that fault."""
     settings = dict(settings)
     faults = {fault: settings.pop("rate", 0.3), **settings.pop("faults", {})}
     job = {**PATIENT, **settings.pop("job", {})}
@@ -107,8 +107,8 @@ def all_answered(account: Account) -> None:
     assert all(row.output_text for row in account.results.values())
 
 
-@pytest.mark.parametrize(("fault", "settings"), BOUNCED.items())
-async def test_a_bounce_off_a_limit_costs_no_attempt(
+@pytest.mark.parametrize(("fault", "settings"), RATE_LIMITED.items())
+async def test_a_rate_limited_create_costs_no_attempt(
     rehearse: Rehearse, fault: str, settings: dict[str, Any]
 ) -> None:
     _, account = await struck(rehearse, fault, settings)
@@ -131,7 +131,7 @@ async def test_an_overload_costs_no_attempt(rehearse: Rehearse, fault: str, sett
 
 
 @pytest.mark.parametrize(("fault", "settings"), SPENT.items())
-async def test_a_refusal_that_may_pass_spends_an_attempt(
+async def test_a_transient_refusal_spends_an_attempt(
     rehearse: Rehearse, fault: str, settings: dict[str, Any]
 ) -> None:
     _, account = await struck(rehearse, fault, settings)
@@ -143,7 +143,7 @@ async def test_a_refusal_that_may_pass_spends_an_attempt(
 
 
 @pytest.mark.parametrize(("fault", "settings"), {**NEVER_CREATED, **CREATED}.items())
-async def test_what_may_have_been_sent_is_counted_and_sent_again_under_its_key(
+async def test_a_request_that_may_have_been_sent_is_counted_and_sent_again_under_its_key(
     rehearse: Rehearse, fault: str, settings: dict[str, Any]
 ) -> None:
     at, account = await struck(rehearse, fault, settings)
@@ -160,7 +160,9 @@ async def test_what_may_have_been_sent_is_counted_and_sent_again_under_its_key(
 
 
 @pytest.mark.parametrize(("fault", "settings"), SALVAGED.items())
-async def test_an_id_in_a_broken_reply_is_followed(rehearse: Rehearse, fault: str, settings: dict[str, Any]) -> None:
+async def test_the_response_of_an_id_in_a_broken_reply_is_polled(
+    rehearse: Rehearse, fault: str, settings: dict[str, Any]
+) -> None:
     _, account = await struck(rehearse, fault, settings)
     all_answered(account)
     assert account.lost > 0
@@ -169,7 +171,7 @@ async def test_an_id_in_a_broken_reply_is_followed(rehearse: Rehearse, fault: st
 
 
 @pytest.mark.parametrize(("fault", "settings"), ASKED_AGAIN.items())
-async def test_a_response_that_fails_for_now_is_asked_for_again(
+async def test_a_response_with_a_transient_failure_is_requested_again(
     rehearse: Rehearse, fault: str, settings: dict[str, Any]
 ) -> None:
     at, account = await struck(rehearse, fault, settings)
@@ -178,7 +180,7 @@ async def test_a_response_that_fails_for_now_is_asked_for_again(
     assert gone > 0
     assert account.delivered == {"completed": ROWS, "cancelled" if "stuck" in fault else "failed": gone}
     assert account.creates == account.summary.attempts == account.accepted
-    # Nobody says what a failed or cancelled response cost; but each is known, so none is a duplicate.
+    # The cost of a failed or cancelled response is unknown; but each is known, so none is a duplicate.
     assert account.summary.cost_unknown == gone
     assert account.summary.possible_duplicates == 0
     responses = await at.responses()
@@ -186,7 +188,7 @@ async def test_a_response_that_fails_for_now_is_asked_for_again(
 
 
 @pytest.mark.parametrize(("fault", "code"), FAILED.items())
-async def test_a_response_that_ends_badly_for_good_fails_its_row(rehearse: Rehearse, fault: str, code: str) -> None:
+async def test_a_permanent_failure_of_a_response_fails_its_row(rehearse: Rehearse, fault: str, code: str) -> None:
     _, account = await struck(rehearse, fault, {})
     failed = account.states["failed"]
     assert account.exit is ExitCode.SOME_FAILED
@@ -208,10 +210,8 @@ async def test_a_quirk_changes_nothing(rehearse: Rehearse, fault: str, settings:
     assert account.summary.cost_unknown == account.summary.possible_duplicates == 0
 
 
-@pytest.mark.parametrize(("fault", "settings"), LOOKED_AGAIN.items())
-async def test_a_look_that_brings_nothing_is_repeated(
-    rehearse: Rehearse, fault: str, settings: dict[str, Any]
-) -> None:
+@pytest.mark.parametrize(("fault", "settings"), POLLED_AGAIN.items())
+async def test_a_failed_poll_is_repeated(rehearse: Rehearse, fault: str, settings: dict[str, Any]) -> None:
     _, account = await struck(rehearse, fault, settings)
     all_answered(account)
     assert sum(n for name, n in account.ledger["polls"]["refused"].items() if name != "total") > 0
@@ -220,10 +220,10 @@ async def test_a_look_that_brings_nothing_is_repeated(
     assert account.summary.rate_limited == account.ledger["polls"]["refused"].get("poll_429", 0)
 
 
-async def test_a_stale_snapshot_is_given_up_and_its_answer_taken_all_the_same(rehearse: Rehearse) -> None:
+async def test_a_stale_response_is_given_up_and_its_answer_kept(rehearse: Rehearse) -> None:
     _, account = await struck(rehearse, "stale_snapshot", {"timeouts": {"queued": 10}})
     all_answered(account)
-    # The cancel brings the truth to light: it had completed long ago, and is paid for once.
+    # The cancel shows that it had completed long ago; it is paid for once.
     assert account.ledger["cancels"]["calls"] > 0
     assert account.creates == account.accepted == account.summary.attempts == ROWS
     assert account.summary.cost_unknown == 0
@@ -235,12 +235,12 @@ async def test_a_request_that_cannot_be_processed_fails_its_row_and_costs_nothin
     assert account.exit is ExitCode.SOME_FAILED
     assert account.states == {"succeeded": account.accepted, "failed": failed}
     assert account.accepted + failed == account.summary.attempts == ROWS
-    # One that is met before anything was accepted may be met again: it could be the job's, and halt the run.
+    # A fault before the first acceptance may recur: it could be the job's, and halt the run.
     assert 0 < failed <= account.refused["unprocessable"] <= failed + 2
     assert account.summary.cost_unknown == account.summary.possible_duplicates == 0
 
 
-async def test_a_permission_that_is_missing_stops_the_run_and_fails_no_row(rehearse: Rehearse) -> None:
+async def test_a_missing_permission_halts_the_run_and_fails_no_row(rehearse: Rehearse) -> None:
     _, account = await struck(rehearse, "forbidden", {"limits": {"max_in_flight": 2}})
     assert account.exit is ExitCode.HALTED
     assert account.summary.run.reason == "unsupported_country_region_territory"
@@ -250,7 +250,7 @@ async def test_a_permission_that_is_missing_stops_the_run_and_fails_no_row(rehea
     assert account.summary.attempts == account.accepted
 
 
-# Those that stop a run, windows of time, answers of the wrong shape and calls of functions are in files of their own.
+# Other files test faults that halt a run, outages, invalid answers and function calls.
 ELSEWHERE = {
     *("insufficient_quota", "quota_exhausted_after", "bad_key_after", "outages", "calm_after"),
     *("invalid_json", "wrong_schema", "unknown_tool", "broken_arguments", "wrong_arguments"),
@@ -258,8 +258,19 @@ ELSEWHERE = {
 SETTINGS = {"retry_after", "vanish_after_s", "young_404_s"}
 
 
-def test_no_fault_is_left_out() -> None:
-    tables = (BOUNCED, UNSPENT, SPENT, NEVER_CREATED, CREATED, SALVAGED, ASKED_AGAIN, FAILED, HARMLESS, LOOKED_AGAIN)
+def test_every_fault_is_tested() -> None:
+    tables = (
+        RATE_LIMITED,
+        UNSPENT,
+        SPENT,
+        NEVER_CREATED,
+        CREATED,
+        SALVAGED,
+        ASKED_AGAIN,
+        FAILED,
+        HARMLESS,
+        POLLED_AGAIN,
+    )
     alone = {"stale_snapshot", "unprocessable", "forbidden"}
     named = {fault for table in tables for fault in table} | alone | ELSEWHERE
     assert named == Faults.model_fields.keys() - SETTINGS

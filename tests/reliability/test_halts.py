@@ -1,4 +1,4 @@
-"""What stops a whole run: no money, no key, no API there. At once, cheaply, and so that the run can go on."""
+"""What halts a whole run: no credit, no key, no API. At once, at low cost, and so that the run can be resumed."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from .rehearsal import Account, Rehearse
 pytestmark = pytest.mark.anyio
 
 ROWS = 200
-# Replies take long enough for many creates to be on the wire when the first refusal comes.
+# Replies take long enough for many creates to be in flight at the first refusal.
 SLOW_REPLIES = {"latency": {"queue": 0.01, "run": 0.05, "reply": 0.03}}
 
 
 class Switch:
-    """A trouble that begins after so many creates, and that a test can mend."""
+    """A fault that starts after so many creates, and that a test can fix."""
 
     def __init__(self, reply: Callable[[], Response], *, after: int = 0, kind: str = "create") -> None:
         self._reply = reply
         self._after = after
         self._kind = kind
-        self.mended = False
+        self.fixed = False
 
     def __call__(self, call: Call) -> Response | None:
-        struck = call.kind == self._kind and call.ordinal > self._after and not self.mended
+        struck = call.kind == self._kind and call.ordinal > self._after and not self.fixed
         return self._reply() if struck else None
 
 
@@ -47,7 +47,7 @@ def halted(account: Account, reason: str) -> None:
     ("fault", "reason", "collected"),
     [("quota_exhausted_after", "insufficient_quota", True), ("bad_key_after", "invalid_api_key", False)],
 )
-async def test_no_money_and_no_key_stop_the_sending_within_a_second(
+async def test_a_lack_of_credit_or_key_stops_sending_within_a_second(
     rehearse: Rehearse, fault: str, reason: str, collected: bool
 ) -> None:
     at = await rehearse(rows=ROWS, faults={fault: 20}, sandbox=SLOW_REPLIES, script=passed_on, speed=1.0)
@@ -55,11 +55,11 @@ async def test_no_money_and_no_key_stop_the_sending_within_a_second(
     halted(account, reason)
     assert at.gateway is not None
     creates = at.gateway.of("create")
-    told_at = min(call.answered_at or 0 for call in creates if call.status in (401, 429))
-    assert max(call.at for call in creates) <= told_at + 1.0
-    # No more were refused than are on the wire at once.
+    refused_at = min(call.answered_at or 0 for call in creates if call.status in (401, 429))
+    assert max(call.at for call in creates) <= refused_at + 1.0
+    # No more were refused than are in flight at once.
     assert len(creates) - 20 <= 64
-    # What was refused spent nothing; what was accepted is paid for, and fetched where the key still allows it.
+    # Refused requests spent nothing; accepted ones are paid for, and fetched if the key still allows it.
     assert account.accepted == account.summary.attempts == 20
     assert account.states["pending"] == ROWS - 20
     if collected:
@@ -78,16 +78,16 @@ async def test_no_money_and_no_key_stop_the_sending_within_a_second(
         pytest.param(lambda: error(407), id="proxy-login"),
     ],
 )
-async def test_once_it_is_mended_the_run_goes_on_and_nothing_was_spent(
+async def test_once_it_is_fixed_the_run_continues_and_no_attempt_was_spent(
     rehearse: Rehearse, reply: Callable[[], Response]
 ) -> None:
     trouble = Switch(reply, after=4)
     at = await rehearse(script=trouble)
-    # It stops at once, so that an answer may be on its way; the books are compared when it has gone on.
+    # It stops at once, so an answer may be in flight; both sides are compared after the resume.
     first = await at.run(same_bill=False)
     assert first.exit is ExitCode.HALTED
     assert first.accepted == 4
-    trouble.mended = True
+    trouble.fixed = True
     account = await at.run()
     assert account.exit is ExitCode.OK
     assert account.accepted == account.summary.attempts == 12
@@ -95,15 +95,15 @@ async def test_once_it_is_mended_the_run_goes_on_and_nothing_was_spent(
 
 
 @pytest.mark.parametrize("reply", [lambda: error(401, "invalid_api_key"), lambda: error(405), lambda: error(501)])
-async def test_a_look_that_is_forbidden_stops_the_run_and_leaves_the_response_open(
+async def test_a_forbidden_poll_halts_the_run_and_leaves_the_response_open(
     rehearse: Rehearse, reply: Callable[[], Response]
 ) -> None:
-    trouble = Switch(reply, after=5, kind="look")
+    trouble = Switch(reply, after=5, kind="poll")
     at = await rehearse(script=trouble)
     first = await at.run(same_bill=False)
     assert first.exit is ExitCode.HALTED
     assert first.states["submitted"] > 0
-    trouble.mended = True
+    trouble.fixed = True
     account = await at.run()
     assert account.exit is ExitCode.OK
     assert account.accepted == account.summary.attempts == 12
@@ -132,7 +132,7 @@ async def test_a_quota_that_comes_and_goes_costs_no_row(rehearse: Rehearse) -> N
         pytest.param(lambda: Response("", 501), "http_501", id="no-such-api"),
     ],
 )
-async def test_a_job_or_address_that_cannot_work_stops_before_rows_fail(
+async def test_a_wrong_job_or_address_halts_before_rows_fail(
     rehearse: Rehearse, reply: Callable[[], Response], reason: str
 ) -> None:
     at = await rehearse(rows=ROWS, script=Switch(reply))
@@ -144,7 +144,7 @@ async def test_a_job_or_address_that_cannot_work_stops_before_rows_fail(
     assert len(at.gateway.of("create")) <= 64 + 3
 
 
-async def test_the_same_refusal_after_a_success_is_the_rows_own(rehearse: Rehearse) -> None:
+async def test_the_same_refusal_after_a_success_fails_its_row(rehearse: Rehearse) -> None:
     def script(call: Call) -> Response | None:
         return error(400, "unsupported_value") if call.kind == "create" and call.ordinal % 3 == 0 else None
 
@@ -156,19 +156,19 @@ async def test_the_same_refusal_after_a_success_is_the_rows_own(rehearse: Rehear
     assert account.summary.attempts == 12
 
 
-async def test_pages_in_place_of_every_response_stop_the_run(rehearse: Rehearse) -> None:
+async def test_web_pages_instead_of_responses_halt_the_run(rehearse: Rehearse) -> None:
     at = await rehearse(rows=ROWS, faults={"html_200": 1})
     account = await at.run()
     halted(account, "unreadable_reply")
-    # Each may have been sent: those that met the page are in doubt or counted, and the rest never left.
+    # Each may have been sent: those answered with a page are in doubt or counted, the others were never sent.
     assert account.creates <= 64 + 3
     assert account.states["pending"] >= ROWS - 64 - 3
     assert account.summary.attempts == account.accepted == account.creates
 
 
-async def test_a_server_that_keeps_no_response_is_found_out_after_three(rehearse: Rehearse) -> None:
+async def test_a_server_that_keeps_no_response_is_detected_after_three(rehearse: Rehearse) -> None:
     def script(call: Call) -> Response | None:
-        return error(404) if call.kind == "look" else None
+        return error(404) if call.kind == "poll" else None
 
     at = await rehearse(script=script, limits={"max_in_flight": 4}, speed=200.0)
     account = await at.run()

@@ -1,4 +1,4 @@
-"""Every row of the error table once more, from the bytes on a socket to the verdict."""
+"""Every row of the error table, from the bytes on a socket to the verdict."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.provider.raw_server import Connection, RawServer, reply_bytes, serve_
 pytestmark = pytest.mark.anyio
 
 HALF = b'{"id":"resp_1","object":"response","status":"que'
-# What no server can send: under HTTP 200 an error is read as a response, or not at all.
+# No server can send these: with HTTP 200 an error is read as a response, or not at all.
 IMPOSSIBLE = {("unknown-status", 200)}
 
 
@@ -34,7 +34,7 @@ async def server() -> AsyncIterator[RawServer]:
 
 
 def error(problem: Refused) -> bytes:
-    """A refusal, in the provider's envelope and with its headers."""
+    """Returns a refusal in the provider's envelope, with its headers."""
     fields = {"message": problem.message, "type": problem.type, "param": problem.param, "code": problem.code}
     headers = {
         "Content-Type": "application/json",
@@ -47,7 +47,7 @@ def error(problem: Refused) -> bytes:
 
 
 def lost(problem: ReplyLost) -> bytes | None:
-    """A reply that cannot be read; None for silence."""
+    """Returns an unreadable reply; None for silence."""
     if problem.status is not None:
         body = {"empty": b"", "a web page": b"<html>Welcome!</html>"}.get(problem.reason, HALF)
         return reply_bytes(body, status=f"{problem.status} OK")
@@ -83,8 +83,8 @@ async def call(client: ResponsesClient, met: Phase) -> Seen | Problem:
     return await client.retrieve("resp_1")
 
 
-async def met_where_no_connection_is_free(server: RawServer, met: Phase) -> Seen | Problem:
-    """A call while the only connection is taken by another."""
+async def called_without_a_free_connection(server: RawServer, met: Phase) -> Seen | Problem:
+    """Make a call while another one uses the only connection."""
     endpoint = Endpoint(base_url=server.url, max_connections=1, connect_timeout_s=0.1)
     taken = anyio.Event()
     found: list[Seen | Problem] = []
@@ -107,11 +107,11 @@ async def met_where_no_connection_is_free(server: RawServer, met: Phase) -> Seen
 
 async def met_on_the_wire(server: RawServer, case: Case) -> Seen | Problem:
     if isinstance(case.problem, NeverSent) and case.problem.local:
-        return await met_where_no_connection_is_free(server, case.phase)
-    nobody = isinstance(case.problem, NeverSent)
-    # Nobody listens on port 1.
-    client = ResponsesClient(AsyncioTransport(Endpoint(base_url="http://127.0.0.1:1" if nobody else server.url)))
-    if not nobody:
+        return await called_without_a_free_connection(server, case.phase)
+    refused = isinstance(case.problem, NeverSent)
+    # No server listens on port 1.
+    client = ResponsesClient(AsyncioTransport(Endpoint(base_url="http://127.0.0.1:1" if refused else server.url)))
+    if not refused:
         answer_with(server, case)
     found = await call(client, case.phase)
     await client.aclose()
@@ -128,7 +128,7 @@ def possible() -> list[Any]:
 
 
 @pytest.mark.parametrize(("name", "case"), possible())
-async def test_each_row_of_the_table_by_what_a_socket_brings(server: RawServer, name: str, case: Case) -> None:
+async def test_each_row_of_the_table_over_a_socket(server: RawServer, name: str, case: Case) -> None:
     found = await met_on_the_wire(server, case)
     kind = case.verdict[0] if isinstance(case.verdict, tuple) else type(case.verdict)
     if isinstance(found, Seen):
@@ -139,5 +139,5 @@ async def test_each_row_of_the_table_by_what_a_socket_brings(server: RawServer, 
     assert isinstance(judge(Case(case.phase, found, case.verdict)), kind)
 
 
-def test_every_row_can_be_met_on_a_wire() -> None:
+def test_every_row_can_occur_over_a_socket() -> None:
     assert {param.values[0] for param in possible()} == CASES.keys()

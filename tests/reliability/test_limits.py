@@ -1,4 +1,4 @@
-"""The provider's limits: found, kept, and no reason for a row to suffer."""
+"""The provider's limits: found, kept, and never at the cost of a row."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def all_answered(account: Account, rows: int) -> None:
     assert account.accepted == account.summary.attempts == rows
 
 
-@pytest.mark.long  # policy/test_limits_simulated.py shows the same without a clock on the wall
-async def test_a_server_that_refuses_one_in_five_costs_three_seconds_at_most(rehearse: Rehearse) -> None:
+@pytest.mark.long  # policy/test_limits_simulated.py shows the same without real time
+async def test_a_server_that_refuses_one_in_five_costs_at_most_three_seconds(rehearse: Rehearse) -> None:
     latency = {"queue": 0.05, "run": {"from_s": 0.1, "to_s": 0.3}}
 
     async def elapsed_s(rate: float) -> float:
@@ -37,7 +37,7 @@ async def test_a_server_that_refuses_one_in_five_costs_three_seconds_at_most(reh
         return account.summary.elapsed_s
 
     undisturbed = await elapsed_s(0.0)
-    # By the clock on the wall: other work on the machine can only make it seem slower, so once is enough.
+    # In real time: other work on the machine can only make it slower, so one success is enough.
     for _ in range(10):
         slower = await elapsed_s(0.2) - undisturbed
         if slower <= 3.0:
@@ -46,15 +46,15 @@ async def test_a_server_that_refuses_one_in_five_costs_three_seconds_at_most(reh
 
 
 @pytest.mark.parametrize("retry_after", ["0", "-5", "1.5", "soon", "", "Thu, 01 Jan 1970 00:00:00 GMT", None])
-async def test_whatever_retry_after_says_the_rows_are_sent(rehearse: Rehearse, retry_after: str | None) -> None:
+async def test_the_rows_are_sent_with_any_retry_after(rehearse: Rehearse, retry_after: str | None) -> None:
     at = await rehearse(faults={"rate_limited": 0.4, "retry_after": retry_after})
     account = await at.run()
     all_answered(account, 12)
     assert account.refused["rate_limited"] > 0
 
 
-async def test_a_closed_gate_is_asked_no_more_often_than_it_says(rehearse: Rehearse) -> None:
-    """For a minute and a half everything is refused with "in 30 seconds"."""
+async def test_a_provider_that_refuses_all_calls_is_not_called_more_often_than_it_asks(rehearse: Rehearse) -> None:
+    """For a minute and a half all calls are refused with "in 30 seconds"."""
 
     def script(call: Call) -> Response | None:
         closed = call.kind == "create" and call.since_first_s < 90
@@ -65,13 +65,13 @@ async def test_a_closed_gate_is_asked_no_more_often_than_it_says(rehearse: Rehea
     all_answered(account, 12)
     assert at.gateway is not None
     refused = [call for call in at.gateway.of("create") if call.status == 429]
-    # All twelve were on the wire when three refusals had closed the gate; then one asks each time.
+    # All twelve were in flight when three refusals stopped sending; then one call probes each time.
     assert 12 < len(refused) <= 12 + 4
     asked_at = [call.at for call in (refused[2], *refused[12:])]
     assert all(later - earlier >= 30 for earlier, later in pairwise(asked_at))
 
 
-async def test_a_model_at_its_limit_does_not_hold_up_another(rehearse: Rehearse) -> None:
+async def test_a_model_at_its_limit_does_not_delay_another(rehearse: Rehearse) -> None:
     def script(call: Call) -> Response | None:
         closed = call.kind == "create" and call.fields["model"] == "gpt-5" and call.since_first_s < 120
         return error(429, "rate_limit_exceeded", retry_after="20") if closed else None
@@ -102,14 +102,14 @@ def one_is_refused(account: Account, n: int) -> None:
     assert account.accepted == 7
 
 
-async def test_a_request_over_the_configs_limit_is_never_sent(rehearse: Rehearse) -> None:
+async def test_a_request_over_the_limit_of_the_config_is_never_sent(rehearse: Rehearse) -> None:
     at = await rehearse(rows=8, job=one_is_large(3), limits={"tokens_per_minute": 20_000})
     account = await at.run()
     one_is_refused(account, 3)
     assert account.creates == account.summary.attempts == 7
 
 
-async def test_a_request_over_the_limit_that_replies_have_told_is_never_sent(rehearse: Rehearse) -> None:
+async def test_a_request_over_a_reported_limit_is_never_sent(rehearse: Rehearse) -> None:
     at = await rehearse(
         rows=8,
         job=one_is_large(5),
@@ -121,7 +121,7 @@ async def test_a_request_over_the_limit_that_replies_have_told_is_never_sent(reh
     assert account.creates == account.summary.attempts == 7
 
 
-async def test_a_request_that_is_told_to_be_too_large_is_not_sent_again(rehearse: Rehearse) -> None:
+async def test_a_request_refused_as_too_large_is_not_sent_again(rehearse: Rehearse) -> None:
     at = await rehearse(
         rows=8, job=one_is_large(0), sandbox={"limits": {"tokens_per_minute": 20_000}}, limits=UNKNOWN
     )
@@ -131,10 +131,10 @@ async def test_a_request_that_is_told_to_be_too_large_is_not_sent_again(rehearse
     assert account.results["row-0"].attempts == 1
 
 
-# ── creates and looks ─────────────────────────────────────────────────────────────────────────────────────────
+# ── creates and polls ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_looks_that_are_limited_hold_up_no_create(rehearse: Rehearse) -> None:
+async def test_rate_limited_polls_delay_no_create(rehearse: Rehearse) -> None:
     at = await rehearse(
         rows=40,
         sandbox={"limits": {"polls_per_minute": 20}, "latency": {"queue": 1, "run": 5}},
@@ -146,11 +146,11 @@ async def test_looks_that_are_limited_hold_up_no_create(rehearse: Rehearse) -> N
     assert account.summary.rate_limited == refused > 0
     created = [each["created_at"] for each in await at.responses()]
     assert max(created) - min(created) < 20
-    # It learns: the allowance is used, and not run against over and over.
+    # The limiter learns: it uses the allowance without hitting the limit again and again.
     assert refused < account.ledger["polls"]["calls"] * 0.75
 
 
-async def test_creates_that_are_limited_hold_up_no_look(rehearse: Rehearse) -> None:
+async def test_rate_limited_creates_delay_no_poll(rehearse: Rehearse) -> None:
     at = await rehearse(
         rows=20,
         sandbox={"limits": {"requests_per_minute": 20, "burst_s": 10}},
@@ -164,8 +164,8 @@ async def test_creates_that_are_limited_hold_up_no_look(rehearse: Rehearse) -> N
     assert max(lags) < 30
 
 
-async def test_a_limit_that_nobody_told_is_found_and_kept(rehearse: Rehearse) -> None:
-    """No number in the config, none in the headers: only refusals tell. None of them costs an attempt."""
+async def test_an_unknown_limit_is_found_and_kept(rehearse: Rehearse) -> None:
+    """Neither config nor headers state it: only refusals show it. None of them costs an attempt."""
     limits = {"requests_per_minute": 600, "burst_s": 2, "headers": False}
     at = await rehearse(rows=60, sandbox={"limits": limits}, limits=UNKNOWN, speed=10.0)
     account = await at.run()

@@ -1,4 +1,4 @@
-"""When nobody is served for a while: no attempt is spent, nobody insists, and the run goes on by itself."""
+"""While the provider serves no requests, no attempt is spent, calls are few, and the run continues by itself."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from .rehearsal import Account, Rehearse
 pytestmark = pytest.mark.anyio
 
 ROWS = 40
-# A row a second, so that an outage from the tenth second on strikes in the middle.
+# A row per second, so that an outage from the tenth second on is in the middle.
 STEADY = {"requests_per_minute": 60, "tokens_per_minute": None}
 # The longest interval between two probes, with its jitter, and the five seconds after it.
 LATEST_RETURN_S = 30 * 1.2 + 5
 
 
 class Window:
-    """A reply in place of the sandbox's for some kinds of calls, for a stretch of time after the first call."""
+    """A reply instead of the sandbox's for some kinds of calls, in a period after the first call."""
 
     def __init__(self, reply: Callable[[Call], Response], *kinds: str, from_s: float, to_s: float) -> None:
         self._reply = reply
@@ -45,22 +45,22 @@ def all_answered(account: Account, rows: int = ROWS) -> None:
 
 
 def outages(events: list[RunEvent]) -> tuple[int, int]:
-    """How many began, and how many ended, as the user is told."""
+    """Returns how many outages began and ended, as reported to the user."""
     began = sum(isinstance(event, OutageBegan) for event in events)
     return began, sum(isinstance(event, OutageEnded) for event in events)
 
 
-async def test_two_minutes_in_which_nobody_listens(rehearse: Rehearse) -> None:
+async def test_two_minutes_in_which_connections_are_refused(rehearse: Rehearse) -> None:
     at = await rehearse(rows=ROWS, faults={"outages": [{"from_s": 10, "to_s": 130}]}, limits=STEADY, speed=20.0)
     account = await at.run()
     all_answered(account)
     assert outages(at.events) == (1, 1)
-    # Only what was on the wire when the port closed can have been lost; nothing else spent an attempt.
+    # Only calls in flight when the port closed can have been lost; no other spent an attempt.
     assert account.summary.attempts - ROWS == account.summary.possible_duplicates <= 4
     assert account.summary.elapsed_s < 130 + ROWS + 3 * LATEST_RETURN_S
 
 
-async def test_two_minutes_in_which_everybody_is_told_to_come_later(rehearse: Rehearse) -> None:
+async def test_two_minutes_in_which_all_calls_are_refused_with_a_retry_after(rehearse: Rehearse) -> None:
     overloaded = {"from_s": 10, "to_s": 130, "kind": "overloaded"}
     at = await rehearse(rows=ROWS, faults={"outages": [overloaded]}, limits=STEADY, speed=120.0)
     account = await at.run()
@@ -70,26 +70,26 @@ async def test_two_minutes_in_which_everybody_is_told_to_come_later(rehearse: Re
     assert outages(at.events) == (1, 1)
 
 
-async def test_an_hour_is_waited_out_without_insisting(rehearse: Rehearse) -> None:
+async def test_an_outage_of_an_hour_is_probed_rarely(rehearse: Rehearse) -> None:
     overloaded = {"from_s": 10, "to_s": 3610, "kind": "overloaded"}
     at = await rehearse(rows=ROWS, faults={"outages": [overloaded]}, limits=STEADY, speed=3600.0)
     account = await at.run()
     all_answered(account)
     assert account.summary.attempts == account.accepted == ROWS
-    # One probe in thirty seconds, and the streaks before the circuits opened.
+    # One probe per thirty seconds, and the streaks before the circuits opened.
     probes = 3600 / (30 * 0.8)
     assert account.refused["overloaded"] <= probes + 30
     assert account.ledger["polls"]["refused"].get("overloaded", 0) <= probes + 30
 
 
-async def test_a_wave_in_which_all_responses_fail(rehearse: Rehearse) -> None:
-    """Requests are taken as ever, and nothing that comes of them is an answer."""
+async def test_a_period_in_which_all_responses_fail(rehearse: Rehearse) -> None:
+    """Requests are accepted as usual, and all their responses fail."""
 
     def failed(call: Call) -> Response:
         why = {"code": "server_error", "message": "An error occurred."}
         return JSONResponse({"id": call.response_id, "object": "response", "status": "failed", "error": why})
 
-    wave = Window(failed, "look", from_s=10, to_s=310)
+    wave = Window(failed, "poll", from_s=10, to_s=310)
     at = await rehearse(rows=ROWS, limits=STEADY, script=wave, speed=240.0)
     account = await at.run(same_bill=False)
     all_answered(account)
@@ -98,12 +98,12 @@ async def test_a_wave_in_which_all_responses_fail(rehearse: Rehearse) -> None:
     assert await at.spent() <= ROWS + 10
 
 
-async def test_an_outage_is_waited_out_in_peace_where_no_place_is_free_for_a_probe(rehearse: Rehearse) -> None:
-    """Slow responses fill every place while the probe is due: nothing is to be done until one of them ends."""
+async def test_an_outage_without_a_free_place_for_a_probe_does_not_spin(rehearse: Rehearse) -> None:
+    """Slow responses fill every place while the probe is due: the run must wait until one of them ends."""
 
     def script(call: Call) -> Response | None:
         why = {"code": "server_error", "message": "An error occurred."}
-        if call.kind == "look" and call.since_first_s < 60:
+        if call.kind == "poll" and call.since_first_s < 60:
             return JSONResponse({"id": call.response_id, "object": "response", "status": "failed", "error": why})
         return None
 
@@ -129,33 +129,33 @@ async def test_an_outage_is_waited_out_in_peace_where_no_place_is_free_for_a_pro
 
 
 @pytest.mark.parametrize("status", [500, 503])
-async def test_a_wave_of_server_errors_on_creates(rehearse: Rehearse, status: int) -> None:
-    """Five minutes of errors that each row alone would take for its own."""
+async def test_a_period_of_server_errors_on_creates(rehearse: Rehearse, status: int) -> None:
+    """Five minutes of errors that look like faults of single rows."""
     wave = Window(lambda _: error(status, "server_error"), "create", from_s=10, to_s=310)
     at = await rehearse(rows=ROWS, limits=STEADY, script=wave, speed=80.0)
     account = await at.run()
     all_answered(account)
     assert account.accepted == ROWS
     assert account.summary.possible_duplicates == account.summary.cost_unknown == 0
-    # Only those that failed before it was known for an outage spent an attempt.
+    # Only requests that failed before the circuit opened spent an attempt.
     assert await at.spent() <= ROWS + 10
 
 
-async def test_in_a_blackout_of_looks_nothing_is_given_up(rehearse: Rehearse) -> None:
-    """Whether a response has ended well can only be seen when the provider answers again."""
-    blackout = Window(lambda _: error(500, "server_error"), "look", from_s=0, to_s=1200)
+async def test_while_polls_fail_no_response_is_given_up(rehearse: Rehearse) -> None:
+    """How a response ended can only be seen when the provider answers again."""
+    blackout = Window(lambda _: error(500, "server_error"), "poll", from_s=0, to_s=1200)
     at = await rehearse(rows=12, timeouts={"queued": "5m", "run": "10m"}, script=blackout, speed=1200.0)
     account = await at.run()
     all_answered(account, 12)
     assert account.creates == account.summary.attempts == 12
     assert account.ledger["cancels"]["calls"] == 0
     assert at.gateway is not None
-    in_the_dark = [call for call in at.gateway.of("look") if call.status == 500]
+    in_the_dark = [call for call in at.gateway.of("poll") if call.status == 500]
     assert len(in_the_dark) <= 1200 / (30 * 0.8) + 40
 
 
-async def test_a_row_that_no_server_can_bear_is_no_outage(rehearse: Rehearse) -> None:
-    """In the end it is the only one left, and everything that is sent fails; still it must come to its end."""
+async def test_a_row_that_always_fails_is_no_outage(rehearse: Rehearse) -> None:
+    """At last it is the only row, and all calls fail; still it must end."""
 
     def script(call: Call) -> Response | None:
         return error(500, "server_error") if call.kind == "create" and call.key == "row-3" else None
@@ -168,8 +168,8 @@ async def test_a_row_that_no_server_can_bear_is_no_outage(rehearse: Rehearse) ->
     assert outages(at.events) == (0, 0)
 
 
-async def test_a_response_that_cannot_be_looked_at_is_no_outage(rehearse: Rehearse) -> None:
-    """Its first response shows nothing for ever; the second one, after it was given up, is an answer."""
+async def test_a_response_that_cannot_be_polled_is_no_outage(rehearse: Rehearse) -> None:
+    """Polls of its first response always fail; the second response, after the timeout, is an answer."""
     hidden: set[str] = set()
 
     def script(call: Call) -> Response | None:
@@ -190,8 +190,10 @@ async def test_a_response_that_cannot_be_looked_at_is_no_outage(rehearse: Rehear
     ("status", "code"), [(500, "attempts_exhausted"), (502, "submit_in_doubt")], ids=["refused", "lost"]
 )
 @pytest.mark.parametrize("rows", [1, 6])
-async def test_an_outage_is_no_excuse_for_ever(rehearse: Rehearse, rows: int, status: int, code: str) -> None:
-    """Where nothing but failures is left, the provider cannot be told from the rows; after hours they end."""
+async def test_an_outage_excuses_failures_for_a_limited_time(
+    rehearse: Rehearse, rows: int, status: int, code: str
+) -> None:
+    """If all rows fail, an outage cannot be distinguished from wrong rows; after hours they end."""
     at = await rehearse(
         rows=rows, script=lambda call: error(status) if call.kind == "create" else None, speed=14_400.0
     )
@@ -205,14 +207,14 @@ async def test_an_outage_is_no_excuse_for_ever(rehearse: Rehearse, rows: int, st
     [
         pytest.param(lambda _: Response("<html>Bad gateway</html>", 502), {"speed": 80.0}, id="bad-gateway"),
         pytest.param(lambda _: Response("error code: 520", 520), {"speed": 80.0}, id="unknown-gateway-error"),
-        # Its patience is by the clock on the wall, where a busy machine may take a tenth of a second for anything.
+        # Its timeout is in real time, and a busy machine may take a tenth of a second for any step.
         pytest.param(lambda _: Silence(), {"timeouts": {"read": 0.3}, "speed": 30.0}, id="silence"),
     ],
 )
-async def test_a_wave_of_lost_replies_is_an_outage_too(
+async def test_a_period_of_lost_replies_is_an_outage_too(
     rehearse: Rehearse, reply: Callable[[Call], Response], settings: dict[str, Any]
 ) -> None:
-    """Each may have been sent, and is counted; but no row is given up for it, and nobody insists."""
+    """Each may have been sent, and is counted; but no row fails because of it, and calls are few."""
     wave = Window(reply, "create", from_s=10, to_s=310)
     at = await rehearse(rows=ROWS, limits=STEADY, script=wave, **settings)
     account = await at.run()
@@ -224,8 +226,8 @@ async def test_a_wave_of_lost_replies_is_an_outage_too(
     assert await at.spent() <= ROWS + 12
 
 
-async def test_a_day_with_outages_comes_to_its_end(rehearse: Rehearse) -> None:
-    """A day of work, responses of an hour each, and a provider that is away for four of the hours."""
+async def test_a_day_with_outages_ends(rehearse: Rehearse) -> None:
+    """A day of responses of an hour each, with outages of four hours."""
     hour = 3600
     windows = [
         (2, 2.5, "refuse"),
@@ -256,8 +258,8 @@ async def test_a_day_with_outages_comes_to_its_end(rehearse: Rehearse) -> None:
     assert 16 * hour < account.summary.elapsed_s < 40 * hour
 
 
-async def test_what_was_never_sent_has_used_up_nothing_of_the_limits(rehearse: Rehearse) -> None:
-    """Each row takes more than half of a minute's tokens, and the second one first meets a closed port."""
+async def test_a_request_that_was_never_sent_uses_no_allowance(rehearse: Rehearse) -> None:
+    """Each row takes more than half of a minute's tokens, and the second one first finds a closed port."""
     at = await rehearse(
         rows=2,
         job={"request": {"max_output_tokens": 90_000}},

@@ -1,4 +1,4 @@
-"""Servers that mean an error differently than its status says: the config's own word, and the shipped profiles."""
+"""Servers with misleading error statuses: overrides in the config, and built-in profiles."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from .rehearsal import Rehearse
 pytestmark = pytest.mark.anyio
 
 ROWS = 12
-QUEUE_IS_FULL = {"status": 400, "text": "queue is full", "class": "bounce"}
+QUEUE_IS_FULL = {"status": 400, "text": "queue is full", "class": "rate_limited"}
 
 
 @pytest.mark.parametrize(
     "provider", [{"profile": "ogx"}, {"errors": [QUEUE_IS_FULL]}], ids=["by-profile", "by-the-configs-word"]
 )
-async def test_a_full_queue_is_waited_for_where_the_config_knows_it(
+async def test_a_full_queue_is_waited_for_if_the_config_says_so(
     rehearse: Rehearse, provider: dict[str, object]
 ) -> None:
     at = await rehearse(rows=ROWS, faults={"queue_full": 0.4}, provider=provider)
@@ -30,20 +30,20 @@ async def test_a_full_queue_is_waited_for_where_the_config_knows_it(
     assert account.summary.attempts == account.accepted == ROWS
 
 
-async def test_a_full_queue_is_a_wrong_request_where_nobody_knows_it(rehearse: Rehearse) -> None:
+async def test_a_full_queue_is_a_wrong_request_without_an_override(rehearse: Rehearse) -> None:
     at = await rehearse(rows=ROWS, faults={"queue_full": 0.4}, limits={"max_in_flight": 2})
     account = await at.run()
-    # Had none been accepted, it would have halted; with one at the beginning the others fail alone.
+    # Without an accepted request it would halt; with one at the start the others fail alone.
     assert account.exit is ExitCode.SOME_FAILED
     failed = account.states["failed"]
     assert account.codes == {"http_400": failed}
     assert account.accepted == ROWS - failed
     assert account.summary.attempts == ROWS
-    # Those before the first success were put back, and cost nothing.
+    # Requests before the first success were queued again, and cost nothing.
     assert failed <= account.refused["queue_full"] <= failed + 2
 
 
-async def test_a_server_that_is_full_from_the_start_halts_what_does_not_know_it(rehearse: Rehearse) -> None:
+async def test_a_server_that_is_full_from_the_start_halts_a_run_without_an_override(rehearse: Rehearse) -> None:
     at = await rehearse(rows=ROWS, faults={"queue_full": 1})
     account = await at.run()
     assert account.exit is ExitCode.HALTED
@@ -71,7 +71,7 @@ async def test_an_error_of_a_create_is_what_the_config_says(
     assert account.results["row-3"].attempts == attempts
 
 
-async def test_an_error_that_the_config_calls_an_end_halts_the_run(rehearse: Rehearse) -> None:
+async def test_an_error_of_class_halt_halts_the_run(rehearse: Rehearse) -> None:
     def script(call: Call) -> Response | None:
         return error(400, "tenant_suspended") if call.kind == "create" and call.ordinal > 4 else None
 
@@ -84,11 +84,11 @@ async def test_an_error_that_the_config_calls_an_end_halts_the_run(rehearse: Reh
 
 
 @pytest.mark.parametrize(("status", "profile"), [(400, "litellm"), (410, "openai")])
-async def test_a_response_that_is_unknown_by_another_status_expires_all_the_same(
+async def test_a_response_reported_as_unknown_by_another_status_expires(
     rehearse: Rehearse, status: int, profile: str
 ) -> None:
     def script(call: Call) -> Response | None:
-        return error(status, None, "No such response.") if call.kind == "look" and call.key == "row-3" else None
+        return error(status, None, "No such response.") if call.kind == "poll" and call.key == "row-3" else None
 
     at = await rehearse(
         rows=6,
@@ -118,8 +118,8 @@ async def test_a_failure_of_a_response_is_what_the_config_says(rehearse: Rehears
     assert account.summary.cost_unknown == account.accepted - ROWS
 
 
-async def test_other_words_for_a_status_are_read_as_the_config_says(rehearse: Rehearse) -> None:
-    """Read so, a queue that never moves is given up when patience with queues ends, and not hours later."""
+async def test_status_aliases_of_the_config_are_used(rehearse: Rehearse) -> None:
+    """With the alias, a queue that never moves ends at the queued timeout, and not hours later."""
     aliases = {"pending": "queued", "running": "in_progress"}
     at = await rehearse(
         rows=ROWS, faults={"unknown_status": 1}, provider={"status_aliases": aliases}, script=lambda _: None
@@ -129,9 +129,9 @@ async def test_other_words_for_a_status_are_read_as_the_config_says(rehearse: Re
     assert account.creates == account.summary.attempts == ROWS
 
 
-def test_every_class_that_an_editor_offers_can_be_used() -> None:
+def test_every_class_in_the_schema_can_be_used() -> None:
     offered = ErrorOverride.model_json_schema()["properties"]["class"]["enum"]
-    assert len(offered) == 8
+    assert len(offered) == 9
     for name in offered:
-        met = "look" if name == "missing" else "create"
+        met = "poll" if name == "missing" else "create"
         assert ErrorOverride.model_validate({"class": name, "status": 418, "met": met}).action == name

@@ -1,4 +1,4 @@
-"""A purge against servers that refuse, fail, forget and pretend, over real sockets."""
+"""A purge against servers that refuse, fail, forget or lie, over real sockets."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Answer: TypeAlias = tuple[str, bytes]
 
 
 class Hurried:
-    """A clock on which every wait is over at once."""
+    """A clock on which every wait ends at once."""
 
     def __init__(self) -> None:
         self._now = NOW + 1000
@@ -49,7 +49,7 @@ class Hurried:
 
 @pytest.fixture
 async def harness(tmp_path: Path) -> AsyncIterator[Harness]:
-    """A run of so many answered rows."""
+    """Returns a run of so many answered rows."""
     async with SqliteStore.open(tmp_path / "runs.db") as store, SqliteReader.open(tmp_path / "runs.db") as reader:
         harness = Harness(store, reader, await store.create_run(a_run()))
         for request in await harness.add(ROWS):
@@ -58,7 +58,7 @@ async def harness(tmp_path: Path) -> AsyncIterator[Harness]:
 
 
 async def purge(harness: Harness, answer: Callable[[Request], Answer]) -> tuple[Purged, list[Request]]:
-    """Purge the run at a server that answers so, and say what it was asked."""
+    """Purge the run at a server with these answers; returns the calls that it received."""
     asked: list[Request] = []
 
     async def script(connection: Connection) -> None:
@@ -94,7 +94,7 @@ async def left(harness: Harness) -> int:
     )
 
 
-async def test_what_is_not_found_any_more_is_gone(harness: Harness) -> None:
+async def test_an_object_that_is_no_longer_found_is_gone(harness: Harness) -> None:
     purged, asked = await purge(
         harness, lambda request: ("200 OK", DELETED) if request.method == "DELETE" else ("404 Not Found", UNKNOWN)
     )
@@ -102,7 +102,7 @@ async def test_what_is_not_found_any_more_is_gone(harness: Harness) -> None:
     assert len(asked) == 2 * ROWS
 
 
-async def test_a_server_that_does_not_delete_is_asked_no_more(harness: Harness) -> None:
+async def test_a_server_that_cannot_delete_is_not_asked_again(harness: Harness) -> None:
     purged, asked = await purge(harness, lambda _: ("405 Method Not Allowed", b"{}"))
     assert purged.stopped
     assert purged.reason == "the server does not delete such things (HTTP 405)"
@@ -115,7 +115,7 @@ async def test_a_gateway_without_such_a_route_deletes_nothing(harness: Harness) 
     assert (purged.stopped, purged.deleted[ObjectKind.RESPONSE], await left(harness)) == (True, 0, ROWS)
 
 
-async def test_refusals_without_end_end(harness: Harness) -> None:
+async def test_endless_refusals_end(harness: Harness) -> None:
     refusal = orjson.dumps({"error": {"message": "in use", "code": "in_use"}})
     purged, asked = await purge(harness, lambda _: ("400 Bad Request", refusal))
     assert (purged.stopped, purged.reason) == (True, "in use")
@@ -123,19 +123,19 @@ async def test_refusals_without_end_end(harness: Harness) -> None:
     assert purged.left == len(asked)
 
 
-async def test_a_deletion_that_is_only_said_to_be_done_does_not_count(harness: Harness) -> None:
+async def test_a_deletion_that_is_only_claimed_does_not_count(harness: Harness) -> None:
     kept = orjson.dumps({"id": "resp_1", "status": "completed"})
     purged, _ = await purge(harness, lambda request: ("200 OK", DELETED if request.method == "DELETE" else kept))
     assert purged.reason == "it is still there after its deletion"
     assert (purged.complete, await left(harness)) == (False, ROWS)
 
 
-async def test_what_the_provider_never_knew_is_counted_apart(harness: Harness) -> None:
+async def test_objects_unknown_to_the_provider_are_counted_separately(harness: Harness) -> None:
     purged, _ = await purge(harness, lambda _: ("404 Not Found", UNKNOWN))
     assert (purged.deleted[ObjectKind.RESPONSE], purged.unknown, purged.complete) == (0, ROWS, True)
 
 
-async def test_limits_and_faults_that_pass_are_waited_out(harness: Harness) -> None:
+async def test_rate_limits_and_transient_faults_are_retried(harness: Harness) -> None:
     seen: dict[tuple[str, str], int] = {}
 
     def answer(request: Request) -> Answer:

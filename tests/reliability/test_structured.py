@@ -1,4 +1,4 @@
-"""Answers that must be JSON of a shape, and are not: each way has its outcome, its attempts and its bill."""
+"""Answers that do not fit their JSON schema: the outcome, the attempts and the bill of each case."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def all_fit(account: Account) -> bool:
 
 
 @pytest.mark.parametrize("on_invalid", ["fail", "retry", "repair"])
-async def test_what_is_right_is_taken_at_once(rehearse: Rehearse, on_invalid: str) -> None:
+async def test_a_valid_answer_is_accepted_at_once(rehearse: Rehearse, on_invalid: str) -> None:
     at = await rehearse(rows=8, job=typed(on_invalid))
     account = await at.run()
     assert attempts(account) == {("succeeded", 1): 8}
@@ -56,7 +56,7 @@ async def test_what_is_right_is_taken_at_once(rehearse: Rehearse, on_invalid: st
 
 
 @pytest.mark.parametrize(
-    ("fault", "code", "told"),
+    ("fault", "code", "message"),
     [
         ("invalid_json", "output_invalid", "it is not JSON: "),
         ("wrong_schema", "output_invalid", "is not the JSON that the job's schema asks for: "),
@@ -67,21 +67,21 @@ async def test_what_is_right_is_taken_at_once(rehearse: Rehearse, on_invalid: st
     ],
 )
 @pytest.mark.parametrize("on_invalid", ["fail", "repair"])
-async def test_each_way_to_give_no_answer_is_an_outcome_of_its_own(
-    rehearse: Rehearse, fault: str, code: str, told: str, on_invalid: str
+async def test_each_kind_of_missing_answer_has_its_own_outcome(
+    rehearse: Rehearse, fault: str, code: str, message: str, on_invalid: str
 ) -> None:
     at = await rehearse(rows=3, faults={fault: 1}, job=typed(on_invalid, on_incomplete="keep"))
     account = await at.run()
     assert account.codes == {code: 3}
-    # Only an answer that is there and wrong can be mended.
+    # Only an existing wrong answer can be repaired.
     tries = 2 if code == "output_invalid" and on_invalid == "repair" else 1
     assert attempts(account) == {("failed", tries): 3}
-    assert all(told in (row.message or "") for row in account.results.values())
+    assert all(message in (row.message or "") for row in account.results.values())
     assert account.accepted == 3 * tries
 
 
-async def test_a_repair_goes_on_from_the_answer_and_says_what_is_wrong(rehearse: Rehearse) -> None:
-    # Under a budget, too: what the model reads again is known, and bounds the further turn.
+async def test_a_repair_continues_from_the_answer_and_says_what_is_wrong(rehearse: Rehearse) -> None:
+    # Under a budget too: the input that the model reads again is known, and bounds the next turn.
     job = typed("repair", budget={"usd": 1})
     at = await rehearse(rows=30, faults={"invalid_json": 0.4}, job=job, script=lambda _: None)
     account = await at.run()
@@ -89,13 +89,13 @@ async def test_a_repair_goes_on_from_the_answer_and_says_what_is_wrong(rehearse:
     assert account.codes.keys() == {"output_invalid"}
     assert all_fit(account)
     assert at.gateway is not None
-    mends = [call.fields for call in at.gateway.of("create") if call.fields.get("previous_response_id")]
-    assert len(mends) == sum(row.attempts == 2 for row in account.results.values())
-    for fields in mends:
+    repair_calls = [call.fields for call in at.gateway.of("create") if call.fields.get("previous_response_id")]
+    assert len(repair_calls) == sum(row.attempts == 2 for row in account.results.values())
+    for fields in repair_calls:
         [item] = fields["input"]
         assert item["role"] == "user"
         assert item["content"].startswith("Your answer is not valid: it is not JSON: ")
-        # The shape, the cap and the model hold for the mended answer too.
+        # Schema, cap and model apply to the repaired answer too.
         assert fields["text"] == {"format": FORMAT}
         assert (fields["model"], fields["max_output_tokens"]) == ("gpt-5-mini", 800)
     key = next(key for key, row in account.results.items() if (row.state, row.attempts) == (State.SUCCEEDED, 2))
@@ -113,7 +113,7 @@ async def test_repairs_end(rehearse: Rehearse, repairs: int) -> None:
     assert account.codes == {"output_invalid": 3}
 
 
-async def test_a_retry_begins_anew(rehearse: Rehearse) -> None:
+async def test_a_retry_starts_again(rehearse: Rehearse) -> None:
     faults = {"wrong_schema": 0.3, "invalid_json": 0.2}
     at = await rehearse(rows=20, faults=faults, job=typed("retry", retry={"attempts": 12}), script=lambda _: None)
     account = await at.run()
@@ -124,7 +124,7 @@ async def test_a_retry_begins_anew(rehearse: Rehearse) -> None:
     assert not any("previous_response_id" in call.fields for call in at.gateway.of("create"))
 
 
-async def test_a_retry_that_never_comes_right_says_what_was_wrong(rehearse: Rehearse) -> None:
+async def test_a_retry_that_never_succeeds_says_what_was_wrong(rehearse: Rehearse) -> None:
     at = await rehearse(rows=2, faults={"wrong_schema": 1}, job=typed("retry", retry={"attempts": 2}))
     account = await at.run()
     assert account.codes == {"attempts_exhausted": 2}
@@ -132,14 +132,14 @@ async def test_a_retry_that_never_comes_right_says_what_was_wrong(rehearse: Rehe
     assert all("output_invalid" in (row.message or "") for row in account.results.values())
 
 
-async def test_any_json_object_is_enough_where_no_schema_is_given(rehearse: Rehearse) -> None:
+async def test_any_json_object_is_valid_without_a_schema(rehearse: Rehearse) -> None:
     at = await rehearse(rows=12, faults={"invalid_json": 0.4}, job=typed(shape={"type": "json_object"}))
     account = await at.run()
     assert account.codes.keys() == {"output_invalid"}
     assert account.states.keys() == {"succeeded", "failed"}
 
 
-async def test_more_room_comes_before_the_shape(rehearse: Rehearse) -> None:
+async def test_a_raised_limit_comes_before_the_schema(rehearse: Rehearse) -> None:
     raised = typed("repair", on_incomplete={"raise_max_output_tokens_to": 2000})
     at = await rehearse(rows=6, faults={"incomplete": 0.5}, job=raised)
     account = await at.run()
@@ -148,7 +148,7 @@ async def test_more_room_comes_before_the_shape(rehearse: Rehearse) -> None:
     assert all_fit(account)
 
 
-async def test_what_could_not_be_mended_can_be_tried_again(rehearse: Rehearse) -> None:
+async def test_an_answer_that_could_not_be_repaired_can_be_retried(rehearse: Rehearse) -> None:
     at = await rehearse(rows=12, faults={"invalid_json": 0.5}, job=typed("repair"), script=lambda _: None)
     account = await at.run()
     runs = 1
@@ -159,13 +159,13 @@ async def test_what_could_not_be_mended_can_be_tried_again(rehearse: Rehearse) -
         runs += 1
     assert runs > 1
     assert all_fit(account)
-    # It is the mending that is asked for again: every row was asked from its beginning once.
+    # The retry repeats the repair: every row was sent from the start once.
     assert at.gateway is not None
-    anew = [call.fields for call in at.gateway.of("create") if "previous_response_id" not in call.fields]
-    assert len(anew) == 12
+    first_turns = [call.fields for call in at.gateway.of("create") if "previous_response_id" not in call.fields]
+    assert len(first_turns) == 12
 
 
-async def test_repairs_are_counted_apart_from_the_turns_of_tools(rehearse: Rehearse) -> None:
+async def test_repairs_are_counted_separately_from_turns_of_tools(rehearse: Rehearse) -> None:
     tool = {
         "type": "function",
         "name": "look_up",
@@ -178,8 +178,8 @@ async def test_repairs_are_counted_apart_from_the_turns_of_tools(rehearse: Rehea
     account = await at.run()
     assert account.codes == {"output_invalid": 4}
     for key in account.results:
-        story = await at.attempts(key)
-        flawed = [attempt.code for attempt in story].count("output_invalid")
-        # Once for the answer that followed the tool's, and once for the mended one, which is no better.
+        history = await at.attempts(key)
+        flawed = [attempt.code for attempt in history].count("output_invalid")
+        # Once for the answer after the tool's output, and once for the repaired one, which is also wrong.
         assert flawed == 2
-        assert len(story) > flawed
+        assert len(history) > flawed

@@ -1,4 +1,4 @@
-"""The troubles that real providers and proxies have made, T1 to T20 of the list: each comes upon a run here.
+"""The troubles of real providers and proxies, T1 to T20 of the list, each in a run.
 
 T17, webhooks that come twice, late or forged, is not among them: nothing listens for webhooks.
 """
@@ -30,8 +30,8 @@ def all_answered(account: Account, rows: int = ROWS) -> None:
     assert account.states == {"succeeded": rows}
 
 
-async def test_t01_a_response_that_stays_queued_for_ever(rehearse: Rehearse) -> None:
-    """Given up after its time, cancelled, and asked for anew; and nothing is ever streamed."""
+async def test_t01_a_response_that_stays_queued_forever(rehearse: Rehearse) -> None:
+    """Given up at its timeout, cancelled, and requested again; nothing is streamed."""
     at = await rehearse(
         rows=ROWS,
         faults={"stuck_queued": 0.2},
@@ -49,8 +49,8 @@ async def test_t01_a_response_that_stays_queued_for_ever(rehearse: Rehearse) -> 
     assert not any("stream" in call.fields for call in at.gateway.of("create"))
 
 
-async def test_t02_a_poller_does_not_loop_for_ever(rehearse: Rehearse) -> None:
-    """One look in a minute is enough for a response that takes hours; and at its deadline it is over."""
+async def test_t02_a_poller_does_not_loop_forever(rehearse: Rehearse) -> None:
+    """One poll per minute is enough for a response that takes hours; it ends at its deadline."""
     at = await rehearse(
         rows=4,
         faults={"stuck_in_progress": 1},
@@ -64,7 +64,7 @@ async def test_t02_a_poller_does_not_loop_for_ever(rehearse: Rehearse) -> None:
 
 
 async def test_t03_a_failure_that_arrives_as_a_success(rehearse: Rehearse) -> None:
-    """HTTP 200 with status failed: what may pass is asked for again, what may not fails under its own code."""
+    """HTTP 200 with status failed: transient failures are retried, permanent ones fail with their own code."""
     faults = {"failed_server_error": 0.2, "failed_invalid_prompt": 0.2}
     at = await rehearse(rows=20, faults=faults, job=PATIENT, speed=180.0)
     account = await at.run()
@@ -74,11 +74,11 @@ async def test_t03_a_failure_that_arrives_as_a_success(rehearse: Rehearse) -> No
     assert account.delivered["failed"] == account.summary.cost_unknown == account.accepted - 20 + wrong
 
 
-async def test_t04_a_wave_of_server_errors_on_background_responses_only(rehearse: Rehearse) -> None:
-    """Five minutes in which requests are taken and all of them fail; no row is lost, and few are paid for it."""
+async def test_t04_server_errors_on_background_responses_only(rehearse: Rehearse) -> None:
+    """Five minutes in which requests are accepted and all fail; no row is lost, and few attempts are spent."""
 
     def script(call: Call) -> Response | None:
-        if call.kind != "look" or not 10 <= call.since_first_s < 310:
+        if call.kind != "poll" or not 10 <= call.since_first_s < 310:
             return None
         why = {"code": "server_error", "message": "An error occurred. (wfr_019a)"}
         return JSONResponse({"id": call.response_id, "object": "response", "status": "failed", "error": why})
@@ -94,7 +94,7 @@ async def test_t04_a_wave_of_server_errors_on_background_responses_only(rehearse
 
 
 async def test_t05_cancelled_and_completed_later(rehearse: Rehearse) -> None:
-    """What it did in secret is billed to us: found out by a last look, or covered by the bound of an unknown cost."""
+    """Its hidden cost is found by a last poll, or covered by the bound of an unknown cost."""
     at = await rehearse(
         rows=ROWS,
         faults={"late_after_cancel": 1},
@@ -111,7 +111,7 @@ async def test_t05_cancelled_and_completed_later(rehearse: Rehearse) -> None:
 
 
 async def test_t06_completed_without_a_message(rehearse: Rehearse) -> None:
-    """Charged, and no answer: neither is passed over."""
+    """Charged without an answer: both are recorded."""
     at = await rehearse(rows=ROWS, faults={"empty_output": 0.4})
     account = await at.run()
     empty = account.states["failed"]
@@ -122,7 +122,7 @@ async def test_t06_completed_without_a_message(rehearse: Rehearse) -> None:
 
 
 async def test_t07_nothing_is_left_to_end_with_its_connection(rehearse: Rehearse) -> None:
-    """Every create asks for the background and for storage, aloud, so that a cut connection ends nothing."""
+    """Every create asks for background and storage explicitly, so that a broken connection ends nothing."""
     at = await rehearse(rows=ROWS, job={"request": {"metadata": {"mine": "1"}}}, script=lambda _: None)
     all_answered(await at.run())
     assert at.gateway is not None
@@ -133,7 +133,7 @@ async def test_t07_nothing_is_left_to_end_with_its_connection(rehearse: Rehearse
 
 
 async def test_t08_a_sporadic_404(rehearse: Rehearse) -> None:
-    """Half of all looks find nothing, young responses are unknown at first: none of it is an expiry."""
+    """Half of all polls find nothing, and new responses are unknown at first: none has expired."""
     at = await rehearse(rows=ROWS, faults={"poll_404": 0.5, "young_404": 0.5, "young_404_s": 10}, speed=120.0)
     account = await at.run()
     all_answered(account)
@@ -142,7 +142,7 @@ async def test_t08_a_sporadic_404(rehearse: Rehearse) -> None:
 
 
 async def test_t09_a_previous_response_that_is_not_found(rehearse: Rehearse) -> None:
-    """The row fails under the provider's code; the others go on."""
+    """The row fails with the provider's code; the others continue."""
     request = {"previous_response_id": "{{ 'resp_gone' if n == 3 else none }}"}
     at = await rehearse(rows=6, job={"request": request}, limits={"max_in_flight": 2})
     account = await at.run()
@@ -167,7 +167,7 @@ async def test_t10_a_conversation_that_is_locked(rehearse: Rehearse) -> None:
 
 
 async def test_t11_calls_that_hang(rehearse: Rehearse) -> None:
-    """A create without a reply may have been sent; a look without one is repeated. Neither stops the others."""
+    """A create without a reply may have been sent; a poll without one is repeated. Neither stops the others."""
     at = await rehearse(rows=ROWS, faults={"hang": 0.15, "poll_hang": 0.05}, job=PATIENT, timeouts={"read": 2})
     account = await at.run()
     all_answered(account)
@@ -177,7 +177,7 @@ async def test_t11_calls_that_hang(rehearse: Rehearse) -> None:
 
 
 async def test_t12_each_response_is_charged_once(rehearse: Rehearse) -> None:
-    """Looked at many times, resumed, retried, incomplete or failed: the bill is the ledger's to the last digit."""
+    """Polled many times, resumed, retried, incomplete or failed: the bill is exactly the ledger's."""
     faults = {"incomplete": 0.2, "failed_server_error": 0.2, "poll_drop": 0.2}
     at = await rehearse(rows=20, faults=faults, job=PATIENT, speed=120.0)
     first = await at.run()
@@ -192,7 +192,7 @@ async def test_t12_each_response_is_charged_once(rehearse: Rehearse) -> None:
 
 
 async def test_t13_proxies_that_do_not_understand_the_background(rehearse: Rehearse) -> None:
-    """The answer comes with the create, or late with it, or every look shows the first snapshot."""
+    """The answer comes with the create, or late with it, or every poll shows the first state."""
     faults = {"terminal_in_create": 0.3, "background_ignored": 0.3, "stale_snapshot": 0.3}
     at = await rehearse(rows=ROWS, faults=faults, timeouts={"queued": 20})
     account = await at.run()
@@ -201,11 +201,11 @@ async def test_t13_proxies_that_do_not_understand_the_background(rehearse: Rehea
     assert account.summary.cost_unknown == 0
 
 
-async def test_t13_a_proxy_that_cannot_be_asked_for_a_response(rehearse: Rehearse) -> None:
-    """Every further request would be paid for and never seen, so nothing more is sent."""
+async def test_t13_a_proxy_that_cannot_fetch_a_response(rehearse: Rehearse) -> None:
+    """Every further request would be paid for and never fetched, so nothing more is sent."""
 
     def script(call: Call) -> Response | None:
-        return Response("Method not allowed", 405) if call.kind == "look" else None
+        return Response("Method not allowed", 405) if call.kind == "poll" else None
 
     at = await rehearse(rows=100, limits={"max_in_flight": 8}, script=script)
     account = await at.run()
@@ -215,7 +215,7 @@ async def test_t13_a_proxy_that_cannot_be_asked_for_a_response(rehearse: Rehears
 
 
 async def test_t14_a_lost_create_reply(rehearse: Rehearse) -> None:
-    """Both responses run and cost; the second is ours, the first is counted as what it may be."""
+    """Both responses run and cost; the second is used, the first is counted as a possible duplicate."""
     at = await rehearse(rows=ROWS, faults={"drop_after": 0.3})
     account = await at.run()
     all_answered(account)
@@ -225,7 +225,7 @@ async def test_t14_a_lost_create_reply(rehearse: Rehearse) -> None:
 
 
 async def test_t15_latencies_that_vary_a_hundredfold(rehearse: Rehearse) -> None:
-    """Looks follow the latencies: few for each response, and half of them lie for less than they took."""
+    """Polls follow the latencies: few per response, and half of the answers wait for less than they took."""
     latency = {"queue": 1, "run": {"median_s": 15, "sigma": 1.5}}
     at = await rehearse(rows=30, sandbox={"latency": latency}, timeouts={"run": "6h"}, speed=75.0)
     account = await at.run()
@@ -239,12 +239,12 @@ async def test_t15_latencies_that_vary_a_hundredfold(rehearse: Rehearse) -> None
     assert waited[len(waited) // 2] < 1
 
 
-async def test_t16_results_that_vanish_while_nobody_looks(rehearse: Rehearse) -> None:
-    """A resumed run looks at the oldest responses first, and takes up those that are still there."""
+async def test_t16_results_that_vanish_while_no_process_polls(rehearse: Rehearse) -> None:
+    """A resumed run polls the oldest responses first, and keeps those that still exist."""
     all_open = anyio.Event()
 
     def script(call: Call) -> Response | None:
-        if call.kind == "look" and call.key == "row-11":
+        if call.kind == "poll" and call.key == "row-11":
             all_open.set()
         return None
 
@@ -259,16 +259,16 @@ async def test_t16_results_that_vanish_while_nobody_looks(rehearse: Rehearse) ->
         await all_open.wait()
         orchestrator.stop()
     assert at.gateway is not None
-    before = len(at.gateway.of("look"))
+    before = len(at.gateway.of("poll"))
     await at.clock.sleep_until(at.clock.now() + 70)
     account = await at.run()
     all_answered(account)
     assert account.creates == ROWS
-    order = [call.key for call in at.gateway.of("look")[before:]]
+    order = [call.key for call in at.gateway.of("poll")[before:]]
     assert order == sorted(order, key=lambda key: int((key or "").removeprefix("row-")))
 
 
-async def test_t16_a_result_that_has_vanished_is_a_failure_of_its_own(rehearse: Rehearse) -> None:
+async def test_t16_a_result_that_has_vanished_has_its_own_code(rehearse: Rehearse) -> None:
     at = await rehearse(
         rows=6,
         faults={"vanish": 1, "vanish_after_s": 0},
@@ -283,20 +283,20 @@ async def test_t16_a_result_that_has_vanished_is_a_failure_of_its_own(rehearse: 
     assert account.creates == 6
 
 
-async def test_t17_only_the_answer_to_a_look_ends_a_response(rehearse: Rehearse) -> None:
-    """Webhooks come twice, late or forged: none is listened to, and what a look finds settles each row once."""
+async def test_t17_only_the_answer_to_a_poll_ends_a_response(rehearse: Rehearse) -> None:
+    """Webhooks may come twice, late or forged: none is used, and each row is settled once by a poll."""
     at = await rehearse(rows=ROWS, script=lambda _: None)
     account = await at.run()
     all_answered(account)
     assert at.gateway is not None
-    assert {call.kind for call in at.gateway.calls} == {"create", "look"}
-    looked_at = {call.key for call in at.gateway.of("look") if call.status == 200}
-    assert looked_at == account.results.keys()
+    assert {call.kind for call in at.gateway.calls} == {"create", "poll"}
+    polled = {call.key for call in at.gateway.of("poll") if call.status == 200}
+    assert polled == account.results.keys()
     assert sorted(event.key for event in at.events if isinstance(event, Settled)) == sorted(account.results)
 
 
 async def test_t18_ill_typed_json(rehearse: Rehearse) -> None:
-    """Times as text, usage without details, null statuses: read as far as it goes, and kept as it came."""
+    """Times as text, usage without details, null statuses: read as far as possible, and stored as received."""
     at = await rehearse(rows=ROWS, faults={"ill_typed": 1})
     account = await at.run()
     all_answered(account)
@@ -309,7 +309,7 @@ async def test_t18_ill_typed_json(rehearse: Rehearse) -> None:
 
 
 async def test_t19_a_slow_down_inside_the_limits(rehearse: Rehearse) -> None:
-    """The load rose too fast: it is cut and ramped up again; no attempt is spent and every row is sent."""
+    """The load rose too fast: it is reduced and raised again; no attempt is spent and every row is sent."""
     at = await rehearse(rows=30, faults={"slow_down": 0.2})
     account = await at.run()
     all_answered(account, 30)
@@ -317,8 +317,8 @@ async def test_t19_a_slow_down_inside_the_limits(rehearse: Rehearse) -> None:
     assert account.accepted == account.summary.attempts == 30
 
 
-async def test_t20_completed_but_waiting_for_somebody(rehearse: Rehearse) -> None:
-    """A function call or an approval that nobody answers is no success, whatever its status says."""
+async def test_t20_completed_but_waiting_for_a_tool(rehearse: Rehearse) -> None:
+    """An unanswered function call or approval is no success, whatever its status says."""
     tool = {
         "type": "function",
         "name": "look_up",

@@ -1,4 +1,4 @@
-"""What the engine makes of each family of the judgement table: attempts, states, codes, the bill.
+"""How the engine acts on each group of the judgement table: attempts, states, codes, the bill.
 
 What each row of the table says is tested in tests/policy. Here a gateway plays the errors of a family all in one run,
 each to a row of its own, among rows in which all goes well.
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 
 Reply: TypeAlias = Callable[[Call], Response]
 
-# Rows that are answered: the first two before anything goes wrong.
+# Rows that are answered: the first two before any fault.
 PLAIN = ("plain-1", "plain-2", "plain-3", "plain-4")
 
 
@@ -35,19 +35,19 @@ def refused(status: int, code: str | None = None, message: str = "No.", **header
 
 
 def ended(**fields: Any) -> Reply:
-    """A look shows a response that has ended in this way."""
+    """Returns the reply to a poll with a response that has ended like this."""
     return lambda call: JSONResponse({"id": call.response_id, "object": "response", "output": [], **fields})
 
 
 def failed(code: str | None) -> Reply:
-    """One that ended ``failed``, under HTTP 200."""
+    """Returns one that ended ``failed``, with HTTP 200."""
     return ended(status="failed", error={"code": code, "message": "It failed."} if code else None)
 
 
 async def struck(
     rehearse: Rehearse, replies: Mapping[str, Reply], *, kind: str = "create", times: int = 1, **settings: Any
 ) -> Account:
-    """A run with a row for each reply, which meets it on so many of its first calls of that kind."""
+    """Run a row for each reply, which it gets on so many of its first calls of that kind."""
     left = dict.fromkeys(replies, times)
 
     def script(call: Call) -> Response | None:
@@ -57,8 +57,8 @@ async def struck(
         return replies[call.key](call)
 
     rows = [*PLAIN[:2], *replies, *PLAIN[2:]]
-    # Slow enough for a look to come while it runs.
-    sandbox = {"latency": {"queue": 6, "run": 3}} if kind == "look" else {}
+    # Slow enough for a poll while it runs.
+    sandbox = {"latency": {"queue": 6, "run": 3}} if kind == "poll" else {}
     at = await rehearse(rows=rows, script=script, sandbox=sandbox, **{"limits": {"max_in_flight": 2}, **settings})
     account = await at.run(same_bill=False)
     assert not any(left.values()) or times > 9
@@ -67,7 +67,7 @@ async def struck(
 
 
 def attempts(account: Account, replies: Mapping[str, Reply]) -> dict[str, tuple[str, int]]:
-    """By case: how it ended, and after how many attempts."""
+    """Returns for each case how it ended, and after how many attempts."""
     rows = account.results
     return {case: (rows[case].code or rows[case].state.value, rows[case].attempts) for case in replies}
 
@@ -75,7 +75,7 @@ def attempts(account: Account, replies: Mapping[str, Reply]) -> dict[str, tuple[
 # ── creates ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_refusals_that_may_pass_are_sent_again_and_spend_attempts(rehearse: Rehearse) -> None:
+async def test_transient_refusals_are_sent_again_and_spend_attempts(rehearse: Rehearse) -> None:
     replies = {
         "timed-out": refused(408),
         "locked": refused(409),
@@ -93,7 +93,7 @@ async def test_refusals_that_may_pass_are_sent_again_and_spend_attempts(rehearse
     assert account.summary.cost_unknown == account.summary.possible_duplicates == 0
 
 
-async def test_refusals_for_good_fail_their_rows_and_cost_nothing(rehearse: Rehearse) -> None:
+async def test_permanent_refusals_fail_their_rows_and_cost_nothing(rehearse: Rehearse) -> None:
     replies = {
         "context_length_exceeded": refused(400, "context_length_exceeded"),
         "invalid_value": refused(400, "invalid_value"),
@@ -110,20 +110,20 @@ async def test_refusals_for_good_fail_their_rows_and_cost_nothing(rehearse: Rehe
     account = await struck(rehearse, replies)
     account.check_bill()
     assert account.exit is ExitCode.SOME_FAILED
-    # Each under the provider's own code, where it has one.
+    # Each with the provider's own code, if there is one.
     assert attempts(account, replies) == {code: (code, 1) for code in replies}
     assert account.creates == account.accepted == len(PLAIN)
     assert account.summary.cost_unknown == 0
 
 
-async def test_refusals_that_pass_too_late_exhaust_the_attempts(rehearse: Rehearse) -> None:
+async def test_transient_refusals_that_last_too_long_exhaust_the_attempts(rehearse: Rehearse) -> None:
     replies = {"timed-out": refused(408), "server-error": refused(500, "server_error")}
     account = await struck(rehearse, replies, times=99, job={"retry": {"attempts": 3}})
     assert attempts(account, replies) == dict.fromkeys(replies, ("attempts_exhausted", 3))
     assert "server_error" in (account.results["server-error"].message or "")
 
 
-async def test_bounces_are_sent_again_and_spend_nothing(rehearse: Rehearse) -> None:
+async def test_rate_limited_creates_are_sent_again_and_spend_nothing(rehearse: Rehearse) -> None:
     replies = {
         "requests": refused(429, "rate_limit_exceeded"),
         "tokens": refused(429, None, "Limit reached on tokens per min."),
@@ -137,7 +137,7 @@ async def test_bounces_are_sent_again_and_spend_nothing(rehearse: Rehearse) -> N
     assert account.summary.rate_limited == 2 * len(replies)
 
 
-async def test_signs_of_an_outage_are_waited_out_and_spend_nothing(rehearse: Rehearse) -> None:
+async def test_signs_of_an_outage_delay_rows_and_spend_nothing(rehearse: Rehearse) -> None:
     before_headers = "upstream connect error or disconnect/reset before headers. reset reason: "
     replies = {
         "overloaded": refused(503, "server_is_overloaded"),
@@ -150,7 +150,7 @@ async def test_signs_of_an_outage_are_waited_out_and_spend_nothing(rehearse: Reh
     assert account.summary.rate_limited == account.summary.cost_unknown == 0
 
 
-async def test_what_may_have_been_sent_is_counted_before_it_is_sent_again(rehearse: Rehearse) -> None:
+async def test_a_request_that_may_have_been_sent_is_counted_before_it_is_sent_again(rehearse: Rehearse) -> None:
     replies = {
         "502": text(502, "Bad gateway"),
         "504": text(504, ""),
@@ -168,16 +168,16 @@ async def test_what_may_have_been_sent_is_counted_before_it_is_sent_again(rehear
     doubted = [account.results[case] for case in replies]
     assert all((row.possible_duplicates, row.cost_pusd) == (1, None) for row in doubted)
     assert account.summary.cost_unknown == account.summary.possible_duplicates == len(replies)
-    # What is known of the second response and the bound for the first one, together.
+    # The known cost of the second response plus the bound of the first one.
     known = account.summary.cost_pusd - sum(account.results[key].cost_pusd or 0 for key in PLAIN)
     bounds = sum(row.upper_bound_pusd or 0 for row in doubted)
     assert bounds == known + account.summary.cost_unknown_upper_bound_pusd
 
 
-# ── looks ─────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── polls ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_looks_that_bring_nothing_change_nothing(rehearse: Rehearse) -> None:
+async def test_failed_polls_change_nothing(rehearse: Rehearse) -> None:
     replies = {
         "refused": refused(400),
         "server-error": refused(500),
@@ -188,7 +188,7 @@ async def test_looks_that_bring_nothing_change_nothing(rehearse: Rehearse) -> No
         "unreadable": text(200, "<html>Welcome.</html>"),
         "without-id": text(200, '{"object": "response"}'),
     }
-    account = await struck(rehearse, replies, kind="look", times=2)
+    account = await struck(rehearse, replies, kind="poll", times=2)
     account.check_bill()
     assert attempts(account, replies) == dict.fromkeys(replies, ("succeeded", 1))
     assert account.creates == len(account.results)
@@ -198,36 +198,36 @@ async def test_looks_that_bring_nothing_change_nothing(rehearse: Rehearse) -> No
 # ── responses that ended ──────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_failures_that_may_pass_are_asked_for_again(rehearse: Rehearse) -> None:
+async def test_transient_failures_are_requested_again(rehearse: Rehearse) -> None:
     codes = "server_error", "server_is_overloaded", "rate_limit_exceeded", "slow_down", "vector_store_timeout"
     replies = {**{code: failed(code) for code in codes}, "nameless": failed(None)}
-    account = await struck(rehearse, replies, kind="look")
+    account = await struck(rehearse, replies, kind="poll")
     assert attempts(account, replies) == dict.fromkeys(replies, ("succeeded", 2))
     assert account.accepted == len(account.results) + len(replies)
-    # Known, ended, and nobody says what they cost: no duplicates, and no zero either.
+    # Known and ended, at an unknown cost: no duplicates, and no cost of zero.
     assert account.summary.cost_unknown == len(replies)
     assert account.summary.possible_duplicates == 0
 
 
-async def test_failures_for_good_fail_their_rows(rehearse: Rehearse) -> None:
+async def test_permanent_failures_fail_their_rows(rehearse: Rehearse) -> None:
     codes = "invalid_prompt", "bio_policy", "image_too_small", "a_code_of_next_year"
     replies = {code: failed(code) for code in codes}
-    account = await struck(rehearse, replies, kind="look")
+    account = await struck(rehearse, replies, kind="poll")
     assert attempts(account, replies) == {code: (code, 1) for code in codes}
     assert account.accepted == len(account.results)
 
 
-async def test_an_image_that_could_not_be_fetched_is_tried_once_more(rehearse: Rehearse) -> None:
+async def test_an_image_that_could_not_be_fetched_is_retried_once(rehearse: Rehearse) -> None:
     replies = {"image": failed("failed_to_download_image")}
-    account = await struck(rehearse, replies, kind="look", times=99)
+    account = await struck(rehearse, replies, kind="poll", times=99)
     assert attempts(account, replies) == {"image": ("attempts_exhausted", 2)}
 
 
-async def test_no_money_left_for_a_response_stops_the_run_and_blames_no_row(rehearse: Rehearse) -> None:
+async def test_a_lack_of_credit_in_a_response_halts_the_run_and_fails_no_row(rehearse: Rehearse) -> None:
     broke = True
 
     def script(call: Call) -> Response | None:
-        struck = broke and call.kind == "look" and call.key == "row-3"
+        struck = broke and call.kind == "poll" and call.key == "row-3"
         return failed("insufficient_quota")(call) if struck else None
 
     at = await rehearse(rows=6, script=script)
@@ -245,7 +245,7 @@ MESSAGE = {"type": "message", "role": "assistant", "content": [{"type": "output_
 CUT_OFF = {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}
 
 
-async def test_ends_that_are_no_answers_fail_their_rows(rehearse: Rehearse) -> None:
+async def test_ended_responses_without_answers_fail_their_rows(rehearse: Rehearse) -> None:
     replies = {
         "empty_output": ended(status="completed"),
         "max_output_tokens": ended(**CUT_OFF, output=[MESSAGE]),
@@ -259,30 +259,30 @@ async def test_ends_that_are_no_answers_fail_their_rows(rehearse: Rehearse) -> N
             status="completed", output=[{**MESSAGE, "content": [{"type": "refusal", "refusal": "No."}]}]
         ),
     }
-    account = await struck(rehearse, replies, kind="look")
+    account = await struck(rehearse, replies, kind="poll")
     assert attempts(account, replies) == {code: (code, 1) for code in replies}
     assert account.accepted == len(account.results)
-    # They tell no usage, so what they cost is unknown.
+    # They report no usage, so their cost is unknown.
     assert account.summary.cost_unknown == len(replies)
 
 
-async def test_a_response_that_somebody_else_cancelled_is_not_sent_again(rehearse: Rehearse) -> None:
+async def test_a_response_cancelled_by_others_is_not_sent_again(rehearse: Rehearse) -> None:
     replies = {"stopped": ended(status="cancelled")}
-    account = await struck(rehearse, replies, kind="look")
+    account = await struck(rehearse, replies, kind="poll")
     assert account.exit is ExitCode.SOME_FAILED
     assert attempts(account, replies) == {"stopped": ("cancelled", 1)}
     assert account.accepted == len(account.results)
     assert account.summary.cost_unknown == 1
 
 
-async def test_half_an_answer_is_kept_where_the_job_says_so(rehearse: Rehearse) -> None:
+async def test_a_partial_answer_is_kept_if_the_job_says_so(rehearse: Rehearse) -> None:
     replies = {"half": ended(**CUT_OFF, output=[MESSAGE]), "none": ended(**CUT_OFF)}
-    account = await struck(rehearse, replies, kind="look", job={"on_incomplete": "keep"})
+    account = await struck(rehearse, replies, kind="poll", job={"on_incomplete": "keep"})
     assert attempts(account, replies) == {"half": ("succeeded", 1), "none": ("empty_output", 1)}
     assert account.results["half"].output_text == "Half of an"
 
 
-async def test_an_answer_that_was_cut_off_is_asked_for_once_with_more_room(rehearse: Rehearse) -> None:
+async def test_an_answer_that_was_cut_off_is_requested_once_with_a_raised_limit(rehearse: Rehearse) -> None:
     job = {"on_incomplete": {"raise_max_output_tokens_to": 900}}
     at = await rehearse(faults={"incomplete": 0.4}, job=job, script=lambda _: None)
     account = await at.run()
