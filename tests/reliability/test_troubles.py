@@ -227,7 +227,7 @@ async def test_t14_a_lost_create_reply(rehearse: Rehearse) -> None:
 async def test_t15_latencies_that_vary_a_hundredfold(rehearse: Rehearse) -> None:
     """Polls follow the latencies: few per response, and half of the answers wait for less than they took."""
     latency = {"queue": 1, "run": {"median_s": 15, "sigma": 1.5}}
-    at = await rehearse(rows=30, sandbox={"latency": latency}, timeouts={"run": "6h"}, speed=75.0)
+    at = await rehearse(rows=30, sandbox={"latency": latency}, timeouts={"run": "6h"}, speed=30.0)
     account = await at.run()
     all_answered(account, 30)
     assert account.ledger["polls"]["calls"] / 30 < 15
