@@ -57,7 +57,7 @@ try:
     server.sendmsg([len(order).to_bytes(4, "big")], rights)
 except OSError:  # such as a closed stream
     posix.execv({python!r}, [{python!r}, *sys.argv[1:]])
-for number in set({signals!r}) - set(ignored):
+for number in {signals!r}:
     _signal.signal(number, lambda number, _: server.send(bytes([number])))
 server.sendall(order)
 # Only the process itself holds the streams from here on: whoever reads them gets their end when it ends.

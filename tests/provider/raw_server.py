@@ -40,6 +40,8 @@ class Connection:
         return Request(method, target, headers, body)
 
     async def send(self, data: bytes) -> None:
+        if self.writer.is_closing():  # uvloop raises RuntimeError
+            raise ConnectionResetError
         self.writer.write(data)
         await self.writer.drain()
 
