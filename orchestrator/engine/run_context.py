@@ -4,15 +4,40 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from typing import Protocol
 
 from orchestrator.core.clock import Clock
 from orchestrator.engine.observation import Observation
 from orchestrator.engine.run_status import RunStatus
 from orchestrator.engine.stages import Stages
-from orchestrator.stores.base import Reader, Store
+from orchestrator.stores.base import (
+    CostReader,
+    DuplicateReader,
+    LearnedReader,
+    PendingReader,
+    RecoveryReader,
+    RunReader,
+    Store,
+)
 from orchestrator.stores.reads import Run
+from orchestrator.stores.stream_events import StreamEventReader
+from orchestrator.stores.uploaded_files import UploadReader
 
-__all__ = ["RunContext"]
+__all__ = ["EngineReader", "RunContext"]
+
+
+class EngineReader(
+    RunReader,
+    PendingReader,
+    DuplicateReader,
+    RecoveryReader,
+    CostReader,
+    LearnedReader,
+    UploadReader,
+    StreamEventReader,
+    Protocol,
+):
+    """What carrying out a run reads; results, histories and retention are read by others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +47,7 @@ class RunContext:
     record: Run
     stages: Stages
     store: Store
-    reader: Reader
+    reader: EngineReader
     status: RunStatus
     observation: Observation
     clock: Clock
