@@ -66,7 +66,7 @@ async def test_it_is_exhausted_only_when_the_stage_is_sealed(bench: Bench) -> No
     assert bench.refill.exhausted
 
 
-async def test_a_due_retry_goes_before_fresh_rows_and_a_later_one_waits(bench: Bench) -> None:
+async def test_a_due_retry_precedes_fresh_rows_and_a_later_one_waits(bench: Bench) -> None:
     await bench.add(4)
     first, second, *_ = await bench.harness.fresh()
     await bench.harness.retry(first, at=NOW, not_before=NOW)

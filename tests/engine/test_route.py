@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def queue(rig: Rig) -> SendQueue:
     made = SendQueue(rig.status)
-    # As after a first look into the store.
+    # As after the store was first asked.
     made.delayed_at = None
     rig.status.queue_empty = True
     return made
