@@ -1,4 +1,4 @@
-"""The Python API: runs jobs, and tells what became of them.
+"""The Python API: runs jobs, and reports on them.
 
 What only ``run``, ``cancel`` and ``doctor`` need (engine, provider, templates, prices) is imported by them, so that
 ``status`` and its like answer at once.
@@ -50,15 +50,15 @@ __all__ = ["Orchestrator", "RequestHistory"]
 
 _CANCEL_CHECK_S = 0.5
 # Clocks of one machine differ by less from process to process.
-_WORTH_TELLING_S = 60.0
+_REPORTED_S = 60.0
 
 
 class Orchestrator:
-    """Runs jobs and tells what became of them; use it as an async context manager.
+    """Runs jobs and reports on them; use it as an async context manager.
 
     Opening it touches nothing: the database is opened by the first call that needs it, and the provider only by
     ``run`` and ``cancel``. ``observers`` are called with each event of a run (``core.events``); ``progress`` holds
-    the live counts of the run that goes on. Without a config, it is OpenAI's own API with the defaults.
+    the live counts of the current run. Without a config, it is OpenAI's own API with the defaults.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Orchestrator:
         self._reader: Reader | None = None
         self._store: Store | None = None
         self._loop: LocalLoop | None = None
-        # A stop may come while the input is still being looked at, before there is a loop to tell.
+        # A stop may come while the input is still being checked, before there is a loop to stop.
         self._stopped = False
         self.progress = Progress()
 
@@ -107,7 +107,7 @@ class Orchestrator:
     # ── working ───────────────────────────────────────────────────────────────────────────────────────────
 
     async def run(self, job: Job, *, name: str | None = None, new: bool = False) -> Summary:
-        """Carry a job out, or go on with it where an earlier process stopped.
+        """Run a job, or resume it where an earlier process stopped.
 
         Returns when every row is settled, when something halts the run, or soon after ``stop``. Raises ``BadRow``,
         ``SpecError``, ``RunChanged``, ``RunBusy``, ``StoreError``, ``ConfigError`` or ``ProviderUnreachable``.
@@ -119,7 +119,7 @@ class Orchestrator:
         from orchestrator.job.requests.renderer import Renderer
         from orchestrator.job.stream_limit import refuse_bulk
 
-        self._config.api_key(os.environ)  # a missing key is told before a database is made
+        self._config.api_key(os.environ)  # a missing key is reported before a database is created
         self._stopped = False
         renderer = Renderer(job, may_be_unstored=self._config.provider.store == "optional")
         _refuse_unbounded(job, renderer, self._config)
@@ -189,7 +189,7 @@ class Orchestrator:
         if lost:
             raise UsageError(
                 f"{lost:,} of these requests cannot be sent again: the data of their rows was dropped",
-                hint="run the job anew for them, and say `inputs: keep` under retention to be able to retry",
+                hint="run the job again for them, and say `inputs: keep` under retention to be able to retry",
             )
         store = await self._open_store()
         with self._backend.lock(record.id, record.name):
@@ -228,7 +228,7 @@ class Orchestrator:
         """
         retention = await self._retention()
         for record in await (await self._open_reader()).runs():
-            # Looked at before the run is locked: most have nothing due, and somebody may want to go on with them.
+            # Checked before the run is locked: most have nothing due, and another process may want to resume them.
             due = await retention.due(record)
             if due is None:
                 continue
@@ -293,36 +293,36 @@ class Orchestrator:
         """
         from orchestrator.app.sent_request import input_items
 
-        story = await self.show(run, key)
-        async for item in input_items(self._config, self._backend.local_path, story):
+        history = await self.show(run, key)
+        async for item in input_items(self._config, self._backend.local_path, history):
             yield item
 
     async def follow(self, run: str, key: str, *, after: int | None = None) -> AsyncIterator[LiveEvent]:
-        """What is heard of a row's response as it grows, to its end; of one that is over, its text.
+        """Yields what comes of a row's response as it grows, to its end; the text of one that has ended.
 
-        ``after`` is the number of the event behind which to go on. It changes nothing, whoever works on the run.
+        ``after`` is the number of the event to continue after. It changes nothing; another process may hold the run.
         """
         from orchestrator.app.connections import open_provider
         from orchestrator.app.follow import LiveTail, replay_events
 
-        story = await self.show(run, key)
-        if story.request.state in SETTLED:
-            for heard in replay_events(story):
-                yield heard
+        history = await self.show(run, key)
+        if history.request.state in SETTLED:
+            for event in replay_events(history):
+                yield event
             return
         async with open_provider(self._config, self._backend.local_path, beside_a_run=True) as provider:
-            follower = LiveTail(
+            tail = LiveTail(
                 provider.client,
                 provider.streams(),
-                story=partial(self.show, run, key),
+                history=partial(self.show, run, key),
                 clock=self._clock,
                 rng=self._rng,
             )
-            async for heard in follower.follow(after=after):
-                yield heard
+            async for event in tail.follow(after=after):
+                yield event
 
     async def request_sent(self, run: str, key: str) -> dict[str, Any] | None:
-        """The body of a row's latest create call, made anew from row and job; None where the row makes no request."""
+        """The body of a row's latest create call, composed again from row and job; None if it makes none."""
         from orchestrator.app.sent_request import request_sent
 
         return await request_sent(await self._open_reader(), await self._find(run), await self.show(run, key))
@@ -369,7 +369,7 @@ class Orchestrator:
         """What a job will take and cost; nothing is sent but, with ``exact``, texts to be counted.
 
         ``exact`` is how many requests the provider counts, or ``"all"``; ``compare`` names models to be priced
-        beside; ``learn_from`` is the one run whose answers tell how long answers are, in place of all like it.
+        beside; ``learn_from`` is the one run whose answers give the length of answers, in place of all like it.
         """
         from orchestrator.app.connections import open_client
 
@@ -382,9 +382,9 @@ class Orchestrator:
         )
 
     async def glance(self, job: Job, *, name: str | None = None, new: bool = False) -> Forecast | None:
-        """A rough forecast of a run that would be a new one, from the first rows, in a blink.
+        """A rough forecast of a new run from its first rows, within a quarter of a second.
 
-        None where ``run`` would go on with a run that exists, and where the first rows tell nothing.
+        None if ``run`` would resume a run that exists, or if the first rows are not enough for a forecast.
         """
         from orchestrator.engine.runs import find_run
 
@@ -483,8 +483,8 @@ class Orchestrator:
         behind_s = 0.0 if latest is None else latest - self._clock.now()
         if behind_s <= 0:
             return self._clock
-        if behind_s > _WORTH_TELLING_S:
-            message = f"the clock of this machine was set back by {behind_s:.0f} s; the run goes on by its own time"
+        if behind_s > _REPORTED_S:
+            message = f"the clock of this machine was set back by {behind_s:.0f} s; the run continues by its own time"
             self._observe(Warned(code="clock_set_back", message=message))
         return AheadClock(self._clock, behind_s)
 

@@ -1,4 +1,4 @@
-"""Shows a response as it grows: by its stream where there is one, else by looking at it again and again."""
+"""Shows a response as it grows: by its stream if there is one, else by polling."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["FollowEnded", "LiveEvent", "LiveTail", "ResponseProgress", "TextDelt
 
 # How often the database is asked whether the row has a response by now.
 _UNSENT_S = 0.5
-_LOOK_FIRST_S, _LOOK_LAST_S = 1.0, 15.0
+_FIRST_POLL_S, _LAST_POLL_S = 1.0, 15.0
 _TRIES = 8
 
 
@@ -38,7 +38,7 @@ class TextDelta:
 class ResponseProgress:
     """Progress, in the provider's word or in ours; ``item`` is the type of the output item that it is about.
 
-    ``sequence`` is what to go on after, where the stream is numbered.
+    ``sequence`` is the event to continue after, if the stream is numbered.
     """
 
     what: str
@@ -59,52 +59,52 @@ LiveEvent: TypeAlias = TextDelta | ResponseProgress | FollowEnded
 
 
 class LiveTail:
-    """Follows one row's latest response to its end; it changes nothing, whoever works on the run."""
+    """Follows one row's latest response to its end; it changes nothing, and another process may hold the run."""
 
     def __init__(
         self,
         client: ResponsesClient,
         streams: StreamingClient,
         *,
-        story: Callable[[], Awaitable[RequestHistory]],
+        history: Callable[[], Awaitable[RequestHistory]],
         clock: Clock,
         rng: random.Random,
     ) -> None:
         self._client = client
         self._streams = streams
-        self._story = story
+        self._history = history
         self._clock = clock
         self._rng = rng
-        self._said = ""
-        # The beginning was heard by an earlier one, and the end has been told by the stream.
+        self._shown = ""
+        # Whether an earlier follow received the beginning, and whether the stream reported the end.
         self._begun_before = False
-        self._heard_end = False
+        self._saw_end = False
 
     async def follow(self, *, after: int | None = None) -> AsyncIterator[LiveEvent]:
-        """What is heard from behind an event on (None: from the first); the last thing is ``Over``."""
+        """Yields what comes after an event (None: from the first); the last one is ``FollowEnded``."""
         self._begun_before = after is not None
         response_id: str | None = None
         waiting = False
         while response_id is None:
-            story = await self._story()
-            if story.request.state in SETTLED:
-                for heard in replay_events(story):
-                    yield heard
+            history = await self._history()
+            if history.request.state in SETTLED:
+                for event in replay_events(history):
+                    yield event
                 return
-            latest = story.attempts[-1] if story.attempts else None
+            latest = history.attempts[-1] if history.attempts else None
             response_id = latest.response_id if latest is not None and latest.ended_at is None else None
             if response_id is None:
                 if not waiting:
                     yield ResponseProgress("not sent yet")
                 waiting = True
                 await self._sleep(_UNSENT_S)
-        async for heard in self._stream(response_id, after):
-            yield heard
-        async for heard in self._poll(response_id):
-            yield heard
+        async for event in self._stream(response_id, after):
+            yield event
+        async for event in self._poll(response_id):
+            yield event
 
     async def _stream(self, response_id: str, after: int | None) -> AsyncIterator[LiveEvent]:
-        """As the stream tells it, opened again where it breaks off, to its end or until it cannot be had."""
+        """Yields what the stream sends, opened again where it breaks, to its end or until it is not available."""
         tries = 0
         while tries < _TRIES:
             answer = await self._streams.follow(response_id, after=after)
@@ -114,29 +114,29 @@ class LiveTail:
                         tries = 0
                         after = event.sequence if event.sequence is not None else after
                         if event.type == "response.output_text.delta":
-                            self._said += str(event.fields.get("delta", ""))
+                            self._shown += str(event.fields.get("delta", ""))
                             yield TextDelta(str(event.fields.get("delta", "")))
                         elif not event.is_piece:
                             yield ResponseProgress(event.type, event.item_type, after)
                         if event.type in ENDINGS:
-                            self._heard_end = True
+                            self._saw_end = True
                             return
                 except StreamLost:
-                    yield ResponseProgress("the connection was lost; going on from there", None, after)
+                    yield ResponseProgress("the connection was lost; continuing from there", None, after)
                 finally:
                     await answer.aclose()
             elif cannot_stream(answer):
-                yield ResponseProgress(f"no stream ({_words(answer)}); looking again and again")
+                yield ResponseProgress(f"no stream ({_words(answer)}); polling instead")
                 return
-            if (await self._story()).request.state in SETTLED:
+            if (await self._history()).request.state in SETTLED:
                 return
             tries += 1
             await self._sleep(retry_wait(tries, self._rng))
-        yield ResponseProgress("the stream cannot be had; looking again and again")
+        yield ResponseProgress("the stream is not available; polling instead")
 
     async def _poll(self, response_id: str) -> AsyncIterator[LiveEvent]:
-        """Look until the response has ended, then say what of its text was not said yet."""
-        status, looks, misses, since = "", 0, 0, self._clock.now()
+        """Poll until the response has ended, then yield the rest of its text."""
+        status, polls, misses, since = "", 0, 0, self._clock.now()
         while True:
             answer = await self._client.retrieve(response_id)
             if isinstance(answer, Seen):
@@ -149,11 +149,11 @@ class LiveTail:
                 if response.status != status:
                     status = response.status
                     yield ResponseProgress(status)
-            elif (story := await self._story()).request.state in SETTLED:
-                # Whoever works on the run was faster, and the provider knows it no more: a sandbox ends with its run.
-                for known in replay_events(story):
-                    for heard in self._rest(known.text) if isinstance(known, TextDelta) else [known]:
-                        yield heard
+            elif (history := await self._history()).request.state in SETTLED:
+                # The process that holds the run was faster, and the provider is gone: a sandbox ends with its run.
+                for known in replay_events(history):
+                    for event in self._rest(known.text) if isinstance(known, TextDelta) else [known]:
+                        yield event
                 return
             else:
                 misses += 1
@@ -162,27 +162,27 @@ class LiveTail:
                 if isinstance(verdict, Expired | Halt):
                     yield FollowEnded("unknown", ok=False, message=verdict.message)
                     return
-            looks += 1
-            await self._sleep(min(_LOOK_FIRST_S * 1.5**looks, _LOOK_LAST_S))
+            polls += 1
+            await self._sleep(min(_FIRST_POLL_S * 1.5**polls, _LAST_POLL_S))
 
     def _rest(self, text: str) -> list[TextDelta]:
-        """What of the whole text was not said yet."""
+        """Returns the part of the whole text that was not shown yet."""
         if self._begun_before:
-            # Nobody knows which part was heard then; where the stream came to its end, the rest was heard now.
-            return [] if self._heard_end else [TextDelta(text)]
-        rest = text.removeprefix(self._said)
-        return [TextDelta(rest)] if rest and text.startswith(self._said) else []
+            # Which part was shown then is unknown; if the stream came to its end, the rest was shown now.
+            return [] if self._saw_end else [TextDelta(text)]
+        rest = text.removeprefix(self._shown)
+        return [TextDelta(rest)] if rest and text.startswith(self._shown) else []
 
     async def _sleep(self, seconds: float) -> None:
         await self._clock.sleep_until(self._clock.now() + seconds)
 
 
-def replay_events(story: RequestHistory) -> list[LiveEvent]:
-    """What there is to hear of a row that is over, from the disk."""
-    request = story.request
-    text = next((each.output_text for each in reversed(story.responses) if each.output_text), None)
-    said: list[LiveEvent] = [TextDelta(text)] if text else []
-    return [*said, FollowEnded(request.state.value, ok=request.state is State.SUCCEEDED, message=request.code)]
+def replay_events(history: RequestHistory) -> list[LiveEvent]:
+    """Returns what is on disk of a settled row as live events."""
+    request = history.request
+    text = next((each.output_text for each in reversed(history.responses) if each.output_text), None)
+    shown: list[LiveEvent] = [TextDelta(text)] if text else []
+    return [*shown, FollowEnded(request.state.value, ok=request.state is State.SUCCEEDED, message=request.code)]
 
 
 def _over(response: Response) -> FollowEnded:

@@ -16,7 +16,7 @@ from orchestrator.cli.export import export
 from orchestrator.cli.follow import follow
 from orchestrator.cli.help import PlainColumns
 from orchestrator.cli.inspect import costs, runs, show, status
-from orchestrator.cli.output import PipeConsole, ReaderGone, let_go_of_stdout, note
+from orchestrator.cli.output import PipeConsole, ReaderGone, abandon_stdout, note
 from orchestrator.cli.purge import purge
 from orchestrator.cli.retry_cancel import cancel, retry
 from orchestrator.cli.run import EPILOGUE, run
@@ -68,7 +68,7 @@ def build_app() -> App:
 
 
 def invoke(arguments: Sequence[str]) -> int:
-    """Run one command line and return its exit code; every failure is told, none is raised."""
+    """Run one command line and return its exit code; reports every failure and raises none."""
     try:
         return _execute(arguments)
     except CycloptsError as error:
@@ -78,11 +78,11 @@ def invoke(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         note("interrupted")
         return ExitCode.INTERRUPTED
-    except Exception as error:  # noqa: BLE001 – told as what it is, with an exit code
+    except Exception as error:  # noqa: BLE001 – reported as what it is, with an exit code
         cause = cause_of(error)
         return report_problem(cause) if isinstance(cause, OrchestratorError) else report_bug(cause)
     finally:
-        let_go_of_stdout()
+        abandon_stdout()
 
 
 def _execute(arguments: Sequence[str]) -> int:

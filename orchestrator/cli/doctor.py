@@ -1,4 +1,4 @@
-"""``doctor``: is everything in place for a run?"""
+"""``doctor``: checks whether everything is in place for a run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["doctor"]
 async def doctor(*, db: Database = None, config: ConfigFile = None, json: Json = False) -> int:
     """Check whether everything is in place for a run.
 
-    Looks at Python, SQLite, the database, the config, the key (which is never shown) and the provider.
+    Checks Python, SQLite, the database, the config, the key (which is never shown) and the provider.
     """
     async with opened(db, config) as orchestrator:
         findings = await orchestrator.doctor()
@@ -26,7 +26,7 @@ async def doctor(*, db: Database = None, config: ConfigFile = None, json: Json =
         return ExitCode.OK if well else ExitCode.USAGE
     text = Text()
     for finding in findings:
-        text.append("ok    " if finding.ok else "wrong ", "green" if finding.ok else "red")
+        text.append("ok    " if finding.ok else "FAIL  ", "green" if finding.ok else "red")
         text.append(f"{finding.name:<10}  {finding.detail}\n")
         if finding.hint:
             text.append(f"{'':18}{finding.hint}\n", "dim")

@@ -1,4 +1,4 @@
-"""How a failure is told: what, where and what to do on standard error, and an exit code for scripts."""
+"""Reports failures: what, where and what to do on standard error, and an exit code for scripts."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ DEBUG_VARIABLE = "ORCHESTRATOR_DEBUG"
 
 
 def report_problem(error: OrchestratorError) -> int:
-    """Something the user can mend."""
+    """Report something that the user can fix."""
     note(f"error: {error}")
     return error.exit_code
 
 
 def report_misuse(error: CycloptsError) -> int:
-    """A command line that cannot be understood."""
+    """Report a command line that cannot be understood."""
     error.verbose = False
     chain = " ".join(["orchestrator", *(error.command_chain or ())])
     note(f"error: {str(error).rstrip()}\n  hint: {chain} --help")
@@ -32,7 +32,7 @@ def report_misuse(error: CycloptsError) -> int:
 
 
 def report_bug(error: BaseException) -> int:
-    """A mistake of ours: its kind and place only, for its message might quote a prompt."""
+    """Report a bug of this program: its kind and place only, because its message might quote a prompt."""
     if os.environ.get(DEBUG_VARIABLE):
         traceback.print_exception(error)
     note(

@@ -103,8 +103,8 @@ async def _write(orchestrator: Orchestrator, run: Run, out: BinaryIO, shape: For
     from orchestrator.report import export as files
 
     async def body_of(record: ResultRecord) -> bytes | None:
-        story = await orchestrator.show(run.name, record.key)
-        return next((each.body for each in story.responses if each.response_id == record.response_id), None)
+        history = await orchestrator.show(run.name, record.key)
+        return next((each.body for each in history.responses if each.response_id == record.response_id), None)
 
     records = orchestrator.results(run.name, states=_STATES[which])
     schema = asked_schema(orjson.loads(run.spec_json).get("request", {}))

@@ -24,42 +24,42 @@ async def follow(
     *,
     after: Annotated[
         int | None,
-        Parameter(metavar="N", help="Go on behind this event; an interrupted follow says which one it heard last."),
+        Parameter(metavar="N", help="Continue after this event; an interrupted follow prints the last one received."),
     ] = None,
     db: Database = None,
     config: ConfigFile = None,
 ) -> int:
     """Show a response as it grows: its text on standard output, its progress on standard error.
 
-    A lost connection is taken up where it broke. Of a response that was not created with `stream: true`, or by a
-    server that cannot stream, the text comes at its end. Following changes nothing; the run goes on by itself.
+    A lost connection is resumed where it broke. If a response was created without `stream: true`, or the server
+    cannot stream, the text comes at its end. Following changes nothing in the run.
     """
     from orchestrator.app.follow import FollowEnded, ResponseProgress, TextDelta
 
     place = after
-    over: FollowEnded | None = None
+    ended: FollowEnded | None = None
     ends_line = True
     try:
         async with opened(db, config) as orchestrator:
-            async for heard in orchestrator.follow(run, key, after=after):
-                match heard:
+            async for event in orchestrator.follow(run, key, after=after):
+                match event:
                     case TextDelta(text):
                         _write(text)
                         ends_line = text.endswith("\n")
                     case ResponseProgress():
-                        place = heard.sequence if heard.sequence is not None else place
-                        _tell(heard)
+                        place = event.sequence if event.sequence is not None else place
+                        _print_progress(event)
                     case FollowEnded():
-                        over = heard
+                        ended = event
     finally:
         if not ends_line:
             _write("\n")
-        if over is None and place is not None:
-            note(f"interrupted; go on with: orchestrator follow {run} {key} --after {place}")
-    if over is None:
+        if ended is None and place is not None:
+            note(f"interrupted; continue with: orchestrator follow {run} {key} --after {place}")
+    if ended is None:
         return ExitCode.BUG
-    note(f"{over.status}: {over.message}" if over.message else over.status)
-    return ExitCode.OK if over.ok else ExitCode.SOME_FAILED
+    note(f"{ended.status}: {ended.message}" if ended.message else ended.status)
+    return ExitCode.OK if ended.ok else ExitCode.SOME_FAILED
 
 
 def _write(text: str) -> None:
@@ -67,5 +67,5 @@ def _write(text: str) -> None:
         out.write(text.encode())
 
 
-def _tell(heard: ResponseProgress) -> None:
-    note(f"{heard.what} ({heard.item})" if heard.item else heard.what)
+def _print_progress(event: ResponseProgress) -> None:
+    note(f"{event.what} ({event.item})" if event.item else event.what)

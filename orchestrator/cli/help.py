@@ -24,7 +24,7 @@ class PlainColumns:
         console.print(Text.assemble(("Usage: ", "bold"), str(usage).strip().removeprefix("Usage: ")))
 
     def render_description(self, console: Console, options: ConsoleOptions, description: Any) -> None:  # noqa: ARG002
-        """What the command does; paragraphs are filled anew for the width at hand."""
+        """What the command does; paragraphs are wrapped to the width of the terminal."""
         for paragraph in _plain(description).split("\n\n"):
             console.print()
             console.print(Text(" ".join(paragraph.split())))

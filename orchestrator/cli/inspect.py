@@ -1,4 +1,4 @@
-"""``status``, ``runs``, ``show`` and ``costs``: look at runs without touching them."""
+"""``status``, ``runs``, ``show`` and ``costs``: read runs without changing them."""
 
 from __future__ import annotations
 
@@ -65,9 +65,9 @@ async def show(
     config: ConfigFile = None,
     json: Json = False,
 ) -> None:
-    """Tell the story of one row: request, attempts, charges, answer.
+    """Show the history of one row: request, attempts, charges, answer.
 
-    All of it is on disk; only --input-items asks the provider, and needs its config and key.
+    Everything is on disk; only --input-items asks the provider, and needs its config and key.
     """
     from orchestrator.report.request_history import history_object, history_text, raw_body
 
@@ -77,20 +77,20 @@ async def show(
                 with stdout_bytes() as out:
                     out.write(item + b"\n")
             return
-        story = await orchestrator.show(run, key)
+        history = await orchestrator.show(run, key)
         if raw:
-            body = raw_body(story)
+            body = raw_body(history)
             if body is None:
                 raise UsageError(
                     f"no response is stored for {key!r}",
-                    hint=f"see what became of it: orchestrator show {run} {key}",
+                    hint=f"see how it ended: orchestrator show {run} {key}",
                 )
             with stdout_bytes() as out:
                 out.write(body if body.endswith(b"\n") else body + b"\n")
         elif json:
-            say_json(history_object(story, await orchestrator.request_sent(run, key)))
+            say_json(history_object(history, await orchestrator.request_sent(run, key)))
         else:
-            say(history_text(story, await orchestrator.request_sent(run, key)))
+            say(history_text(history, await orchestrator.request_sent(run, key)))
 
 
 async def costs(

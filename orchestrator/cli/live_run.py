@@ -1,4 +1,4 @@
-"""Runs a job under the eyes of the user: log, progress, and signals around ``Orchestrator.run``."""
+"""Runs a job with log, progress display and signal handling around ``Orchestrator.run``."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _Choice = TypeVar("_Choice", bound=StrEnum)
 
 @dataclass(frozen=True, slots=True)
 class RunOutcome:
-    """How the run was left.
+    """How the run ended or stopped.
 
-    ``began`` is false where nothing was left to do, ``reason`` says in words why it ended, and ``interrupted`` is the
+    ``began`` is false if nothing was left to do, ``reason`` says in words why it ended, and ``interrupted`` is the
     exit code of the signal that asked to stop, if one did.
     """
 
@@ -41,7 +41,7 @@ class RunOutcome:
 
 
 class LiveRun:
-    """Observes one run; give ``observers`` to the orchestrator that is to be watched."""
+    """Observes one run; give ``observers`` to the orchestrator that runs it."""
 
     def __init__(self, mode: Mode, environ: Mapping[str, str], *, simulated: bool) -> None:
         mode = choose_mode(mode)
@@ -55,7 +55,7 @@ class LiveRun:
         self.observers = (observer(self._log), self._keep)
 
     def warn(self, message: str) -> None:
-        """Something worth knowing that stops nothing."""
+        """Log a warning, which stops nothing."""
         self._log.warning(message)
 
     async def follow(self, orchestrator: Orchestrator, job: Job, *, name: str | None, new: bool) -> RunOutcome:

@@ -19,8 +19,8 @@ from orchestrator.core.errors import UsageError
 __all__ = [
     "PipeConsole",
     "ReaderGone",
+    "abandon_stdout",
     "hold_standard_streams",
-    "let_go_of_stdout",
     "note",
     "say",
     "say_json",
@@ -29,11 +29,11 @@ __all__ = [
 
 
 class ReaderGone(Exception):
-    """Whoever read standard output has enough, as ``| head`` does."""
+    """The reader of standard output has closed it, as ``| head`` does."""
 
 
 class PipeConsole(Console):
-    """A console for standard output that tells when its reader is gone."""
+    """A console for standard output that raises ``ReaderGone`` when its reader is gone."""
 
     def on_broken_pipe(self) -> None:
         """Called by rich."""
@@ -78,15 +78,15 @@ def note(text: str) -> None:
 
 @contextmanager
 def stdout_bytes() -> Iterator[BinaryIO]:
-    """Standard output as a stream of bytes; raises ``ReaderGone`` when nobody reads it any more."""
+    """Standard output as a stream of bytes; raises ``ReaderGone`` when it has no reader any more."""
     with _writing():
         sys.stdout.flush()
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
 
 
-def let_go_of_stdout() -> None:
-    """Flush, and where that fails make sure that the interpreter does not try (and complain) once more."""
+def abandon_stdout() -> None:
+    """Flush; if that fails, keep the interpreter from trying (and complaining) once more."""
     try:
         sys.stdout.flush()
     except (OSError, ValueError):

@@ -23,7 +23,7 @@ async def purge(
     /,
     *,
     due: Annotated[
-        bool, Parameter(help="Of all runs, what their retention says is to be deleted by now; nothing else.")
+        bool, Parameter(help="Delete what the retention of each run says is due by now; nothing else.")
     ] = False,
     db: Database = None,
     config: ConfigFile = None,
@@ -31,8 +31,8 @@ async def purge(
 ) -> int:
     """Delete what the provider keeps of a run: responses, conversations, uploaded files.
 
-    Each is looked for after its deletion, and counts only when it is gone. May be interrupted and repeated. Results,
-    costs and history stay in the database.
+    Each object is fetched after its deletion, and counts only if it is gone. May be interrupted and repeated.
+    Results, costs and history stay in the database.
     """
     if due == (run is not None):
         raise UsageError("purge takes the name of a run, or --due", hint="orchestrator purge RUN, or: purge --due")
@@ -78,7 +78,7 @@ async def purge_what_is_due(orchestrator: Orchestrator) -> None:
 
 
 async def _unnamed(orchestrator: Orchestrator, run: str) -> int:
-    """How many responses may exist whose ids were lost; nobody can delete them."""
+    """How many responses may exist whose ids were lost, so that they cannot be deleted."""
     summary = await orchestrator.status(run)
     return summary.possible_duplicates + summary.requests.in_doubt
 
@@ -87,14 +87,14 @@ def _words(run: str, purged: Purged, unnamed: int) -> list[str]:
     from orchestrator.app.retention.text import copies_in_words
     from orchestrator.report.formatting import count
 
-    lines = [f"{run}: {copies_in_words(purged.deleted)} deleted at the provider, and gone when looked for"]
+    lines = [f"{run}: {copies_in_words(purged.deleted)} deleted at the provider, and checked to be gone"]
     if purged.unknown:
         lines.append(f"  {count(purged.unknown)} were not known there: expired, or of another project than the key's")
     if purged.left:
         more = " and more" if purged.stopped else ""
-        lines.append(f"  {count(purged.left)}{more} left: {purged.reason}; the same command goes on")
+        lines.append(f"  {count(purged.left)}{more} left: {purged.reason}; the same command continues")
     if unnamed:
-        lines.append(f"  {count(unnamed)} more may exist whose ids were lost with the reply: nobody can delete those")
+        lines.append(f"  {count(unnamed)} more may exist whose ids were lost with the reply: they cannot be deleted")
     return lines
 
 

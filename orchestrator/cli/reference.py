@@ -1,4 +1,4 @@
-"""The reference of all commands, as their own help pages tell it: ``python -m orchestrator.cli.reference``."""
+"""The reference of all commands, from their own help pages: ``python -m orchestrator.cli.reference``."""
 
 from __future__ import annotations
 

@@ -23,15 +23,15 @@ def program() -> str:
 
 
 def resume_command(called_as: str, arguments: Sequence[str], run: str, *, budget_usd: str | None = None) -> str:
-    """The same command line, set on the run that was just left: quoted for a shell, without ``--new``.
+    """The same command line for the run that just stopped: quoted for a shell, without ``--new``.
 
-    ``budget_usd`` is a budget to go on with, in place of the one that was given.
+    ``budget_usd`` replaces the budget that was given.
     """
     kept: list[str] = []
     rest = iter(arguments)
     for argument in rest:
-        option, equals, value = argument.partition("=")
-        if option in {"--run", "--set"} and not equals:
+        option, separator, value = argument.partition("=")
+        if option in {"--run", "--set"} and not separator:
             value = next(rest, "")
         if option == "--set":
             keeps = budget_usd is None or value.partition("=")[0].strip() != "budget.usd"

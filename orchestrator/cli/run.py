@@ -122,31 +122,31 @@ async def run(job: JobFile, /, *, options: Annotated[RunOptions, Parameter(name=
 
 
 def overrides(texts: Sequence[str]) -> dict[str, str]:
-    """``["request.model=gpt-5"]`` as a mapping; raises ``UsageError`` where there is no ``=``."""
+    """``["request.model=gpt-5"]`` as a mapping; raises ``UsageError`` if there is no ``=``."""
     changes = {}
     for text in texts:
-        field, equals, value = text.partition("=")
-        if not field or not equals:
+        field, separator, value = text.partition("=")
+        if not field or not separator:
             raise UsageError(f"--set {text}: no value is given", hint="write it as --set request.model=gpt-5")
         changes[field.strip()] = value
     return changes
 
 
 async def _ask_before_paying_twice(orchestrator: Orchestrator, job: Job) -> None:
-    """On a terminal, let the user think again where ``--new`` would leave paid work of the same job behind."""
+    """On a terminal, ask before ``--new`` leaves paid work of the same job behind."""
     if not (sys.stdin.isatty() and sys.stderr.isatty() and await orchestrator.database_exists()):
         return
     try:
         runs = await orchestrator.runs()
     except StoreError:
-        # A run makes it whole, or says what is wrong with it.
+        # A run repairs it, or reports what is wrong with it.
         return
     for summary in runs:
         run, settled = summary.run, sum(summary.requests.get(state, 0) for state in SETTLED)
         open_ended = run.state in {RunState.HALTED, RunState.PAUSED}
         if open_ended and settled and (run.job, run.fingerprint) == (job.name, job.fingerprint()):
             note(f"{run.name} of the same job is unfinished: {settled:,} requests are answered and paid for.")
-            note(f"Without --new, or with --run {run.name}, it goes on. Start another run all the same? [y/N] ")
+            note(f"Without --new, or with --run {run.name}, it is resumed. Start another run anyway? [y/N] ")
             if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
                 raise UsageError("no new run was started")
             return
@@ -175,12 +175,12 @@ async def _announce_cost(orchestrator: Orchestrator, job: Job, config: Config, o
     note(f"It may cost more than {cost} (budget.confirm_above_usd in the config). Start it? [y/N] ")
     if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
         raise UsageError(
-            "nothing was started", hint="orchestrator estimate JOB --pilot 20 tells the cost more closely"
+            "nothing was started", hint="orchestrator estimate JOB --pilot 20 estimates the cost more closely"
         )
 
 
 async def _close(orchestrator: Orchestrator, outcome: RunOutcome, target: Path | None, *, json: bool) -> None:
-    """Write the results where the run is complete, so that a file in this place is always whole, and tell the end."""
+    """Write the results if the run is complete, so that the file is always whole, and print how the run ended."""
     from orchestrator.report.export import format_for
     from orchestrator.report.summary import closing_table, summary_object
 
@@ -198,7 +198,7 @@ async def _close(orchestrator: Orchestrator, outcome: RunOutcome, target: Path |
             problem = error
     if finished and not outcome.began:
         note(f"nothing was left to do: every request of {summary.run.name} is settled")
-    # Whoever reads standard output may be gone; how the run ended stays the same.
+    # The reader of standard output may be gone; the run ended the same way.
     with suppress(ReaderGone):
         if json:
             say_json(summary_object(summary, database))

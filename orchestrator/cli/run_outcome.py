@@ -49,9 +49,9 @@ async def failure_codes(orchestrator: Orchestrator, summary: Summary) -> Mapping
 
 
 def enough_usd(summary: Summary) -> str | None:
-    """A budget for all that is left, where the run's budget halted it: as dear as what is settled, and a fifth more.
+    """A budget for the rest of a run that its budget halted: the cost per row so far, plus a fifth.
 
-    Never less than twice the present one: a look at a few rows says little about the others.
+    Never less than twice the present one: a few settled rows say little about the others.
     """
     run, counts = summary.run, summary.requests
     if run.reason != "budget" or run.budget_pusd is None:
@@ -59,20 +59,20 @@ def enough_usd(summary: Summary) -> str | None:
     settled = max(1, sum(counts.get(state, 0) for state in SETTLED))
     committed = summary.cost_pusd + summary.cost_unknown_upper_bound_pusd
     enough = max(2 * run.budget_pusd, committed * sum(counts.values()) * 6 // (5 * settled))
-    # Two digits are as much as such a guess is worth.
+    # Two digits are as precise as such an estimate.
     unit = 10 ** max(0, len(str(enough)) - 2)
     return format_usd(-(-enough // unit) * unit)
 
 
 def next_steps(summary: Summary, *, called_as: str, database: str, resume: str) -> list[str]:
-    """What to type next, a line each: the command that goes on, and those that look into what went wrong."""
+    """The commands to type next, one per line: to resume, and to see what went wrong."""
     state, counts = summary.run.state, summary.requests
     place = shlex.join([summary.run.name, "--db", database])
     steps = []
     if state in {RunState.HALTED, RunState.PAUSED} and counts.get(State.IN_DOUBT, 0):
         steps.append(f"decide what is in doubt:  {called_as} retry {place} --resolve-in-doubt resend")
     if state in {RunState.HALTED, RunState.PAUSED, RunState.ACTIVE}:
-        steps.append(f"go on:  {resume}")
+        steps.append(f"resume:  {resume}")
     elif state is RunState.FINISHED and counts.get(State.FAILED, 0):
         steps.append(f"see what failed:  {called_as} export {place} --state failed")
         steps.append(f"queue it again:   {called_as} retry {place}")

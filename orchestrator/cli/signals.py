@@ -19,15 +19,15 @@ _SIGNALS = {
     signal.SIGTERM: ExitCode.TERMINATED,
     signal.SIGHUP: ExitCode.TERMINATED,
 }
-# What is on disk is true at any moment, so a run that does not come to rest in time can simply be ended.
-_PATIENCE_S = 4.0
+# What is on disk is true at any time, so a run that does not stop in time can simply be ended.
+_STOP_TIMEOUT_S = 4.0
 _SHOW_CURSOR = "\x1b[?25h"
 
 
 class Interruption:
-    """Watches for signals while a run goes on; ``code`` is the exit code of the first one that came.
+    """Handles signals during a run; ``code`` is the exit code of the first one.
 
-    After a first signal the process ends within five seconds in any case, unless ``disarm`` is called.
+    After the first signal the process ends within five seconds, unless ``disarm`` is called.
     """
 
     def __init__(self, stop: Callable[[], None]) -> None:
@@ -38,12 +38,12 @@ class Interruption:
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> Self:
-        # Handlers of Python rather than of the event loop: they are heard even while the loop is busy.
-        # Under nohup a hang-up is to be ignored.
-        heard = [
+        # Handlers of Python rather than of the event loop: they run even while the loop is busy.
+        # Under nohup a hang-up must be ignored.
+        handled = [
             number for number in _SIGNALS if (number, signal.getsignal(number)) != (signal.SIGHUP, signal.SIG_IGN)
         ]
-        self._before = {number: signal.signal(number, self._heard) for number in heard}
+        self._before = {number: signal.signal(number, self._on_signal) for number in handled}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -51,16 +51,16 @@ class Interruption:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def disarm(self) -> None:
-        """The run came to its end after all: take the time that the rest needs."""
+        """The run ended in time: do not end the process while the rest is written."""
         if self._last_resort:
             self._last_resort.cancel()
 
-    def _heard(self, number: int, _frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if self.code is not None:
             _end(_SIGNALS[signal.Signals(number)], "ended at once; what is on disk is safe")
         self.code = code = _SIGNALS[signal.Signals(number)]
         self._last_resort = threading.Timer(
-            _PATIENCE_S, _end, (code, "stopping took too long, so the process was ended; what is on disk is safe")
+            _STOP_TIMEOUT_S, _end, (code, "stopping took too long, so the process was ended; what is on disk is safe")
         )
         self._last_resort.daemon = True
         self._last_resort.start()
@@ -68,7 +68,7 @@ class Interruption:
 
 
 def _end(code: int, message: str) -> None:
-    """End the process without another look at anything: buffers and locks may be held by what was interrupted."""
+    """End the process and touch nothing: what was interrupted may hold buffers and locks."""
     cursor = _SHOW_CURSOR if os.isatty(2) else ""
     try:
         os.write(2, f"{cursor}\n{message}\n".encode())

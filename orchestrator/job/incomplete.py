@@ -1,4 +1,4 @@
-"""What a job wants done when an answer falls short: cut off, or not of the shape that was asked for."""
+"""The job's fields about answers that fall short: cut off, or not of the requested shape."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ __all__ = ["OnIncomplete", "OnInvalid", "RaiseMaxOutputTokens", "Repairs"]
 
 
 class RaiseMaxOutputTokens(Section):
-    """Ask again, with more room for the answer."""
+    """Send the request again, with a higher `max_output_tokens`."""
 
     raise_max_output_tokens_to: int = Field(ge=LEAST_OUTPUT_TOKENS)
     """The `max_output_tokens` of the further attempts."""
 
 
 class Repairs(Section):
-    """Tell the model what is wrong with its answer."""
+    """Send the model what is wrong with its answer."""
 
     repairs: int = Field(ge=1, le=10)
-    """How often at most, for one row."""
+    """At most this often for one row."""
 
 
 def _kind_of_on_incomplete(value: Any) -> str | None:

@@ -144,14 +144,14 @@ class Job(Section):
     working directory or installed. A strict schema is made of it and sent as `request.text.format`."""
     on_invalid: OnInvalid = "fail"
     """When an answer is not the JSON that `output_model` or `request.text.format` asks for: `fail`, `retry` from the
-    beginning, or `repair`: tell the model what is wrong, once; `{repairs: N}` up to N times."""
+    beginning, or `repair`: send the model what is wrong, once; `{repairs: N}` up to N times."""
     handlers: dict[str, str] = Field(default_factory=dict, examples=[{"look_up": "tools:look_up"}])
     """Python functions that answer the calls of function tools, by the name of the tool: `module:function`, sync or
     async, found beside the job file, in the working directory or installed."""
     max_turns: int = Field(default=8, ge=1, le=1000)
-    """How many responses one row may take where tools are called; those that mend an answer come on top."""
+    """How many responses one row may take if tools are called; those that repair an answer are added."""
     tool_timeout: Annotated[Duration, Field(gt=0)] = 30.0
-    """How long a handler may take; then the model is told that the tool did not answer."""
+    """How long a handler may take; then the model receives an error instead of an answer."""
     chain: Chain | None = None
     """Rows that belong together, asked one after the other as the turns of one talk."""
     duplicates: Literal["once", "each"] = "once"
@@ -172,8 +172,8 @@ class Job(Section):
     """The folder of the files that rows name for the template filters `data_url` and `upload`, relative to the job
     file; those outside it are not read. Default: the folder of the input file."""
     stream: bool = False
-    """For a few long tasks: stream each response, keep what it tells of its progress, and look as soon as it says
-    that it has ended. At most 16 are open at once, and more than 200 rows are refused. The results are the same."""
+    """For a few long tasks: stream each response, store its progress, and poll as soon as the stream reports the end.
+    At most 16 are open at once, and more than 200 rows are refused. The results are the same."""
     retention: RetentionSection = RetentionSection()
     """What is kept of a run once it is over, at the provider and here."""
 
@@ -262,8 +262,8 @@ class Job(Section):
     def _can_be_sent(cls, request: dict[str, Any]) -> dict[str, Any]:
         refuse("request", _not_json(request, ()))
         plain: dict[str, Any] = _plain(request)
-        _, template_mistakes = compile_request(plain)
-        refuse("request", [*parameter_problems(plain), *template_mistakes])
+        _, template_problems = compile_request(plain)
+        refuse("request", [*parameter_problems(plain), *template_problems])
         refuse("request", schema_problems(plain))
         return plain
 
@@ -287,7 +287,7 @@ class Job(Section):
         return self
 
     @model_validator(mode="after")
-    def _is_stored_where_it_goes_on(self) -> Self:
+    def _is_stored_if_it_is_repaired(self) -> Self:
         repaired = self.on_invalid == "repair" or isinstance(self.on_invalid, Repairs)
         if repaired and self.request.get("store") is False:
             hint = "let it be stored, or use on_invalid: retry"

@@ -27,7 +27,7 @@ def refuse_bulk(job: Job) -> None:
     where = f"{job.source}: stream" if job.source is not None else None
     if job.input.path == STDIN and (job.input.limit is None or job.input.limit > MOST_STREAMED_ROWS):
         raise SpecError(
-            "stream is for a few long tasks, and nobody knows how many rows standard input has",
+            "stream is for a few long tasks, and the number of rows on standard input is unknown",
             where=where,
             hint=f"set input.limit to at most {MOST_STREAMED_ROWS}, or remove stream",
         )

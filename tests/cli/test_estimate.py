@@ -169,7 +169,7 @@ def test_equal_requests_are_asked_once_and_reckoned_once(folder: Path, cli: Cli)
     each = asked(cli, "--set", "request.input=The same for all.", "--set", "duplicates=each")
     assert (each["requests"], each["input_tokens"]["likely"]) == (ROWS, ROWS * once["input_tokens"]["likely"])
     text = cli(*ESTIMATE, "--set", "request.input=The same for all.").out
-    assert f"1 request to gpt-5-mini, for {ROWS} rows: equal requests are asked once" in text
+    assert f"1 request to gpt-5-mini, for {ROWS} rows: duplicates are sent once" in text
 
 
 def test_answers_that_may_be_there_already_may_cost_nothing(folder: Path, cli: Cli) -> None:

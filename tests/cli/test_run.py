@@ -82,7 +82,7 @@ def test_a_run_that_cannot_go_on_is_exit_4_and_says_why(folder: Path, cli: Cli) 
     ended = cli(*RUN)
     assert ended.code == 4
     assert re.match(r"greet-1  halted after .* s\n.*quota", ended.out)
-    assert "go on:  " in ended.err
+    assert "resume:  " in ended.err
     assert not (folder / "results").exists()
 
 
@@ -185,7 +185,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(
     assert "nothing is lost" in err
     assert not (folder / "results").exists()
 
-    resume = re.search(r"go on:  (.*)", err)
+    resume = re.search(r"resume:  (.*)", err)
     assert resume
     write_config(folder)
     ended = subprocess.run(

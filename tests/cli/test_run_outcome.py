@@ -91,10 +91,10 @@ def test_failures_can_be_seen_queued_and_sent_again() -> None:
 
 
 def test_a_halted_run_goes_on_and_what_is_in_doubt_is_decided() -> None:
-    assert steps(a_summary(RunState.HALTED, pending=3)) == ["go on:  RESUME"]
+    assert steps(a_summary(RunState.HALTED, pending=3)) == ["resume:  RESUME"]
     assert steps(a_summary(RunState.HALTED, in_doubt=1)) == [
         "decide what is in doubt:  orchestrator retry nightly-1 --db 'my runs.db' --resolve-in-doubt resend",
-        "go on:  RESUME",
+        "resume:  RESUME",
     ]
 
 

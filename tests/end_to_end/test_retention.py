@@ -182,7 +182,7 @@ def test_copies_go_when_their_time_is_over(made: Callable[..., Rig]) -> None:
     rig = made(rows=5, provider={"delete_after": "1s"})
     time.sleep(1.1)
     text = rig.call("purge", "--due", *CONFIGURED)
-    assert text.out == "r: 5 responses deleted at the provider, and gone when looked for\n"
+    assert text.out == "r: 5 responses deleted at the provider, and checked to be gone\n"
 
 
 @pytest.mark.long

@@ -90,7 +90,7 @@ def test_another_folder_can_be_named(folder: Path) -> None:
         ("{{ f | data_url }}", "../secret.txt", "is outside the folder"),
         ("{{ f | upload }}", "/etc/passwd", "is outside the folder"),
         ("{{ f | upload }}", "link.txt", "is outside the folder"),
-        ("{{ f | data_url }}", "strange.zzz", "cannot be told from its name"),
+        ("{{ f | data_url }}", "strange.zzz", "does not show what kind of file it is"),
         ("{{ f | upload }}", "empty.pdf", "is empty"),
         ("{{ f | data_url }}", "", "the name of a file is needed"),
         ("{{ f | data_url }}", 7, "the name of a file is needed"),

@@ -12,7 +12,7 @@ from orchestrator.job.requests.parameters import (
     missing_parameters,
     parameter_problems,
     parameter_warnings,
-    unstored_mistakes,
+    store_problems,
 )
 from orchestrator.job.requests.renderer import Renderer
 from orchestrator.job.spec import Input, Job
@@ -259,11 +259,11 @@ def test_what_may_work_is_let_through(fields: dict[str, Any]) -> None:
 
 
 def test_what_is_not_stored_is_refused_with_the_way_out() -> None:
-    [problem] = unstored_mistakes({"store": False})
+    [problem] = store_problems({"store": False})
     assert problem.field == ("store",)
     assert problem.message == "must be true: a background response that is not stored cannot be fetched"
     assert "provider.store: optional" in (problem.hint or "")
-    assert [*unstored_mistakes({}), *unstored_mistakes({"store": None}), *unstored_mistakes({"store": True})] == []
+    assert [*store_problems({}), *store_problems({"store": None}), *store_problems({"store": True})] == []
 
 
 def test_only_the_fields_asked_for_are_judged_but_each_in_its_whole_request() -> None:

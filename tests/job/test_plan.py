@@ -78,7 +78,7 @@ def test_a_bad_row_stops_the_plan(write: Write, make_job: MakeJob, tmp_path: Pat
         next(batches)
     assert str(caught.value).replace(f"{tmp_path}/", "") == (
         'rows.jsonl:2: request.input: the row has no column "text"; did you mean "txet"?\n'
-        "  hint: mend the row, or leave such rows out with input.on_bad_row: skip"
+        "  hint: fix the row, or leave such rows out with input.on_bad_row: skip"
     )
 
 

@@ -301,10 +301,10 @@ def test_keys_are_text(write: Write, make_job: MakeJob, value: object, key: str)
         ({"id": ["CANARY"]}, 'the key in column "id" is a list; a key must be text or a number'),
         ({"id": {"a": "CANARY"}}, 'the key in column "id" is a dict; a key must be text or a number'),
         ({"id": "CANARY" * 100}, 'the key in column "id" is longer than 512 characters'),
-        ({"idd": "CANARY"}, 'the row has no column "id", which is to be its key; did you mean "idd"?'),
+        ({"idd": "CANARY"}, 'the row has no column "id", which must be its key; did you mean "idd"?'),
         (
             {"name": "CANARY", "x" * 50: 1},
-            f'the row has no column "id", which is to be its key; its columns are: name, {"x" * 40}…',
+            f'the row has no column "id", which must be its key; its columns are: name, {"x" * 40}…',
         ),
     ],
 )

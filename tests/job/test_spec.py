@@ -114,7 +114,7 @@ job.yaml: 2 mistakes in the job file
         (
             GOOD.replace("rows.jsonl", "job.yaml"),
             """\
-job.yaml:2: input.path: the format of "job.yaml" cannot be told from its name
+job.yaml:2: input.path: the name "job.yaml" does not show the format
   hint: set input.format; known are .jsonl, .csv, .parquet, .txt, .md, and all but .parquet followed by .gz""",
         ),
         (

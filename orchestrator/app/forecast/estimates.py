@@ -1,4 +1,4 @@
-"""What a job will take and cost, reckoned before it is sent: as ranges, with what they rest on.
+"""Estimates what a job will take and cost before it is sent: as ranges, with their basis.
 
 A range holds the true figure unless the rows or the provider are unlike what it rests on; a forecast is no cap.
 """
@@ -36,7 +36,7 @@ _LEAST_DOUBT = 0.05
 
 
 class Basis(StrEnum):
-    """What the range of the output rests on."""
+    """The basis of the range of the output."""
 
     CAP = "max_output_tokens"
     PAST = "earlier-runs"
@@ -45,7 +45,7 @@ class Basis(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """A figure between ``low`` and ``high``; None where nothing is known of it, or nothing bounds it."""
+    """A figure between ``low`` and ``high``; None if it is unknown, or has no bound."""
 
     low: int
     likely: int | None
@@ -74,7 +74,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeastTime:
-    """No run of the requests takes less; ``held_by`` says by what. None where no limit and no latency is known."""
+    """The shortest time of a run; ``held_by`` names the limit. None if no limit and no latency is known."""
 
     seconds: float | None
     held_by: str | None
@@ -109,9 +109,9 @@ class Forecast:
     """What a job will take and cost, and what that rests on.
 
     ``requests`` are those of ``rows`` that are sent: equal ones are asked once. ``rows_counted`` is False where their
-    number follows from the size of the input. ``learnt_from`` are the runs that
-    tell how long answers are; ``learnt_model`` is the model that gave them, where it is not the job's. ``raised_to``
-    is the cap under which an answer that is cut off is asked for again.
+    number is estimated from the size of the input. ``learned_from`` are the runs whose answers give the length;
+    ``learned_model`` is their model, if it is not the job's. ``raised_to`` is the cap of a second attempt after an
+    answer that was cut off.
     """
 
     job: str
@@ -161,26 +161,26 @@ def estimate(
     together. A request without a tier is taken to be billed at the default one.
     """
     variant = variant or Variant()
-    reckoning = _Reckoning(measured, past if past is not None and past.requests else None, raised_to)
+    sums = _Sums(measured, past if past is not None and past.requests else None, raised_to)
     priced = [_unit_price(size, prices, variant, at) for size in measured.sizes]
     known = [price for price in priced if price is not None]
     return Estimate(
         variant=variant,
-        input_tokens=reckoning.input(),
-        output_tokens=reckoning.output(),
-        cost=reckoning.cost(known) if len(known) == len(priced) else None,
+        input_tokens=sums.input(),
+        output_tokens=sums.output(),
+        cost=sums.cost(known) if len(known) == len(priced) else None,
         price_estimated=any(price.estimated for price in known),
     )
 
 
 def basis(measured: Measured, past: PastUse | None) -> Basis:
-    """What the range of the output rests on."""
+    """The basis of the range of the output."""
     if past is not None and past.requests:
         return Basis.PAST
     return Basis.CAP if all(size.max_output_tokens for size in measured.sizes) else Basis.NOTHING
 
 
-class _Reckoning:
+class _Sums:
     """The sums over a job's requests, as ranges."""
 
     def __init__(self, measured: Measured, past: PastUse | None, raised_to: int | None) -> None:
@@ -257,7 +257,7 @@ class _Reckoning:
         return max(0.0, self._past.input_tokens / self._past.requests - own * self._turns) * self._measured.rows
 
     def _fees(self) -> Span:
-        """What calls of hosted tools cost. How many there will be, only earlier requests tell."""
+        """What calls of hosted tools cost; their number is known only from earlier requests."""
         if self._past is None:
             return Span(low=0, likely=None, high=None)
         usual = self._past.fees_pusd / self._past.requests * self._measured.rows

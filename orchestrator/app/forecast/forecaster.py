@@ -1,4 +1,4 @@
-"""Forecasts of a job: measures its rows, asks earlier runs and the provider, and leaves the sums to policy."""
+"""Makes forecasts of a job: measures its rows, reads earlier runs, and lets the provider count tokens."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ __all__ = ["Exact", "Forecaster"]
 
 Exact: TypeAlias = int | Literal["all"]
 
-# So many requests are kept of a job at least; of one with fewer, all are counted.
+# At least this many requests of a job are measured; if it has fewer, all are.
 _SAMPLE = 20_000
-# Before it starts, ``run`` says what it will cost from so many rows at most, in so much time: more of either would
+# Before it starts, ``run`` estimates its cost from at most this many rows, in at most this time: more of either would
 # make the range little narrower and the start later.
-_BLINK_S = 0.25
+_GLANCE_S = 0.25
 _MEASURED = 200
-# By how much a number of rows that follows from the size of the input may be wrong.
+# The relative error of a number of rows that is estimated from the size of the input.
 _ROWS_ERROR = 0.2
 _PAST_RUNS = 3
 _PAST_REQUESTS = 10_000
@@ -99,7 +99,7 @@ class _Past:
 
 
 class _Sizer:
-    """Measures what a run would send: equal requests once, and without an end what may take further turns."""
+    """Measures what a run would send: duplicates once, and with no upper bound what may take further turns."""
 
     def __init__(self, job: Job, ruler: Ruler) -> None:
         self._ruler = ruler
@@ -108,7 +108,7 @@ class _Sizer:
         self._asked: set[bytes] = set()
 
     def __call__(self, fields: Mapping[str, Any]) -> RequestSize | None:
-        """The size of a request; None for one that is equal to an earlier one."""
+        """The size of a request; None for a duplicate of an earlier one."""
         asked = fingerprint(fields, provider="") if self._once else None
         if asked in self._asked:
             return None
@@ -165,13 +165,13 @@ class Forecaster:
             counting = Counting.PROVIDER if stride == 1 else Counting.PROVIDER_SAMPLE
         requests = round(sample.seen * len(sizes) / max(1, len(sample.kept)))
         measured = Measured(sizes=sizes, rows=requests, counting=counting, correction=correction)
-        return await self._reckon(measured, rows=sample.seen, compare=compare, learn_from=learn_from)
+        return await self._forecast(measured, rows=sample.seen, compare=compare, learn_from=learn_from)
 
     async def glance(self) -> Forecast | None:
-        """A forecast from the first rows, in a blink; None where the number of rows cannot be told so quickly."""
+        """A forecast from the first rows, within a quarter of a second; None if the number of rows stays unknown."""
         if self._job.input.path == STDIN:
             return None
-        ends_at, sizer = self._clock.now() + _BLINK_S, _Sizer(self._job, Ruler())
+        ends_at, sizer = self._clock.now() + _GLANCE_S, _Sizer(self._job, Ruler())
         seen = await anyio.to_thread.run_sync(
             lambda: glance(
                 self._job,
@@ -191,9 +191,9 @@ class Forecaster:
             counting=Counting.HEURISTIC,
             rows_error=0.0 if seen.counted else _ROWS_ERROR,
         )
-        return await self._reckon(measured, rows=seen.rows, compare=(), learn_from=None)
+        return await self._forecast(measured, rows=seen.rows, compare=(), learn_from=None)
 
-    async def _reckon(
+    async def _forecast(
         self, measured: Measured, *, rows: int, compare: Sequence[str], learn_from: str | None
     ) -> Forecast:
         past = await self._find_past(learn_from)

@@ -87,12 +87,12 @@ def glance(
 ) -> Glance[T]:
     """Measure the first rows, at most ``most``, and count on until it is enough; bad rows are left out."""
     things: list[T] = []
-    seen = looked_at = line = 0
+    seen = tried = line = 0
     counted = True
     for row in open_rows(job):
         seen, line = row.position + 1, _line_of(row.where)
         if len(things) < most:
-            looked_at = seen
+            tried = seen
             if isinstance(row, Row):
                 with suppress(BadRow):
                     things.append(measure(_composing(row, renderer, rules)()))
@@ -100,7 +100,7 @@ def glance(
             counted = False
             break
     rows = seen if counted else _about_how_many(job, rows_a_line=seen / line if line else 1.0)
-    good = len(things) / looked_at if looked_at else 1.0
+    good = len(things) / tried if tried else 1.0
     return Glance(things, None if rows is None else max(len(things), round(rows * good)), counted)
 
 

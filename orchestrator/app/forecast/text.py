@@ -58,7 +58,7 @@ def forecast_text(forecast: Forecast) -> Text:
     estimate = forecast.estimate
     text = Text.assemble((forecast.job, "bold"), f"  {_requests(forecast)}")
     if forecast.requests < forecast.rows:
-        text.append(f", for {formatting.count(forecast.rows)} rows: equal requests are asked once")
+        text.append(f", for {formatting.count(forecast.rows)} rows: duplicates are sent once")
     text.append("\n")
     lines = [
         ("tokens in", _figure(estimate.input_tokens, formatting.count), _input_notes(forecast)),
@@ -145,7 +145,7 @@ def _plain(span: Span, write: Callable[[int], Any]) -> dict[str, Any]:
 
 def _range(span: Span, write: Callable[[int], str]) -> str:
     if span.high is None:
-        return f"from {write(span.low)}, without an end"
+        return f"at least {write(span.low)}, no upper bound"
     low, high = write(span.low), write(span.high)
     return low if low == high else f"{low} to {high}"
 
@@ -171,7 +171,7 @@ def _output_notes(forecast: Forecast) -> list[str]:
         case Basis.CAP:
             again = forecast.raised_to
             most = f", and once more up to {formatting.count(again)} where all are cut off" if again else ""
-            return [f"up to max_output_tokens{most}", "a run of some rows (--pilot 20) tells it more closely"]
+            return [f"up to max_output_tokens{most}", "a run of some rows (--pilot 20) estimates it more closely"]
         case Basis.NOTHING:
             return ["nothing bounds an answer: give request.max_output_tokens"]
 

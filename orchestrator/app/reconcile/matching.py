@@ -16,7 +16,7 @@ _ROUNDING: Picodollars = 1_000_000
 
 
 class Reason(StrEnum):
-    """Why two figures differ, as far as the figures tell."""
+    """Why two figures differ, as far as the figures show."""
 
     AGREES = "agrees"
     UNKNOWN_HERE = "unknown-here"
@@ -84,7 +84,7 @@ class CostLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageLine:
-    """One day's tokens, here and at the provider; ``model`` is None where it does not tell models apart."""
+    """One day's tokens, here and at the provider; ``model`` is None if it does not separate models."""
 
     day: str
     model: str | None
@@ -162,7 +162,7 @@ def _with_reason(line: CostLine, rounding: Picodollars, *, same_tokens: bool) ->
 
 
 def _moved_to_another_day(lines: list[CostLine], rounding: Mapping[str, Picodollars]) -> list[CostLine]:
-    """What one day lacks and the next one has too much was booked on the other side of midnight."""
+    """What one day lacks and the next one has too much was reported on the other side of midnight."""
     open_ones = (Reason.ELSEWHERE, Reason.NOT_REPORTED)
     for index in range(len(lines) - 1):
         one, other = lines[index], lines[index + 1]
@@ -179,12 +179,12 @@ def _moved_to_another_day(lines: list[CostLine], rounding: Mapping[str, Picodoll
 def _usage_lines(own: Sequence[OwnDay], account: ProviderAccount) -> tuple[UsageLine, ...]:
     if account.usage is None:
         return ()
-    told_apart = all(each.model is not None for each in account.usage)
-    ours = _summed(((each.day, each.model if told_apart else None), each.tokens) for each in own)
-    unknown = {(each.day, each.model if told_apart else None) for each in own if each.unknown}
+    by_model = all(each.model is not None for each in account.usage)
+    ours = _summed(((each.day, each.model if by_model else None), each.tokens) for each in own)
+    unknown = {(each.day, each.model if by_model else None) for each in own if each.unknown}
     reported = _summed(
         (
-            (each.day, each.model if told_apart else None),
+            (each.day, each.model if by_model else None),
             Tokens(
                 requests=each.requests,
                 input_tokens=each.input_tokens,

@@ -17,10 +17,10 @@ __all__ = ["REASONS", "reconciliation_object", "reconciliation_text"]
 REASONS: dict[Reason, str] = {
     Reason.AGREES: "the same, but for the rounding of the provider's account",
     Reason.UNKNOWN_HERE: "the provider has more, and no more than the responses of unknown cost can have taken",
-    Reason.ANOTHER_DAY: "together with the next day it agrees: what ran over midnight is booked on another day",
+    Reason.ANOTHER_DAY: "together with the next day it agrees: what ran over midnight is reported on another day",
     Reason.PRICE: "the tokens are the same and the cost is not: the provider's price is another one; see prices.yaml",
     Reason.ELSEWHERE: "the provider has more: other programs use the organisation, or runs of other databases",
-    Reason.NOT_REPORTED: "the provider has less: it may not have booked everything yet, or grants a discount",
+    Reason.NOT_REPORTED: "the provider has less: it may not have reported everything yet, or grants a discount",
 }
 
 

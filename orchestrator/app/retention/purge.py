@@ -1,4 +1,4 @@
-"""Deletes what the provider keeps of a run, and looks whether it is gone."""
+"""Deletes what the provider keeps of a run, and checks that it is gone."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ _PAGE = 500
 _AT_ONCE = 16
 # To be rate-limited is no failure, but a provider that refuses every call must not hold the purge forever.
 _RETRIES = Retries(attempts=5, rate_limited_attempts=100, base_s=1.0, timeout_s=float("inf"))
-# So many failures with no success between them: the server does not do it, and a million calls would not change that.
+# After this many failures in a row the server does not delete, and a million calls would not change that.
 _GIVE_UP_AFTER = 20
 
 
 @dataclass(slots=True)
 class Purged:
-    """What became of the provider's copies in this process.
+    """How the deletion of the provider's copies ended, in this process.
 
     ``deleted`` counts by kind those that were there and are gone; ``unknown`` those that the provider did not know
     when we came (expired, or of another project than the key's); ``left`` those that are still there, or may be.
@@ -138,7 +138,7 @@ class Purge:
                 tasks.start_soon(work)
 
     async def _delete(self, run_id: int, copy: ProviderObject, purged: Purged) -> None:
-        """Delete one and look for it; what is not certainly gone is left, and said to be."""
+        """Delete one and fetch it; what is not certainly gone counts as left."""
         of = _COLLECTIONS[copy.kind]
         if copy.kind is ObjectKind.CONVERSATION:
             await self._empty(copy.provider_id)

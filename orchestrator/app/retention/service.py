@@ -1,4 +1,4 @@
-"""Keeps to what a job says about retention: deletes at the provider, and drops here what is in a file by now."""
+"""Applies what a job says about retention: deletes at the provider, and drops here what was exported."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Due:
 
 
 class RetentionService:
-    """What is done about one database's runs; a run is handed in by whoever holds its lock."""
+    """Applies the retention of one database's runs; the caller holds the lock of the run."""
 
     def __init__(
         self, config: Config, database: Path | None, *, store: Store, reader: Reader, clock: Clock, rng: random.Random
@@ -51,7 +51,7 @@ class RetentionService:
         if unsettled or not run.plan.complete:
             raise UsageError(
                 f"run {run.name!r} is not over: {unsettled:,} of its requests are open or wait to be sent",
-                hint=f"go on with it (`run`), or give the rest up: orchestrator cancel {run.name}; then purge it",
+                hint=f"resume it (`run`), or give up the rest: orchestrator cancel {run.name}; then purge it",
             )
         self._refuse_stranger(run, await self._reader.retained(run.id))
         return await self._delete(run, _ENDLESS, tuple(ObjectKind))

@@ -1,4 +1,4 @@
-"""What became of what a run kept: for people in a line, for scripts as an object."""
+"""What was deleted and dropped of a run: in one line for people, as an object for scripts."""
 
 from __future__ import annotations
 

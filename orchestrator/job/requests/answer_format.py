@@ -25,7 +25,7 @@ _SCHEMA = ("request", "text", "format", "schema")
 _MODEL = ("output_model",)
 _NAME_LIMIT = 64
 # The places of a schema that one warning names.
-_TOLD = 4
+_REPORTED = 4
 
 
 class NoAnswerFormat(ValueError):
@@ -84,9 +84,9 @@ def format_warnings(request: Mapping[str, Any], *, on_invalid: object) -> Iterat
             yield "on_invalid does nothing: neither output_model nor request.text.format asks for JSON"
         return
     if request["text"]["format"].get("strict") and (found := [*not_strict(schema)]):
-        more = f", and {len(found) - _TOLD} more" if len(found) > _TOLD else ""
-        told = "; ".join(found[:_TOLD]) + more
-        yield f"request.text.format is strict, but its schema is not, and may be refused: {told}"
+        more = f", and {len(found) - _REPORTED} more" if len(found) > _REPORTED else ""
+        reported = "; ".join(found[:_REPORTED]) + more
+        yield f"request.text.format is strict, but its schema is not, and may be refused: {reported}"
 
 
 def _schema_in_file(path: Path) -> Any:

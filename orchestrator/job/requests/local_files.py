@@ -209,7 +209,7 @@ def uploads_in(value: Any) -> Iterator[FileToUpload]:
 
 
 def kind_of(path: Path) -> str | None:
-    """The media type that a file's name tells."""
+    """The media type that follows from a file's name."""
     return _KINDS.get(path.suffix.lower()) or mimetypes.guess_type(path.name)[0]
 
 
@@ -232,7 +232,7 @@ def _in_words(mark: _Mark) -> str:
 def _kind(path: Path, name: str) -> str:
     kind = kind_of(path)
     if kind is None:
-        raise FileUnusable(f'what kind of file "{name}" is cannot be told from its name')
+        raise FileUnusable(f'the name "{name}" does not show what kind of file it is')
     return kind
 
 

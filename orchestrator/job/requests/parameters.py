@@ -22,7 +22,7 @@ __all__ = [
     "missing_parameters",
     "parameter_problems",
     "parameter_warnings",
-    "unstored_mistakes",
+    "store_problems",
 ]
 
 # The fields that are reasoned about; the value of any other one is sent unseen.
@@ -41,7 +41,7 @@ PARAMETERS: dict[str, str] = {
     "model": "the model's name, such as gpt-5-mini",
     "moderation": "moderation of input and output: {model: …, policy: …}",
     "parallel_tool_calls": "whether tools may be called in parallel",
-    "previous_response_id": "the response that this one goes on from; not together with conversation",
+    "previous_response_id": "the response that this one continues; not together with conversation",
     "prompt": "a stored prompt template: {id: …, version: …, variables: …}",
     "prompt_cache_key": "groups requests onto one prompt cache",
     "prompt_cache_options": "{mode: implicit | explicit, ttl: 30m}",
@@ -110,7 +110,7 @@ def missing_parameters(request: Mapping[str, Any]) -> Iterator[ValidationProblem
                 yield ValidationProblem((name,), "is required", PARAMETERS[name])
 
 
-def unstored_mistakes(request: Mapping[str, Any]) -> Iterator[ValidationProblem]:
+def store_problems(request: Mapping[str, Any]) -> Iterator[ValidationProblem]:
     """``store: false``, which only a provider can be asked that says in the config that it works there."""
     if request.get("store") is False:
         yield ValidationProblem(

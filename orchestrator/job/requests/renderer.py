@@ -10,7 +10,7 @@ import orjson
 from orchestrator.core.errors import BadRow, SpecError
 from orchestrator.job.requests.expressions import CannotRender
 from orchestrator.job.requests.local_files import FileUnusable, LocalFiles, NamedFiles
-from orchestrator.job.requests.parameters import missing_parameters, parameter_problems, unstored_mistakes
+from orchestrator.job.requests.parameters import missing_parameters, parameter_problems, store_problems
 from orchestrator.job.requests.request_template import compile_request
 from orchestrator.job.rows.keyed_rows import Row
 from orchestrator.job.rows.openai_batch import BODY
@@ -45,7 +45,7 @@ class Renderer:
         self._files = files or LocalFiles(job.files_folder)
         self._may_be_unstored = may_be_unstored
         if not may_be_unstored:
-            problems += unstored_mistakes(job.request)
+            problems += store_problems(job.request)
         for problem in problems:
             where = str(job.source) if job.source is not None else None
             raise SpecError(f"request.{_dotted(problem.field)}: {problem.message}", where=where, hint=problem.hint)
@@ -94,7 +94,7 @@ class Renderer:
         else:
             return fields
         if not self._may_be_unstored:
-            problems += unstored_mistakes(fields)
+            problems += store_problems(fields)
         for problem in problems:
             part = "body" if self.carries_requests else "request"
             raise BadRow(f"{part}.{_dotted(problem.field)}: {problem.message}", where=where, hint=problem.hint)

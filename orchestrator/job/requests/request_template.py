@@ -58,7 +58,7 @@ class RequestTemplate:
 
 
 def compile_request(request: Mapping[str, Any]) -> tuple[RequestTemplate, list[ValidationProblem]]:
-    """Compile every string of the request that holds a template; what cannot be compiled is a mistake."""
+    """Compile every string of the request that holds a template; what cannot be compiled is a problem."""
     problems: list[ValidationProblem] = []
     expressions: list[Expression] = []
     constants: dict[str, Any] = {}
@@ -71,7 +71,7 @@ def compile_request(request: Mapping[str, Any]) -> tuple[RequestTemplate, list[V
             constants[name] = value
         else:
             builds.append((name, build))
-            # Keeps the order of the fields as written, so that equal requests are equal bytes.
+            # Keeps the order of the fields as written, so that identical requests are identical bytes.
             constants[name] = None
         if build is not None and not _shape_is_known(name, value, compiler.expressions):
             judged.add(name)

@@ -49,7 +49,7 @@ class _Strict:
         for word, value in given.items():
             match word, value:
                 case "default" | "discriminator", _:
-                    # Every field is given, so none has a default; alternatives are told apart by their constants.
+                    # Every field is given, so none has a default; alternatives differ by their constants.
                     continue
                 case "properties" | "$defs", dict():
                     strict[word] = {name: self.schema(part, f"{where}.{name}") for name, part in value.items()}

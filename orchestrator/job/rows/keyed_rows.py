@@ -81,7 +81,7 @@ def open_rows(job: Job, *, start: int = 0, stdin: BinaryIO | None = None) -> Ite
 
 
 def input_identity(job: Job) -> str:
-    """What tells whether the input is still the same: the files' names and sizes, and the content of their ends.
+    """Identifies the input: the files' names and sizes, and the content of their ends.
 
     Only the first and last 64 kB of each file are read, so a change in the middle that keeps the size is not seen.
     Standard input cannot be compared; it is always ``"stdin"``.
@@ -94,7 +94,7 @@ def _key(data: dict[str, Any], column: str) -> str:
         value = data[column]
     except KeyError:
         near = did_you_mean(column, data) or f"its columns are: {listed(data)}"
-        raise Malformed(f'the row has no column "{column}", which is to be its key; {near}') from None
+        raise Malformed(f'the row has no column "{column}", which must be its key; {near}') from None
     match value:
         case bool() | None:
             pass

@@ -13,7 +13,7 @@ BODY = "body"
 
 _URL = "/v1/responses"
 
-# A batch may be told to stream or to run in the background; here we decide both.
+# A batch may ask for a stream or the background; here both are set by this program.
 _DROPPED = ("background", "stream", "stream_options")
 
 

@@ -45,7 +45,7 @@ def plan(
             request = _request(row, renderer, job.chain)
         except BadRow as error:
             if job.input.on_bad_row == "stop":
-                hint = error.hint or "mend the row, or leave such rows out with input.on_bad_row: skip"
+                hint = error.hint or "fix the row, or leave such rows out with input.on_bad_row: skip"
                 raise BadRow(error.message, where=error.where, hint=hint) from None
             skipped.append(SkippedRow(position=row.position, where=row.where, reason=error.message))
         else:

@@ -86,14 +86,14 @@ def resolve_format(path: str, given: GivenFormat, base_dir: Path) -> Format:
     found = _SUFFIXES.get(Path(plain).suffix)
     if found is None or (found == "parquet" and path.lower() != plain):
         raise SpecError(
-            f'the format of "{path}" cannot be told from its name',
+            f'the name "{path}" does not show the format',
             hint=f"set input.format; known are {', '.join(_SUFFIXES)}, and all but .parquet followed by .gz",
         )
     return "openai-batch" if found == "jsonl" and _starts_as_batch(find_sources(path, base_dir)[0]) else found
 
 
 def find_sources(path: str, base_dir: Path) -> list[Source]:
-    """The input files in the order of their names; raises ``SpecError`` where there is none."""
+    """The input files in the order of their names; raises ``SpecError`` if there is none."""
     if path == STDIN:
         return [Source(Path(STDIN), STDIN)]
     if not names_several(path, base_dir):
