@@ -143,5 +143,5 @@ def test_the_doctor_says_what_is_missing(look: Cli) -> None:
     assert (well.code, json.loads(well.out)["ok"]) == (0, True)
     ill = look("doctor", *AT)
     assert ill.code == 2
-    assert re.search(r"^wrong +key ", ill.out, re.MULTILINE)
+    assert re.search(r"^FAIL +key ", ill.out, re.MULTILINE)
     assert "OPENAI_API_KEY" in ill.out
