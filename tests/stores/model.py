@@ -17,50 +17,39 @@ from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
-from orchestrator.core.model import MAIN_STAGE, Charge, NewRequest, PastUse, PlanMark, SkippedRow, ToolUse, Usage
+from orchestrator.core.model import MAIN_STAGE, Charge, NewRequest, PastUse, PlanMark, SkippedRow, Usage
 from orchestrator.core.states import OPEN, SETTLED, TRANSITIONS, Event, RunState, State, first_state, move, settled_by
-from orchestrator.stores.reads import (
-    AttemptRecord,
-    Continuation,
-    CostRow,
-    Dependent,
-    Duplicate,
-    EarlierTurn,
-    OpenAttempt,
-    PendingRequest,
-    RequestCounts,
-    RequestRecord,
-    ResultRecord,
-    Run,
-    SharedCaps,
-    Spending,
-    Summary,
-    ToolCall,
-    Uncosted,
-    Wasted,
-)
+from orchestrator.stores import reads, writes
 from orchestrator.stores.retained import ObjectKind, ProviderObject, Retained
 from orchestrator.stores.stream_events import ProgressEvent
 from orchestrator.stores.uploaded_files import Upload
 from orchestrator.stores.user_errors import name_taken, run_locked
-from orchestrator.stores.writes import Acceptance, Claim, Counts, Ending, Leaving, NewRun, Release, Requeue
 
 __all__ = ["ModelBackend"]
 
 T = TypeVar("T")
 
 
-# ── what there is ─────────────────────────────────────────────────────────────────────────────────────────────
+# ── what there is ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(eq=False, kw_only=True)
 class _Run:
-    record: Run
-    counts: Counts = field(default_factory=Counts)
+    record: reads.Run
+    counts: writes.Counts = field(default_factory=writes.Counts)
     latest_at: float | None = None
     skipped: dict[int, SkippedRow] = field(default_factory=dict)
     conversations: dict[str, str] = field(default_factory=dict)
-    retained: Retained | None = None
+    # Retention; the provider is None until a process has worked on the run.
+    provider: str | None = None
+    policy: str = ""
+    exported_at: float | None = None
+    inputs_dropped: int = 0
+    outputs_dropped: int = 0
+
+    @property
+    def id(self) -> int:
+        return self.record.id
 
     def change(self, **changes: Any) -> None:
         self.record = replace(self.record, **changes)
@@ -90,7 +79,7 @@ class _Request:
     message: str | None = None
     settled_at: float | None = None
     fingerprint: bytes | None = None
-    continuation: Continuation | None = None
+    continuation: reads.Continuation | None = None
     same_as: _Request | None = None
     # The turn before it in its chain, and the attempt of another request whose answer it has.
     earlier: _Request | None = None
@@ -120,7 +109,7 @@ class _Request:
         self.state = move(self.state, event)
         _set(self, **changes)
 
-    def begin_turn(self, continuation: Continuation) -> None:
+    def begin_turn(self, continuation: reads.Continuation) -> None:
         self.turn, self.attempts, self.continuation = self.turn + 1, 0, continuation
 
 
@@ -153,7 +142,7 @@ class _Attempt:
     has_result: bool = False
     output_text: str | None = None
     body: bytes | None = None
-    tool_calls: dict[str, ToolCall] = field(default_factory=dict)
+    tool_calls: dict[str, reads.ToolCall] = field(default_factory=dict)
     progress: dict[int, ProgressEvent] = field(default_factory=dict)
 
     @property
@@ -179,54 +168,6 @@ class _Attempt:
         self.charge, self.charged_at = charge, at
 
 
-@dataclass(eq=False)
-class _Database:
-    ids: Iterator[int] = field(default_factory=lambda: count(1))
-    runs: dict[int, _Run] = field(default_factory=dict)
-    requests: dict[int, _Request] = field(default_factory=dict)
-    attempts: dict[int, _Attempt] = field(default_factory=dict)
-    memory: dict[str, bytes] = field(default_factory=dict)
-    uploads: dict[str, Upload] = field(default_factory=dict)
-    uses: set[tuple[str, int]] = field(default_factory=set)
-    # What the provider has no longer: in which run, whether it was there, and when.
-    deleted: dict[tuple[ObjectKind, str], tuple[int, bool, float]] = field(default_factory=dict)
-    locks: set[int] = field(default_factory=set)
-
-    def of(self, run_id: int, *states: State) -> list[_Request]:
-        return [
-            request
-            for request in self.requests.values()
-            if request.run.record.id == run_id and (not states or request.state in states)
-        ]
-
-    def tries(self, run_id: int | None) -> list[_Attempt]:
-        return [
-            attempt for attempt in self.attempts.values() if run_id is None or attempt.request.run.record.id == run_id
-        ]
-
-    def spending(self, caps: SharedCaps, at: float) -> Spending:
-        day = _day(at)
-        first_of_month = _day(datetime.fromtimestamp(at, UTC).replace(day=1).timestamp())
-        spent: Counter[int] = Counter()
-        aside: Counter[int] = Counter()
-        for attempt in self.attempts.values():
-            if attempt.request.run.record.simulated is caps.simulated:
-                if attempt.charge is not None:
-                    spent[_day(attempt.charged_at)] += attempt.cost + (attempt.bound or 0)
-                if attempt.ended_at is None:
-                    aside[attempt.request.run.record.id] += attempt.worst_case_pusd or 0
-        own_pusd = aside.pop(caps.run_id, 0)
-        return Spending(
-            day_pusd=spent[day],
-            month_pusd=sum(pusd for each, pusd in spent.items() if each >= first_of_month),
-            own_pusd=own_pusd,
-            elsewhere_pusd=aside.total(),
-            holders=tuple(sorted(run_id for run_id, pusd in aside.items() if pusd)),
-            day=day,
-            first_of_month=first_of_month,
-        )
-
-
 def _set(target: object, **changes: Any) -> None:
     for name, value in changes.items():
         setattr(target, name, value)
@@ -246,613 +187,8 @@ def _storable(text: str | None) -> str | None:
     return text and text.encode("utf-8", "replace").decode()
 
 
-# ── the verbs ─────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class _RetentionStore:
-    def __init__(self, database: _Database) -> None:
-        self._db = database
-
-    async def keep_policy(self, run_id: int, provider: str, policy: str) -> None:
-        run = self._db.runs[run_id]
-        new = Retained(
-            provider=provider,
-            policy=policy,
-            exported_at=None,
-            inputs_dropped=0,
-            outputs_dropped=0,
-            deleted={},
-            unknown=0,
-        )
-        run.retained = replace(run.retained or new, provider=provider, policy=policy)
-
-    async def note_export(self, run_id: int, at: float) -> None:
-        run = self._db.runs[run_id]
-        run.retained = run.retained and replace(run.retained, exported_at=at)
-
-    async def note_deleted(self, run_id: int, gone: ProviderObject, *, was_there: bool, at: float) -> None:
-        self._db.deleted.setdefault((gone.kind, gone.provider_id), (run_id, was_there, at))
-
-    async def drop(self, run_id: int, *, inputs: bool, outputs: bool) -> None:
-        settled = self._db.of(run_id, *SETTLED)
-        shared = {each.answer for each in self._db.requests.values() if each.run.record.id != run_id}
-        with_row = [request for request in settled if inputs and request.row]
-        for request in settled if inputs else []:
-            _set(request, row=b"", continuation=None)
-        tries = [attempt for request in settled for attempt in request.tries] if outputs else []
-        with_result = [attempt for attempt in tries if attempt.has_result and attempt not in shared]
-        for attempt in with_result:
-            _set(attempt, has_result=False, output_text=None, body=None)
-        for attempt in tries:
-            attempt.tool_calls = {
-                key: replace(call, arguments="", output="") for key, call in attempt.tool_calls.items()
-            }
-        run = self._db.runs[run_id]
-        run.retained = run.retained and replace(
-            run.retained,
-            inputs_dropped=run.retained.inputs_dropped + len(with_row),
-            outputs_dropped=run.retained.outputs_dropped + len(with_result),
-        )
-
-    async def add_upload(self, upload: Upload, run_id: int) -> None:
-        self._db.uploads.setdefault(upload.file_id, upload)
-        await self.use_upload(upload.file_id, run_id)
-
-    async def use_upload(self, file_id: str, run_id: int) -> None:
-        self._db.uses.add((file_id, run_id))
-
-    async def add_progress(self, attempt_id: int, events: Sequence[ProgressEvent]) -> None:
-        for event in events:
-            self._db.attempts[attempt_id].progress.setdefault(event.sequence, event)
-
-
-class _ModelStore(_RetentionStore):
-    # ── runs ──────────────────────────────────────────────────────────────────────────────────────────────
-
-    async def create_run(self, run: NewRun) -> Run:
-        if any(each.record.name == run.name for each in self._db.runs.values()):
-            raise name_taken(run.name)
-        made = _record(
-            Run,
-            run,
-            id=next(self._db.ids),
-            state=RunState.ACTIVE,
-            reason=None,
-            ended_at=None,
-            cancel_requested=False,
-            plan=PlanMark(position=0, complete=False),
-        )
-        self._db.runs[made.id] = _Run(record=made)
-        return made
-
-    async def set_run_state(self, run_id: int, state: RunState, reason: str | None, at: float) -> None:
-        ended_at = None if state is RunState.ACTIVE else at
-        self._db.runs[run_id].change(state=state, reason=reason, ended_at=ended_at)
-
-    async def adapt_run(
-        self, run_id: int, *, budget_pusd: int | None, deadline_at: float | None, input_identity: str
-    ) -> None:
-        self._db.runs[run_id].change(budget_pusd=budget_pusd, deadline_at=deadline_at, input_identity=input_identity)
-
-    async def add_counts(self, run_id: int, counts: Counts) -> None:
-        run = self._db.runs[run_id]
-        run.counts = Counts(**{name: getattr(run.counts, name) + value for name, value in asdict(counts).items()})
-
-    async def remember(self, name: str, value: bytes) -> None:
-        self._db.memory[name] = value
-
-    # ── planning ──────────────────────────────────────────────────────────────────────────────────────────
-
-    async def add_rows(
-        self,
-        run_id: int,
-        rows: Sequence[NewRequest],
-        skipped: Sequence[SkippedRow],
-        mark: PlanMark,
-        *,
-        skip_taken: bool = False,
-    ) -> list[NewRequest]:
-        run = self._db.runs[run_id]
-        positions = {(request.stage, request.key): request.position for request in self._db.of(run_id)}
-        new, taken = [], []
-        for row in rows:
-            if (row.stage, row.key) not in positions:
-                positions[row.stage, row.key] = row.position
-                new.append(row)
-            elif positions[row.stage, row.key] != row.position:
-                taken.append(row)
-        if taken and not skip_taken:
-            return taken
-        for row in new:
-            state = first_state(in_chain=row.chain is not None)
-            request = _record(_Request, row, id=next(self._db.ids), run=run, state=state)
-            self._db.requests[request.id] = request
-        for each in (*skipped, *(_skipped(row) for row in taken)):
-            run.skipped.setdefault(each.position, each)
-        before = run.record.plan
-        run.change(
-            plan=PlanMark(position=max(before.position, mark.position), complete=before.complete or mark.complete)
-        )
-        return taken
-
-    async def link_chains(self, run_id: int, at: float) -> int:
-        chains: defaultdict[str, list[_Request]] = defaultdict(list)
-        for request in self._db.of(run_id):
-            if request.chain is not None:
-                chains[request.chain].append(request)
-        for turns in chains.values():
-            turns.sort(key=lambda turn: (isinstance(turn.place, str), turn.place, turn.id))
-            for earlier, turn in zip([None, *turns], turns, strict=False):
-                if turn.state is State.BLOCKED:
-                    turn.earlier = earlier
-        first = [turn for turn in self._db.of(run_id, State.BLOCKED) if turn.earlier is None and turn.same_as is None]
-        for turn in first:
-            turn.move(Event.UNBLOCK, not_before=at)
-        return len(first)
-
-    async def keep_conversation(self, run_id: int, chain: str, conversation_id: str) -> None:
-        self._db.runs[run_id].conversations.setdefault(chain, conversation_id)
-
-    # ── one attempt ───────────────────────────────────────────────────────────────────────────────────────
-
-    async def claim(self, claim: Claim) -> int | Spending | None:
-        if claim.caps is not None:
-            spent = self._db.spending(claim.caps, claim.at)
-            if not spent.has_room(claim.caps, claim.worst_case_pusd or 0):
-                return spent
-        request = self._db.requests.get(claim.request_id)
-        if request is None or (request.run.record.id, request.stage) != (claim.run_id, claim.stage):
-            return None
-        if not request.can(Event.CLAIM):
-            return None
-        metadata = json.loads(claim.metadata or "{}")
-        attempt = _record(
-            _Attempt, claim, id=next(self._db.ids), request=request, metadata=metadata, sent_at=claim.at
-        )
-        self._db.attempts[attempt.id] = attempt
-        request.tries.append(attempt)
-        request.move(Event.CLAIM, fingerprint=claim.fingerprint or request.fingerprint)
-        request.run.happened(claim.at)
-        return attempt.id
-
-    async def accept(self, acceptance: Acceptance) -> bool:
-        attempt = self._latest(acceptance.request_id, acceptance.attempt_id)
-        if attempt is None or not attempt.request.can(Event.ACCEPT):
-            return False
-        shares = any(
-            each.response_id == acceptance.response_id and not each.shares for each in self._db.attempts.values()
-        )
-        attempt.request.move(Event.ACCEPT, code=None, message=None)
-        attempt.request.run.happened(acceptance.at)
-        _set(
-            attempt,
-            response_id=acceptance.response_id,
-            shares=shares,
-            status=acceptance.status,
-            accepted_at=acceptance.at,
-            code=None,
-            message=None,
-        )
-        return True
-
-    async def release(self, release: Release) -> bool:
-        attempt = self._latest(release.request_id, release.attempt_id)
-        if attempt is None or not attempt.request.can(Event.RELEASE):
-            return False
-        attempt.request.move(Event.RELEASE, not_before=release.not_before)
-        attempt.request.tries.pop()
-        del self._db.attempts[attempt.id]
-        await self.add_counts(attempt.request.run.record.id, Counts(rate_limited=int(release.rate_limited)))
-        return True
-
-    async def end(self, ending: Ending) -> list[Dependent] | None:
-        event, to = ending.event, ending.to
-        attempt = self._latest(ending.request_id, ending.attempt_id)
-        if attempt is None or attempt.request.state is not ending.from_state:
-            return None
-        charge = None if attempt.shares else ending.charge
-        if charge is not None and charge.cost_pusd is not None and attempt.response_id is None:
-            raise ValueError("a charge of known cost needs a response id")
-        request, again, in_doubt = attempt.request, to is State.PENDING, event is Event.LOSE
-        message, text = _storable(ending.message), _storable(ending.output_text)
-        request.move(
-            event,
-            # 0 would mean "never delayed": a reader of fresh requests has passed this one.
-            not_before=max(ending.not_before, ending.at) if again else 0.0,
-            attempts=request.attempts + (ending.count_attempt and not in_doubt),
-            epoch=request.epoch + ending.renew_idempotency,
-            max_output_tokens=ending.max_output_tokens or request.max_output_tokens,
-            code=None if again else ending.code,
-            message=None if again else message,
-            settled_at=ending.at if to in SETTLED else None,
-        )
-        request.run.happened(ending.at)
-        _set(
-            attempt,
-            status=ending.status or attempt.status,
-            http_status=ending.http_status,
-            model=ending.model or attempt.model,
-            service_tier=ending.service_tier or attempt.service_tier,
-            completed_at=ending.completed_at,
-            ended_at=None if in_doubt else ending.at,
-            code=ending.code,
-            message=message,
-            counted=ending.count_attempt or in_doubt,
-            possible_duplicate=ending.possible_duplicate and not in_doubt,
-        )
-        if charge is not None:
-            attempt.spend(charge, ending.at)
-        if ending.body is not None or text:
-            _set(attempt, has_result=True, output_text=text, body=ending.body)
-        if ending.continuation is not None:
-            request.begin_turn(ending.continuation)
-        return self._settle_dependents(request, event, ending.at, attempt) if to in SETTLED else []
-
-    async def leave(self, leaving: Leaving) -> list[Dependent] | None:
-        attempt = self._latest(leaving.request_id, leaving.attempt_id)
-        if attempt is None or attempt.request.state is not State.AWAITING_TOOLS:
-            return None
-        request, event = attempt.request, leaving.event
-        request.move(
-            event,
-            not_before=leaving.at if leaving.to is State.PENDING else 0.0,
-            code=leaving.code,
-            message=_storable(leaving.message),
-            settled_at=leaving.at if leaving.to in SETTLED else None,
-        )
-        request.run.happened(leaving.at)
-        if leaving.continuation is not None:
-            request.begin_turn(leaving.continuation)
-            return []
-        return self._settle_dependents(request, event, leaving.at, attempt)
-
-    async def late_charge(self, attempt_id: int, charge: Charge, status: str, body: bytes | None) -> bool:
-        attempt = self._db.attempts.get(attempt_id)
-        if attempt is None or attempt.shares or (attempt.charge is not None and not attempt.cost_is_unknown):
-            return False
-        at = attempt.charged_at if attempt.charge is not None else attempt.ended_at or attempt.sent_at
-        attempt.spend(charge, at)
-        attempt.status = status
-        if body is not None:
-            _set(attempt, has_result=True, body=body)
-        return True
-
-    async def fail_pending(self, request_id: int, code: str, message: str, at: float) -> list[Dependent] | None:
-        request = self._db.requests[request_id]
-        if request.state is not State.PENDING:
-            return None
-        request.move(Event.FAIL, code=code, message=_storable(message), settled_at=at)
-        return self._settle_dependents(request, Event.FAIL, at, None)
-
-    async def note_status(self, attempt_id: int, status: str) -> None:
-        attempt = self._db.attempts.get(attempt_id)
-        if attempt is not None and attempt.ended_at is None:
-            attempt.status = status
-
-    async def add_tool_call(self, call: ToolCall) -> None:
-        stored = replace(call, arguments=_storable(call.arguments) or "", output=_storable(call.output) or "")
-        self._db.attempts[call.attempt_id].tool_calls.setdefault(call.call_id, stored)
-
-    def _latest(self, request_id: int, attempt_id: int) -> _Attempt | None:
-        """The attempt, if it is the latest one of this request."""
-        attempt = self._db.attempts.get(attempt_id)
-        return attempt if attempt and attempt.request.id == request_id and attempt.request.latest is attempt else None
-
-    # ── requests that depend on others ────────────────────────────────────────────────────────────────────
-
-    async def join(self, request_id: int, original: Duplicate, fingerprint: bytes, at: float) -> Dependent | None:
-        request, first = self._db.requests[request_id], self._db.requests[original.request_id]
-        if request.state is not State.PENDING:
-            return None
-        settled = settled_by(first.state)
-        event = settled or Event.JOIN
-        request.move(
-            event,
-            fingerprint=fingerprint,
-            same_as=first if original.here else None,
-            code=first.code if settled else None,
-            message=first.message if settled else None,
-            settled_at=at if settled else None,
-            answer=first.answer or first.latest if first.state is State.SUCCEEDED else None,
-        )
-        return Dependent(request.key, request.state, request.code)
-
-    def _settle_dependents(
-        self, first: _Request, event: Event, at: float, answer: _Attempt | None
-    ) -> list[Dependent]:
-        """Move the blocked requests that depend on one which was settled by ``event``."""
-        succeeded = event is Event.SUCCEED
-        moved = self._blocked(lambda other: other.same_as is first)
-        for other in moved:
-            answered = answer if succeeded else None
-            other.move(event, code=first.code, message=first.message, settled_at=at, answer=answered)
-        later = self._blocked(lambda other: other.earlier is first)
-        moved += later
-        if succeeded:
-            for turn in later:
-                turn.move(Event.UNBLOCK, not_before=at)
-        while later and not succeeded:
-            turn = later.pop()
-            broken = ("chain_broken", f"an earlier turn of the chain failed with {first.code}")
-            code, message = ("cancelled", None) if event is Event.CANCEL else broken
-            turn.move(event, code=code, message=message, settled_at=at)
-            rest = self._blocked(lambda other, turn=turn: other.earlier is turn)  # type: ignore[misc]
-            later, moved = later + rest, moved + rest
-        return [Dependent(request.key, request.state, request.code) for request in moved]
-
-    def _blocked(self, chosen: Callable[[_Request], bool]) -> list[_Request]:
-        return [
-            request for request in self._db.requests.values() if request.state is State.BLOCKED and chosen(request)
-        ]
-
-    # ── what an operator asks for ─────────────────────────────────────────────────────────────────────────
-
-    async def request_cancel(self, run_id: int, at: float) -> None:
-        self._db.runs[run_id].change(cancel_requested=True)
-        for request in self._db.of(run_id, State.PENDING, State.BLOCKED):
-            request.move(Event.CANCEL, code="cancelled", message=None, settled_at=at)
-
-    async def requeue(self, requeue: Requeue) -> int:
-        run_id, code = requeue.run_id, requeue.code
-        chosen = [
-            request
-            for request in (self._db.of(run_id, *requeue.states) if requeue.states else [])
-            if code in (None, request.code) and (request.earlier is None or request.earlier.state is State.SUCCEEDED)
-        ]
-        for request in chosen:
-            if request.code == "previous_response_not_found" and request.state is State.FAILED:
-                request.turn, request.continuation = 0, None
-            self._queue_again(request, Event.REQUEUE)
-            request.same_as = None
-        if requeue.resolution is not None:
-            in_doubt = [each for each in self._db.of(run_id, State.IN_DOUBT) if code in (None, each.code)]
-            for request in in_doubt:
-                self._resolve(request, requeue.resolution, requeue.at)
-            chosen += in_doubt
-        if not chosen:
-            return 0
-        self._db.runs[run_id].change(state=RunState.ACTIVE, reason=None, ended_at=None, cancel_requested=False)
-        return len(chosen) + self._block_again(run_id)
-
-    def _queue_again(self, request: _Request, event: Event) -> None:
-        # What continues a response is not fresh, so that it is read with what it continues.
-        not_before = float(request.turn > 0 or request.chain is not None)
-        request.move(event, attempts=0, code=None, message=None, settled_at=None, not_before=not_before)
-
-    def _resolve(self, request: _Request, event: Event, at: float) -> None:
-        attempt = request.tries[-1]
-        unknown = Charge(usage=None, cost_pusd=None, upper_bound_pusd=attempt.worst_case_pusd, price=None)
-        attempt.spend(unknown, at)
-        _set(attempt, ended_at=at, counted=True, possible_duplicate=event is Event.RETRY)
-        request.run.happened(at)
-        if event is Event.RETRY:
-            self._queue_again(request, event)
-        else:
-            request.move(event, attempts=request.attempts + 1, settled_at=at)
-            self._settle_dependents(request, event, at, attempt)
-
-    def _block_again(self, run_id: int) -> int:
-        """Let the turns that follow an unsettled one wait for it again; returns how many."""
-        blocked = 0
-        while broken := [
-            request
-            for request in self._db.of(run_id, State.FAILED, State.CANCELLED)
-            if request.earlier is not None and request.earlier.state not in SETTLED
-        ]:
-            for request in broken:
-                request.move(Event.BLOCK, attempts=0, code=None, message=None, settled_at=None, not_before=0.0)
-            blocked += len(broken)
-        return blocked
-
-
 def _skipped(row: NewRequest) -> SkippedRow:
     return SkippedRow(position=row.position, where=row.where, reason=f"an earlier row has the key {row.key!r}")
-
-
-# ── the questions ─────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class _RetentionReader:
-    def __init__(self, database: _Database) -> None:
-        self._db = database
-
-    async def retained(self, run_id: int) -> Retained | None:
-        run = self._db.runs.get(run_id)
-        if run is None or run.retained is None:
-            return None
-        here = [(kind, was_there) for (kind, _), (run, was_there, _) in self._db.deleted.items() if run == run_id]
-        return replace(
-            run.retained,
-            deleted=dict(Counter(kind for kind, _ in here)),
-            unknown=sum(not was_there for _, was_there in here),
-        )
-
-    async def provider_objects(
-        self, run_id: int, kind: ObjectKind, *, ended_before: float, after: int, limit: int
-    ) -> list[ProviderObject]:
-        if kind is ObjectKind.CONVERSATION:
-            found = [(name, 0) for _, name in sorted(self._db.runs[run_id].conversations.items())]
-        elif kind is ObjectKind.FILE:
-            found = [(file_id, 0) for file_id, user in sorted(self._db.uses) if user == run_id]
-            found = [(file_id, 0) for file_id, _ in found if not self._is_needed(file_id, run_id)]
-        else:
-            found = [
-                (attempt.response_id, attempt.id)
-                for attempt in self._db.tries(run_id)
-                if attempt.response_id is not None and not attempt.shares
-                if attempt.id > after and attempt.ended_at is not None and attempt.ended_at <= ended_before
-            ]
-        left = [ProviderObject(kind, name, place) for name, place in found if (kind, name) not in self._db.deleted]
-        return left[:limit] if kind is ObjectKind.RESPONSE else left
-
-    def _is_needed(self, file_id: str, run_id: int) -> bool:
-        """Whether another run that may continue uses the file."""
-        others = {user for each, user in self._db.uses if each == file_id and user != run_id}
-        return any(self._db.runs[user].record.state in (RunState.ACTIVE, RunState.HALTED) for user in others)
-
-    async def without_data(self, run_id: int, states: Sequence[State], code: str | None) -> int:
-        return sum(
-            request.state in states and request.row == b"" and code in (None, request.code)
-            for request in self._db.of(run_id)
-        )
-
-    async def upload(self, provider: str, sha256: bytes) -> Upload | None:
-        found = [
-            upload
-            for upload in self._db.uploads.values()
-            if (upload.provider, upload.sha256) == (provider, sha256)
-            if (ObjectKind.FILE, upload.file_id) not in self._db.deleted
-        ]
-        return max(found, key=lambda upload: upload.uploaded_at, default=None)
-
-    async def progress(self, attempt_id: int) -> list[ProgressEvent]:
-        attempt = self._db.attempts.get(attempt_id)
-        return [event for _, event in sorted(attempt.progress.items())] if attempt is not None else []
-
-    async def last_progress(self, attempt_id: int) -> int | None:
-        return max((event.sequence for event in await self.progress(attempt_id)), default=None)
-
-
-class _ModelReader(_RetentionReader):
-    # ── runs ──────────────────────────────────────────────────────────────────────────────────────────────
-
-    async def run(self, name: str) -> Run | None:
-        return next((run for run in await self.runs() if run.name == name), None)
-
-    async def runs(self) -> list[Run]:
-        return [run.record for run in reversed(self._db.runs.values())]
-
-    async def summary(self, run_id: int) -> Summary:
-        run, tries, requests = self._db.runs[run_id], self._db.tries(run_id), self._db.of(run_id)
-        unknown = [attempt for attempt in tries if attempt.cost_is_unknown]
-        duplicates = [attempt for attempt in tries if attempt.possible_duplicate]
-        return Summary(
-            run=run.record,
-            requests=RequestCounts({state: sum(each.state is state for each in requests) for state in State}),
-            skipped_rows=len(run.skipped),
-            attempts=len(tries),
-            reused=sum(request.answer is not None for request in requests),
-            possible_duplicates=len(duplicates),
-            possible_duplicates_upper_bound_pusd=_bounds(duplicates),
-            usage=_usage(tries) or Usage(),
-            cost_pusd=sum(attempt.cost for attempt in tries),
-            cost_unknown=len(unknown),
-            cost_unknown_upper_bound_pusd=_bounds(unknown),
-            reserved_pusd=sum(attempt.worst_case_pusd or 0 for attempt in tries if attempt.ended_at is None),
-            **asdict(run.counts),
-        )
-
-    async def skipped(self, run_id: int) -> list[SkippedRow]:
-        return [row for _, row in sorted(self._db.runs[run_id].skipped.items())]
-
-    async def latest_at(self, run_id: int) -> float | None:
-        return self._db.runs[run_id].latest_at
-
-    async def recall(self, name: str) -> bytes | None:
-        return self._db.memory.get(name)
-
-    # ── what is to be done ────────────────────────────────────────────────────────────────────────────────
-
-    async def fresh(self, run_id: int, *, stage: str = MAIN_STAGE, after_id: int, limit: int) -> list[PendingRequest]:
-        pending = [each for each in self._db.of(run_id, State.PENDING) if each.stage == stage]
-        return [_pending(each) for each in pending if each.not_before == 0 and each.id > after_id][:limit]
-
-    async def delayed(self, run_id: int, *, limit: int) -> list[PendingRequest]:
-        pending = [_pending(each) for each in self._db.of(run_id, State.PENDING) if each.not_before > 0]
-        return sorted(pending, key=lambda each: each.not_before)[:limit]
-
-    async def duplicates(
-        self, run_id: int, fingerprints: Sequence[bytes], *, here: bool, since: float
-    ) -> dict[bytes, Duplicate]:
-        found: dict[bytes, Duplicate] = {}
-        for request in self._db.requests.values():
-            fingerprint, is_here = request.fingerprint or b"", request.run.record.id == run_id
-            if fingerprint not in fingerprints or request.same_as is not None or request.answer is not None:
-                continue
-            before = found.get(fingerprint)
-            if (here and is_here) or (not is_here and _is_whole(request, since) and not (before and before.here)):
-                found[fingerprint] = Duplicate(request.id, is_here)
-        return found
-
-    async def earlier_turns(self, request_id: int, *, limit: int) -> list[EarlierTurn]:
-        turns: list[EarlierTurn] = []
-        turn = self._db.requests[request_id].earlier
-        while turn is not None and len(turns) < limit:
-            text = turn.latest.output_text if turn.latest is not None else None
-            turns.append(EarlierTurn(turn.row, turn.where, text or ""))
-            turn = turn.earlier
-        return turns
-
-    async def open_attempts(self, run_id: int) -> list[OpenAttempt]:
-        found = [
-            _record(
-                OpenAttempt,
-                attempt,
-                attempt_id=attempt.id,
-                request_id=request.id,
-                **_some(request, "key", "stage", "state", "attempts", "epoch", "turn", "repairs"),
-            )
-            for request in self._db.of(run_id, *OPEN)
-            for attempt in request.tries[-1:]
-        ]
-        return sorted(found, key=lambda open_: (open_.accepted_at is None, open_.accepted_at))
-
-    # ── what came out ─────────────────────────────────────────────────────────────────────────────────────
-
-    async def results(self, run_id: int, states: Sequence[State]) -> AsyncIterator[ResultRecord]:
-        for request in self._db.of(run_id):
-            if request.state in states:
-                yield _result(request)
-
-    async def request(self, run_id: int, key: str, *, stage: str = MAIN_STAGE) -> RequestRecord | None:
-        found = [each for each in self._db.of(run_id) if (each.key, each.stage) == (key, stage)]
-        return _request(found[0]) if found else None
-
-    async def attempts(self, request_id: int) -> list[AttemptRecord]:
-        request = self._db.requests.get(request_id)
-        return [self._attempt(attempt) for attempt in request.tries] if request is not None else []
-
-    async def attempt(self, attempt_id: int) -> AttemptRecord | None:
-        attempt = self._db.attempts.get(attempt_id)
-        return None if attempt is None else self._attempt(attempt)
-
-    def _attempt(self, attempt: _Attempt) -> AttemptRecord:
-        gone = self._db.deleted.get((ObjectKind.RESPONSE, attempt.response_id or ""))
-        return _record(AttemptRecord, attempt, deleted_at=gone and gone[2])
-
-    async def tool_calls(self, attempt_id: int) -> list[ToolCall]:
-        attempt = self._db.attempts.get(attempt_id)
-        return sorted(attempt.tool_calls.values(), key=lambda call: call.place) if attempt is not None else []
-
-    async def body(self, attempt_id: int) -> bytes | None:
-        attempt = self._db.attempts.get(attempt_id)
-        return None if attempt is None else attempt.body
-
-    # ── money ─────────────────────────────────────────────────────────────────────────────────────────────
-
-    async def costs(self, run_id: int | None, by: Sequence[str], *, with_simulated: bool = True) -> list[CostRow]:
-        groups: defaultdict[tuple[str, ...], list[_Attempt]] = defaultdict(list)
-        for attempt in self._db.tries(run_id):
-            if attempt.charge is not None and (with_simulated or not attempt.request.run.record.simulated):
-                groups[tuple(_group(attempt, each) for each in by)].append(attempt)
-        return [_cost(group, tries) for group, tries in sorted(groups.items())]
-
-    async def spending(self, caps: SharedCaps, at: float) -> Spending:
-        return self._db.spending(caps, at)
-
-    async def uncosted(self, run_id: int, *, limit: int) -> list[Uncosted]:
-        found = [
-            _record(Uncosted, attempt, attempt_id=attempt.id, upper_bound_pusd=attempt.bound)
-            for request in reversed(self._db.of(run_id))
-            for attempt in reversed(request.tries)
-            if attempt.cost_is_unknown and attempt.usage is None and attempt.response_id is not None
-            if attempt.code in ("queued_timeout", "run_timeout")
-        ]
-        return found[:limit]
-
-    async def past_use(self, run_id: int, *, stage: str = MAIN_STAGE, most: int) -> PastUse:
-        first = [each for each in self._db.of(run_id)[:most] if each.stage == stage]
-        return sum((_use(request) for request in first if request.state in SETTLED), PastUse())
 
 
 # What costs can be grouped by, beside the user's metadata.
@@ -901,18 +237,17 @@ def _continued(request: _Request) -> dict[str, Any]:
     }
 
 
-def _pending(request: _Request) -> PendingRequest:
-    follows, tokens = None, None
-    if request.earlier is not None:
-        follows, tokens = request.earlier.id, _usage(request.earlier.tries[-1:])
-    earlier_tokens = 0 if tokens is None else tokens.total_tokens
-    return _record(PendingRequest, request, follows=follows, earlier_tokens=earlier_tokens, **_continued(request))
+def _pending(request: _Request) -> reads.PendingRequest:
+    earlier = request.earlier
+    usage = earlier and _usage(earlier.tries[-1:])
+    changes = {"follows": earlier and earlier.id, "earlier_tokens": usage.total_tokens if usage else 0}
+    return _record(reads.PendingRequest, request, **changes, **_continued(request))
 
 
-def _request(request: _Request) -> RequestRecord:
+def _request(request: _Request) -> reads.RequestRecord:
     answer = request.answer
     return _record(
-        RequestRecord,
+        reads.RequestRecord,
         request,
         continuation=request.continuation and request.continuation.fields,
         follows=request.earlier and request.earlier.key,
@@ -923,7 +258,7 @@ def _request(request: _Request) -> RequestRecord:
     )
 
 
-def _result(request: _Request) -> ResultRecord:
+def _result(request: _Request) -> reads.ResultRecord:
     shown = request.answer or request.latest
     known = sum(attempt.cost for attempt in request.tries)
     # An open attempt may cost its worst case; one that ended without a charge cost nothing.
@@ -931,7 +266,7 @@ def _result(request: _Request) -> ResultRecord:
     bounds = [attempt.bound for attempt in request.tries if attempt.cost_is_unknown or attempt in open_]
     bound = None if None in bounds else known + sum(each for each in bounds if each is not None)
     return _record(
-        ResultRecord,
+        reads.ResultRecord,
         request,
         request_id=request.id,
         attempts=request.number,
@@ -946,21 +281,21 @@ def _result(request: _Request) -> ResultRecord:
     )
 
 
-def _cost(group: tuple[str, ...], tries: Sequence[_Attempt]) -> CostRow:
+def _cost(group: tuple[str, ...], tries: Sequence[_Attempt]) -> reads.CostRow:
     wasted: Counter[str] = Counter()
     for attempt in tries:
         if attempt.code is not None:
             wasted[_waste(attempt)] += attempt.cost
     unknown = [attempt for attempt in tries if attempt.cost_is_unknown]
     duplicates = [attempt for attempt in tries if attempt.possible_duplicate]
-    return CostRow(
+    return reads.CostRow(
         group=group,
         responses=len(tries),
         usage=_usage(tries) or Usage(),
         cost_pusd=sum(attempt.cost for attempt in tries),
         cost_unknown=len(unknown),
         upper_bound_pusd=_bounds(unknown),
-        wasted=Wasted(**wasted),
+        wasted=reads.Wasted(**wasted),
         possible_duplicates=len(duplicates),
         possible_duplicates_upper_bound_pusd=_bounds(duplicates),
         cache_saved_pusd=sum(_saved(attempt.charge) for attempt in tries if attempt.charge is not None),
@@ -979,9 +314,8 @@ def _saved(charge: Charge) -> int:
     usage, price = charge.usage, charge.price
     if usage is None or price is None:
         return 0
-    return usage.cached_tokens * (price.input - price.cached) - usage.cache_write_tokens * (
-        price.cache_write - price.input
-    )
+    read, written = usage.cached_tokens, usage.cache_write_tokens
+    return read * (price.input - price.cached) - written * (price.cache_write - price.input)
 
 
 def _use(request: _Request) -> PastUse:
@@ -999,49 +333,640 @@ def _use(request: _Request) -> PastUse:
 
 def _fees(charge: Charge) -> int:
     use, price = charge.tool_use, charge.price
-    if price is None or use == ToolUse():
+    if price is None:
         return 0
-    return (
-        use.web_searches * price.fee_web_search
-        + use.file_searches * price.fee_file_search
-        + use.code_sessions * price.fee_code_session
-    )
+    searches = use.web_searches * price.fee_web_search + use.file_searches * price.fee_file_search
+    return searches + use.code_sessions * price.fee_code_session
 
 
-# ── the backend ───────────────────────────────────────────────────────────────────────────────────────────────
+# ── the store ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class ModelBackend:
-    """A database in memory: everything that is opened through one backend reads and writes the same one."""
+    """A database in memory, which is its own backend, store and reader."""
 
     address = "model"
     local_path: Path | None = None
 
     def __init__(self) -> None:
-        self._db = _Database()
+        self._ids = count(1)
+        self._runs: dict[int, _Run] = {}
+        self._requests: dict[int, _Request] = {}
+        self._attempts: dict[int, _Attempt] = {}
+        self._memory: dict[str, bytes] = {}
+        self._uploads: dict[str, Upload] = {}
+        self._uses: set[tuple[str, int]] = set()
+        # What the provider has no longer: in which run, whether it was there, and when.
+        self._deleted: dict[tuple[ObjectKind, str], tuple[int, bool, float]] = {}
+        self._locks: set[int] = set()
+
+    @asynccontextmanager
+    async def open_store(self) -> AsyncIterator[ModelBackend]:
+        yield self
+
+    @asynccontextmanager
+    async def open_reader(self) -> AsyncIterator[ModelBackend]:
+        yield self
 
     async def exists(self) -> bool:
         return True
 
     async def check(self) -> None: ...
 
-    @asynccontextmanager
-    async def open_store(self) -> AsyncIterator[_ModelStore]:
-        yield _ModelStore(self._db)
-
-    @asynccontextmanager
-    async def open_reader(self) -> AsyncIterator[_ModelReader]:
-        yield _ModelReader(self._db)
-
     @contextmanager
     def lock(self, run_id: int, name: str) -> Iterator[None]:
-        if run_id in self._db.locks:
+        if run_id in self._locks:
             raise run_locked(name, holder="this process")
-        self._db.locks.add(run_id)
+        self._locks.add(run_id)
         try:
             yield
         finally:
-            self._db.locks.discard(run_id)
+            self._locks.discard(run_id)
 
     def is_locked(self, run_id: int) -> bool:
-        return run_id in self._db.locks
+        return run_id in self._locks
+
+    # ── verbs: retention, uploads, streams ────────────────────────────────────────────────────────────────
+
+    async def keep_policy(self, run_id: int, provider: str, policy: str) -> None:
+        _set(self._runs[run_id], provider=provider, policy=policy)
+
+    async def note_export(self, run_id: int, at: float) -> None:
+        self._runs[run_id].exported_at = at
+
+    async def note_deleted(self, run_id: int, gone: ProviderObject, *, was_there: bool, at: float) -> None:
+        self._deleted.setdefault((gone.kind, gone.provider_id), (run_id, was_there, at))
+
+    async def drop(self, run_id: int, *, inputs: bool, outputs: bool) -> None:
+        settled = self._of(run_id, *SETTLED)
+        if inputs:
+            self._runs[run_id].inputs_dropped += sum(request.row != b"" for request in settled)
+            for request in settled:
+                _set(request, row=b"", continuation=None)
+        if not outputs:
+            return
+        shared = {request.answer for request in self._requests.values() if request.run.id != run_id}
+        for attempt in (attempt for request in settled for attempt in request.tries):
+            for call_id, call in attempt.tool_calls.items():
+                attempt.tool_calls[call_id] = replace(call, arguments="", output="")
+            if attempt.has_result and attempt not in shared:
+                _set(attempt, has_result=False, output_text=None, body=None)
+                self._runs[run_id].outputs_dropped += 1
+
+    async def add_upload(self, upload: Upload, run_id: int) -> None:
+        self._uploads.setdefault(upload.file_id, upload)
+        await self.use_upload(upload.file_id, run_id)
+
+    async def use_upload(self, file_id: str, run_id: int) -> None:
+        self._uses.add((file_id, run_id))
+
+    async def add_progress(self, attempt_id: int, events: Sequence[ProgressEvent]) -> None:
+        for event in events:
+            self._attempts[attempt_id].progress.setdefault(event.sequence, event)
+
+    # ── verbs: runs ───────────────────────────────────────────────────────────────────────────────────────
+
+    async def create_run(self, run: writes.NewRun) -> reads.Run:
+        if any(each.record.name == run.name for each in self._runs.values()):
+            raise name_taken(run.name)
+        begun = {"state": RunState.ACTIVE, "reason": None, "ended_at": None, "cancel_requested": False}
+        plan = PlanMark(position=0, complete=False)
+        record = _record(reads.Run, run, id=next(self._ids), plan=plan, **begun)
+        self._runs[record.id] = _Run(record=record)
+        return record
+
+    async def set_run_state(self, run_id: int, state: RunState, reason: str | None, at: float) -> None:
+        ended_at = None if state is RunState.ACTIVE else at
+        self._runs[run_id].change(state=state, reason=reason, ended_at=ended_at)
+
+    async def adapt_run(
+        self, run_id: int, *, budget_pusd: int | None, deadline_at: float | None, input_identity: str
+    ) -> None:
+        self._runs[run_id].change(budget_pusd=budget_pusd, deadline_at=deadline_at, input_identity=input_identity)
+
+    async def add_counts(self, run_id: int, counts: writes.Counts) -> None:
+        run = self._runs[run_id]
+        run.counts = writes.Counts(
+            **{name: getattr(run.counts, name) + value for name, value in asdict(counts).items()}
+        )
+
+    async def remember(self, name: str, value: bytes) -> None:
+        self._memory[name] = value
+
+    # ── verbs: planning ───────────────────────────────────────────────────────────────────────────────────
+
+    async def add_rows(
+        self,
+        run_id: int,
+        rows: Sequence[NewRequest],
+        skipped: Sequence[SkippedRow],
+        mark: PlanMark,
+        *,
+        skip_taken: bool = False,
+    ) -> list[NewRequest]:
+        run = self._runs[run_id]
+        positions = {(request.stage, request.key): request.position for request in self._of(run_id)}
+        new, taken = [], []
+        for row in rows:
+            if (row.stage, row.key) not in positions:
+                positions[row.stage, row.key] = row.position
+                new.append(row)
+            elif positions[row.stage, row.key] != row.position:
+                taken.append(row)
+        if taken and not skip_taken:
+            return taken
+        for row in new:
+            state = first_state(in_chain=row.chain is not None)
+            request = _record(_Request, row, id=next(self._ids), run=run, state=state)
+            self._requests[request.id] = request
+        for each in (*skipped, *(_skipped(row) for row in taken)):
+            run.skipped.setdefault(each.position, each)
+        before = run.record.plan
+        run.change(
+            plan=PlanMark(position=max(before.position, mark.position), complete=before.complete or mark.complete)
+        )
+        return taken
+
+    async def link_chains(self, run_id: int, at: float) -> int:
+        chains: defaultdict[str, list[_Request]] = defaultdict(list)
+        for request in self._of(run_id):
+            if request.chain is not None:
+                chains[request.chain].append(request)
+        for turns in chains.values():
+            turns.sort(key=lambda turn: (isinstance(turn.place, str), turn.place, turn.id))
+            for earlier, turn in zip([None, *turns], turns, strict=False):
+                if turn.state is State.BLOCKED:
+                    turn.earlier = earlier
+        first = [turn for turn in self._of(run_id, State.BLOCKED) if turn.earlier is None and turn.same_as is None]
+        for turn in first:
+            turn.move(Event.UNBLOCK, not_before=at)
+        return len(first)
+
+    async def keep_conversation(self, run_id: int, chain: str, conversation_id: str) -> None:
+        self._runs[run_id].conversations.setdefault(chain, conversation_id)
+
+    # ── verbs: one attempt ────────────────────────────────────────────────────────────────────────────────
+
+    async def claim(self, claim: writes.Claim) -> int | reads.Spending | None:
+        if claim.caps is not None:
+            spent = await self.spending(claim.caps, claim.at)
+            if not spent.has_room(claim.caps, claim.worst_case_pusd or 0):
+                return spent
+        request = self._requests.get(claim.request_id)
+        if request is None or (request.run.id, request.stage) != (claim.run_id, claim.stage):
+            return None
+        if not request.can(Event.CLAIM):
+            return None
+        metadata = json.loads(claim.metadata or "{}")
+        attempt = _record(_Attempt, claim, id=next(self._ids), request=request, metadata=metadata, sent_at=claim.at)
+        self._attempts[attempt.id] = attempt
+        request.tries.append(attempt)
+        request.move(Event.CLAIM, fingerprint=claim.fingerprint or request.fingerprint)
+        request.run.happened(claim.at)
+        return attempt.id
+
+    async def accept(self, acceptance: writes.Acceptance) -> bool:
+        attempt = self._latest(acceptance.request_id, acceptance.attempt_id)
+        if attempt is None or not attempt.request.can(Event.ACCEPT):
+            return False
+        shares = any(
+            each.response_id == acceptance.response_id and not each.shares for each in self._attempts.values()
+        )
+        attempt.request.move(Event.ACCEPT, code=None, message=None)
+        attempt.request.run.happened(acceptance.at)
+        _set(attempt, **_some(acceptance, "response_id", "status"), accepted_at=acceptance.at, shares=shares)
+        return True
+
+    async def release(self, release: writes.Release) -> bool:
+        attempt = self._latest(release.request_id, release.attempt_id)
+        if attempt is None or not attempt.request.can(Event.RELEASE):
+            return False
+        attempt.request.move(Event.RELEASE, not_before=release.not_before)
+        attempt.request.tries.pop()
+        del self._attempts[attempt.id]
+        await self.add_counts(attempt.request.run.id, writes.Counts(rate_limited=int(release.rate_limited)))
+        return True
+
+    async def end(self, ending: writes.Ending) -> list[reads.Dependent] | None:
+        event, to = ending.event, ending.to
+        attempt = self._latest(ending.request_id, ending.attempt_id)
+        if attempt is None or attempt.request.state is not ending.from_state:
+            return None
+        charge = None if attempt.shares else ending.charge
+        if charge is not None and charge.cost_pusd is not None and attempt.response_id is None:
+            raise ValueError("a charge of known cost needs a response id")
+        request, again, in_doubt = attempt.request, to is State.PENDING, event is Event.LOSE
+        message, text = _storable(ending.message), _storable(ending.output_text)
+        request.move(
+            event,
+            # 0 would mean "never delayed": a reader of fresh requests has passed this one.
+            not_before=max(ending.not_before, ending.at) if again else 0.0,
+            attempts=request.attempts + (ending.count_attempt and not in_doubt),
+            epoch=request.epoch + ending.renew_idempotency,
+            max_output_tokens=ending.max_output_tokens or request.max_output_tokens,
+            code=None if again else ending.code,
+            message=None if again else message,
+            settled_at=ending.at if to in SETTLED else None,
+        )
+        request.run.happened(ending.at)
+        _set(
+            attempt,
+            **_some(ending, "http_status", "completed_at", "code"),
+            **{name: value for name, value in _some(ending, "status", "model", "service_tier").items() if value},
+            message=message,
+            ended_at=None if in_doubt else ending.at,
+            counted=ending.count_attempt or in_doubt,
+            possible_duplicate=ending.possible_duplicate and not in_doubt,
+        )
+        if charge is not None:
+            attempt.spend(charge, ending.at)
+        if ending.body is not None or text:
+            _set(attempt, has_result=True, output_text=text, body=ending.body)
+        if ending.continuation is not None:
+            request.begin_turn(ending.continuation)
+        return self._settle_dependents(request, event, ending.at, attempt) if to in SETTLED else []
+
+    async def leave(self, leaving: writes.Leaving) -> list[reads.Dependent] | None:
+        attempt = self._latest(leaving.request_id, leaving.attempt_id)
+        if attempt is None or attempt.request.state is not State.AWAITING_TOOLS:
+            return None
+        request, event = attempt.request, leaving.event
+        request.move(
+            event,
+            not_before=leaving.at if leaving.to is State.PENDING else 0.0,
+            code=leaving.code,
+            message=_storable(leaving.message),
+            settled_at=leaving.at if leaving.to in SETTLED else None,
+        )
+        request.run.happened(leaving.at)
+        if leaving.continuation is not None:
+            request.begin_turn(leaving.continuation)
+            return []
+        return self._settle_dependents(request, event, leaving.at, attempt)
+
+    async def late_charge(self, attempt_id: int, charge: Charge, status: str, body: bytes | None) -> bool:
+        attempt = self._attempts.get(attempt_id)
+        if attempt is None or attempt.shares or (attempt.charge is not None and not attempt.cost_is_unknown):
+            return False
+        at = attempt.charged_at if attempt.charge is not None else attempt.ended_at or attempt.sent_at
+        attempt.spend(charge, at)
+        attempt.status = status
+        if body is not None:
+            _set(attempt, has_result=True, body=body)
+        return True
+
+    async def fail_pending(self, request_id: int, code: str, message: str, at: float) -> list[reads.Dependent] | None:
+        request = self._requests[request_id]
+        if request.state is not State.PENDING:
+            return None
+        request.move(Event.FAIL, code=code, message=_storable(message), settled_at=at)
+        return self._settle_dependents(request, Event.FAIL, at, None)
+
+    async def note_status(self, attempt_id: int, status: str) -> None:
+        attempt = self._attempts.get(attempt_id)
+        if attempt is not None and attempt.ended_at is None:
+            attempt.status = status
+
+    async def add_tool_call(self, call: reads.ToolCall) -> None:
+        stored = replace(call, arguments=_storable(call.arguments) or "", output=_storable(call.output) or "")
+        self._attempts[call.attempt_id].tool_calls.setdefault(call.call_id, stored)
+
+    def _latest(self, request_id: int, attempt_id: int) -> _Attempt | None:
+        """The attempt, if it is the latest one of this request."""
+        attempt = self._attempts.get(attempt_id)
+        return attempt if attempt and attempt.request.id == request_id and attempt.request.latest is attempt else None
+
+    # ── verbs: requests that depend on others ─────────────────────────────────────────────────────────────
+
+    async def join(
+        self, request_id: int, original: reads.Duplicate, fingerprint: bytes, at: float
+    ) -> reads.Dependent | None:
+        request, first = self._requests[request_id], self._requests[original.request_id]
+        if request.state is not State.PENDING:
+            return None
+        settled = settled_by(first.state)
+        event = settled or Event.JOIN
+        request.move(
+            event,
+            fingerprint=fingerprint,
+            same_as=first if original.here else None,
+            code=first.code if settled else None,
+            message=first.message if settled else None,
+            settled_at=at if settled else None,
+            answer=first.answer or first.latest if first.state is State.SUCCEEDED else None,
+        )
+        return reads.Dependent(request.key, request.state, request.code)
+
+    def _settle_dependents(
+        self, first: _Request, event: Event, at: float, answer: _Attempt | None
+    ) -> list[reads.Dependent]:
+        """Move the blocked requests that depend on one which was settled by ``event``."""
+        succeeded = event is Event.SUCCEED
+        moved = self._blocked(lambda other: other.same_as is first)
+        for other in moved:
+            answered = answer if succeeded else None
+            other.move(event, code=first.code, message=first.message, settled_at=at, answer=answered)
+        later = self._blocked(lambda other: other.earlier is first)
+        moved += later
+        if succeeded:
+            for turn in later:
+                turn.move(Event.UNBLOCK, not_before=at)
+        while later and not succeeded:
+            turn = later.pop()
+            broken = ("chain_broken", f"an earlier turn of the chain failed with {first.code}")
+            code, message = ("cancelled", None) if event is Event.CANCEL else broken
+            turn.move(event, code=code, message=message, settled_at=at)
+            rest = self._blocked(lambda other, turn=turn: other.earlier is turn)  # type: ignore[misc]
+            later, moved = later + rest, moved + rest
+        return [reads.Dependent(request.key, request.state, request.code) for request in moved]
+
+    def _blocked(self, chosen: Callable[[_Request], bool]) -> list[_Request]:
+        return [request for request in self._requests.values() if request.state is State.BLOCKED and chosen(request)]
+
+    # ── verbs: what an operator asks for ──────────────────────────────────────────────────────────────────
+
+    async def request_cancel(self, run_id: int, at: float) -> None:
+        self._runs[run_id].change(cancel_requested=True)
+        for request in self._of(run_id, State.PENDING, State.BLOCKED):
+            request.move(Event.CANCEL, code="cancelled", message=None, settled_at=at)
+
+    async def requeue(self, requeue: writes.Requeue) -> int:
+        run_id, code = requeue.run_id, requeue.code
+        chosen = [
+            request
+            for request in (self._of(run_id, *requeue.states) if requeue.states else [])
+            if code in (None, request.code) and (request.earlier is None or request.earlier.state is State.SUCCEEDED)
+        ]
+        for request in chosen:
+            if request.code == "previous_response_not_found" and request.state is State.FAILED:
+                request.turn, request.continuation = 0, None
+            self._queue_again(request, Event.REQUEUE)
+            request.same_as = None
+        if requeue.resolution is not None:
+            in_doubt = [each for each in self._of(run_id, State.IN_DOUBT) if code in (None, each.code)]
+            for request in in_doubt:
+                self._resolve(request, requeue.resolution, requeue.at)
+            chosen += in_doubt
+        if not chosen:
+            return 0
+        self._runs[run_id].change(state=RunState.ACTIVE, reason=None, ended_at=None, cancel_requested=False)
+        return len(chosen) + self._block_again(run_id)
+
+    def _queue_again(self, request: _Request, event: Event) -> None:
+        # What continues a response is not fresh, so that it is read with what it continues.
+        not_before = float(request.turn > 0 or request.chain is not None)
+        request.move(event, attempts=0, code=None, message=None, settled_at=None, not_before=not_before)
+
+    def _resolve(self, request: _Request, event: Event, at: float) -> None:
+        attempt = request.tries[-1]
+        unknown = Charge(usage=None, cost_pusd=None, upper_bound_pusd=attempt.worst_case_pusd, price=None)
+        attempt.spend(unknown, at)
+        _set(attempt, ended_at=at, counted=True, possible_duplicate=event is Event.RETRY)
+        request.run.happened(at)
+        if event is Event.RETRY:
+            self._queue_again(request, event)
+        else:
+            request.move(event, attempts=request.attempts + 1, settled_at=at)
+            self._settle_dependents(request, event, at, attempt)
+
+    def _block_again(self, run_id: int) -> int:
+        """Let the turns that follow an unsettled one wait for it again; returns how many."""
+        blocked = 0
+        while broken := [
+            request
+            for request in self._of(run_id, State.FAILED, State.CANCELLED)
+            if request.earlier is not None and request.earlier.state not in SETTLED
+        ]:
+            for request in broken:
+                request.move(Event.BLOCK, attempts=0, code=None, message=None, settled_at=None, not_before=0.0)
+            blocked += len(broken)
+        return blocked
+
+    # ── questions: retention, uploads, streams ────────────────────────────────────────────────────────────
+    async def retained(self, run_id: int) -> Retained | None:
+        run = self._runs.get(run_id)
+        if run is None or run.provider is None:
+            return None
+        here = [(kind, was_there) for (kind, _), (gone, was_there, _) in self._deleted.items() if gone == run_id]
+        deleted, unknown = Counter(kind for kind, _ in here), sum(not was_there for _, was_there in here)
+        return _record(Retained, run, deleted=dict(deleted), unknown=unknown)
+
+    async def provider_objects(
+        self, run_id: int, kind: ObjectKind, *, ended_before: float, after: int, limit: int
+    ) -> list[ProviderObject]:
+        if kind is ObjectKind.CONVERSATION:
+            found = [(name, 0) for _, name in sorted(self._runs[run_id].conversations.items())]
+        elif kind is ObjectKind.FILE:
+            found = [(file_id, 0) for file_id, user in sorted(self._uses) if user == run_id]
+            found = [(file_id, 0) for file_id, _ in found if not self._is_needed(file_id, run_id)]
+        else:
+            found = [
+                (attempt.response_id, attempt.id)
+                for attempt in self._tries(run_id)
+                if attempt.response_id is not None and not attempt.shares
+                if attempt.id > after and attempt.ended_at is not None and attempt.ended_at <= ended_before
+            ]
+        left = [ProviderObject(kind, name, place) for name, place in found if (kind, name) not in self._deleted]
+        return left[:limit] if kind is ObjectKind.RESPONSE else left
+
+    def _is_needed(self, file_id: str, run_id: int) -> bool:
+        """Whether another run that may continue uses the file."""
+        others = {user for each, user in self._uses if each == file_id and user != run_id}
+        return any(self._runs[user].record.state in (RunState.ACTIVE, RunState.HALTED) for user in others)
+
+    async def without_data(self, run_id: int, states: Sequence[State], code: str | None) -> int:
+        return sum(
+            request.state in states and request.row == b"" and code in (None, request.code)
+            for request in self._of(run_id)
+        )
+
+    async def upload(self, provider: str, sha256: bytes) -> Upload | None:
+        found = [
+            upload
+            for upload in self._uploads.values()
+            if (upload.provider, upload.sha256) == (provider, sha256)
+            if (ObjectKind.FILE, upload.file_id) not in self._deleted
+        ]
+        return max(found, key=lambda upload: upload.uploaded_at, default=None)
+
+    async def progress(self, attempt_id: int) -> list[ProgressEvent]:
+        attempt = self._attempts.get(attempt_id)
+        return [event for _, event in sorted(attempt.progress.items())] if attempt is not None else []
+
+    async def last_progress(self, attempt_id: int) -> int | None:
+        return max((event.sequence for event in await self.progress(attempt_id)), default=None)
+
+    # ── questions: runs ───────────────────────────────────────────────────────────────────────────────────
+
+    async def run(self, name: str) -> reads.Run | None:
+        return next((run for run in await self.runs() if run.name == name), None)
+
+    async def runs(self) -> list[reads.Run]:
+        return [run.record for run in reversed(self._runs.values())]
+
+    async def summary(self, run_id: int) -> reads.Summary:
+        run, tries, requests = self._runs[run_id], self._tries(run_id), self._of(run_id)
+        unknown = [attempt for attempt in tries if attempt.cost_is_unknown]
+        duplicates = [attempt for attempt in tries if attempt.possible_duplicate]
+        return reads.Summary(
+            run=run.record,
+            requests=reads.RequestCounts({state: sum(each.state is state for each in requests) for state in State}),
+            skipped_rows=len(run.skipped),
+            attempts=len(tries),
+            reused=sum(request.answer is not None for request in requests),
+            possible_duplicates=len(duplicates),
+            possible_duplicates_upper_bound_pusd=_bounds(duplicates),
+            usage=_usage(tries) or Usage(),
+            cost_pusd=sum(attempt.cost for attempt in tries),
+            cost_unknown=len(unknown),
+            cost_unknown_upper_bound_pusd=_bounds(unknown),
+            reserved_pusd=sum(attempt.worst_case_pusd or 0 for attempt in tries if attempt.ended_at is None),
+            **asdict(run.counts),
+        )
+
+    async def skipped(self, run_id: int) -> list[SkippedRow]:
+        return [row for _, row in sorted(self._runs[run_id].skipped.items())]
+
+    async def latest_at(self, run_id: int) -> float | None:
+        return self._runs[run_id].latest_at
+
+    async def recall(self, name: str) -> bytes | None:
+        return self._memory.get(name)
+
+    # ── questions: what can be sent ───────────────────────────────────────────────────────────────────────
+
+    async def fresh(
+        self, run_id: int, *, stage: str = MAIN_STAGE, after_id: int, limit: int
+    ) -> list[reads.PendingRequest]:
+        pending = [each for each in self._of(run_id, State.PENDING) if each.stage == stage]
+        return [_pending(each) for each in pending if each.not_before == 0 and each.id > after_id][:limit]
+
+    async def delayed(self, run_id: int, *, limit: int) -> list[reads.PendingRequest]:
+        pending = [_pending(each) for each in self._of(run_id, State.PENDING) if each.not_before > 0]
+        return sorted(pending, key=lambda each: each.not_before)[:limit]
+
+    async def duplicates(
+        self, run_id: int, fingerprints: Sequence[bytes], *, here: bool, since: float
+    ) -> dict[bytes, reads.Duplicate]:
+        found: dict[bytes, reads.Duplicate] = {}
+        for request in self._requests.values():
+            fingerprint, is_here = request.fingerprint or b"", request.run.id == run_id
+            if fingerprint not in fingerprints or request.same_as is not None or request.answer is not None:
+                continue
+            before = found.get(fingerprint)
+            if (here and is_here) or (not is_here and _is_whole(request, since) and not (before and before.here)):
+                found[fingerprint] = reads.Duplicate(request.id, is_here)
+        return found
+
+    async def earlier_turns(self, request_id: int, *, limit: int) -> list[reads.EarlierTurn]:
+        turns: list[reads.EarlierTurn] = []
+        turn = self._requests[request_id].earlier
+        while turn is not None and len(turns) < limit:
+            text = turn.latest.output_text if turn.latest is not None else None
+            turns.append(reads.EarlierTurn(turn.row, turn.where, text or ""))
+            turn = turn.earlier
+        return turns
+
+    async def open_attempts(self, run_id: int) -> list[reads.OpenAttempt]:
+        found = [
+            _record(
+                reads.OpenAttempt,
+                attempt,
+                attempt_id=attempt.id,
+                request_id=request.id,
+                **_some(request, "key", "stage", "state", "attempts", "epoch", "turn", "repairs"),
+            )
+            for request in self._of(run_id, *OPEN)
+            for attempt in request.tries[-1:]
+        ]
+        return sorted(found, key=lambda open_: (open_.accepted_at is None, open_.accepted_at))
+
+    # ── questions: results ────────────────────────────────────────────────────────────────────────────────
+
+    async def results(self, run_id: int, states: Sequence[State]) -> AsyncIterator[reads.ResultRecord]:
+        for request in self._of(run_id):
+            if request.state in states:
+                yield _result(request)
+
+    async def request(self, run_id: int, key: str, *, stage: str = MAIN_STAGE) -> reads.RequestRecord | None:
+        found = [each for each in self._of(run_id) if (each.key, each.stage) == (key, stage)]
+        return _request(found[0]) if found else None
+
+    async def attempts(self, request_id: int) -> list[reads.AttemptRecord]:
+        request = self._requests.get(request_id)
+        return [self._attempt(attempt) for attempt in request.tries] if request is not None else []
+
+    async def attempt(self, attempt_id: int) -> reads.AttemptRecord | None:
+        attempt = self._attempts.get(attempt_id)
+        return None if attempt is None else self._attempt(attempt)
+
+    def _attempt(self, attempt: _Attempt) -> reads.AttemptRecord:
+        gone = self._deleted.get((ObjectKind.RESPONSE, attempt.response_id or ""))
+        return _record(reads.AttemptRecord, attempt, deleted_at=gone and gone[2])
+
+    async def tool_calls(self, attempt_id: int) -> list[reads.ToolCall]:
+        attempt = self._attempts.get(attempt_id)
+        return sorted(attempt.tool_calls.values(), key=lambda call: call.place) if attempt is not None else []
+
+    async def body(self, attempt_id: int) -> bytes | None:
+        attempt = self._attempts.get(attempt_id)
+        return None if attempt is None else attempt.body
+
+    # ── questions: money ──────────────────────────────────────────────────────────────────────────────────
+
+    async def costs(
+        self, run_id: int | None, by: Sequence[str], *, with_simulated: bool = True
+    ) -> list[reads.CostRow]:
+        groups: defaultdict[tuple[str, ...], list[_Attempt]] = defaultdict(list)
+        for attempt in self._tries(run_id):
+            if attempt.charge is not None and (with_simulated or not attempt.request.run.record.simulated):
+                groups[tuple(_group(attempt, each) for each in by)].append(attempt)
+        return [_cost(group, tries) for group, tries in sorted(groups.items())]
+
+    async def spending(self, caps: reads.SharedCaps, at: float) -> reads.Spending:
+        day = _day(at)
+        first_of_month = _day(datetime.fromtimestamp(at, UTC).replace(day=1).timestamp())
+        spent: Counter[int] = Counter()
+        aside: Counter[int] = Counter()
+        for attempt in self._attempts.values():
+            if attempt.request.run.record.simulated is caps.simulated:
+                if attempt.charge is not None:
+                    spent[_day(attempt.charged_at)] += attempt.cost + (attempt.bound or 0)
+                if attempt.ended_at is None:
+                    aside[attempt.request.run.id] += attempt.worst_case_pusd or 0
+        own_pusd = aside.pop(caps.run_id, 0)
+        return reads.Spending(
+            day_pusd=spent[day],
+            month_pusd=sum(pusd for each, pusd in spent.items() if each >= first_of_month),
+            own_pusd=own_pusd,
+            elsewhere_pusd=aside.total(),
+            holders=tuple(sorted(run_id for run_id, pusd in aside.items() if pusd)),
+            day=day,
+            first_of_month=first_of_month,
+        )
+
+    async def uncosted(self, run_id: int, *, limit: int) -> list[reads.Uncosted]:
+        found = [
+            _record(reads.Uncosted, attempt, attempt_id=attempt.id, upper_bound_pusd=attempt.bound)
+            for request in reversed(self._of(run_id))
+            for attempt in reversed(request.tries)
+            if attempt.cost_is_unknown and attempt.usage is None and attempt.response_id is not None
+            if attempt.code in ("queued_timeout", "run_timeout")
+        ]
+        return found[:limit]
+
+    async def past_use(self, run_id: int, *, stage: str = MAIN_STAGE, most: int) -> PastUse:
+        first = [each for each in self._of(run_id)[:most] if each.stage == stage]
+        return sum((_use(request) for request in first if request.state in SETTLED), PastUse())
+
+    # ── which requests and attempts ───────────────────────────────────────────────────────────────────────
+
+    def _of(self, run_id: int, *states: State) -> list[_Request]:
+        return [
+            request
+            for request in self._requests.values()
+            if request.run.id == run_id and (not states or request.state in states)
+        ]
+
+    def _tries(self, run_id: int | None) -> list[_Attempt]:
+        return [attempt for attempt in self._attempts.values() if run_id is None or attempt.request.run.id == run_id]
