@@ -1,4 +1,4 @@
-"""Every backend under the same contract: a new one joins ``BACKENDS``, and no test changes."""
+"""Every backend under the same contract: a new one joins ``DRIVERS``, and no test changes."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from orchestrator.stores.base import Backend, Reader, Store
-from orchestrator.stores.sqlite.backend import SqliteBackend
 
 from .builders import Harness, a_run
 from .model import ModelBackend
 from .sqlite.audit import audit
+from .sqlite.new_database import new_database
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,8 @@ class Driver:
     audit: Callable[[Path], object] = lambda _: None
 
 
-# A power cut is not the subject here, so nothing waits for the disk.
 DRIVERS = {
-    "sqlite": Driver(
-        lambda folder: SqliteBackend(folder / "runs.db", synchronous="NORMAL"),
-        lambda folder: audit(folder / "runs.db"),
-    ),
+    "sqlite": Driver(lambda folder: new_database(folder / "runs.db"), lambda folder: audit(folder / "runs.db")),
     "model": Driver(lambda _: ModelBackend()),
 }
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from orchestrator.core.model import Charge, SkippedRow, ToolUse
 from orchestrator.core.states import IN_FLIGHT, SETTLED, TRANSITIONS, Event, RunState, State
-from orchestrator.stores.base import Reader, Store
+from orchestrator.stores.base import Backend, Reader, Store
 from orchestrator.stores.reads import AttemptRecord, Continuation, Duplicate, RequestRecord, SharedCaps, ToolCall
 from orchestrator.stores.retained import ObjectKind, ProviderObject
 from orchestrator.stores.stream_events import ProgressEvent
@@ -28,7 +28,7 @@ from orchestrator.stores.uploaded_files import Upload
 from orchestrator.stores.writes import Acceptance, Counts, Ending, Leaving, Release, Requeue
 
 from .builders import NOW, PRICE, a_charge, a_claim, a_row, a_run, an_unknown_charge, mark
-from .conftest import Driver
+from .conftest import DRIVERS, Driver
 from .model import ModelBackend
 
 DAY = 86_400
@@ -558,10 +558,10 @@ VERBS = [*OF_RUNS, *OF_REQUESTS, *3 * ["claim", "accept", "end"], "add chain", "
 MOVES = st.tuples(st.sampled_from(VERBS), st.integers(0, 11), st.integers(0, 11), st.integers(0, 9))
 
 
-async def play(driver: Driver, folder: Path, moves: list[Move], finish: bool) -> None:
+async def play(tested: Backend, moves: list[Move], finish: bool) -> None:
     async with AsyncExitStack() as stack:
         sides = []
-        for backend in (driver.create(folder), ModelBackend()):
+        for backend in (tested, ModelBackend()):
             store = await stack.enter_async_context(backend.open_store())
             sides.append(Side(store, await stack.enter_async_context(backend.open_reader())))
         pair = Pair(sides[0], sides[1])
@@ -575,22 +575,25 @@ async def play(driver: Driver, folder: Path, moves: list[Move], finish: bool) ->
 
 def check(driver: Driver, moves: list[Move], finish: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        anyio.run(play, driver, Path(folder), moves, finish)
+        anyio.run(play, driver.create(Path(folder)), moves, finish)
         driver.audit(Path(folder))
 
 
-# The same examples each time. The fixture holds no state that an example could change.
-repeatable = settings(
-    derandomize=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+# The same examples each time.
+repeatable = settings(derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+drivers = pytest.mark.parametrize(
+    "driver", [pytest.param(DRIVERS[name], id=name) for name in DRIVERS if name != "model"]
 )
 
 
-@settings(repeatable, max_examples=40)
+@drivers
+@settings(repeatable, max_examples=30)
 @given(moves=st.lists(MOVES, min_size=5, max_size=60), finish=st.booleans())
 def test_random_sequences_have_the_answers_of_the_model(driver: Driver, moves: list[Move], finish: bool) -> None:
     check(driver, moves, finish)
 
 
+@drivers
 @pytest.mark.long
 @pytest.mark.timeout(3_600)
 @settings(repeatable, max_examples=2_000)

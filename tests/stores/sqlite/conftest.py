@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.stores.base import Backend
-from orchestrator.stores.sqlite.backend import SqliteBackend
+
+from .new_database import new_database
 
 
 @pytest.fixture
@@ -17,4 +18,4 @@ def database(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def backend(database: Path) -> Backend:
-    return SqliteBackend(database, synchronous="NORMAL")
+    return new_database(database)

@@ -37,7 +37,7 @@ async def test_nothing_acknowledged_is_lost(database: Path) -> None:
     async with SqliteStore.open(database) as store:
         await store.create_run(a_run())
     spent = 0
-    for moves in (1, 7, 150):
+    for moves in (7, 150):
         for what, *values in acknowledged_before_the_kill(database, moves):
             match what, values:
                 case "planned", [position]:
@@ -59,4 +59,4 @@ async def test_nothing_acknowledged_is_lost(database: Path) -> None:
         assert sums.cost_pusd >= spent
         # What is left open can be taken up, and there is nothing else: the worker works on twenty at a time.
         left_open = sums.states[State.SUBMITTING] + sums.states[State.SUBMITTED]
-        assert left_open <= 20 * 3
+        assert left_open <= 20 * 2
