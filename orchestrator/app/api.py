@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 import anyio
 
 from orchestrator.core.clock import AheadClock, Clock, SystemClock
-from orchestrator.core.errors import OrchestratorError, RunBusy, RunNotFound, SpecError, StoreError, UsageError
+from orchestrator.core.errors import OrchestratorError, RunBusy, RunNotFound, StoreError, UsageError
 from orchestrator.core.events import Observer, Progress, RunEnded, RunEvent, RunStarted, Warned
 from orchestrator.core.states import SETTLED, RunState, State
 from orchestrator.stores.backends import open_backend
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from orchestrator.app.retention.service import RetentionService
     from orchestrator.config import Config
     from orchestrator.engine.loop import Ended, LocalLoop
-    from orchestrator.engine.runs import JobIdentity
     from orchestrator.executors.function_tools import FunctionTools
     from orchestrator.job.requests.renderer import Renderer
     from orchestrator.job.spec import Job
@@ -113,7 +112,8 @@ class Orchestrator:
         ``SpecError``, ``RunChanged``, ``RunBusy``, ``StoreError``, ``ConfigError`` or ``ProviderUnreachable``.
         """
         from orchestrator.app.connections import address
-        from orchestrator.app.sent_request import SendingNote, note_sending
+        from orchestrator.app.run_start import job_identity, refuse_unbounded
+        from orchestrator.app.sent_request import note_sending, sending_note
         from orchestrator.app.wiring import function_tools
         from orchestrator.engine.runs import choose_run, resume
         from orchestrator.job.requests.renderer import Renderer
@@ -122,10 +122,10 @@ class Orchestrator:
         self._config.api_key(os.environ)  # a missing key is reported before a database is created
         self._stopped = False
         renderer = Renderer(job, may_be_unstored=self._config.provider.store == "optional")
-        _refuse_unbounded(job, renderer, self._config)
+        refuse_unbounded(job, renderer, self._config)
         await anyio.to_thread.run_sync(refuse_bulk, job)
         tools = function_tools(job)
-        identity = await self._identity(job)
+        identity = await anyio.to_thread.run_sync(job_identity, job, self._config)
         store = await self._open_store()
         reader = await self._open_reader()
         run, resumed = await choose_run(store, reader, identity, name=name, new=new, now=self._clock.now())
@@ -134,12 +134,7 @@ class Orchestrator:
         with self._backend.lock(run.id, run.name):
             run = await resume(store, reader, run, identity, self._clock.now())
             await store.keep_policy(run.id, address(self._config), job.retention.model_dump_json())
-            note = SendingNote(
-                since=self._clock.now(),
-                cap_output_tokens=self._config.output_cap(job.budget_pusd),
-                files_folder=str(job.files_folder.resolve()) if renderer.names_files else None,
-            )
-            await note_sending(store, reader, run, note)
+            await note_sending(store, reader, run, sending_note(job, self._config, renderer, now=self._clock.now()))
             self._observe(RunStarted(run=run.name, job=job.name, resumed=resumed, database=self.database))
             ended = await self._carry_out(run, job, renderer, tools)
             if ended.state is not RunState.ACTIVE:
@@ -386,6 +381,7 @@ class Orchestrator:
 
         None if ``run`` would resume a run that exists, or if the first rows are not enough for a forecast.
         """
+        from orchestrator.app.run_start import job_identity
         from orchestrator.engine.runs import find_run
 
         self._config.api_key(os.environ)
@@ -395,7 +391,8 @@ class Orchestrator:
             except StoreError:
                 # One that the run is to make whole first, as after a kill at its first moment; or to refuse itself.
                 return None
-            if await find_run(reader, await self._identity(job), name=name, new=new) is not None:
+            identity = await anyio.to_thread.run_sync(job_identity, job, self._config)
+            if await find_run(reader, identity, name=name, new=new) is not None:
                 return None
         return await (await self._forecaster(job)).glance()
 
@@ -408,22 +405,6 @@ class Orchestrator:
 
             self._given_config = load_config()
         return self._given_config
-
-    async def _identity(self, job: Job) -> JobIdentity:
-        from orchestrator.engine.runs import JobIdentity
-        from orchestrator.job.rows.keyed_rows import input_identity
-        from orchestrator.job.spec import FREE_TO_CHANGE
-
-        return JobIdentity(
-            job=job.name,
-            spec=job.to_store(),
-            fingerprint=job.fingerprint(),
-            input_identity=await anyio.to_thread.run_sync(input_identity, job),
-            budget_pusd=job.budget_pusd,
-            deadline_s=job.deadline,
-            simulated=self._config.simulated,
-            free_to_change=FREE_TO_CHANGE,
-        )
 
     async def _forecaster(self, job: Job) -> Forecaster:
         from orchestrator.app.forecast.forecaster import Forecaster
@@ -478,7 +459,7 @@ class Orchestrator:
                 self._loop = None
 
     async def _clock_of(self, run: Run, reader: RunReader) -> Clock:
-        """A clock that is not behind what is on record: where it was set back, every wait would be so much longer."""
+        """A clock that is not behind what is on record; if it were, every wait would take that much longer."""
         latest = await reader.latest_at(run.id)
         behind_s = 0.0 if latest is None else latest - self._clock.now()
         if behind_s <= 0:
@@ -517,23 +498,6 @@ class Orchestrator:
         return summary
 
     async def _until_settled(self, run: Run) -> None:
-        """Wait until the process that works on a run has seen the cancel and is done."""
+        """Wait until the process that holds the run has seen the cancel and stopped."""
         while self._backend.is_locked(run.id):
             await self._clock.sleep_until(self._clock.now() + _CANCEL_CHECK_S)
-
-
-def _refuse_unbounded(job: Job, renderer: Renderer, config: Config) -> None:
-    """Under a budget every request needs a cap; say so before anything is read, let alone sent."""
-    own, shared = job.budget, config.budget
-    if renderer.carries_requests or "max_output_tokens" in job.request:
-        return
-    if shared.cap_output_tokens is not None or (own is not None and own.usd_per_request is not None):
-        return
-    whose = "job" if own is not None else "config"
-    if own is None and shared.usd_per_day is None and shared.usd_per_month is None:
-        return
-    raise SpecError(
-        f"the {whose} has a budget, but the requests have no max_output_tokens, so one of them could cost anything",
-        where=f"{job.source}: request" if job.source is not None else None,
-        hint="add request.max_output_tokens, or let the config do so for every job: budget.cap_output_tokens",
-    )

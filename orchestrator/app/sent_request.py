@@ -27,7 +27,7 @@ from orchestrator.stores.base import Reader, Store
 from orchestrator.stores.reads import EarlierTurn, RequestRecord, Run
 from orchestrator.stores.request_history import RequestHistory
 
-__all__ = ["SendingNote", "input_items", "note_sending", "request_sent", "to_user_error"]
+__all__ = ["SendingNote", "input_items", "note_sending", "request_sent", "sending_note", "to_user_error"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +38,12 @@ class SendingNote:
     cap_output_tokens: int | None = None
     # The folder of the files that rows name, as an absolute path; None if rows name none.
     files_folder: str | None = None
+
+
+def sending_note(job: Job, config: Config, renderer: Renderer, *, now: float) -> SendingNote:
+    """The note of a run that starts or resumes now."""
+    folder = str(job.files_folder.resolve()) if renderer.names_files else None
+    return SendingNote(since=now, cap_output_tokens=config.output_cap(job.budget_pusd), files_folder=folder)
 
 
 async def note_sending(store: Store, reader: Reader, run: Run, note: SendingNote) -> None:

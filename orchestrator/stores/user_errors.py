@@ -13,7 +13,7 @@ RUN_A_JOB = "orchestrator run JOB"
 
 def run_locked(name: str, *, holder: str) -> RunBusy:
     """The run's lock is held: ``holder`` is "this process" or "another process", with its id if known."""
-    return RunBusy(f"{holder} works on run {name!r}", hint=f"see its progress: orchestrator status {name}")
+    return RunBusy(f"run {name!r} is locked by {holder}", hint=f"see its progress: orchestrator status {name}")
 
 
 def name_taken(name: str) -> RunBusy:

@@ -91,7 +91,7 @@ def test_a_purge_is_refused_while_the_run_is_not_over(rig: Callable[..., Rig]) -
     assert "orchestrator cancel r" in refused.err
     running = slow.start(*slow.run_arguments())
     try:
-        held = _until(lambda: purge(slow, "r"), lambda ended: "works on run" in ended.err)
+        held = _until(lambda: purge(slow, "r"), lambda ended: "is locked by" in ended.err)
         assert held.code == 2
     finally:
         running.kill()

@@ -51,7 +51,7 @@ def test_a_second_process_learns_who_holds_the_run(database: Path) -> None:
         assert printed == "held"
         assert is_locked(database, 1)
         with (
-            pytest.raises(RunBusy, match=rf"another process \({holder.pid}\) works on run 'demo'") as raised,
+            pytest.raises(RunBusy, match=rf"run 'demo' is locked by another process \({holder.pid}\)") as raised,
             RunLock(database, 1, "demo"),
         ):
             pass
@@ -70,14 +70,14 @@ def test_the_lock_of_a_killed_process_ends_at_once(database: Path) -> None:
 
 def test_a_lock_excludes_other_processes(database: Path) -> None:
     with RunLock(database, 1, "demo"), another_process(database, 1) as (_, printed):
-        assert printed == f"another process ({os.getpid()}) works on run 'demo'"
+        assert printed == f"run 'demo' is locked by another process ({os.getpid()})"
     with another_process(database, 1) as (_, printed):
         assert printed == "held"
 
 
 def test_a_lock_excludes_other_callers_in_its_process(database: Path) -> None:
     with RunLock(database, 1, "demo"):
-        with pytest.raises(RunBusy, match="this process works on run 'demo'"), RunLock(database, 1, "demo"):
+        with pytest.raises(RunBusy, match="run 'demo' is locked by this process"), RunLock(database, 1, "demo"):
             pass
         assert is_locked(database, 1)
     assert not is_locked(database, 1)
@@ -95,7 +95,7 @@ def test_runs_of_one_database_have_locks_of_their_own(database: Path) -> None:
             with RunLock(database, 4, "fourth"):
                 pass
             with another_process(database, 3) as (_, printed):
-                assert printed.startswith("another process")
+                assert printed.startswith("run 'demo' is locked by another process")
 
 
 def test_a_check_does_not_end_the_lock(database: Path) -> None:
@@ -103,7 +103,7 @@ def test_a_check_does_not_end_the_lock(database: Path) -> None:
         assert not is_locked(database, 2)
         assert is_locked(database, 1)
         with another_process(database, 1) as (_, printed):
-            assert printed.startswith("another process")
+            assert printed.startswith("run 'demo' is locked by another process")
 
 
 def test_every_path_to_a_database_leads_to_the_same_lock(
@@ -116,7 +116,7 @@ def test_every_path_to_a_database_leads_to_the_same_lock(
     with RunLock(link, 1, "demo"):
         assert is_locked(Path(database.name), 1)
         with another_process(database, 1) as (_, printed):
-            assert printed.startswith("another process")
+            assert printed.startswith("run 'demo' is locked by another process")
 
 
 def test_the_file_lists_the_processes_by_run(database: Path) -> None:
