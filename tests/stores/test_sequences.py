@@ -32,7 +32,7 @@ from .conftest import DRIVERS, Driver
 from .model import ModelBackend
 
 DAY = 86_400
-RUNS = ("one", "other")
+RUNS, STAGES = ("one", "other"), ("main", "review")
 FINGERPRINTS = [b"first", b"second"]
 CODES = (None, "broken", "output_invalid", "run_timeout", "empty_output", "previous_response_not_found")
 TEXTS = (None, "", "An answer.", "half a pair \ud83d")
@@ -142,7 +142,7 @@ class Pair:
     model: Side
     at: float = NOW
     positions: dict[str, int] = field(default_factory=lambda: dict.fromkeys(RUNS, 0))
-    # Requests by name (run/key), and those that a duplicate was joined to.
+    # Requests by name (run/stage/key), and those that a duplicate was joined to.
     requests: list[str] = field(default_factory=list)
     originals: set[str] = field(default_factory=set)
 
@@ -170,8 +170,7 @@ class Pair:
             await OF_REQUESTS[verb](self, target, draw)
 
     async def target(self, name: str) -> Target:
-        run, key = name.split("/")
-        record = await self.model.reader.request(self.model.run(run), key)
+        record = await request_of(self.model, name)
         assert record is not None
         tries = await self.model.reader.attempts(record.id)
         return Target(name, record, tries, len(tries))
@@ -204,22 +203,22 @@ class Pair:
 
     # ── the whole run ─────────────────────────────────────────────────────────────────────────────────────
 
-    async def plan(self, run: str, count: int, *, chain: str | None = None) -> None:
+    async def plan(self, run: str, count: int, *, stage: str = "main", chain: str | None = None) -> None:
         start = self.positions[run]
         planned = [
-            a_row(position, chain=chain, place=None if chain is None else -position)
+            a_row(position, stage=stage, chain=chain, place=None if chain is None else -position)
             for position in range(start, start + count)
         ]
         self.positions[run] += count
         await self.ask(lambda side: side.store.add_rows(side.run(run), planned, [], mark(start + count)))
-        await self.learn(run, [row.key for row in planned])
+        await self.learn(run, [f"{stage}/{row.key}" for row in planned])
 
     async def learn(self, run: str, keys: list[str]) -> None:
         """Learn the ids of requests that may be new."""
         for key in keys:
             name, found = f"{run}/{key}", 0
             for side in (self.side, self.model):
-                record = await side.reader.request(side.run(run), key)
+                record = await request_of(side, name)
                 if record is not None:
                     side.ids["request", name], found = record.id, found + 1
             assert found in (0, 2)
@@ -227,7 +226,7 @@ class Pair:
                 self.requests.append(name)
 
     async def add(self, run: str, draw: Draw) -> None:
-        await self.plan(run, draw.a % 4)
+        await self.plan(run, draw.a % 4, stage=STAGES[draw.b % 2])
 
     async def add_again(self, run: str, draw: Draw) -> None:
         """Rows whose key is taken, in part, and a row that cannot be read."""
@@ -237,7 +236,7 @@ class Pair:
         skipped = [SkippedRow(position=start + draw.a % 2, where="rows.jsonl", reason="not JSON")]
         skip = draw.b % 2 == 0
         await self.ask(lambda side: side.store.add_rows(side.run(run), rows, skipped, mark(start), skip_taken=skip))
-        await self.learn(run, [row.key for row in rows])
+        await self.learn(run, [f"main/{row.key}" for row in rows])
 
     async def add_chain(self, run: str, draw: Draw) -> None:
         await self.plan(run, 1 + draw.a % 3, chain=f"chain-{self.positions[run]}")
@@ -282,7 +281,7 @@ class Pair:
     # ── one request ───────────────────────────────────────────────────────────────────────────────────────
 
     async def claim(self, target: Target, draw: Draw) -> None:
-        run, _ = target.name.split("/")
+        run, stage, _ = target.name.split("/")
         name = f"{target.name}#{len(target.tries) + 1}"
         in_chain = target.record.chain is not None
 
@@ -291,6 +290,7 @@ class Pair:
             claim = a_claim(
                 side.request(target.name),
                 run_id=side.run(run),
+                stage=stage,
                 number=len(target.tries) + 1,
                 idempotency_key=name,
                 at=self.at,
@@ -486,9 +486,9 @@ async def provider_objects(side: Side, run: str, kind: ObjectKind) -> object:
     return sorted((side.plain(each) for each in found), key=str)
 
 
-async def request_of(side: Side, name: str) -> object:
-    run, key = name.split("/")
-    return await side.reader.request(side.run(run), key)
+async def request_of(side: Side, name: str) -> RequestRecord | None:
+    run, stage, key = name.split("/")
+    return await side.reader.request(side.run(run), key, stage=stage)
 
 
 def caps(side: Side, run: str) -> SharedCaps:
@@ -506,7 +506,10 @@ OF_RUN: list[Callable[[str], Ask]] = [
     lambda run: lambda side: side.reader.summary(side.run(run)),
     lambda run: lambda side: side.reader.latest_at(side.run(run)),
     lambda run: lambda side: side.reader.skipped(side.run(run)),
-    lambda run: lambda side: side.reader.fresh(side.run(run), after_id=0, limit=999),
+    *(
+        lambda run, stage=stage: lambda side: side.reader.fresh(side.run(run), stage=stage, after_id=0, limit=999)
+        for stage in STAGES
+    ),
     lambda run: lambda side: side.reader.delayed(side.run(run), limit=999),
     lambda run: lambda side: side.reader.open_attempts(side.run(run)),
     lambda run: lambda side: results(side, run),
