@@ -1,7 +1,7 @@
-"""The organisation's account at the provider: what it says was spent, from a file or fetched with an admin key.
+"""The organization's account at the provider, read from a file or fetched with an admin key.
 
-The shape is that of ``GET /organization/costs`` and ``GET /organization/usage/completions``: pages of buckets, each
-with a start, an end and results. An amount is a number or a text, and whatever else a result holds is passed over.
+The format is that of ``GET /organization/costs`` and ``GET /organization/usage/completions``: pages of buckets, each
+with a start, an end and results. An amount is a number or a text, and other fields of a result are ignored.
 """
 
 from __future__ import annotations

@@ -32,10 +32,14 @@ class OpenReply(Protocol):
     """A reply whose body is still arriving; the names of ``headers`` are lower-case."""
 
     @property
-    def status(self) -> int: ...
+    def status(self) -> int:
+        """The HTTP status."""
+        ...
 
     @property
-    def headers(self) -> Mapping[str, str]: ...
+    def headers(self) -> Mapping[str, str]:
+        """The headers of the reply."""
+        ...
 
     def chunks(self) -> AsyncIterator[bytes]:
         """Yields the body as it arrives; raises ``TransportError`` if it breaks off."""

@@ -174,6 +174,7 @@ class Slots:
         raise TransportError(NeverSent(reason=reason, local=True))
 
     def give_back(self) -> None:
+        """Release a connection for the next request."""
         self._free.release()
 
 

@@ -35,6 +35,7 @@ class AnswerColumn:
 
     @property
     def name(self) -> str:
+        """The name in the header: ``output.FIELD``."""
         return ".".join(("output", *self.path))
 
 

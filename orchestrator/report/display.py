@@ -50,7 +50,9 @@ class Display(Protocol):
 
     every_s: float
 
-    def draw(self, view: View) -> None: ...
+    def draw(self, view: View) -> None:
+        """Show this view in place of the last one."""
+        ...
 
     def __enter__(self) -> Self: ...
 

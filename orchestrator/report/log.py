@@ -59,10 +59,10 @@ def logger(level: Level, style: Style) -> FilteringBoundLogger:
             structlog.processors.JSONRenderer(serializer=_to_json),
         ]
     else:
-        colours = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+        colors = sys.stderr.isatty() and "NO_COLOR" not in os.environ
         last = [
             structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
-            structlog.dev.ConsoleRenderer(colors=colours, pad_event_to=0, pad_level=False, sort_keys=False),
+            structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=0, pad_level=False, sort_keys=False),
         ]
     log: FilteringBoundLogger = structlog.wrap_logger(
         _StandardError(),

@@ -53,7 +53,7 @@ def test_nothing_leaves_succeeded(event: Event) -> None:
 
 
 @pytest.mark.parametrize("state", sorted(SETTLED))
-def test_only_the_operators_word_leaves_a_settled_state(state: State) -> None:
+def test_only_an_operators_decision_leaves_a_settled_state(state: State) -> None:
     leaving = {event for source, event in TRANSITIONS if source is state}
     assert leaving <= OPERATOR
     assert reachable_from(state, without=OPERATOR) == {state}
@@ -79,7 +79,7 @@ def test_only_an_accepted_response_succeeds_or_a_request_that_shares_its_answer(
     assert {event for (_, event), target in TRANSITIONS.items() if target is State.SUBMITTED} == {Event.ACCEPT}
 
 
-def test_doubt_arises_only_while_a_create_is_on_the_wire() -> None:
+def test_doubt_arises_only_while_a_create_is_in_flight() -> None:
     assert {source for (source, _), target in TRANSITIONS.items() if target is State.IN_DOUBT} == {State.SUBMITTING}
 
 
@@ -110,7 +110,7 @@ def test_no_walk_settles_a_request_twice_without_the_operator(events: list[Event
 
 
 @given(EVENTS)
-def test_every_walk_can_still_come_to_an_end(events: list[Event]) -> None:
+def test_every_walk_can_still_end(events: list[Event]) -> None:
     state = State.PENDING
     for event in events:
         state = TRANSITIONS.get((state, event), state)

@@ -81,6 +81,7 @@ class LongPrice(Section):
     """USD per million input tokens written to the cache; the price of input if left out."""
 
     def rate(self) -> LongRate:
+        """Returns it as a rule."""
         return LongRate(
             above=self.above,
             input=self.input,
@@ -111,6 +112,7 @@ class Price(Section):
     """Other prices for long inputs; if left out, the published ones apply if they exist and are higher."""
 
     def override(self) -> PriceOverride:
+        """Returns it as a rule."""
         return PriceOverride(
             model=self.model,
             tier=self.tier,
@@ -140,6 +142,7 @@ class ToolFees(Section):
     """One container of the code interpreter."""
 
     def fees(self) -> Fees:
+        """Returns the fees in picodollars."""
         return Fees(
             web_search=parse_usd(self.web_search),
             web_search_preview=parse_usd(self.web_search_preview),

@@ -77,12 +77,12 @@ _CLEARLY_FEWER_FACTOR = 0.7
 # x2: -, but up to 1.5 times as many random refusals. /2: -
 _NOISE_MARGIN_REFUSALS = 3
 
-# The factor of a cut near a speed that is known as too fast. 1: exact, unknown. /2: unknown, exact.
+# The factor of a cut near a speed that is known as too fast. x2: unknown, small, exact. /2: unknown, exact.
 _CUT_FACTOR = 0.8
 # Where to resume, as a factor of what was accepted, of the speed that a trial refuted, or of one that an earlier run
 # found. x2, /2: exact.
 _RESUME_FACTOR = 0.5
-# After a stop, at least this factor of the speed counts as allowed.
+# After a stop, at least this factor of the speed counts as allowed. x2, /2: unknown.
 _ALLOWED_FLOOR_FACTOR = 0.125
 # So many refusals in a row stop all sending. x2: -. /2: random.
 _STOP_AFTER_REFUSALS = 10
@@ -100,7 +100,7 @@ _QUICK_UP_TO_SHARE = 0.65
 _GENTLE_PER_S = 0.01
 # Growth per second beyond that. x2: unknown. /2: unknown.
 _GENTLEST_PER_S = 0.005
-# Where that speed was too fast twice, growth below this speed shrinks in proportion, because few calls at a slow
+# If that speed was too fast twice, growth below this speed shrinks in proportion, because few calls at a slow
 # speed do not wear the alarm off. x2, /2: -, within 3 % at a limit of 30 per minute.
 _SLOW_BELOW_PER_MINUTE = 1200.0
 # After ``slow_down``, the speed is divided by this and may grow by it in 15 minutes (responses API, "Rate limits").
