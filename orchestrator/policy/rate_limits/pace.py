@@ -35,7 +35,7 @@ from orchestrator.policy.rate_limits.sliding_window import Window
 __all__ = ["Pace"]
 
 # The constants below were chosen with the simulated providers of tests/policy/test_limits_simulated.py. Each names
-# the tests that fail if it is doubled (x2) or halved (/2):
+# the tests that fail if it is doubled (x2) or halved (/2), as tests/policy/pace_sensitivity.py prints them:
 #   unknown  test_an_unknown_limit_is_found_within_a_minute: 85 % used, at most 2 % refused
 #   small    test_a_small_unknown_limit_costs_few_refusals: the same with 300 per minute, for half an hour
 #   shared   test_another_process_on_the_same_account_gets_its_share
