@@ -1,10 +1,11 @@
-"""A Python that has the package loaded already, for tests that start many processes.
+"""A Python that has loaded the package already, for tests that start many processes.
 
-To import the package and the vocabulary takes ten times as long as most commands run, and a run with an embedded
-sandbox pays for it twice. ``warm_python()`` returns a launcher that takes the place of ``sys.executable``: it passes
-its arguments, environment, folder and standard streams to a server, which forks a process that runs the command. The
-launcher passes signals on, ends as the process ends, and the process dies with it. The process is a real one; only
-its imports, and its process id, differ from what a user has. The start of a process is tested without it.
+Importing the package and the vocabulary takes ten times as long as most commands run, and a run with an embedded
+sandbox does it twice. ``warm_python()`` returns a launcher that replaces ``sys.executable``: it passes its arguments,
+environment, folder and standard streams to a server, which forks a process that runs the command. The launcher passes
+signals on and returns the exit code of the process; if the launcher is killed, the server kills the process, a few
+milliseconds later. The process is a real one, but its imports are done and its id is not that of the launcher. Tests
+of how a process starts, or of its id, use ``sys.executable``.
 """
 
 from __future__ import annotations
@@ -55,12 +56,12 @@ try:
     streams = b"".join(number.to_bytes(4, sys.byteorder) for number in range(3))
     rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, streams)]
     server.sendmsg([len(order).to_bytes(4, "big")], rights)
+    server.sendall(order)
 except OSError:  # such as a closed stream
     posix.execv({python!r}, [{python!r}, *sys.argv[1:]])
 for number in {signals!r}:
     _signal.signal(number, lambda number, _: server.send(bytes([number])))
-server.sendall(order)
-# Only the process itself holds the streams from here on: whoever reads them gets their end when it ends.
+# From here on only the process holds the streams, so that they end when it ends.
 nothing = posix.open("/dev/null", posix.O_RDWR)
 for number in range(3):
     posix.dup2(nothing, number)
@@ -76,7 +77,7 @@ posix._exit(code)
 @cache
 def warm_python() -> str:
     """Start the server, once per test process, and return the path of its launcher."""
-    if not hasattr(os, "pidfd_open"):  # not on Linux: everything works, only slower
+    if not hasattr(os, "pidfd_open"):  # not on Linux, where the tests take longer
         return sys.executable
     folder = Path(tempfile.mkdtemp(prefix="warm-"))
     launcher, address = folder / "python", folder / "socket"
@@ -147,16 +148,14 @@ def _load() -> None:
 def _accept(events: selectors.BaseSelector, listener: socket.socket) -> None:
     connection, _ = listener.accept()
     size, streams, _, _ = socket.recv_fds(connection, 4, 3)
-    if not size:
-        connection.close()
-        return
-    order = b""
-    while len(order) < int.from_bytes(size, "big"):
-        order += connection.recv(1 << 20)
-    if not (process := os.fork()):
+    order = connection.recv(int.from_bytes(size, "big"), socket.MSG_WAITALL) if size else b""
+    if order and not (process := os.fork()):
         _run(streams, *marshal.loads(order))  # noqa: S302 – our own launcher wrote it
     for stream in streams:
         os.close(stream)
+    if not order:  # the launcher runs the usual Python, or was killed
+        connection.close()
+        return
     ended = os.pidfd_open(process)
     events.register(connection, selectors.EVENT_READ, partial(_pass_on, events, connection, process))
     events.register(ended, selectors.EVENT_READ, partial(_report, events, connection, process, ended))
@@ -205,29 +204,39 @@ def _run(
     code = 1
     try:
         os.setsid()
-        for number, stream in enumerate(streams):
-            os.dup2(stream, number)
-        os.closerange(3, 1024)
-        for number in _PASSED_ON:
-            usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
-            signal.signal(number, signal.SIG_IGN if number in ignored else usual)
-        os.environb.clear()
-        os.environb.update(environment)
-        os.chdir(folder)
         os.umask(umask)
-        sys.stdin = os.fdopen(0, closefd=False)
-        sys.stdout = os.fdopen(1, "w", 1 if os.isatty(1) else -1, closefd=False)
-        sys.stderr = os.fdopen(2, "w", 1, errors="backslashreplace", closefd=False)
-        sys.path[0] = folder
-        if safe_path:
-            del sys.path[0]
-        if os.environ.get("PYTHONWARNINGS") == "error":
-            warnings.simplefilter("error")
+        os.chdir(folder)
+        _take_signals(ignored)
+        _take_streams(streams)
+        _take_environment(environment)
+        sys.path[:1] = [] if safe_path else [folder]
         code = _exit_code(partial(_execute, *arguments))
         sys.stdout.flush()
         sys.stderr.flush()
     finally:
         os._exit(code)
+
+
+def _take_signals(ignored: list[int]) -> None:
+    for number in _PASSED_ON:
+        usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        signal.signal(number, signal.SIG_IGN if number in ignored else usual)
+
+
+def _take_streams(streams: list[int]) -> None:
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+    os.closerange(3, 1024)
+    sys.stdin = os.fdopen(0, closefd=False)
+    sys.stdout = os.fdopen(1, "w", 1 if os.isatty(1) else -1, closefd=False)
+    sys.stderr = os.fdopen(2, "w", 1, errors="backslashreplace", closefd=False)
+
+
+def _take_environment(environment: dict[bytes, bytes]) -> None:
+    os.environb.clear()
+    os.environb.update(environment)
+    if os.environ.get("PYTHONWARNINGS") == "error":
+        warnings.simplefilter("error")
 
 
 def _execute(kind: str, what: str, *arguments: str) -> None:
