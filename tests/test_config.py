@@ -274,7 +274,7 @@ def test_a_sandbox_stays_one_whatever_the_environment(tmp_path: Path) -> None:
     assert config.provider.base_url == "https://api.openai.com/v1"
 
 
-def test_a_wrong_base_url_in_the_environment_is_told_as_such(tmp_path: Path) -> None:
+def test_a_wrong_base_url_in_the_environment_is_reported_as_such(tmp_path: Path) -> None:
     message = "environment variable OPENAI_BASE_URL: must be an address such as https://api.openai.com/v1"
     assert refusal(tmp_path, "limits: {}", {"OPENAI_BASE_URL": "here"}) == message
     with pytest.raises(ConfigError, match=message):

@@ -156,7 +156,7 @@ def test_answers_are_taken_to_be_as_long_as_before() -> None:
     assert found.cost.likely == 50_000 * IN + 6_000 * OUT
 
 
-def test_requests_that_took_several_attempts_are_reckoned_with_all_of_them() -> None:
+def test_all_attempts_of_earlier_requests_are_counted() -> None:
     past = past_of([300, 300], responses=4, input_tokens=4_000)
     found = estimate(measured(a_size()), PRICES, at=AT, past=past, raised_to=1_000)
     assert (found.input_tokens.likely, found.output_tokens.likely) == (2_000, 300)
@@ -164,7 +164,7 @@ def test_requests_that_took_several_attempts_are_reckoned_with_all_of_them() -> 
     assert found.cost.likely == 2_000 * IN + 300 * OUT
 
 
-def test_what_came_from_the_cache_before_is_reckoned_with() -> None:
+def test_the_cached_share_of_earlier_requests_is_counted() -> None:
     past = past_of([100] * 10, cached_tokens=5_000)
     found = estimate(measured(a_size()), PRICES, at=AT, past=past)
     assert found.cost is not None
@@ -172,7 +172,7 @@ def test_what_came_from_the_cache_before_is_reckoned_with() -> None:
     assert found.cost.low < found.cost.likely
 
 
-def test_what_tools_found_and_cost_before_is_reckoned_with() -> None:
+def test_what_tools_found_and_cost_before_is_counted() -> None:
     past = past_of([100] * 10, input_tokens=60_000, fees_pusd=10 * 20_000_000_000)
     found = estimate(measured(a_size(open_ended=True)), PRICES, at=AT, past=past)
     assert found.input_tokens == Span(low=1_000, likely=6_000, high=11_000)
@@ -196,7 +196,7 @@ def test_runs_without_a_settled_request_say_nothing() -> None:
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("pilot", [10, 50])
 def test_the_range_holds_the_true_cost(seed: int, pilot: int) -> None:
-    """Rows and answers of random length: the first few tell what all of them will cost."""
+    """Rows and answers of random length: the first few predict what all of them will cost."""
     rng = random.Random(seed)
     inputs = [rng.randint(100, 4_000) for _ in range(1_000)]
     outputs = [min(2_000, round(rng.lognormvariate(5, 0.6))) for _ in inputs]
@@ -234,7 +234,7 @@ def test_a_tier_without_a_price_is_said_to_have_none() -> None:
 # ── time ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_tightest_limit_tells_the_least_time() -> None:
+def test_the_tightest_limit_sets_the_least_time() -> None:
     known = measured(*[a_size()] * 600)
 
     def least(rpm: int | None, tpm: int | None, past: PastUse | None = None) -> LeastTime:

@@ -1,4 +1,4 @@
-"""What differs between our charges and the provider's account is explained as far as the figures tell."""
+"""What differs between our charges and the provider's account is explained as far as the figures show."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ def test_more_is_explained_by_what_is_unknown_here_up_to_its_bound() -> None:
     assert not found.agrees
 
 
-def test_less_is_not_booked_yet() -> None:
+def test_less_is_not_reported_yet() -> None:
     found = reconcile([own()], costs((MON, DOLLAR // 3)))
     assert reasons(found) == [(MON, Reason.NOT_REPORTED)]
     assert found.costs[0].difference_pusd == DOLLAR // 3 - DOLLAR
 
 
-def test_what_ran_over_midnight_is_booked_on_another_day() -> None:
+def test_what_ran_over_midnight_is_reported_on_another_day() -> None:
     ours = [own(MON, 3 * DOLLAR), own(TUE, DOLLAR)]
     found = reconcile(ours, costs((MON, 2 * DOLLAR), (TUE, 2 * DOLLAR)))
     assert reasons(found) == [(MON, Reason.ANOTHER_DAY), (TUE, Reason.ANOTHER_DAY)]
@@ -94,7 +94,7 @@ def test_tokens_are_compared_by_model() -> None:
     ]
 
 
-def test_an_account_that_does_not_tell_models_apart_is_compared_in_sum() -> None:
+def test_an_account_that_does_not_separate_models_is_compared_in_sum() -> None:
     both = used(model=None, requests=20, input_tokens=2_000, cached_tokens=200, output_tokens=1_000)
     found = reconcile([own(), own(model="gpt-5")], usage(both))
     assert [(line.model, line.reason) for line in found.usage] == [(None, Reason.AGREES)]

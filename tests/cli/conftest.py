@@ -45,7 +45,7 @@ class Ended:
 
 
 def write_config(folder: Path, *, run_s: str = "0.05", faults: str = "", in_flight: int = 100) -> None:
-    """A config whose sandbox answers at once, unless told otherwise."""
+    """A config whose sandbox answers at once, unless configured otherwise."""
     text = _CONFIG.replace("RUN_S", run_s).replace("FAULTS", faults).replace("IN_FLIGHT", str(in_flight))
     (folder / "config.yaml").write_text(text)
 

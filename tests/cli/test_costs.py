@@ -61,7 +61,7 @@ def test_what_was_wasted_is_part_of_the_cost_and_shown_apart(folder: Path, cli: 
 
 @pytest.fixture
 def provider(folder: Path, process_group: list[subprocess.Popen[str]]) -> str:
-    """The address of a sandbox that goes on when a run ends, in the config in place of the embedded one."""
+    """The address of a sandbox that outlives a run, in the config in place of the embedded one."""
     settings = {"provider": {"sandbox": {"latency": {"queue": 0, "run": 0.02}}}}
     (folder / "sandbox.yaml").write_text(json.dumps(settings))
     started = subprocess.Popen(
@@ -115,7 +115,7 @@ def test_the_account_of_a_provider_that_counts_as_we_do_agrees(folder: Path, cli
     assert abs(Decimal(line["difference_usd"]) - 2) < Decimal("0.000001")
 
 
-def test_what_cannot_be_compared_is_told_with_the_next_step(folder: Path, cli: Cli) -> None:
+def test_what_cannot_be_compared_is_reported_with_the_next_step(folder: Path, cli: Cli) -> None:
     cli(*RUN, "--progress", "none")
     (folder / "account.json").write_text('{"object": "list", "data": 1}')
     for source, said in (

@@ -29,7 +29,7 @@ def usd(value: Any) -> Decimal:
     return Decimal(value)
 
 
-def test_it_tells_tokens_cost_and_time_and_sends_nothing(folder: Path, cli: Cli) -> None:
+def test_it_prints_tokens_cost_and_time_and_sends_nothing(folder: Path, cli: Cli) -> None:
     found = asked(cli)
     assert (found["rows"], found["rows_counted"], found["models"]) == (ROWS, True, ["gpt-5-mini"])
     assert (found["counted_by"], found["output_by"]) == ("o200k", "max_output_tokens")
@@ -87,7 +87,7 @@ def test_the_provider_counts_where_it_is_asked_to(folder: Path, cli: Cli, rows: 
     assert found["input_tokens"]["likely"] == asked(cli)["input_tokens"]["likely"], "the same vocabulary"
 
 
-def test_a_provider_that_cannot_count_is_told(folder: Path, cli: Cli) -> None:
+def test_a_provider_that_cannot_count_is_reported(folder: Path, cli: Cli) -> None:
     # A model that the provider does not have.
     ended = cli(*ESTIMATE, "--exact", "all", "--set", "request.model=gpt-none")
     assert ended.code == 2
@@ -126,7 +126,7 @@ def test_windows_are_compared_where_the_user_gives_their_factor(folder: Path, cl
     assert [(each["completion_window"], each["price_estimated"]) for each in found][-1] == ("8h", True)
 
 
-def test_earlier_runs_tell_how_long_answers_are(folder: Path, cli: Cli) -> None:
+def test_earlier_runs_give_the_length_of_answers(folder: Path, cli: Cli) -> None:
     ran = json.loads(cli("run", *ESTIMATE[1:], "--json", "--progress", "none").out)
     found = asked(cli)
     assert (found["output_by"], found["learnt_from"], found["learnt_model"]) == ("earlier-runs", ["greet-1"], None)
@@ -146,7 +146,7 @@ def test_a_changed_prompt_learns_nothing_from_before(folder: Path, cli: Cli) -> 
     assert asked(cli, "--set", "request.instructions=Be brief.")["learnt_from"] == []
 
 
-def test_a_pilot_is_paid_for_and_tells_the_rest(folder: Path, cli: Cli) -> None:
+def test_a_pilot_is_paid_for_and_predicts_the_rest(folder: Path, cli: Cli) -> None:
     ended = cli(*ESTIMATE, "--pilot", "10", "--json", "--progress", "none")
     found = json.loads(ended.out)
     assert (found["rows"], found["learnt_from"], found["output_by"]) == (ROWS, ["greet-1"], "earlier-runs")
@@ -163,7 +163,7 @@ def test_a_pilot_without_answers_is_no_estimate(folder: Path, cli: Cli) -> None:
     assert "no estimate without answers" in ended.err
 
 
-def test_equal_requests_are_asked_once_and_reckoned_once(folder: Path, cli: Cli) -> None:
+def test_duplicates_are_sent_once_and_counted_once(folder: Path, cli: Cli) -> None:
     once = asked(cli, "--set", "request.input=The same for all.")
     assert (once["rows"], once["requests"]) == (ROWS, 1)
     each = asked(cli, "--set", "request.input=The same for all.", "--set", "duplicates=each")

@@ -1,4 +1,4 @@
-"""Commands that look at a finished run, and change nothing."""
+"""Commands that read at a finished run, and change nothing."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def look(done: Path, cli: Cli) -> Cli:
+def read(done: Path, cli: Cli) -> Cli:
     """Run a reading command there."""
 
     def run(*arguments: str) -> Ended:
@@ -48,28 +48,28 @@ def look(done: Path, cli: Cli) -> Cli:
     return run
 
 
-def test_status_and_runs_agree(look: Cli) -> None:
-    summary = json.loads(look("status", *AT, "--json").out)
+def test_status_and_runs_agree(read: Cli) -> None:
+    summary = json.loads(read("status", *AT, "--json").out)
     assert (summary["run"], summary["state"], summary["requests"]["succeeded"]) == ("greet-1", "finished", ROWS)
-    assert json.loads(look("status", "greet-1", *AT, "--json").out) == summary
-    assert json.loads(look("runs", *AT, "--json").out) == [summary]
-    assert look("status", "--config", "config.yaml").out.startswith("greet-1  finished after ")
-    assert look("runs", *AT).out.splitlines()[1].startswith("greet-1  greet  finished       30  30       0  $0.0")
+    assert json.loads(read("status", "greet-1", *AT, "--json").out) == summary
+    assert json.loads(read("runs", *AT, "--json").out) == [summary]
+    assert read("status", "--config", "config.yaml").out.startswith("greet-1  finished after ")
+    assert read("runs", *AT).out.splitlines()[1].startswith("greet-1  greet  finished       30  30       0  $0.0")
 
 
-def test_exports_in_every_shape(look: Cli, done: Path) -> None:
-    to_stdout = look("export", "greet-1", *AT)
+def test_exports_in_every_shape(read: Cli, done: Path) -> None:
+    to_stdout = read("export", "greet-1", *AT)
     assert to_stdout == Ended(0, (done / "results" / "greetings.jsonl").read_text(), "")
-    assert look("export", "greet-1", *AT, "-o", "-") == to_stdout
-    assert look("export", "greet-1", *AT, "-o", "deep/out.csv").err == "deep/out.csv: 30 rows\n"
+    assert read("export", "greet-1", *AT, "-o", "-") == to_stdout
+    assert read("export", "greet-1", *AT, "-o", "deep/out.csv").err == "deep/out.csv: 30 rows\n"
     rows = list(csv.DictReader(io.StringIO((done / "deep" / "out.csv").read_text(), newline="")))
     assert [row["key"] for row in rows] == KEYS
-    batch = [json.loads(line) for line in look("export", "greet-1", *AT, "--format", "openai-batch").out.splitlines()]
+    batch = [json.loads(line) for line in read("export", "greet-1", *AT, "--format", "openai-batch").out.splitlines()]
     assert [line["custom_id"] for line in batch] == KEYS
     assert {line["response"]["body"]["status"] for line in batch} == {"completed"}
     pytest.importorskip("arro3.io")
-    assert look("export", "greet-1", *AT, "-o", "out.parquet") == Ended(0, "", "out.parquet: 30 rows\n")
-    assert look("export", "greet-1", *AT, "--state", "failed") == Ended(0, "", "")
+    assert read("export", "greet-1", *AT, "-o", "out.parquet") == Ended(0, "", "out.parquet: 30 rows\n")
+    assert read("export", "greet-1", *AT, "--state", "failed") == Ended(0, "", "")
 
 
 def test_a_reader_that_has_enough_ends_an_export_quietly(
@@ -90,22 +90,22 @@ def test_a_reader_that_has_enough_ends_an_export_quietly(
     assert (export.returncode, err) == (0, "")
 
 
-def test_one_row_can_be_told_whole(look: Cli) -> None:
-    assert look("show", "greet-1", "row-7", *AT).out.startswith("row-7  succeeded\nfrom rows.jsonl:8\n")
-    story = json.loads(look("show", "greet-1", "row-7", *AT, "--json").out)
-    body = json.loads(look("show", "greet-1", "row-7", *AT, "--raw").out)
-    assert story["row"] == {"text": "The canary number 7 sings. It is yellow."}
-    assert story["attempts"][0]["response"] == body
+def test_one_row_can_be_shown_whole(read: Cli) -> None:
+    assert read("show", "greet-1", "row-7", *AT).out.startswith("row-7  succeeded\nfrom rows.jsonl:8\n")
+    history = json.loads(read("show", "greet-1", "row-7", *AT, "--json").out)
+    body = json.loads(read("show", "greet-1", "row-7", *AT, "--raw").out)
+    assert history["row"] == {"text": "The canary number 7 sings. It is yellow."}
+    assert history["attempts"][0]["response"] == body
     assert body["status"] == "completed"
 
 
-def test_costs_add_up_to_the_summary(look: Cli) -> None:
-    summary = json.loads(look("status", *AT, "--json").out)
-    costs = json.loads(look("costs", "greet-1", *AT, "--json").out)
+def test_costs_add_up_to_the_summary(read: Cli) -> None:
+    summary = json.loads(read("status", *AT, "--json").out)
+    costs = json.loads(read("costs", "greet-1", *AT, "--json").out)
     assert costs["by"] == ["model", "tier"]
     assert (costs["total"]["responses"], costs["total"]["cost_usd"]) == (ROWS, summary["cost_usd"])
-    assert look("costs", *AT).out.splitlines()[0].startswith("RUN      RESPONSES")
-    assert look("costs", "greet-1", *AT, "--by", "state,day", "--csv").out.startswith("state,day,responses,")
+    assert read("costs", *AT).out.splitlines()[0].startswith("RUN      RESPONSES")
+    assert read("costs", "greet-1", *AT, "--by", "state,day", "--csv").out.startswith("state,day,responses,")
 
 
 @pytest.mark.parametrize(
@@ -120,28 +120,30 @@ def test_costs_add_up_to_the_summary(look: Cli) -> None:
         (("export", "greet-1", *AT, "-o", "job.yaml/out.csv"), 2, "job.yaml/out.csv"),
     ],
 )
-def test_what_is_not_there_is_told_with_what_is(look: Cli, arguments: tuple[str, ...], code: int, words: str) -> None:
-    ended = look(*arguments)
+def test_what_is_missing_is_reported_with_what_exists(
+    read: Cli, arguments: tuple[str, ...], code: int, words: str
+) -> None:
+    ended = read(*arguments)
     assert (ended.code, ended.out) == (code, "")
     assert ended.err.startswith("error: ")
     assert words in ended.err
 
 
-def test_nothing_to_retry_is_said(look: Cli) -> None:
-    assert look("retry", "greet-1", *AT) == Ended(0, "nothing of greet-1 matches, so nothing changed\n", "")
+def test_nothing_to_retry_is_said(read: Cli) -> None:
+    assert read("retry", "greet-1", *AT) == Ended(0, "nothing of greet-1 matches, so nothing changed\n", "")
 
 
 @pytest.mark.parametrize("kind", ["job", "config"])
-def test_schemas_are_json_schemas(kind: str, look: Cli) -> None:
-    schema: dict[str, Any] = json.loads(look("schema", kind).out)
+def test_schemas_are_json_schemas(kind: str, read: Cli) -> None:
+    schema: dict[str, Any] = json.loads(read("schema", kind).out)
     assert schema["type"] == "object"
     assert "$schema" in schema
 
 
-def test_the_doctor_says_what_is_missing(look: Cli) -> None:
-    well = look("doctor", "--config", "config.yaml", "--json")
+def test_the_doctor_says_what_is_missing(read: Cli) -> None:
+    well = read("doctor", "--config", "config.yaml", "--json")
     assert (well.code, json.loads(well.out)["ok"]) == (0, True)
-    ill = look("doctor", *AT)
+    ill = read("doctor", *AT)
     assert ill.code == 2
     assert re.search(r"^FAIL +key ", ill.out, re.MULTILINE)
     assert "OPENAI_API_KEY" in ill.out

@@ -44,7 +44,7 @@ def test_what_is_in_doubt_is_given_up_while_what_failed_is_queued_again(folder: 
     assert f"{ROWS} requests of greet-1 are queued again, but those that were in doubt count as failed" in ended.out
 
 
-def test_after_a_budget_is_used_up_the_offered_command_goes_on_to_the_end(folder: Path, process: Cli) -> None:
+def test_after_a_budget_is_used_up_the_offered_command_runs_to_the_end(folder: Path, process: Cli) -> None:
     ended = process(*RUN, "--limit", "9", "--set", "budget.usd=0.001", "--progress", "none")
     assert ended.code == 4
     [offered] = [line for line in ended.err.splitlines() if "resume:" in line]

@@ -77,7 +77,7 @@ def test_failed_rows_are_exit_3_and_can_be_seen_and_retried(folder: Path, cli: C
     assert (ended.code, "30 succeeded" in ended.out) == (0, True)
 
 
-def test_a_run_that_cannot_go_on_is_exit_4_and_says_why(folder: Path, cli: Cli) -> None:
+def test_a_run_that_cannot_continue_is_exit_4_and_says_why(folder: Path, cli: Cli) -> None:
     write_config(folder, faults="insufficient_quota: 1")
     ended = cli(*RUN)
     assert ended.code == 4
@@ -92,12 +92,12 @@ def test_a_dry_run_shows_the_first_request_and_sends_nothing(folder: Path, cli: 
     assert ended.out.startswith("30 rows can be sent\n")
     assert "The canary number 0 sings." in ended.out
     changed = cli(*RUN, "--dry-run", "--json", "--set", "request.model=gpt-5-nano", "--limit", "3")
-    told = json.loads(changed.out)
-    assert (told["rows"], told["skipped"], told["first_request"]["model"]) == (3, [], "gpt-5-nano")
+    printed = json.loads(changed.out)
+    assert (printed["rows"], printed["skipped"], printed["first_request"]["model"]) == (3, [], "gpt-5-nano")
     with (folder / "rows.jsonl").open("a") as rows:
         rows.write("not JSON\n")
-    told = json.loads(cli(*RUN, "--dry-run", "--json", "--set", "input.on_bad_row=skip").out)
-    assert [row["where"] for row in told["skipped"]] == ["rows.jsonl:31"]
+    printed = json.loads(cli(*RUN, "--dry-run", "--json", "--set", "input.on_bad_row=skip").out)
+    assert [row["where"] for row in printed["skipped"]] == ["rows.jsonl:31"]
     assert cli(*RUN, "--dry-run").code == 2
     assert not (folder / "runs.db").exists()
 
@@ -120,7 +120,7 @@ def test_output_given_on_the_command_line_is_beside_the_caller(folder: Path, cli
     assert not (folder / "results").exists()
 
 
-def test_an_output_that_cannot_be_written_is_told_before_anything_is_sent(folder: Path, cli: Cli) -> None:
+def test_an_output_that_cannot_be_written_is_reported_before_anything_is_sent(folder: Path, cli: Cli) -> None:
     (folder / "results").write_text("in the way")
     ended = cli(*RUN)
     assert (ended.code, ended.out) == (2, "")
@@ -139,7 +139,7 @@ def test_an_output_that_cannot_be_written_is_told_before_anything_is_sent(folder
         ((*RUN, "--db", "job.yaml"), 5, "job.yaml"),
     ],
 )
-def test_what_cannot_work_is_told_in_one_message(
+def test_what_cannot_work_is_reported_in_one_message(
     folder: Path, cli: Cli, arguments: tuple[str, ...], code: int, words: str
 ) -> None:
     ended = cli(*arguments)
@@ -149,7 +149,7 @@ def test_what_cannot_work_is_told_in_one_message(
     assert not (folder / "runs.db").exists()
 
 
-def test_bad_settings_of_the_log_are_told(folder: Path, cli: Cli) -> None:
+def test_bad_settings_of_the_log_are_reported(folder: Path, cli: Cli) -> None:
     ended = cli(*RUN, env={"ORCHESTRATOR_LOG": "loud"})
     assert (ended.code, ended.err) == (2, "error: ORCHESTRATOR_LOG must be one of debug, info, warning\n")
 
@@ -172,7 +172,7 @@ def start(folder: Path, command: list[str], environment: dict[str, str], *argume
     raise AssertionError("nothing settled")
 
 
-def test_an_interrupted_run_says_how_to_go_on_and_does(
+def test_an_interrupted_run_says_how_to_resume_and_does(
     folder: Path, command: list[str], environment: dict[str, str]
 ) -> None:
     write_config(folder, run_s=SLOW, in_flight=5)

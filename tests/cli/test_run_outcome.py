@@ -90,7 +90,7 @@ def test_failures_can_be_seen_queued_and_sent_again() -> None:
     ]
 
 
-def test_a_halted_run_goes_on_and_what_is_in_doubt_is_decided() -> None:
+def test_a_halted_run_is_resumed_and_what_is_in_doubt_is_decided() -> None:
     assert steps(a_summary(RunState.HALTED, pending=3)) == ["resume:  RESUME"]
     assert steps(a_summary(RunState.HALTED, in_doubt=1)) == [
         "decide what is in doubt:  orchestrator retry nightly-1 --db 'my runs.db' --resolve-in-doubt resend",
@@ -159,7 +159,7 @@ def test_a_script_off_the_path_is_named_by_its_own_path(monkeypatch: pytest.Monk
     assert program() == "orchestrator"
 
 
-def test_overrides_keep_what_stands_behind_the_first_equals_sign() -> None:
+def test_overrides_keep_what_follows_the_first_equals_sign() -> None:
     assert overrides(["request.model=gpt-5", "request.input=a=b"]) == {
         "request.model": "gpt-5",
         "request.input": "a=b",

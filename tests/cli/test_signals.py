@@ -42,12 +42,12 @@ sys.exit(asyncio.run(main()))
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start a process that waits in a given way; it is ready to hear when this returns."""
+    """Start a process that waits in a given way; it is ready for signals when this returns."""
     started: list[subprocess.Popen[str]] = []
 
-    def run(manner: str, patience_s: float = 30.0) -> subprocess.Popen[str]:
+    def run(manner: str, timeout_s: float = 30.0) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, manner, str(patience_s)],
+            [sys.executable, "-c", SCRIPT, manner, str(timeout_s)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

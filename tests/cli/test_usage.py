@@ -133,7 +133,7 @@ def test_help_for_a_reader_that_is_gone_is_quiet(
     assert (process.returncode, err) == (0, "")
 
 
-def test_a_bug_is_told_by_kind_and_place_and_never_by_its_words(
+def test_a_bug_is_reported_by_kind_and_place_and_never_by_its_message(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken() -> None:
@@ -150,12 +150,12 @@ def test_a_bug_is_told_by_kind_and_place_and_never_by_its_words(
     assert "canary" in capsys.readouterr().err
 
 
-def test_what_the_user_can_mend_wins_over_what_broke_beside_it(
+def test_what_the_user_can_fix_wins_over_what_broke_beside_it(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken() -> None:
-        mend = UsageError("too many", where="job.yaml:3", hint="take fewer")
-        raise ExceptionGroup("many", [ValueError("x"), ExceptionGroup("more", [mend])])
+        fixable = UsageError("too many", where="job.yaml:3", hint="take fewer")
+        raise ExceptionGroup("many", [ValueError("x"), ExceptionGroup("more", [fixable])])
 
     monkeypatch.setattr("orchestrator.cli.app.build_app", broken)
     assert invoke(["status"]) == 2

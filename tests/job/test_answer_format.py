@@ -199,14 +199,14 @@ def test_how_often_to_repair(make: Make) -> None:
     assert make(FORMAT, on_invalid="retry").fingerprint() != make(FORMAT).fingerprint()
 
 
-def test_what_looks_like_a_slip_is_warned_about(make: Make) -> None:
+def test_what_seems_a_slip_is_warned_about(make: Make) -> None:
     assert make(FORMAT, on_invalid="repair").warnings() == []
     assert make(output_model="shapes_of_mine:Speech").warnings() == []
     [idle] = make(on_invalid="repair").warnings()
     assert idle.startswith("on_invalid does nothing")
     loose = {"type": "object", "properties": {"a": {"type": "array", "items": {"properties": {"b": {}}}}}}
     assert make({**FORMAT, "schema": loose, "strict": False}).warnings() == []
-    [told] = make({**FORMAT, "schema": loose}).warnings()
-    assert told.startswith("request.text.format is strict, but its schema is not, and may be refused: ")
+    [warning] = make({**FORMAT, "schema": loose}).warnings()
+    assert warning.startswith("request.text.format is strict, but its schema is not, and may be refused: ")
     for part in ("its top lacks additional", "its top does not require a", "a[] lacks", "a[] does not require b"):
-        assert part in told
+        assert part in warning

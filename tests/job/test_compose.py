@@ -105,7 +105,7 @@ def test_requests_that_begin_alike_have_the_same_cache_key() -> None:
 # ── the fingerprint ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_requests_ask_the_same_whoever_asks_and_in_whatever_order() -> None:
+def test_requests_ask_the_same_for_any_user_and_in_any_order() -> None:
     asked = fingerprint({**ASKED, "metadata": {"row": "1"}, "user": "a", "prompt_cache_key": "x"}, provider="one")
     again = {"safety_identifier": "b", "metadata": {"row": "2"}, **dict(reversed(ASKED.items()))}
     assert asked is not None
@@ -119,7 +119,7 @@ def test_a_streamed_request_asks_the_same_as_a_polled_one() -> None:
     )
 
 
-def test_a_request_in_a_conversation_equals_no_other() -> None:
+def test_a_request_in_a_conversation_has_no_duplicate() -> None:
     assert fingerprint({**ASKED, "conversation": "conv_1"}, provider="one") is None
 
 

@@ -71,7 +71,7 @@ def test_an_error_says_file_line_field_and_what_is_allowed(write: Write, text: s
     assert refusal(write, text) == message
 
 
-def test_all_mistakes_of_a_file_are_told_together_in_the_order_of_their_lines(write: Write) -> None:
+def test_all_problems_of_a_file_are_reported_together_in_the_order_of_their_lines(write: Write) -> None:
     text = "width: wide\ntitle: a\nframe:\n  nmae: red\ntitle: b\n"
     assert refusal(write, text).splitlines() == [
         "picture.yaml: 4 mistakes in the config file",
@@ -134,5 +134,5 @@ def test_overrides_set_fields_that_are_there_and_fields_that_are_not(write: Writ
         ({"title": ""}, "--set title: must be text"),
     ],
 )
-def test_a_wrong_override_is_told_as_such(write: Write, overrides: Mapping[str, str], message: str) -> None:
+def test_a_wrong_override_is_reported_as_such(write: Write, overrides: Mapping[str, str], message: str) -> None:
     assert refusal(write, "title: a\ncolours: [{name: red}]\n", overrides=overrides).startswith(message)

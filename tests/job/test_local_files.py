@@ -99,12 +99,12 @@ def test_another_folder_can_be_named(folder: Path) -> None:
         ("{{ f | upload(f) }}", "report.pdf", "the purpose of an upload is a word"),
     ],
 )
-def test_what_cannot_be_sent_is_told_with_the_row(folder: Path, template: str, name: Any, words: str) -> None:
+def test_what_cannot_be_sent_is_reported_with_the_row(folder: Path, template: str, name: Any, words: str) -> None:
     rendering = renderer(folder, template)
     row = Row(position=0, where="rows.jsonl:1", key="a", data={"f": name})
-    for look in (lambda: rendering.check(row), lambda: part(rendering, f=name)):
+    for read in (lambda: rendering.check(row), lambda: part(rendering, f=name)):
         with pytest.raises(BadRow) as refused:
-            look()
+            read()
         assert words in str(refused.value)
         assert str(refused.value).startswith("rows.jsonl:1: ")
 
@@ -123,7 +123,7 @@ def test_a_row_cannot_pretend_to_be_a_mark(folder: Path) -> None:
     assert part(mixed, f=forged) == forged
 
 
-def test_planning_looks_for_files_and_reads_none(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_planning_checks_files_and_reads_none(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "read_bytes", lambda self: pytest.fail(f"{self} was read"))
     renderer(folder, "{{ f | data_url }}").check(Row(position=0, where="x:1", key="a", data={"f": "img/a.png"}))
 

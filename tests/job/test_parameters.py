@@ -282,7 +282,7 @@ def test_a_template_is_judged_only_with_a_row() -> None:
     ]
 
 
-def test_no_mistake_repeats_a_value() -> None:
+def test_no_problem_repeats_a_value() -> None:
     canary = "CANARY"
     request: dict[str, Any] = dict.fromkeys((*PARAMETERS, *WRONG_PARAMETERS, "stream"), canary)
     request |= {"metadata": {"k": canary * 100}, "tools": [{"type": "function", "function": {"name": canary}}]}

@@ -47,7 +47,7 @@ def test_retention_does_not_make_another_run() -> None:
         ("output: drop", "there is no such field"),
     ],
 )
-def test_what_it_cannot_be_is_told_with_its_line(tmp_path: Path, lines: str, message: str) -> None:
+def test_what_it_cannot_be_is_reported_with_its_line(tmp_path: Path, lines: str, message: str) -> None:
     (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n')
     text = "name: a\ninput: {path: rows.jsonl}\nrequest: {model: gpt-5-mini, input: x}\nretention:\n"
     (tmp_path / "job.yaml").write_text(f"{text}  {lines}\n")

@@ -30,7 +30,7 @@ def test_what_waits_for_an_export_is_due_as_far_as_the_file_has_it() -> None:
     assert delete_ended_before(retention, now=500.0, exported_at=300.0) == 300.0
 
 
-def test_what_is_to_be_kept_for_a_week_is_due_a_week_after_its_end() -> None:
+def test_what_must_be_kept_for_a_week_is_due_a_week_after_its_end() -> None:
     assert (
         delete_ended_before(RetentionSection(provider=DeleteAfter(delete_after=WEEK)), now=WEEK + 5, exported_at=None)
         == 5.0
@@ -38,7 +38,7 @@ def test_what_is_to_be_kept_for_a_week_is_due_a_week_after_its_end() -> None:
 
 
 @pytest.mark.parametrize(
-    ("problem", "deleting", "looking"),
+    ("problem", "deleting", "fetching"),
     [
         (Refused(status=404, message="not found"), Impossible, Gone),
         (Refused(status=410), Impossible, Gone),
@@ -53,12 +53,12 @@ def test_what_is_to_be_kept_for_a_week_is_due_a_week_after_its_end() -> None:
         (ReplyLost(reason="no answer within 60 s"), Again, Again),
     ],
 )
-def test_each_error_has_one_meaning(problem: Problem, deleting: type[Verdict], looking: type[Verdict]) -> None:
+def test_each_error_has_one_meaning(problem: Problem, deleting: type[Verdict], fetching: type[Verdict]) -> None:
     assert isinstance(judge_deletion(problem), deleting)
-    assert isinstance(judge_disappearance(problem), looking)
+    assert isinstance(judge_disappearance(problem), fetching)
 
 
-def test_the_limiter_hears_of_a_limit_only() -> None:
+def test_the_limiter_observes_only_rate_limits() -> None:
     limited = judge_deletion(Refused(status=429, code="rate_limit_exceeded", retry_after_s=3.0))
     assert isinstance(limited, Again)
     assert (limited.rate_limited, limited.after_s) == (True, 3.0)

@@ -195,7 +195,7 @@ def test_bad_rows_of_csv(
     ]
 
 
-def test_an_open_quote_swallows_the_rest_and_is_told_where_it_begins(
+def test_an_open_quote_swallows_the_rest_and_is_reported_where_it_begins(
     write: Write, make_job: MakeJob, tmp_path: Path
 ) -> None:
     write("rows.csv", 'id,text\na,"CANARY\nb,2\nc,3\n')
@@ -330,7 +330,7 @@ def test_line_numbers_of_several_files_bear_the_file(write: Write, make_job: Mak
     assert [row.position for row in rows] == list(range(6))
 
 
-def test_a_name_that_only_looks_like_a_pattern_is_a_name(write: Write, make_job: MakeJob) -> None:
+def test_a_name_with_the_characters_of_a_pattern_is_a_name(write: Write, make_job: MakeJob) -> None:
     write("rows[1].jsonl", lines({"text": "x"}))
     [row] = read(make_job(path="rows[1].jsonl"))
     assert isinstance(row, Row)

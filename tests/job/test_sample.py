@@ -92,7 +92,7 @@ def test_a_bad_row_stops_it_as_it_would_a_run(tmp_path: Path) -> None:
 # ── the first rows ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def look(job: Job, calls: int, *, most: int = 1_000) -> tuple[int, int | None, bool]:
+def glanced(job: Job, calls: int, *, most: int = 1_000) -> tuple[int, int | None, bool]:
     found = glance(
         job, Renderer(job), lambda fields: fields["input"], most=most, enough=after(calls), rules=RequestRules()
     )
@@ -100,17 +100,17 @@ def look(job: Job, calls: int, *, most: int = 1_000) -> tuple[int, int | None, b
 
 
 def test_a_small_input_is_read_whole(tmp_path: Path) -> None:
-    assert look(a_job(tmp_path, rows(10)), 100) == (10, 10, True)
+    assert glanced(a_job(tmp_path, rows(10)), 100) == (10, 10, True)
 
 
 def test_of_more_rows_than_need_be_measured_the_rest_is_counted(tmp_path: Path) -> None:
     lines = [line for row in rows(500) for line in (row, "not JSON")]
-    assert look(a_job(tmp_path, lines), 2_000, most=100) == (100, 503, True)
+    assert glanced(a_job(tmp_path, lines), 2_000, most=100) == (100, 503, True)
 
 
 @pytest.mark.parametrize("path", ["rows.jsonl", "rows.jsonl.gz"])
 def test_the_rest_follows_from_the_size_of_the_file(tmp_path: Path, path: str) -> None:
-    measured, about, counted = look(a_job(tmp_path, rows(20_000), path=path), 50)
+    measured, about, counted = glanced(a_job(tmp_path, rows(20_000), path=path), 50)
     assert (measured, counted) == (50, False)
     assert about is not None
     assert 16_000 <= about <= 24_000
@@ -118,7 +118,7 @@ def test_the_rest_follows_from_the_size_of_the_file(tmp_path: Path, path: str) -
 
 def test_bad_rows_are_passed_over_and_taken_to_be_as_frequent_later(tmp_path: Path) -> None:
     lines = [line for row in rows(2_000) for line in (row, "not JSON" + " " * 70)]
-    measured, about, _ = look(a_job(tmp_path, lines), 100)
+    measured, about, _ = glanced(a_job(tmp_path, lines), 100)
     assert measured == 50
     assert about is not None
     assert 1_800 <= about <= 2_200
@@ -126,14 +126,14 @@ def test_bad_rows_are_passed_over_and_taken_to_be_as_frequent_later(tmp_path: Pa
 
 def test_rows_of_several_lines_count_once(tmp_path: Path) -> None:
     lines = ["text", *(f'"row {n:06}\nsecond line\nthird line"' for n in range(3_000))]
-    _, about, _ = look(a_job(tmp_path, lines, path="rows.csv"), 200)
+    _, about, _ = glanced(a_job(tmp_path, lines, path="rows.csv"), 200)
     assert about is not None
     assert 2_700 <= about <= 3_300
 
 
 def test_a_limit_is_an_end(tmp_path: Path) -> None:
-    assert look(a_job(tmp_path, rows(500), limit=60), 20) == (20, 60, False)
+    assert glanced(a_job(tmp_path, rows(500), limit=60), 20) == (20, 60, False)
 
 
 def test_an_empty_input_has_no_rows(tmp_path: Path) -> None:
-    assert look(a_job(tmp_path, []), 5) == (0, 0, True)
+    assert glanced(a_job(tmp_path, []), 5) == (0, 0, True)

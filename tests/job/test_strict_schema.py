@@ -118,7 +118,7 @@ def test_a_class_that_holds_itself() -> None:
     assert schema.flaw('{"word": "a", "branches": [{"word": "b"}], "twin": null}') is not None
 
 
-def test_alternatives_are_told_apart_by_their_constants() -> None:
+def test_alternatives_differ_by_their_constants() -> None:
     schema = AnswerSchema(strict_schema(Owner))
     assert schema.flaw('{"pet": {"kind": "dog", "tricks": []}}') is None
     assert schema.flaw('{"pet": {"kind": "cat", "tricks": []}}') is not None

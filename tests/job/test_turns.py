@@ -32,7 +32,7 @@ def said(role: str, text: str) -> dict[str, str]:
 # ── the next turn of a request ────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_further_turn_goes_on_from_the_response_with_only_what_is_new() -> None:
+def test_a_further_turn_continues_the_response_with_only_what_is_new() -> None:
     assert with_continuation(ASKED, continuation_of("resp_1", ANSWERS)) == {
         **ASKED,
         "previous_response_id": "resp_1",
@@ -40,7 +40,7 @@ def test_a_further_turn_goes_on_from_the_response_with_only_what_is_new() -> Non
     }
 
 
-def test_a_further_turn_leaves_the_response_that_the_row_went_on_from() -> None:
+def test_a_further_turn_replaces_the_response_that_the_row_continued() -> None:
     fields = {**ASKED, "previous_response_id": "resp_0"}
     assert with_continuation(fields, continuation_of("resp_1", ANSWERS))["previous_response_id"] == "resp_1"
 

@@ -80,7 +80,7 @@ def test_anchors_are_followed() -> None:
         ("a: &x [*x]\n", 1, "refers to itself"),
     ],
 )
-def test_mistakes_beyond_the_syntax(text: str, line: int, message: str) -> None:
+def test_problems_beyond_the_syntax(text: str, line: int, message: str) -> None:
     [problem] = parse_yaml(text).problems
     assert (problem.line, problem.message) == (line, message)
 
@@ -98,7 +98,7 @@ def test_mistakes_beyond_the_syntax(text: str, line: int, message: str) -> None:
         ("a: x\x00", 1, None),
     ],
 )
-def test_wrong_syntax_is_told_with_its_line(text: str, line: int, hint: str | None) -> None:
+def test_wrong_syntax_is_reported_with_its_line(text: str, line: int, hint: str | None) -> None:
     with pytest.raises(NotYaml) as caught:
         parse_yaml(text)
     assert (caught.value.line, caught.value.hint) == (line, hint)
