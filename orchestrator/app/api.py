@@ -208,8 +208,8 @@ class Orchestrator:
     async def purge(self, run: str) -> Purged:
         """Delete what the provider keeps of a run that is over: responses, conversations, uploaded files.
 
-        What is gone is on disk, so it may be interrupted and repeated. Raises ``UsageError`` where the run is not
-        over, or the config names another provider than the run's; ``RunBusy`` where somebody works on it.
+        What is gone is on disk, so it may be interrupted and repeated. Raises ``UsageError`` if the run is not
+        over, or the config names another provider than the run's; ``RunBusy`` if another process holds it.
         """
         record = await self._find(run)
         retention = await self._retention()
@@ -219,7 +219,7 @@ class Orchestrator:
     async def purge_due(self) -> AsyncIterator[tuple[str, Purged | OrchestratorError]]:
         """Do what the retention of each run says is due, the newest run first; those with nothing due are left out.
 
-        What cannot be done for one run (another provider's, or somebody works on it) does not keep back the others.
+        What cannot be done for one run (of another provider, or held by another process) does not stop the others.
         """
         retention = await self._retention()
         for record in await (await self._open_reader()).runs():
@@ -240,7 +240,7 @@ class Orchestrator:
     # ── reading ───────────────────────────────────────────────────────────────────────────────────────────
 
     async def status(self, run: str | None = None) -> Summary:
-        """The counts of a run; of the newest where none is named."""
+        """The counts of a run; of the newest run if none is named."""
         reader = await self._open_reader()
         if run is None:
             runs = await reader.runs()
@@ -284,7 +284,7 @@ class Orchestrator:
     async def input_items(self, run: str, key: str) -> AsyncIterator[bytes]:
         """The input items of a row's latest response, each as JSON, asked of the provider; all pages, oldest first.
 
-        Raises ``UsageError`` where there is no response, or the provider no longer knows it.
+        Raises ``UsageError`` if there is no response, or the provider no longer knows it.
         """
         from orchestrator.app.sent_request import input_items
 

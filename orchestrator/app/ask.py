@@ -34,7 +34,7 @@ class Again:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retries:
-    """When to stop repeating a call: after so many attempts, or if the next one would come after ``timeout_s``.
+    """When to stop repeating a call: after this many attempts, or if the next one would come after ``timeout_s``.
 
     ``rate_limited_attempts`` applies to calls that the limiter delays; ``base_s`` is the first back-off.
     """

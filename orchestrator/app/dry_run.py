@@ -28,7 +28,7 @@ class DryRun:
 
 
 async def dry_run(job: Job, config: Config) -> DryRun:
-    """Read and check every row of a job, and compose the first request; raises ``BadRow`` where a run would stop."""
+    """Read and check every row of a job, and compose the first request; raises ``BadRow`` if a run would stop."""
     return await anyio.to_thread.run_sync(_dry_run, job, config)
 
 

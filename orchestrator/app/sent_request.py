@@ -32,7 +32,7 @@ __all__ = ["SendingNote", "input_items", "note_sending", "request_sent", "sendin
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SendingNote:
-    """What the bodies of a run depend on beside its job and its rows, from a time on."""
+    """What the bodies of a run depend on in addition to its job and rows, from a given time on."""
 
     since: float
     cap_output_tokens: int | None = None

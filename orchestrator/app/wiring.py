@@ -256,7 +256,7 @@ def _on_invalid(job: Job) -> OnInvalid:
 
 
 def function_tools(job: Job) -> FunctionTools | None:
-    """The handlers of the job's function tools, ready to run; raises ``SpecError`` where one cannot be found."""
+    """The handlers of the job's function tools, ready to run; raises ``SpecError`` if one cannot be found."""
     if not job.handlers:
         return None
     return FunctionTools(

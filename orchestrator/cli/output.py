@@ -41,7 +41,7 @@ class PipeConsole(Console):
 
 
 def hold_standard_streams() -> None:
-    """Put /dev/null where a standard stream was closed by the caller.
+    """Replace each standard stream that the caller closed by /dev/null.
 
     Otherwise the next file or socket would take its number, and what is meant for a terminal would go into it.
     """

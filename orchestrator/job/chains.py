@@ -51,7 +51,7 @@ def turn_of(chain: Chain, row: Mapping[str, Any], *, where: str) -> tuple[str, f
 
 
 def _number(place: float | str) -> float | str:
-    """A number where it is one: CSV has only texts, and "10" must not come before "9".
+    """A number if it is one: CSV has only texts, and "10" must not come before "9".
 
     Whole numbers stay whole as far as the store can hold them: as floats, long ids and nanoseconds would be alike.
     """

@@ -90,7 +90,7 @@ class Input(Section):
 
 
 class RetrySection(Section):
-    """How hard to try."""
+    """How often to try."""
 
     attempts: int = Field(default=5, ge=1, le=100)
     """The most attempts of one request. Waiting for a rate limit is no attempt."""
@@ -102,7 +102,7 @@ class JobBudget(Section):
     usd: Usd | None = Field(default=None, gt=0)
     """The most that the run may cost, in US dollars."""
     usd_per_request: Usd | None = Field(default=None, gt=0)
-    """Your own word for the most that one request costs, where nothing bounds it: for tools that the provider runs,
+    """Your own upper bound for the cost of one request, if it has no other: for tools that the provider runs,
     images, files, stored prompts. So much is set aside for each. A request that costs more passes the cap by the
     difference."""
 
@@ -135,7 +135,7 @@ class Job(Section):
     one `{{ expression }}` keeps a value that is not text (a number, a list). Unknown fields are sent as they are.
     With an OpenAI batch file, whose lines carry the requests, the fields given here replace those of each line."""
     retry: RetrySection = RetrySection()
-    """How hard to try."""
+    """How often to try."""
     on_incomplete: OnIncomplete = "fail"
     """When an answer is cut off at `max_output_tokens`: `fail`, `keep` what there is, or
     `{raise_max_output_tokens_to: N}` to ask again with more room."""
@@ -222,7 +222,7 @@ class Job(Section):
         return spec
 
     def fingerprint(self) -> str:
-        """A hash over all that decides the requests; runs are resumed only where it is the same.
+        """A hash over all that decides the requests; runs are resumed only if it is the same.
 
         A field at its default counts as not given, so that a later version with more fields agrees with this one.
         """
@@ -311,7 +311,7 @@ class Job(Section):
 
 
 def load_job(path: str | Path, *, overrides: Mapping[str, str] | None = None, limit: int | None = None) -> Job:
-    """Read a job file; raises ``SpecError`` with file, line and field where it is wrong, or its input is not there.
+    """Read a job file; raises ``SpecError`` with file, line and field if it is wrong or its input is missing.
 
     ``overrides`` are ``--set`` paths with values as YAML scalars: ``{"request.model": "gpt-5"}``; ``limit`` stands in
     for ``input.limit``.

@@ -17,7 +17,7 @@ MOST_STREAMED_ROWS = 200
 
 
 def refuse_bulk(job: Job) -> None:
-    """Raise ``SpecError`` where a job with ``stream: true`` has more rows than that is meant for.
+    """Raise ``SpecError`` if a job with ``stream: true`` has more rows than that is meant for.
 
     In bulk, streams gain nothing, and a client that goes at the wrong moment can leave its response queued for good
     (responses API, trouble T1).

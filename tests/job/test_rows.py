@@ -177,8 +177,8 @@ def test_bad_lines_of_json(write: Write, make_job: MakeJob, line: bytes, reason:
 @pytest.mark.parametrize(
     ("row", "reason", "line_of_next"),
     [
-        (b"a", "the row has 1 fields where the header names 2 columns", 4),
-        (b"a,CANARY,c", "the row has 3 fields where the header names 2 columns", 4),
+        (b"a", "the row has 1 fields, and the header names 2 columns", 4),
+        (b"a,CANARY,c", "the row has 3 fields, and the header names 2 columns", 4),
         (b'a,"CANARY" x', "the row is not valid CSV: ',' expected after '\"'", 4),
         (b"a,CANARY \xe4", "the text in line 3 is not UTF-8", 4),
         (b'a,"CANARY\n\xe4"', "the text in line 4 is not UTF-8", 5),

@@ -29,7 +29,7 @@ __all__ = [
     "variants",
 ]
 
-# A predicted sum lies within so many standard errors of the true one.
+# A predicted sum lies within this many standard errors of the true one.
 _ERRORS = 3.0
 # What earlier answers say of later ones is never trusted to be nearer than this.
 _LEAST_DOUBT = 0.05
@@ -63,7 +63,7 @@ class Variant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """What all requests of a job take and cost. ``cost`` is None where a price is not known."""
+    """What all requests of a job take and cost. ``cost`` is None if a price is not known."""
 
     variant: Variant
     input_tokens: Span
@@ -108,7 +108,7 @@ def least_time(
 class Forecast:
     """What a job will take and cost, and what that rests on.
 
-    ``requests`` are those of ``rows`` that are sent: equal ones are asked once. ``rows_counted`` is False where their
+    ``requests`` are those of ``rows`` that are sent: equal ones are asked once. ``rows_counted`` is False if their
     number is estimated from the size of the input. ``learned_from`` are the runs whose answers give the length;
     ``learned_model`` is their model, if it is not the job's. ``raised_to`` is the cap of a second attempt after an
     answer that was cut off.

@@ -272,10 +272,10 @@ class Forecaster:
             hint="leave --exact out; tokens are then counted on this machine",
         )
 
-    # ── what is known from before ─────────────────────────────────────────────────────────────────────────
+    # ── what earlier runs show ─────────────────────────────────────────────────────────────────────────
 
     async def _find_past(self, name: str | None) -> _Past:
-        """What requests took that were like these; of the same model where there are any."""
+        """What requests took that were like these; of the same model if there are any."""
         if self._reader is None:
             return _Past()
         wanted = self._job.model_dump(mode="json")

@@ -16,7 +16,7 @@ __all__ = ["Counting", "Measured", "RequestSize", "Ruler"]
 
 # The provider reads a beginning that requests share from its cache from this length on (responses API, "Cost").
 _LEAST_CACHED = 1_024
-# The sum of a sample lies within so many standard errors of the true one.
+# The sum of a sample lies within this many standard errors of the true one.
 _ERRORS = 3.0
 
 
@@ -93,7 +93,7 @@ class Ruler:
 class Measured:
     """The requests of a job: all of them, or a sample that stands for all ``rows``.
 
-    ``rows_error`` is the share by which the number of rows may be wrong where it was not counted; ``correction`` is
+    ``rows_error`` is the share by which the number of rows may be wrong if it was not counted; ``correction`` is
     what the provider counts for each token counted here.
     """
 

@@ -63,7 +63,7 @@ class Glance(Generic[T]):
 
 
 def requests_of(job: Job, renderer: Renderer, rules: RequestRules) -> Iterator[Callable[[], dict[str, Any]]]:
-    """Yields for each row a function that composes its first request; raises ``BadRow`` where a run would stop."""
+    """Yields for each row a function that composes its first request; raises ``BadRow`` if a run would stop."""
     for row in open_rows(job):
         try:
             if not isinstance(row, Row):

@@ -25,7 +25,7 @@ _COUNTED = {
 
 
 def forecast_object(forecast: Forecast) -> dict[str, Any]:
-    """All of it, for scripts: money as decimal strings, null where nothing is known or nothing bounds it."""
+    """All of it, for scripts: money as decimal strings, null if nothing is known or nothing bounds it."""
     return {
         "job": forecast.job,
         "models": list(forecast.models),
@@ -76,7 +76,7 @@ def forecast_text(forecast: Forecast) -> Text:
 
 
 def most_cost(forecast: Forecast) -> Picodollars | None:
-    """The most that a run may cost, its budget taken into account; None where nothing bounds it."""
+    """The most that a run may cost, its budget taken into account; None if nothing bounds it."""
     high = None if forecast.estimate.cost is None else forecast.estimate.cost.high
     bounds = [bound for bound in (high, forecast.budget_pusd) if bound is not None]
     return min(bounds, default=None)

@@ -104,7 +104,7 @@ class Purge:
     async def run(
         self, run_id: int, *, ended_before: float, kinds: Sequence[ObjectKind] = tuple(ObjectKind)
     ) -> Purged:
-        """Delete the copies of all responses that had ended by a moment, and with them what they used."""
+        """Delete the copies of all responses that had ended by a given time, and with them what they used."""
         purged = Purged()
         for kind in _ORDER:
             if kind in kinds:

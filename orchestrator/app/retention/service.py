@@ -25,7 +25,7 @@ _ENDLESS = float("inf")
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """Copies of these kinds, of responses that had ended by a moment."""
+    """Copies of these kinds, of responses that had ended by a given time."""
 
     ended_before: float
     kinds: tuple[ObjectKind, ...]
@@ -45,7 +45,7 @@ class RetentionService:
         self._rng = rng
 
     async def purge(self, run: Run) -> Purged:
-        """Delete all that the provider keeps of a run; raises ``UsageError`` where the run is not over."""
+        """Delete all that the provider keeps of a run; raises ``UsageError`` if the run is not over."""
         counts = (await self._reader.summary(run.id)).requests
         unsettled = sum(counts.values()) - sum(counts.get(state, 0) for state in (*SETTLED, State.IN_DOUBT))
         if unsettled or not run.plan.complete:
@@ -57,7 +57,7 @@ class RetentionService:
         return await self._delete(run, _ENDLESS, tuple(ObjectKind))
 
     async def due(self, run: Run) -> Due | None:
-        """What the run's retention says is to go by now; None where nothing is."""
+        """What is due by now according to the run's retention; None if nothing is."""
         retained = await self._reader.retained(run.id)
         if retained is None or run.state not in (RunState.FINISHED, RunState.CANCELLED):
             return None

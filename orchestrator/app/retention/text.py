@@ -28,7 +28,7 @@ def copies_in_words(deleted: Mapping[ObjectKind, int]) -> str:
 
 
 def retention_words(retained: Retained | None) -> str | None:
-    """What was deleted and dropped of a run so far; None where nothing was."""
+    """What was deleted and dropped of a run so far; None if nothing was."""
     if retained is None:
         return None
     parts = []

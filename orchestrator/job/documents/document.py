@@ -35,7 +35,7 @@ class Document:
 
     @classmethod
     def read(cls, path: Path, *, kind: Kind) -> Document:
-        """Read a file; raises ``SpecError`` (job) or ``ConfigError`` where it is not a mapping in YAML."""
+        """Read a file; raises ``SpecError`` (job) or ``ConfigError`` if it is not a mapping in YAML."""
         text = _text_of(path, kind)
         try:
             parsed = parse_yaml(text)

@@ -33,13 +33,13 @@ class ValidationProblem:
 
 
 def did_you_mean(wrong: str, allowed: Iterable[str]) -> str | None:
-    """A question with the nearest allowed name, or None where none is near."""
+    """A question with the nearest allowed name, or None if none is near."""
     near = get_close_matches(wrong.lower(), list(allowed), n=1, cutoff=0.7)
     return f'did you mean "{near[0]}"?' if near else None
 
 
 def listed(names: Iterable[str]) -> str:
-    """Names in a row for people, cut where they are many or long."""
+    """Names in a row for people, shortened if they are many or long."""
     every = [name if len(name) <= _LISTED_CHARACTERS else f"{name[:_LISTED_CHARACTERS]}…" for name in names]
     return ", ".join(every[:_LISTED]) + (", …" if len(every) > _LISTED else "")
 

@@ -124,7 +124,7 @@ class _Builder:
 
 
 def parse_yaml(text: str) -> ParsedYaml:
-    """Read one document; raises ``NotYaml`` where the syntax is wrong, and collects lesser mistakes."""
+    """Read one document; raises ``NotYaml`` if the syntax is wrong, and collects lesser problems."""
     if re.match(r"%YAML\s+1\.[01]\b", text):
         raise NotYaml("the file asks for YAML 1.1; YAML 1.2 is read here", line=1, hint="remove the %YAML line")
     try:

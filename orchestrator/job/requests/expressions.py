@@ -41,7 +41,7 @@ class Expression:
 
     ``columns`` are those it reads (None: any), ``needed`` those without which it can fail. ``inserts_only`` says
     that it does no more than insert columns, so that it cannot fail for a row that has them, none of them null.
-    ``always_text`` is False where the value may be a number, a list, an object or null. ``names_files`` says that it
+    ``always_text`` is False if the value may be a number, a list, an object or null. ``names_files`` says that it
     marks places where files belong.
     """
 

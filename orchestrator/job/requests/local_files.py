@@ -60,7 +60,7 @@ class FileToUpload(str):
     purpose: str
 
     def read(self) -> bytes | None:
-        """The content; None where it is no longer the same."""
+        """The content; None if it is no longer the same."""
         try:
             content = self.path.read_bytes()
         except OSError:

@@ -1,4 +1,4 @@
-"""What is known of the fields of ``POST /v1/responses``, and which of them cannot work in a background run.
+"""What is known about the fields of ``POST /v1/responses``, and which of them cannot work in a background run.
 
 The list of fields grows monthly, so an unknown one passes through untouched; only names that are known to be
 wrong here, and combinations that must fail, are refused.
@@ -116,7 +116,7 @@ def store_problems(request: Mapping[str, Any]) -> Iterator[ValidationProblem]:
         yield ValidationProblem(
             ("store",),
             "must be true: a background response that is not stored cannot be fetched",
-            "remove it, or set provider.store: optional in the config where the provider keeps such a response",
+            "remove it, or set provider.store: optional in the config if the provider keeps such a response",
         )
 
 

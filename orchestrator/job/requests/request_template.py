@@ -98,7 +98,7 @@ class _Compiler:
         self.problems: list[ValidationProblem] = []
 
     def compile(self, value: Any, path: FieldPath) -> Build | None:
-        """A function that fills the value in for a row, or None where the value is constant."""
+        """A function that fills the value in for a row, or None if the value is constant."""
         if path == _ANSWER_FORMAT:
             return None
         match value:

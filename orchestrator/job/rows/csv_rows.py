@@ -42,7 +42,7 @@ class CsvRows:
         if isinstance(row, Malformed):
             raise row
         if len(row) != len(header):
-            raise Malformed(f"the row has {len(row)} fields where the header names {len(header)} columns")
+            raise Malformed(f"the row has {len(row)} fields, and the header names {len(header)} columns")
         return dict(zip(header, row, strict=True))
 
 

@@ -20,7 +20,7 @@ class RowFormat(Protocol):
     Finding and parsing are apart so that a resumed run can pass over what was read before.
     """
 
-    # The column that identifies a row where the job names none; None: the line number.
+    # The column that identifies a row if the job names none; None: the line number.
     key_column: str | None
 
     def units(self, source: Source, stdin: BinaryIO | None) -> Iterator[tuple[int | None, Any]]:

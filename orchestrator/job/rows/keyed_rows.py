@@ -53,7 +53,7 @@ class UnreadableRow:
 def open_rows(job: Job, *, start: int = 0, stdin: BinaryIO | None = None) -> Iterator[Row | UnreadableRow]:
     """The rows from position ``start`` on, as far as ``input.limit``; those before are passed over unparsed.
 
-    Raises ``SpecError`` where a file is missing or damaged.
+    Raises ``SpecError`` if a file is missing or damaged.
     """
     place, limit = job.input, job.input.limit
     reader = _FORMATS[resolve_format(place.path, place.format, job.base_dir)]()

@@ -33,7 +33,7 @@ def plan(
 ) -> Iterator[PlannedBatch]:
     """Batches from the mark ``start`` on; the last one's mark says that the input is complete.
 
-    Raises ``BadRow`` where ``input.on_bad_row`` is ``stop``. Whether a key was used before only the store knows.
+    Raises ``BadRow`` if ``input.on_bad_row`` is ``stop``. Whether a key was used before only the store knows.
     """
     if start.complete:
         return

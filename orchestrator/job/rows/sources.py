@@ -1,4 +1,4 @@
-"""The files behind ``input.path``: which they are, in what format, and how they are opened."""
+"""The files that ``input.path`` names: which they are, in what format, and how they are opened."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def identity_of(path: str, base_dir: Path) -> str:
 
 @contextmanager
 def opened(source: Source, stdin: BinaryIO | None) -> Iterator[BinaryIO]:
-    """The file's bytes, uncompressed; raises ``SpecError`` where it cannot be opened. Standard input stays open."""
+    """The file's bytes, uncompressed; raises ``SpecError`` if it cannot be opened. Standard input stays open."""
     if source.relative == STDIN:
         yield stdin or sys.stdin.buffer
         return
@@ -148,7 +148,7 @@ def opened(source: Source, stdin: BinaryIO | None) -> Iterator[BinaryIO]:
 
 
 def numbered_lines(stream: BinaryIO, name: str) -> Iterator[tuple[int, bytes]]:
-    """The lines from 1, without a byte order mark; raises ``SpecError`` where the file is damaged or UTF-16."""
+    """The lines from 1, without a byte order mark; raises ``SpecError`` if the file is damaged or UTF-16."""
     number = 0
     try:
         for number, line in enumerate(stream, 1):
