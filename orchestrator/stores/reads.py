@@ -1,4 +1,4 @@
-"""What a store hands out. Times are Unix seconds, money is picodollars."""
+"""What a store returns. Times are Unix seconds, money is picodollars."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One execution of a job. ``cancel_requested`` asks whoever works on it to cancel what is open."""
+    """One execution of a job. ``cancel_requested`` asks the process that works on it to cancel what is open."""
 
     id: int
     name: str
@@ -56,7 +56,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SharedCaps:
-    """Hard caps over all runs of a database that spend the same money as this one; None is no cap.
+    """Hard caps over all runs of a database that spend the same money as this one; None means no cap.
 
     Days and months are those of UTC.
     """
@@ -71,8 +71,8 @@ class SharedCaps:
 class Continuation:
     """What the next turn of a request is made of.
 
-    ``fields`` is JSON: what it replaces of the create call. ``context_tokens`` are those of all that went before,
-    which the model reads again.
+    ``fields`` is JSON: what it replaces of the create call. ``context_tokens`` are those of all earlier turns, which
+    the model reads again.
     """
 
     fields: bytes
@@ -81,7 +81,7 @@ class Continuation:
 
 @fast_dataclass
 class PendingRequest:
-    """A request that waits to be sent. ``attempts`` counts those that were spent; ``number`` is the last one's.
+    """A request that waits to be sent. ``attempts`` counts those that were spent; ``number`` is that of the latest.
 
     ``epoch`` goes into the idempotency key: it rises only when a response with an id has ended.
     """
@@ -96,8 +96,8 @@ class PendingRequest:
     not_before: float
     max_output_tokens: int | None
     row: bytes
-    # How often it went on from a response of its own (of these, to have an answer mended), and what the turn to be
-    # sent is made of.
+    # How often it continued a response of its own (and how often of these to have an answer repaired), and what the
+    # next turn is made of.
     turn: int = 0
     repairs: int = 0
     continuation: Continuation | None = None
@@ -112,7 +112,7 @@ class PendingRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenAttempt:
-    """The latest attempt of a request that is submitting, submitted, acting or in doubt."""
+    """The latest attempt of a request that is submitting, submitted, awaiting tools or in doubt."""
 
     attempt_id: int
     request_id: int
@@ -136,7 +136,7 @@ class OpenAttempt:
 
 @dataclass(frozen=True, slots=True)
 class EarlierTurn:
-    """A turn that went before in a chain, as far as its successors need it. ``row`` is JSON."""
+    """An earlier turn of a chain, as far as later turns need it. ``row`` is JSON."""
 
     row: bytes
     where: str
@@ -153,7 +153,7 @@ class Duplicate:
 
 @dataclass(frozen=True, slots=True)
 class Dependent:
-    """A request that was moved along with the one whose fate it shares; ``code`` says why it failed."""
+    """A blocked request that moved with the one it waited for; ``code`` says why it failed."""
 
     key: str
     to: State
@@ -177,7 +177,7 @@ class Spending:
     first_of_month: int = field(default=0, compare=False)
 
     def under(self, caps: SharedCaps) -> list[tuple[str, Picodollars, Picodollars, int]]:
-        """The caps there are: the scope of each, its limit, what is spent of it, and a number for the period."""
+        """The caps that are set: the scope of each, its limit, what is spent of it, and a number for the period."""
         both = (
             ("day", caps.day_pusd, self.day_pusd, self.day),
             ("month", caps.month_pusd, self.month_pusd, self.first_of_month),
@@ -185,14 +185,14 @@ class Spending:
         return [(scope, limit, spent, period) for scope, limit, spent, period in both if limit is not None]
 
     def has_room(self, caps: SharedCaps, amount: Picodollars) -> bool:
-        """Whether so much more can be set aside without a cap ever being passed."""
+        """Whether this amount can be set aside without a cap ever being exceeded."""
         aside = self.own_pusd + self.elsewhere_pusd + amount
         return all(spent + aside <= limit for _, limit, spent, _ in self.under(caps))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolCall:
-    """What a function tool said to one call of a response. ``arguments`` is JSON as the model wrote it."""
+    """The result of one function call of a response. ``arguments`` is JSON as the model wrote it."""
 
     attempt_id: int
     call_id: str
@@ -208,7 +208,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Uncosted:
-    """An attempt that was given up, and whose cost is not known."""
+    """An attempt that was given up and whose cost is not known."""
 
     attempt_id: int
     response_id: str
@@ -294,7 +294,7 @@ class ResultRecord:
 
     ``attempts`` are all that were made. ``usage``, ``cost_pusd`` and ``possible_duplicates`` are those of all of them
     together, so that the rows add up to the run. The cost is None as soon as one of them is unknown or still open;
-    then ``upper_bound_pusd`` is the most that all can cost, or None where not even that is known. One that is
+    then ``upper_bound_pusd`` is the most that all can cost, or None if not even that is known. One that is
     ``reused`` has the answer of another request, at no cost.
     """
 
@@ -321,7 +321,7 @@ class ResultRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestRecord:
-    """One request as ``show`` tells it; ``row`` is empty where its data was dropped."""
+    """One request as ``show`` prints it; ``row`` is empty if its data was dropped."""
 
     id: int
     key: str
@@ -335,7 +335,7 @@ class RequestRecord:
     settled_at: float | None
     max_output_tokens: int | None
     turn: int = 0
-    # JSON: what its latest create call replaced in the row's own, where it went on from a response of its own.
+    # JSON: what its latest create call replaced in the row's own, if it continued a response of its own.
     continuation: bytes | None = None
     # The chain that it is a turn of, the key and the response of the turn before it, and the chain's conversation.
     chain: str | None = None
@@ -350,7 +350,7 @@ class RequestRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptRecord:
-    """One attempt as ``show`` tells it; ``body`` is the response as received.
+    """One attempt as ``show`` prints it; ``body`` is the response as received.
 
     ``model`` and ``service_tier`` are what was asked for, and what the provider echoed once the response has ended.
     """
@@ -409,9 +409,9 @@ class Wasted:
 class CostRow:
     """The sum of the charges that share one value of a grouping (model, tier, day, state, …).
 
-    ``wasted`` is part of ``cost_pusd``. Each possible duplicate is one of ``cost_unknown`` until a late look finds
+    ``wasted`` is part of ``cost_pusd``. Each possible duplicate is one of ``cost_unknown`` until a late poll finds
     its cost, and its bound is part of ``upper_bound_pusd``. ``cache_saved_pusd`` is how much more the same tokens
-    would have cost without the cache; negative where writing to it cost more than it saved.
+    would have cost without the cache; negative if writing to it cost more than it saved.
     """
 
     group: tuple[str, ...]

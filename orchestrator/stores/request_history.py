@@ -1,4 +1,4 @@
-"""All that a database has of one row, as ``show`` tells it."""
+"""All that a database has of one row, as ``show`` prints it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ class RequestHistory:
     """One row: the request, each attempt at it, and what belongs to these.
 
     ``tool_calls`` are by the id of the attempt whose response asked for them, ``progress`` by that of the attempt
-    whose stream told it. ``answered_by`` is the attempt of another row whose answer this one has, because both ask
-    the same.
+    whose stream sent it. ``answered_by`` is the attempt of a duplicate whose answer this one shares.
     """
 
     request: RequestRecord
@@ -28,5 +27,5 @@ class RequestHistory:
 
     @property
     def responses(self) -> list[AttemptRecord]:
-        """The attempts that may have a response, the latest last; that of another row where its answer is shared."""
+        """The attempts that may have a response, the latest last; that of another row if its answer is shared."""
         return [*self.attempts, self.answered_by] if self.answered_by is not None else list(self.attempts)

@@ -65,7 +65,7 @@ class Claim:
     model: str
     service_tier: str | None = None
     window: str | None = None
-    # The most this attempt can cost; None where no price is known.
+    # The most this attempt can cost; None if no price is known.
     worst_case_pusd: Picodollars | None
     # The claim is refused if it could exceed these.
     caps: SharedCaps | None = None

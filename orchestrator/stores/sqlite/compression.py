@@ -1,8 +1,8 @@
-"""How rows and responses are kept small: zlib, with the shape that all responses have as its dictionary.
+"""Keeps rows and responses small: zlib, with the shape that all responses have as its dictionary.
 
-A response repeats what is in columns beside it: its text and its id. Where they stand in it as they are, holes are
-left for them, and only the rest is compressed. So a typical body of 1.5 kB takes 130 bytes, against 860 by
-compression alone; one of 10 kB takes no more, and neither takes longer than a small one.
+A response repeats two columns beside it: its text and its id. If the body contains them unchanged, they are replaced
+by holes and only the rest is compressed. A typical body of 1.5 kB takes 130 bytes, against 860 by compression alone;
+one of 10 kB takes no more, and neither takes longer than a small one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import orjson
 
 __all__ = ["pack_body", "pack_row", "unpack_body", "unpack_row"]
 
-# The first byte of a BLOB says how to read it. A number is never given a new meaning.
+# The first byte of a BLOB says how to read it. The meaning of a number never changes.
 _RAW = 0
 _ZLIB = 1
 _ZLIB_SHAPE = 2
@@ -22,22 +22,21 @@ _ZLIB_SHAPE_AND_TEXT = 3
 _HOLES_UTF8 = 4
 _HOLES_ASCII = 5
 
-# What stands for the text and for the id: bytes that no JSON has.
+# The holes for the text and for the id: bytes that no JSON has.
 _TEXT_HOLE, _ID_HOLE = b"\x00", b"\x01"
-# Where the body has the text is looked for by its beginning: to look for all of a long one takes its time.
+# The text is found in the body by its beginning: searching for all of a long text is slow.
 _BEGINNING = 48
 
-# Raw deflate with little to clear and to copy: a body without its text is short. Level 6 would save 6 bytes more,
-# for 2 µs.
+# Raw deflate with a small window, because a body without its text is short. Level 6 would save 6 bytes, for 2 µs.
 _HOLED_BITS = -13
 _LEVEL = 3
 _MEMORY_LEVEL = 4
-# Other rows are stored as they are, readable in the sqlite3 shell: to compress one costs more than to write it.
+# Shorter rows are stored as text, readable in the sqlite3 shell: compressing one costs more than writing it.
 _LONG_ROW = 32_768
 _WINDOW = 32_000
 
-# What responses look like, as the provider indents them and as gateways write them. Part of the format: bodies that
-# were packed with it cannot be read without it, so a better one gets a number of its own.
+# A typical response, as the provider indents it and as gateways write it. Part of the format: bodies that were packed
+# with it cannot be read without it, so a better one needs a number of its own.
 _SHAPE = b"""{
   "id": "resp_",
   "object": "response",
@@ -132,12 +131,12 @@ _SHAPE = b"""{
 "orchestrator_attempt":"1"}}"""
 
 
-# A compressor that has read the shape; each body takes a copy of it.
+# A compressor that has read the shape; each body uses a copy of it.
 _PRIMED = zlib.compressobj(_LEVEL, zlib.DEFLATED, _HOLED_BITS, _MEMORY_LEVEL, zdict=_SHAPE)
 
 
 def pack_row(data: bytes) -> str | bytes:
-    """A row's JSON for the database: text, or compressed where it is long and that pays."""
+    """A row's JSON for the database: text, or compressed if it is long and that saves space."""
     if len(data) >= _LONG_ROW:
         packed = _compress(_ZLIB, data, b"", level=1)
         if len(packed) < len(data):
@@ -154,7 +153,7 @@ def unpack_row(stored: str | bytes) -> bytes:
 
 
 def pack_body(body: bytes, text: str | None, response_id: str | None) -> bytes:
-    """A response as received, without what is stored beside it: its text and its id."""
+    """A response as received, without the columns beside it: its text and its id."""
     if _TEXT_HOLE in body or _ID_HOLE in body:
         return _compress(_ZLIB_SHAPE, body, _SHAPE, level=3)
     codec = _HOLES_UTF8
@@ -184,12 +183,12 @@ def unpack_body(stored: bytes, text: str | None, response_id: str | None) -> byt
 
 
 def _quoted(text: str, codec: int) -> bytes:
-    """The text as JSON has it, in one of the two ways that are in use."""
+    """The text as JSON has it, escaped in one of the two usual ways."""
     return (orjson.dumps(text) if codec == _HOLES_UTF8 else json.dumps(text).encode())[1:-1]
 
 
 def _without(body: bytes, quoted: bytes) -> bytes | None:
-    """The body with a hole in the place of the text; None where it is not found."""
+    """The body with a hole instead of the text; None if it does not contain the text."""
     start = body.find(quoted[:_BEGINNING])
     end = start + len(quoted)
     if start < 0 or body[start:end] != quoted:
@@ -198,7 +197,7 @@ def _without(body: bytes, quoted: bytes) -> bytes | None:
 
 
 def _dictionary(text: str) -> bytes:
-    # Only what lies within zlib's window is of use, and the shape must stay in it.
+    # zlib uses only what lies within its window, and the shape must stay in it.
     return _SHAPE + text.encode()[: _WINDOW - len(_SHAPE)]
 
 

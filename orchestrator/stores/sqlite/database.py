@@ -1,4 +1,4 @@
-"""Opening a database file, bringing its schema up to date, and saying in words what SQLite says in codes."""
+"""Opens a database file, upgrades its schema, and turns SQLite's error codes into words."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ T = TypeVar("T")
 _APPLICATION_ID = 0x6F726368
 # STRICT tables; UPSERT, RETURNING and generated columns are older.
 _OLDEST_SQLITE = (3, 37, 0)
-# How long SQLite itself waits for a lock, in the thread; longer waits are the writer's, which can be interrupted.
+# How long SQLite itself waits for a lock, in the thread; longer waits are in the writer, where they can be cancelled.
 _BUSY_TIMEOUT_MS = 1000
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 2.0
-_READER_PATIENCE_S = 10.0
+_READER_LOCK_TIMEOUT_S = 10.0
 
 
 async def open_writer(path: Path, *, synchronous: Synchronous, lock_timeout_s: float) -> aiosqlite.Connection:
-    """The one writing connection; makes the file where there is none and upgrades an older schema."""
+    """The one writing connection; creates the file if absent and upgrades an older schema."""
 
     def prepare(connection: sqlite3.Connection) -> None:
         connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
@@ -59,14 +59,14 @@ async def open_writer(path: Path, *, synchronous: Synchronous, lock_timeout_s: f
         connection.execute("PRAGMA temp_store = MEMORY")
         if version < len(migrations()):
             migrate(connection, migrations(), path=path)
-        # Only now: a migration that makes a table anew drops the old one, which others refer to.
+        # Only now: a migration that rebuilds a table drops the old one, which others refer to.
         connection.execute("PRAGMA foreign_keys = ON")
 
     return await _open(path, str(path), prepare, lock_timeout_s)
 
 
 async def open_reader(path: Path) -> aiosqlite.Connection:
-    """A connection that cannot write; readers never hold up the writer, nor it them."""
+    """A connection that cannot write; readers and the writer never block each other."""
 
     def prepare(connection: sqlite3.Connection) -> None:
         connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
@@ -82,7 +82,7 @@ async def open_reader(path: Path) -> aiosqlite.Connection:
                 hint=f"make a copy, then upgrade it with any command that writes, such as: {RUN_A_JOB}",
             )
 
-    return await _open(path, _existing(path), prepare, _READER_PATIENCE_S)
+    return await _open(path, _existing(path), prepare, _READER_LOCK_TIMEOUT_S)
 
 
 def _existing(path: Path) -> str:
@@ -104,18 +104,18 @@ async def _open(
     connecting = aiosqlite.connect(
         target, isolation_level=None, cached_statements=256, uri=target.startswith("file:")
     )
-    # Python waits at its end for threads that are not daemons: an exit that could not close would hang for ever.
+    # Python waits at its exit for threads that are not daemons: an exit that could not close would hang.
     connecting._thread.daemon = True  # noqa: SLF001
     try:
         connection = await connecting
     except BaseException as error:
-        # The thread is told to stop and not waited for: it would complain about an event loop that is gone by then.
+        # aiosqlite stops the thread without waiting for it: it would report to an event loop that is gone by then.
         connecting._thread.join()  # noqa: SLF001
         if isinstance(error, sqlite3.Error):
             raise store_error(error, path) from error
         raise
     try:
-        # Another process may be making the same file: SQLite does not wait for the lock of that by itself.
+        # Another process may be creating the same file: SQLite itself does not wait for that lock.
         await despite_locks(lambda: in_thread(connection, prepare), lambda: lock_timeout_s)
     except BaseException as error:
         with anyio.CancelScope(shield=True):
@@ -136,10 +136,10 @@ async def in_thread(connection: aiosqlite.Connection, function: Callable[[sqlite
     return await execute(lambda: function(connection._conn))  # noqa: SLF001
 
 
-async def despite_locks(write: Callable[[], Awaitable[T]], patience_s: Callable[[], float]) -> T:
-    """Repeat a write that another program's lock prevents, at growing intervals, until patience ends.
+async def despite_locks(write: Callable[[], Awaitable[T]], timeout_s: Callable[[], float]) -> T:
+    """Repeat a write that another program's lock prevents, at growing intervals, until a timeout.
 
-    ``patience_s`` is asked each time, because it may end early.
+    ``timeout_s`` is called each time, because the timeout may be cut short.
     """
     began = time.monotonic()
     wait_s = _FIRST_WAIT_S
@@ -147,7 +147,7 @@ async def despite_locks(write: Callable[[], Awaitable[T]], patience_s: Callable[
         try:
             return await write()
         except sqlite3.OperationalError as error:
-            if not _is_locked(error) or time.monotonic() - began >= patience_s():
+            if not _is_locked(error) or time.monotonic() - began >= timeout_s():
                 raise
         await anyio.sleep(wait_s)
         wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
@@ -233,6 +233,6 @@ def _is_locked(error: BaseException) -> bool:
 
 
 def store_error(error: sqlite3.Error, path: Path) -> StoreError:
-    """What to tell the user."""
+    """The error for the user."""
     message, hint = _MEANINGS.get(_primary_code(error) or 0, (f"the database refused: {error}", None))
     return StoreError(message, where=str(path), hint=hint)

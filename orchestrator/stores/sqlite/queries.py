@@ -1,4 +1,4 @@
-"""SQL lives in .sql files; this finds the statements in them by name."""
+"""Reads the SQL files: the statements in them by name, and the migrations."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _PARAMETER = re.compile(r":(\w+)")
 def queries(file: str, folder: Traversable = _SQL) -> dict[str, str]:
     """The statements of one file by the name in their header, ``-- name: recall``.
 
-    Under the header ``-- takes: request_id, number`` may follow, in one line or several: then the statement takes a
-    tuple of these, which SQLite binds in half the time. The others take a mapping. Other comment lines between a
-    header and its statement are for people and are left out.
+    A line ``-- takes: request_id, number`` may follow the header, or several: then the statement takes a tuple of
+    these, which SQLite binds in half the time. The others take a mapping. Other comment lines between a header and
+    its statement are left out.
     """
     found: dict[str, list[str]] = {}
     ordered: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""Reading a database that somebody else may be writing."""
+"""Reads a database that another process may be writing to."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class SqliteReader(SqliteRetentionReader):
     @classmethod
     @asynccontextmanager
     async def open(cls, path: str | Path) -> AsyncIterator[Self]:
-        """Open a database that exists; raises ``StoreError`` where it does not, or cannot be read."""
+        """Open a database that exists; raises ``StoreError`` if it does not, or cannot be read."""
         path = Path(path)
         connection = await open_reader(path)
         try:
@@ -88,7 +88,7 @@ class SqliteReader(SqliteRetentionReader):
         found = await self._rows("skipped", run_id=run_id)
         return [SkippedRow(position=row["position"], where=row["source"], reason=row["reason"]) for row in found]
 
-    # ── what is to be done ────────────────────────────────────────────────────────────────────────────────
+    # ── pending and open requests ─────────────────────────────────────────────────────────────────────────
 
     async def fresh(self, run_id: int, *, stage: str = MAIN_STAGE, after_id: int, limit: int) -> list[PendingRequest]:
         return await self._pending(
@@ -115,7 +115,7 @@ class SqliteReader(SqliteRetentionReader):
         at: float | None = latest["at"]
         return at
 
-    # ── what came out ─────────────────────────────────────────────────────────────────────────────────────
+    # ── results ───────────────────────────────────────────────────────────────────────────────────────────
 
     async def results(self, run_id: int, states: Sequence[State]) -> AsyncIterator[ResultRecord]:
         wanted = json.dumps([state.value for state in states])
@@ -184,9 +184,9 @@ class SqliteReader(SqliteRetentionReader):
         return await self._read(partial(_rows, query, parameters))
 
     async def _read(self, function: Callable[[sqlite3.Connection], T]) -> T:
-        """Run a function in the connection's thread; what it reads is of one moment."""
+        """Run a function in the connection's thread, in one snapshot of the database."""
 
-        def at_one_moment(connection: sqlite3.Connection) -> T:
+        def in_one_snapshot(connection: sqlite3.Connection) -> T:
             connection.execute("BEGIN")
             try:
                 return function(connection)
@@ -194,7 +194,7 @@ class SqliteReader(SqliteRetentionReader):
                 connection.rollback()
 
         try:
-            return await in_thread(self._connection, at_one_moment)
+            return await in_thread(self._connection, in_one_snapshot)
         except sqlite3.Error as error:
             raise store_error(error, self._path) from error
 

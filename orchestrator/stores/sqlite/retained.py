@@ -1,4 +1,4 @@
-"""Retention, uploads and the progress of streams on SQLite; see ``stores.keeping`` for what is promised."""
+"""Retention on SQLite; see ``stores.retained`` for what is promised."""
 
 from __future__ import annotations
 

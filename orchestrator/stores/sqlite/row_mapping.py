@@ -1,4 +1,4 @@
-"""Rows of the read queries become the records that readers hand out."""
+"""Turns rows of the read queries into the records that readers return."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from orchestrator.core.model import Charge, PlanMark, ToolUse, UnitPrice, Usage
 from orchestrator.core.money import Picodollars
-from orchestrator.core.states import OPEN, RunState, State
+from orchestrator.core.states import IN_FLIGHT, RunState, State
 from orchestrator.stores.reads import (
     AttemptRecord,
     Continuation,
@@ -45,8 +45,7 @@ __all__ = [
 ]
 
 _STATES = {state.value: state for state in State}
-# Acting requests have no response open: the one that asked for tools has ended, and is charged.
-_IN_FLIGHT = frozenset(state.value for state in OPEN - {State.AWAITING_TOOLS})
+_IN_FLIGHT = frozenset(state.value for state in IN_FLIGHT)
 
 
 def run(row: Row) -> Run:
@@ -106,7 +105,7 @@ def pending(row: Row) -> PendingRequest:
 
 
 def delayed(row: Row) -> PendingRequest:
-    """A pending request that was put off, with what it may go on from."""
+    """A pending request that was put off, with what it may continue."""
     fields = row["fields"]
     return replace(
         pending(row),

@@ -1,4 +1,4 @@
-"""What the runs of a database spend together, of one moment."""
+"""What the runs of a database have spent together, in one snapshot."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _SECONDS_A_DAY = 86_400
 
 
 def day_of(at: float) -> int:
-    """The day of a moment, counted since 1970-01-01, in UTC."""
+    """The day of a time, counted since 1970-01-01, in UTC."""
     return int(at // _SECONDS_A_DAY)
 
 
 def spending(caps: SharedCaps, at: float, connection: sqlite3.Connection) -> Spending:
-    """What is spent in the day and the month of a moment, and set aside now."""
+    """What is spent in the day and the month of a time, and set aside now."""
     first_of_month = day_of(datetime.fromtimestamp(at, UTC).replace(day=1).timestamp())
     chosen = {"day": day_of(at), "first_of_month": first_of_month, "simulated": int(caps.simulated)}
     day_pusd, month_pusd = connection.execute(_SQL["spent"], chosen).fetchone()

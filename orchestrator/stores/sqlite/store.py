@@ -1,4 +1,4 @@
-"""The store on SQLite: each verb is handed to the one writer."""
+"""The store on SQLite: each verb is passed to the one writer."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class SqliteStore(SqliteRetentionStore):
     async def open(
         cls, path: str | Path, *, synchronous: Synchronous = "FULL", lock_timeout_s: float = 30.0
     ) -> AsyncIterator[Self]:
-        """Open a database for writing, made where there is none; raises ``StoreError`` where it cannot be used.
+        """Open a database for writing, created if absent; raises ``StoreError`` if it cannot be used.
 
-        ``synchronous="NORMAL"`` is faster and loses the last moments at a power cut, though not at a crash; a lost
-        response id is lost money. ``lock_patience_s`` is how long to wait for another program's lock.
+        ``synchronous="NORMAL"`` is faster and loses the latest commits in a power cut, though not in a crash; a lost
+        response id is lost money. ``lock_timeout_s`` is how long to wait for another program's lock.
         """
         path = Path(path)
         connection = await open_writer(path, synchronous=synchronous, lock_timeout_s=lock_timeout_s)
@@ -104,7 +104,7 @@ class SqliteStore(SqliteRetentionStore):
     ) -> list[NewRequest]:
         return await self._writer.write(write_operations.add_rows, run_id, rows, skipped, mark, skip_taken)
 
-    # These three are for every row: they hand the writer's own future on, for a coroutine around it would cost.
+    # These three run for every row, so they return the writer's own future: a coroutine around it would cost CPU.
 
     def claim(self, claim: Claim) -> Awaitable[int | Spending | None]:
         return self._writer.write(write_operations.claim, claim)

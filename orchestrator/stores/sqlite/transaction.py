@@ -1,4 +1,4 @@
-"""One transaction of the writer: its statements, and the sums that it keeps in step with them."""
+"""One transaction of the writer: its statements, and the sums that it keeps consistent with them."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What one writer has committed and need not ask its database for: prices, and claims that have not ended."""
+    """What one writer has committed and need not query again: prices, and claims that have not ended."""
 
     prices: dict[UnitPrice, int] = field(default_factory=dict)
     claims: dict[int, Claimed] = field(default_factory=dict)
@@ -108,11 +108,11 @@ class Transaction:
         return self._connection.executemany(statement, rows).rowcount
 
     def note_claim(self, request_id: int, claimed: Claimed | None) -> None:
-        """What is to be known of a request's claim from now on; None where its attempt has ended."""
+        """Remember a request's claim; None if its attempt has ended."""
         self._claims[request_id] = claimed
 
     def claimed(self, request_id: int) -> Claimed:
-        """The claim of a request, asked for in the database where an earlier process made it."""
+        """The claim of a request, read from the database if an earlier process made it."""
         claimed = self._claims.get(request_id) or self._known.claims.get(request_id)
         if claimed is None:
             run_id, stage, worst_case_pusd, response_id, shares = self.execute(
@@ -122,7 +122,7 @@ class Transaction:
         return claimed
 
     def committed(self) -> None:
-        """All of it is on disk: what it has learnt holds from now on."""
+        """All of it is on disk: what it has learned holds from now on."""
         self._known.prices.update(self._prices)
         claims = self._known.claims
         for request_id, claimed in self._claims.items():
@@ -132,7 +132,7 @@ class Transaction:
                 claims[request_id] = claimed
 
     def moved(self, run_id: int, stage: str, source: State | None, target: State, requests: int = 1) -> None:
-        """Requests went from one state to another; from None where they are new."""
+        """Requests moved from one state to another; from None if they are new."""
         if source is not None:
             self._moves[run_id, stage, source] -= requests
         self._moves[run_id, stage, target] += requests
@@ -140,7 +140,7 @@ class Transaction:
             self._blocked[run_id] = True
 
     def has_blocked(self, run_id: int) -> bool:
-        """Whether any request of a run may wait for another one; asked once a group, for in most runs none does."""
+        """Whether any request of a run may wait for another one; queried once per group: in most runs none does."""
         if run_id not in self._blocked:
             self._blocked[run_id] = bool(self.execute(SQL["any_blocked"], {"run_id": run_id}).fetchone()[0])
         return self._blocked[run_id]
@@ -150,12 +150,12 @@ class Transaction:
         return self._totals[run_id]
 
     def happened(self, run_id: int, at: float) -> None:
-        """Something was sent, accepted or ended in a run."""
+        """Note when something was sent, accepted or ended in a run."""
         totals = self._totals[run_id]
         totals["latest_at"] = max(totals["latest_at"], at)
 
     def charged(self, run_id: int, charge: Charge, *, at: float, sign: int = 1) -> None:
-        """A charge was added to a run; or taken away, with ``sign`` -1."""
+        """Note that a charge was added to a run, or removed with ``sign`` -1."""
         totals = self._totals[run_id]
         known = charge.upper_bound_pusd if charge.cost_pusd is None else charge.cost_pusd
         self._spent[day_of(at), run_id] += sign * (known or 0)
@@ -171,7 +171,7 @@ class Transaction:
     def spending(self, caps: SharedCaps, at: float) -> Spending:
         """What runs have spent and set aside, with what this transaction has done so far.
 
-        It holds until the commit, for nobody else can write meanwhile.
+        It is valid until the commit, because no other process can write meanwhile.
         """
         day = day_of(at)
         seen = self._seen.get((caps.run_id, day))
@@ -194,7 +194,7 @@ class Transaction:
         return bool(self.execute(SQL["is_simulated"], {"run_id": run_id}).fetchone()[0])
 
     def price_id(self, price: UnitPrice | None) -> int | None:
-        """The row of a set of unit prices, made where it is new."""
+        """The row of a set of unit prices, created if new."""
         if price is None:
             return None
         known = self._known.prices.get(price) or self._prices.get(price)
@@ -205,7 +205,7 @@ class Transaction:
         return known
 
     def write_sums(self) -> None:
-        """Bring ``tally`` and ``run_total`` into step; the last thing before the commit."""
+        """Update ``tally``, ``run_total`` and ``spending``; the last thing before the commit."""
         for (run_id, stage, state), change in self._moves.items():
             if change:
                 row = {"run_id": run_id, "stage": stage, "state": state.value, "change": change}
@@ -224,7 +224,7 @@ usage_columns: Callable[[Usage], tuple[int, ...]] = attrgetter(*USAGE)
 
 
 def usage_of(columns: tuple[int | None, ...]) -> Usage | None:
-    """Usage of its six columns, in the order of ``USAGE``; None where none was reported."""
+    """Usage from its six columns, in the order of ``USAGE``; None if none was reported."""
     return None if columns[0] is None else Usage(*columns)  # type: ignore[arg-type]  # all are set with the first
 
 

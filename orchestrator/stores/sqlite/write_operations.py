@@ -1,4 +1,4 @@
-"""What each verb of the store does to the database: plain functions, run in the writer's thread and transaction."""
+"""What each verb of the store writes: plain functions, run in the writer's thread and transaction."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def add_rows(
 ) -> list[NewRequest]:
     """Add rows, skipped rows and the mark; returns the rows whose key belongs to another row.
 
-    Where there are such rows and they are not to be skipped, nothing is added.
+    If there are such rows and they must not be skipped, nothing is added.
     """
     tx.execute("SAVEPOINT planning")
     before: int = tx.execute(SQL["last_request_id"]).fetchone()[0]
@@ -159,7 +159,7 @@ def _skipped(row: NewRequest) -> SkippedRow:
 
 
 def _taken(tx: Transaction, rows: Sequence[NewRequest], records: Sequence[dict[str, Any]]) -> list[NewRequest]:
-    """The rows whose key is held from another place in the input; the same place means that the row is there."""
+    """The rows whose key a row from another position in the input has; the same position means the same row."""
     return [
         row
         for row, record in zip(rows, records, strict=True)
@@ -171,7 +171,7 @@ def _taken(tx: Transaction, rows: Sequence[NewRequest], records: Sequence[dict[s
 
 
 def claim(tx: Transaction, claim: Claim) -> int | Spending | None:
-    """The new attempt's id; None where the request is no longer pending; what is spent, where that leaves no room."""
+    """The new attempt's id; None if the request is no longer pending; what is spent if that leaves no room."""
     if claim.caps is not None:
         spent = tx.spending(claim.caps, claim.at)
         if not spent.has_room(claim.caps, claim.worst_case_pusd or 0):
@@ -368,7 +368,7 @@ def _charge_columns(tx: Transaction, attempt_id: int, charge: Charge) -> tuple[i
 
 
 def add_possible_duplicate(tx: Transaction, run_id: int, worst_case_pusd: Picodollars | None) -> None:
-    """Count an attempt whose response may exist, unnamed, while its request is sent again."""
+    """Count an attempt whose response may exist, with an unknown id, while its request is sent again."""
     totals = tx.totals(run_id)
     totals["possible_duplicates"] += 1
     totals["possible_duplicates_upper_bound_pusd"] += worst_case_pusd or 0

@@ -1,11 +1,11 @@
-"""The group-committing writer: whatever is queued goes into one transaction, with one sync to disk for all of it.
+"""The group-committing writer: everything that is queued goes into one transaction, with one sync to disk.
 
-A commit that survives a power cut takes a sync of the disk, which costs more than a hundred small writes. So the
-callers wait while one task takes the whole queue, has it written in the connection's thread, and tells each how its
-own write went; meanwhile the queue fills again.
+A commit that survives a power cut takes a sync of the disk, which costs more than a hundred small writes. So one task
+takes the whole queue, has it written in the connection's thread, and returns to each caller the result of its own
+write; meanwhile the queue fills again.
 
-On a fast disk it fills with a handful only, and then most of the work is that of commits. So where several wait at a
-time, a commit is followed by a short delay, in which more of them gather.
+On a fast disk only a handful gather, and most of the work is that of commits. So if several callers wait at a time, a
+commit is followed by a short delay, in which more of them gather.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
 
 _GROUP = 2_000
-# A commit costs the CPU of some ten writes. Groups of forty in the place of seven save a fifth of all that a run
-# takes. Where so many gather in the delay, writes are what a run is busy with, and twice the delay saves 8 % more.
+# A commit costs the CPU of about ten writes: groups of forty instead of seven save a fifth of the CPU of a run. If as
+# many as a large group gather in the delay, the run is busy with writes, and twice the delay saves 8 % more.
 _COMMIT_DELAY_S = 0.01
 _LARGE_GROUP = 24
-# Who writes alone need not wait for others.
+# A caller that writes alone need not wait for others.
 _COMMIT_SIBLINGS = 3
 # Notes are written with the next group, or after this time if there is none.
 _NOTES_WAIT_S = 1.0
-_PATIENCE_WHEN_CLOSING_S = 2.0
+_LOCK_TIMEOUT_WHEN_CLOSING_S = 2.0
 
 
 @dataclass(slots=True)
 class _Write:
-    """One verb with its arguments, and who waits for it; nobody waits for a note."""
+    """One verb with its arguments, and the future of the caller that waits for it; no caller waits for a note."""
 
     verb: Callable[..., Any]
     arguments: tuple[Any, ...]
@@ -61,13 +61,13 @@ _Outcome: TypeAlias = tuple[Any, Exception | None]
 class Writer:
     """Runs verbs in groups, each in one transaction.
 
-    A caller that is cancelled leaves its write in the queue, where it is carried out as if nothing had happened.
+    The write of a caller that is cancelled stays in the queue and is carried out.
     """
 
     def __init__(self, connection: aiosqlite.Connection, path: Path, *, lock_timeout_s: float) -> None:
         self._connection = connection
         self._path = path
-        self._lock_timeout_s = self._patience_s = lock_timeout_s
+        self._given_lock_timeout_s = self._lock_timeout_s = lock_timeout_s
         self._queue: deque[_Write] = deque()
         self._notes: dict[Hashable, _Write] = {}
         self._notes_due: asyncio.TimerHandle | None = None
@@ -81,7 +81,7 @@ class Writer:
         self._drain = self._loop.create_task(self._write_queue(), name="store writer")
 
     def write(self, verb: Callable[[Transaction, *Arguments], T], *arguments: *Arguments) -> asyncio.Future[T]:
-        """Carry a verb out; done when it is on disk, and raises ``StoreError`` where that cannot be."""
+        """Run a verb; the future is done when it is on disk, and raises ``StoreError`` if that cannot be."""
         if self._closing:
             raise StoreError("the database is closed already", where=str(self._path))
         done: asyncio.Future[T] = self._loop.create_future()
@@ -90,7 +90,7 @@ class Writer:
         return done
 
     def note(self, key: Hashable, verb: Callable[[Transaction, *Arguments], None], *arguments: *Arguments) -> None:
-        """Carry a verb out soon, in the place of an earlier note with the same key; it is lost in a crash."""
+        """Run a verb soon, instead of an earlier note with the same key; it is lost in a crash."""
         self._notes[key] = _Write(verb, arguments)
         if self._notes_due is None and not self._closing:
             self._notes_due = self._loop.call_later(_NOTES_WAIT_S, self._wake.set)
@@ -131,8 +131,8 @@ class Writer:
         if self._notes_due is not None:
             self._notes_due.cancel()
             self._notes_due = None
-        # One kind after the other, for what one leaves in the CPU's caches the next finds there. They are of callers
-        # that wait at the same time, so any order will do; who is told first was also written first.
+        # One kind after the other: each finds in the CPU's caches what the one before it left there. Their callers
+        # wait at the same time, so any order will do; results are returned in the order of the writes.
         group.sort(key=_NAME_OF_VERB)
         # Notes are older than what is written with them: the end of an attempt must find its latest status.
         group[:0] = self._notes.values()
@@ -140,17 +140,17 @@ class Writer:
         return group
 
     async def _commit(self, group: list[_Write]) -> None:
-        """Write a group and tell the callers how their own writes went."""
+        """Write a group, and give each caller the result of its own write."""
         try:
             outcomes = await despite_locks(
                 lambda: in_thread(self._connection, lambda connection: _apply(connection, self._known, group)),
-                self._patience,
+                self._current_lock_timeout,
             )
-            self._patience_s = self._lock_timeout_s
-        except Exception as error:  # noqa: BLE001  # whatever it is, the callers must hear of it
+            self._lock_timeout_s = self._given_lock_timeout_s
+        except Exception as error:  # noqa: BLE001  # whatever it is, the callers must receive it
             outcomes = [(None, error)] * len(group)
-            # What comes next would wait for the same lock as long again.
-            self._patience_s = 0.0
+            # The next group would wait for the same lock as long again.
+            self._lock_timeout_s = 0.0
         for write, (value, failure) in zip(group, outcomes, strict=True):
             done = write.done
             if done is None or done.done():  # a note, or a caller that was cancelled
@@ -158,32 +158,32 @@ class Writer:
             if failure is None:
                 done.set_result(value)
             else:
-                done.set_exception(self._told(failure))
+                done.set_exception(self._to_user_error(failure))
 
-    def _patience(self) -> float:
-        return min(self._patience_s, _PATIENCE_WHEN_CLOSING_S) if self._closing else self._patience_s
+    def _current_lock_timeout(self) -> float:
+        return min(self._lock_timeout_s, _LOCK_TIMEOUT_WHEN_CLOSING_S) if self._closing else self._lock_timeout_s
 
-    def _told(self, failure: Exception) -> Exception:
+    def _to_user_error(self, failure: Exception) -> Exception:
         if not isinstance(failure, sqlite3.Error):
             return failure
-        told = store_error(failure, self._path)
-        told.__cause__ = failure
-        return told
+        error = store_error(failure, self._path)
+        error.__cause__ = failure
+        return error
 
 
 # ── in the connection's thread ────────────────────────────────────────────────────────────────────────────────
 
 
 def _empty_log(connection: sqlite3.Connection) -> None:
-    # Not where that would take waiting: nothing is lost by a log that stays.
+    # Without waiting for a lock: nothing is lost if the log stays.
     connection.execute("PRAGMA busy_timeout = 0")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
 def _apply(connection: sqlite3.Connection, known: Known, group: Sequence[_Write]) -> list[_Outcome]:
-    """Write a group in one transaction; where one of it is refused, each in its own, so that only that one fails.
+    """Write a group in one transaction; if one write is refused, each in its own, so that only that one fails.
 
-    Raises what is wrong with the database itself: then nothing of the group was written.
+    Raises errors of the database itself: then nothing of the group was written.
     """
     try:
         return [(value, None) for value in _transact(connection, known, group)]
@@ -196,7 +196,7 @@ def _apply(connection: sqlite3.Connection, known: Known, group: Sequence[_Write]
     for write in group:
         try:
             outcomes.append((_transact(connection, known, [write])[0], None))
-        except Exception as error:  # noqa: BLE001  # told to the one whose write it was
+        except Exception as error:  # noqa: BLE001  # raised for the caller whose write it was
             outcomes.append((None, error))
     return outcomes
 
@@ -209,7 +209,7 @@ def _transact(connection: sqlite3.Connection, known: Known, writes: Sequence[_Wr
         tx.write_sums()
         connection.execute("COMMIT")
     except BaseException:
-        connection.rollback()  # does nothing where the error itself did it
+        connection.rollback()  # does nothing if the error has rolled back already
         raise
     tx.committed()
     return values

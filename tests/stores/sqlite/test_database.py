@@ -325,9 +325,12 @@ PLANS = {
     "spent_before": "attempt USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
     "attempts": "attempt USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
     "request_by_key": "(run_id=? AND stage=? AND key=?)",
-    "cancel_slice": "request USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
-    "requeue_slice": "request USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
-    "doubted_in_slice": "USING INDEX request_open",
+    "states_in_range": "request USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
+    "cancel_range": "request USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
+    "restart_turns": "request USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
+    "requeue_range": "request USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
+    "doubted_in_range": "USING INDEX request_open",
+    "broken_turns": "request USING INDEX request_follows",
 }
 
 
@@ -343,6 +346,7 @@ def plan_of(connection: sqlite3.Connection, query: str) -> list[str]:
 
 def test_no_query_scans_a_table_that_grows(database: Path) -> None:
     create(database)
+    assert PLANS.keys() <= _all_queries().keys()
     with closing(sqlite3.connect(database)) as connection:
         for name, query in _all_queries().items():
             plan = plan_of(connection, query)

@@ -248,7 +248,7 @@ async def test_a_lock_is_waited_for_while_opening(database: Path, monkeypatch: p
 
 async def test_closing_does_not_wait_long_for_a_lock(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database_module, "_BUSY_TIMEOUT_MS", 1)
-    monkeypatch.setattr(writer, "_PATIENCE_WHEN_CLOSING_S", 0.1)
+    monkeypatch.setattr(writer, "_LOCK_TIMEOUT_WHEN_CLOSING_S", 0.1)
     errors: list[str] = []
 
     async def claim(store: SqliteStore) -> None:

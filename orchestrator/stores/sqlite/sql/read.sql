@@ -1,4 +1,4 @@
--- What readers ask. States are spelt out so that the partial indexes serve: a bound state could be any.
+-- What readers ask. States are literals so that SQLite uses the partial indexes: a bound state could be any.
 
 -- name: run_by_name
 SELECT * FROM run WHERE name = :name;
@@ -25,7 +25,7 @@ WHERE request.run_id = :run_id AND request.state = 'pending' AND request.not_bef
 ORDER BY request.id LIMIT :limit;
 
 -- name: delayed
--- All that goes on from a response, its own or that of the turn before, was put off and is found here.
+-- What continues a response, its own or that of the turn before, was put off and is found here.
 SELECT
   request.id, request.key, request.stage, input_row.source, request.attempts, request.number, request.epoch,
   request.not_before, request.max_output_tokens, input_row.data, request.turn, request.follows, chain_turn.chain,
@@ -66,7 +66,7 @@ ORDER BY attempt.accepted_at IS NULL, attempt.accepted_at, attempt.id;
 SELECT nullif(latest_at, 0) AS at FROM run_total WHERE run_id = :run_id;
 
 -- name: results
--- One slice of a run. What the attempts before the latest one cost is asked apart (spent_before), for few have any.
+-- One page of a run. What the attempts before the latest one cost is read by spent_before, because few have any.
 -- The run's bounds keep it from scanning other runs; the plus keeps the planner from walking all keys of the run.
 SELECT
   request.id, request.key, request.stage, request.state, request.code, request.message, request.number,
@@ -134,8 +134,7 @@ WHERE result.attempt_id = :attempt_id;
 
 -- name: duplicate
 -- takes: fingerprint, run_id, here, since
--- The equal request of this run, where one may stand for the other, else one of another run that has a whole answer:
--- the latest of them.
+-- The duplicate in this run, if duplicates may share an answer, else the latest one of another run with a whole answer.
 SELECT request.id, request.run_id = :run_id AS here
 FROM request
 WHERE request.fingerprint = :fingerprint AND request.same_as IS NULL AND request.answered_by IS NULL AND (
@@ -196,7 +195,7 @@ SELECT
   iif(:by_state, state, NULL) AS state,
   CASE
     WHEN :paths IS NULL THEN '[]'
-    -- Of one field, which is the usual case, half as dear.
+    -- For one field, which is the usual case, this is twice as fast.
     WHEN json_array_length(:paths) = 1 THEN json_array(coalesce(json_extract(metadata, :paths ->> 0), '(none)'))
     ELSE (SELECT json_group_array(coalesce(json_extract(metadata, path.value), '(none)')) FROM json_each(:paths) AS path)
   END AS metadata,
@@ -240,7 +239,7 @@ FROM (
 GROUP BY 1, 2, 3, 4, 5, 6, 7;
 
 -- name: uncosted
--- Those that were given up: they may have gone on. What reported no usage when it failed never will.
+-- Those that were given up: they may have continued. A response that failed without usage never reports any.
 SELECT
   attempt.id AS attempt_id, attempt.response_id, coalesce(attempt.model, '') AS model, attempt.service_tier,
   attempt.completion_window, attempt.sent_at, charge.upper_bound_pusd
