@@ -250,6 +250,13 @@ async def cancelled(make: Make) -> None:
         expect("run again", await at.run(), {"succeeded": 4, "attempts": 5, "answers": 4})
 
 
+async def cancelled_while_sent(make: Make) -> None:
+    """The create fails while its run is being cancelled: the request returns to the queue and is cancelled there."""
+    async with make(rows(_ANSWERED), faults={"conflict": 1}, latency=_LATENCY | {"reply": 60}) as at:
+        ended = await at.run_until(State.SUBMITTING, lambda orchestrator: orchestrator.cancel("r"))
+        expect("cancel", ended, {"cancelled": 1, "attempts": 1, "answers": 0})
+
+
 async def tools(make: Make) -> None:
     async with make(rows(_ANSWERED), job=_TOOLS) as at:
         expect("run", await at.run(), {"succeeded": 1, "attempts": 2, "answers": 1})
@@ -294,6 +301,7 @@ SCENARIOS: dict[str, Callable[[Make], Awaitable[None]]] = {
         duplicates,
         chains,
         cancelled,
+        cancelled_while_sent,
         tools,
         too_many_turns,
         tools_left,
@@ -342,11 +350,12 @@ async def play(name: str) -> None:
             rows: list[dict[str, Any]],
             *,
             faults: dict[str, Any] | None = None,
+            latency: dict[str, Any] = _LATENCY,
             handlers: str = _HANDLERS,
             **more: Any,
         ) -> AsyncIterator[Place]:
             (Path(folder) / "scenario_tools.py").write_text(handlers)
-            settings = {"latency": _LATENCY, "faults": faults or {}}
+            settings = {"latency": latency, "faults": faults or {}}
             async with running_sandbox(SandboxSettings.model_validate(settings), clock=clock) as base_url:
                 yield Place(folder=Path(folder), clock=clock, base_url=base_url, rows=rows, **more)
 

@@ -24,8 +24,8 @@ from orchestrator.core.problems import NeverSent, Problem, Refused, ReplyLost
 from orchestrator.policy.errors.error_rules import Override
 from orchestrator.policy.rate_limits.limits import Limiter
 from orchestrator.provider.client import CallFailed, Collectible, ResponsesClient
-from orchestrator.stores.base import Reader, Store
-from orchestrator.stores.retained import ObjectKind, ProviderObject
+from orchestrator.stores.base import Store
+from orchestrator.stores.retained import ObjectKind, ProviderObject, RetentionReader
 
 __all__ = ["Purge", "Purged"]
 
@@ -86,7 +86,7 @@ class Purge:
         client: ResponsesClient,
         *,
         store: Store,
-        reader: Reader,
+        reader: RetentionReader,
         limiter: Limiter,
         clock: Clock,
         rng: random.Random,

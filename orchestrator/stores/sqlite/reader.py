@@ -33,11 +33,14 @@ from orchestrator.stores.reads import (
     Uncosted,
 )
 from orchestrator.stores.sqlite import row_mapping
+from orchestrator.stores.sqlite.attempt_ids import request_id_of
 from orchestrator.stores.sqlite.compression import unpack_body, unpack_row
 from orchestrator.stores.sqlite.database import in_thread, open_reader, store_error
 from orchestrator.stores.sqlite.queries import queries
 from orchestrator.stores.sqlite.retained import SqliteRetentionReader
 from orchestrator.stores.sqlite.shared_budget import spending
+from orchestrator.stores.stream_events import ProgressEvent
+from orchestrator.stores.uploaded_files import Upload
 
 __all__ = ["SqliteReader"]
 
@@ -138,6 +141,10 @@ class SqliteReader(SqliteRetentionReader):
     async def attempts(self, request_id: int) -> list[AttemptRecord]:
         return [row_mapping.attempt(row) for row in await self._rows("attempts", request_id=request_id)]
 
+    async def attempt(self, attempt_id: int) -> AttemptRecord | None:
+        attempts = await self.attempts(request_id_of(attempt_id))
+        return next((each for each in attempts if each.id == attempt_id), None)
+
     async def tool_calls(self, attempt_id: int) -> list[ToolCall]:
         return [row_mapping.tool_call(row) for row in await self._rows("tool_calls", attempt_id=attempt_id)]
 
@@ -146,6 +153,18 @@ class SqliteReader(SqliteRetentionReader):
         if not found or found[0]["body"] is None:
             return None
         return unpack_body(found[0]["body"], found[0]["output_text"], found[0]["response_id"])
+
+    async def progress(self, attempt_id: int) -> list[ProgressEvent]:
+        return [ProgressEvent(**dict(row)) for row in await self._rows("progress", attempt_id=attempt_id)]
+
+    async def last_progress(self, attempt_id: int) -> int | None:
+        [found] = await self._rows("last_progress", attempt_id=attempt_id)
+        sequence: int | None = found["sequence"]
+        return sequence
+
+    async def upload(self, provider: str, sha256: bytes) -> Upload | None:
+        found = await self._rows("upload", provider=provider, sha256=sha256)
+        return Upload(**dict(found[0])) if found else None
 
     # ── money ─────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -6,19 +6,14 @@ import json
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from typing import Any, TypeVar
 
 from orchestrator.core.states import State
-from orchestrator.stores.reads import AttemptRecord
 from orchestrator.stores.retained import ObjectKind, ProviderObject, Retained
 from orchestrator.stores.sqlite import bulk_updates
-from orchestrator.stores.sqlite.attempt_ids import request_id_of
 from orchestrator.stores.sqlite.queries import queries
 from orchestrator.stores.sqlite.transaction import Transaction
 from orchestrator.stores.sqlite.writer import Writer
-from orchestrator.stores.stream_events import ProgressEvent
-from orchestrator.stores.uploaded_files import Upload
 
 __all__ = ["SqliteRetentionReader", "SqliteRetentionStore"]
 
@@ -52,15 +47,6 @@ class SqliteRetentionStore:
         for ids in bulk_updates.id_ranges(bounds):
             await self._writer.write(_drop, run_id, ids, inputs, outputs)
 
-    async def add_upload(self, upload: Upload, run_id: int) -> None:
-        await self._writer.write(_add_upload, upload, run_id)
-
-    async def use_upload(self, file_id: str, run_id: int) -> None:
-        await self._execute("use_upload", file_id=file_id, run_id=run_id)
-
-    async def add_progress(self, attempt_id: int, events: Sequence[ProgressEvent]) -> None:
-        await self._writer.write(_add_progress, attempt_id, events)
-
     async def _execute(self, statement: str, **columns: Any) -> None:
         await self._writer.write(_execute, statement, columns)
 
@@ -70,13 +56,6 @@ class SqliteRetentionReader:
 
     async def _read(self, function: Callable[[sqlite3.Connection], T]) -> T:
         raise NotImplementedError
-
-    async def attempts(self, request_id: int) -> list[AttemptRecord]:
-        raise NotImplementedError
-
-    async def attempt(self, attempt_id: int) -> AttemptRecord | None:
-        attempts = await self.attempts(request_id_of(attempt_id))
-        return next((each for each in attempts if each.id == attempt_id), None)
 
     async def retained(self, run_id: int) -> Retained | None:
         return await self._read(lambda connection: _retained(connection, run_id))
@@ -95,18 +74,6 @@ class SqliteRetentionReader:
         [found] = await self._ask("without_data", run_id=run_id, states=wanted, code=code)
         requests: int = found["requests"]
         return requests
-
-    async def upload(self, provider: str, sha256: bytes) -> Upload | None:
-        found = await self._ask("upload", provider=provider, sha256=sha256)
-        return Upload(**dict(found[0])) if found else None
-
-    async def progress(self, attempt_id: int) -> list[ProgressEvent]:
-        return [ProgressEvent(**dict(row)) for row in await self._ask("progress", attempt_id=attempt_id)]
-
-    async def last_progress(self, attempt_id: int) -> int | None:
-        [found] = await self._ask("last_progress", attempt_id=attempt_id)
-        sequence: int | None = found["sequence"]
-        return sequence
 
     async def _ask(self, query: str, **parameters: Any) -> list[sqlite3.Row]:
         return await self._read(lambda connection: _rows(connection, query, parameters))
@@ -131,15 +98,6 @@ def _drop(tx: Transaction, run_id: int, ids: bulk_updates.IdRange, inputs: bool,
         tx.execute(_SQL["drop_tool_calls"], chosen)
     tx.execute(_SQL["overwrite_no_more"])
     tx.execute(_SQL["count_dropped"], {"run_id": run_id, "inputs": dropped["inputs"], "outputs": dropped["outputs"]})
-
-
-def _add_upload(tx: Transaction, upload: Upload, run_id: int) -> None:
-    tx.execute(_SQL["add_upload"], asdict(upload))
-    tx.execute(_SQL["use_upload"], {"file_id": upload.file_id, "run_id": run_id})
-
-
-def _add_progress(tx: Transaction, attempt_id: int, events: Sequence[ProgressEvent]) -> None:
-    tx.execute_many(_SQL["add_progress"], [{"attempt_id": attempt_id, **asdict(event)} for event in events])
 
 
 def _retained(connection: sqlite3.Connection, run_id: int) -> Retained | None:

@@ -17,6 +17,8 @@ from orchestrator.stores.sqlite import bulk_updates, dependents, write_operation
 from orchestrator.stores.sqlite.database import Synchronous, open_writer
 from orchestrator.stores.sqlite.retained import SqliteRetentionStore
 from orchestrator.stores.sqlite.writer import Writer
+from orchestrator.stores.stream_events import ProgressEvent
+from orchestrator.stores.uploaded_files import Upload
 from orchestrator.stores.writes import Acceptance, Claim, Counts, Ending, Leaving, NewRun, Release, Requeue
 
 __all__ = ["SqliteStore"]
@@ -140,6 +142,17 @@ class SqliteStore(SqliteRetentionStore):
 
     async def keep_conversation(self, run_id: int, chain: str, conversation_id: str) -> None:
         await self._writer.write(dependents.keep_conversation, run_id, chain, conversation_id)
+
+    # ── uploads and stream events ─────────────────────────────────────────────────────────────────────────
+
+    async def add_upload(self, upload: Upload, run_id: int) -> None:
+        await self._writer.write(write_operations.add_upload, upload, run_id)
+
+    async def use_upload(self, file_id: str, run_id: int) -> None:
+        await self._writer.write(write_operations.use_upload, file_id, run_id)
+
+    async def add_progress(self, attempt_id: int, events: Sequence[ProgressEvent]) -> None:
+        await self._writer.write(write_operations.add_progress, attempt_id, events)
 
     # ── notes ─────────────────────────────────────────────────────────────────────────────────────────────
 

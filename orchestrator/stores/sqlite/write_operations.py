@@ -15,6 +15,8 @@ from orchestrator.stores.sqlite.attempt_ids import attempt_id_of, number_of
 from orchestrator.stores.sqlite.compression import pack_body, pack_row
 from orchestrator.stores.sqlite.dependents import Settlement, begin_turn, settle_dependents
 from orchestrator.stores.sqlite.transaction import SQL, USAGE, Claimed, Transaction, storable, usage_columns, usage_of
+from orchestrator.stores.stream_events import ProgressEvent
+from orchestrator.stores.uploaded_files import Upload
 from orchestrator.stores.user_errors import name_taken
 from orchestrator.stores.writes import Acceptance, Claim, Counts, Ending, NewRun, Release
 
@@ -24,7 +26,9 @@ __all__ = [
     "add_charge",
     "add_counts",
     "add_possible_duplicate",
+    "add_progress",
     "add_rows",
+    "add_upload",
     "claim",
     "create_run",
     "end",
@@ -34,6 +38,7 @@ __all__ = [
     "release",
     "remember",
     "set_run_state",
+    "use_upload",
 ]
 
 _NO_USAGE = (None,) * len(USAGE)
@@ -319,6 +324,22 @@ def fail_pending(tx: Transaction, request_id: int, code: str, message: str, at: 
 
 def note_status(tx: Transaction, attempt_id: int, status: str) -> None:
     tx.execute(SQL["note_status"], {"attempt_id": attempt_id, "status": status})
+
+
+# ── uploads and stream events ─────────────────────────────────────────────────────────────────────────────────
+
+
+def add_upload(tx: Transaction, upload: Upload, run_id: int) -> None:
+    tx.execute(SQL["add_upload"], asdict(upload))
+    use_upload(tx, upload.file_id, run_id)
+
+
+def use_upload(tx: Transaction, file_id: str, run_id: int) -> None:
+    tx.execute(SQL["use_upload"], {"file_id": file_id, "run_id": run_id})
+
+
+def add_progress(tx: Transaction, attempt_id: int, events: Sequence[ProgressEvent]) -> None:
+    tx.execute_many(SQL["add_progress"], [{"attempt_id": attempt_id, **asdict(event)} for event in events])
 
 
 # ── charges ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -286,3 +286,17 @@ SELECT position, source, reason FROM skipped_row WHERE run_id = :run_id ORDER BY
 
 -- name: recall
 SELECT value FROM memory WHERE name = :name;
+
+-- ── uploads and stream events ──
+
+-- name: upload
+SELECT file_id, provider, sha256, name, bytes, uploaded_at FROM upload
+WHERE provider = :provider AND sha256 = :sha256
+  AND NOT EXISTS (SELECT 1 FROM deleted_copy WHERE kind = 'file' AND provider_id = file_id)
+ORDER BY uploaded_at DESC LIMIT 1;
+
+-- name: progress
+SELECT sequence, type, item, at FROM progress_event WHERE attempt_id = :attempt_id ORDER BY sequence;
+
+-- name: last_progress
+SELECT max(sequence) AS sequence FROM progress_event WHERE attempt_id = :attempt_id;

@@ -1,6 +1,4 @@
--- Retention, uploads and the progress of streams: what is asked and what is written.
-
--- ── retention ──
+-- Retention: what is read and what is written.
 
 -- name: retention
 SELECT * FROM retention WHERE run_id = :run_id;
@@ -33,7 +31,7 @@ WHERE run_id = :run_id
 ORDER BY chain;
 
 -- name: file_objects
--- Not those that a run still needs which is not over.
+-- Without those that another run still needs.
 SELECT file_id AS provider_id FROM upload_use
 WHERE run_id = :run_id
   AND NOT EXISTS (SELECT 1 FROM deleted_copy WHERE kind = 'file' AND provider_id = file_id)
@@ -98,31 +96,3 @@ WHERE run_id = :run_id;
 SELECT count(*) AS requests FROM request JOIN input_row ON input_row.request_id = request.id
 WHERE request.run_id = :run_id AND input_row.data = '' AND (:code IS NULL OR request.code = :code)
   AND request.state IN (SELECT value FROM json_each(:states));
-
--- ── uploads ──
-
--- name: upload
-SELECT file_id, provider, sha256, name, bytes, uploaded_at FROM upload
-WHERE provider = :provider AND sha256 = :sha256
-  AND NOT EXISTS (SELECT 1 FROM deleted_copy WHERE kind = 'file' AND provider_id = file_id)
-ORDER BY uploaded_at DESC LIMIT 1;
-
--- name: add_upload
-INSERT INTO upload (file_id, provider, sha256, name, bytes, uploaded_at)
-VALUES (:file_id, :provider, :sha256, :name, :bytes, :uploaded_at)
-ON CONFLICT DO NOTHING;
-
--- name: use_upload
-INSERT INTO upload_use (file_id, run_id) VALUES (:file_id, :run_id) ON CONFLICT DO NOTHING;
-
--- ── progress ──
-
--- name: add_progress
-INSERT INTO progress_event (attempt_id, sequence, type, item, at) VALUES (:attempt_id, :sequence, :type, :item, :at)
-ON CONFLICT DO NOTHING;
-
--- name: progress
-SELECT sequence, type, item, at FROM progress_event WHERE attempt_id = :attempt_id ORDER BY sequence;
-
--- name: last_progress
-SELECT max(sequence) AS sequence FROM progress_event WHERE attempt_id = :attempt_id;

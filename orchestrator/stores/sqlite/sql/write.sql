@@ -373,3 +373,17 @@ WHERE model = :model AND tier = :tier AND input = :input AND cached = :cached AN
 
 -- name: remember
 INSERT INTO memory (name, value) VALUES (:name, :value) ON CONFLICT (name) DO UPDATE SET value = excluded.value;
+
+-- ── uploads and stream events ──
+
+-- name: add_upload
+INSERT INTO upload (file_id, provider, sha256, name, bytes, uploaded_at)
+VALUES (:file_id, :provider, :sha256, :name, :bytes, :uploaded_at)
+ON CONFLICT DO NOTHING;
+
+-- name: use_upload
+INSERT INTO upload_use (file_id, run_id) VALUES (:file_id, :run_id) ON CONFLICT DO NOTHING;
+
+-- name: add_progress
+INSERT INTO progress_event (attempt_id, sequence, type, item, at) VALUES (:attempt_id, :sequence, :type, :item, :at)
+ON CONFLICT DO NOTHING;
