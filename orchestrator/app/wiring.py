@@ -260,7 +260,7 @@ def function_tools(job: Job) -> FunctionTools | None:
     if not job.handlers:
         return None
     return FunctionTools(
-        load_handlers(job),
+        load_handlers(job.handlers, job.base_dir, where=str(job.source) if job.source is not None else None),
         checks={name: AnswerSchema(schema).flaw for name, schema in tool_schemas(job.request).items()},
         max_turns=job.max_turns,
         timeout_s=job.tool_timeout,

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 from orchestrator.core.errors import SpecError
 from orchestrator.job.documents.validation_problems import ValidationProblem
 from orchestrator.job.requests.imports import CannotImport, imported
 
-if TYPE_CHECKING:
-    from orchestrator.job.spec import Job
-
 __all__ = ["handler_problems", "load_handlers", "tool_schemas"]
 
 
-def load_handlers(job: Job) -> dict[str, Callable[..., Any]]:
-    """The functions that the job names, by the name of their tool; raises ``SpecError``."""
-    where = str(job.source) if job.source is not None else None
+def load_handlers(
+    references: Mapping[str, str], base_dir: Path, *, where: str | None
+) -> dict[str, Callable[..., Any]]:
+    """The functions that a job names, by the name of their tool; raises ``SpecError`` that names ``where``."""
     handlers: dict[str, Callable[..., Any]] = {}
-    for name, reference in job.handlers.items():
+    for name, reference in references.items():
         field = f"handlers.{name}"
         try:
-            handler = imported(reference, job.base_dir)
+            handler = imported(reference, base_dir)
         except CannotImport as error:
             raise SpecError(f"{field}: {error.reason}", where=where, hint=error.hint) from error
         if not callable(handler):
@@ -41,7 +40,7 @@ def tool_schemas(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def handler_problems(request: dict[str, Any], handlers: dict[str, str]) -> Iterator[ValidationProblem]:
-    """Handlers of no tool, and tools without a handler where others have one."""
+    """Handlers of no tool, and tools without a handler if others have one."""
     if not handlers:
         return
     tools = {tool.get("name") for tool in _functions(request)}

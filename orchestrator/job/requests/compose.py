@@ -80,7 +80,7 @@ def compose(
     ``history`` are the inputs and answers of earlier turns, the latest first, which a stateless chain carries along.
     ``continuation`` is what a further turn of the same row replaces.
     """
-    fields = _linked(rendered, rules.chain, row, history)
+    fields = dict(rendered) if rules.chain is None else _linked(rendered, rules.chain, row, history)
     if rules.cap_output_tokens is not None and fields.get("max_output_tokens") is None:
         fields["max_output_tokens"] = rules.cap_output_tokens
     if rules.cache_key and "prompt_cache_key" not in fields:
@@ -117,15 +117,15 @@ def _key_of(provider: str) -> bytes:
 
 
 def _linked(
-    rendered: Mapping[str, Any], chain: Chain | None, row: RowState, history: Iterable[tuple[Any, str]]
+    rendered: Mapping[str, Any], chain: Chain, row: RowState, history: Iterable[tuple[Any, str]]
 ) -> dict[str, Any]:
     """A copy of the fields with what ties a turn of a chain to the turns before it."""
-    match chain and chain.mode:
+    match chain.mode:
         case "conversation" if row.conversation_id is not None:
             return in_conversation(rendered, row.conversation_id)
         case "previous_response" if row.earlier_response_id is not None:
             return {**rendered, "previous_response_id": row.earlier_response_id}
-        case "stateless" if chain is not None:
+        case "stateless":
             return with_history(rendered, history, most_tokens=chain.history_tokens)
     return dict(rendered)
 
