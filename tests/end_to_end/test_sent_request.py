@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -207,21 +207,31 @@ def write(user: Path, feature: Feature, base_url: str) -> None:
     (user / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in feature.rows))
 
 
-@pytest.mark.parametrize("feature", FEATURES.values(), ids=FEATURES.keys())
-def test_the_request_shown_is_the_request_received(
-    user: Path, sandboxes: dict[str, Provider], capsys: pytest.CaptureFixture[str], feature: Feature
-) -> None:
-    def cli(*arguments: str, code: int = 0) -> dict[str, Any]:
+@pytest.fixture
+def cli(user: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]]:
+    """Runs a command in the user's folder; returns the object that it prints."""
+
+    def run(*arguments: str, code: int = 0) -> dict[str, Any]:
         ended, said = invoke([*arguments, "--db", "runs.db", "--json"]), capsys.readouterr()
         assert ended == code, said.err
         printed: dict[str, Any] = json.loads(said.out)
         return printed
 
+    return run
+
+
+RUN = ("run", "job.yaml", "--config", "config.yaml", "--run", "r", "--progress", "none")
+
+
+@pytest.mark.parametrize("feature", FEATURES.values(), ids=FEATURES.keys())
+def test_the_request_shown_is_the_request_received(
+    user: Path, sandboxes: dict[str, Provider], cli: Callable[..., dict[str, Any]], feature: Feature
+) -> None:
     provider = sandboxes[feature.provider]
     provider.received.clear()
     write(user, feature, provider.base_url)
     foreseen = cli("run", "job.yaml", "--config", "config.yaml", "--dry-run")["first_request"]
-    cli("run", "job.yaml", "--config", "config.yaml", "--run", "r", "--progress", "none", code=feature.code)
+    cli(*RUN, code=feature.code)
 
     received = [body for body in provider.received if body["metadata"]["orchestrator_key"] == feature.key]
     history = cli("show", "r", feature.key)
@@ -233,6 +243,33 @@ def test_the_request_shown_is_the_request_received(
         key = foreseen["metadata"]["orchestrator_key"]
         first = next(body for body in provider.received if body["metadata"]["orchestrator_key"] == key)
         assert without_run(foreseen) == without_run(first)
+
+
+def test_of_a_row_that_waits_the_next_request_is_shown(
+    user: Path, sandboxes: dict[str, Provider], cli: Callable[..., dict[str, Any]]
+) -> None:
+    provider = sandboxes["wrong"]
+    write(user, Feature({"text": FORMAT, **NO_CAP}, BUDGET, CAP), provider.base_url)
+    cli(*RUN, code=3)
+    cli("retry", "r")
+    shown = cli("show", "r", "a")["request"]
+    assert (shown["metadata"]["orchestrator_attempt"], shown["max_output_tokens"]) == ("2", 900)
+    provider.received.clear()
+    cli(*RUN, code=3)
+    assert provider.received == [shown]
+
+
+def test_each_attempt_is_shown_with_the_cap_under_which_it_was_sent(
+    user: Path, sandboxes: dict[str, Provider], cli: Callable[..., dict[str, Any]]
+) -> None:
+    provider = sandboxes["wrong"]
+    for cap in (900, 800):
+        config = {"budget": {"cap_output_tokens": cap}}
+        write(user, Feature({"text": FORMAT, **NO_CAP}, BUDGET, config), provider.base_url)
+        cli(*RUN, code=3)
+        assert cli("show", "r", "a")["request"] == provider.received[-1]
+        assert provider.received[-1]["max_output_tokens"] == cap
+        cli("retry", "r")
 
 
 def without_run(body: dict[str, Any]) -> dict[str, Any]:
