@@ -1,4 +1,4 @@
--- The first version of the schema. It is never edited: a change is a new numbered file beside this one.
+-- The first version of the schema. Its statements are never edited: a change is a new numbered file beside this one.
 -- Comments inside a CREATE TABLE stay in the database: `.schema` in the sqlite3 shell shows them.
 
 CREATE TABLE run (
@@ -17,7 +17,7 @@ CREATE TABLE run (
   created_at REAL NOT NULL,
   ended_at REAL,
   cancel_requested INTEGER NOT NULL DEFAULT 0 CHECK (cancel_requested = 0 OR cancel_requested = 1),
-  planned_position INTEGER NOT NULL DEFAULT 0,  -- so many input rows are behind us
+  planned_position INTEGER NOT NULL DEFAULT 0,  -- the number of input rows read so far
   planned_complete INTEGER NOT NULL DEFAULT 0 CHECK (planned_complete = 0 OR planned_complete = 1),
   first_request_id INTEGER,             -- the run's requests lie between these two ids,
   last_request_id INTEGER               -- so that reading one run never scans another
@@ -80,7 +80,7 @@ CREATE TABLE attempt (
   completion_window TEXT,               -- that was asked for
   worst_case_pusd INTEGER CHECK (worst_case_pusd >= 0),  -- set aside while it is open; NULL: no price is known
   sent_at REAL NOT NULL,
-  accepted_at REAL,                     -- when we had the response id
+  accepted_at REAL,                     -- when the response id arrived
   response_id TEXT,
   -- 1: the provider named a response that an earlier attempt holds (a cache did): it is not charged again.
   shares_response INTEGER NOT NULL DEFAULT 0 CHECK (shares_response = 0 OR shares_response = 1),
@@ -91,7 +91,7 @@ CREATE TABLE attempt (
   code TEXT,
   message TEXT,
   counted INTEGER NOT NULL DEFAULT 1 CHECK (counted = 0 OR counted = 1),  -- against retry.attempts
-  -- 1: a response may exist that nobody can name, and the request was sent again.
+  -- 1: a response with an unknown id may exist, and the request was sent again.
   possible_duplicate INTEGER NOT NULL DEFAULT 0 CHECK (possible_duplicate = 0 OR possible_duplicate = 1),
   CHECK (shares_response = 0 OR response_id IS NOT NULL)
 ) STRICT;
@@ -149,7 +149,7 @@ CREATE TABLE result (
 ) STRICT;
 
 CREATE TABLE memory (
-  -- Small things learnt about the provider, such as latencies, that the next run starts with.
+  -- What runs have learned about the provider, such as latencies; the next run starts with it.
   name TEXT PRIMARY KEY,
   value BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
@@ -185,8 +185,8 @@ CREATE TABLE run_total (
 ) STRICT;
 
 CREATE VIEW results AS
-  -- One line a request: what came out, and what all its attempts together cost. The cost is NULL while one of them is
-  -- open, and where the cost of one is unknown. Dollars are exact text; cost_pusd is for adding up.
+  -- One line per request: its outcome, and the cost of all its attempts together. The cost is NULL while one of them is
+  -- open, and if the cost of one is unknown. Dollars are exact text; cost_pusd is for sums.
   SELECT
     run, key, state, output_text, code, message, response_id, model, attempts,
     iif(
@@ -215,7 +215,7 @@ CREATE VIEW results AS
   );
 
 CREATE VIEW attempts AS
-  -- One line an attempt, with the provider's status and its charge. Times are UTC.
+  -- One line per attempt, with the provider's status and its charge. Times are UTC.
   SELECT
     run.name AS run, request.key, attempt.number, attempt.status, attempt.code, attempt.message,
     attempt.response_id, attempt.model, attempt.service_tier,
@@ -234,7 +234,7 @@ CREATE VIEW attempts AS
   LEFT JOIN price ON price.id = charge.price_id;
 
 CREATE VIEW costs AS
-  -- What each run spent, by model and tier: what is known, to the digit, and apart from it what is not.
+  -- What each run spent, by model and tier: the exact known cost, and separately the unknown one.
   SELECT
     run, model, service_tier, responses, input_tokens, cached_tokens, output_tokens, reasoning_tokens,
     rtrim(rtrim(printf('%d.%012d', cost_pusd / 1000000000000, cost_pusd % 1000000000000), '0'), '.') AS cost_usd,

@@ -1,5 +1,5 @@
 -- Requests that wait for another one, answers that are shared, and requests of several turns.
--- A CHECK cannot be changed in place, so the table is made anew; foreign keys are off while migrations run.
+-- A CHECK cannot be changed in place, so the table is made again; foreign keys are off while migrations run.
 
 DROP VIEW results;
 DROP VIEW attempts;
@@ -20,15 +20,15 @@ CREATE TABLE request_anew (
   attempts INTEGER NOT NULL DEFAULT 0,  -- how many count against retry.attempts in this turn
   number INTEGER NOT NULL DEFAULT 0 CHECK (number < 1000000),  -- of the latest attempt; 0: none yet
   epoch INTEGER NOT NULL DEFAULT 0,     -- rises when a response with an id has ended; part of the idempotency key
-  turn INTEGER NOT NULL DEFAULT 0,      -- how often it went on from a response of its own
+  turn INTEGER NOT NULL DEFAULT 0,      -- how often it continued from its own response
   max_output_tokens INTEGER,            -- replaces the job's own from the next attempt on
   code TEXT,                            -- why it failed, was cancelled or is in doubt
   message TEXT,
   settled_at REAL,
-  fingerprint BLOB,                     -- of all that was asked, once it is sent; equal ones are equal requests
-  same_as INTEGER REFERENCES request,   -- waits for, or shares the fate of, the equal request of an earlier row
-  -- The attempt of another request whose answer it has; no foreign key, for each attempt that is undone would then
-  -- be looked for in all requests.
+  fingerprint BLOB,                     -- of the fields that were sent; duplicates have the same one
+  same_as INTEGER REFERENCES request,   -- the earlier duplicate that it waits for, or whose outcome it shares
+  -- The attempt of another request whose answer it has; no foreign key, because each attempt that is undone would
+  -- then be searched for in all requests.
   answered_by INTEGER,
   follows INTEGER REFERENCES request,   -- the turn before it in its chain
   UNIQUE (run_id, stage, key),
@@ -54,14 +54,14 @@ CREATE INDEX request_same_as ON request (same_as) WHERE same_as IS NOT NULL;
 CREATE INDEX request_follows ON request (follows) WHERE follows IS NOT NULL;
 
 CREATE TABLE continuation (
-  -- What the next turn of a request is made of, where it goes on from a response of its own.
+  -- The fields of the next turn of a request that continues from its own response.
   request_id INTEGER PRIMARY KEY REFERENCES request,
-  context_tokens INTEGER NOT NULL,      -- what the model reads again: the tokens of all that went before
+  context_tokens INTEGER NOT NULL,      -- tokens that the model reads again: those of all earlier turns
   fields BLOB NOT NULL                  -- JSON: the fields of the create call that it replaces
 ) STRICT;
 
 CREATE TABLE tool_call (
-  -- What a function tool of the user's said, on disk before the model hears of it.
+  -- The result of a function tool of the user's, on disk before it is sent to the model.
   attempt_id INTEGER NOT NULL REFERENCES attempt,
   call_id TEXT NOT NULL,
   place INTEGER NOT NULL,               -- among the calls of the response
@@ -75,7 +75,7 @@ CREATE TABLE tool_call (
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE chain_turn (
-  -- Rows that belong together and are asked one after the other.
+  -- Rows that belong together and are sent in order.
   request_id INTEGER PRIMARY KEY REFERENCES request,
   run_id INTEGER NOT NULL REFERENCES run,
   chain TEXT NOT NULL,
@@ -93,8 +93,8 @@ CREATE TABLE conversation (
 ) STRICT, WITHOUT ROWID;
 
 CREATE VIEW results AS
-  -- One line a request: what came out, and what all its attempts together cost. The cost is NULL while one of them is
-  -- open, and where the cost of one is unknown. Dollars are exact text; cost_pusd is for adding up.
+  -- One line per request: its outcome, and the cost of all its attempts together. The cost is NULL while one of them is
+  -- open, and if the cost of one is unknown. Dollars are exact text; cost_pusd is for sums.
   SELECT
     run, key, state, output_text, code, message, response_id, model, attempts, reused,
     iif(
@@ -124,7 +124,7 @@ CREATE VIEW results AS
   );
 
 CREATE VIEW attempts AS
-  -- One line an attempt, with the provider's status and its charge. Times are UTC.
+  -- One line per attempt, with the provider's status and its charge. Times are UTC.
   SELECT
     run.name AS run, request.key, attempt.number, attempt.status, attempt.code, attempt.message,
     attempt.response_id, attempt.model, attempt.service_tier,
@@ -143,7 +143,7 @@ CREATE VIEW attempts AS
   LEFT JOIN price ON price.id = charge.price_id;
 
 CREATE VIEW costs AS
-  -- What each run spent, by model and tier: what is known, to the digit, and apart from it what is not.
+  -- What each run spent, by model and tier: the exact known cost, and separately the unknown one.
   SELECT
     run, model, service_tier, responses, input_tokens, cached_tokens, output_tokens, reasoning_tokens,
     rtrim(rtrim(printf('%d.%012d', cost_pusd / 1000000000000, cost_pusd % 1000000000000), '0'), '.') AS cost_usd,

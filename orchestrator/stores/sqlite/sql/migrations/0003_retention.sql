@@ -1,7 +1,7 @@
--- What is to be kept and what was deleted, files that were uploaded, and what streams told.
+-- What runs keep and what was deleted, uploaded files, and the events of streams.
 
 CREATE TABLE retention (
-  -- What a run is to keep, as its latest execution said, and what became of it here.
+  -- What a run keeps, according to its latest execution, and what was removed here.
   run_id INTEGER PRIMARY KEY REFERENCES run,
   provider TEXT NOT NULL,               -- where its responses are: an id means nothing to another provider
   policy TEXT NOT NULL CHECK (json_valid(policy)),  -- the job's section "retention"
@@ -11,7 +11,7 @@ CREATE TABLE retention (
 ) STRICT;
 
 CREATE TABLE deleted_copy (
-  -- What the provider has no longer: deleted there, then looked for in vain.
+  -- What the provider no longer has: deleted there, and then not found.
   kind TEXT NOT NULL CHECK (kind = 'response' OR kind = 'conversation' OR kind = 'file'),
   provider_id TEXT NOT NULL,
   run_id INTEGER NOT NULL REFERENCES run,
@@ -24,7 +24,7 @@ CREATE TABLE deleted_copy (
 CREATE INDEX deleted_copy_run ON deleted_copy (run_id, kind, was_there);
 
 CREATE TABLE upload (
-  -- A file that was uploaded for a template's filter "upload": once for each content, whoever uses it.
+  -- A file that was uploaded for a template's filter "upload": once for each content, for all runs.
   file_id TEXT PRIMARY KEY,             -- the provider's
   provider TEXT NOT NULL,
   sha256 BLOB NOT NULL CHECK (length(sha256) = 32),
@@ -45,7 +45,7 @@ CREATE TABLE upload_use (
 CREATE INDEX upload_use_run ON upload_use (run_id);
 
 CREATE TABLE progress_event (
-  -- What the stream of a response told, without its pieces of text.
+  -- The events of a response's stream, without its pieces of text.
   attempt_id INTEGER NOT NULL REFERENCES attempt,
   sequence INTEGER NOT NULL,            -- the provider's sequence_number
   type TEXT NOT NULL,                   -- the provider's word, such as response.web_search_call.searching

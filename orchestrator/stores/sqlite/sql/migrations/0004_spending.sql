@@ -1,6 +1,6 @@
 -- What all runs together spend, for budgets of a day and a month; and the user's own metadata, for sums by it.
 
--- 1: at the embedded sandbox, whose money is play money.
+-- 1: at the embedded sandbox, which costs no money.
 ALTER TABLE run ADD COLUMN simulated INTEGER NOT NULL DEFAULT 0 CHECK (simulated = 0 OR simulated = 1);
 
 -- JSON: the metadata that the job gives to the request.

@@ -1,4 +1,4 @@
--- When something was last sent, accepted or ended in a run. A resume that looked for it in a million attempts would be
+-- When something was last sent, accepted or ended in a run. A resume that searched a million attempts for it would be
 -- late.
 
 ALTER TABLE run_total ADD COLUMN latest_at REAL NOT NULL DEFAULT 0;
