@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from random import Random
-from typing import TypeVar
+from typing import Any, Generic, TypeVar
+
+from tenacity import AsyncRetrying, RetryCallState
 
 from orchestrator.core.clock import Clock
 from orchestrator.core.problems import NeverSent, Problem, Refused, ReplyLost
@@ -30,6 +32,14 @@ class Again:
     message: str
     after_s: float | None = None
     rate_limited: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt(Generic[T]):
+    """What a call returned, and how to repeat it; None if it must not be."""
+
+    answer: T | Problem
+    again: Again | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,26 +76,63 @@ async def call_with_retries(
 
     ``judge`` decides which problems are worth another attempt; a ``limiter`` paces the calls.
     """
-    began_at, attempts = clock.now(), 0
-    while True:
-        while limiter is not None and not limiter.take(now := clock.now(), 0):
-            await clock.sleep_until(limiter.ready_at(now, 0))
-        sent_at = clock.now()
+    began_at = clock.now()
+
+    def paced(again: Again) -> bool:
+        return limiter is not None and again.rate_limited
+
+    def wait_s(state: RetryCallState) -> float:
+        again = _again(state)
+        if paced(again):
+            return 0.0
+        return retry_wait(state.attempt_number, rng, at_least_s=again.after_s, base_s=retries.base_s)
+
+    def stop(state: RetryCallState) -> bool:
+        if paced(_again(state)):
+            return state.attempt_number >= retries.rate_limited_attempts
+        ends_at = clock.now() + state.upcoming_sleep
+        return state.attempt_number >= retries.attempts or ends_at - began_at >= retries.timeout_s
+
+    async def sleep(seconds: float) -> None:
+        await clock.sleep_until(clock.now() + seconds)
+
+    async def attempt() -> _Attempt[T]:
+        sent_at = await _admitted(limiter, clock)
         answer = await call()
-        attempts += 1
-        if not isinstance(answer, NeverSent | ReplyLost | Refused):
-            if limiter is not None:
-                limiter.learn(clock.now(), sent_at, None)
-            return answer
-        again = judge(answer)
-        if again is None:
-            return answer
-        if limiter is not None and again.rate_limited:
-            if attempts >= retries.rate_limited_attempts:
-                return answer
-            limiter.rate_limited(clock.now(), sent_at, retry_after_s=again.after_s)
-            continue
-        resume_at = clock.now() + retry_wait(attempts, rng, at_least_s=again.after_s, base_s=retries.base_s)
-        if attempts >= retries.attempts or resume_at - began_at >= retries.timeout_s:
-            return answer
-        await clock.sleep_until(resume_at)
+        again = judge(answer) if isinstance(answer, NeverSent | ReplyLost | Refused) else None
+        if limiter is not None:
+            _report(limiter, answer, again, sent_at=sent_at, now=clock.now())
+        return _Attempt(answer, again)
+
+    retrying = AsyncRetrying(
+        retry=lambda state: _attempt(state).again is not None,
+        wait=wait_s,
+        stop=stop,
+        sleep=sleep,
+        retry_error_callback=_attempt,
+    )
+    last: _Attempt[T] = await retrying(attempt)
+    return last.answer
+
+
+async def _admitted(limiter: Limiter | None, clock: Clock) -> float:
+    """Wait until the limiter admits a call; returns when it is sent."""
+    while limiter is not None and not limiter.take(now := clock.now(), 0):
+        await clock.sleep_until(limiter.ready_at(now, 0))
+    return clock.now()
+
+
+def _report(limiter: Limiter, answer: object, again: Again | None, *, sent_at: float, now: float) -> None:
+    if again is not None and again.rate_limited:
+        limiter.rate_limited(now, sent_at, retry_after_s=again.after_s)
+    elif not isinstance(answer, NeverSent | ReplyLost | Refused):
+        limiter.learn(now, sent_at, None)
+
+
+def _attempt(state: RetryCallState) -> Any:
+    return state.outcome.result() if state.outcome is not None else None
+
+
+def _again(state: RetryCallState) -> Again:
+    again = _attempt(state).again
+    return again if again is not None else Again("")
