@@ -159,7 +159,7 @@ def test_a_script_off_the_path_is_named_by_its_own_path(monkeypatch: pytest.Monk
     assert program() == "orchestrator"
 
 
-def test_overrides_keep_what_follows_the_first_equals_sign() -> None:
+def test_overrides_keep_what_follows_the_first_equal_sign() -> None:
     assert overrides(["request.model=gpt-5", "request.input=a=b"]) == {
         "request.model": "gpt-5",
         "request.input": "a=b",

@@ -31,7 +31,7 @@ def test_what_a_generated_part_says_is_replaced() -> None:
     assert fresh.endswith("after\n")
 
 
-def test_the_check_tells_by_its_exit_code() -> None:
+def test_the_check_reports_by_its_exit_code() -> None:
     checked = subprocess.run(
         [sys.executable, "-m", "docs.generator", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
     )

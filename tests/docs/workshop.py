@@ -114,10 +114,10 @@ class Workshop:
     # ── running ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def _run_commands(self, commands: Sequence[Command], where: str) -> None:
-        told_apart = f"code=$?; echo; echo {_MARK} $code; (exit $code)"
-        script = "\n".join(f"{command.line}\n{told_apart}" for command in commands)
-        told = self._run(["bash", "-c", script], where)
-        parts = re.split(rf"^{_MARK} (\d+)\n", told, flags=re.MULTILINE)
+        marker = f"code=$?; echo; echo {_MARK} $code; (exit $code)"
+        script = "\n".join(f"{command.line}\n{marker}" for command in commands)
+        printed = self._run(["bash", "-c", script], where)
+        parts = re.split(rf"^{_MARK} (\d+)\n", printed, flags=re.MULTILINE)
         for number, command in enumerate(commands):
             output, code = parts[2 * number].splitlines(), int(parts[2 * number + 1])
             asked_for = number + 1 < len(commands) and commands[number + 1].line == "echo $?"
@@ -179,7 +179,7 @@ def _compare(command: Command, output: Sequence[str], where: str) -> None:
 def _alike(shown: str, line: str) -> bool:
     """Whether two lines say the same but for their figures.
 
-    Of a line in several pieces, the first and one more are enough: a small run has no rate limits to tell of.
+    Of a line in several pieces, the first and one more are enough: a small run may not reach its rate limits.
     """
     first, *more = _pieces(shown)
     begins, *others = _pieces(line) or [""]

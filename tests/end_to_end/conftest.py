@@ -27,7 +27,7 @@ def rig(tmp_path: Path) -> Callable[..., Rig]:
 
 @pytest.fixture
 def server() -> Iterator[Callable[..., str]]:
-    """Starts a sandbox of its own, as a provider that goes on when the run ends; returns its base URL."""
+    """Starts a sandbox of its own, as a provider that continues when the run ends; returns its base URL."""
     started: list[subprocess.Popen[str]] = []
 
     def start(*options: str) -> str:
@@ -52,7 +52,7 @@ def server() -> Iterator[Callable[..., str]]:
 
 @pytest.fixture
 def free_port() -> int:
-    """A port on which nobody listens."""
+    """A port on which no process listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

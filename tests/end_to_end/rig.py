@@ -111,7 +111,7 @@ class Rig:
         return ["run", "job.yaml", "--config", "config.yaml", "--db", "runs.db", "--run", "r", "--json", *more]
 
     def run(self, *more: str, env: Mapping[str, str] | None = None) -> Ended:
-        """Run the job, or go on with it."""
+        """Run the job, or resume it."""
         return self.call(*self.run_arguments(*more), env=env)
 
     def run_until(self, reached: Callable[[], bool], *, send: signal.Signals, more: tuple[str, ...] = ()) -> Ended:
@@ -130,7 +130,7 @@ class Rig:
     # ── what is true ──────────────────────────────────────────────────────────────────────────────────────
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
-        """Ask the database, as a user with the sqlite3 shell does; nothing where there is none yet."""
+        """Ask the database, as a user with the sqlite3 shell does; nothing if it does not exist yet."""
         if not self.database.exists():
             return []
         with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=5)) as connection:

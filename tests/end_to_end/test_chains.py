@@ -77,13 +77,13 @@ def test_each_turn_knows_of_those_before_it(rig: Callable[..., Rig], mode: str) 
     for n in range(3):
         read = [exported(at)[f"talk-{n}/{turn}"]["usage"]["input_tokens"] for turn in (1, 2, 3)]
         assert read == sorted(set(read))
-    story = at.call("show", "r", "talk-0/2", "--db", "runs.db", "--json").summary
-    [attempt] = story["attempts"]
-    asked = {name: story["request"].get(name) for name in ("previous_response_id", "conversation")}
-    went_on = attempt["response"].get("conversation")
+    shown = at.call("show", "r", "talk-0/2", "--db", "runs.db", "--json").summary
+    [attempt] = shown["attempts"]
+    asked = {name: shown["request"].get(name) for name in ("previous_response_id", "conversation")}
+    conversation = attempt["response"].get("conversation")
     assert asked == {
         "previous_response_id": attempt["response"]["previous_response_id"],
-        "conversation": went_on and went_on["id"],
+        "conversation": conversation and conversation["id"],
     }
     assert bool(asked["previous_response_id"] or asked["conversation"]) == (mode != "stateless")
     assert at.query("SELECT count(*) FROM conversation") == [(3 if mode == "conversation" else 0,)]
@@ -100,7 +100,7 @@ def test_turns_go_by_a_text_that_sorts_or_by_the_input(rig: Callable[..., Rig], 
     sent_in_order(at, 3)
 
 
-def test_a_turn_that_fails_takes_the_later_ones_with_it_and_retry_goes_on(rig: Callable[..., Rig]) -> None:
+def test_a_turn_that_fails_takes_the_later_ones_with_it_and_retry_continues(rig: Callable[..., Rig]) -> None:
     at = make(rig, chains=2, job={"request": {"model": "{{ model }}", "input": "{{ text }}"}})
     # In one talk the second turn is one that the provider fails by hand.
     bad = "sandbox-refusal"
@@ -131,7 +131,7 @@ def test_a_turn_that_fails_takes_the_later_ones_with_it_and_retry_goes_on(rig: C
 
 
 @pytest.mark.long
-def test_a_broken_chain_goes_on_from_the_turn_that_was_good(rig: Callable[..., Rig]) -> None:
+def test_a_broken_chain_continues_from_the_last_good_turn(rig: Callable[..., Rig]) -> None:
     at = make(rig, chains=4, sandbox={"faults": {"failed_invalid_prompt": 0.35}}, job={"retry": {"attempts": 1}})
     ended = at.run()
     assert ended.code == 3
@@ -156,7 +156,7 @@ def test_a_parent_that_was_deleted_has_a_code_of_its_own(
     base_url = server()
     at.write_config({"provider": {"base_url": base_url, "api_key_env": "KEY"}})
     key = {"KEY": "sk-any"}
-    # The second turn fails for now, so that there is time to delete what it goes on from.
+    # The second turn fails for now, so that there is time to delete what it continues from.
     bad = {"talk-0/2": "sandbox-refusal"}
     at.write_rows({**row, "model": bad.get(row["id"], "gpt-5-mini")} for row in rows(1))
     assert at.run(env=key).code == 3

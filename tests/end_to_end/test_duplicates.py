@@ -87,7 +87,7 @@ def test_those_that_wait_already_share_although_each_is_asked_from_now_on(rig: C
     assert (summary["attempts"], summary["requests"]["succeeded"]) == (1, 4)
 
 
-def test_equal_rows_share_a_failure_and_are_tried_again_together(rig: Callable[..., Rig]) -> None:
+def test_duplicates_share_a_failure_and_are_retried_together(rig: Callable[..., Rig]) -> None:
     at = rig(job={"request": {**REQUEST, "model": "sandbox-refusal"}})
     at.write_rows(distinct(2, times=3))
     ended = at.run()
@@ -138,7 +138,7 @@ def test_an_earlier_run_answers_where_the_job_allows_it(rig: Callable[..., Rig])
     audit(at.database)
 
 
-def test_a_shared_answer_is_marked_in_every_format_and_told_by_show(rig: Callable[..., Rig]) -> None:
+def test_a_shared_answer_is_marked_in_every_format_and_by_show(rig: Callable[..., Rig]) -> None:
     at = rig(job={"request": REQUEST})
     at.write_rows(distinct(1, times=2))
     run_as(at, "r")
@@ -152,9 +152,9 @@ def test_a_shared_answer_is_marked_in_every_format_and_told_by_show(rig: Callabl
     bodies = [json.loads(line)["response"]["body"]["id"] for line in batch]
     assert bodies == [first["response_id"]] * 2
     assert at.call("export", "r", *AT, "-o", "results.parquet").code == 0
-    story = json.loads(at.call("show", "r", "1/0", *AT, "--json").out)
-    whose = story["answered_by"]
-    assert (story["attempts"], whose["response_id"]) == ([], first["response_id"])
+    shown = json.loads(at.call("show", "r", "1/0", *AT, "--json").out)
+    whose = shown["answered_by"]
+    assert (shown["attempts"], whose["response_id"]) == ([], first["response_id"])
     assert (whose["run"], whose["key"]) == ("r", "0/0")
     text = at.call("show", "r", "1/0", *AT).out
     assert "answered by the response to 0/0 of the run r, a duplicate of this request" in text

@@ -15,7 +15,7 @@ from .rig import Ended, Rig
 MakeRig = Callable[..., Rig]
 
 
-def told(ended: Ended, code: int, *words: str) -> None:
+def assert_reported(ended: Ended, code: int, *words: str) -> None:
     """One clear message, the right exit code, and no traceback."""
     assert ended.code == code, ended.err
     assert "Traceback" not in ended.err
@@ -30,36 +30,36 @@ def sent_nothing(at: Rig) -> bool:
 def test_a_misspelt_field_names_file_line_and_the_right_one(rig: MakeRig) -> None:
     at = rig(rows=3)
     (at.folder / "job.yaml").write_text("name: speeches\ninput: {path: rows.jsonl}\nreqest:\n  model: gpt-5-mini\n")
-    told(at.run(), 2, "job.yaml:3", "reqest", "request")
+    assert_reported(at.run(), 2, "job.yaml:3", "reqest", "request")
     assert sent_nothing(at)
 
 
 def test_a_wrong_parameter_names_the_right_form(rig: MakeRig) -> None:
     at = rig(rows=3)
     at.write_job({**at.job, "request": {**at.job["request"], "max_tokens": 100}})
-    told(at.run(), 2, "max_tokens", "max_output_tokens")
+    assert_reported(at.run(), 2, "max_tokens", "max_output_tokens")
     assert sent_nothing(at)
 
 
 def test_a_missing_input_file(rig: MakeRig) -> None:
     at = rig(rows=3)
     at.write_job({**at.job, "input": {"path": "nowhere.jsonl"}})
-    told(at.run(), 2, "nowhere.jsonl", "hint:")
+    assert_reported(at.run(), 2, "nowhere.jsonl", "hint:")
 
 
 def test_a_missing_column_stops_before_anything_is_sent(rig: MakeRig) -> None:
     at = rig()
     at.write_rows([{"id": "a", "text": "Yes."}, {"id": "b", "txt": "No."}])
-    told(at.run(), 2, "rows.jsonl:2", "text", "hint:")
+    assert_reported(at.run(), 2, "rows.jsonl:2", "text", "hint:")
     assert sent_nothing(at)
 
 
 def test_a_duplicate_key_stops_and_stops_again(rig: MakeRig) -> None:
     at = rig()
     at.write_rows([{"id": "a", "text": "Yes."}, {"id": "b", "text": "No."}, {"id": "a", "text": "Again."}])
-    told(at.run(), 2, "rows.jsonl:3", "'a'", "hint:")
-    # Whoever runs it again without mending it must not get past the row unseen.
-    told(at.run(), 2, "rows.jsonl:3")
+    assert_reported(at.run(), 2, "rows.jsonl:3", "'a'", "hint:")
+    # A second run without a fix must not get past the row unseen.
+    assert_reported(at.run(), 2, "rows.jsonl:3")
     assert sent_nothing(at)
 
 
@@ -75,7 +75,7 @@ def test_a_duplicate_key_is_skipped_where_the_job_says_so(rig: MakeRig) -> None:
 def test_a_line_that_is_not_json(rig: MakeRig) -> None:
     at = rig()
     at.write_rows([{"id": "a", "text": "Yes."}, '{"id": "b", "text": '])
-    told(at.run(), 2, "rows.jsonl:2", "JSON", "hint:")
+    assert_reported(at.run(), 2, "rows.jsonl:2", "JSON", "hint:")
     assert sent_nothing(at)
 
 
@@ -83,18 +83,18 @@ def test_a_bad_row_far_behind_loses_nothing_that_was_sent(rig: MakeRig) -> None:
     at = rig()
     good = [{"id": f"row-{n}", "text": f"Sentence {n}. Another one."} for n in range(1200)]
     at.write_rows([*good, "not JSON"])
-    told(at.run(), 2, "rows.jsonl:1201")
+    assert_reported(at.run(), 2, "rows.jsonl:1201")
     ended = at.run("--set", "input.on_bad_row=skip")
     assert ended.code == 0, ended.err
     assert ended.summary["requests"]["succeeded"] == 1200
     assert at.ledger()["creates"]["accepted"] == 1200
 
 
-def test_a_mended_file_goes_on_where_the_bad_row_was(rig: MakeRig) -> None:
+def test_a_fixed_file_resumes_where_the_bad_row_was(rig: MakeRig) -> None:
     at = rig()
     good = [{"id": f"row-{n}", "text": f"Sentence {n}. Another one."} for n in range(600)]
     at.write_rows([*good, "not JSON"])
-    told(at.run(), 2, "rows.jsonl:601")
+    assert_reported(at.run(), 2, "rows.jsonl:601")
     at.write_rows([*good, {"id": "mended", "text": "A sentence."}])
     ended = at.run()
     assert ended.code == 0, ended.err
@@ -105,7 +105,7 @@ def test_a_mended_file_goes_on_where_the_bad_row_was(rig: MakeRig) -> None:
 def test_no_key_names_the_sandbox(rig: MakeRig) -> None:
     at = rig(rows=3)
     at.write_config({})
-    told(at.run(), 2, "OPENAI_API_KEY", "configs/sandbox.yaml")
+    assert_reported(at.run(), 2, "OPENAI_API_KEY", "configs/sandbox.yaml")
     assert not at.database.exists()
 
 
@@ -114,7 +114,7 @@ def test_a_wrong_key_halts_at_once(rig: MakeRig, server: Callable[..., str], key
     at = rig(rows=300)
     at.write_config({"provider": {"base_url": server()}})
     ended = at.run(env={"OPENAI_API_KEY": key})
-    told(ended, 4, "key")
+    assert_reported(ended, 4, "key")
     assert ended.summary["state"] == "halted"
     assert ended.summary["attempts"] == 0
     assert ended.summary["requests"]["pending"] == 300
@@ -125,23 +125,23 @@ def test_an_unknown_model_halts_rather_than_failing_every_row(rig: MakeRig) -> N
     at = rig(rows=300)
     at.write_job({**at.job, "request": {**at.job["request"], "model": "gpt-17"}})
     ended = at.run()
-    told(ended, 4, "gpt-17")
+    assert_reported(ended, 4, "gpt-17")
     assert ended.summary["requests"]["pending"] == 300
     assert at.ledger()["creates"]["accepted"] == 0
 
 
-def test_no_server_there_is_told_within_seconds(rig: MakeRig, free_port: int) -> None:
+def test_a_missing_server_is_reported_within_seconds(rig: MakeRig, free_port: int) -> None:
     at = rig(rows=30)
     at.write_config({"provider": {"base_url": f"http://127.0.0.1:{free_port}/v1", "api_key_env": None}})
     ended = at.run()
-    told(ended, 4, "cannot be reached", f"127.0.0.1:{free_port}")
+    assert_reported(ended, 4, "cannot be reached", f"127.0.0.1:{free_port}")
     assert ended.summary["requests"]["pending"] == 30
 
 
 def test_a_database_that_cannot_be_written(rig: MakeRig) -> None:
     at = rig(rows=3)
     ended = at.call("run", "job.yaml", "--config", "config.yaml", "--db", "no-such-folder/runs.db")
-    told(ended, 5, "no-such-folder", "hint:")
+    assert_reported(ended, 5, "no-such-folder", "hint:")
 
 
 def test_a_database_of_a_newer_version(rig: MakeRig) -> None:
@@ -150,21 +150,21 @@ def test_a_database_of_a_newer_version(rig: MakeRig) -> None:
     with sqlite3.connect(at.database) as connection:
         connection.execute("PRAGMA user_version = 999")
     connection.close()
-    told(at.run(), 5, "999", "hint:")
-    told(at.call("status", "--db", "runs.db"), 5, "999")
+    assert_reported(at.run(), 5, "999", "hint:")
+    assert_reported(at.call("status", "--db", "runs.db"), 5, "999")
 
 
 def test_a_file_that_is_no_database(rig: MakeRig) -> None:
     at = rig(rows=3)
     at.database.write_text("this is a letter, not a database, and it is long enough to be looked at\n" * 20)
-    told(at.run(), 5, "runs.db", "hint:")
+    assert_reported(at.run(), 5, "runs.db", "hint:")
 
 
 def test_a_changed_job_is_refused_with_what_changed(rig: MakeRig) -> None:
     at = rig(rows=5)
     assert at.run().code == 0
     ended = at.run("--set", "request.model=gpt-5-nano")
-    told(ended, 2, "request.model", "hint:")
+    assert_reported(ended, 2, "request.model", "hint:")
 
 
 CANARY = "ZEBRA-CANARY-4711"

@@ -86,7 +86,7 @@ def test_files_go_with_the_last_run_that_uses_them(made: Callable[..., Rig], add
 
 
 @pytest.mark.long
-def test_a_file_that_the_provider_lost_is_uploaded_anew(made: Callable[..., Rig], address: str) -> None:
+def test_a_file_that_the_provider_lost_is_uploaded_again(made: Callable[..., Rig], address: str) -> None:
     rig = made()
     assert rig.run(env=KEY).code == 0
     gone = next(iter(files_at(address)))
@@ -98,7 +98,7 @@ def test_a_file_that_the_provider_lost_is_uploaded_anew(made: Callable[..., Rig]
 
 
 @pytest.mark.long
-def test_a_run_that_is_killed_while_it_uploads_goes_on(made: Callable[..., Rig], address: str) -> None:
+def test_a_run_that_is_killed_while_it_uploads_resumes(made: Callable[..., Rig], address: str) -> None:
     # What an image or a file costs at most is not known by itself; with a bound, a request in doubt is sent again.
     rig = made(budget={"usd": 5, "usd_per_request": 0.01})
     rig.write_config(

@@ -41,7 +41,7 @@ def test_a_finished_run_sends_nothing_when_it_is_called_again(rig: MakeRig) -> N
     assert at.ledger()["creates"]["calls"] == 20
 
 
-def test_killed_in_the_middle_it_goes_on_where_it_was(rig: MakeRig) -> None:
+def test_killed_in_the_middle_it_resumes_where_it_was(rig: MakeRig) -> None:
     at = rig(rows=300, sandbox={"latency": {"queue": 0.1, "run": {"from_s": 0.2, "to_s": 0.8}}})
     killed = at.run_until(lambda: at.settled() > 40, send=signal.SIGKILL)
     assert killed.code == -signal.SIGKILL
@@ -73,7 +73,7 @@ def test_a_server_that_honours_idempotency_keys_is_never_paid_twice(rig: MakeRig
     assert Counter(Counter(each["key"] for each in at.ledger_responses()).values()) == {1: 200}
 
 
-def test_an_interrupt_stops_within_seconds_and_says_how_to_go_on(rig: MakeRig) -> None:
+def test_an_interrupt_stops_within_seconds_and_says_how_to_resume(rig: MakeRig) -> None:
     at = rig(rows=200, sandbox={"latency": {"queue": 0.5, "run": 2}})
     interrupted = at.run_until(lambda: at.settled("'submitted'") > 60, send=signal.SIGINT)
     assert interrupted.code == 130

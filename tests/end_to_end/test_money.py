@@ -1,4 +1,4 @@
-"""Money over whole runs: told before, capped while it goes on, and right to the digit after."""
+"""Money over whole runs: estimated before, capped during the run, and exact to the digit after."""
 
 from __future__ import annotations
 
@@ -84,8 +84,8 @@ def test_the_estimate_of_the_main_job_holds(rig: MakeRig, rows: int) -> None:
     by_heuristic = sum(ruler.measure(render()).input_tokens for render in all_requests)
     assert by_heuristic == pytest.approx(counted_once, rel=0.10)
     cost = usd(ran["cost_usd"])
-    for told in (before, pilot):
-        assert usd(told["cost_usd"]["low"]) <= cost <= usd(told["cost_usd"]["high"])
+    for estimate in (before, pilot):
+        assert usd(estimate["cost_usd"]["low"]) <= cost <= usd(estimate["cost_usd"]["high"])
     assert usd(pilot["cost_usd"]["high"]) - usd(pilot["cost_usd"]["low"]) < cost / 2
 
 
@@ -152,7 +152,7 @@ def _all_of(terminal: int) -> str:
     return b"".join(chunks).decode()
 
 
-# ── while it goes on ──────────────────────────────────────────────────────────────────────────────────────────
+# ── during the run ────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_runs_at_the_same_time_share_the_budget_of_the_day(rig: MakeRig, fast: str) -> None:
@@ -191,7 +191,7 @@ def test_what_a_rehearsal_costs_is_not_taken_from_the_day(rig: MakeRig, fast: st
 
 
 @pytest.mark.long
-def test_thresholds_of_a_budget_are_told(rig: MakeRig) -> None:
+def test_thresholds_of_a_budget_are_reported(rig: MakeRig) -> None:
     here = rig(rows=60)
     cost = usd(here.run().summary["cost_usd"])
     ended = here.call(

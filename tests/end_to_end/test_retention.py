@@ -36,7 +36,7 @@ def purge(rig: Rig, *arguments: str, env: dict[str, str] | None = None) -> Ended
     return rig.call("purge", *arguments, *CONFIGURED, "--json", env=env)
 
 
-def test_a_purge_deletes_every_copy_and_looks_whether_it_is_gone(made: Callable[..., Rig]) -> None:
+def test_a_purge_deletes_every_copy_and_checks_that_it_is_gone(made: Callable[..., Rig]) -> None:
     rig = made()
     ended = purge(rig, "r")
     assert ended.code == 0, ended.err
@@ -52,8 +52,8 @@ def test_a_purge_deletes_every_copy_and_looks_whether_it_is_gone(made: Callable[
     status = rig.call("status", "r", *AT, "--json").summary
     assert status["retention"]["deleted"]["responses"] == 20
     assert "20 responses gone at the provider" in rig.call("status", "r", *AT).out
-    story = rig.call("show", "r", "row-3", *AT)
-    assert "deleted at the provider 20" in story.out
+    shown = rig.call("show", "r", "row-3", *AT)
+    assert "deleted at the provider 20" in shown.out
     forgotten = rig.call("show", "r", "row-3", *CONFIGURED, "--input-items")
     assert (forgotten.code, "no longer knows" in forgotten.err) == (2, True)
     again = purge(rig, "r").summary
@@ -134,7 +134,7 @@ def test_a_refused_key_stops_a_purge_at_once(rig: Callable[..., Rig], server: Ca
 
 
 @pytest.mark.long
-def test_a_purge_that_is_killed_goes_on_where_it_was(rig: Callable[..., Rig], server: Callable[..., str]) -> None:
+def test_a_purge_that_is_killed_resumes_where_it_was(rig: Callable[..., Rig], server: Callable[..., str]) -> None:
     made = rig(
         rows=120,
         config={"provider": {"base_url": server(), "api_key_env": "KEY"}, "limits": {"polls_per_minute": 2400}},
@@ -170,7 +170,7 @@ def test_copies_wait_for_an_export_to_a_file(rig: Callable[..., Rig]) -> None:
     made = rig(rows=5, sandbox=NO_WAITING, job={"retention": {"provider": "delete_after_export"}})
     ended = made.run()
     assert (ended.code, "names no output" in ended.err) == (0, True)
-    assert made.call("export", "r", *AT).code == 0  # to standard output: nobody knows whether it was kept
+    assert made.call("export", "r", *AT).code == 0  # to standard output: whether it was kept is unknown
     assert purge(made, "--due").out == "[]\n"
     assert made.call("export", "r", *AT, "-o", "out.csv").code == 0
     [due] = json.loads(purge(made, "--due").out)
@@ -195,8 +195,8 @@ def test_inputs_are_dropped_after_the_export_and_cannot_be_tried_again(rig: Call
     refused = made.call("retry", "r", *AT)
     assert refused.code == 2
     assert "4 of these requests cannot be sent again: the data of their rows was dropped" in refused.err
-    story = made.call("show", "r", "row-1", *AT)
-    assert "its data was dropped" in story.out
+    shown = made.call("show", "r", "row-1", *AT)
+    assert "its data was dropped" in shown.out
     assert made.call("show", "r", "row-1", *AT, "--json").summary["row"] is None
 
 
@@ -230,7 +230,7 @@ def test_purge_wants_a_run_or_what_is_due(rig: Callable[..., Rig]) -> None:
     assert made.call("purge", "r", "--due", *AT).code == 2
 
 
-def _until(look: Callable[[], Any], there: Callable[[Any], bool]) -> Any:
-    while not there(found := look()):
+def _until(read: Callable[[], Any], there: Callable[[Any], bool]) -> Any:
+    while not there(found := read()):
         time.sleep(0.02)
     return found

@@ -1,4 +1,4 @@
-"""Streamed runs and ``follow`` over the real sandbox: what is heard, what is lost, and that this changes nothing."""
+"""Streamed runs and ``follow`` over the real sandbox: what arrives, what is lost, and equal results."""
 
 from __future__ import annotations
 
@@ -52,19 +52,19 @@ def answers(rig: Rig) -> list[tuple[Any, ...]]:
     return rig.query("SELECT key, output_text FROM results ORDER BY key")
 
 
-def test_a_streamed_run_is_looked_at_when_its_responses_have_ended(streamed: Callable[..., Rig]) -> None:
+def test_a_streamed_run_is_polled_when_its_responses_have_ended(streamed: Callable[..., Rig]) -> None:
     rig = streamed()
     summary = rig.run().summary
     assert summary["requests"]["succeeded"] == 3
     assert rig.ledger()["responses"] == {"completed": 3}
     lags = rig.query("SELECT max(ended_at - completed_at) FROM attempt")
     assert lags[0][0] < 2
-    for (told,) in rig.query("SELECT group_concat(type, ' ') FROM progress_event GROUP BY attempt_id"):
-        assert told.startswith("response.created response.queued response.in_progress response.output_item.added")
-        assert told.endswith("response.completed")
-        assert "delta" not in told
-    story = rig.call("show", "r", "row-1", *AT)
-    assert "response.output_item.added (message) after" in story.out
+    for (events,) in rig.query("SELECT group_concat(type, ' ') FROM progress_event GROUP BY attempt_id"):
+        assert events.startswith("response.created response.queued response.in_progress response.output_item.added")
+        assert events.endswith("response.completed")
+        assert "delta" not in events
+    shown = rig.call("show", "r", "row-1", *AT)
+    assert "response.output_item.added (message) after" in shown.out
     assert len(rig.call("show", "r", "row-1", *AT, "--json").summary["attempts"][0]["progress"]) > 5
 
 
@@ -78,13 +78,13 @@ def test_streams_that_break_change_nothing(streamed: Callable[..., Rig]) -> None
 
 
 @pytest.mark.long
-def test_a_run_that_is_killed_goes_on_with_the_same_responses(streamed: Callable[..., Rig]) -> None:
+def test_a_run_that_is_killed_resumes_with_the_same_responses(streamed: Callable[..., Rig]) -> None:
     rig = streamed()
 
-    def told() -> int:
+    def events() -> int:
         return int(rig.query("SELECT count(*) FROM progress_event")[0][0]) if rig.settled(SUBMITTED) == 3 else 0
 
-    ended = rig.run_until(lambda: told() >= 3, send=signal.SIGKILL)
+    ended = rig.run_until(lambda: events() >= 3, send=signal.SIGKILL)
     assert ended.code == -signal.SIGKILL
     before = rig.query("SELECT response_id FROM attempt ORDER BY id")
     assert rig.run().summary["requests"]["succeeded"] == 3
@@ -121,7 +121,7 @@ def test_in_bulk_nothing_is_streamed(streamed: Callable[..., Rig]) -> None:
 # ── follow ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_response_is_followed_while_its_run_goes_on(
+def test_a_response_is_followed_during_its_run(
     streamed: Callable[..., Rig], started: Callable[[Rig], subprocess.Popen[str]]
 ) -> None:
     rig = streamed(rows=1, sandbox=FOLLOWED)
@@ -150,16 +150,16 @@ def test_following_can_be_interrupted_and_taken_up(
     ended = rig.end(first)
     assert ended.code == 130
     [hint] = [line for line in ended.err.splitlines() if "go on with" in line]
-    heard = beginning + ended.out.removesuffix("\n")
+    received = beginning + ended.out.removesuffix("\n")
     rest = rig.call(*hint.split("orchestrator ")[1].split(), *CONFIGURED)
     assert rest.code == 0
     assert rig.end(run).code == 0
     [(_, text)] = answers(rig)
-    # The event that was heard last may have been told, but its piece of text not yet printed: none is lost.
-    assert heard
-    assert text.startswith(heard)
+    # The event received last may have been reported before its piece of text was printed: none is lost.
+    assert received
+    assert text.startswith(received)
     assert text.endswith(rest.out.removesuffix("\n"))
-    assert len(heard) + len(rest.out.removesuffix("\n")) >= len(text)
+    assert len(received) + len(rest.out.removesuffix("\n")) >= len(text)
 
 
 @pytest.mark.long
@@ -175,7 +175,7 @@ def test_a_stream_that_breaks_is_taken_up_where_it_broke(
 
 
 @pytest.mark.long
-def test_what_is_not_streamed_is_followed_by_looking(
+def test_what_is_not_streamed_is_followed_by_polling(
     rig: Callable[..., Rig], started: Callable[[Rig], subprocess.Popen[str]]
 ) -> None:
     plain = rig(rows=1, sandbox=FOLLOWED)
@@ -189,7 +189,7 @@ def test_what_is_not_streamed_is_followed_by_looking(
     assert followed.err.splitlines()[-1] in ("completed", "succeeded")
 
 
-def test_a_row_that_is_not_there_is_told(rig: Callable[..., Rig]) -> None:
+def test_a_missing_row_is_reported(rig: Callable[..., Rig]) -> None:
     made = rig(rows=1)
     assert made.run().code == 0
     assert made.call("follow", "r", "row-9", *CONFIGURED).code == 2

@@ -123,7 +123,7 @@ def test_ten_kills_lose_no_repair_and_ask_for_none_twice(typed: MakeRig) -> None
     assert ended.code == 3
     rows = results(at)
     assert [row["error"]["code"] for row in rows] == ["output_invalid"] * 20
-    # Each row was asked once and mended twice, and again only where its create was on the wire at a kill.
+    # Each row was sent once and repaired twice, and again only if its create was on the wire at a kill.
     doubtful = ended.summary["possible_duplicates"]
     assert sum(row["attempts"] for row in rows) == 60 + doubtful
     assert 60 <= at.ledger()["creates"]["accepted"] <= 60 + doubtful

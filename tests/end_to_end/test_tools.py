@@ -63,15 +63,15 @@ def test_the_loop_ends_with_an_answer_and_every_turn_has_its_charge(farm: Callab
     assert (summary["requests"]["succeeded"], summary["attempts"]) == (6, 18)
     assert at.query("SELECT DISTINCT number, turn FROM request") == [(3, 2)]
     check_books(at, summary)
-    # Two calls in each of two rounds, each of them made once and told to the model.
+    # Two calls in each of two rounds, each of them made once and sent to the model.
     assert len(outputs(at)) == 24
     assert calls_noted(at.folder).total() == 24
-    story = at.call("show", "r", "row-0", "--db", "runs.db", "--json").summary
-    before, last = story["attempts"][1:]
+    shown = at.call("show", "r", "row-0", "--db", "runs.db", "--json").summary
+    before, last = shown["attempts"][1:]
     assert (
-        story["request"]["previous_response_id"] == before["response_id"] == last["response"]["previous_response_id"]
+        shown["request"]["previous_response_id"] == before["response_id"] == last["response"]["previous_response_id"]
     )
-    assert [(item["call_id"], item["output"]) for item in story["request"]["input"]] == [
+    assert [(item["call_id"], item["output"]) for item in shown["request"]["input"]] == [
         (call["call_id"], call["output"]) for call in before["tool_calls"]
     ]
     for record in exported(at):
@@ -94,7 +94,7 @@ def test_the_loop_ends_with_an_answer_and_every_turn_has_its_charge(farm: Callab
         ("boasts", "error: the tool answered with 5000000 bytes, more than the 262144 allowed"),
     ],
 )
-def test_a_handler_that_fails_is_told_to_the_model_and_the_row_goes_on(
+def test_an_error_of_a_handler_is_sent_to_the_model_and_the_row_continues(
     farm: Callable[..., Rig], handler: str, says: str
 ) -> None:
     at = farm(rows=2, handlers={"harvest": handler, "price": handler}, job={"tool_timeout": "300ms"})
@@ -115,7 +115,7 @@ def test_a_handler_that_fails_is_told_to_the_model_and_the_row_goes_on(
         ("wrong_arguments", "error: the arguments do not fit the tool: "),
     ],
 )
-def test_a_call_that_is_wrong_is_told_to_the_model(farm: Callable[..., Rig], fault: str, says: str) -> None:
+def test_the_error_of_a_wrong_call_is_sent_to_the_model(farm: Callable[..., Rig], fault: str, says: str) -> None:
     at = farm(rows=2, sandbox={"faults": {fault: 1}})
     ended = at.run()
     assert ended.code == 0, ended.err
@@ -126,14 +126,14 @@ def test_a_call_that_is_wrong_is_told_to_the_model(farm: Callable[..., Rig], fau
     assert all(output.startswith(says) for output in first)
 
 
-def test_too_many_turns_fail_the_row_and_more_turns_mend_it(farm: Callable[..., Rig]) -> None:
+def test_too_many_turns_fail_the_row_and_more_turns_complete_it(farm: Callable[..., Rig]) -> None:
     at = farm(rows=3, job={"max_turns": 2})
     ended = at.run()
     assert ended.code == 3
     assert {(record["error"]["code"], record["error"]["message"]) for record in exported(at)} == {
         ("max_turns", "after 2 turns the model still asks for tools")
     }
-    # Nobody runs tools whose outputs are not asked for any more.
+    # No tool runs whose output is no longer needed.
     assert calls_noted(at.folder).total() == 6
     assert json.loads(at.call("retry", "r", "--db", "runs.db", "--json").out)["requeued"] == 3
     again = at.run("--set", "max_turns=5")
@@ -176,8 +176,8 @@ def test_the_budget_bounds_every_turn(farm: Callable[..., Rig]) -> None:
 @pytest.mark.long
 def test_an_interrupt_while_handlers_run_loses_nothing(farm: Callable[..., Rig]) -> None:
     at = farm(rows=4, seconds=60)
-    acting = "SELECT 1 FROM request WHERE state = 'acting' LIMIT 1"
-    left = at.run_until(lambda: at.query(acting) != [], send=signal.SIGINT)
+    awaiting = "SELECT 1 FROM request WHERE state = 'acting' LIMIT 1"
+    left = at.run_until(lambda: at.query(awaiting) != [], send=signal.SIGINT)
     assert left.code == 130
     write_handlers(at.folder)
     ended = at.run()
@@ -200,7 +200,7 @@ def test_a_cancel_while_handlers_run_ends_the_run(farm: Callable[..., Rig]) -> N
     assert summary["requests"]["cancelled"] == 4
     assert {record["error"]["code"] for record in exported(at)} == {"cancelled"}
     check_books(at, summary)
-    # And goes on with it, where the user thinks again.
+    # And resumes it, if the user decides to.
     assert json.loads(at.call("retry", "r", "--state", "cancelled", "--db", "runs.db", "--json").out)["requeued"] == 4
     again = at.run()
     assert again.code == 0, again.err
@@ -210,8 +210,8 @@ def test_a_cancel_while_handlers_run_ends_the_run(farm: Callable[..., Rig]) -> N
 @pytest.mark.long
 def test_a_cancel_of_a_run_that_was_left_while_handlers_ran(farm: Callable[..., Rig]) -> None:
     at = farm(rows=3, seconds=60)
-    acting = "SELECT 1 FROM request WHERE state = 'acting' LIMIT 1"
-    assert at.run_until(lambda: at.query(acting) != [], send=signal.SIGKILL).code == -signal.SIGKILL
+    awaiting = "SELECT 1 FROM request WHERE state = 'acting' LIMIT 1"
+    assert at.run_until(lambda: at.query(awaiting) != [], send=signal.SIGKILL).code == -signal.SIGKILL
     cancelled = at.call("cancel", "r", "--config", "config.yaml", "--db", "runs.db", "--json")
     assert cancelled.code == 0, cancelled.err
     assert cancelled.summary["requests"]["cancelled"] == 3
