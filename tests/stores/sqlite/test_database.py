@@ -355,6 +355,12 @@ def test_no_query_scans_a_table_that_grows(database: Path) -> None:
                 assert not re.match(r"SCAN (request|attempt|charge|result|input_row)\b", step), f"{name}: {step}"
 
 
+def test_no_statement_names_a_state_that_a_request_moves_to() -> None:
+    updates = {name: query for name, query in queries("write.sql").items() if "UPDATE request SET" in query}
+    assert len(updates) > 10
+    assert [name for name, query in updates.items() if re.search(r"\bstate = '", query)] == []
+
+
 def test_results_and_queues_are_not_sorted(database: Path) -> None:
     create(database)
     with closing(sqlite3.connect(database)) as connection:
