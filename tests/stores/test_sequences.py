@@ -346,8 +346,9 @@ class Pair:
     async def end_with(self, target: Target, ending: tuple[State, Event], draw: Draw) -> None:
         (source, event), to = ending, TRANSITIONS[ending]
         again, responded = to is State.PENDING, source is State.SUBMITTED
-        # Of a response, only one whose cost is not known.
-        duplicate = again and (not responded or (draw.b == 6 and draw.a % 3 > 0))
+        # With a response, if it is its own and its cost is not known.
+        own = target.latest is not None and (target.latest.response_id or "").startswith("resp of")
+        duplicate = again and (not responded or (own and draw.b == 6 and draw.a % 3 > 0))
         values: dict[str, Any] = {
             "from_state": source,
             "event": event,
