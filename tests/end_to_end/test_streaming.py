@@ -149,7 +149,7 @@ def test_following_can_be_interrupted_and_taken_up(
     first.send_signal(signal.SIGINT)
     ended = rig.end(first)
     assert ended.code == 130
-    [hint] = [line for line in ended.err.splitlines() if "go on with" in line]
+    [hint] = [line for line in ended.err.splitlines() if "continue with" in line]
     received = beginning + ended.out.removesuffix("\n")
     rest = rig.call(*hint.split("orchestrator ")[1].split(), *CONFIGURED)
     assert rest.code == 0
