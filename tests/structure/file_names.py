@@ -14,7 +14,6 @@ SHARED_PURPOSES: Mapping[str, str] = {
     "dry_run.py": "the check of a job without sending it, and the command that prints it",
     "export.py": "results in a file, and the command that writes it",
     "follow.py": "a response as it grows, and the command that prints it",
-    "organization.py": "the organization's costs and usage: the calls that ask for them, and the sandbox's answers",
     "purge.py": "the deletion of the provider's copies, and the command that starts it",
     "retained.py": "what a run keeps, here and at the provider: the protocol, and its implementation on SQLite",
     "request_history.py": "the history of one request: its values, and its text",

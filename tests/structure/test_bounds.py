@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.structure.file_names import purposes_missing, purposes_unused
 from tests.structure.imports import cycles, import_graph
 from tests.structure.measures import (
@@ -17,8 +15,6 @@ from tests.structure.measures import (
     undocumented,
 )
 
-_not_yet = pytest.mark.xfail(strict=False, reason="the change that brings it is under way")
-
 
 def test_functions_are_short() -> None:
     lengths = function_lengths()
@@ -30,7 +26,6 @@ def test_functions_take_few_parameters() -> None:
     assert [place for count, place in most_parameters() if count > 7] == []
 
 
-@_not_yet
 def test_imports_have_no_cycle() -> None:
     assert cycles(import_graph()) == []
 
@@ -43,7 +38,6 @@ def test_files_that_share_a_name_share_a_purpose() -> None:
     assert purposes_missing() == []
 
 
-@_not_yet
 def test_every_stated_purpose_belongs_to_files() -> None:
     assert purposes_unused() == []
 
