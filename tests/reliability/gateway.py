@@ -41,7 +41,6 @@ class Call:
     # The key of its row, if the create was marked with it.
     key: str | None = None
     status: int | None = None
-    answered_at: float | None = None
 
     @property
     def response_id(self) -> str:
@@ -85,7 +84,7 @@ class Gateway:
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
-                call.status, call.answered_at = message["status"], self._clock.now()
+                call.status = message["status"]
             elif call.kind == "create" and call.key and (found := _RESPONSE_ID.search(message.get("body", b""))):
                 self._keys[found[0].decode()] = call.key
             await send(message)
