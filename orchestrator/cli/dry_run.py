@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import orjson
-from rich.text import Text
-
 from orchestrator.cli.output import say, say_json
 
 if TYPE_CHECKING:
@@ -19,6 +16,9 @@ _SHOWN_ROWS = 10
 
 def show_dry_run(dry: DryRun, *, json: bool) -> None:
     """Print the counts, the bad rows, and the first request's body."""
+    import orjson
+    from rich.text import Text
+
     first = orjson.loads(dry.first_request) if dry.first_request is not None else None
     if json:
         skipped = [{"where": row.where, "reason": row.reason} for row in dry.skipped]

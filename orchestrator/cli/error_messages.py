@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import traceback
 from pathlib import Path
 
 from cyclopts import CycloptsError
@@ -34,6 +33,8 @@ def report_misuse(error: CycloptsError) -> int:
 def report_bug(error: BaseException) -> int:
     """Report a bug of this program: its kind and place only, because its message might quote a prompt."""
     if os.environ.get(DEBUG_VARIABLE):
+        import traceback
+
         traceback.print_exception(error)
     note(
         f"error: this is a bug in orchestrator: {type(error).__name__} at {_place(error)}\n"
@@ -44,8 +45,10 @@ def report_bug(error: BaseException) -> int:
 
 def _place(error: BaseException) -> str:
     """The innermost line of this package that was running."""
+    from traceback import walk_tb
+
     home = Path(orchestrator.__file__).parent
-    frames = [(Path(frame.f_code.co_filename), line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    frames = [(Path(frame.f_code.co_filename), line) for frame, line in walk_tb(error.__traceback__)]
     if not frames:
         return "an unknown place"
     ours = [(path, line) for path, line in frames if path.is_relative_to(home)]

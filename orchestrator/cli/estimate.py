@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["estimate"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class EstimateOptions:
     """The options of ``estimate``, in the order of its help page."""
 

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
-import orjson
 from rich.console import Console
 from rich.text import Text
 
@@ -63,6 +62,8 @@ def say(text: Text | str) -> None:
 
 def say_json(value: Any) -> None:
     """A result for scripts: one JSON value on one line."""
+    import orjson
+
     with stdout_bytes() as out:
         out.write(orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,8 @@ def program() -> str:
     called = Path(sys.argv[0])
     if called.name == "__main__.py":
         return f"{shlex.quote(sys.orig_argv[0])} -m orchestrator"
+    import shutil
+
     found = shutil.which("orchestrator")
     if found and called.exists() and Path(found).samefile(called):
         return "orchestrator"

@@ -53,7 +53,7 @@ Environment
   NO_COLOR=1               no colours"""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class RunOptions:
     """The options of ``run``, in the order of its help page."""
 

@@ -9,7 +9,6 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, cast
 
 from orchestrator.core.errors import ExitCode
-from orchestrator.core.money import format_usd
 from orchestrator.core.states import SETTLED, RunState, State
 
 if TYPE_CHECKING:
@@ -59,6 +58,8 @@ def enough_usd(summary: Summary) -> str | None:
     settled = max(1, sum(counts.get(state, 0) for state in SETTLED))
     committed = summary.cost_pusd + summary.cost_unknown_upper_bound_pusd
     enough = max(2 * run.budget_pusd, committed * sum(counts.values()) * 6 // (5 * settled))
+    from orchestrator.core.money import format_usd
+
     # Two digits are as precise as such an estimate.
     unit = 10 ** max(0, len(str(enough)) - 2)
     return format_usd(-(-enough // unit) * unit)

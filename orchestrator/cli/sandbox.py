@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["sandbox"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class SandboxOptions:
     """The options of ``sandbox``, in the order of its help page."""
 
@@ -91,6 +90,8 @@ def _rates(texts: Sequence[str], *, known: Sequence[str]) -> dict[str, float]:
     for text in texts:
         name, _, rate = text.partition("=")
         if name not in known:
+            from difflib import get_close_matches
+
             close = get_close_matches(name, known, n=1)
             meant = f"; did you mean {close[0]}?" if close else ""
             raise UsageError(
