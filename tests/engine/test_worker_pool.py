@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from orchestrator.engine.tasks.worker_pool import WorkerPool
@@ -48,3 +49,19 @@ async def test_a_job_that_fails_ends_the_group() -> None:
     with pytest.raises(ExceptionGroup) as caught:
         await work()
     assert isinstance(caught.value.exceptions[0], ValueError)
+
+
+async def test_a_job_for_a_pool_that_was_cancelled_is_no_error() -> None:
+    idle = anyio.Event()
+
+    async def job(number: int) -> None:
+        asyncio.get_running_loop().call_soon(idle.set)
+
+    async with anyio.create_task_group() as tasks:
+        pool = WorkerPool(tasks, job)
+        pool.start(1)
+        await idle.wait()
+        tasks.cancel_scope.cancel()
+        # The idle worker is cancelled, and has had no chance to end.
+        await anyio.lowlevel.cancel_shielded_checkpoint()
+        pool.start(2)

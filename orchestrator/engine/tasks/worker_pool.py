@@ -27,10 +27,13 @@ class WorkerPool(Generic[T]):
 
     def start(self, item: T) -> None:
         """Have a job done, from the event loop's next round on."""
-        if self._idle:
-            self._idle.pop().set_result(item)
-        else:
-            self._tasks.start_soon(self._work, item)
+        while self._idle:
+            next_item = self._idle.pop()
+            # An idle worker whose group was cancelled takes nothing more: to hand it a job would be an error.
+            if not next_item.done():
+                next_item.set_result(item)
+                return
+        self._tasks.start_soon(self._work, item)
 
     async def _work(self, item: T) -> None:
         loop = asyncio.get_running_loop()
