@@ -37,11 +37,12 @@ demo: $(READY)
 	@mkdir -p results
 	@$(BIN)/orchestrator run jobs/summarise.yaml --config configs/sandbox.yaml --db results/demo.db --run $(RUN)
 
+# Three workers for two cores: many tests wait for sockets and processes.
 test: $(READY) lint
-	@$(BIN)/python -m pytest -n 2 --dist worksteal
+	@$(BIN)/python -m pytest -n 3 --dist worksteal
 
 test-all: $(READY) lint
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not chaos and not services' --hypothesis-profile thorough
+	@$(BIN)/python -m pytest -n 3 --dist worksteal -m 'not chaos and not services' --hypothesis-profile thorough
 
 # Exit code 5 says that no test has the mark.
 test-services: $(READY)

@@ -185,10 +185,10 @@ async def test_after_the_runs_deadline_nothing_is_sent_and_open_responses_are_fe
     account = await at.run()
     assert account.exit is ExitCode.HALTED
     assert (account.summary.run.state, account.summary.run.reason) == (RunState.HALTED, "deadline")
-    assert 0 < account.accepted < 40
+    # Twenty a minute until the deadline, and what was on its way then. When exactly each was sent says how busy the
+    # machine is: a second of this clock is less than a hundredth of a real one.
+    assert 0 < account.accepted <= 30
     assert account.states == {"succeeded": account.accepted, "pending": 40 - account.accepted}
-    # A second of this clock is less than a hundredth of a real one, and a busy machine takes a tenth for anything.
-    assert all(each["created_at"] <= (account.summary.run.deadline_at or 0) + 30 for each in await at.responses())
 
 
 async def test_after_its_deadline_a_run_continues_with_a_new_one(rehearse: Rehearse) -> None:
