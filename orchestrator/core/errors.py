@@ -109,6 +109,7 @@ class IllegalTransition(RuntimeError):
 
 # The codes of orchestrator itself; a provider's own code is passed on unchanged.
 CODES: dict[str, str] = {
+    "answer_invalid": "the response was received, and charged, but judging it failed",
     "attempts_exhausted": "every attempt allowed by the job's retry.attempts ended in a transient fault",
     "cancelled": "the request was cancelled, by you or at the provider",
     "chain_broken": "an earlier turn of the chain failed; `orchestrator retry` continues from that one",
@@ -132,7 +133,8 @@ CODES: dict[str, str] = {
     "row_invalid": "the row cannot be rendered into a request",
     "run_timeout": "the response ran for longer than timeouts.run, and was given up",
     "submit_in_doubt": "the request may have been sent, but the reply was lost; it is held for your decision",
-    "unreadable_reply": "the provider answered with something that is not a response",
+    "unreadable_reply": "the provider's reply is not a readable response; another attempt may cost again, so only "
+    "`orchestrator retry` makes one",
 }
 
 

@@ -27,12 +27,14 @@ class ReplyLost:
     """The request may have been received, and no readable reply came back.
 
     ``status`` is the HTTP status if one arrived (a 2xx whose body is unreadable). ``response_id`` is an id salvaged
-    from the part that arrived.
+    from the part that arrived. ``unreadable`` says that the reply itself arrived, from the API and not from a gateway
+    in front of it, so that the request was certainly received and asking again may bring the same reply.
     """
 
     reason: str
     status: int | None = None
     response_id: str | None = None
+    unreadable: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

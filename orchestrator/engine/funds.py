@@ -32,14 +32,17 @@ class Funds:
         """What an attempt cost, by the usage that its response reports."""
         if response is None:
             return unknown_charge(open_)
-        return self.prices.charge_response(
-            response,
-            requested_model=open_.model,
-            requested_tier=open_.service_tier,
-            at=open_.sent_at,
-            window=open_.window,
-            worst_case=open_.worst_case_pusd,
-        )
+        try:
+            return self.prices.charge_response(
+                response,
+                requested_model=open_.model,
+                requested_tier=open_.service_tier,
+                at=open_.sent_at,
+                window=open_.window,
+                worst_case=open_.worst_case_pusd,
+            )
+        except Exception:  # noqa: BLE001  # what a reply reports must not stop the others: its cost is unknown
+            return unknown_charge(open_)
 
     def settle(self, reserved: Picodollars | None, charge: Charge) -> None:
         """Turn a reservation into a cost; an unknown cost stays reserved at its upper bound."""

@@ -99,6 +99,9 @@ class OpenResponse:
     accepted_here: bool = True
     # How many polls in a row brought no readable answer, and when the first 404 came.
     misses: int = 0
+    # How many of them were whole replies that cannot be read, and whether the latest reply was readable so far.
+    unreadable: int = 0
+    shows_nothing: bool = False
     missing_since: float | None = None
     # When orchestrator asked the provider to cancel it, and the code of the timeout if that was the reason.
     cancelled_at: float | None = None

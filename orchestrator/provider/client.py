@@ -9,17 +9,18 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from typing import Any, Literal, TypeAlias, TypeVar
 from urllib.parse import quote, urlencode
 
-from pydantic import BaseModel, Field, NonNegativeInt, ValidationError
+from pydantic import BaseModel, Field, NonNegativeInt
 from pydantic_core import to_json
 
 from orchestrator.core.model import Seen
 from orchestrator.core.problems import Problem, Refused, ReplyLost
 from orchestrator.provider.headers import poll_after
 from orchestrator.provider.refusal import parse_refusal
+from orchestrator.provider.reply_json import read_json
 from orchestrator.provider.transport import Reply, Transport, TransportError
 from orchestrator.provider.wire import UnreadableReply, parse_response, salvage_id
 
-__all__ = ["CREATE_CODES", "CallFailed", "Collectible", "ResponsesClient"]
+__all__ = ["CREATE_CODES", "CallFailed", "Collectible", "ResponsesClient", "read_response"]
 
 # Some servers answer a create call with 201 or 202 (responses API, other servers).
 CREATE_CODES = frozenset({200, 201, 202})
@@ -105,7 +106,7 @@ class ResponsesClient:
         if not isinstance(reply, Reply):
             return reply
         if reply.status == 404:
-            refused = parse_refusal(reply, now=self._clock())
+            refused = self._refused(reply)
             unknown = refused.code or refused.type or object_id in refused.message
             return False if unknown else refused
         confirmed = self._read(reply, _Deleted)
@@ -118,7 +119,7 @@ class ResponsesClient:
         reply = await self._call("GET", _path(object_id, of))
         if not isinstance(reply, Reply):
             return reply
-        return parse_refusal(reply, now=self._clock()) if reply.status >= 300 else None
+        return self._refused(reply) if reply.status >= 300 else None
 
     async def count_input_tokens(self, body: bytes) -> int | Problem:
         """Returns the input tokens of a request as the provider counts them."""
@@ -146,7 +147,7 @@ class ResponsesClient:
         if reply.status == 404:
             return False
         # Unlike other deletions, it answers with the conversation.
-        return parse_refusal(reply, now=self._clock()) if reply.status >= 300 else True
+        return self._refused(reply) if reply.status >= 300 else True
 
     async def _listed(self, path: str, order: str) -> AsyncIterator[Any]:
         after: str | None = None
@@ -207,24 +208,45 @@ class ResponsesClient:
         if not isinstance(reply, Reply):
             return reply
         if reply.status >= 300:
-            return parse_refusal(reply, now=self._clock())
+            return self._refused(reply)
+        if created and reply.status not in self._create_codes:
+            reason = f"HTTP status {reply.status} is not one that a create call answers with"
+            return ReplyLost(reason=reason, status=reply.status, response_id=salvage_id(reply.body))
+        return read_response(reply, self._status_aliases, created=created)
+
+    def _refused(self, reply: Reply) -> Refused:
         try:
-            if created and reply.status not in self._create_codes:
-                raise UnreadableReply(f"HTTP status {reply.status} is not one that a create call answers with")
-            response = parse_response(reply.body, status_aliases=self._status_aliases)
-        except UnreadableReply as error:
-            return ReplyLost(reason=str(error), status=reply.status, response_id=salvage_id(reply.body))
-        return Seen(response=response, headers=reply.headers, poll_after_s=poll_after(reply.headers))
+            return parse_refusal(reply, now=self._clock())
+        except Exception as error:  # noqa: BLE001  # one reply must not stop the others, whatever it holds
+            return Refused(status=reply.status, message=unreadable_because(error))
 
     def _read(self, reply: Reply | Problem, model: type[_BodyT]) -> _BodyT | Problem:
         if not isinstance(reply, Reply):
             return reply
         if reply.status >= 300:
-            return parse_refusal(reply, now=self._clock())
+            return self._refused(reply)
         try:
-            return model.model_validate_json(reply.body)
-        except ValidationError:
+            return model.model_validate(read_json(reply.body)[0])
+        except ValueError:  # pydantic's errors are of this kind, too
             return ReplyLost(reason="the reply is not what this call answers with", status=reply.status)
+
+
+def read_response(reply: Reply, status_aliases: Mapping[str, str], *, created: bool = True) -> Seen | ReplyLost:
+    """Returns the response in a whole reply, or a problem; that of a create call has the id if it can be read."""
+    try:
+        response = parse_response(reply.body, status_aliases=status_aliases)
+        return Seen(response=response, headers=reply.headers, poll_after_s=poll_after(reply.headers))
+    except UnreadableReply as error:
+        reason, foreign = str(error), error.foreign
+    except Exception as error:  # noqa: BLE001  # one reply must not stop the others, whatever it holds
+        reason, foreign = unreadable_because(error), False
+    found = salvage_id(reply.body) if created else None
+    return ReplyLost(reason=reason, status=reply.status, response_id=found, unreadable=not foreign)
+
+
+def unreadable_because(error: Exception) -> str:
+    """Returns why a reply cannot be read: the type of the error, never its text, which may quote the reply."""
+    return f"the reply cannot be read ({type(error).__name__})"
 
 
 def _form(name: str, content: bytes, purpose: str) -> tuple[str, bytes]:

@@ -21,6 +21,9 @@ _TOKENS = ("x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-rateli
 # Seen instead of the plain names on some accounts (responses API, rate limits).
 _TOKENS_VARIANT = tuple(f"{name}_usage_based" for name in _TOKENS)
 
+# No value that means something is longer.
+_LONGEST = 100
+
 _ABSENT: list[str | None] = [None, None, None]
 _NOTHING = RateLimits()
 
@@ -89,7 +92,7 @@ def request_id(headers: Mapping[str, str]) -> str | None:
 
 def _number(text: str | None) -> float | None:
     """Returns a finite number that is not negative, else None."""
-    if text is None:
+    if text is None or len(text) > _LONGEST:
         return None
     try:
         number = float(text)
@@ -112,7 +115,7 @@ def _go_duration(text: str | None) -> float | None:
     if text is None:
         return None
     text = text.strip()
-    if _GO_DURATION.fullmatch(text):
+    if len(text) <= _LONGEST and _GO_DURATION.fullmatch(text):
         return sum(float(amount) * _UNIT_S[unit] for amount, unit in _GO_PART.findall(text))
     return _number(text)
 

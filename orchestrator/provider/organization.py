@@ -13,13 +13,13 @@ from fractions import Fraction
 from typing import Any
 from urllib.parse import urlencode
 
-import orjson
 from pydantic import BaseModel, NonNegativeInt, ValidationError
 
 from orchestrator.core.money import PICODOLLARS_PER_DOLLAR
 from orchestrator.core.problems import Problem, ReplyLost
 from orchestrator.provider.provider_account import ProviderAccount, ReportedCost, ReportedUsage
 from orchestrator.provider.refusal import parse_refusal
+from orchestrator.provider.reply_json import read_json
 from orchestrator.provider.transport import Transport, TransportError
 
 __all__ = ["OrganizationClient", "UnreadableAccount", "read_account"]
@@ -109,8 +109,8 @@ class OrganizationClient:
             if reply.status >= 300:
                 return parse_refusal(reply, now=0.0)
             try:
-                page = _Page.model_validate_json(reply.body)
-            except ValidationError:
+                page = _Page.model_validate(read_json(reply.body)[0])
+            except ValueError:  # pydantic's errors are of this kind, too
                 return ReplyLost(reason=f"the reply is not a page of {path}", status=reply.status)
             pages.append(page)
             # Otherwise a server that repeats a page would be asked forever.
@@ -122,11 +122,11 @@ class OrganizationClient:
 
 def _documents(data: bytes) -> Iterator[Any]:
     try:
-        whole = orjson.loads(data)
-    except orjson.JSONDecodeError:
+        whole = read_json(data)[0]
+    except ValueError:
         try:
-            yield from (orjson.loads(line) for line in data.splitlines() if line.strip())
-        except orjson.JSONDecodeError:
+            yield from (read_json(line)[0] for line in data.splitlines() if line.strip())
+        except ValueError:
             raise UnreadableAccount("it is not JSON") from None
         return
     yield from whole if isinstance(whole, list) else [whole]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,9 +13,14 @@ from pydantic_core import from_json
 from orchestrator.core.problems import Refused
 from orchestrator.provider.body_text import body_text, collapse
 from orchestrator.provider.headers import parse_rate_limits, request_id, retry_after, should_retry
+from orchestrator.provider.reply_json import leading_fields, read_json
 from orchestrator.provider.transport import Reply
 
 __all__ = ["code_text", "error_fields", "parse_refusal"]
+
+_LONGEST_EXPLANATION = 2**20
+# No code has more digits; Python refuses to write integers of thousands.
+_LARGEST_CODE = 10**18
 
 
 def parse_refusal(reply: Reply, *, now: float) -> Refused:
@@ -61,15 +67,25 @@ def error_fields(document: Any) -> Mapping[str, Any]:
 def code_text(value: Any) -> str | None:
     """Returns a code as text; some servers send numbers."""
     if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
+        return str(value) if abs(value) < _LARGEST_CODE else None
     return (collapse(value) or None) if isinstance(value, str) else None
 
 
 def _document(body: bytes) -> Any:
-    try:
-        return from_json(body, allow_partial=True)
-    except ValueError:
-        return None
+    # An explanation is short; whatever comes later is not read.
+    body = body[:_LONGEST_EXPLANATION]
+    for read in (_whole, _cut_off):
+        with suppress(ValueError):
+            return read(body)
+    return leading_fields(body)
+
+
+def _whole(body: bytes) -> Any:
+    return read_json(body)[0]
+
+
+def _cut_off(body: bytes) -> Any:
+    return from_json(body, allow_partial=True)
 
 
 def _validator_messages(details: Iterable[Any]) -> Iterable[str]:

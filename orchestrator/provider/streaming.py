@@ -13,10 +13,12 @@ from pydantic_core import from_json
 
 from orchestrator.core.model import Seen
 from orchestrator.core.problems import Problem, ReplyLost
+from orchestrator.provider.client import read_response
 from orchestrator.provider.refusal import parse_refusal
+from orchestrator.provider.reply_json import leading_fields, read_json
 from orchestrator.provider.sse import SseParser
 from orchestrator.provider.transport import Reply, TransportError
-from orchestrator.provider.wire import UnreadableReply, parse_response, salvage_id
+from orchestrator.provider.wire import UnreadableReply, parse_response
 
 __all__ = ["ENDINGS", "EventStream", "OpenReply", "StreamEvent", "StreamLost", "StreamTransport", "StreamingClient"]
 
@@ -171,7 +173,8 @@ class StreamingClient:
         if not isinstance(reply, _Opened):
             return reply
         if not reply.streams:
-            return self._whole(await reply.read())
+            seen = read_response(await reply.read(), self._status_aliases)
+            return (seen, None) if isinstance(seen, Seen) else seen
         stream = EventStream(reply.reply)
         try:
             async for event in stream:
@@ -213,13 +216,6 @@ class StreamingClient:
             return parse_refusal(await opened.read(), now=self._clock())
         return opened
 
-    def _whole(self, reply: Reply) -> tuple[Seen, None] | Problem:
-        try:
-            response = parse_response(reply.body, status_aliases=self._status_aliases)
-        except UnreadableReply as error:
-            return ReplyLost(reason=str(error), status=reply.status, response_id=salvage_id(reply.body))
-        return Seen(response=response, headers=reply.headers), None
-
     def _seen(self, body: bytes, reply: OpenReply) -> Seen:
         response = parse_response(body, status_aliases=self._status_aliases)
         return Seen(response=response, headers=reply.headers)
@@ -253,8 +249,8 @@ class _Opened:
 def _event(data: bytes) -> StreamEvent | None:
     """Returns the event in some data; None for other data, such as the ``[DONE]`` that some servers send last."""
     try:
-        fields = orjson.loads(data)
-    except orjson.JSONDecodeError:
+        fields = read_json(data)[0]
+    except ValueError:
         return None
     match fields:
         case {"type": str() as kind}:
@@ -268,7 +264,7 @@ def _lost(reason: str, status: int, unfinished: bytes) -> ReplyLost:
     try:
         event = from_json(unfinished, allow_partial=True) if unfinished else None
     except ValueError:
-        event = None
+        event = leading_fields(unfinished)
     match event:
         case {"response": {"id": str() as found}} if found.startswith("resp_"):
             # The last string before the break may be cut off too.

@@ -7,19 +7,17 @@ field: building objects of the whole body would cost more than all other steps.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, NotRequired, TypeAlias
 
-import orjson
 from pydantic import Field, TypeAdapter, ValidationError
-from pydantic_core import from_json
 from typing_extensions import TypedDict
 
 from orchestrator.core.model import FunctionCall, Response, ToolUse, Usage
 from orchestrator.provider.body_text import body_text, collapse, is_html
 from orchestrator.provider.refusal import code_text, error_fields
+from orchestrator.provider.reply_json import leading_fields, read_json
 
 __all__ = ["ENDED", "UnreadableReply", "function_calls", "parse_response", "salvage_id"]
 
@@ -45,8 +43,19 @@ _MESSAGES_AND_REASONING = frozenset({"message", "reasoning"})
 _NO_TOOLS = ToolUse()
 
 
+# Unix seconds up to the year 9999: no later time can be shown.
+_LAST_TIME = 253_402_300_799.0
+
+
 class UnreadableReply(Exception):
-    """A body is not a response object; the message says what it is instead."""
+    """A body is not a response object; the message says what it is instead.
+
+    ``foreign`` says that it is not of the API: a gateway's page, or nothing.
+    """
+
+    def __init__(self, reason: str, *, foreign: bool = False) -> None:
+        super().__init__(reason)
+        self.foreign = foreign
 
 
 # No real count comes close to the bound, and its product with any price fits into SQLite's integers.
@@ -83,7 +92,7 @@ def parse_response(body: bytes, *, status_aliases: Mapping[str, str] | None = No
     ``status_aliases`` translates the words of other servers (``{"succeeded": "completed"}``). Of a response that is
     not final, only id and status are read.
     """
-    wire = _document(body)
+    wire, body = _document(body)
     if not isinstance(wire, dict):
         raise UnreadableReply("the reply is not a JSON object")
     response_id, status = _text(wire.get("id")), _text(wire.get("status"))
@@ -121,7 +130,7 @@ def parse_response(body: bytes, *, status_aliases: Mapping[str, str] | None = No
 def function_calls(body: bytes) -> list[FunctionCall]:
     """Returns the unanswered function calls of a response, in their order."""
     try:
-        wire = _document(body)
+        wire, _ = _document(body)
     except UnreadableReply:
         return []
     items = _items(wire) if isinstance(wire, dict) else []
@@ -141,26 +150,17 @@ def salvage_id(body: bytes) -> str | None:
     Only a complete ``id`` of the outermost object counts, and only if it looks like a response's or the object says
     that it is one: polling another object would replace a real answer.
     """
-    try:
-        document = from_json(body, allow_partial=True)
-    except ValueError:
-        return None
-    match document:
+    match leading_fields(body):
         case {"id": str() as found, **rest} if found.startswith("resp_") or rest.get("object") == "response":
             return found
     return None
 
 
-def _document(body: bytes) -> Any:
+def _document(body: bytes) -> tuple[Any, bytes]:
     try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        pass
-    try:
-        # Accepts what orjson refuses and some servers write: NaN and unbounded numbers.
-        return from_json(body)
+        return read_json(body)
     except ValueError:
-        raise UnreadableReply(_describe(body)) from None
+        raise _not_json(body) from None
 
 
 def _items(wire: Mapping[str, Any]) -> list[_Item]:
@@ -274,7 +274,7 @@ def _timestamp(value: Any) -> float | None:
             value = float(value)
         except ValueError:
             return _iso_timestamp(value)
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _LAST_TIME:
         return float(value)
     return None
 
@@ -287,10 +287,9 @@ def _iso_timestamp(text: str) -> float | None:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
-def _describe(body: bytes) -> str:
-    """Describes a body that is not JSON, for people."""
+def _not_json(body: bytes) -> UnreadableReply:
     if not body.strip():
-        return "the reply is empty"
+        return UnreadableReply("the reply is empty", foreign=True)
     if is_html(body):
-        return f"the reply is a web page, not a response: {body_text(body)}"
-    return "the reply is not complete JSON"
+        return UnreadableReply(f"the reply is a web page, not a response: {body_text(body)}", foreign=True)
+    return UnreadableReply("the reply is not complete JSON")

@@ -192,6 +192,10 @@ class Faults(Section):
     """200 with an HTML page instead of the response."""
     hang: Rate = 0
     """No reply at all, until the client gives up."""
+    unreadable_200: Rate = 0
+    """200 with JSON that is no response: it names neither an id nor a status."""
+    broken_200: Rate = 0
+    """200 with a response whose JSON is damaged after its id."""
 
     # Endings: the response is created and its id arrives, but it does not end with a good answer.
     failed_server_error: Rate = 0
@@ -246,6 +250,13 @@ class Faults(Section):
     """Every poll shows the first snapshot, until a cancel."""
     stuck_when_left: Rate = 0
     """Stays ``queued`` until it is cancelled, if the client leaves its stream before it runs."""
+    odd_text: Rate = 0
+    """The ended response is JSON that the standard does not allow: a byte order mark, half of a surrogate pair,
+    control characters and bytes that are no UTF-8 in its texts."""
+    odd_fields: Rate = 0
+    """The ended response has a ``completed_at`` of 400 digits, a field nested 300 deep and fields of wrong types."""
+    unreadable_end: Rate = 0
+    """Each reply that shows the end is JSON cut off in the middle, although the response is charged."""
 
     # Polls: drawn for each poll.
     poll_500: Rate = 0
@@ -260,6 +271,10 @@ class Faults(Section):
     """A poll is answered with 200 and an HTML page."""
     poll_hang: Rate = 0
     """A poll is not answered until the client gives up."""
+    poll_unreadable: Rate = 0
+    """A poll is answered with 200 and JSON that is no response."""
+    poll_swapped: Rate = 0
+    """A poll is answered with another response, if there is one."""
 
     # Streams: drawn for each stream.
     stream_drop: Rate = 0
@@ -299,10 +314,10 @@ def _fields_between(first: str, last: str) -> tuple[str, ...]:
 
 
 REFUSAL_FAULTS = _fields_between("rate_limited", "drop_before")
-DELIVERY_FAULTS = _fields_between("bad_gateway_after", "hang")
+DELIVERY_FAULTS = _fields_between("bad_gateway_after", "broken_200")
 ENDING_FAULTS = _fields_between("failed_server_error", "stuck_in_progress")
-QUIRKS = _fields_between("late_after_cancel", "stuck_when_left")
-POLL_FAULTS = _fields_between("poll_500", "poll_hang")
+QUIRKS = _fields_between("late_after_cancel", "unreadable_end")
+POLL_FAULTS = _fields_between("poll_500", "poll_swapped")
 STREAM_FAULTS = ("stream_drop", "stream_error")
 GROUPS = {
     "refusals": REFUSAL_FAULTS,

@@ -57,6 +57,9 @@ CASES: dict[str, list[Case]] = {
         on_create(ReplyLost(reason="not complete JSON", status=200, response_id="resp_1"), Found("resp_1")),
         on_create(ReplyLost(reason="dropped", response_id="resp_1"), Found("resp_1")),
     ],
+    "unreadable": [
+        on_create(ReplyLost(reason="no id", status=200, unreadable=True), Fail("unreadable_reply", "no id")),
+    ],
     "unreadable-reply": [
         on_create(ReplyLost(reason="a web page", status=200), InDoubt(message="a web page")),
         on_create(ReplyLost(reason="empty", status=202), InDoubt(message="empty")),
@@ -66,11 +69,12 @@ CASES: dict[str, list[Case]] = {
         on_create(ReplyLost(reason="reset"), InDoubt(message="reset")),
     ],
     "poll-own-pool-full": [on_poll(NeverSent(reason="no free connection", local=True), PollAgain(0.5))],
+    "poll-unreadable": [on_poll(ReplyLost(reason="not JSON", status=200, unreadable=True), PollAgain())],
     "poll-lost": [
         on_poll(NeverSent(reason="refused"), PollAgain(outage=True)),
         on_poll(ReplyLost(reason="reset"), PollAgain(outage=True)),
         on_poll(ReplyLost(reason="a web page", status=200), PollAgain(outage=True)),
-        on_poll(ReplyLost(reason="cut off", status=200, response_id="resp_1"), PollAgain(outage=True)),
+        on_poll(ReplyLost(reason="dropped", response_id="resp_1"), PollAgain(outage=True)),
     ],
     "no-money": [
         on_create(Refused(status=429, code="insufficient_quota"), (Halt, "insufficient_quota")),

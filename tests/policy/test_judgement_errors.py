@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.core.errors import CODES
-from orchestrator.core.problems import Refused
+from orchestrator.core.problems import Refused, ReplyLost
 from orchestrator.policy.errors.error_rules import Action, Phase, Reach
 from orchestrator.policy.errors.error_table import ERROR_TABLE, deciding_rule
 from orchestrator.policy.errors.judgement import judge_create, judge_poll, judgement_table, may_resend
 from orchestrator.policy.errors.refusals import NO_MONEY
 from orchestrator.policy.errors.verdicts import (
     Expired,
+    Fail,
     Halt,
     InDoubt,
     PollAgain,
@@ -97,6 +98,12 @@ NOT_FOUND = Refused(status=404, message="Response with id 'resp_1' not found.")
 )
 def test_a_response_that_is_not_found(age_s: float, misses: int, missing_s: float, verdict: Verdict) -> None:
     assert judge_poll(NOT_FOUND, age_s=age_s, misses=misses, missing_s=missing_s) == verdict
+
+
+def test_a_reply_that_stays_unreadable_is_given_up_at_its_fifth_poll() -> None:
+    reply = ReplyLost(reason="not JSON", status=200, unreadable=True)
+    verdicts = [judge_poll(reply, age_s=1, misses=n, missing_s=0, unreadable=n) for n in range(1, 6)]
+    assert verdicts == [PollAgain()] * 4 + [Fail("unreadable_reply", "not JSON")]
 
 
 def test_a_request_in_doubt_is_sent_again_only_if_its_worst_case_is_known_and_cheap() -> None:

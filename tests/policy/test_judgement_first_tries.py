@@ -90,6 +90,16 @@ def test_an_address_that_answers_with_web_pages_halts_the_run_with_its_requests_
     assert "web page" in verdict.message
 
 
+def test_creates_whose_replies_are_unreadable_fail_and_the_third_halts_the_run() -> None:
+    """None is put back: each was received and may be paid for."""
+    guard = FirstCreates(accepted=False)
+    reply = ReplyLost(reason="no id", status=200, unreadable=True)
+    assert [guard.judge(reply) for _ in range(2)] == [Fail("unreadable_reply", "no id")] * 2
+    verdict = guard.judge(reply)
+    assert isinstance(verdict, Halt)
+    assert (verdict.code, verdict.maybe_sent) == ("unreadable_reply", True)
+
+
 def test_a_message_that_may_quote_a_prompt_is_left_out() -> None:
     guard = FirstCreates(accepted=False)
     secret = Refused(status=400, code="invalid_value", param="input[0].content", message="'my secret' is not valid")

@@ -49,7 +49,7 @@ CREATED: dict[str, dict[str, Any]] = {
 }
 # The id arrived, so it is not in doubt, even if nothing may be sent again.
 HOLD = {"config": {"in_doubt": {"resend_below_usd": 0}}}
-SALVAGED: dict[str, dict[str, Any]] = {"drop_mid_body": HOLD, "truncated_body": HOLD}
+SALVAGED: dict[str, dict[str, Any]] = {"drop_mid_body": HOLD, "truncated_body": HOLD, "broken_200": HOLD}
 # The response is known and fails: a new one is requested.
 ASKED_AGAIN: dict[str, dict[str, Any]] = {
     "failed_server_error": HURRIED,
@@ -80,6 +80,8 @@ HARMLESS: dict[str, dict[str, Any]] = {
     "stream_drop": {"rate": 1.0},
     "stream_error": {"rate": 1.0},
     "stuck_when_left": {"rate": 1.0},
+    "odd_text": {"rate": 1.0},
+    "odd_fields": {"rate": 1.0},
 }
 # A poll fails: it is repeated, and nothing is sent twice.
 POLLED_AGAIN: dict[str, dict[str, Any]] = {
@@ -89,6 +91,7 @@ POLLED_AGAIN: dict[str, dict[str, Any]] = {
     "poll_drop": {},
     "poll_html": {},
     "poll_hang": {"timeouts": {"read": 2}, "rate": 0.1},
+    "poll_unreadable": {},
 }
 
 
@@ -254,6 +257,7 @@ async def test_a_missing_permission_halts_the_run_and_fails_no_row(rehearse: Reh
 ELSEWHERE = {
     *("insufficient_quota", "quota_exhausted_after", "bad_key_after", "outages", "calm_after"),
     *("invalid_json", "wrong_schema", "unknown_tool", "broken_arguments", "wrong_arguments"),
+    *("unreadable_200", "unreadable_end", "poll_swapped"),
 }
 SETTINGS = {"retry_after", "vanish_after_s", "young_404_s"}
 

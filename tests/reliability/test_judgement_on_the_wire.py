@@ -49,7 +49,8 @@ def error(problem: Refused) -> bytes:
 def lost(problem: ReplyLost) -> bytes | None:
     """Returns an unreadable reply; None for silence."""
     if problem.status is not None:
-        body = {"empty": b"", "a web page": b"<html>Welcome!</html>"}.get(problem.reason, HALF)
+        bodies = {"empty": b"", "a web page": b"<html>Welcome!</html>", "no id": b'{"object":"response"}'}
+        body = bodies.get(problem.reason, HALF)
         return reply_bytes(body, status=f"{problem.status} OK")
     if problem.response_id is not None:
         return b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n" + HALF

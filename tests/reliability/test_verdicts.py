@@ -157,7 +157,6 @@ async def test_a_request_that_may_have_been_sent_is_counted_before_it_is_sent_ag
         "522": text(522, "error code: 522"),
         "gateway-reset": text(400, "disconnect/reset before headers. reset reason: connection termination"),
         "html": text(200, "<html>Welcome.</html>"),
-        "no-id": text(200, '{"status": "queued"}'),
         "empty": text(200, ""),
         "no-content": lambda _: Response(status_code=204),
         "odd-success": text(299, "{}"),

@@ -21,14 +21,17 @@ async def settle_late_cost(run: RunContext, executor: Executor, funds: Funds, at
     if not isinstance(answer, Seen) or not answer.response.ended:
         return False
     response = answer.response
-    charge = funds.prices.charge_response(
-        response,
-        requested_model=attempt.model,
-        requested_tier=attempt.service_tier,
-        at=attempt.sent_at,
-        window=attempt.window,
-        worst_case=attempt.upper_bound_pusd,
-    )
+    try:
+        charge = funds.prices.charge_response(
+            response,
+            requested_model=attempt.model,
+            requested_tier=attempt.service_tier,
+            at=attempt.sent_at,
+            window=attempt.window,
+            worst_case=attempt.upper_bound_pusd,
+        )
+    except Exception:  # noqa: BLE001  # what a reply reports must not stop the others: its cost stays unknown
+        return False
     if charge.cost_pusd is None or charge.usage is None:
         return False
     if not await run.store.late_charge(attempt.attempt_id, charge, response.status, response.body):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from orchestrator.core.model import Seen
-from orchestrator.core.problems import NeverSent, Problem, Refused
+from orchestrator.core.problems import NeverSent, Problem, Refused, ReplyLost
 from orchestrator.core.states import State
 from orchestrator.engine.allowances import Allowances
 from orchestrator.engine.items import After, Halted, OpenResponse, Waiting
@@ -57,7 +57,7 @@ class Poll:
 
     async def _seen(self, open_: OpenResponse, seen: Seen, sent_at: float) -> After:
         response = seen.response
-        open_.misses, open_.missing_since = 0, None
+        open_.misses, open_.missing_since, open_.unreadable, open_.shows_nothing = 0, None, 0, False
         if open_.accepted_here:
             open_.stage.first_polls.seen()
         if response.ended:
@@ -80,10 +80,15 @@ class Poll:
     async def _not_seen(self, open_: OpenResponse, problem: Problem, sent_at: float) -> After:
         now = self._run.clock.now()
         open_.misses += 1
+        # The server answers, only not with a response.
+        open_.shows_nothing = isinstance(problem, ReplyLost) and problem.status is not None
+        open_.unreadable += isinstance(problem, ReplyLost) and problem.unreadable
         verdict = _judge(open_, problem, now)
         match verdict:
             case Expired(message, code):
                 return await self._settle.end(open_, State.SUBMITTED, _after_expiry(open_, code, message))
+            case Fail():
+                return await self._settle.end(open_, State.SUBMITTED, verdict)
             case Halt():
                 return Halted.by(verdict, collect=False)
             case RateLimited():
@@ -153,6 +158,7 @@ def _judge(open_: OpenResponse, problem: Problem, now: float) -> PollVerdict:
         age_s=now - open_.accepted_at,
         misses=open_.misses,
         missing_s=now - open_.missing_since if open_.missing_since is not None else 0.0,
+        unreadable=open_.unreadable,
     )
 
 

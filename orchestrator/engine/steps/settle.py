@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
+from orchestrator.core.errors import CODES
 from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.model import Response
-from orchestrator.core.problems import Problem, Refused
+from orchestrator.core.problems import Problem, Refused, ReplyLost
 from orchestrator.core.states import SETTLED, Event, State
 from orchestrator.engine.allowances import Allowances
 from orchestrator.engine.funds import Funds
@@ -15,7 +16,17 @@ from orchestrator.engine.outages import Outages
 from orchestrator.engine.run_context import RunContext
 from orchestrator.job.requests.turns import continuation_of
 from orchestrator.policy.errors.judgement import judge_response
-from orchestrator.policy.errors.verdicts import CallTools, Cancelled, Continue, Fail, Halt, PollAgain, Retry, Succeed
+from orchestrator.policy.errors.verdicts import (
+    CallTools,
+    Cancelled,
+    Continue,
+    Fail,
+    Halt,
+    PollAgain,
+    ResponseVerdict,
+    Retry,
+    Succeed,
+)
 from orchestrator.policy.rate_limits.backoff import retry_wait
 from orchestrator.provider.wire import function_calls
 from orchestrator.stores.reads import Continuation
@@ -37,14 +48,8 @@ class Settle:
 
     async def settle(self, open_: OpenResponse, response: Response) -> After:
         """Settle a response that has ended, whether a poll or the create call has brought it."""
-        run, settings = self._run, open_.stage.settings
-        verdict = judge_response(
-            response,
-            settings.answers,
-            max_output_tokens=open_.max_output_tokens,
-            repairs=open_.repairs,
-            overrides=settings.overrides,
-        )
+        run = self._run
+        verdict = _judge(open_, response)
         if isinstance(verdict, Cancelled) and open_.cancelled_at is not None:
             verdict = verdict_after_cancel(open_)
         if isinstance(verdict, Succeed | Fail | CallTools | Continue):
@@ -85,7 +90,9 @@ class Settle:
         created = from_state is State.SUBMITTED
         if created:
             _learn_latency(open_, response, now)
-        charge = funds.charge(open_, response) if from_state is not State.SUBMITTING else None
+        # Without a readable reply to the create, a response may exist and cost money.
+        spent = from_state is not State.SUBMITTING or isinstance(problem, ReplyLost)
+        charge = funds.charge(open_, response) if spent else None
         # A request whose create failed goes back to the queue, where the cancel finds it.
         if created and run.status.cancelling and isinstance(verdict, Retry | Continue):
             verdict = Cancelled("cancelled at your request")
@@ -165,10 +172,27 @@ class Settle:
         return breaker.excuses(self._run.clock.now())
 
 
-def verdict_after_cancel(open_: OpenResponse) -> Retry | Cancelled:
+def _judge(open_: OpenResponse, response: Response) -> ResponseVerdict:
+    settings = open_.stage.settings
+    try:
+        return judge_response(
+            response,
+            settings.answers,
+            max_output_tokens=open_.max_output_tokens,
+            repairs=open_.repairs,
+            overrides=settings.overrides,
+        )
+    except Exception as error:  # noqa: BLE001  # one answer must not stop the others; its text may quote a prompt
+        return Fail("answer_invalid", f"{CODES['answer_invalid']} ({type(error).__name__})")
+
+
+def verdict_after_cancel(open_: OpenResponse) -> Retry | Cancelled | Fail:
     """How a request ends whose response orchestrator cancelled itself."""
     if open_.given_up is None:
         return Cancelled("cancelled at your request")
+    if open_.shows_nothing:
+        # It may have ended well and been paid for; another attempt could end the same way.
+        return Fail("unreadable_reply", "until it was given up, the provider's replies were not readable")
     return Retry(open_.given_up, message="the response took too long and was given up")
 
 

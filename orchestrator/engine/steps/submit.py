@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 
 from orchestrator.core.model import Seen
-from orchestrator.core.problems import NeverSent, Problem, Refused
+from orchestrator.core.problems import NeverSent, Problem, Refused, ReplyLost
 from orchestrator.core.states import Event, State
 from orchestrator.engine.allowances import Allowances
 from orchestrator.engine.funds import Funds
@@ -254,7 +254,9 @@ class Submit:
         halted = Halted.by(verdict, collect=_can_still_poll(problem))
         # Before anything is written: what is sent meanwhile would end the same way.
         run.status.halt(halted)
-        if verdict.maybe_sent:
+        if isinstance(problem, ReplyLost) and problem.unreadable:
+            await self._settle.end(open_, State.SUBMITTING, Fail(verdict.code, verdict.message), problem=problem)
+        elif verdict.maybe_sent:
             await resend_or_hold(run, self._funds, open_, "submit_in_doubt", verdict.message)
         else:
             await self._release(prepared, open_, problem, run.clock.now())

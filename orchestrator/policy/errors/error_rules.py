@@ -22,7 +22,7 @@ class Phase(StrEnum):
 
 
 class Action(StrEnum):
-    """What to do about an error; a config's ``class`` may be any of these except ``later`` and ``found``."""
+    """What to do about an error; a config's ``class`` may be any but ``later``, ``found`` and ``unreadable``."""
 
     RETRY = "retry"
     RATE_LIMITED = "rate_limited"
@@ -33,6 +33,8 @@ class Action(StrEnum):
     HALT = "halt"
     # The response is unknown: poll again while that may be a delay, then it has expired.
     MISSING = "missing"
+    # The reply is there but cannot be read: poll again for a while, then give the row up.
+    UNREADABLE = "unreadable"
     LATER = "later"
     FOUND = "found"
 
@@ -53,6 +55,7 @@ class ReplyKind(StrEnum):
     NOTHING_SENT = "nothing was sent"
     ONLY_ID = "the reply was lost, but for the response's id"
     NOTHING = "the reply was lost"
+    UNREADABLE = "a whole reply of the API that cannot be read"
     ERROR = "an error"
 
 
@@ -173,6 +176,8 @@ def _reply_kind(problem: Problem) -> ReplyKind:
             return ReplyKind.NOTHING_SENT
         case ReplyLost(response_id=str()):
             return ReplyKind.ONLY_ID
+        case ReplyLost(unreadable=True):
+            return ReplyKind.UNREADABLE
         case ReplyLost():
             return ReplyKind.NOTHING
         case Refused():

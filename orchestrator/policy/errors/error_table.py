@@ -40,6 +40,16 @@ _NO_REPLY: tuple[ErrorRule, ...] = (
         why="The response exists and its id is known: it is polled, not sent again.",
     ),
     ErrorRule(
+        name="unreadable",
+        replies=frozenset({ReplyKind.UNREADABLE}),
+        action=Action.FAIL,
+        reach=Reach.JOB,
+        code="unreadable_reply",
+        says="the provider answers with something that is not a response",
+        hint=CHECK_URL,
+        why="The request was received and may be paid for; sent again, it may bring the same reply for more money.",
+    ),
+    ErrorRule(
         name="unreadable-reply",
         replies=frozenset({ReplyKind.NOTHING}),
         http=("2xx",),
@@ -47,7 +57,7 @@ _NO_REPLY: tuple[ErrorRule, ...] = (
         reach=Reach.JOB,
         says="the provider answers with something that is not a response",
         hint=CHECK_URL,
-        why="Probably accepted, but the body is unreadable; at a wrong address every reply looks like this.",
+        why="A gateway's page or an empty body: it may be accepted, without a known id; a wrong address replies so.",
     ),
     ErrorRule(
         name="reply-lost",
@@ -62,6 +72,14 @@ _NO_REPLY: tuple[ErrorRule, ...] = (
         action=Action.RETRY,
         wait_s=0.5,
         why="Says nothing about the provider; the poll is repeated.",
+    ),
+    ErrorRule(
+        name="poll-unreadable",
+        phases=_POLL,
+        replies=frozenset({ReplyKind.UNREADABLE}),
+        action=Action.UNREADABLE,
+        code="unreadable_reply",
+        why="The answer is paid for, and the next polls may bring it whole; another attempt would cost again.",
     ),
     ErrorRule(
         name="poll-lost",

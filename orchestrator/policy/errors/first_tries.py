@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from orchestrator.core.problems import Problem, Refused
+from orchestrator.core.problems import Problem, Refused, ReplyLost
 from orchestrator.policy.errors.error_rules import ErrorRule, Override, Phase, Reach
 from orchestrator.policy.errors.error_table import deciding_rule
 from orchestrator.policy.errors.judgement import judge_poll, verdict_on_create
-from orchestrator.policy.errors.verdicts import CreateVerdict, Expired, Halt, InDoubt, Later, PollVerdict
+from orchestrator.policy.errors.verdicts import CreateVerdict, Expired, Fail, Halt, InDoubt, Later, PollVerdict
 
 __all__ = ["FirstCreates", "FirstPolls"]
 
@@ -50,7 +50,7 @@ class FirstCreates:
         if self._accepted or rule.reach is not Reach.JOB:
             return verdict
         self._refusals += 1
-        maybe_sent = isinstance(verdict, InDoubt)
+        maybe_sent = isinstance(verdict, InDoubt) or isinstance(problem, ReplyLost)
         if self._refusals >= _LIMIT:
             return _halt(rule, problem, maybe_sent=maybe_sent)
         return verdict if maybe_sent else Later(_PUT_BACK_S)
@@ -73,17 +73,27 @@ class FirstPolls:
         """Record that a poll found its response: from now on a missing response concerns its own request alone."""
         self._seen = True
 
-    def judge(self, problem: Problem, *, age_s: float, misses: int, missing_s: float) -> PollVerdict:
-        """Returns what ``judge_poll`` does, or a halt if the first responses of the run have all expired."""
-        verdict = judge_poll(problem, age_s=age_s, misses=misses, missing_s=missing_s, overrides=self._overrides)
-        if self._seen or not isinstance(verdict, Expired):
+    def judge(
+        self, problem: Problem, *, age_s: float, misses: int, missing_s: float, unreadable: int = 0
+    ) -> PollVerdict:
+        """Returns what ``judge_poll`` does, or a halt if none of the run's first responses could be fetched."""
+        verdict = judge_poll(
+            problem,
+            age_s=age_s,
+            misses=misses,
+            missing_s=missing_s,
+            unreadable=unreadable,
+            overrides=self._overrides,
+        )
+        if self._seen or not isinstance(verdict, Expired | Fail):
             return verdict
         self._expired += 1
         if self._expired < _LIMIT:
             return verdict
+        knows = "no longer knows" if isinstance(verdict, Expired) else "has no readable reply for"
         return Halt(
             verdict.code,
-            f"the provider accepted requests, but no longer knows any of the first {_LIMIT} responses",
+            f"the provider accepted requests, but {knows} any of the first {_LIMIT} responses",
             "it may not keep background responses; `orchestrator doctor` checks that",
         )
 

@@ -69,6 +69,8 @@ _SOON_S = 2.0
 _RECHECK_YOUNG_S = 5.0
 _RECHECK_S = 20.0
 _RECHECKS = 3
+# A whole reply that cannot be read is fetched so many times, because the damage may lie on the way.
+_UNREADABLE_POLLS = 5
 
 
 def judge_create(problem: Problem, *, overrides: Iterable[Override] = ()) -> CreateVerdict:
@@ -77,12 +79,19 @@ def judge_create(problem: Problem, *, overrides: Iterable[Override] = ()) -> Cre
 
 
 def judge_poll(
-    problem: Problem, *, age_s: float, misses: int, missing_s: float, overrides: Iterable[Override] = ()
+    problem: Problem,
+    *,
+    age_s: float,
+    misses: int,
+    missing_s: float,
+    unreadable: int = 0,
+    overrides: Iterable[Override] = (),
 ) -> PollVerdict:
     """Returns what to do after a poll (or a cancel) that brought no response; the response itself stays as it is.
 
     ``age_s`` is the time since it was accepted; ``misses`` counts the polls in a row that brought no response,
-    including this one; ``missing_s`` is the time since the first of them that did not find it.
+    including this one; ``missing_s`` is the time since the first of them that did not find it, ``unreadable`` the
+    number of those that brought a whole reply that cannot be read.
     """
     rule = deciding_rule(problem, Phase.POLL, overrides)
     match rule.action:
@@ -92,6 +101,8 @@ def judge_poll(
             return _rate_limited(rule, problem)
         case Action.MISSING:
             return _missing(problem, age_s=age_s, misses=misses, missing_s=missing_s)
+        case Action.UNREADABLE if unreadable >= _UNREADABLE_POLLS:
+            return Fail(_code(rule, problem), message_of(problem))
         case _:
             return PollAgain(_wait_s(rule, problem), outage=_is_outage(rule))
 
@@ -143,6 +154,8 @@ def verdict_on_create(rule: ErrorRule, problem: Problem) -> CreateVerdict:
             return Fail(code, message)
         case Action.HALT:
             return _halt(rule, problem)
+        case Action.UNREADABLE:
+            return InDoubt(message=message)
         case _:
             assert_never(rule.action)
 
@@ -250,6 +263,8 @@ def _then(rule: ErrorRule) -> str:
             return "poll again"
         case Action.MISSING:
             return "poll again for a while, then response_expired"
+        case Action.UNREADABLE:
+            return f"poll again, {_UNREADABLE_POLLS} times in all, then fail unreadable_reply"
         case Action.RATE_LIMITED | Action.SLOW_DOWN if rule.phases == {Phase.FAILED}:
             return "retry, and slow down as rate-limited"
         case Action.RETRY if rule.most_attempts:

@@ -160,6 +160,6 @@ class Continue:
 
 
 CreateVerdict: TypeAlias = Retry | Later | RateLimited | Outage | Fail | InDoubt | Found | Halt
-PollVerdict: TypeAlias = PollAgain | RateLimited | Expired | Halt
+PollVerdict: TypeAlias = PollAgain | RateLimited | Expired | Fail | Halt
 ResponseVerdict: TypeAlias = Succeed | PollAgain | Retry | CallTools | Continue | Fail | Cancelled | Halt
 Verdict: TypeAlias = CreateVerdict | PollVerdict | ResponseVerdict

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import anyio
@@ -16,6 +16,7 @@ from orchestrator.sandbox.endpoints.json_replies import json_reply, page_of, par
 from orchestrator.sandbox.endpoints.stream_replies import StreamReplies, stream_position
 from orchestrator.sandbox.faults.api_errors import bad_request, not_found
 from orchestrator.sandbox.faults.broken_replies import HangUp, Silence, lost_reply
+from orchestrator.sandbox.faults.damaged_bodies import cut_off, with_odd_fields, with_odd_text
 from orchestrator.sandbox.faults.fault_plan import DrawnFaults
 from orchestrator.sandbox.faults.refused_calls import refusal_of_create, refusal_of_poll, wrong_key
 from orchestrator.sandbox.sandbox_settings import AccountLimits, CancelEnded, Idempotency
@@ -33,6 +34,12 @@ __all__ = ["ResponseCalls"]
 Json: TypeAlias = Any
 
 _A_YEAR_S = 365 * 86_400
+# What the quirks of the settings do to the body of an ended response.
+_DAMAGES: Mapping[str | None, Callable[[bytes], bytes]] = {
+    "odd_text": with_odd_text,
+    "odd_fields": with_odd_fields,
+    "unreadable_end": cut_off,
+}
 
 
 class ResponseCalls:
@@ -81,6 +88,8 @@ class ResponseCalls:
     async def poll(self, request: Request, ordinal: int) -> Response:
         """GET /v1/responses/{response_id}: poll it, or follow its events (``stream=true``, ``starting_after``)."""
         fault = self._fault_plan.of_poll(ordinal)
+        if fault == "poll_swapped":
+            return await self._show_another(request)
         if fault is not None:
             unknown = not_found(request.path_params["response_id"])
             retry_after = self._settings.faults.retry_after
@@ -216,13 +225,24 @@ class ResponseCalls:
     async def _show(self, record: ResponseRecord, now: float) -> Response:
         """The response as it is now; commits that a final status is delivered before it sends it."""
         status = shown_status(record, now)
-        if is_final(status) and record.delivered != status:
+        readable = record.quirk != "unreadable_end"
+        if is_final(status) and record.delivered != status and readable:
             self._responses.mark_delivered(record, status)
         await self._state.committed()
-        reply = Response(response_body(record, now), media_type="application/json")
+        body = response_body(record, now)
+        if is_final(status) and record.quirk in _DAMAGES:
+            body = _DAMAGES[record.quirk](body)
+        reply = Response(body, media_type="application/json")
         if not is_final(status) and self._settings.poll_after_ms is not None:
             reply.headers["openai-poll-after-ms"] = str(self._settings.poll_after_ms)
         return reply
+
+    async def _show_another(self, request: Request) -> Response:
+        """Another response in place of the one that is asked for, without counting it as delivered."""
+        asked, now = request.path_params["response_id"], self._clock.now()
+        other = self._responses.another_than(asked) or self._find(request, now)
+        await self._state.committed()
+        return Response(response_body(other, now), media_type="application/json")
 
     def _find(self, request: Request, now: float) -> ResponseRecord:
         response_id = request.path_params["response_id"]

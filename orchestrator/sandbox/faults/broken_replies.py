@@ -8,6 +8,8 @@ from typing import TypeAlias
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from orchestrator.sandbox.faults.damaged_bodies import damaged_after_id, no_response
+
 __all__ = ["Dropped", "HangUp", "Silence", "cannot_hang_up", "gateway_error", "html_page", "lost_reply"]
 
 # Closes the connection of a call at once and without a reply.
@@ -77,6 +79,10 @@ def lost_reply(fault: str, body: bytes, hang_up: HangUp) -> Response:
             return html_page(200)
         case "hang":
             return Silence()
+        case "unreadable_200":
+            return Response(no_response(), media_type="application/json")
+        case "broken_200":
+            return Response(damaged_after_id(body), media_type="application/json")
         case _:
             raise ValueError(f"no fault of delivery is called {fault!r}")
 

@@ -6,6 +6,7 @@ from starlette.responses import Response
 
 from orchestrator.sandbox.faults.api_errors import ErrorReply, bad_request, error_reply
 from orchestrator.sandbox.faults.broken_replies import Dropped, HangUp, Silence, gateway_error, html_page
+from orchestrator.sandbox.faults.damaged_bodies import no_response
 
 __all__ = ["conversation_locked", "overloaded", "refusal_of_create", "refusal_of_poll", "wrong_key"]
 
@@ -93,6 +94,8 @@ def refusal_of_poll(fault: str, *, not_found: ErrorReply, retry_after: str | Non
             return ErrorReply(fault, html_page(200))
         case "poll_hang":
             return ErrorReply(fault, Silence())
+        case "poll_unreadable":
+            return ErrorReply(fault, Response(no_response(), media_type="application/json"))
         case _:
             raise ValueError(f"no fault of polls is called {fault!r}")
 

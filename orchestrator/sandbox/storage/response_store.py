@@ -58,6 +58,10 @@ class ResponseStore:
         """The response of that id, even if it is deleted."""
         return self._one(f"{_SELECT} WHERE id = ?", response_id)
 
+    def another_than(self, response_id: str) -> ResponseRecord | None:
+        """The newest response of another id, if there is one."""
+        return self._one(f"{_SELECT} WHERE id <> ? ORDER BY ordinal DESC LIMIT 1", response_id)
+
     def find_by_prefix(self, prefix: str) -> ResponseRecord | None:
         """The response whose id begins like this."""
         # "g" comes after every hexadecimal digit.
