@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.money import Picodollars
@@ -90,6 +91,8 @@ class Response:
     waits_for: str | None = None
     created_at: float | None = None
     completed_at: float | None = None
+    # The request's metadata, if the provider repeats it.
+    metadata: Mapping[str, Any] | None = None
 
 
 @fast_dataclass

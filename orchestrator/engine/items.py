@@ -90,6 +90,8 @@ class OpenResponse:
     window: str | None
     worst_case_pusd: Picodollars | None
     max_output_tokens: int | None
+    # The number of the attempt among those of its request.
+    number: int = 1
     # How many turns of this request came before, and how many of those asked for a repaired answer.
     turn: int = 0
     repairs: int = 0

@@ -12,14 +12,14 @@ from orchestrator.core.problems import Problem
 from orchestrator.executors.base import Capabilities, ResponseStreams
 from orchestrator.provider.client import ResponsesClient
 
-__all__ = ["ATTEMPT", "KEY", "RUN", "BackgroundExecutor", "create_body"]
+__all__ = ["ATTEMPT", "KEY", "METADATA_VALUE_LIMIT", "RUN", "BackgroundExecutor", "create_body"]
 
 # The names of our own metadata pairs: they match a response whose id was lost to its row.
 RUN = "orchestrator_run"
 KEY = "orchestrator_key"
 ATTEMPT = "orchestrator_attempt"
 
-_METADATA_VALUE_LIMIT = 512
+METADATA_VALUE_LIMIT = 512
 
 
 class BackgroundExecutor:
@@ -57,7 +57,7 @@ class BackgroundExecutor:
 
     async def new_conversation(self, run_uid: str, chain: str) -> str | Problem:
         """Create a conversation object; its id."""
-        return await self._client.create_conversation({RUN: run_uid, KEY: chain[:_METADATA_VALUE_LIMIT]})
+        return await self._client.create_conversation({RUN: run_uid, KEY: chain[:METADATA_VALUE_LIMIT]})
 
 
 def create_body(fields: Mapping[str, Any], *, run_uid: str, key: str, number: int, stage: str = MAIN_STAGE) -> bytes:
@@ -69,7 +69,7 @@ def create_body(fields: Mapping[str, Any], *, run_uid: str, key: str, number: in
     metadata = {
         **(fields.get("metadata") or {}),
         RUN: run_uid,
-        KEY: key[:_METADATA_VALUE_LIMIT],
+        KEY: key[:METADATA_VALUE_LIMIT],
         ATTEMPT: str(number) if stage == MAIN_STAGE else f"{stage}/{number}",
     }
     stored = fields.get("store") is not False

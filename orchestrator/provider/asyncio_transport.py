@@ -93,7 +93,7 @@ class AsyncioTransport:
 
     async def _exchange(self, request: bytes, silence_s: float, *, repeatable: bool) -> Reply:
         deadline = self._loop.time() + self._endpoint.connect_timeout_s + silence_s
-        connection = self._take_idle(careful=not repeatable)
+        connection = self._take_idle()
         may_resend = connection is not None and repeatable
         while True:
             if connection is None:
@@ -122,11 +122,11 @@ class AsyncioTransport:
         connection.closed.add_done_callback(lambda _: self._connections.discard(connection))
         return connection
 
-    def _take_idle(self, *, careful: bool) -> Connection | None:
-        """Returns a kept connection; with ``careful`` one that is open and has no unread data right now."""
+    def _take_idle(self) -> Connection | None:
+        """Returns a kept connection that is open and has no unread data right now."""
         while self._idle:
             connection = self._idle.pop()
-            if connection.is_usable and not (careful and connection.has_unread_data()):
+            if connection.is_usable and not connection.has_unread_data():
                 return connection
             connection.abort()
         return None

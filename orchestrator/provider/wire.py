@@ -90,7 +90,7 @@ def parse_response(body: bytes, *, status_aliases: Mapping[str, str] | None = No
     """Returns the response in a body; raises ``UnreadableReply`` if there is none.
 
     ``status_aliases`` translates the words of other servers (``{"succeeded": "completed"}``). Of a response that is
-    not final, only id and status are read.
+    not final, only id, status and metadata are read.
     """
     wire, body = _document(body)
     if not isinstance(wire, dict):
@@ -100,8 +100,10 @@ def parse_response(body: bytes, *, status_aliases: Mapping[str, str] | None = No
         missing = ", ".join(name for name, found in (("id", response_id), ("status", status)) if found is None)
         raise UnreadableReply(f"the reply is not a response object: no usable {missing}")
     status = status_aliases.get(status, status) if status_aliases else status
+    metadata = wire.get("metadata")
+    metadata = metadata if isinstance(metadata, dict) else None
     if status not in ENDED:
-        return Response(id=response_id, status=status, ended=False, body=body)
+        return Response(id=response_id, status=status, ended=False, body=body, metadata=metadata)
     items = _items(wire)
     messages = [item for item in items if item["type"] == "message"]
     others = [item for item in items if item["type"] not in _MESSAGES_AND_REASONING]
@@ -124,6 +126,7 @@ def parse_response(body: bytes, *, status_aliases: Mapping[str, str] | None = No
         waits_for=_waits_for(others),
         created_at=_timestamp(wire.get("created_at")),
         completed_at=_timestamp(wire.get("completed_at")),
+        metadata=metadata,
     )
 
 

@@ -133,8 +133,9 @@ class Store(RetentionStore, UploadStore, StreamEventStore, Protocol):
     def accept(self, acceptance: Acceptance) -> Awaitable[bool]:
         """``ACCEPT`` a request, with the response id.
 
-        A response that an earlier attempt holds already (some gateways answer from a cache) is marked as shared and
-        is not charged again.
+        A response that an earlier attempt of the same request holds already (a server that honors idempotency keys
+        repeats its answer) is marked as shared and is not charged again. One that another request holds answers
+        that one: nothing is written and False is returned, unless the acceptance says that it is ``adopted``.
         """
         ...
 
@@ -272,6 +273,10 @@ class RecoveryReader(Protocol):
 
     async def open_attempts(self, run_id: int) -> list[OpenAttempt]:
         """The latest attempt of every open request, the one accepted longest ago first, those never accepted last."""
+        ...
+
+    async def holder(self, response_id: str) -> int | None:
+        """The attempt that holds a response and is charged for it; None if no attempt of any run does."""
         ...
 
     async def tool_calls(self, attempt_id: int) -> list[ToolCall]:

@@ -77,13 +77,17 @@ class Claim:
 
 @fast_dataclass
 class Acceptance:
-    """The provider created a response: its id, on disk before anything else happens with it."""
+    """The provider created a response: its id, on disk before anything else happens with it.
+
+    ``adopted`` says that another request's response is taken over on purpose, because it asked the same.
+    """
 
     request_id: int
     attempt_id: int
     response_id: str
     status: str
     at: float
+    adopted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

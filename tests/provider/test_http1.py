@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import threading
 import zlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeAlias
@@ -122,6 +124,37 @@ async def test_data_after_a_reply_is_not_the_next_reply(server: RawServer, make:
     assert (await transport.call("GET", "/models")).body == b"one"
     server.script = answering(reply_bytes(b"two"))
     assert (await transport.call("GET", "/models")).body == b"two"
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE", "POST"])
+async def test_a_stray_reply_that_the_event_loop_has_not_seen_is_no_answer(make: Make, method: str) -> None:
+    """It arrives while the process is busy, so it waits in the socket when the next call begins."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    strayed = threading.Event()
+
+    def serve() -> None:
+        for replies in ((b"one", b"stray"), (b"two",)):
+            connection = listener.accept()[0]
+            accepted.append(connection)
+            connection.recv(65_536)
+            connection.sendall(reply_bytes(replies[0]))
+            if len(replies) > 1:
+                busy.wait()
+                connection.sendall(reply_bytes(replies[1]))
+                strayed.set()
+
+    accepted: list[socket.socket] = []
+    busy = threading.Event()
+    serving = threading.Thread(target=serve, daemon=True)
+    serving.start()
+    transport = make(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}")
+    assert (await transport.call(method, "/models")).body == b"one"
+    busy.set()
+    strayed.wait()
+    assert (await transport.call(method, "/models")).body == b"two"
+    serving.join()
+    for each in (listener, *accepted):
+        each.close()
 
 
 @pytest.mark.parametrize(("method", "answered"), [("GET", True), ("DELETE", True), ("POST", False)])

@@ -47,7 +47,7 @@ def test_other_encodings_and_byte_order_marks(encoding: str) -> None:
     assert response.output_text == "Größe"
 
 
-def test_a_clean_body_is_kept_as_it_came() -> None:
+def test_a_clean_body_is_kept_as_it_is() -> None:
     body = TEXT.replace(b"%s", b"a  b")
     assert read_json(body)[1] is body
 

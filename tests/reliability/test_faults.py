@@ -91,7 +91,7 @@ POLLED_AGAIN: dict[str, dict[str, Any]] = {
     "poll_drop": {},
     "poll_html": {},
     "poll_hang": {"timeouts": {"read": 2}, "rate": 0.1},
-    "poll_unreadable": {},
+    "poll_unreadable": {"rate": 0.1},
 }
 
 

@@ -73,7 +73,7 @@ async def test_a_damaged_create_whose_id_can_be_read_is_followed(rehearse: Rehea
 
 
 async def test_unreadable_polls_are_repeated(rehearse: Rehearse) -> None:
-    account = await (await rehearse(rows=ROWS, faults={"poll_unreadable": 0.3})).run()
+    account = await (await rehearse(rows=ROWS, faults={"poll_unreadable": 0.1})).run()
     assert account.exit is ExitCode.OK
     assert account.creates == ROWS
 

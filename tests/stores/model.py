@@ -529,9 +529,10 @@ class ModelBackend:
         attempt = self._latest(acceptance.request_id, acceptance.attempt_id)
         if attempt is None or not attempt.request.can(Event.ACCEPT):
             return False
-        shares = any(
-            each.response_id == acceptance.response_id and not each.shares for each in self._attempts.values()
-        )
+        holder = self._holder(acceptance.response_id)
+        if holder is not None and holder.request is not attempt.request and not acceptance.adopted:
+            return False
+        shares = holder is not None
         attempt.request.move(Event.ACCEPT, code=None, message=None)
         attempt.request.run.happened(acceptance.at)
         _set(attempt, **_some(acceptance, "response_id", "status"), accepted_at=acceptance.at, shares=shares)
@@ -866,6 +867,14 @@ class ModelBackend:
             turns.append(reads.EarlierTurn(turn.row, turn.where, text or ""))
             turn = turn.earlier
         return turns
+
+    def _holder(self, response_id: str) -> _Attempt | None:
+        held = (each for each in self._attempts.values() if each.response_id == response_id and not each.shares)
+        return next(held, None)
+
+    async def holder(self, response_id: str) -> int | None:
+        found = self._holder(response_id)
+        return found.id if found is not None else None
 
     async def open_attempts(self, run_id: int) -> list[reads.OpenAttempt]:
         found = [

@@ -10,6 +10,7 @@ from orchestrator.core.model import PastUse, ToolUse, Usage
 from orchestrator.core.states import State
 from orchestrator.stores.base import Backend
 from orchestrator.stores.reads import ResultRecord, SharedCaps, Wasted
+from orchestrator.stores.writes import Acceptance
 
 from .builders import NOW, PRICE, Harness, a_charge, a_run, an_unknown_charge
 
@@ -125,29 +126,56 @@ async def test_a_known_cost_needs_a_response_id(harness: Harness) -> None:
     assert await harness.states() == {State.SUBMITTING: 1}
 
 
-async def test_a_response_that_several_attempts_hold_is_charged_once(harness: Harness) -> None:
-    first, second, third = await harness.add(3)
-    attempts = [await harness.submit(request, response_id="resp_cached") for request in (first, second)]
-    await harness.end(second, attempts[1], State.SUCCEEDED)
-    await harness.end(first, attempts[0], State.SUCCEEDED)
-    await harness.end(third, await harness.submit(third, response_id="resp_cached"), State.SUCCEEDED)
+async def test_a_response_that_several_attempts_of_a_request_hold_is_charged_once(harness: Harness) -> None:
+    [request] = await harness.add(1)
+    first = await harness.submit(request, response_id="resp_replayed")
+    await harness.end(request, first, State.PENDING, charge=an_unknown_charge(700))
+    again = await harness.submit(request, number=2, response_id="resp_replayed")
+    await harness.end(request, again, State.SUCCEEDED)
     summary = await harness.summary()
-    assert (summary.requests[State.SUCCEEDED], summary.cost_pusd, summary.usage) == (3, 1_000, USAGE)
-    assert [record.cost_pusd for record in await harness.results()] == [1_000, 0, 0]
-    assert not await harness.store.late_charge(attempts[1], a_charge(), "completed", None)
+    assert (summary.requests[State.SUCCEEDED], summary.cost_pusd, summary.cost_unknown) == (1, 0, 1)
+    assert await harness.reader.holder("resp_replayed") == first
+    assert not await harness.store.late_charge(again, a_charge(), "completed", None)
+
+
+async def test_a_response_of_another_request_is_not_accepted(harness: Harness) -> None:
+    first, second = await harness.add(2)
+    held = await harness.submit(first, response_id="resp_1")
+    attempt_id = await harness.claim(second)
+    assert not await harness.accept(second, attempt_id, response_id="resp_1")
+    assert await harness.states() == {State.SUBMITTED: 1, State.SUBMITTING: 1}
+    assert await harness.reader.holder("resp_1") == held
+    assert await harness.reader.holder("resp_2") is None
+    unknown = an_unknown_charge(700)
+    assert await harness.end(second, attempt_id, State.FAILED, from_state=State.SUBMITTING, charge=unknown)
+    await harness.end(first, held, State.SUCCEEDED)
+    summary = await harness.summary()
+    assert (summary.cost_pusd, summary.cost_unknown, summary.cost_unknown_upper_bound_pusd) == (1_000, 1, 700)
+
+
+async def test_an_adopted_response_is_shared_and_charged_once(harness: Harness) -> None:
+    first, second = await harness.add(2)
+    await harness.end(first, await harness.submit(first, response_id="resp_1"), State.SUCCEEDED)
+    attempt_id = await harness.claim(second)
+    acceptance = Acceptance(
+        request_id=second.id, attempt_id=attempt_id, response_id="resp_1", status="queued", at=NOW, adopted=True
+    )
+    assert await harness.store.accept(acceptance)
+    await harness.end(second, attempt_id, State.SUCCEEDED)
+    assert [record.cost_pusd for record in await harness.results()] == [1_000, 0]
 
 
 async def test_another_process_ends_what_this_one_submitted(harness: Harness, backend: Backend) -> None:
-    requests = await harness.add(2)
-    attempts = [await harness.submit(request, response_id="resp_cached") for request in requests]
-    body = b'{"id":"resp_cached","output":[{"text":"An answer."}]}'
+    [request] = await harness.add(1)
+    await harness.end(request, await harness.submit(request, response_id="resp_replayed"), State.PENDING)
+    attempt_id = await harness.submit(request, number=2, response_id="resp_replayed")
+    body = b'{"id":"resp_replayed","output":[{"text":"An answer."}]}'
     async with backend.open_store() as store:
         later = replace(harness, store=store)
-        for request, attempt_id in zip(requests, attempts, strict=True):
-            assert await later.end(request, attempt_id, State.SUCCEEDED, body=body)
+        assert await later.end(request, attempt_id, State.SUCCEEDED, body=body)
     summary = await harness.summary()
-    assert (summary.requests[State.SUCCEEDED], summary.cost_pusd, summary.reserved_pusd) == (2, 1_000, 0)
-    [attempt] = await harness.reader.attempts(requests[1].id)
+    assert (summary.requests[State.SUCCEEDED], summary.reserved_pusd) == (1, 0)
+    attempt = (await harness.reader.attempts(request.id))[-1]
     assert (attempt.body, attempt.charge) == (body, None)
 
 

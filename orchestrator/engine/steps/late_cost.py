@@ -21,6 +21,8 @@ async def settle_late_cost(run: RunContext, executor: Executor, funds: Funds, at
     if not isinstance(answer, Seen) or not answer.response.ended:
         return False
     response = answer.response
+    if response.id != attempt.response_id and await run.reader.holder(response.id) is not None:
+        return False
     try:
         charge = funds.prices.charge_response(
             response,

@@ -8,6 +8,7 @@ from orchestrator.core.model import Seen
 from orchestrator.core.problems import NeverSent, Problem, Refused, ReplyLost
 from orchestrator.core.states import State
 from orchestrator.engine.allowances import Allowances
+from orchestrator.engine.identity import ReplyIdentity
 from orchestrator.engine.items import After, Halted, OpenResponse, Waiting
 from orchestrator.engine.outages import Outages
 from orchestrator.engine.run_context import RunContext
@@ -38,6 +39,7 @@ class Poll:
         self._allowances = allowances
         self._outages = outages
         self._settle = settle
+        self._identity = ReplyIdentity(run)
 
     async def poll(self, open_: OpenResponse) -> After:
         """Ask for the state of a response, and settle it if it has ended."""
@@ -52,7 +54,10 @@ class Poll:
             outages.record_success(outages.polls, sent_at)
             # Its headers about limits are about creates: polls have an allowance of their own.
             self._allowances.polls.learn(run.clock.now(), sent_at, None)
-            return await self._seen(open_, answer, sent_at)
+            flaw = await self._identity.flaw_of_poll(open_, answer.response)
+            if flaw is None:
+                return await self._seen(open_, answer, sent_at)
+            answer = ReplyLost(reason=flaw, status=200, unreadable=True)
         return await self._not_seen(open_, answer, sent_at)
 
     async def _seen(self, open_: OpenResponse, seen: Seen, sent_at: float) -> After:

@@ -61,6 +61,7 @@ class Recover:
             worst_case_pusd=attempt.worst_case_pusd,
             max_output_tokens=None,
             accepted_here=False,
+            number=attempt.number,
             turn=attempt.turn,
             repairs=attempt.repairs,
         )

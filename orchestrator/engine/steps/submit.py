@@ -9,6 +9,7 @@ from orchestrator.core.problems import NeverSent, Problem, Refused, ReplyLost
 from orchestrator.core.states import Event, State
 from orchestrator.engine.allowances import Allowances
 from orchestrator.engine.funds import Funds
+from orchestrator.engine.identity import ReplyIdentity
 from orchestrator.engine.items import (
     After,
     Finished,
@@ -61,6 +62,7 @@ class Submit:
         self._funds = funds
         self._outages = outages
         self._settle = settle
+        self._identity = ReplyIdentity(run)
 
     async def submit(self, prepared: Prepared) -> After:
         """Send one request: intent on disk, POST, response id on disk."""
@@ -116,6 +118,7 @@ class Submit:
             window=prepared.window,
             worst_case_pusd=prepared.worst_case_pusd,
             max_output_tokens=prepared.max_output_tokens,
+            number=prepared.number,
             turn=request.turn,
             repairs=request.repairs,
         )
@@ -124,7 +127,10 @@ class Submit:
             outages.record_success(outages.creates, sent_at)
             now, pool = run.clock.now(), self._allowances.pools.pool(prepared.model)
             pool.learn(now, sent_at, parse_rate_limits(answer.headers) if pool.wants_headers(now) else None)
-            return await self._accepted(open_, answer.response.id, answer.response.status, answer)
+            flaw = self._identity.flaw_of_create(open_, answer.response)
+            if flaw is None:
+                return await self._accepted(open_, answer.response.id, answer.response.status, answer)
+            return await self._not_ours(open_, flaw)
         return await self._not_accepted(prepared, open_, answer)
 
     # ── before the create call ────────────────────────────────────────────────────────────────────────────
@@ -201,7 +207,7 @@ class Submit:
         run = self._run
         open_.stage.first_creates.accepted()
         now = run.clock.now()
-        await run.store.accept(
+        accepted = await run.store.accept(
             Acceptance(
                 request_id=open_.request_id,
                 attempt_id=open_.attempt_id,
@@ -210,6 +216,10 @@ class Submit:
                 at=now,
             )
         )
+        if not accepted:
+            return await self._not_ours(
+                open_, "the reply to the create call has the id of another request's response"
+            )
         run.observation.moved(State.SUBMITTING, Event.ACCEPT)
         open_.response_id, open_.status = response_id, status
         open_.accepted_at = now
@@ -217,6 +227,11 @@ class Submit:
         if seen is not None and seen.response.ended:
             return await self._settle.settle(open_, seen.response)
         return waiting
+
+    async def _not_ours(self, open_: OpenResponse, flaw: str) -> After:
+        """The reply is another request's; a response of this one may exist, and its id is not known."""
+        problem = ReplyLost(reason=flaw, status=200, unreadable=True)
+        return await self._settle.end(open_, State.SUBMITTING, Fail("unreadable_reply", flaw), problem=problem)
 
     async def _not_accepted(self, prepared: Prepared, open_: OpenResponse, problem: Problem) -> After:
         """Either no response was created, or that is in doubt."""

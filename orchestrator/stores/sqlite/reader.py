@@ -145,6 +145,10 @@ class SqliteReader(SqliteRetentionReader):
         attempts = await self.attempts(request_id_of(attempt_id))
         return next((each for each in attempts if each.id == attempt_id), None)
 
+    async def holder(self, response_id: str) -> int | None:
+        found = await self._rows("holder", response_id=response_id)
+        return int(found[0]["id"]) if found else None
+
     async def tool_calls(self, attempt_id: int) -> list[ToolCall]:
         return [row_mapping.tool_call(row) for row in await self._rows("tool_calls", attempt_id=attempt_id)]
 

@@ -11,7 +11,7 @@ from orchestrator.core.model import Charge, NewRequest, PlanMark, SkippedRow
 from orchestrator.core.money import Picodollars
 from orchestrator.core.states import SETTLED, Event, RunState, State, first_state, move, moves
 from orchestrator.stores.reads import Dependent, Spending
-from orchestrator.stores.sqlite.attempt_ids import attempt_id_of, number_of
+from orchestrator.stores.sqlite.attempt_ids import attempt_id_of, number_of, request_id_of
 from orchestrator.stores.sqlite.compression import pack_body, pack_row
 from orchestrator.stores.sqlite.dependents import Settlement, begin_turn, settle_dependents
 from orchestrator.stores.sqlite.transaction import SQL, USAGE, Claimed, Transaction, storable, usage_columns, usage_of
@@ -217,6 +217,10 @@ def accept(tx: Transaction, acceptance: Acceptance) -> bool:
     attempt = (acceptance.attempt_id, response_id, acceptance.status, acceptance.at)
     shares = not tx.execute(SQL["accept_attempt"], attempt).rowcount
     if shares:
+        [held_by] = tx.execute(SQL["holder"], (response_id,)).fetchone()
+        if request_id_of(held_by) != request_id and not acceptance.adopted:
+            tx.execute(SQL["accept_request"], (*request, *reversed(_ACCEPT.stored)))
+            return False
         tx.execute(SQL["share_response"], attempt)
     tx.note_claim(request_id, Claimed(run_id, stage, claimed.worst_case_pusd, response_id, shares))
     tx.moved(run_id, stage, _ACCEPT.source, _ACCEPT.to)

@@ -46,6 +46,9 @@ LEFT JOIN charge AS earlier_charge ON earlier_charge.attempt_id = earlier_attemp
 WHERE request.run_id = :run_id AND request.state = 'pending' AND request.not_before > 0
 ORDER BY request.not_before, request.id LIMIT :limit;
 
+-- name: holder
+SELECT id FROM attempt WHERE response_id = :response_id AND shares_response = 0;
+
 -- name: open_attempts
 -- The oldest first: the provider may soon forget them.
 SELECT

@@ -91,6 +91,10 @@ UPDATE OR IGNORE attempt SET
   response_id = :response_id, status = :status, accepted_at = :at, code = NULL, message = NULL, shares_response = 0
 WHERE id = :attempt_id;
 
+-- name: holder
+-- takes: response_id
+SELECT id FROM attempt WHERE response_id = :response_id AND shares_response = 0;
+
 -- name: share_response
 -- takes: attempt_id, response_id, status, at
 UPDATE attempt SET
