@@ -27,6 +27,8 @@ from orchestrator.policy.errors.error_rules import Action, Override, Phase
 from orchestrator.policy.errors.profiles import PROFILES, overrides_for
 from orchestrator.policy.pricing.price_file import PriceFile, file_version
 from orchestrator.policy.pricing.price_rules import PriceRules
+from orchestrator.provider.reply_memory import DEFAULT_MOST_BYTES
+from orchestrator.provider.transport import DEFAULT_REPLY_BYTES
 from orchestrator.sandbox.sandbox_settings import SandboxSettings
 from orchestrator.stores.base import DEFAULT_DATABASE
 from orchestrator.stores.reads import SharedCaps
@@ -220,6 +222,12 @@ class LimitSettings(Section):
     """Polls per minute."""
     max_in_flight: int = Field(default=2000, ge=1)
     """Open background responses at once."""
+    reply_bytes: int = Field(default=DEFAULT_REPLY_BYTES, ge=2**20)
+    """The most bytes of one reply, decompressed. A larger one is not read, and its row fails with
+    `unreadable_reply`."""
+    reply_bytes_in_memory: int = Field(default=DEFAULT_MOST_BYTES, ge=2**20)
+    """The most bytes of all replies of more than 256 KiB together that are in memory; further ones wait. To read a
+    reply takes several times its size."""
 
 
 class TimeoutSettings(Section):

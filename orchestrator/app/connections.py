@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.config import Config
 from orchestrator.provider.client import ResponsesClient
+from orchestrator.provider.reply_memory import ReplyMemory
 from orchestrator.provider.streaming import StreamingClient
 from orchestrator.provider.transport import Endpoint, Transport
 
@@ -37,7 +38,11 @@ class Provider:
         """A client for streams, whichever transport the config names for calls: streams are few and last long."""
         from orchestrator.provider.httpx_transport import HttpxTransport
 
-        client = StreamingClient(HttpxTransport(self._endpoint), status_aliases=self._config.status_aliases)
+        client = StreamingClient(
+            HttpxTransport(self._endpoint),
+            status_aliases=self._config.status_aliases,
+            most_bytes=self._endpoint.max_reply_bytes,
+        )
         self._resources.push_async_callback(client.aclose)
         return client
 
@@ -75,6 +80,8 @@ async def open_provider(
             query=provider.query,
             connect_timeout_s=config.timeouts.connect,
             read_timeout_s=config.timeouts.read,
+            max_reply_bytes=config.limits.reply_bytes,
+            reply_memory=ReplyMemory(config.limits.reply_bytes_in_memory),
         )
         opened = Provider(config, endpoint)
         stack.push_async_callback(opened.aclose)
@@ -101,6 +108,7 @@ async def open_organization(config: Config) -> AsyncIterator[OrganizationClient]
         query=config.provider.query,
         connect_timeout_s=config.timeouts.connect,
         read_timeout_s=config.timeouts.read,
+        max_reply_bytes=config.limits.reply_bytes,
     )
     client = OrganizationClient(_transport(config.provider.transport, endpoint))
     try:

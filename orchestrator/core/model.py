@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.core.fast_dataclass import fast_dataclass
@@ -92,7 +92,7 @@ class Response:
     created_at: float | None = None
     completed_at: float | None = None
     # The request's metadata, if the provider repeats it.
-    metadata: Mapping[str, Any] | None = None
+    metadata: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
 
 
 @fast_dataclass
@@ -119,6 +119,8 @@ class Seen:
     headers: Mapping[str, str]
     # Seconds after which the provider asks for the next poll (``openai-poll-after-ms``).
     poll_after_s: float | None = None
+    # Held until the response is settled: the room that a large reply takes of the memory that all share.
+    lease: object = field(default=None, compare=False, repr=False)
 
 
 @fast_dataclass

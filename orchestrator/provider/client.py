@@ -202,7 +202,13 @@ class ResponsesClient:
             if partial.status >= 300:
                 # The status is the answer, even if the explanation is missing.
                 return partial
-            return ReplyLost(reason=error.problem.reason, status=partial.status, response_id=salvage_id(partial.body))
+            created = method == "POST" and path == "/responses"
+            return ReplyLost(
+                reason=error.problem.reason,
+                status=partial.status,
+                response_id=salvage_id(partial.body) if created else None,
+                unreadable=isinstance(error.problem, ReplyLost) and error.problem.unreadable,
+            )
 
     def _seen(self, reply: Reply | Problem, *, created: bool = False) -> Seen | Problem:
         if not isinstance(reply, Reply):
@@ -235,7 +241,8 @@ def read_response(reply: Reply, status_aliases: Mapping[str, str], *, created: b
     """Returns the response in a whole reply, or a problem; that of a create call has the id if it can be read."""
     try:
         response = parse_response(reply.body, status_aliases=status_aliases)
-        return Seen(response=response, headers=reply.headers, poll_after_s=poll_after(reply.headers))
+        asked_s = poll_after(reply.headers)
+        return Seen(response=response, headers=reply.headers, poll_after_s=asked_s, lease=reply.lease)
     except UnreadableReply as error:
         reason, foreign = str(error), error.foreign
     except Exception as error:  # noqa: BLE001  # one reply must not stop the others, whatever it holds

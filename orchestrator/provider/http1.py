@@ -16,6 +16,7 @@ from typing import Any
 import httptools
 
 from orchestrator.core.problems import ReplyLost
+from orchestrator.provider.reply_memory import FREE_BYTES, Lease
 from orchestrator.provider.transport import Endpoint, Reply, TransportError, system_message, too_large
 
 __all__ = ["Connection", "NoReply"]
@@ -26,6 +27,11 @@ _MAX_HEAD_BYTES = 131_072
 # zlib's codes for "gzip or zlib, detected", and for deflate without a frame, which some servers send.
 _GZIP_OR_ZLIB, _BARE_DEFLATE = 47, -15
 _COMPRESSED = frozenset({"gzip", "x-gzip", "deflate"})
+
+# More digits than any length has.
+_MOST_DIGITS = 16
+# Pieces of a body that are kept as they arrive; more of them are put together.
+_MOST_PIECES = 256
 
 _BROKEN_OFF = "the answer broke off or cannot be decoded"
 
@@ -49,6 +55,8 @@ class Connection(asyncio.Protocol):
         self._keeps = True
         self._answer: asyncio.Future[Reply] | None = None
         self._silence_s = self._deadline = self._received_at = 0.0
+        # When it began to wait for room in the memory that replies share.
+        self._waits_since: float | None = None
         self._timer: asyncio.TimerHandle | None = None
         # The parser stores each header directly in the dictionary: every reply has a dozen of them.
         self._head: dict[bytes, bytes] = {}
@@ -114,16 +122,22 @@ class Connection(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._fail(_BROKEN_OFF if self._headed else "the answer is not HTTP")
             return
-        if self._size > self._endpoint.max_reply_bytes:
+        if self._whole:
+            return
+        most = self._endpoint.max_reply_bytes
+        # With the start of a body its id arrives. Chunks of one byte have five bytes of framing.
+        if self._size > most or (self._declared > most and self._size) or self._received > 8 * most + _MAX_HEAD_BYTES:
             self._fail_with(too_large(self._endpoint, self._partial()))
         elif not self._headed and self._received > _MAX_HEAD_BYTES:
             self._fail(f"the answer's headers are larger than {_MAX_HEAD_BYTES} bytes")
+        elif self._size > FREE_BYTES and self._lease is None and self._waits_since is None:
+            self._wait_for_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._keeps = False
         if self._timer is not None:
             self._timer.cancel()
-        if self._answer is not None:
+        if self._answer is not None and not self._whole:
             if exc is None and self._headed and self._ends_with_connection:
                 self._complete()
             elif not self._received:
@@ -145,9 +159,15 @@ class Connection(asyncio.Protocol):
         self._headers = {_header_name(name): value.decode("latin-1") for name, value in self._head.items()}
         self._status: int = self._parser.get_status_code()
         self._headed = self._status >= 200
+        declared = self._headers.get("content-length", "0")
+        self._declared = int(declared) if len(declared) < _MOST_DIGITS and declared.isdecimal() else 0
 
     def on_body(self, body: bytes) -> None:
-        self._body.append(body)
+        if len(self._body) < _MOST_PIECES:
+            self._body.append(body)
+        else:
+            # A million pieces of a byte would take forty megabytes.
+            self._rest += body
         self._size += len(body)
 
     def on_message_complete(self) -> None:
@@ -159,17 +179,29 @@ class Connection(asyncio.Protocol):
     # ── one exchange ──────────────────────────────────────────────────────────────────────────────────────
 
     def _begin(self) -> None:
-        self._received = self._size = 0
-        self._headed = False
+        self._received = self._size = self._declared = 0
+        self._headed = self._whole = False
         self._body: list[bytes] = []
+        self._rest = bytearray()
+        self._lease: Lease | None = None
 
     @property
     def _ends_with_connection(self) -> bool:
         return "content-length" not in self._headers and "transfer-encoding" not in self._headers
 
     def _complete(self) -> None:
-        body, whole = self._read_body()
-        reply = Reply(status=self._status, headers=self._headers, body=self._endpoint.redact(body))
+        self._whole = True
+        if self._waits_since is not None:
+            return
+        if self._lease is None and "content-encoding" in self._headers and self._expands_far():
+            self._wait_for_room()
+            return
+        self._deliver()
+
+    def _deliver(self) -> None:
+        body, whole = self._read_body(self._endpoint.max_reply_bytes)
+        reply = Reply(status=self._status, headers=self._headers, body=self._endpoint.redact(body), lease=self._lease)
+        self._body, self._lease = [], None
         if len(body) > self._endpoint.max_reply_bytes:
             self._fail_with(too_large(self._endpoint, reply))
         elif not whole:
@@ -179,16 +211,48 @@ class Connection(asyncio.Protocol):
             if answer is not None and not answer.done():  # already done if the caller was cancelled
                 answer.set_result(reply)
 
-    def _read_body(self) -> tuple[bytes, bool]:
-        """Returns the received body, decompressed as far as possible, and whether it is complete."""
-        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+    def _wait_for_room(self) -> None:
+        """Read no more, and deliver nothing, until the memory that replies share has room for this one."""
+        most = self._endpoint.max_reply_bytes
+        size = most if "content-encoding" in self._headers else min(self._declared or most, most)
+        self._lease = self._endpoint.reply_memory.take(size)
+        if self._lease is not None:
+            if self._whole:
+                self._deliver()
+            return
+        self._waits_since = self._loop.time()
+        # A lease is given back wherever the last holder of a reply drops it: the loop continues later.
+        self._endpoint.reply_memory.wait(size, lambda lease: self._loop.call_soon(self._has_room, lease))
+        if not self._whole:
+            self._transport.pause_reading()
+
+    def _has_room(self, lease: Lease) -> None:
+        """Continue with a lease; the time that it waited does not count as silence of the server."""
+        since, self._waits_since = self._waits_since, None
+        if self._answer is None or since is None:
+            return
+        self._lease = lease
+        now = self._loop.time()
+        self._deadline += now - since
+        self._received_at = now
+        if self._whole:
+            self._deliver()
+        else:
+            self._transport.resume_reading()
+
+    def _expands_far(self) -> bool:
+        return len(self._read_body(FREE_BYTES)[0]) > FREE_BYTES
+
+    def _read_body(self, most: int) -> tuple[bytes, bool]:
+        """Returns the received body, decompressed as far as possible and allowed, and whether it is complete."""
+        body = self._body[0] if len(self._body) == 1 and not self._rest else b"".join((*self._body, self._rest))
         encoding = self._headers.get("content-encoding")
         if encoding is None or not body:
             return body, True
-        return _expand(body, encoding.lower(), self._endpoint.max_reply_bytes)
+        return _expand(body, encoding.lower(), most)
 
     def _partial(self) -> Reply:
-        body = self._endpoint.redact(self._read_body()[0])
+        body = self._endpoint.redact(self._read_body(FREE_BYTES)[0][:FREE_BYTES])
         return Reply(status=self._status, headers=self._headers, body=body)
 
     def _lost(self, reason: str) -> TransportError:
@@ -201,6 +265,8 @@ class Connection(asyncio.Protocol):
 
     def _fail_with(self, error: TransportError) -> None:
         answer, self._answer = self._answer, None
+        self._body, self._lease = [], None
+        self._rest = bytearray()
         if answer is not None and not answer.done():
             answer.set_exception(error)
         self.abort()
@@ -220,7 +286,9 @@ class Connection(asyncio.Protocol):
         if self._answer is None:
             return
         now = self._loop.time()
-        if now >= self._deadline:
+        if self._waits_since is not None:
+            self._watch(now + self._silence_s)
+        elif now >= self._deadline:
             self._fail("the answer was not complete in time")
         elif now >= self._received_at + self._silence_s:
             self._fail(f"no answer within {self._silence_s:g} s")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -10,6 +12,7 @@ import anyio
 import httpx
 
 from orchestrator.core.problems import NeverSent, ReplyLost
+from orchestrator.provider.reply_memory import FREE_BYTES, Lease
 from orchestrator.provider.transport import (
     KEEPALIVE_S,
     Endpoint,
@@ -67,13 +70,13 @@ class HttpxTransport:
         response: httpx.Response | None = None
         chunks: list[bytes] = []
         try:
-            with anyio.fail_after(self._endpoint.connect_timeout_s + read_s):
+            with anyio.fail_after(self._endpoint.connect_timeout_s + read_s) as scope:
                 response = await self._transport.handle_async_request(request)
                 try:
-                    await self._read(response, chunks)
+                    lease = await self._read(response, chunks, scope)
                 finally:
                     await response.aclose()
-            return self._reply(response, chunks)
+            return self._reply(response, chunks, lease)
         except _NETWORK_ERRORS as error:
             if response is None and self._never_sent(error):
                 raise TransportError(NeverSent(reason=_unconnected(error, request.url))) from None
@@ -123,17 +126,34 @@ class HttpxTransport:
             extensions={"timeout": {"connect": connect_s, "pool": connect_s, "read": read_s, "write": read_s}},
         )
 
-    async def _read(self, response: httpx.Response, chunks: list[bytes]) -> None:
-        size = 0
+    async def _read(self, response: httpx.Response, chunks: list[bytes], scope: anyio.CancelScope) -> Lease | None:
+        """Read a body; a large one waits for room in the memory that replies share, which is no silence."""
+        size, lease, most = 0, None, self._endpoint.max_reply_bytes
         async for chunk in response.aiter_bytes():
             chunks.append(chunk)
             size += len(chunk)
-            if size > self._endpoint.max_reply_bytes:
-                raise too_large(self._endpoint, self._reply(response, chunks))
+            if size > most:
+                raise too_large(self._endpoint, self._reply(response, chunks[:1]))
+            if size > FREE_BYTES and lease is None:
+                lease = await self._room(scope)
+        return lease
 
-    def _reply(self, response: httpx.Response, chunks: list[bytes]) -> Reply:
+    async def _room(self, scope: anyio.CancelScope) -> Lease:
+        """Returns a lease for the largest reply; while it waits, the call's timeout stands still."""
+        memory, most = self._endpoint.reply_memory, self._endpoint.max_reply_bytes
+        if (lease := memory.take(most)) is not None:
+            return lease
+        there: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
+        memory.wait(most, lambda lease: None if there.done() else there.set_result(lease))
+        left_s = scope.deadline - anyio.current_time()
+        scope.deadline = math.inf
+        lease = await there
+        scope.deadline = anyio.current_time() + left_s
+        return lease
+
+    def _reply(self, response: httpx.Response, chunks: list[bytes], lease: Lease | None = None) -> Reply:
         body = self._endpoint.redact(b"".join(chunks))
-        return Reply(status=response.status_code, headers=dict(response.headers), body=body)
+        return Reply(status=response.status_code, headers=dict(response.headers), body=body, lease=lease)
 
     def _never_sent(self, error: Exception) -> bool:
         if not isinstance(error, _UNCONNECTED):

@@ -24,6 +24,10 @@ _FEW_BRACKETS = 200
 # Every integer with at most as many digits fits into 64 bits.
 _FEW_DIGITS = 18
 
+# To repair a body takes ten times its size in memory.
+_LONGEST_REPAIRED = 16 * 2**20
+_LONGEST_HEAD = 2**20
+
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _BLANK = re.compile(r"[ \t\r\n]*")
 
@@ -41,8 +45,8 @@ def read_json(body: bytes) -> tuple[Any, bytes]:
 
 
 def leading_fields(body: bytes) -> Mapping[str, Any]:
-    """Returns the fields of a damaged object that are complete and come before the damage."""
-    text = _text(body)
+    """Returns the fields of a damaged object that are complete and come before the damage, in its first megabyte."""
+    text = _text(body[:_LONGEST_HEAD])
     fields: dict[str, Any] = {}
     at = _skip(text, 0)
     if not text.startswith("{", at):
@@ -66,6 +70,8 @@ def leading_fields(body: bytes) -> Mapping[str, Any]:
 
 
 def _read_leniently(body: bytes) -> tuple[Any, bytes]:
+    if len(body) > _LONGEST_REPAIRED:
+        raise ValueError("not JSON, and too large to be repaired")
     try:
         document = _shallow(_DECODER.decode(_text(body).strip()), 0)
         text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))

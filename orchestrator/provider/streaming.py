@@ -16,9 +16,9 @@ from orchestrator.core.problems import Problem, ReplyLost
 from orchestrator.provider.client import read_response
 from orchestrator.provider.refusal import parse_refusal
 from orchestrator.provider.reply_json import leading_fields, read_json
-from orchestrator.provider.sse import SseParser
-from orchestrator.provider.transport import Reply, TransportError
-from orchestrator.provider.wire import UnreadableReply, parse_response
+from orchestrator.provider.sse import EventTooLarge, SseParser
+from orchestrator.provider.transport import DEFAULT_REPLY_BYTES, Reply, TransportError
+from orchestrator.provider.wire import UnreadableReply, parse_response, salvage_id
 
 __all__ = ["ENDINGS", "EventStream", "OpenReply", "StreamEvent", "StreamLost", "StreamTransport", "StreamingClient"]
 
@@ -28,6 +28,8 @@ ENDINGS = frozenset({"response.completed", "response.failed", "response.incomple
 # A model may think for minutes without an event; a stream that is silent for longer is opened again.
 _SILENCE_S = 300.0
 _MOST_REFUSAL_BYTES = 2**20
+# The first event of a stream names its response; a server that sends others forever must not hold up the row.
+_MOST_NAMELESS = 1000
 
 
 class OpenReply(Protocol):
@@ -99,10 +101,11 @@ class StreamLost(Exception):
 class EventStream:
     """The events of one response in order, each once; close it after use."""
 
-    def __init__(self, reply: OpenReply, *, after: int | None = None) -> None:
+    def __init__(self, reply: OpenReply, *, after: int | None = None, most_bytes: int = DEFAULT_REPLY_BYTES) -> None:
         self._reply = reply
         self._chunks = reply.chunks()
-        self._parser = SseParser()
+        self._parser = SseParser(most_bytes)
+        self._most_bytes = most_bytes
         self._waiting: list[StreamEvent] = []
         self._after = after
 
@@ -116,7 +119,11 @@ class EventStream:
                 chunk = await anext(self._chunks)
             except TransportError as error:
                 raise StreamLost(error.problem.reason) from None
-            self._waiting = [event for data in self._parser.feed(chunk) if (event := self._new(data)) is not None]
+            try:
+                found = self._parser.feed(chunk)
+            except EventTooLarge:
+                raise StreamLost(f"an event is {_too_large(self._most_bytes)}") from None
+            self._waiting = [event for data in found if (event := self._new(data)) is not None]
         return self._waiting.pop(0)
 
     def unread(self, event: StreamEvent) -> None:
@@ -152,8 +159,10 @@ class StreamingClient:
         *,
         status_aliases: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.time,
+        most_bytes: int = DEFAULT_REPLY_BYTES,
     ) -> None:
         self._transport = transport
+        self._most_bytes = most_bytes
         self._status_aliases = dict(status_aliases or {})
         self._clock = clock
 
@@ -173,11 +182,20 @@ class StreamingClient:
         if not isinstance(reply, _Opened):
             return reply
         if not reply.streams:
-            seen = read_response(await reply.read(), self._status_aliases)
+            whole = await reply.read(self._most_bytes)
+            if len(whole.body) > self._most_bytes:
+                reason = f"the reply is {_too_large(self._most_bytes)}"
+                found = salvage_id(whole.body)
+                return ReplyLost(reason=reason, status=whole.status, response_id=found, unreadable=True)
+            seen = read_response(whole, self._status_aliases)
             return (seen, None) if isinstance(seen, Seen) else seen
-        stream = EventStream(reply.reply)
+        stream = EventStream(reply.reply, most_bytes=self._most_bytes)
+        passed = 0
         try:
             async for event in stream:
+                passed += 1
+                if passed > _MOST_NAMELESS:
+                    break
                 response = event.fields.get("response")
                 if isinstance(response, dict):
                     stream.unread(event)
@@ -197,7 +215,7 @@ class StreamingClient:
         if not reply.streams:
             await reply.reply.aclose()
             return ReplyLost(reason="the server does not stream", status=reply.reply.status)
-        return EventStream(reply.reply, after=after)
+        return EventStream(reply.reply, after=after, most_bytes=self._most_bytes)
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -213,7 +231,7 @@ class StreamingClient:
             return error.problem
         opened = _Opened(reply)
         if reply.status >= 300:
-            return parse_refusal(await opened.read(), now=self._clock())
+            return parse_refusal(await opened.read(_MOST_REFUSAL_BYTES), now=self._clock())
         return opened
 
     def _seen(self, body: bytes, reply: OpenReply) -> Seen:
@@ -231,19 +249,23 @@ class _Opened:
     def streams(self) -> bool:
         return self.reply.headers.get("content-type", "").lower().startswith("text/event-stream")
 
-    async def read(self) -> Reply:
-        """Read it to its end, or as far as it arrives."""
-        body = b""
+    async def read(self, most_bytes: int) -> Reply:
+        """Read it to its end, as far as it arrives, or until it exceeds the cap."""
+        body = bytearray()
         try:
             async for chunk in self.reply.chunks():
                 body += chunk
-                if len(body) > _MOST_REFUSAL_BYTES and self.reply.status >= 300:
+                if len(body) > most_bytes:
                     break
         except TransportError:
             pass  # the status is the answer, even if the rest is missing
         finally:
             await self.reply.aclose()
-        return Reply(status=self.reply.status, headers=self.reply.headers, body=body)
+        return Reply(status=self.reply.status, headers=self.reply.headers, body=bytes(body))
+
+
+def _too_large(most_bytes: int) -> str:
+    return f"larger than {most_bytes} bytes; limits.reply_bytes in the config sets the limit"
 
 
 def _event(data: bytes) -> StreamEvent | None:

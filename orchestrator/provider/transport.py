@@ -19,8 +19,10 @@ import certifi
 from orchestrator.core.errors import ConfigError
 from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.problems import NeverSent, ReplyLost
+from orchestrator.provider.reply_memory import Lease, ReplyMemory
 
 __all__ = [
+    "DEFAULT_REPLY_BYTES",
     "KEEPALIVE_S",
     "Endpoint",
     "Reply",
@@ -37,6 +39,8 @@ __all__ = [
 # closing connection it is unknown whether it was received.
 KEEPALIVE_S = 4.0
 
+DEFAULT_REPLY_BYTES = 32 * 2**20
+
 _HEADER_TEXT = re.compile(r"[\t\x20-\x7e]*")
 
 # Headers whose values are secrets, and the minimum length of one: the "Bearer" of "Bearer sk-…" is too short.
@@ -51,6 +55,8 @@ class Reply:
     status: int
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
+    # The room that a large body takes of the memory that replies share.
+    lease: Lease | None = field(default=None, repr=False, compare=False)
 
 
 class TransportError(Exception):
@@ -95,8 +101,9 @@ class Endpoint:
     """Where the provider is, and how to call it.
 
     ``headers`` (including authentication) and ``query`` are sent with every request. ``max_reply_bytes`` limits a
-    decompressed body. ``trust_env`` uses ``HTTPS_PROXY``, ``HTTP_PROXY`` and ``NO_PROXY``, never for loopback. Raises
-    ``ConfigError`` for a URL or a header that HTTP cannot carry, without showing its value.
+    decompressed body, ``reply_memory`` all large bodies together. ``trust_env`` uses ``HTTPS_PROXY``, ``HTTP_PROXY``
+    and ``NO_PROXY``, never for loopback. Raises ``ConfigError`` for a URL or a header that HTTP cannot carry, without
+    showing its value.
     """
 
     base_url: str
@@ -105,7 +112,8 @@ class Endpoint:
     connect_timeout_s: float = 5.0
     read_timeout_s: float = 60.0
     max_connections: int = 256
-    max_reply_bytes: int = 64 * 2**20
+    max_reply_bytes: int = DEFAULT_REPLY_BYTES
+    reply_memory: ReplyMemory = field(default_factory=ReplyMemory)
     trust_env: bool = True
     _secrets: tuple[bytes, ...] = field(init=False, repr=False, compare=False)
 
@@ -180,8 +188,10 @@ class Slots:
 
 def too_large(endpoint: Endpoint, partial: Reply) -> TransportError:
     """Returns the error for a body that exceeds the endpoint's limit."""
-    reason = f"the reply is larger than {endpoint.max_reply_bytes} bytes"
-    return TransportError(ReplyLost(reason=reason, status=partial.status), partial)
+    reason = (
+        f"the reply is larger than {endpoint.max_reply_bytes} bytes; limits.reply_bytes in the config sets the limit"
+    )
+    return TransportError(ReplyLost(reason=reason, status=partial.status, unreadable=True), partial)
 
 
 def environment_proxy(base_url: str) -> str | None:

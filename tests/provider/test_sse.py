@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.provider.sse import SseParser
+from orchestrator.provider.sse import EventTooLarge, SseParser
 
 DATA = st.lists(st.text(st.characters(exclude_characters="\r\n", codec="utf-8"), min_size=1), max_size=5)
 
@@ -37,3 +40,24 @@ def test_the_data_of_an_unfinished_event_can_be_read() -> None:
     parser = SseParser()
     assert parser.feed(b'data: {"a": 1}\n\nevent: x\ndata: {"b": ') == [b'{"a": 1}']
     assert parser.unfinished == b'{"b": '
+
+
+def test_a_line_in_many_pieces_is_copied_once() -> None:
+    parser = SseParser()
+    started = time.process_time()
+    for _ in range(20_000):
+        assert parser.feed(b"data: " + b"x" * 1_000) == []
+    assert time.process_time() - started < 2
+    [whole] = parser.feed(b"\n\n")
+    assert len(whole) > 20_000_000
+
+
+def test_an_event_beyond_the_cap_is_refused() -> None:
+    parser = SseParser(1_000)
+    for _ in range(10):
+        assert parser.feed(b"data: " + b"x" * 900 + b"\n\n") == [b"x" * 900]
+    parser.feed(b": a comment\n" * 1_000)
+    with pytest.raises(EventTooLarge):
+        parser.feed(b"data: x\n" * 1_000)
+    with pytest.raises(EventTooLarge):
+        SseParser(1_000).feed(b"x" * 1_001)
