@@ -59,6 +59,7 @@ _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
 # A key is one word of printable ASCII: anything else is a quoting error, and would break the request.
 _KEY = re.compile(r"[\x21-\x7e]+")
+_QUOTES = re.compile("[\"'`]")
 
 
 class ErrorOverride(Section):
@@ -323,12 +324,7 @@ class Config(Section):
                 f"there is no API key: the environment variable {name} is not set",
                 hint=f"set {name}, or try the job without a key and without cost: --config {SANDBOX_CONFIG}",
             )
-        if not _KEY.fullmatch(key):
-            raise ConfigError(
-                f"the environment variable {name} holds something that cannot be an API key",
-                hint="a key has no spaces, quotes or line breaks in it",
-            )
-        return key
+        return _checked_key(key, name)
 
     def admin_key(self, environ: Mapping[str, str]) -> str:
         """The key that may read the organization's account; raises ``ConfigError``."""
@@ -359,6 +355,21 @@ class Config(Section):
         path = (self._source.parent if self._source else Path()) / self.prices
         prices = load_document(path, PriceFile, kind="prices")
         return prices.rules(source=str(path), version=file_version(path.read_bytes()))
+
+
+def _checked_key(key: str, name: str) -> str:
+    """Returns the key; raises ``ConfigError``, without showing it, if it cannot be one."""
+    if not _KEY.fullmatch(key):
+        raise ConfigError(
+            f"the environment variable {name} holds something that cannot be an API key",
+            hint="a key has no spaces, quotes or line breaks in it",
+        )
+    if _QUOTES.search(key):
+        raise ConfigError(
+            f"the key in the environment variable {name} has quotes in it",
+            hint="write it without quotes: docker's --env-file and some .env readers keep them as part of the value",
+        )
+    return key
 
 
 def load_config(path: str | Path | None = None, *, environ: Mapping[str, str] | None = None) -> Config:

@@ -238,6 +238,14 @@ def test_what_cannot_be_a_key_is_not_sent_and_not_repeated(key: str) -> None:
     assert SECRET not in str(caught.value)
 
 
+@pytest.mark.parametrize("key", [f'"{SECRET}"', f"'{SECRET}'", f"`{SECRET}`", f'"{SECRET}'])
+def test_a_key_with_quotes_is_refused_with_their_likely_source(key: str) -> None:
+    with pytest.raises(ConfigError, match="has quotes in it") as caught:
+        load_config(environ={}).api_key({"OPENAI_API_KEY": key})
+    assert SECRET not in str(caught.value)
+    assert "--env-file" in str(caught.value)
+
+
 @pytest.mark.parametrize("provider", ["{sandbox: {}}", "{api_key_env: null}"])
 def test_where_no_key_is_needed_none_is_read(tmp_path: Path, provider: str) -> None:
     assert load(tmp_path, f"provider: {provider}").api_key({"OPENAI_API_KEY": SECRET}) is None

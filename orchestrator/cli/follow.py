@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -10,6 +11,7 @@ from orchestrator.cli.options import ConfigFile, Database, RunName
 from orchestrator.cli.output import note, stdout_bytes
 from orchestrator.cli.session import opened
 from orchestrator.core.errors import ExitCode
+from orchestrator.core.printable import printable
 
 if TYPE_CHECKING:
     from orchestrator.app.follow import FollowEnded, ResponseProgress
@@ -64,7 +66,7 @@ async def follow(
 
 def _write(text: str) -> None:
     with stdout_bytes() as out:
-        out.write(text.encode())
+        out.write((printable(text) if sys.stdout.isatty() else text).encode())
 
 
 def _print_progress(event: ResponseProgress) -> None:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from orchestrator.core.errors import UsageError
+from orchestrator.core.printable import CONTROLS, printable
 
 __all__ = [
     "PipeConsole",
@@ -55,6 +56,11 @@ def hold_standard_streams() -> None:
 
 def say(text: Text | str) -> None:
     """A result for people, coloured only on a terminal and never cut to its width."""
+    if isinstance(text, str):
+        text = printable(text)
+    elif CONTROLS.search(text.plain):
+        text = text.copy()
+        text.plain = printable(text.plain)
     with _writing():
         PipeConsole(highlight=False, soft_wrap=True).print(text)
         sys.stdout.flush()
@@ -64,14 +70,17 @@ def say_json(value: Any) -> None:
     """A result for scripts: one JSON value on one line."""
     import orjson
 
+    line = orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE)
+    if sys.stdout.isatty():
+        line = CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", line.decode()).encode()
     with stdout_bytes() as out:
-        out.write(orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE))
+        out.write(line)
 
 
 def note(text: str) -> None:
     """A remark for people, on standard error; a closed terminal is no reason to fail."""
     try:
-        sys.stderr.write(f"{text}\n")
+        sys.stderr.write(f"{printable(text)}\n")
         sys.stderr.flush()
     except (OSError, ValueError):
         return

@@ -19,6 +19,7 @@ import certifi
 from orchestrator.core.errors import ConfigError
 from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.problems import NeverSent, ReplyLost
+from orchestrator.provider.redaction import Redaction
 from orchestrator.provider.reply_memory import Lease, ReplyMemory
 
 __all__ = [
@@ -115,7 +116,7 @@ class Endpoint:
     max_reply_bytes: int = DEFAULT_REPLY_BYTES
     reply_memory: ReplyMemory = field(default_factory=ReplyMemory)
     trust_env: bool = True
-    _secrets: tuple[bytes, ...] = field(init=False, repr=False, compare=False)
+    redaction: Redaction = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not _is_base_url(self.base_url):
@@ -131,7 +132,11 @@ class Endpoint:
                     hint="a key that was read from a file often ends in a line break",
                 )
         words = (word for name, value in self.headers.items() if _SECRET_NAME.search(name) for word in value.split())
-        object.__setattr__(self, "_secrets", tuple(word.encode() for word in words if len(word) >= _SECRET_LENGTH))
+        # Servers that echo a key may leave out the quotes around it.
+        secrets = {
+            part.encode() for word in words for part in (word, word.strip("'\"")) if len(part) >= _SECRET_LENGTH
+        }
+        object.__setattr__(self, "redaction", Redaction(secrets))
 
     def __repr__(self) -> str:
         """Returns a text without the values of headers and query, which hold the key."""
@@ -152,9 +157,7 @@ class Endpoint:
 
     def redact(self, body: bytes) -> bytes:
         """Returns the body with every secret of our headers redacted, because error pages may echo them."""
-        for secret in self._secrets:
-            body = body.replace(secret, b"[redacted]")
-        return body
+        return self.redaction.redact(body)
 
 
 class Slots:

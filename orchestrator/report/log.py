@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from enum import StrEnum
 from typing import Any
 
@@ -28,6 +28,7 @@ from orchestrator.core.events import (
     Warned,
 )
 from orchestrator.core.money import format_usd
+from orchestrator.core.printable import printable
 from orchestrator.report.summary import usage_object
 
 __all__ = ["Level", "Style", "logger", "observer"]
@@ -66,7 +67,7 @@ def logger(level: Level, style: Style) -> FilteringBoundLogger:
         ]
     log: FilteringBoundLogger = structlog.wrap_logger(
         _StandardError(),
-        processors=[structlog.processors.add_log_level, *last],
+        processors=[structlog.processors.add_log_level, _without_controls, *last],
         wrapper_class=structlog.make_filtering_bound_logger(level.value),
         cache_logger_on_first_use=True,
     )
@@ -117,6 +118,13 @@ def _log_settled(log: FilteringBoundLogger, event: Settled) -> None:
         elapsed_s=round(event.elapsed_s, 3),
         **(usage_object(event.usage) if event.usage else {}),
     )
+
+
+def _without_controls(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = printable(value)
+    return event
 
 
 def _to_json(event: dict[str, Any], default: Callable[[Any], Any]) -> str:

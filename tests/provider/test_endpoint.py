@@ -6,6 +6,7 @@ import pytest
 
 from orchestrator.core.errors import ConfigError
 from orchestrator.core.problems import NeverSent
+from orchestrator.provider.reply_json import read_json
 from orchestrator.provider.transport import Endpoint, Reply, TransportError
 
 KEY = "sk-abcdefghijklmnop"
@@ -76,6 +77,34 @@ def test_secrets_are_redacted() -> None:
     endpoint = Endpoint(base_url="https://h", headers=headers)
     body = f"Bearer {KEY}, 0123456789abcdef, a title of mine".encode()
     assert endpoint.redact(body) == b"Bearer [redacted], [redacted], a title of mine"
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        KEY,
+        KEY.replace("-", "\\u002d"),
+        KEY.replace("-", "\\u002D").replace("s", "\\u0073"),
+        "".join(f"\\u{ord(letter):04x}" for letter in KEY),
+        f'\\"{KEY}\\"',
+        f"'{KEY}'",
+    ],
+)
+@pytest.mark.parametrize("quotes", ["", '"', "'"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-16-be", "utf-32"])
+def test_secrets_are_redacted_in_each_way_of_writing_them(written: str, quotes: str, encoding: str) -> None:
+    if encoding != "utf-8":
+        written = KEY
+    endpoint = Endpoint(base_url="https://h", headers={"Authorization": f"Bearer {quotes}{KEY}{quotes}"})
+    body = endpoint.redact(f'{{"message":"no: {written}."}}'.encode(encoding))
+    message = read_json(body)[0]["message"]
+    assert KEY not in message
+    assert "[redacted]" in message
+
+
+def test_a_secret_with_a_slash() -> None:
+    endpoint = Endpoint(base_url="https://h", headers={"Authorization": "Bearer abc/def/ghi/jkl"})
+    assert endpoint.redact(rb"x abc\/def\/ghi\/jkl y") == b"x [redacted] y"
 
 
 def test_the_text_of_an_error_is_its_reason() -> None:

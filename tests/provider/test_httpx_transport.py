@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import AsyncIterator
 
 import anyio
 import httpx
@@ -18,6 +19,7 @@ from orchestrator.provider.transport import Endpoint, TransportError
 
 pytestmark = pytest.mark.anyio
 
+KEY = "sk-abcdefghijklmnop"
 ENDPOINT = Endpoint(base_url="http://app.invalid/v1")
 
 
@@ -85,3 +87,23 @@ async def test_a_foreign_transport_is_trusted_only_with_proof(
     assert len(foreign.requests) == 1
     await transport.aclose()
     assert foreign.closed
+
+
+@pytest.mark.parametrize("written", [KEY, KEY.replace("-", "\\u002d")], ids=["raw", "escaped"])
+@pytest.mark.parametrize("size", [1, 3, 7, 20])
+async def test_a_secret_split_over_chunks_of_a_stream_is_redacted(written: str, size: int) -> None:
+    body = f'data: {{"type":"x","m":"a {written} b sk-"}}\n\ndata: end\n\n'.encode()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for at in range(0, len(body), size):
+            yield body[at : at + size]
+
+    async def reply(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, content=pieces())
+
+    endpoint = Endpoint(base_url="http://app.invalid", headers={"Authorization": f"Bearer {KEY}"})
+    transport = HttpxTransport(endpoint, httpx.MockTransport(reply))
+    opened = await transport.open("GET", "/responses/1", silence_s=1)
+    received = b"".join([chunk async for chunk in opened.chunks()])
+    assert received == body.replace(written.encode(), b"[redacted]")
+    await transport.aclose()
