@@ -59,9 +59,10 @@ def leading_fields(body: bytes) -> Mapping[str, Any]:
                 return fields
             value, at = _DECODER.raw_decode(text, _skip(text, at + 1))
             at = _skip(text, at)
-            # A number that the text ends with may be cut off.
+            # A number that the text ends with may be cut off, and a text before the damage may include a part of it.
             if not text.startswith((",", "}"), at):
-                return fields | ({name: _clean(value)} if isinstance(value, str | dict | list) else {})
+                whole = at == len(text) and isinstance(value, str | dict | list)
+                return fields | {name: _clean(value)} if whole else fields
             fields[name] = _clean(value)
             if text.startswith("}", at):
                 return fields

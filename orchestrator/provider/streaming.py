@@ -18,7 +18,7 @@ from orchestrator.provider.refusal import parse_refusal
 from orchestrator.provider.reply_json import leading_fields, read_json
 from orchestrator.provider.sse import EventTooLarge, SseParser
 from orchestrator.provider.transport import DEFAULT_REPLY_BYTES, Reply, TransportError
-from orchestrator.provider.wire import UnreadableReply, parse_response, salvage_id
+from orchestrator.provider.wire import salvage_id
 
 __all__ = ["ENDINGS", "EventStream", "OpenReply", "StreamEvent", "StreamLost", "StreamTransport", "StreamingClient"]
 
@@ -199,8 +199,12 @@ class StreamingClient:
                 response = event.fields.get("response")
                 if isinstance(response, dict):
                     stream.unread(event)
-                    return self._seen(orjson.dumps(response), reply.reply), stream
-        except (StreamLost, UnreadableReply) as error:
+                    seen = self._seen(response, reply.reply)
+                    if isinstance(seen, Seen):
+                        return seen, stream
+                    await stream.aclose()
+                    return seen
+        except StreamLost as error:
             await stream.aclose()
             return _lost(str(error), reply.reply.status, stream.unfinished)
         await stream.aclose()
@@ -234,9 +238,9 @@ class StreamingClient:
             return parse_refusal(await opened.read(_MOST_REFUSAL_BYTES), now=self._clock())
         return opened
 
-    def _seen(self, body: bytes, reply: OpenReply) -> Seen:
-        response = parse_response(body, status_aliases=self._status_aliases)
-        return Seen(response=response, headers=reply.headers)
+    def _seen(self, response: dict[str, Any], reply: OpenReply) -> Seen | ReplyLost:
+        whole = Reply(status=reply.status, headers=reply.headers, body=orjson.dumps(response))
+        return read_response(whole, self._status_aliases)
 
 
 @dataclass(frozen=True, slots=True)

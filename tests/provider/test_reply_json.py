@@ -105,6 +105,8 @@ def test_a_gateways_page_is_no_reply_of_the_api() -> None:
         (b'{"x":{"id":"resp_2"},"id":"resp_1",', "resp_1"),
         (b'{"x":{"id":"resp_2"}#,"id":"resp_1"}', None),
         (b'{"id":"resp_1', None),
+        (b'{"id":"resp_1"', "resp_1"),
+        (b'{"id":"resp_1#,"object":"response"}', None),
         (b'{"id":7,"object":"response"', None),
         (b'["resp_1"]', None),
         (b'{"id":"file_1","x":#', None),
