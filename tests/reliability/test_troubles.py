@@ -266,7 +266,7 @@ async def test_t16_results_that_vanish_while_no_process_polls(rehearse: Rehearse
     all_answered(account)
     assert account.creates == ROWS
     order = [int((call.key or "").removeprefix("row-")) for call in at.gateway.of("poll")[before:]]
-    # Each goes through a connection of its own, and those that are sent at about the same time may overtake each other.
+    # Each has a connection of its own, and those that are sent at about the same time may overtake each other.
     assert all(abs(row - place) < ROWS // 2 for place, row in enumerate(order))
 
 
