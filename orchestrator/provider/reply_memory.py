@@ -8,7 +8,7 @@ from collections.abc import Callable
 __all__ = ["DEFAULT_MOST_BYTES", "FREE_BYTES", "Lease", "ReplyMemory"]
 
 # One of the largest replies at a time; a reply takes several times its size while it is read.
-DEFAULT_MOST_BYTES = 32 * 2**20
+DEFAULT_MOST_BYTES = 24 * 2**20
 # Replies up to this size need no lease: nearly all are smaller.
 FREE_BYTES = 256 * 1024
 

@@ -40,7 +40,7 @@ __all__ = [
 # closing connection it is unknown whether it was received.
 KEEPALIVE_S = 4.0
 
-DEFAULT_REPLY_BYTES = 32 * 2**20
+DEFAULT_REPLY_BYTES = 24 * 2**20
 
 _HEADER_TEXT = re.compile(r"[\t\x20-\x7e]*")
 

@@ -42,7 +42,7 @@ def test_a_provider_that_stops_and_restarts(tmp_path: Path, note: Note, rows: in
         ledger = provider.ledger()
     assert ended.code == 0, ended.err
     assert ended.summary["requests"]["succeeded"] == rows
-    assert ended.err.count("the provider does not answer; trying") == ended.err.count("answers again") == 1
+    assert ended.err.count("the provider does not answer; orchestrator") == ended.err.count("answers again") == 1
     # Calls on the wire when the process stopped may be lost; nothing else spent an attempt.
     lost = ended.summary["possible_duplicates"]
     assert ended.summary["attempts"] - rows == lost <= 16

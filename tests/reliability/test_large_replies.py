@@ -65,7 +65,7 @@ async def send(connection: Connection, kind: str, response_id: str) -> None:
             while True:
                 await connection.send(b"10000\r\n" + b" " * 65_536 + b"\r\n")
         case "huge" | "nearly huge":
-            size = 60_000_000 if kind == "huge" else 30_000_000
+            size = 60_000_000 if kind == "huge" else 24_000_000
             begin, end = an_answer(response_id, 1).split(b'"x"')
             length = len(begin) + len(end) + 2 + size
             await connection.send(f"HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n".encode() + begin + b'"')
@@ -142,7 +142,7 @@ async def test_large_replies_wait_for_each_other_and_all_succeed(tmp_path: Path,
 @pytest.mark.long
 @pytest.mark.parametrize("kind", ["huge", "nearly huge"])
 async def test_the_memory_stays_bounded_with_the_default_limits(tmp_path: Path, kind: str) -> None:
-    """64 replies of 60 MB, which are beyond the cap, or of 30 MB, in a process of its own."""
+    """64 replies of 60 MB, which are beyond the cap, or of 24 MB, in a process of its own."""
     rows = [f"{kind} {n}" for n in range(64)] + [f"small {n}" for n in range(8)]
     async with serve_raw() as server:
         server.script = provider
