@@ -23,6 +23,7 @@ from orchestrator.engine.items import (
 from orchestrator.engine.outages import Outages
 from orchestrator.engine.preparation import Unsendable
 from orchestrator.engine.run_context import RunContext
+from orchestrator.engine.stages import Stage
 from orchestrator.engine.steps.in_doubt import resend_or_hold
 from orchestrator.engine.steps.poll import first_poll
 from orchestrator.engine.steps.refuse import refuse
@@ -103,25 +104,7 @@ class Submit:
             return Finished()
         run.observation.moved(State.PENDING, Event.CLAIM)
         answer = await self._executor.submit(body, idempotency_key=key, client_request_id=f"{key}-{prepared.number}")
-        open_ = OpenResponse(
-            request_id=request.id,
-            attempt_id=attempt_id,
-            key=request.key,
-            stage=run.stages[request.stage],
-            attempts=request.attempts + 1,
-            response_id="",
-            status="",
-            sent_at=sent_at,
-            accepted_at=sent_at,
-            model=prepared.model,
-            service_tier=prepared.service_tier,
-            window=prepared.window,
-            worst_case_pusd=prepared.worst_case_pusd,
-            max_output_tokens=prepared.max_output_tokens,
-            number=prepared.number,
-            turn=request.turn,
-            repairs=request.repairs,
-        )
+        open_ = _open_response(prepared, run.stages[request.stage], attempt_id, sent_at)
         outages.reached |= not isinstance(answer, NeverSent)
         if isinstance(answer, Seen):
             outages.record_success(outages.creates, sent_at)
@@ -322,3 +305,27 @@ class Submit:
 def _can_still_poll(problem: Problem) -> bool:
     """Whether open responses can still be fetched after this: not with a key that is refused."""
     return isinstance(problem, Refused) and problem.status not in (401, 403)
+
+
+def _open_response(prepared: Prepared, stage: Stage, attempt_id: int, sent_at: float) -> OpenResponse:
+    """The response that a claimed request asks for; its id and status are not known yet."""
+    request = prepared.request
+    return OpenResponse(
+        request_id=request.id,
+        attempt_id=attempt_id,
+        key=request.key,
+        stage=stage,
+        attempts=request.attempts + 1,
+        response_id="",
+        status="",
+        sent_at=sent_at,
+        accepted_at=sent_at,
+        model=prepared.model,
+        service_tier=prepared.service_tier,
+        window=prepared.window,
+        worst_case_pusd=prepared.worst_case_pusd,
+        max_output_tokens=prepared.max_output_tokens,
+        number=prepared.number,
+        turn=request.turn,
+        repairs=request.repairs,
+    )
