@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,11 @@ def an_answer(response_id: str, size: int) -> bytes:
     return json.dumps({**body, "model": "gpt-5-mini"}).encode()
 
 
+@cache
+def a_bomb(response_id: str) -> bytes:
+    return gzip.compress(an_answer(response_id, 200 * MIB), 1)
+
+
 async def send(connection: Connection, kind: str, response_id: str) -> None:
     """Answer a poll as the row asks for."""
     head = "Content-Type: application/json\r\n"
@@ -55,7 +61,7 @@ async def send(connection: Connection, kind: str, response_id: str) -> None:
         case "too large":
             await connection.answer(an_answer(response_id, 3 * MIB), headers=head)
         case "bomb":
-            body = gzip.compress(an_answer(response_id, 200 * MIB), 1)
+            body = a_bomb(response_id)
             await connection.answer(body, headers=f"{head}Content-Encoding: gzip\r\n")
         case "expands":
             body = gzip.compress(an_answer(response_id, 1_900_000), 1)
@@ -92,7 +98,7 @@ async def provider(connection: Connection) -> None:
 
 
 @asynccontextmanager
-async def rehearsing(folder: Path, rows: list[str], **config: Any) -> AsyncIterator[Rehearsal]:
+async def rehearsing(folder: Path, rows: list[str], *, speed: float = 60, **config: Any) -> AsyncIterator[Rehearsal]:
     async with serve_raw() as server:
         server.script = provider
         sections = {"provider": {"base_url": server.url, **config}, "limits": LIMITS}
@@ -100,7 +106,7 @@ async def rehearsing(folder: Path, rows: list[str], **config: Any) -> AsyncItera
         yield Rehearsal(
             folder=folder,
             base_url=server.url,
-            clock=FastClock(60),
+            clock=FastClock(speed),
             job=job,
             config=Config.model_validate(sections),
         )
@@ -119,13 +125,14 @@ async def test_a_reply_beyond_the_cap_fails_its_row_and_names_the_setting(
     tmp_path: Path, kind: str, transport: str
 ) -> None:
     rows = ["small 1", f"{kind} 1", "small 2"]
-    async with rehearsing(tmp_path, rows, transport=transport) as at:
+    # httpx has a cap of its own for what follows a body: such a poll is repeated for an hour before its row fails.
+    caps_itself = (kind, transport) == ("endless trailers", "httpx")
+    async with rehearsing(tmp_path, rows, transport=transport, speed=2_000 if caps_itself else 60) as at:
         results = await ended(at)
     assert [results[key].state for key in ("small 1", "small 2")] == [State.SUCCEEDED] * 2
     failed = results[f"{kind} 1"]
     assert (failed.code, failed.cost_pusd) == ("unreadable_reply", None)
-    # httpx has a cap of its own for what follows a body.
-    if (kind, transport) != ("endless trailers", "httpx"):
+    if not caps_itself:
         assert "2097152 bytes; limits.reply_bytes" in (failed.message or "")
 
 
