@@ -58,13 +58,14 @@ _EVENTS: Mapping[Event, str] = {
 _EXITS: Mapping[ExitCode, tuple[str, str]] = {
     ExitCode.OK: ("every request succeeded", "nothing"),
     ExitCode.BUG: ("a bug in orchestrator; what is stored is safe", "report it; rerun the same command"),
-    ExitCode.USAGE: ("wrong usage, job, config or input, or another process works on the run", "read the message"),
+    ExitCode.USAGE: ("wrong usage, job, config or input", "read the message"),
     ExitCode.SOME_FAILED: ("finished, but some requests failed", "`export --state failed`, then `retry`"),
     ExitCode.HALTED: (
         "halted by key, quota, budget, deadline, requests in doubt or an unreachable provider, or cancelled",
         "fix the cause; rerun the same command",
     ),
     ExitCode.STORE: ("the database cannot be used", "free space or fix the path; rerun the same command"),
+    ExitCode.BUSY: ("busy: another process works on the run", "wait for it, or watch it with `orchestrator status`"),
     ExitCode.INTERRUPTED: ("interrupted by Ctrl-C", "rerun the same command"),
     ExitCode.TERMINATED: ("ended by SIGTERM or a closed terminal", "rerun the same command"),
 }

@@ -45,6 +45,7 @@ Exit codes
   3         finished, but some requests failed
   4         halted by key, quota, budget, deadline or doubt; resumable
   5         the database cannot be used
+  6         busy: another process works on the run
   130, 143  interrupted; resumable
 
 Environment

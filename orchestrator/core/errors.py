@@ -34,6 +34,7 @@ class ExitCode(IntEnum):
     SOME_FAILED = 3
     HALTED = 4
     STORE = 5
+    BUSY = 6
     INTERRUPTED = 130
     TERMINATED = 143
 
@@ -78,8 +79,10 @@ class RunNotFound(UsageError):
     """The database has no run of that name."""
 
 
-class RunBusy(UsageError):
-    """Another process holds the lock of this run."""
+class RunBusy(OrchestratorError):
+    """Another process holds the lock of this run; the same command works once that process has ended."""
+
+    exit_code = ExitCode.BUSY
 
 
 class RunChanged(UsageError):

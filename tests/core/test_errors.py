@@ -42,7 +42,7 @@ def test_place_and_hint_are_optional() -> None:
     [
         (UsageError, 2),
         (RunNotFound, 2),
-        (RunBusy, 2),
+        (RunBusy, 6),
         (RunChanged, 2),
         (SpecError, 2),
         (BadRow, 2),
@@ -64,6 +64,7 @@ def test_the_exit_codes_that_scripts_rely_on() -> None:
         "SOME_FAILED": 3,
         "HALTED": 4,
         "STORE": 5,
+        "BUSY": 6,
         "INTERRUPTED": 130,
         "TERMINATED": 143,
     }

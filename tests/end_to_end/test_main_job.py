@@ -92,7 +92,7 @@ def test_a_second_process_on_the_same_run_is_refused(rig: MakeRig) -> None:
         assert first.poll() is None
         time.sleep(0.02)
     second = at.run()
-    assert second.code == 2
+    assert second.code == 6
     assert str(first.pid) in second.err
     first.terminate()
     assert at.end(first).code == 143
