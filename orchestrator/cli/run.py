@@ -19,7 +19,7 @@ from orchestrator.cli.output import ReaderGone, note, say, say_json
 from orchestrator.cli.purge import purge_what_is_due
 from orchestrator.cli.resume_hint import program, resume_command
 from orchestrator.cli.run_outcome import enough_usd, exit_code, failure_codes, next_steps
-from orchestrator.core.errors import ExitCode, StoreError, UsageError
+from orchestrator.core.errors import ExitCode, OrchestratorError, RunBusy, StoreError, UsageError
 from orchestrator.core.states import SETTLED, RunState, State
 
 if TYPE_CHECKING:
@@ -188,13 +188,13 @@ async def _close(orchestrator: Orchestrator, outcome: RunOutcome, target: Path |
     summary, database = outcome.summary, orchestrator.database
     finished = summary.run.state is RunState.FINISHED
     places = {"database": database}
-    problem: UsageError | None = None
+    problem: OrchestratorError | None = None
     if target and finished:
         try:
             rows = await export_to_file(orchestrator, summary.run, target, format_for(target))
             places = {"results": f"{target} ({rows:,} rows)", **places}
             await orchestrator.exported(summary.run.name)
-        except UsageError as error:
+        except (UsageError, RunBusy) as error:
             error.hint = f"the results are safe in {database}; orchestrator export {summary.run.name} -o FILE"
             problem = error
     if finished and not outcome.began:
