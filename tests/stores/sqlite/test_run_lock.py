@@ -55,7 +55,7 @@ def test_a_second_process_learns_who_holds_the_run(database: Path) -> None:
             RunLock(database, 1, "demo"),
         ):
             pass
-        assert raised.value.exit_code is ExitCode.USAGE
+        assert raised.value.exit_code is ExitCode.BUSY
         assert raised.value.hint == "see its progress: orchestrator status demo"
 
 
