@@ -25,6 +25,7 @@ from orchestrator.core.states import SETTLED, RunState, State
 from orchestrator.stores.backends import open_backend
 from orchestrator.stores.base import DEFAULT_DATABASE, Reader, RunReader, Store
 from orchestrator.stores.cost_groupings import check_groupings
+from orchestrator.stores.datasets import find_dataset
 from orchestrator.stores.reads import CostRow, ResultRecord, Run, Summary
 from orchestrator.stores.request_history import RequestHistory
 from orchestrator.stores.retained import Retained
@@ -36,13 +37,15 @@ if TYPE_CHECKING:
     from orchestrator.app.follow import LiveEvent
     from orchestrator.app.forecast.estimates import Forecast
     from orchestrator.app.forecast.forecaster import Exact, Forecaster
+    from orchestrator.app.nights import NightJob, NightOptions
     from orchestrator.app.reconcile.matching import Reconciliation
     from orchestrator.app.retention.purge import Purged
     from orchestrator.app.retention.service import RetentionService
+    from orchestrator.app.wiring import Work
     from orchestrator.config import Config
+    from orchestrator.core.increments import Comparison
     from orchestrator.engine.loop import Ended, LocalLoop
-    from orchestrator.executors.function_tools import FunctionTools
-    from orchestrator.job.requests.renderer import Renderer
+    from orchestrator.engine.runs import JobIdentity
     from orchestrator.job.spec import Job
 
 __all__ = ["Orchestrator", "RequestHistory"]
@@ -105,17 +108,17 @@ class Orchestrator:
 
     # ── working ───────────────────────────────────────────────────────────────────────────────────────────
 
-    async def run(self, job: Job, *, name: str | None = None, new: bool = False) -> Summary:
-        """Run a job, or resume it where an earlier process stopped.
+    async def run(
+        self, job: Job, *, name: str | None = None, new: bool = False, night: NightOptions | None = None
+    ) -> Summary:
+        """Run a job, or resume it where an earlier process stopped; ``night`` is for a job with increments.
 
         Returns when every row is settled, when something halts the run, or soon after ``stop``. Raises ``BadRow``,
         ``SpecError``, ``RunChanged``, ``RunBusy``, ``StoreError``, ``ConfigError`` or ``ProviderUnreachable``.
         """
-        from orchestrator.app.connections import address
+        from orchestrator.app.nights import NightJob, NightOptions, open_nights
         from orchestrator.app.run_start import job_identity, refuse_unbounded
-        from orchestrator.app.sent_request import note_sending, sending_note
-        from orchestrator.app.wiring import function_tools
-        from orchestrator.engine.runs import choose_run, resume
+        from orchestrator.app.wiring import Work, function_tools
         from orchestrator.job.requests.renderer import Renderer
         from orchestrator.job.stream_limit import refuse_bulk
 
@@ -124,19 +127,44 @@ class Orchestrator:
         renderer = Renderer(job, may_be_unstored=self._config.provider.store == "optional")
         refuse_unbounded(job, renderer, self._config)
         await anyio.to_thread.run_sync(refuse_bulk, job)
-        tools = function_tools(job)
+        work = Work(config=self._config, job=job, renderer=renderer, tools=function_tools(job))
         identity = await anyio.to_thread.run_sync(job_identity, job, self._config)
-        store = await self._open_store()
-        reader = await self._open_reader()
+        if job.increments is None:
+            return await self._run(work, identity, name=name, new=new)
+        night_job = NightJob(job, job.increments, self._config, renderer, night or NightOptions(), self._clock)
+        store, reader = await self._open_store(), await self._open_reader()
+        dataset_id = await store.open_dataset(night_job.dataset, simulated=night_job.simulated)
+        with self._backend.lock_dataset(dataset_id, night_job.dataset):
+            await open_nights(night_job, dataset_id, store=store, reader=reader)
+            if name is not None and not new:
+                name = await night_job.free_name(reader, identity, name)
+            return await self._run(work, identity, name=name, new=new, night_job=night_job)
+
+    async def _run(
+        self, work: Work, identity: JobIdentity, *, name: str | None, new: bool, night_job: NightJob | None = None
+    ) -> Summary:
+        from orchestrator.app.connections import address
+        from orchestrator.app.nights import begin_night, end_night, take_over
+        from orchestrator.app.sent_request import note_sending, sending_note
+        from orchestrator.engine.runs import choose_run, resume
+
+        job = work.job
+        store, reader = await self._open_store(), await self._open_reader()
         run, resumed = await choose_run(store, reader, identity, name=name, new=new, now=self._clock.now())
         if run.state in (RunState.FINISHED, RunState.CANCELLED):
             return await self.status(run.name)
         with self._backend.lock(run.id, run.name):
             run = await resume(store, reader, run, identity, self._clock.now())
             await store.keep_policy(run.id, address(self._config), job.retention.model_dump_json())
-            await note_sending(store, reader, run, sending_note(job, self._config, renderer, now=self._clock.now()))
+            note = sending_note(job, self._config, work.renderer, now=self._clock.now())
+            await note_sending(store, reader, run, note)
             self._observe(RunStarted(run=run.name, job=job.name, resumed=resumed, database=self.database))
-            ended = await self._carry_out(run, job, renderer, tools)
+            if night_job is not None:
+                await take_over(night_job, run, self._collect, store=store, reader=reader, now=self._clock.now())
+                work = replace(work, night=await begin_night(night_job, run, store=store, reader=reader))
+            ended = await self._carry_out(run, work)
+            if work.night is not None:
+                await end_night(work.night, run, ended.state, store=store, now=self._clock.now())
             if ended.state is not RunState.ACTIVE:
                 await store.set_run_state(run.id, ended.state, ended.reason, self._clock.now())
             if ended.error is not None:
@@ -153,6 +181,7 @@ class Orchestrator:
 
     async def cancel(self, run: str) -> Summary:
         """Cancel what is pending, and what is open at the provider; late answers are taken and accounted."""
+        from orchestrator.app.wiring import Work
         from orchestrator.job.requests.renderer import Renderer
         from orchestrator.job.spec import Job
 
@@ -165,7 +194,9 @@ class Orchestrator:
         with self._backend.lock(record.id, record.name):
             job = Job.model_validate_json(record.spec_json)
             renderer = Renderer(job, may_be_unstored=True)  # nothing is sent any more
-            ended = await self._carry_out(await self._find(run), job, renderer)
+            ended = await self._carry_out(
+                await self._find(run), Work(config=self._config, job=job, renderer=renderer)
+            )
             if ended.state is not RunState.ACTIVE:
                 await store.set_run_state(record.id, ended.state, ended.reason, self._clock.now())
         return await self.status(run)
@@ -352,6 +383,49 @@ class Orchestrator:
 
         return await check(self._config, self._backend, clock=self._clock)
 
+    async def compare(self, job: Job, *, night: NightOptions | None = None) -> Comparison | None:
+        """How the rows of a job with increments compare with its dataset; None if there is nothing to compare with.
+
+        Reads the whole input, and stores and sends nothing.
+        """
+        from orchestrator.app.nights import NightJob, NightOptions, compare_rows
+        from orchestrator.job.requests.renderer import Renderer
+
+        if job.increments is None or not await self._backend.exists():
+            return None
+        try:
+            reader = await self._open_reader()
+        except StoreError:
+            # Another process may be creating it; a run waits for that, or reports what is wrong.
+            return None
+        renderer = Renderer(job, may_be_unstored=self._config.provider.store == "optional")
+        night_job = NightJob(job, job.increments, self._config, renderer, night or NightOptions(), self._clock)
+        return await compare_rows(night_job, reader)
+
+    async def dataset(
+        self,
+        name: str,
+        *,
+        states: Sequence[State] = (State.SUCCEEDED, State.FAILED, State.CANCELLED),
+        simulated: bool | None = None,
+    ) -> AsyncIterator[ResultRecord]:
+        """The latest request of each row of a dataset, in constant memory; raises ``RunNotFound`` if there is none.
+
+        ``simulated`` chooses between one made at the sandbox and one made with real money; without it the latter
+        comes first.
+        """
+        found = await find_dataset(await self._open_reader(), name, simulated=simulated)
+        async for result in (await self._open_reader()).dataset_results(found.id):
+            if result.state in states:
+                yield result
+
+    async def latest_night(self, dataset: str) -> Summary:
+        """The counts of the latest run that added to a dataset."""
+        reader = await self._open_reader()
+        found = await find_dataset(reader, dataset)
+        [latest, *_] = await reader.nights(found.id)
+        return next(each for each in await self.runs() if each.run.id == latest.run_id)
+
     async def dry_run(self, job: Job) -> DryRun:
         """Read and check every row and show the first request; nothing is sent, nothing is stored."""
         from orchestrator.app.dry_run import dry_run
@@ -385,6 +459,8 @@ class Orchestrator:
         from orchestrator.engine.runs import find_run
 
         self._config.api_key(os.environ)
+        if job.increments is not None and await self.compare(job) is not None:
+            return None
         if await self._backend.exists():
             try:
                 reader = await self._open_reader()
@@ -392,7 +468,8 @@ class Orchestrator:
                 # One that the run is to make whole first, as after a kill at its first moment; or to refuse itself.
                 return None
             identity = await anyio.to_thread.run_sync(job_identity, job, self._config)
-            if await find_run(reader, identity, name=name, new=new) is not None:
+            # The next night of a job with increments finds a name of its own.
+            if await find_run(reader, identity, name=None if job.increments else name, new=new) is not None:
                 return None
         return await (await self._forecaster(job)).glance()
 
@@ -436,15 +513,26 @@ class Orchestrator:
             rng=self._rng,
         )
 
-    async def _carry_out(self, run: Run, job: Job, renderer: Renderer, tools: FunctionTools | None = None) -> Ended:
+    async def _collect(self, run: Run) -> None:
+        """Wait for what a run has open at the provider; nothing of it is sent."""
+        from orchestrator.app.wiring import Work
+        from orchestrator.job.requests.renderer import Renderer
+        from orchestrator.job.spec import Job
+
+        job = Job.model_validate_json(run.spec_json)
+        work = Work(config=self._config, job=job, renderer=Renderer(job, may_be_unstored=True), only_collect=True)
+        with self._backend.lock(run.id, run.name):
+            await self._carry_out(run, work)
+
+    async def _carry_out(self, run: Run, work: Work) -> Ended:
         from orchestrator.app.connections import open_provider
-        from orchestrator.app.wiring import Storage, Surroundings, Work, assemble
+        from orchestrator.app.wiring import Storage, Surroundings, assemble
 
         store, reader = await self._open_store(), await self._open_reader()
         clock = await self._clock_of(run, reader)
         async with open_provider(self._config, self._backend.local_path) as provider:
             self._loop = await assemble(
-                Work(config=self._config, job=job, renderer=renderer, tools=tools),
+                work,
                 run,
                 storage=Storage(store=store, reader=reader, is_at_work=self._backend.is_locked),
                 provider=provider,

@@ -17,6 +17,8 @@ from orchestrator.core.events import Observer, Progress
 from orchestrator.core.model import MAIN_STAGE
 from orchestrator.engine.allowances import Allowances
 from orchestrator.engine.funds import Funds
+from orchestrator.engine.increments import Night
+from orchestrator.engine.items import Halted
 from orchestrator.engine.learned_state import LearnedState, Snapshot
 from orchestrator.engine.loop import LocalLoop, Task
 from orchestrator.engine.observation import Observation
@@ -72,6 +74,10 @@ class Work:
     job: Job
     renderer: Renderer
     tools: FunctionTools | None = None
+    # For a job with increments: what compares its rows with the dataset.
+    night: Night | None = None
+    # Ask nothing; only wait for what is open at the provider.
+    only_collect: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +118,7 @@ async def assemble(
             stages={stage.name: stage},
             store=storage.store,
             reader=reader,
-            status=RunStatus(unsealed_stages={stage.name}, cancelling=run.cancel_requested),
+            status=_run_status(work, run, stage.name),
             observation=observation,
             clock=surroundings.clock,
             rng=surroundings.rng,
@@ -175,6 +181,7 @@ def _loop(
             queue,
             batches=lambda start: plan(job, work.renderer, start=start),
             skip_bad_rows=job.input.on_bad_row == "skip",
+            night=work.night,
         ),
         Sender(
             run,
@@ -195,9 +202,20 @@ def _loop(
     )
 
 
+def _run_status(work: Work, run: Run, stage: str) -> RunStatus:
+    status = RunStatus(
+        unsealed_stages={stage},
+        plans_first=work.night is not None and work.night.has_entries,
+        cancelling=run.cancel_requested,
+    )
+    if work.only_collect:
+        status.halt(Halted("taken_over", "another run asks the rest", collect=True))
+    return status
+
+
 def _main_stage(work: Work, rng: random.Random, *, accepted: bool) -> Stage:
     """The only stage of a job. ``accepted`` says whether an earlier process of the run had a response."""
-    config, settings = work.config, _stage_settings(work.config, work.job)
+    config, settings = work.config, _stage_settings(work)
     return Stage(
         name=MAIN_STAGE,
         settings=settings,
@@ -219,7 +237,8 @@ def _allowances(config: Config, job: Job, now: float) -> Allowances:
     )
 
 
-def _stage_settings(config: Config, job: Job) -> StageSettings:
+def _stage_settings(work: Work) -> StageSettings:
+    config, job = work.config, work.job
     return StageSettings(
         attempts=job.retry.attempts,
         timeouts=Timeouts(queued_s=config.timeouts.queued, run_s=config.timeouts.run),
@@ -230,9 +249,16 @@ def _stage_settings(config: Config, job: Job) -> StageSettings:
         answers=_answer_policy(job),
         chain_mode=job.chain.mode if job.chain is not None else None,
         ask_once=job.duplicates == "once",
-        reuse_max_age_s=job.reuse_max_age if job.reuse == "same-request" else None,
+        reuse_max_age_s=_reuse_age(work),
         warm_cache=job.prompt_cache is not None and job.prompt_cache.warm,
     )
+
+
+def _reuse_age(work: Work) -> float | None:
+    """How old an answer of another run may be to be reused; None if none is."""
+    if work.night is not None:
+        return work.night.reuse_max_age_s
+    return work.job.reuse_max_age if work.job.reuse == "same-request" else None
 
 
 def _answer_policy(job: Job) -> AnswerPolicy:

@@ -8,27 +8,33 @@ from orchestrator.cli.output import say, say_json
 
 if TYPE_CHECKING:
     from orchestrator.app.dry_run import DryRun
+    from orchestrator.core.increments import Comparison
 
 __all__ = ["show_dry_run"]
 
 _SHOWN_ROWS = 10
 
 
-def show_dry_run(dry: DryRun, *, json: bool) -> None:
-    """Print the counts, the bad rows, and the first request's body."""
+def show_dry_run(dry: DryRun, comparison: Comparison | None, *, json: bool) -> None:
+    """Print the counts, the bad rows, how rows compare with the job's dataset, and the first request's body."""
     import orjson
     from rich.text import Text
+
+    from orchestrator.report.comparison import comparison_object, comparison_table
 
     first = orjson.loads(dry.first_request) if dry.first_request is not None else None
     if json:
         skipped = [{"where": row.where, "reason": row.reason} for row in dry.skipped]
-        say_json({"rows": dry.rows, "skipped": skipped, "first_request": first})
+        compared = None if comparison is None else comparison_object(comparison)
+        say_json({"rows": dry.rows, "skipped": skipped, "increment": compared, "first_request": first})
         return
     text = Text(f"{dry.rows:,} rows can be sent", "bold")
     if dry.skipped:
         text.append(f", {len(dry.skipped):,} bad rows would be skipped")
         for row in dry.skipped[:_SHOWN_ROWS]:
             text.append(f"\n  {row.where}: {row.reason}", "not bold")
+    if comparison is not None:
+        text.append("\n\n").append_text(comparison_table(comparison))
     if first is not None:
         text.append("\n\nfirst request\n")
         text.append(orjson.dumps(first, option=orjson.OPT_INDENT_2).decode(), "not bold")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal, TypeAlias
 
 from cyclopts import Parameter
 
-from orchestrator.cli.options import ConfigOfDatabase, Database, RunName
+from orchestrator.cli.options import ConfigOfDatabase, Database
 from orchestrator.cli.output import note, stdout_bytes
 from orchestrator.cli.session import opened
 from orchestrator.core.errors import UsageError
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from orchestrator.app.api import Orchestrator
+    from orchestrator.job.spec import Job
     from orchestrator.report.export import Format
     from orchestrator.stores.reads import ResultRecord, Run
     from orchestrator.stores.retained import Retained
@@ -35,9 +36,13 @@ _STATES: dict[str, Sequence[State]] = {
 
 
 async def export(
-    run: RunName,
+    run: Annotated[str | None, Parameter(help="The run's name.")] = None,
     /,
     *,
+    dataset: Annotated[
+        str | None,
+        Parameter(metavar="NAME", help="Write every row of a dataset, whichever run answered it, in place of a run."),
+    ] = None,
     format: Annotated[  # noqa: A002
         Literal["jsonl", "csv", "parquet", "openai-batch"] | None,
         Parameter(help="The shape; without it by the name of the file, else jsonl."),
@@ -57,32 +62,48 @@ async def export(
     db: Database = None,
     config: ConfigOfDatabase = None,
 ) -> None:
-    """Write a run's results, in the order of the input."""
+    """Write the results of a run, in the order of the input, or those of a dataset."""
     from orchestrator.report.export import Format, format_for
 
     path = None if output in {None, "-"} else Path(str(output))
     shape = Format(format) if format else format_for(path)
+    if (run is None) == (dataset is None):
+        raise UsageError("name either a run or a dataset", hint="orchestrator export RUN, or export --dataset NAME")
     async with opened(db, config) as orchestrator:
-        stored = (await orchestrator.status(run)).run
+        stored = (await orchestrator.status(run) if run else await orchestrator.latest_night(dataset or "")).run
         if path:
-            rows = await export_to_file(orchestrator, stored, path, shape, state)
+            rows = await export_to_file(orchestrator, stored, path, shape, state, dataset=dataset)
             note(f"{path}: {rows:,} rows")
-            if stored.state is RunState.FINISHED and state in {"settled", "all"}:
+            if run and stored.state is RunState.FINISHED and state in {"settled", "all"}:
                 await orchestrator.exported(run)
         else:
             with stdout_bytes() as out:
-                await _write(orchestrator, stored, out, shape, state)
+                await _write(orchestrator, stored, out, shape, state, dataset)
 
 
 async def export_to_file(
-    orchestrator: Orchestrator, run: Run, path: Path, shape: Format, which: Which = "settled"
+    orchestrator: Orchestrator,
+    run: Run,
+    path: Path,
+    shape: Format,
+    which: Which = "settled",
+    *,
+    dataset: str | None = None,
 ) -> int:
-    """Write a file that appears only when it is whole; returns how many rows it has."""
+    """Write a file that appears only when it is whole; returns how many rows it has.
+
+    With a ``dataset``, its rows are written in place of the run's, which is the latest one that added to it.
+    """
     from orchestrator.report.output_file import whole_file
 
     _keep_what_is_left(path, run, await orchestrator.retained(run.name))
     with whole_file(path) as out:
-        return await _write(orchestrator, run, out, shape, which)
+        return await _write(orchestrator, run, out, shape, which, dataset)
+
+
+def dataset_of(job: Job) -> str | None:
+    """The dataset that holds the results of a job, or None if its runs do."""
+    return None if job.increments is None else job.increments.dataset or job.name
 
 
 def _keep_what_is_left(path: Path, run: Run, retained: Retained | None) -> None:
@@ -96,7 +117,9 @@ def _keep_what_is_left(path: Path, run: Run, retained: Retained | None) -> None:
         )
 
 
-async def _write(orchestrator: Orchestrator, run: Run, out: BinaryIO, shape: Format, which: Which) -> int:
+async def _write(
+    orchestrator: Orchestrator, run: Run, out: BinaryIO, shape: Format, which: Which, dataset: str | None
+) -> int:
     import orjson
 
     from orchestrator.policy.errors.answer_schema import asked_schema
@@ -106,7 +129,10 @@ async def _write(orchestrator: Orchestrator, run: Run, out: BinaryIO, shape: For
         history = await orchestrator.show(run.name, record.key)
         return next((each.body for each in history.responses if each.response_id == record.response_id), None)
 
-    records = orchestrator.results(run.name, states=_STATES[which])
+    if dataset is None:
+        records = orchestrator.results(run.name, states=_STATES[which])
+    else:
+        records = orchestrator.dataset(dataset, states=_STATES[which], simulated=run.simulated)
     schema = asked_schema(orjson.loads(run.spec_json).get("request", {}))
     match shape:
         case files.Format.JSONL:

@@ -18,6 +18,7 @@ from orchestrator.report.log import Level, Style, logger, observer
 
 if TYPE_CHECKING:
     from orchestrator.app.api import Orchestrator
+    from orchestrator.app.nights import NightOptions
     from orchestrator.job.spec import Job
     from orchestrator.stores.reads import Summary
 
@@ -58,11 +59,13 @@ class LiveRun:
         """Log a warning, which stops nothing."""
         self._log.warning(message)
 
-    async def follow(self, orchestrator: Orchestrator, job: Job, *, name: str | None, new: bool) -> RunOutcome:
+    async def follow(
+        self, orchestrator: Orchestrator, job: Job, *, name: str | None, new: bool, night: NightOptions | None = None
+    ) -> RunOutcome:
         """Run the job to its end, or until a signal asks to stop."""
         with Interruption(orchestrator.stop) as interruption:
             async with displayed(lambda: orchestrator.progress, self._display(), now=time.time):
-                summary = await orchestrator.run(job, name=name, new=new)
+                summary = await orchestrator.run(job, name=name, new=new, night=night)
             if summary.run.state is RunState.FINISHED:
                 interruption.disarm()
         return RunOutcome(summary, self._began, self._reason or summary.run.reason, interruption.code)

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from orchestrator.cli.dry_run import show_dry_run
-from orchestrator.cli.export import export_to_file
+from orchestrator.cli.export import dataset_of, export_to_file
 from orchestrator.cli.options import ConfigFile, Database, JobFile, Json, Limit, ProgressMode
 from orchestrator.cli.output import ReaderGone, note, say, say_json
 from orchestrator.cli.purge import purge_what_is_due
@@ -24,6 +24,7 @@ from orchestrator.core.states import SETTLED, RunState, State
 
 if TYPE_CHECKING:
     from orchestrator.app.api import Orchestrator
+    from orchestrator.app.nights import NightOptions
     from orchestrator.cli.live_run import RunOutcome
     from orchestrator.config import Config
     from orchestrator.job.spec import Job
@@ -72,6 +73,13 @@ class RunOptions:
             name="--set", metavar="FIELD=VALUE", help="Change a field of the job: request.model=gpt-5 (repeatable)."
         ),
     ] = None
+    changed: Annotated[
+        Literal["ask", "keep"] | None,
+        Parameter(
+            help="Where the job's prompt changed since its rows were answered: ask them again, or keep the answers."
+        ),
+    ] = None
+    full_refresh: Annotated[bool, Parameter(help="Ask every row again, unchanged or not.")] = False
     output: Annotated[
         Path | None,
         Parameter(name=["--output", "-o"], metavar="FILE", help="Write the results here at the end."),
@@ -108,14 +116,16 @@ async def run(job: JobFile, /, *, options: Annotated[RunOptions, Parameter(name=
     for warning in spec.warnings():
         live.warn(warning)
     async with Orchestrator(config, database=options.db, observers=live.observers) as orchestrator:
+        night = night_options(spec, options)
         if options.dry_run:
-            show_dry_run(await orchestrator.dry_run(spec), json=options.json)
+            comparison = await orchestrator.compare(spec, night=night)
+            show_dry_run(await orchestrator.dry_run(spec), comparison, json=options.json)
             return ExitCode.OK
         if options.new and not options.yes:
             await _ask_before_paying_twice(orchestrator, spec)
         await _announce_cost(orchestrator, spec, config, options)
-        outcome = await live.follow(orchestrator, spec, name=options.run, new=options.new)
-        await _close(orchestrator, outcome, target, json=options.json)
+        outcome = await live.follow(orchestrator, spec, name=options.run, new=options.new, night=night)
+        await _close(orchestrator, outcome, target, spec, json=options.json)
         if outcome.interrupted is None:
             await purge_what_is_due(orchestrator)
         _print_next_steps(orchestrator, outcome, spec)
@@ -131,6 +141,19 @@ def overrides(texts: Sequence[str]) -> dict[str, str]:
             raise UsageError(f"--set {text}: no value is given", hint="write it as --set request.model=gpt-5")
         changes[field.strip()] = value
     return changes
+
+
+def night_options(job: Job, options: RunOptions) -> NightOptions:
+    """What the options say for a job with increments; raises ``UsageError`` for any other job."""
+    from orchestrator.app.nights import NightOptions
+
+    if job.increments is None and (options.changed or options.full_refresh):
+        option = "--changed" if options.changed else "--full-refresh"
+        raise UsageError(
+            f"{option} is for a job with increments, and this job has none",
+            hint="add an increments section to the job; --new asks every row again in a new run",
+        )
+    return NightOptions(changed=options.changed, full_refresh=options.full_refresh)
 
 
 async def _ask_before_paying_twice(orchestrator: Orchestrator, job: Job) -> None:
@@ -180,7 +203,9 @@ async def _announce_cost(orchestrator: Orchestrator, job: Job, config: Config, o
         )
 
 
-async def _close(orchestrator: Orchestrator, outcome: RunOutcome, target: Path | None, *, json: bool) -> None:
+async def _close(
+    orchestrator: Orchestrator, outcome: RunOutcome, target: Path | None, job: Job, *, json: bool
+) -> None:
     """Write the results if the run is complete, so that the file is always whole, and print how the run ended."""
     from orchestrator.report.export import format_for
     from orchestrator.report.summary import closing_table, summary_object
@@ -191,7 +216,9 @@ async def _close(orchestrator: Orchestrator, outcome: RunOutcome, target: Path |
     problem: OrchestratorError | None = None
     if target and finished:
         try:
-            rows = await export_to_file(orchestrator, summary.run, target, format_for(target))
+            rows = await export_to_file(
+                orchestrator, summary.run, target, format_for(target), dataset=dataset_of(job)
+            )
             places = {"results": f"{target} ({rows:,} rows)", **places}
             await orchestrator.exported(summary.run.name)
         except (UsageError, RunBusy) as error:

@@ -29,6 +29,8 @@ class RunStatus:
     held: int = 0
     # Stages that may still get rows; until all are sealed, an empty queue does not mean that the run is over.
     unsealed_stages: set[str] = field(default_factory=set)
+    # Nothing is sent before every row is planned: a comparison of the whole input may forbid it.
+    plans_first: bool = False
     queue_empty: bool = False
     halted: Halted | None = None
     # An error to raise when the run has come to its end.

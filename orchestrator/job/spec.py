@@ -24,6 +24,7 @@ from orchestrator.job.documents.document import Document, apply_overrides
 from orchestrator.job.documents.validation_problems import FieldPath, ValidationProblem, refuse
 from orchestrator.job.documents.values import Duration, Usd
 from orchestrator.job.incomplete import OnIncomplete, OnInvalid, RaiseMaxOutputTokens, Repairs
+from orchestrator.job.increments import Increments
 from orchestrator.job.requests.answer_format import (
     NoAnswerFormat,
     format_warnings,
@@ -63,6 +64,7 @@ FREE_TO_CHANGE = (
     "duplicates",
     "reuse",
     "reuse_max_age",
+    "increments",
 )
 _NOT_IN_FINGERPRINT: dict[str, Any] = {
     **{field: True for field in FREE_TO_CHANGE if "." not in field},
@@ -160,6 +162,8 @@ class Job(Section):
     """Whether a row is given the answer that an earlier run in the database has for exactly the same request."""
     reuse_max_age: Annotated[Duration, Field(gt=0)] = 30 * 86_400.0
     """How old an answer may be to be reused."""
+    increments: Increments | None = None
+    """For the same job night after night: a row that was answered is not asked again until it changes."""
     prompt_cache: PromptCache | None = None
     """Help for the provider's prompt cache; without it nothing is set."""
     budget: JobBudget | None = None
@@ -287,6 +291,18 @@ class Job(Section):
         return self
 
     @model_validator(mode="after")
+    def _can_be_compared(self) -> Self:
+        if self.increments is None:
+            return self
+        if self.chain is not None:
+            hint = "leave one of the two out: the answer to a turn depends on the turns before it"
+            refuse("job", [ValidationProblem(("increments",), "rows of a chain cannot be compared one by one", hint)])
+        if self.retention.outputs == "drop":
+            hint = "increments rely on the answers of earlier runs"
+            refuse("job", [ValidationProblem(("retention", "outputs"), "must be keep beside increments", hint)])
+        return self
+
+    @model_validator(mode="after")
     def _is_stored_if_it_is_repaired(self) -> Self:
         repaired = self.on_invalid == "repair" or isinstance(self.on_invalid, Repairs)
         if repaired and self.request.get("store") is False:
@@ -330,6 +346,9 @@ def load_job(path: str | Path, *, overrides: Mapping[str, str] | None = None, li
         raise document.error([ValidationProblem(("input", "path"), error.message, error.hint)]) from None
     if layout != "openai-batch" and (absent := [*missing_parameters(job.request)]):
         raise document.error(replace(problem, field=("request", *problem.field)) for problem in absent)
+    if job.increments is not None and job.input.key is None and layout in ("jsonl", "csv", "parquet"):
+        hint = "name the column that identifies a row; line numbers change when rows are added"
+        raise document.error([ValidationProblem(("increments",), "needs input.key", hint)])
     if job.output_path and any(_same_file(source.path, job.output_path) for source in sources):
         raise document.error([ValidationProblem(("output",), "would overwrite the input", "name another file")])
     return job

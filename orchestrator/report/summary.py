@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.text import Text
 
+from orchestrator.core.increments import Change, Changes
 from orchestrator.core.model import Usage
 from orchestrator.core.money import format_usd
 from orchestrator.core.states import OPEN, SETTLED, RunState, State
@@ -14,7 +15,7 @@ from orchestrator.report import formatting
 from orchestrator.report.table import columns
 from orchestrator.stores.reads import Summary
 
-__all__ = ["closing_table", "runs_table", "summary_object", "usage_object"]
+__all__ = ["changes_object", "closing_table", "runs_table", "summary_object", "usage_object"]
 
 _STYLES = {
     RunState.ACTIVE: "cyan",
@@ -50,7 +51,13 @@ def summary_object(summary: Summary, database: str) -> dict[str, Any]:
         "budget_usd": None if run.budget_pusd is None else format_usd(run.budget_pusd),
         "elapsed_s": round(summary.elapsed_s, 3),
         "database": database,
+        **({} if summary.changes is None else {"increment": changes_object(summary.changes)}),
     }
+
+
+def changes_object(changes: Changes) -> dict[str, int]:
+    """Returns how many rows were new, changed, unchanged and so on."""
+    return {change.value: changes[change] for change in Change}
 
 
 def usage_object(usage: Usage) -> dict[str, int]:
@@ -79,6 +86,7 @@ def closing_table(
     reason = reason or run.reason
     text.append(f"\n{reason}" if reason else "")
     lines = [
+        ("rows", *_compared(summary.changes)),
         ("requests", formatting.count(sum(summary.requests.values())), _request_notes(summary)),
         ("failures", "", [f"{code} {formatting.count(number)}" for code, number in failures.items()]),
         ("attempts", formatting.count(summary.attempts), _attempt_notes(summary)),
@@ -118,6 +126,14 @@ def runs_table(summaries: Sequence[Summary]) -> Text:
         for summary in summaries
     ]
     return columns(header, rows, right=range(3, 7))
+
+
+def _compared(changes: Changes | None) -> tuple[str, list[str]]:
+    """How many rows the input of a job with increments has, and how they compare with its dataset."""
+    if changes is None:
+        return "", []
+    notes = [f"{formatting.count(changes[each])} {each.value.replace('_', ' ')}" for each in Change if changes[each]]
+    return formatting.count(changes.total() - changes[Change.REMOVED]), notes
 
 
 def _request_notes(summary: Summary) -> list[str]:

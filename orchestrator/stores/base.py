@@ -16,6 +16,7 @@ from typing import Protocol
 from orchestrator.core.model import MAIN_STAGE, Charge, NewRequest, PastUse, PlanMark, SkippedRow
 from orchestrator.core.money import Picodollars
 from orchestrator.core.states import RunState, State
+from orchestrator.stores.datasets import DatasetReader, DatasetStore
 from orchestrator.stores.reads import (
     AttemptRecord,
     CostRow,
@@ -93,12 +94,16 @@ class Backend(Protocol):
         """
         ...
 
+    def lock_dataset(self, dataset_id: int, name: str) -> AbstractContextManager[object]:
+        """Hold a dataset against all other runs that would add to it; raises as ``lock``."""
+        ...
+
     def is_locked(self, run_id: int) -> bool:
         """Whether a process holds the run's lock now."""
         ...
 
 
-class Store(RetentionStore, UploadStore, StreamEventStore, Protocol):
+class Store(RetentionStore, UploadStore, StreamEventStore, DatasetStore, Protocol):
     """The one writer of a database."""
 
     async def create_run(self, run: NewRun) -> Run:
@@ -349,6 +354,7 @@ class Reader(
     RetentionReader,
     UploadReader,
     StreamEventReader,
+    DatasetReader,
     Protocol,
 ):
     """All read-only views of a database; never blocks the writer."""

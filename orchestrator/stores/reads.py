@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from orchestrator.core.fast_dataclass import fast_dataclass
+from orchestrator.core.increments import Changes
 from orchestrator.core.model import Charge, PlanMark, Usage
 from orchestrator.core.money import Picodollars, format_usd
 from orchestrator.core.states import OPEN, RunState, State
@@ -276,6 +277,8 @@ class Summary:
     cost_unknown_upper_bound_pusd: Picodollars
     reserved_pusd: Picodollars
     elapsed_s: float
+    # What a job with increments found changed; None for any other, and until the input was read.
+    changes: Changes | None = None
 
     @property
     def name(self) -> str:

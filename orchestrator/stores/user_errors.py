@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from orchestrator.core.errors import RunBusy, StoreError
 
-__all__ = ["NAME_ANOTHER", "RUN_A_JOB", "empty_database", "name_taken", "no_database", "run_locked"]
+__all__ = [
+    "NAME_ANOTHER",
+    "RUN_A_JOB",
+    "dataset_locked",
+    "empty_database",
+    "name_taken",
+    "no_database",
+    "run_locked",
+]
 
 # Parts of hints.
 NAME_ANOTHER = "name another file with --db FILE"
@@ -14,6 +22,11 @@ RUN_A_JOB = "orchestrator run JOB"
 def run_locked(name: str, *, holder: str) -> RunBusy:
     """The run's lock is held: ``holder`` is "this process" or "another process", with its id if known."""
     return RunBusy(f"run {name!r} is locked by {holder}", hint=f"see its progress: orchestrator status {name}")
+
+
+def dataset_locked(name: str, *, holder: str) -> RunBusy:
+    """Another run adds to the dataset."""
+    return RunBusy(f"dataset {name!r} is locked by {holder}", hint="run the same command again when it has ended")
 
 
 def name_taken(name: str) -> RunBusy:

@@ -23,7 +23,9 @@ from orchestrator.stores import reads, writes
 from orchestrator.stores.retained import ObjectKind, ProviderObject, Retained
 from orchestrator.stores.stream_events import ProgressEvent
 from orchestrator.stores.uploaded_files import Upload
-from orchestrator.stores.user_errors import name_taken, run_locked
+from orchestrator.stores.user_errors import dataset_locked, name_taken, run_locked
+
+from .dataset_model import DatasetModel
 
 __all__ = ["ModelBackend"]
 
@@ -342,13 +344,14 @@ def _fees(charge: Charge) -> int:
 # ── the store ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class ModelBackend:
+class ModelBackend(DatasetModel):
     """A database in memory, which is its own backend, store and reader."""
 
     address = "model"
     local_path: Path | None = None
 
     def __init__(self) -> None:
+        super().__init__(self._of, _result)
         self._ids = count(1)
         self._runs: dict[int, _Run] = {}
         self._requests: dict[int, _Request] = {}
@@ -382,6 +385,13 @@ class ModelBackend:
             yield
         finally:
             self._locks.discard(run_id)
+
+    @contextmanager
+    def lock_dataset(self, dataset_id: int, name: str) -> Iterator[None]:
+        if -dataset_id in self._locks:
+            raise dataset_locked(name, holder="this process")
+        with self.lock(-dataset_id, name):
+            yield
 
     def is_locked(self, run_id: int) -> bool:
         return run_id in self._locks
@@ -823,6 +833,7 @@ class ModelBackend:
             cost_unknown_upper_bound_pusd=_bounds(unknown),
             reserved_pusd=sum(attempt.worst_case_pusd or 0 for attempt in tries if attempt.ended_at is None),
             **asdict(run.counts),
+            changes=self._nights[run_id].changes if run_id in self._nights else None,
         )
 
     async def skipped(self, run_id: int) -> list[SkippedRow]:

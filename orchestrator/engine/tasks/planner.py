@@ -8,8 +8,9 @@ from anyio import to_thread
 
 from orchestrator.core.errors import BadRow
 from orchestrator.core.events import RowSkipped
-from orchestrator.core.model import NewRequest, PlanMark
+from orchestrator.core.model import NewRequest, PlanMark, SkippedRow
 from orchestrator.core.states import Event, State, first_state, move
+from orchestrator.engine.increments import Night
 from orchestrator.engine.items import Halted
 from orchestrator.engine.run_context import RunContext
 from orchestrator.engine.stages import Stage
@@ -33,6 +34,7 @@ class Planner:
         *,
         batches: Callable[[PlanMark], Iterator[PlannedBatch]],
         skip_bad_rows: bool,
+        night: Night | None = None,
     ) -> None:
         self._run = run
         self._stage = stage
@@ -40,12 +42,14 @@ class Planner:
         self._batches = batches
         self._skip_bad_rows = skip_bad_rows
         self._has_chains = stage.settings.chain_mode is not None
+        self._night = night
+        self._skipped = 0
 
     async def run(self) -> None:
         """Plan until the input ends; a bad row halts the run, and what was sent before it is still collected."""
         run = self._run
         try:
-            if not run.record.plan.complete and not await self._read():
+            if not run.record.plan.complete and not await self._read_all():
                 return
         except BadRow as error:
             run.status.error = error
@@ -68,16 +72,48 @@ class Planner:
         requests[move(State.BLOCKED, Event.UNBLOCK)] += heads
         self._queue.put_off(now)
 
-    async def _read(self) -> bool:
+    async def _read_all(self) -> bool:
+        """Read the input, as often as needed; True if its end was reached and what it holds may be sent."""
+        night = self._night
+        if night is None:
+            return await self._read(self._run.record.plan)
+        for wanted in night.passes:
+            night.begin_pass(wanted)
+            self._skipped = 0
+            if not await self._read(PlanMark(position=0, complete=False)):
+                return False
+        halted = await night.end_reading(complete=not self._skipped)
+        if halted is not None:
+            self._run.status.halt(halted)
+            return False
+        # Only now: a process that resumes the run before must compare all rows again.
+        await self._add(PlannedBatch([], [], PlanMark(position=0, complete=True)))
+        return True
+
+    async def _read(self, start: PlanMark) -> bool:
         """Read the input into the store; True if its end was reached."""
         # In a thread: reading files and parsing JSON would hold up the replies that are coming in.
-        batches = await to_thread.run_sync(self._batches, self._run.record.plan)
+        batches = await to_thread.run_sync(self._batches, start)
         while self._run.status.may_send:
             batch = await to_thread.run_sync(next, batches, None)
             if batch is None:
                 return True
-            await self._add(batch)
+            await self._add(batch if self._night is None else await self._changed(batch, self._night))
         return False
+
+    async def _changed(self, batch: PlannedBatch, night: Night) -> PlannedBatch:
+        """The rows of a batch that this reading of the input asks."""
+        rows, repeated = await night.choose(batch.rows)
+        if repeated and not self._skip_bad_rows:
+            raise key_taken(repeated[0])
+        again = [
+            SkippedRow(position=row.position, where=row.where, reason=key_taken(row).message) for row in repeated
+        ]
+        skipped = [*batch.skipped, *again]
+        self._skipped += len(skipped)
+        return PlannedBatch(
+            rows, skipped if night.is_first_pass else [], PlanMark(position=batch.mark.position, complete=False)
+        )
 
     async def _add(self, batch: PlannedBatch) -> None:
         run, observation = self._run, self._run.observation

@@ -50,13 +50,15 @@ class Renderer:
             where = str(job.source) if job.source is not None else None
             raise SpecError(f"request.{_dotted(problem.field)}: {problem.message}", where=where, hint=problem.hint)
         self.columns: frozenset[str] | None = None if self.carries_requests else self._template.columns
+        # In one order, so that every process packs a row to the same bytes.
+        self._packed = sorted(self.columns) if self.columns is not None else []
 
     def pack(self, row: Row) -> bytes:
         """Returns the columns that the template reads as compact JSON."""
         data = row.data
         if self.columns is None:
             return orjson.dumps(data)
-        return orjson.dumps({name: data[name] for name in self.columns if name in data})
+        return orjson.dumps({name: data[name] for name in self._packed if name in data})
 
     def check(self, row: Row) -> None:
         """Raises ``BadRow`` if the row cannot be rendered.

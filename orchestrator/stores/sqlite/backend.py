@@ -10,7 +10,7 @@ import anyio.to_thread
 
 from orchestrator.stores.sqlite.database import Synchronous
 from orchestrator.stores.sqlite.reader import SqliteReader
-from orchestrator.stores.sqlite.run_lock import RunLock, is_locked
+from orchestrator.stores.sqlite.run_lock import DatasetLock, RunLock, is_locked
 from orchestrator.stores.sqlite.store import SqliteStore
 
 __all__ = ["SqliteBackend"]
@@ -48,6 +48,9 @@ class SqliteBackend:
 
     def lock(self, run_id: int, name: str) -> RunLock:
         return RunLock(self.local_path, run_id, name)
+
+    def lock_dataset(self, dataset_id: int, name: str) -> DatasetLock:
+        return DatasetLock(self.local_path, dataset_id, name)
 
     def is_locked(self, run_id: int) -> bool:
         return is_locked(self.local_path, run_id)

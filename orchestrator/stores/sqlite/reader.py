@@ -36,6 +36,7 @@ from orchestrator.stores.sqlite import row_mapping
 from orchestrator.stores.sqlite.attempt_ids import request_id_of
 from orchestrator.stores.sqlite.compression import unpack_body, unpack_row
 from orchestrator.stores.sqlite.database import in_thread, open_reader, store_error
+from orchestrator.stores.sqlite.datasets import SqliteDatasetReader, changes_of
 from orchestrator.stores.sqlite.queries import queries
 from orchestrator.stores.sqlite.retained import SqliteRetentionReader
 from orchestrator.stores.sqlite.shared_budget import spending
@@ -47,6 +48,11 @@ __all__ = ["SqliteReader"]
 T = TypeVar("T")
 
 _SQL = queries("read.sql")
+# The same columns for requests of several runs.
+_RESULTS_OF = (
+    _SQL["results"].partition("\nWHERE")[0]  # noqa: S608  # both parts are constants
+    + "\nWHERE request.id IN (SELECT value FROM json_each(:request_ids))"
+)
 # At most this many results are read at once, and fewer if their texts are long: memory stays small, and the writer's
 # log is held back for a few milliseconds only.
 _PAGE = 1_000
@@ -56,7 +62,7 @@ _PAGE_CHARACTERS = 2_000_000
 _NUMBER = 6
 
 
-class SqliteReader(SqliteRetentionReader):
+class SqliteReader(SqliteRetentionReader, SqliteDatasetReader):
     """Reads a SQLite database through a connection that cannot write; see ``stores.base.Reader``."""
 
     def __init__(self, connection: aiosqlite.Connection, path: Path) -> None:
@@ -133,6 +139,15 @@ class SqliteReader(SqliteRetentionReader):
             after_id = found[-1].request_id
             characters = sum(len(record.output_text or "") for record in found)
             limit = max(1, limit // 2) if characters > _PAGE_CHARACTERS else min(2 * limit, _PAGE)
+
+    async def dataset_results(self, dataset_id: int) -> AsyncIterator[ResultRecord]:
+        after_id, limit = 0, _FIRST_PAGE
+        while page := await self._dataset_requests(dataset_id, after_id, limit):
+            wanted = {request_id: place for place, (_, request_id) in enumerate(page)}
+            found = await self._read(partial(_results_of, list(wanted)))
+            for record in sorted(found, key=lambda each: wanted[each.request_id]):
+                yield record
+            after_id = page[-1][0]
 
     async def request(self, run_id: int, key: str, *, stage: str = MAIN_STAGE) -> RequestRecord | None:
         found = await self._rows("request_by_key", run_id=run_id, stage=stage, key=key)
@@ -256,11 +271,18 @@ def _summary(run_id: int, connection: sqlite3.Connection) -> Summary:
     [run] = _rows("run_by_id", parameters, connection)
     [totals] = _rows("totals", parameters, connection)
     tally = {row["state"]: row["requests"] for row in _rows("tally", parameters, connection)}
-    return row_mapping.summary(run, totals, tally)
+    return row_mapping.summary(run, totals, tally, changes_of(connection, run_id))
 
 
 def _results(chosen: Mapping[str, Any], connection: sqlite3.Connection) -> list[ResultRecord]:
-    rows = connection.execute(_SQL["results"], chosen).fetchall()
+    return _records(connection, connection.execute(_SQL["results"], chosen).fetchall())
+
+
+def _results_of(request_ids: Sequence[int], connection: sqlite3.Connection) -> list[ResultRecord]:
+    return _records(connection, connection.execute(_RESULTS_OF, {"request_ids": json.dumps(request_ids)}).fetchall())
+
+
+def _records(connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> list[ResultRecord]:
     tried_again = [row[0] for row in rows if row[_NUMBER] > 1]
     if not tried_again:
         return [row_mapping.result(row, None) for row in rows]

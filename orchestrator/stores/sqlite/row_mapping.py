@@ -8,6 +8,7 @@ from dataclasses import replace
 from sqlite3 import Row
 from typing import Any, TypeAlias
 
+from orchestrator.core.increments import Changes
 from orchestrator.core.model import Charge, PlanMark, ToolUse, UnitPrice, Usage
 from orchestrator.core.money import Picodollars
 from orchestrator.core.states import IN_FLIGHT, RunState, State
@@ -69,7 +70,7 @@ def run(row: Row) -> Run:
     )
 
 
-def summary(run_row: Row, totals: Row, tally: Mapping[str, int]) -> Summary:
+def summary(run_row: Row, totals: Row, tally: Mapping[str, int], changes: Changes | None = None) -> Summary:
     return Summary(
         run=run(run_row),
         requests=RequestCounts({state: tally.get(state.value, 0) for state in State}),
@@ -86,6 +87,7 @@ def summary(run_row: Row, totals: Row, tally: Mapping[str, int]) -> Summary:
         cost_unknown_upper_bound_pusd=totals["cost_unknown_upper_bound_pusd"],
         reserved_pusd=totals["reserved_pusd"],
         elapsed_s=totals["elapsed_s"],
+        changes=changes,
     )
 
 

@@ -15,9 +15,9 @@ from types import TracebackType
 from typing import Self
 
 from orchestrator.core.errors import RunBusy, StoreError
-from orchestrator.stores.user_errors import run_locked
+from orchestrator.stores.user_errors import dataset_locked, run_locked
 
-__all__ = ["RunLock", "is_locked"]
+__all__ = ["DatasetLock", "RunLock", "is_locked"]
 
 # Behind all text.
 _LOCKS_AT = 1 << 40
@@ -86,15 +86,37 @@ class RunLock:
             except OSError:
                 time.sleep(_BETWEEN_S)
                 continue
-            os.lseek(handle, (self._run_id - 1) * _LINE, os.SEEK_SET)
-            os.write(handle, f"{self._run_id} {os.getpid()}".ljust(_LINE - 1).encode() + b"\n")
+            self._note_process(handle)
             return
+        raise self._busy(self._holder(handle))
+
+    def _note_process(self, handle: int) -> None:
+        os.lseek(handle, (self._run_id - 1) * _LINE, os.SEEK_SET)
+        os.write(handle, f"{self._run_id} {os.getpid()}".ljust(_LINE - 1).encode() + b"\n")
+
+    def _holder(self, handle: int) -> str:
         os.lseek(handle, (self._run_id - 1) * _LINE, os.SEEK_SET)
         holder = os.read(handle, _LINE).split()
-        raise self._busy(f"another process ({int(holder[1])})" if len(holder) == 2 else "another process")
+        return f"another process ({int(holder[1])})" if len(holder) == 2 else "another process"
 
     def _busy(self, holder: str) -> RunBusy:
         return run_locked(self._name, holder=holder)
+
+
+class DatasetLock(RunLock):
+    """Holds a dataset in the same way: its byte is before those of the runs, and no text names its process."""
+
+    def __init__(self, database: Path, dataset_id: int, name: str) -> None:
+        super().__init__(database, -dataset_id, name)
+
+    def _note_process(self, handle: int) -> None:
+        pass
+
+    def _holder(self, handle: int) -> str:  # noqa: ARG002
+        return "another process"
+
+    def _busy(self, holder: str) -> RunBusy:
+        return dataset_locked(self._name, holder=holder)
 
 
 def is_locked(database: Path, run_id: int) -> bool:

@@ -15,6 +15,7 @@ from orchestrator.core.states import RunState
 from orchestrator.stores.reads import Dependent, Duplicate, Run, Spending, ToolCall
 from orchestrator.stores.sqlite import bulk_updates, dependents, write_operations
 from orchestrator.stores.sqlite.database import Synchronous, open_writer
+from orchestrator.stores.sqlite.datasets import SqliteDatasetStore
 from orchestrator.stores.sqlite.retained import SqliteRetentionStore
 from orchestrator.stores.sqlite.writer import Writer
 from orchestrator.stores.stream_events import ProgressEvent
@@ -24,7 +25,7 @@ from orchestrator.stores.writes import Acceptance, Claim, Counts, Ending, Leavin
 __all__ = ["SqliteStore"]
 
 
-class SqliteStore(SqliteRetentionStore):
+class SqliteStore(SqliteRetentionStore, SqliteDatasetStore):
     """The one writer of a SQLite database; see ``stores.base.Store`` for what the verbs promise."""
 
     def __init__(self, writer: Writer) -> None:
