@@ -59,7 +59,10 @@ _EXITS: Mapping[ExitCode, tuple[str, str]] = {
     ExitCode.OK: ("every request succeeded", "nothing"),
     ExitCode.BUG: ("a bug in orchestrator; what is stored is safe", "report it; rerun the same command"),
     ExitCode.USAGE: ("wrong usage, job, config or input", "read the message"),
-    ExitCode.SOME_FAILED: ("finished, but some requests failed", "`export --state failed`, then `retry`"),
+    ExitCode.SOME_FAILED: (
+        "finished, but some requests failed, or there was none to send",
+        "`export --state failed`, then `retry`",
+    ),
     ExitCode.HALTED: (
         "halted by key, quota, budget, deadline, requests in doubt or an unreachable provider, or cancelled",
         "fix the cause; rerun the same command",

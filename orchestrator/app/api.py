@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import os
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import anyio
 
 from orchestrator.core.clock import AheadClock, Clock, SystemClock
 from orchestrator.core.errors import OrchestratorError, RunBusy, RunNotFound, StoreError, UsageError
 from orchestrator.core.events import Observer, Progress, RunEnded, RunEvent, RunStarted, Warned
+from orchestrator.core.model import SkippedRow
 from orchestrator.core.states import SETTLED, RunState, State
 from orchestrator.stores.backends import open_backend
 from orchestrator.stores.base import DEFAULT_DATABASE, Reader, RunReader, Store
@@ -32,6 +34,8 @@ from orchestrator.stores.retained import Retained
 from orchestrator.stores.writes import Requeue
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
     from orchestrator.app.doctor import Finding
     from orchestrator.app.dry_run import DryRun
     from orchestrator.app.follow import LiveEvent
@@ -117,7 +121,7 @@ class Orchestrator:
         ``SpecError``, ``RunChanged``, ``RunBusy``, ``StoreError``, ``ConfigError`` or ``ProviderUnreachable``.
         """
         from orchestrator.app.nights import NightJob, NightOptions, open_nights
-        from orchestrator.app.run_start import job_identity, refuse_unbounded
+        from orchestrator.app.run_start import job_identity, refuse_hopeless
         from orchestrator.app.wiring import Work, function_tools
         from orchestrator.job.requests.renderer import Renderer
         from orchestrator.job.stream_limit import refuse_bulk
@@ -125,7 +129,7 @@ class Orchestrator:
         self._config.api_key(os.environ)  # a missing key is reported before a database is created
         self._stopped = False
         renderer = Renderer(job, may_be_unstored=self._config.provider.store == "optional")
-        refuse_unbounded(job, renderer, self._config)
+        await anyio.to_thread.run_sync(partial(refuse_hopeless, job, renderer, self._config, now=self._clock.now()))
         await anyio.to_thread.run_sync(refuse_bulk, job)
         work = Work(config=self._config, job=job, renderer=renderer, tools=function_tools(job))
         identity = await anyio.to_thread.run_sync(job_identity, job, self._config)
@@ -209,8 +213,13 @@ class Orchestrator:
         code: str | None = None,
         resolve_in_doubt: str | None = None,
     ) -> int:
-        """Queue settled requests again, by state and code; returns how many. The next ``run`` sends them."""
+        """Queue settled requests again, by state and code; returns how many. The next ``run`` sends them.
+
+        Raises ``UsageError`` if no request in these states has the code.
+        """
         record = await self._find(run)
+        if code is not None:
+            await self._check_code(record, code, (*states, State.IN_DOUBT) if resolve_in_doubt else states)
         lost = await (await self._open_reader()).without_data(record.id, states, code)
         if lost:
             raise UsageError(
@@ -228,6 +237,16 @@ class Orchestrator:
                     at=self._clock.now(),
                 )
             )
+
+    async def _check_code(self, run: Run, code: str, states: Sequence[State]) -> None:
+        codes: Counter[str] = Counter()
+        async with aclosing(cast("AsyncGenerator[ResultRecord]", self.results(run.name, states=states))) as ended:
+            async for record in ended:
+                if record.code == code:
+                    return
+                codes[record.code or "none"] += 1
+        known = ", ".join(f"{each} {number:,}" for each, number in codes.most_common()) or "none"
+        raise UsageError(f"no request of {run.name} has ended with the code {code!r}", hint=f"its codes: {known}")
 
     async def exported(self, run: str) -> None:
         """Note that all results of a finished run are in a file; what its retention waits for happens, or is due."""
@@ -293,6 +312,10 @@ class Orchestrator:
         reader = await self._open_reader()
         async for result in reader.results(record.id, states):
             yield result
+
+    async def skipped(self, run: str, *, most: int = 1000) -> list[SkippedRow]:
+        """The first bad rows of a run that ``input.on_bad_row: skip`` left out."""
+        return (await (await self._open_reader()).skipped((await self._find(run)).id))[:most]
 
     async def show(self, run: str, key: str) -> RequestHistory:
         """Everything that is on record of one row."""
@@ -425,6 +448,14 @@ class Orchestrator:
         found = await find_dataset(reader, dataset)
         [latest, *_] = await reader.nights(found.id)
         return next(each for each in await self.runs() if each.run.id == latest.run_id)
+
+    async def check(self, job: Job) -> None:
+        """Raise what ``run`` would raise before anything is read or stored: a job of which nothing can be sent."""
+        from orchestrator.app.run_start import refuse_hopeless
+        from orchestrator.job.requests.renderer import Renderer
+
+        renderer = Renderer(job, may_be_unstored=self._config.provider.store == "optional")
+        await anyio.to_thread.run_sync(partial(refuse_hopeless, job, renderer, self._config, now=self._clock.now()))
 
     async def dry_run(self, job: Job) -> DryRun:
         """Read and check every row and show the first request; nothing is sent, nothing is stored."""

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from orchestrator.config import Config
-from orchestrator.core.errors import SpecError
-from orchestrator.engine.runs import JobIdentity
-from orchestrator.job.requests.renderer import Renderer
-from orchestrator.job.rows.keyed_rows import input_identity
-from orchestrator.job.spec import FREE_TO_CHANGE, Job
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Any
 
-__all__ = ["job_identity", "refuse_unbounded"]
+from orchestrator.config import Config
+from orchestrator.core.errors import BadRow, SpecError
+from orchestrator.engine.runs import JobIdentity
+from orchestrator.job.requests.compose import compose_first, request_rules
+from orchestrator.job.requests.expressions import is_template
+from orchestrator.job.requests.renderer import Renderer
+from orchestrator.job.rows.header import refuse_missing_columns
+from orchestrator.job.rows.keyed_rows import Row, input_identity, open_rows
+from orchestrator.job.rows.sources import STDIN
+from orchestrator.job.spec import FREE_TO_CHANGE, Job
+from orchestrator.policy.pricing.prices import Bounds, PriceBook
+
+__all__ = ["job_identity", "refuse_hopeless", "refuse_unbounded"]
+
+# So many first rows are read for the models that they name.
+_ROWS_FOR_MODELS = 100
+# No numbers: one that is invented here could be copied.
+_TO_FILL_IN = "input: USD_PER_MILLION_INPUT_TOKENS\n      output: USD_PER_MILLION_OUTPUT_TOKENS"
 
 
 def job_identity(job: Job, config: Config) -> JobIdentity:
@@ -26,18 +40,89 @@ def job_identity(job: Job, config: Config) -> JobIdentity:
     )
 
 
+def refuse_hopeless(job: Job, renderer: Renderer, config: Config, *, now: float) -> None:
+    """Raise ``SpecError`` if no request of the job could be sent: for want of a column, a bound or a price.
+
+    Reads the first rows of the input.
+    """
+    refuse_missing_columns(job, renderer)
+    refuse_unbounded(job, renderer, config)
+    _refuse_unpriced(job, renderer, config, now=now)
+
+
 def refuse_unbounded(job: Job, renderer: Renderer, config: Config) -> None:
     """Raises ``SpecError`` if a budget applies, and a request of the job could cost anything."""
     own, shared = job.budget, config.budget
-    if renderer.carries_requests or "max_output_tokens" in job.request:
+    if renderer.carries_requests or "max_output_tokens" in job.request or shared.cap_output_tokens is not None:
         return
-    if shared.cap_output_tokens is not None or (own is not None and own.usd_per_request is not None):
+    if not _needs_bounds(job, config):
         return
     whose = "job" if own is not None else "config"
-    if own is None and shared.usd_per_day is None and shared.usd_per_month is None:
-        return
     raise SpecError(
         f"the {whose} has a budget, but the requests have no max_output_tokens, so one of them could cost anything",
         where=f"{job.source}: request" if job.source is not None else None,
         hint="add request.max_output_tokens, or let the config do so for every job: budget.cap_output_tokens",
     )
+
+
+def _needs_bounds(job: Job, config: Config) -> bool:
+    """Whether a budget applies, and nothing else bounds what a request may cost."""
+    own, shared = job.budget, config.budget
+    if own is not None and own.usd_per_request is not None:
+        return False
+    return own is not None or shared.usd_per_day is not None or shared.usd_per_month is not None
+
+
+def _refuse_unpriced(job: Job, renderer: Renderer, config: Config, *, now: float) -> None:
+    """Raise ``SpecError`` if a budget applies, and no price is known for the model, or for any that the rows name."""
+    if not _needs_bounds(job, config):
+        return
+    prices = PriceBook(config.price_rules())
+    models = _models(job, renderer, config)
+    if not models or any(_is_priced(fields, prices, now) for fields in models.values()):
+        return
+    unpriced = next(iter(models))
+    several = f" (nor for {len(models) - 1} others that the first rows name)" if len(models) > 1 else ""
+    raise SpecError(
+        f'a budget applies, and no price is known for the model "{unpriced}"{several}',
+        where=f"{job.source}: request.model" if job.source is not None and "model" in job.request else None,
+        hint=_price_lines([*models], config.prices),
+    )
+
+
+def _models(job: Job, renderer: Renderer, config: Config) -> dict[str, Mapping[str, Any]]:
+    """The models that the job asks, each with the fields of a request to it: the job's own, or those of its rows."""
+    model = job.request.get("model")
+    if isinstance(model, str) and not is_template(model):
+        return {model: job.request}
+    if job.input.path == STDIN:
+        return {}
+    return {fields["model"]: fields for fields in _first_requests(job, renderer, config) if fields.get("model")}
+
+
+def _first_requests(job: Job, renderer: Renderer, config: Config) -> Iterator[dict[str, Any]]:
+    rules = request_rules(job, cap_output_tokens=config.output_cap(job.budget_pusd))
+    for row in islice(open_rows(job), _ROWS_FOR_MODELS):
+        if isinstance(row, Row):
+            try:
+                fields = compose_first(renderer, rules, renderer.pack(row), where=row.where)
+            except BadRow:
+                continue
+            if isinstance(fields.get("model"), str):
+                yield fields
+
+
+def _is_priced(fields: Mapping[str, Any], prices: PriceBook, now: float) -> bool:
+    tier = fields.get("service_tier")
+    known_tier = tier if isinstance(tier, str) and not is_template(tier) else None
+    least = Bounds(input_tokens=1, output_tokens=1)
+    return prices.worst_case(fields["model"], known_tier, least, at=now) is not None
+
+
+def _price_lines(models: list[str], prices: str | None) -> str:
+    """The lines of a price file, to be filled in."""
+    place = (
+        f"add to {prices}" if prices is not None else "put into a file, and name it in the config as `prices: FILE`"
+    )
+    entries = "".join(f"\n    - model: {model}\n      {_TO_FILL_IN}" for model in models[:3])
+    return f"{place}:\n  prices:{entries}\nor bound each request yourself: budget.usd_per_request"

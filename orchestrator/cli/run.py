@@ -18,7 +18,7 @@ from orchestrator.cli.options import ConfigFile, Database, JobFile, Json, Limit,
 from orchestrator.cli.output import ReaderGone, note, say, say_json
 from orchestrator.cli.purge import purge_what_is_due
 from orchestrator.cli.resume_hint import program, resume_command
-from orchestrator.cli.run_outcome import enough_usd, exit_code, failure_codes, next_steps
+from orchestrator.cli.run_outcome import enough_usd, exit_code, failure_codes, is_empty, next_steps, nothing_sent
 from orchestrator.core.errors import ExitCode, OrchestratorError, RunBusy, StoreError, UsageError
 from orchestrator.core.states import SETTLED, RunState, State
 
@@ -43,7 +43,7 @@ Examples
 Exit codes
   0         every request succeeded
   2         wrong usage, job, config or input row; what was sent is kept
-  3         finished, but some requests failed
+  3         finished, but some requests failed, or there was none to send
   4         halted by key, quota, budget, deadline or doubt; resumable
   5         the database cannot be used
   6         busy: another process works on the run
@@ -116,11 +116,13 @@ async def run(job: JobFile, /, *, options: Annotated[RunOptions, Parameter(name=
     for warning in spec.warnings():
         live.warn(warning)
     async with Orchestrator(config, database=options.db, observers=live.observers) as orchestrator:
+        await orchestrator.check(spec)
         night = night_options(spec, options)
         if options.dry_run:
             comparison = await orchestrator.compare(spec, night=night)
-            show_dry_run(await orchestrator.dry_run(spec), comparison, json=options.json)
-            return ExitCode.OK
+            checked = await orchestrator.dry_run(spec)
+            show_dry_run(checked, comparison, json=options.json)
+            return ExitCode.OK if checked.rows or spec.input.may_be_empty else ExitCode.SOME_FAILED
         if options.new and not options.yes:
             await _ask_before_paying_twice(orchestrator, spec)
         await _announce_cost(orchestrator, spec, config, options)
@@ -128,8 +130,8 @@ async def run(job: JobFile, /, *, options: Annotated[RunOptions, Parameter(name=
         await _close(orchestrator, outcome, target, spec, json=options.json)
         if outcome.interrupted is None:
             await purge_what_is_due(orchestrator)
-        _print_next_steps(orchestrator, outcome, spec)
-        return exit_code(outcome.summary, outcome.interrupted)
+        await _print_next_steps(orchestrator, outcome, spec)
+        return exit_code(outcome.summary, outcome.interrupted, may_be_empty=spec.input.may_be_empty)
 
 
 def overrides(texts: Sequence[str]) -> dict[str, str]:
@@ -237,13 +239,15 @@ async def _close(
         raise problem
 
 
-def _print_next_steps(orchestrator: Orchestrator, outcome: RunOutcome, job: Job) -> None:
+async def _print_next_steps(orchestrator: Orchestrator, outcome: RunOutcome, job: Job) -> None:
     summary, called_as = outcome.summary, program()
     counts = summary.requests
     if outcome.interrupted and summary.run.state is not RunState.FINISHED:
         settled = sum(counts.get(state, 0) for state in SETTLED)
         open_ones = counts.get(State.SUBMITTED, 0)
         note(f"interrupted with {settled:,} settled and {open_ones:,} open; nothing is lost")
+    if summary.run.state is RunState.FINISHED and is_empty(summary) and not job.input.may_be_empty:
+        note(f"warning: {await nothing_sent(orchestrator, summary)}")
     steps = next_steps(
         summary,
         called_as=called_as,

@@ -59,6 +59,7 @@ FREE_TO_CHANGE = (
     "retention",
     "stream",
     "input.on_bad_row",
+    "input.may_be_empty",
     "tool_timeout",
     "max_turns",
     "duplicates",
@@ -68,7 +69,7 @@ FREE_TO_CHANGE = (
 )
 _NOT_IN_FINGERPRINT: dict[str, Any] = {
     **{field: True for field in FREE_TO_CHANGE if "." not in field},
-    "input": {"on_bad_row"},
+    "input": {"on_bad_row", "may_be_empty"},
     # What it makes of the class stands in the request.
     "output_model": True,
 }
@@ -89,6 +90,8 @@ class Input(Section):
     """Read only this many rows."""
     on_bad_row: Literal["stop", "skip"] = "stop"
     """What to do with a row that cannot become a request: `stop` the run, or `skip` the row, recorded and counted."""
+    may_be_empty: bool = False
+    """Whether an input without a row that can be sent is a success; otherwise such a run ends with exit code 3."""
 
 
 class RetrySection(Section):

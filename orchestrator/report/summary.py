@@ -43,6 +43,7 @@ def summary_object(summary: Summary, database: str) -> dict[str, Any]:
         "rate_limited": summary.rate_limited,
         "possible_duplicates": summary.possible_duplicates,
         "reused": summary.reused,
+        "skipped": summary.skipped_rows,
         "usage": usage_object(summary.usage),
         "cost_usd": format_usd(summary.cost_pusd),
         "cost_unknown": summary.cost_unknown,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from orchestrator.cli.resume_hint import program, resume_command
 from orchestrator.cli.run import overrides
 from orchestrator.cli.run_outcome import enough_usd, exit_code, next_steps
 from orchestrator.core.errors import ExitCode
+from orchestrator.core.increments import Change
 from orchestrator.core.model import PlanMark, Usage
 from orchestrator.core.money import parse_usd
 from orchestrator.core.states import RunState, State
@@ -60,7 +62,7 @@ def a_summary(state: RunState, **counts: int) -> Summary:
     ("summary", "interrupted", "code"),
     [
         (a_summary(RunState.FINISHED, succeeded=3), None, ExitCode.OK),
-        (a_summary(RunState.FINISHED), None, ExitCode.OK),
+        (a_summary(RunState.FINISHED), None, ExitCode.SOME_FAILED),
         (a_summary(RunState.FINISHED, succeeded=3), ExitCode.INTERRUPTED, ExitCode.OK),
         (a_summary(RunState.FINISHED, succeeded=3, failed=1), None, ExitCode.SOME_FAILED),
         (a_summary(RunState.FINISHED, succeeded=3, cancelled=1), None, ExitCode.SOME_FAILED),
@@ -72,6 +74,15 @@ def a_summary(state: RunState, **counts: int) -> Summary:
 )
 def test_exit_codes(summary: Summary, interrupted: ExitCode | None, code: ExitCode) -> None:
     assert exit_code(summary, interrupted) is code
+
+
+def test_a_run_without_a_request_is_a_success_only_if_it_may_be_empty_or_nothing_has_changed() -> None:
+    empty = a_summary(RunState.FINISHED)
+    assert exit_code(empty, None, may_be_empty=True) is ExitCode.OK
+    assert exit_code(replace(empty, changes=Counter({Change.UNCHANGED: 7})), None) is ExitCode.OK
+    assert exit_code(replace(empty, changes=Counter({Change.REMOVED: 7})), None) is ExitCode.SOME_FAILED
+    failed = a_summary(RunState.FINISHED, failed=1)
+    assert exit_code(failed, None, may_be_empty=True) is ExitCode.SOME_FAILED
 
 
 def steps(summary: Summary) -> list[str]:

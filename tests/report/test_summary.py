@@ -13,7 +13,7 @@ CONTRACT = """
 {"run":"nightly-1","job":"nightly","state":"finished","reason":null,
  "requests":{"total":1863,"pending":0,"blocked":0,"submitting":0,"submitted":0,"acting":0,"in_doubt":0,"succeeded":1860,"failed":3,
              "cancelled":0},
- "attempts":1870,"polls":4100,"rate_limited":12,"possible_duplicates":0,"reused":0,
+ "attempts":1870,"polls":4100,"rate_limited":12,"possible_duplicates":0,"reused":0,"skipped":0,
  "usage":{"input_tokens":1000,"cached_tokens":200,"cache_write_tokens":10,"output_tokens":50,"reasoning_tokens":20,
           "total_tokens":1050},
  "cost_usd":"1.234567","cost_unknown":0,"cost_unknown_upper_bound_usd":"0","reserved_usd":"0","budget_usd":"5",

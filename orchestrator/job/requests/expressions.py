@@ -24,6 +24,9 @@ __all__ = ["ROW", "BadTemplate", "CannotRender", "Expression", "compile_expressi
 ROW = "row"
 
 _NO_LOADER = (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)
+# Filters and tests that may be given a column that the row does not have.
+_DEFAULTS = frozenset({"default", "d"})
+_PRESENCE = frozenset({"defined", "undefined"})
 _INSERTING = (nodes.Template, nodes.Output, nodes.TemplateData, nodes.Name)
 
 
@@ -39,14 +42,16 @@ class CannotRender(Exception):
 class Expression:
     """A compiled template.
 
-    ``columns`` are those it reads (None: any), ``needed`` those without which it can fail. ``inserts_only`` says
-    that it does no more than insert columns, so that it cannot fail for a row that has them, none of them null.
+    ``columns`` are those it reads (None: any), ``needed`` those without which it can fail, ``required`` those of
+    them whose absence it does not provide for, by ``default`` or ``is defined``. ``inserts_only`` says that it does
+    no more than insert columns, so that it cannot fail for a row that has them, none of them null.
     ``always_text`` is False if the value may be a number, a list, an object or null. ``names_files`` says that it
     marks places where files belong.
     """
 
     columns: frozenset[str] | None
     needed: frozenset[str]
+    required: frozenset[str]
     inserts_only: bool
     always_text: bool
     names_files: bool
@@ -108,9 +113,11 @@ def compile_expression(text: str, *, native: bool) -> Expression:
     except TemplateSyntaxError as error:
         raise BadTemplate(_syntax_message(error, text)) from None
     plain = names - {ROW}
+    needed = (plain - _JINJA.globals.keys()) | (of_row or frozenset())
     return Expression(
         columns=None if of_row is None else plain | of_row,
-        needed=(plain - _JINJA.globals.keys()) | (of_row or frozenset()),
+        needed=needed,
+        required=needed - _provided_for(tree),
         inserts_only=all(isinstance(node, _INSERTING) for node in _walk(tree)),
         always_text=single is None,
         names_files=any(node.name in FILTERS for node in tree.find_all(nodes.Filter)),
@@ -174,6 +181,25 @@ def _columns_of_row(tree: nodes.Template) -> frozenset[str] | None:
     ]
     uses = sum(1 for node in tree.find_all(nodes.Name) if _is_row(node))
     return frozenset(named) if len(named) == uses else None
+
+
+def _provided_for(tree: nodes.Template) -> frozenset[str]:
+    """The columns for whose absence the template says what to do."""
+    asked = [node.node for node in tree.find_all(nodes.Filter) if node.name in _DEFAULTS]
+    asked += [node.node for node in tree.find_all(nodes.Test) if node.name in _PRESENCE]
+    return frozenset(column for node in asked if node is not None and (column := _column_of(node)) is not None)
+
+
+def _column_of(node: nodes.Node) -> str | None:
+    """The column that an expression names, or that it reads a field of."""
+    match node:
+        case nodes.Getitem(node=inner, arg=nodes.Const(value=str(column))) if _is_row(inner):
+            return column
+        case nodes.Getitem(node=inner) | nodes.Getattr(node=inner):
+            return _column_of(inner)
+        case nodes.Name(name=column):
+            return column
+    return None
 
 
 def _is_row(node: nodes.Node) -> bool:

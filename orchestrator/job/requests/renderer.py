@@ -25,7 +25,8 @@ PutFiles: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
 class Renderer:
     """Fills in the job's request for each row.
 
-    ``columns`` are the columns of a row that rendering needs; None means all. ``carries_requests`` says that the
+    ``columns`` are the columns of a row that rendering needs; None means all. ``required_columns`` are those that it
+    cannot do without, each with the field of the request that reads it. ``carries_requests`` says that the
     input is an OpenAI batch file, whose lines are requests themselves; ``names_files`` that each row names files.
     """
 
@@ -52,6 +53,7 @@ class Renderer:
         self.columns: frozenset[str] | None = None if self.carries_requests else self._template.columns
         # In one order, so that every process packs a row to the same bytes.
         self._packed = sorted(self.columns) if self.columns is not None else []
+        self.required_columns: Mapping[str, tuple[str | int, ...]] = self._template.required
 
     def pack(self, row: Row) -> bytes:
         """Returns the columns that the template reads as compact JSON."""

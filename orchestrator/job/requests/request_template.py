@@ -33,13 +33,15 @@ class RequestTemplate:
     """The compiled request.
 
     ``columns`` are those that any template reads (None: any may be read), ``needed`` those without which one can
-    fail. ``certain`` says that a row which has the needed columns, none of them null, gives a right request.
-    ``judged`` are the top-level fields whose value is known only with a row. ``names_files`` says that the filled
-    request holds marks where files belong.
+    fail; ``required`` names, for each column that a template cannot do without, the field that reads it. ``certain``
+    says that a row which has the needed columns, none of them null, gives a right request. ``judged`` are the
+    top-level fields whose value is known only with a row. ``names_files`` says that the filled request holds marks
+    where files belong.
     """
 
     columns: frozenset[str] | None
     needed: frozenset[str]
+    required: Mapping[str, FieldPath]
     certain: bool
     judged: frozenset[str]
     names_files: bool
@@ -61,6 +63,7 @@ def compile_request(request: Mapping[str, Any]) -> tuple[RequestTemplate, list[V
     """Compile every string of the request that holds a template; what cannot be compiled is a problem."""
     problems: list[ValidationProblem] = []
     expressions: list[Expression] = []
+    required: dict[str, FieldPath] = {}
     constants: dict[str, Any] = {}
     builds: list[tuple[str, Build]] = []
     judged: set[str] = set()
@@ -77,10 +80,13 @@ def compile_request(request: Mapping[str, Any]) -> tuple[RequestTemplate, list[V
             judged.add(name)
         problems += compiler.problems
         expressions += compiler.expressions
+        for column, field in compiler.required.items():
+            required.setdefault(column, field)
     return (
         RequestTemplate(
             columns=_union(expression.columns for expression in expressions),
             needed=frozenset[str]().union(*(expression.needed for expression in expressions)),
+            required=required,
             certain=not judged and all(expression.inserts_only for expression in expressions),
             judged=frozenset(judged),
             names_files=any(expression.names_files for expression in expressions),
@@ -95,6 +101,7 @@ class _Compiler:
     def __init__(self, *, native: bool) -> None:
         self.native = native
         self.expressions: list[Expression] = []
+        self.required: dict[str, FieldPath] = {}
         self.problems: list[ValidationProblem] = []
 
     def compile(self, value: Any, path: FieldPath) -> Build | None:
@@ -117,6 +124,7 @@ class _Compiler:
             self.problems.append(ValidationProblem(path, str(error)))
             return None
         self.expressions.append(expression)
+        self.required.update((column, path) for column in expression.required if column not in self.required)
         label = ".".join(map(str, path))
 
         def build(row: Row) -> Any:
