@@ -17,7 +17,7 @@ import httptools
 
 from orchestrator.core.problems import ReplyLost
 from orchestrator.provider.reply_memory import FREE_BYTES, Lease
-from orchestrator.provider.transport import Endpoint, Reply, TransportError, system_message, too_large
+from orchestrator.provider.transport import Endpoint, Reply, TransportError, system_message, too_large, was_stopped
 
 __all__ = ["Connection", "NoReply"]
 
@@ -27,6 +27,9 @@ _MAX_HEAD_BYTES = 131_072
 # zlib's codes for "gzip or zlib, detected", and for deflate without a frame, which some servers send.
 _GZIP_OR_ZLIB, _BARE_DEFLATE = 47, -15
 _COMPRESSED = frozenset({"gzip", "x-gzip", "deflate"})
+
+# In this time the event loop reads every socket once.
+_ONE_TURN_S = 0.001
 
 # More digits than any length has.
 _MOST_DIGITS = 16
@@ -58,6 +61,9 @@ class Connection(asyncio.Protocol):
         # When it began to wait for room in the memory that replies share.
         self._waits_since: float | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        # When the last byte had arrived as the socket was read once more after a timeout.
+        self._read_again_at: float | None = None
         # The parser stores each header directly in the dictionary: every reply has a dozen of them.
         self._head: dict[bytes, bytes] = {}
         self.on_header = self._head.__setitem__
@@ -75,7 +81,7 @@ class Connection(asyncio.Protocol):
         """
         self._begin()
         self._received_at = self._loop.time()
-        self._silence_s, self._deadline = silence_s, deadline
+        self._silence_s, self._deadline, self._read_again_at = silence_s, deadline, None
         self._watch(min(self._received_at + silence_s, deadline))
         answer = self._answer = self._loop.create_future()
         self._transport.write(request)
@@ -276,9 +282,10 @@ class Connection(asyncio.Protocol):
     def _watch(self, until: float) -> None:
         """Check the timeouts by then at the latest; one timer serves many exchanges."""
         if self._timer is not None:
-            if self._timer.when() <= until:
+            if self._timer_at <= until:
                 return
             self._timer.cancel()
+        self._timer_at = until
         self._timer = self._loop.call_at(until, self._check_timeouts)
 
     def _check_timeouts(self) -> None:
@@ -288,12 +295,28 @@ class Connection(asyncio.Protocol):
         now = self._loop.time()
         if self._waits_since is not None:
             self._watch(now + self._silence_s)
+        elif now < (due := min(self._received_at + self._silence_s, self._deadline)):
+            self._watch(due)
+        elif self._may_read_again(stopped := was_stopped(self._timer_at, now)):
+            self._read_again(now, stopped=stopped)
         elif now >= self._deadline:
             self._fail("the answer was not complete in time")
-        elif now >= self._received_at + self._silence_s:
-            self._fail(f"no answer within {self._silence_s:g} s")
         else:
-            self._watch(min(self._received_at + self._silence_s, self._deadline))
+            self._fail(f"no answer within {self._silence_s:g} s")
+
+    def _may_read_again(self, stopped: bool) -> bool:
+        """Whether to read the socket before the timeout counts: once, and again if it brought something since."""
+        return self._read_again_at is None or (stopped and self._read_again_at < self._received_at)
+
+    def _read_again(self, now: float, *, stopped: bool) -> None:
+        """Let the loop read the socket before it returns here: a reply may lie there while this process was stopped.
+
+        What was sent in that time is then read in full, so the rest of a long reply has its time again.
+        """
+        self._read_again_at = self._received_at
+        if stopped:
+            self._deadline = max(self._deadline, now + self._silence_s)
+        self._watch(now + _ONE_TURN_S)
 
 
 # Every reply has the same dozen.

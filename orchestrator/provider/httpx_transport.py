@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 
 import anyio
 import httpx
 
 from orchestrator.core.problems import NeverSent, ReplyLost
+from orchestrator.provider.call_timeout import CallTimeout, call_timeout
 from orchestrator.provider.reply_memory import FREE_BYTES, Lease
 from orchestrator.provider.transport import (
     KEEPALIVE_S,
@@ -65,15 +66,16 @@ class HttpxTransport:
         if self._closed:
             raise RuntimeError("the transport is closed")
         read_s = self._endpoint.read_timeout_s if read_timeout_s is None else read_timeout_s
-        request = self._request(method, path, body, headers, read_s)
+        request = self._request(method, path, body, headers)
         await self._slots.take()
         response: httpx.Response | None = None
         chunks: list[bytes] = []
         try:
-            with anyio.fail_after(self._endpoint.connect_timeout_s + read_s) as scope:
+            with self._timeout(request, silence_s=read_s) as timeout:
                 response = await self._transport.handle_async_request(request)
+                timeout.received()
                 try:
-                    lease = await self._read(response, chunks, scope)
+                    lease = await self._read(response, chunks, timeout)
                 finally:
                     await response.aclose()
             return self._reply(response, chunks, lease)
@@ -98,9 +100,9 @@ class HttpxTransport:
         """Start an exchange whose reply is read as it arrives; see ``streaming.StreamTransport``."""
         if self._closed:
             raise RuntimeError("the transport is closed")
-        request = self._request(method, path, body, headers, silence_s)
+        request = self._request(method, path, body, headers)
         try:
-            with anyio.fail_after(self._endpoint.connect_timeout_s + self._endpoint.read_timeout_s):
+            with self._timeout(request, silence_s=self._endpoint.read_timeout_s):
                 response = await self._transport.handle_async_request(request)
         except _NETWORK_ERRORS as error:
             if self._never_sent(error):
@@ -114,8 +116,20 @@ class HttpxTransport:
             with anyio.CancelScope(shield=True):
                 await self._transport.aclose()
 
+    @contextmanager
+    def _timeout(self, request: httpx.Request, *, silence_s: float) -> Iterator[CallTimeout]:
+        whole_s = self._endpoint.connect_timeout_s + silence_s
+        with call_timeout(silence_s=silence_s, whole_s=whole_s) as timeout:
+
+            async def trace(step: str, _: object) -> None:
+                if step.endswith("send_request_headers.started"):
+                    timeout.received()
+
+            request.extensions["trace"] = trace
+            yield timeout
+
     def _request(
-        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str] | None, read_s: float
+        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str] | None
     ) -> httpx.Request:
         connect_s = self._endpoint.connect_timeout_s
         return httpx.Request(
@@ -123,32 +137,33 @@ class HttpxTransport:
             self._endpoint.url(path),
             headers={**self._headers, **(headers or {})},
             content=body,
-            extensions={"timeout": {"connect": connect_s, "pool": connect_s, "read": read_s, "write": read_s}},
+            # Reading and writing have a timeout that a stop of this process does not spend.
+            extensions={"timeout": {"connect": connect_s, "pool": connect_s, "read": None, "write": None}},
         )
 
-    async def _read(self, response: httpx.Response, chunks: list[bytes], scope: anyio.CancelScope) -> Lease | None:
+    async def _read(self, response: httpx.Response, chunks: list[bytes], timeout: CallTimeout) -> Lease | None:
         """Read a body; a large one waits for room in the memory that replies share, which is no silence."""
         size, lease, most = 0, None, self._endpoint.max_reply_bytes
         async for chunk in response.aiter_bytes():
+            timeout.received()
             chunks.append(chunk)
             size += len(chunk)
             if size > most:
                 raise too_large(self._endpoint, self._reply(response, chunks[:1]))
             if size > FREE_BYTES and lease is None:
-                lease = await self._room(scope)
+                lease = await self._room(timeout)
         return lease
 
-    async def _room(self, scope: anyio.CancelScope) -> Lease:
+    async def _room(self, timeout: CallTimeout) -> Lease:
         """Returns a lease for the largest reply; while it waits, the call's timeout stands still."""
         memory, most = self._endpoint.reply_memory, self._endpoint.max_reply_bytes
         if (lease := memory.take(most)) is not None:
             return lease
         there: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
         memory.wait(most, lambda lease: None if there.done() else there.set_result(lease))
-        left_s = scope.deadline - anyio.current_time()
-        scope.deadline = math.inf
+        paused_at = timeout.pause()
         lease = await there
-        scope.deadline = anyio.current_time() + left_s
+        timeout.resume(paused_at)
         return lease
 
     def _reply(self, response: httpx.Response, chunks: list[bytes], lease: Lease | None = None) -> Reply:
@@ -174,7 +189,7 @@ class HttpxReply:
     async def chunks(self) -> AsyncIterator[bytes]:
         redaction, held = self._endpoint.redaction, b""
         try:
-            async for chunk in self._response.aiter_bytes():
+            async for chunk in self._arriving():
                 text = redaction.redact(held + chunk)
                 # What may be the beginning of a secret waits for the rest of it.
                 ready = len(text) - redaction.unfinished(text)
@@ -186,6 +201,16 @@ class HttpxReply:
         except _NETWORK_ERRORS as error:
             problem = ReplyLost(reason=_lost(error, self._silence_s), status=self.status)
             raise TransportError(problem) from None
+
+    async def _arriving(self) -> AsyncIterator[bytes]:
+        chunks = aiter(self._response.aiter_bytes())
+        while True:
+            with call_timeout(silence_s=self._silence_s, whole_s=self._silence_s) as timeout:
+                timeout.received()
+                chunk = await anext(chunks, None)
+            if chunk is None:
+                return
+            yield chunk
 
     async def aclose(self) -> None:
         with anyio.CancelScope(shield=True):

@@ -34,6 +34,7 @@ __all__ = [
     "system_message",
     "tls_context",
     "too_large",
+    "was_stopped",
 ]
 
 # Shorter than the five seconds after which uvicorn and Node close an idle connection: for a create call sent into a
@@ -41,6 +42,9 @@ __all__ = [
 KEEPALIVE_S = 4.0
 
 DEFAULT_REPLY_BYTES = 24 * 2**20
+
+# A timer that fires so late says that the process was stopped: by a signal, a debugger or a sleeping machine.
+_STOPPED_S = 1.0
 
 _HEADER_TEXT = re.compile(r"[\t\x20-\x7e]*")
 
@@ -195,6 +199,11 @@ def too_large(endpoint: Endpoint, partial: Reply) -> TransportError:
         f"the reply is larger than {endpoint.max_reply_bytes} bytes; limits.reply_bytes in the config sets the limit"
     )
     return TransportError(ReplyLost(reason=reason, status=partial.status, unreadable=True), partial)
+
+
+def was_stopped(due_at: float, now: float) -> bool:
+    """Whether a timer fires so late that the process must have been stopped: then its timeout has not passed yet."""
+    return now - due_at >= _STOPPED_S
 
 
 def environment_proxy(base_url: str) -> str | None:

@@ -70,8 +70,8 @@ class Poll:
         if response.status != open_.status:
             open_.status = response.status
             await self._run.store.note_status(open_.attempt_id, response.status)
-        now = self._run.clock.now()
-        if (given_up := await self._give_up_overdue(open_, now)) is not None:
+        # What this poll saw is as old as its sending: it says nothing about a timeout that passed on its way.
+        if (given_up := await self._give_up_overdue(open_, sent_at)) is not None:
             return given_up
         return self._next_poll(open_, sent_at, seen.poll_after_s)
 
@@ -125,7 +125,7 @@ class Poll:
         if (halted := outages.unreachable(problem)) is not None:
             return halted
         # In an outage nothing is given up: only when the provider is back can a poll see whether it ended well.
-        if not outages.polls.excuses(now) and (given_up := await self._give_up_overdue(open_, now)) is not None:
+        if not outages.polls.excuses(now) and (given_up := await self._give_up_overdue(open_, sent_at)) is not None:
             return given_up
         wait_s = retry_wait(open_.misses, self._run.rng, at_least_s=verdict.after_s, cap_s=_LONGEST_MISS_S)
         return Waiting(open_, now + wait_s, forced=True)
