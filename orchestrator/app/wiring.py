@@ -313,7 +313,7 @@ def _budget(summary: Summary, caps: SharedCaps | None, spent: Spending | None) -
     """The run's cap, less what its earlier processes spent or may have spent, and those over all runs."""
     limits: list[Cap] = []
     if summary.run.budget_pusd is not None:
-        committed = summary.cost_pusd + summary.cost_unknown_upper_bound_pusd
+        committed = summary.cost_pusd + summary.cost_unknown_bound.bounded_pusd
         limits.append(Cap(scope="run", limit_pusd=summary.run.budget_pusd, committed_pusd=committed))
     if caps is not None and spent is not None:
         limits += [

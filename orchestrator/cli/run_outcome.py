@@ -75,7 +75,7 @@ def enough_usd(summary: Summary) -> str | None:
     if run.reason != "budget" or run.budget_pusd is None:
         return None
     settled = max(1, sum(counts.get(state, 0) for state in SETTLED))
-    committed = summary.cost_pusd + summary.cost_unknown_upper_bound_pusd
+    committed = summary.cost_pusd + summary.cost_unknown_bound.bounded_pusd
     enough = max(2 * run.budget_pusd, committed * sum(counts.values()) * 6 // (5 * settled))
     from orchestrator.core.money import format_usd
 

@@ -202,6 +202,11 @@ class Charge:
     price: UnitPrice | None
     tool_use: ToolUse = ToolUse()
 
+    @property
+    def estimated(self) -> bool:
+        """Whether the cost follows from an estimated price."""
+        return self.price is not None and self.price.estimated
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PastUse:

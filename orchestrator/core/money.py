@@ -2,17 +2,43 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from typing import TypeAlias
 
-__all__ = ["MOST_PICODOLLARS", "PICODOLLARS_PER_DOLLAR", "Picodollars", "format_usd", "parse_usd"]
+__all__ = ["MOST_PICODOLLARS", "PICODOLLARS_PER_DOLLAR", "Bound", "Picodollars", "format_usd", "parse_usd"]
 
 Picodollars: TypeAlias = int
 
 PICODOLLARS_PER_DOLLAR = 10**12
 # The largest integer of SQLite, about 9.2 million dollars; a larger sum is an error there, never a wrong number.
 MOST_PICODOLLARS = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """The most that several responses of unknown cost can have cost.
+
+    ``bounded_pusd`` is the sum of the known bounds; ``unbounded`` counts the responses for which none is known. A sum
+    without those would look like a bound, so ``pusd`` is None as soon as there is one.
+    """
+
+    bounded_pusd: Picodollars = 0
+    unbounded: int = 0
+
+    @property
+    def pusd(self) -> Picodollars | None:
+        """The most that all of them can have cost; None if no bound is known for one."""
+        return None if self.unbounded else self.bounded_pusd
+
+    @property
+    def usd(self) -> str | None:
+        """The same in dollars, as scripts read it."""
+        return None if self.unbounded else format_usd(self.bounded_pusd)
+
+    def __add__(self, other: Bound) -> Bound:
+        return Bound(self.bounded_pusd + other.bounded_pusd, self.unbounded + other.unbounded)
 
 
 def format_usd(amount: Picodollars) -> str:

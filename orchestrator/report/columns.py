@@ -46,6 +46,7 @@ COLUMNS = {
     "submitted_at": Kind.TIME,
     "settled_at": Kind.TIME,
     "reused": Kind.FLAG,
+    "cost_estimated": Kind.FLAG,
 }
 
 
@@ -82,4 +83,5 @@ def flat_row(record: ResultRecord) -> tuple[Any, ...]:
         record.submitted_at,
         record.settled_at,
         record.reused,
+        record.cost_estimated,
     )

@@ -11,7 +11,7 @@ from typing import Any
 from rich.text import Text
 
 from orchestrator.core.model import Usage
-from orchestrator.core.money import format_usd
+from orchestrator.core.money import Bound, format_usd
 from orchestrator.report import formatting
 from orchestrator.report.summary import usage_object
 from orchestrator.report.table import columns
@@ -28,10 +28,11 @@ def total(rows: Sequence[CostRow]) -> CostRow:
         usage=sum((row.usage for row in rows), Usage()),
         cost_pusd=sum(row.cost_pusd for row in rows),
         cost_unknown=sum(row.cost_unknown for row in rows),
-        upper_bound_pusd=sum(row.upper_bound_pusd for row in rows),
+        unknown_bound=sum((row.unknown_bound for row in rows), Bound()),
+        estimated_pusd=sum(row.estimated_pusd for row in rows),
         wasted=sum((row.wasted for row in rows), Wasted()),
         possible_duplicates=sum(row.possible_duplicates for row in rows),
-        possible_duplicates_upper_bound_pusd=sum(row.possible_duplicates_upper_bound_pusd for row in rows),
+        possible_duplicates_bound=sum((row.possible_duplicates_bound for row in rows), Bound()),
         cache_saved_pusd=sum(row.cache_saved_pusd for row in rows),
     )
 
@@ -75,6 +76,10 @@ def _positive(count: int, text: str) -> str:
     return text if count else ""
 
 
+def _bounded(row: CostRow) -> str:
+    return formatting.dollars(row.unknown_bound.bounded_pusd)
+
+
 # Title, how to show a row, and whether there is such a column, given the sum of all rows.
 _COLUMNS: tuple[tuple[str, Callable[[CostRow], str], Callable[[CostRow], int] | None], ...] = (
     ("RESPONSES", lambda row: formatting.count(row.responses), None),
@@ -82,6 +87,11 @@ _COLUMNS: tuple[tuple[str, Callable[[CostRow], str], Callable[[CostRow], int] | 
     ("CACHED", lambda row: formatting.count(row.usage.cached_tokens), None),
     ("OUTPUT", lambda row: formatting.count(row.usage.output_tokens), None),
     ("COST", lambda row: formatting.dollars(row.cost_pusd), None),
+    (
+        "ESTIMATED",
+        lambda row: _positive(row.estimated_pusd, formatting.dollars(row.estimated_pusd)),
+        lambda together: together.estimated_pusd,
+    ),
     (
         "WASTED",
         lambda row: _positive(row.wasted.total, formatting.dollars(row.wasted.total)),
@@ -94,8 +104,13 @@ _COLUMNS: tuple[tuple[str, Callable[[CostRow], str], Callable[[CostRow], int] | 
     ),
     (
         "AT MOST",
-        lambda row: _positive(row.cost_unknown, formatting.dollars(row.upper_bound_pusd)),
-        lambda together: together.cost_unknown,
+        lambda row: _positive(row.cost_unknown - row.unknown_bound.unbounded, _bounded(row)),
+        lambda together: together.cost_unknown - together.unknown_bound.unbounded,
+    ),
+    (
+        "NO BOUND",
+        lambda row: _positive(row.unknown_bound.unbounded, formatting.count(row.unknown_bound.unbounded)),
+        lambda together: together.unknown_bound.unbounded,
     ),
 )
 
@@ -105,10 +120,14 @@ def _notes(together: CostRow) -> list[str]:
     parts = [f"{name} {formatting.dollars(cost)}" for name, cost in asdict(together.wasted).items() if cost]
     if parts:
         notes.append(f"wasted, and part of the cost: {' · '.join(parts)}")
+    if together.estimated_pusd:
+        notes.append("estimated, and part of the cost: the price is inferred, or does not cover all that was used")
+    if together.unknown_bound.unbounded:
+        notes.append("no bound: the price of the model or of a tool is not known; see prices.yaml")
     if together.possible_duplicates:
-        bound = formatting.dollars(together.possible_duplicates_upper_bound_pusd)
+        bound = formatting.at_most(together.possible_duplicates_bound)
         count = formatting.count(together.possible_duplicates)
-        notes.append(f"possibly sent twice, and part of the unknown cost: {count} (at most {bound})")
+        notes.append(f"possibly sent twice, and part of the unknown cost: {count} ({bound})")
     if together.cache_saved_pusd:
         word = "saved" if together.cache_saved_pusd > 0 else "cost"
         notes.append(f"the cache {word} {formatting.dollars(abs(together.cache_saved_pusd))}")
@@ -121,11 +140,13 @@ def _sums(row: CostRow) -> dict[str, Any]:
         "usage": usage_object(row.usage),
         "cost_usd": format_usd(row.cost_pusd),
         "cost_unknown": row.cost_unknown,
-        "cost_unknown_upper_bound_usd": format_usd(row.upper_bound_pusd),
+        "cost_unknown_upper_bound_usd": row.unknown_bound.usd,
         **{f"wasted_{name}_usd": format_usd(cost) for name, cost in asdict(row.wasted).items()},
         "possible_duplicates": row.possible_duplicates,
-        "possible_duplicates_upper_bound_usd": format_usd(row.possible_duplicates_upper_bound_pusd),
+        "possible_duplicates_upper_bound_usd": row.possible_duplicates_bound.usd,
         "cache_saved_usd": format_usd(row.cache_saved_pusd),
+        "cost_unbounded": row.unknown_bound.unbounded,
+        "cost_estimated_usd": format_usd(row.estimated_pusd),
     }
 
 

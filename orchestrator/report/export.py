@@ -72,6 +72,8 @@ def _line(record: ResultRecord, output: Any) -> dict[str, Any]:
         "submitted_at": None if submitted is None else datetime.fromtimestamp(submitted, UTC),
         "settled_at": None if settled is None else datetime.fromtimestamp(settled, UTC),
         "reused": record.reused,
+        "cost_upper_bound_usd": _usd(record.upper_bound_pusd),
+        "cost_estimated": record.cost_estimated,
     }
 
 
@@ -100,8 +102,9 @@ async def write_csv(
 
 
 def _csv_row(record: ResultRecord) -> list[Any]:
-    *plain, cost, bound, submitted, settled, reused = flat_row(record)
-    return [*plain, _usd(cost), _usd(bound), stamp(submitted), stamp(settled), _csv_value(reused, Kind.FLAG)]
+    *plain, cost, bound, submitted, settled, reused, estimated = flat_row(record)
+    flags = (_csv_value(flag, Kind.FLAG) for flag in (reused, estimated))
+    return [*plain, _usd(cost), _usd(bound), stamp(submitted), stamp(settled), *flags]
 
 
 def _csv_value(value: Any, kind: Kind) -> Any:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from orchestrator.core.money import Picodollars
+from orchestrator.core.money import Bound, Picodollars
 
-__all__ = ["count", "date_time", "dollars", "duration", "rate", "short_count", "short_dollars", "stamp"]
+__all__ = ["at_most", "count", "date_time", "dollars", "duration", "rate", "short_count", "short_dollars", "stamp"]
 
 _SCALES = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
 _MICRO = 10**6
@@ -57,6 +57,15 @@ def dollars(amount: Picodollars) -> str:
     sign, micro = ("-", -amount) if amount < 0 else ("", amount)
     whole, fraction = divmod((micro + _MICRO // 2) // _MICRO, 10**6)
     return f"{sign}${whole:,}.{f'{fraction:06d}'.rstrip('0').ljust(2, '0')}"
+
+
+def at_most(bound: Bound) -> str:
+    """Returns ``at most $1.20``, and for how many responses no bound is known: those may have cost anything."""
+    if not bound.unbounded:
+        return f"at most {dollars(bound.bounded_pusd)}"
+    if not bound.bounded_pusd:
+        return "no bound is known"
+    return f"at most {dollars(bound.bounded_pusd)} without {count(bound.unbounded)} for which no bound is known"
 
 
 def short_dollars(amount: Picodollars) -> str:

@@ -175,6 +175,7 @@ def _charge_object(charge: Charge) -> dict[str, Any]:
     return {
         "usage": usage_object(charge.usage) if charge.usage else None,
         "cost_usd": None if charge.cost_pusd is None else format_usd(charge.cost_pusd),
+        "estimated": charge.estimated,
         "upper_bound_usd": None if charge.upper_bound_pusd is None else format_usd(charge.upper_bound_pusd),
         "web_searches": charge.tool_use.web_searches,
         "file_searches": charge.tool_use.file_searches,
@@ -235,9 +236,9 @@ def _charge_text(attempt: AttemptRecord) -> str:
     elif charge.upper_bound_pusd is not None:
         parts.append(f"cost unknown, at most ${format_usd(charge.upper_bound_pusd)}")
     else:
-        parts.append("cost unknown")
-    if charge.price and charge.price.estimated:
-        parts.append("price inferred")
+        parts.append("cost unknown, no bound is known")
+    if charge.estimated:
+        parts.append("estimated")
     return " · ".join(filter(None, parts))
 
 

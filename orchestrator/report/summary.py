@@ -47,11 +47,13 @@ def summary_object(summary: Summary, database: str) -> dict[str, Any]:
         "usage": usage_object(summary.usage),
         "cost_usd": format_usd(summary.cost_pusd),
         "cost_unknown": summary.cost_unknown,
-        "cost_unknown_upper_bound_usd": format_usd(summary.cost_unknown_upper_bound_pusd),
+        "cost_unknown_upper_bound_usd": summary.cost_unknown_bound.usd,
         "reserved_usd": format_usd(summary.reserved_pusd),
         "budget_usd": None if run.budget_pusd is None else format_usd(run.budget_pusd),
         "elapsed_s": round(summary.elapsed_s, 3),
         "database": database,
+        "cost_unbounded": summary.cost_unknown_bound.unbounded,
+        "cost_estimated_usd": format_usd(summary.cost_estimated_pusd),
         **({} if summary.changes is None else {"increment": changes_object(summary.changes)}),
     }
 
@@ -159,8 +161,8 @@ def _attempt_notes(summary: Summary) -> list[str]:
     if summary.rate_limited:
         notes.append(f"{formatting.count(summary.rate_limited)} rate-limited (429)")
     if summary.possible_duplicates:
-        bound = formatting.dollars(summary.possible_duplicates_upper_bound_pusd)
-        notes.append(f"{formatting.count(summary.possible_duplicates)} possibly sent twice (at most {bound})")
+        bound = formatting.at_most(summary.possible_duplicates_bound)
+        notes.append(f"{formatting.count(summary.possible_duplicates)} possibly sent twice ({bound})")
     return notes
 
 
@@ -170,9 +172,11 @@ def _part(number: int, word: str) -> list[str]:
 
 def _cost_notes(summary: Summary) -> list[str]:
     notes = []
+    if summary.cost_estimated_pusd:
+        notes.append(f"{formatting.dollars(summary.cost_estimated_pusd)} of it estimated")
     if summary.cost_unknown:
-        bound = formatting.dollars(summary.cost_unknown_upper_bound_pusd)
-        notes.append(f"plus {formatting.count(summary.cost_unknown)} of unknown cost (at most {bound})")
+        bound = formatting.at_most(summary.cost_unknown_bound)
+        notes.append(f"plus {formatting.count(summary.cost_unknown)} of unknown cost ({bound})")
     if summary.run.budget_pusd is not None:
         notes.append(f"budget {formatting.dollars(summary.run.budget_pusd)}")
     if summary.reserved_pusd:

@@ -8,7 +8,7 @@ from decimal import Decimal
 from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.increments import Changes
 from orchestrator.core.model import Charge, PlanMark, Usage
-from orchestrator.core.money import Picodollars, format_usd
+from orchestrator.core.money import Bound, Picodollars, format_usd
 from orchestrator.core.states import OPEN, RunState, State
 
 __all__ = [
@@ -259,7 +259,8 @@ class Summary:
 
     ``reused`` counts requests that have the answer of another one. A possible duplicate is a lost attempt whose
     request was sent again. Its cost is unknown: it is one of ``cost_unknown``, and its bound is part of
-    ``cost_unknown_upper_bound_pusd``. The two are never added up.
+    ``cost_unknown_bound``. The two are never added up. ``cost_estimated_pusd`` is the part of ``cost_pusd`` that
+    follows from an estimated price.
     """
 
     run: Run
@@ -270,13 +271,14 @@ class Summary:
     rate_limited: int
     reused: int
     possible_duplicates: int
-    possible_duplicates_upper_bound_pusd: Picodollars
+    possible_duplicates_bound: Bound
     usage: Usage
     cost_pusd: Picodollars
     cost_unknown: int
-    cost_unknown_upper_bound_pusd: Picodollars
+    cost_unknown_bound: Bound
     reserved_pusd: Picodollars
     elapsed_s: float
+    cost_estimated_pusd: Picodollars = 0
     # What a job with increments found changed; None for any other, and until the input was read.
     changes: Changes | None = None
 
@@ -290,6 +292,16 @@ class Summary:
         """What is known to have been spent, in dollars, exactly."""
         return Decimal(format_usd(self.cost_pusd))
 
+    @property
+    def cost_unknown_upper_bound_pusd(self) -> Picodollars | None:
+        """The most that responses of unknown cost can have cost; None if no bound is known for one."""
+        return self.cost_unknown_bound.pusd
+
+    @property
+    def possible_duplicates_upper_bound_pusd(self) -> Picodollars | None:
+        """The most that responses that may exist twice can have cost; None if no bound is known for one."""
+        return self.possible_duplicates_bound.pusd
+
 
 @fast_dataclass
 class ResultRecord:
@@ -298,7 +310,8 @@ class ResultRecord:
     ``attempts`` are all that were made. ``usage``, ``cost_pusd`` and ``possible_duplicates`` are those of all of them
     together, so that the rows add up to the run. The cost is None as soon as one of them is unknown or still open;
     then ``upper_bound_pusd`` is the most that all can cost, or None if not even that is known. One that is
-    ``reused`` has the answer of another request, at no cost.
+    ``reused`` has the answer of another request, at no cost. ``cost_estimated`` says that the price of one attempt is
+    an estimate.
     """
 
     request_id: int
@@ -320,6 +333,7 @@ class ResultRecord:
     submitted_at: float | None
     settled_at: float | None
     reused: bool = False
+    cost_estimated: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -413,8 +427,9 @@ class CostRow:
     """The sum of the charges that share one value of a grouping (model, tier, day, state, …).
 
     ``wasted`` is part of ``cost_pusd``. Each possible duplicate is one of ``cost_unknown`` until a late poll finds
-    its cost, and its bound is part of ``upper_bound_pusd``. ``cache_saved_pusd`` is how much more the same tokens
-    would have cost without the cache; negative if writing to it cost more than it saved.
+    its cost, and its bound is part of ``unknown_bound``. ``estimated_pusd`` is the part of ``cost_pusd`` that follows
+    from an estimated price. ``cache_saved_pusd`` is how much more the same tokens would have cost without the cache;
+    negative if writing to it cost more than it saved.
     """
 
     group: tuple[str, ...]
@@ -422,8 +437,9 @@ class CostRow:
     usage: Usage
     cost_pusd: Picodollars
     cost_unknown: int
-    upper_bound_pusd: Picodollars
+    unknown_bound: Bound = Bound()
+    estimated_pusd: Picodollars = 0
     wasted: Wasted = Wasted()
     possible_duplicates: int = 0
-    possible_duplicates_upper_bound_pusd: Picodollars = 0
+    possible_duplicates_bound: Bound = Bound()
     cache_saved_pusd: Picodollars = 0

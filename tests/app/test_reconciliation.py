@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from orchestrator.app.reconcile.matching import OwnDay, Reason, Reconciliation, Tokens, reconcile
+from orchestrator.app.reconcile.text import reconciliation_object, reconciliation_text
+from orchestrator.core.money import Bound
 from orchestrator.provider.provider_account import ProviderAccount, ReportedCost, ReportedUsage
 
 DOLLAR = 10**12
@@ -13,7 +16,7 @@ MON, TUE, WED = "2026-11-16", "2026-11-17", "2026-11-18"
 
 def own(day: str = MON, cost: int = DOLLAR, *, model: str = "gpt-5-mini", unknown: int = 0, bound: int = 0) -> OwnDay:
     tokens = Tokens(requests=10, input_tokens=1_000, cached_tokens=100, output_tokens=500)
-    return OwnDay(day=day, model=model, tokens=tokens, cost_pusd=cost, unknown=unknown, bound_pusd=bound)
+    return OwnDay(day=day, model=model, tokens=tokens, cost_pusd=cost, unknown=unknown, bound=Bound(bound))
 
 
 def costs(*amounts: tuple[str, int], days: tuple[str, ...] = (MON, TUE)) -> ProviderAccount:
@@ -54,6 +57,21 @@ def test_more_is_explained_by_what_is_unknown_here_up_to_its_bound() -> None:
     found = reconcile(ours, costs((MON, DOLLAR + DOLLAR // 2 + 10**8)))
     assert reasons(found) == [(MON, Reason.ELSEWHERE)]
     assert not found.agrees
+
+
+def test_any_amount_can_be_of_a_response_without_a_bound() -> None:
+    found = reconcile([replace(own(unknown=1), bound=Bound(0, 1))], costs((MON, 9 * DOLLAR)))
+    assert reasons(found) == [(MON, Reason.UNKNOWN_HERE)]
+    [line] = reconciliation_object(found)["costs"]
+    assert (line["cost_unknown_upper_bound_usd"], line["cost_unbounded"]) == (None, 1)
+    assert "no bound is known" in reconciliation_text(found).plain
+
+
+def test_another_cost_of_the_same_tokens_is_explained_by_what_is_estimated_here() -> None:
+    ours = [replace(own(), estimated_pusd=DOLLAR // 4)]
+    assert reasons(reconcile(ours, usage(used(), cost=DOLLAR - DOLLAR // 5)))[0] == (MON, Reason.ESTIMATED_HERE)
+    assert reasons(reconcile(ours, usage(used(), cost=DOLLAR + DOLLAR // 5)))[0] == (MON, Reason.ESTIMATED_HERE)
+    assert reasons(reconcile(ours, usage(used(), cost=DOLLAR // 2)))[0] == (MON, Reason.PRICE)
 
 
 def test_less_is_not_reported_yet() -> None:

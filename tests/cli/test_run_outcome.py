@@ -16,7 +16,7 @@ from orchestrator.cli.run_outcome import enough_usd, exit_code, next_steps
 from orchestrator.core.errors import ExitCode
 from orchestrator.core.increments import Change
 from orchestrator.core.model import PlanMark, Usage
-from orchestrator.core.money import parse_usd
+from orchestrator.core.money import Bound, parse_usd
 from orchestrator.core.states import RunState, State
 from orchestrator.stores.reads import RequestCounts, Run, Summary
 
@@ -48,11 +48,11 @@ def a_summary(state: RunState, **counts: int) -> Summary:
         rate_limited=0,
         reused=0,
         possible_duplicates=0,
-        possible_duplicates_upper_bound_pusd=0,
+        possible_duplicates_bound=Bound(0),
         usage=Usage(),
         cost_pusd=0,
         cost_unknown=0,
-        cost_unknown_upper_bound_pusd=0,
+        cost_unknown_bound=Bound(0),
         reserved_pusd=0,
         elapsed_s=0.0,
     )

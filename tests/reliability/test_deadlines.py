@@ -41,7 +41,7 @@ async def test_a_response_that_never_ends_is_cancelled_and_retried_until_attempt
     assert account.ledger["responses"] == {"cancelled": ROWS * 2}
     # A cancelled response has no usage, and its cost need not be zero.
     assert account.summary.cost_unknown == ROWS * 2
-    assert account.summary.cost_unknown_upper_bound_pusd > 0
+    assert account.summary.cost_unknown_bound.bounded_pusd > 0
     first, second = await at.attempts("row-0")
     assert (first.code, second.code) == (code, "attempts_exhausted")
     assert hour <= (first.ended_at or 0) - (first.accepted_at or 0) <= hour * 1.5
@@ -108,7 +108,7 @@ async def test_a_response_that_continues_after_its_cancel_is_found_at_the_end(re
     )
     assert account.summary.cost_unknown == gone - found_out
     unseen = account.ledger["cost_pusd"] - account.summary.cost_pusd
-    assert 0 <= unseen <= account.summary.cost_unknown_upper_bound_pusd
+    assert 0 <= unseen <= account.summary.cost_unknown_bound.bounded_pusd
 
 
 async def test_a_completion_window_extends_the_timeout(rehearse: Rehearse) -> None:
@@ -168,7 +168,7 @@ async def test_an_old_404_fails_its_row_if_expensive(rehearse: Rehearse) -> None
     assert account.summary.cost_unknown == failed
     # The provider knows its real cost, we know an upper bound.
     unseen = account.ledger["cost_pusd"] - account.summary.cost_pusd
-    assert 0 < unseen <= account.summary.cost_unknown_upper_bound_pusd
+    assert 0 < unseen <= account.summary.cost_unknown_bound.bounded_pusd
 
 
 # ── the run's own deadline ────────────────────────────────────────────────────────────────────────────────────

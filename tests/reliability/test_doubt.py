@@ -56,7 +56,9 @@ async def test_held_rows_are_sent_again_if_the_operator_decides_so(rehearse: Reh
     assert account.exit is ExitCode.OK
     assert account.accepted == account.creates == account.summary.attempts == ROWS + account.lost
     assert account.summary.possible_duplicates == account.summary.cost_unknown == account.lost
-    assert account.summary.possible_duplicates_upper_bound_pusd == account.summary.cost_unknown_upper_bound_pusd > 0
+    assert (
+        account.summary.possible_duplicates_bound.bounded_pusd == account.summary.cost_unknown_bound.bounded_pusd > 0
+    )
     # The decision keeps the idempotency key: a server that honors keys would still answer it once.
     responses = await at.responses()
     assert len({each["idempotency_key"] for each in responses}) == ROWS

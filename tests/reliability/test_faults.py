@@ -156,7 +156,9 @@ async def test_a_request_that_may_have_been_sent_is_counted_and_sent_again_under
     assert account.accepted == ROWS + account.lost
     assert account.summary.attempts == account.creates
     assert account.summary.possible_duplicates == account.summary.cost_unknown == again
-    assert account.summary.possible_duplicates_upper_bound_pusd == account.summary.cost_unknown_upper_bound_pusd > 0
+    assert (
+        account.summary.possible_duplicates_bound.bounded_pusd == account.summary.cost_unknown_bound.bounded_pusd > 0
+    )
     assert account.ledger["duplicates"]["after_lost_reply"] == account.lost
     responses = await at.responses()
     assert len({(each["key"], each["idempotency_key"]) for each in responses}) == ROWS

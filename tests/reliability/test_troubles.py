@@ -107,7 +107,7 @@ async def test_t05_cancelled_and_completed_later(rehearse: Rehearse) -> None:
     assert account.summary.cost_unknown == account.delivered.get("cancelled", 0)
     assert account.summary.attempts > ROWS
     secret = account.ledger["cost_pusd"] - account.summary.cost_pusd
-    assert 0 <= secret <= account.summary.cost_unknown_upper_bound_pusd
+    assert 0 <= secret <= account.summary.cost_unknown_bound.bounded_pusd
 
 
 async def test_t06_completed_without_a_message(rehearse: Rehearse) -> None:
@@ -221,7 +221,7 @@ async def test_t14_a_lost_create_reply(rehearse: Rehearse) -> None:
     all_answered(account)
     assert account.ledger["duplicates"]["usable"] == account.lost == account.summary.possible_duplicates > 0
     unseen = account.ledger["cost_pusd"] - account.summary.cost_pusd
-    assert 0 < unseen <= account.summary.possible_duplicates_upper_bound_pusd
+    assert 0 < unseen <= account.summary.possible_duplicates_bound.bounded_pusd
 
 
 async def test_t15_latencies_that_vary_a_hundredfold(rehearse: Rehearse) -> None:

@@ -50,7 +50,7 @@ async def test_an_end_that_stays_unreadable_fails_its_row_and_is_not_paid_for_ag
     failed = some_unreadable(account)
     assert account.summary.cost_unknown == failed
     hidden = account.ledger["cost_pusd"] - account.summary.cost_pusd
-    assert 0 < hidden <= account.summary.cost_unknown_upper_bound_pusd
+    assert 0 < hidden <= account.summary.cost_unknown_bound.bounded_pusd
     # Resuming asks nothing again.
     assert (await at.run()).creates == ROWS
 
@@ -61,7 +61,7 @@ async def test_a_create_whose_reply_names_no_response_fails_its_row(rehearse: Re
     failed = some_unreadable(account)
     assert account.lost == account.summary.cost_unknown == failed
     hidden = account.ledger["cost_pusd"] - account.summary.cost_pusd
-    assert 0 < hidden <= account.summary.cost_unknown_upper_bound_pusd
+    assert 0 < hidden <= account.summary.cost_unknown_bound.bounded_pusd
 
 
 async def test_a_damaged_create_whose_id_can_be_read_is_followed(rehearse: Rehearse) -> None:
@@ -134,7 +134,7 @@ async def test_a_charge_that_cannot_be_computed_is_unknown(rehearse: Rehearse) -
     account = await at.account(same_bill=False)
     assert account.exit is ExitCode.OK
     assert account.summary.cost_unknown == 3
-    assert account.summary.cost_unknown_upper_bound_pusd > 0
+    assert account.summary.cost_unknown_bound.bounded_pusd > 0
 
 
 def _bug(*_: Any, **__: Any) -> Any:

@@ -170,7 +170,7 @@ async def test_a_request_that_may_have_been_sent_is_counted_before_it_is_sent_ag
     # The known cost of the second response plus the bound of the first one.
     known = account.summary.cost_pusd - sum(account.results[key].cost_pusd or 0 for key in PLAIN)
     bounds = sum(row.upper_bound_pusd or 0 for row in doubted)
-    assert bounds == known + account.summary.cost_unknown_upper_bound_pusd
+    assert bounds == known + account.summary.cost_unknown_bound.bounded_pusd
 
 
 # ── polls ─────────────────────────────────────────────────────────────────────────────────────────────────────

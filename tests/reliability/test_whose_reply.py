@@ -128,7 +128,7 @@ async def test_a_response_id_that_comes_for_another_request_is_never_free(rehear
     assert account.codes == {"unreadable_reply": 3}
     assert all("another request" in (row.message or "") for row in account.results.values() if row.code)
     assert account.summary.cost_unknown == 3
-    assert account.summary.cost_unknown_upper_bound_pusd > 0
+    assert account.summary.cost_unknown_bound.bounded_pusd > 0
     assert [row.cost_pusd for row in account.results.values() if row.code] == [None] * 3
 
 

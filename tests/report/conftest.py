@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from orchestrator.core.model import PlanMark, Usage
+from orchestrator.core.money import Bound
 from orchestrator.core.states import RunState, State
 from orchestrator.stores.reads import RequestCounts, ResultRecord, Run, Summary
 
@@ -51,11 +52,11 @@ def a_summary() -> Callable[..., Summary]:
             rate_limited=12,
             reused=0,
             possible_duplicates=0,
-            possible_duplicates_upper_bound_pusd=0,
+            possible_duplicates_bound=Bound(0),
             usage=USAGE,
             cost_pusd=1_234_567_000_000,
             cost_unknown=0,
-            cost_unknown_upper_bound_pusd=0,
+            cost_unknown_bound=Bound(0),
             reserved_pusd=0,
             elapsed_s=41.23456,
         )

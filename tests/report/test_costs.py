@@ -7,6 +7,7 @@ import io
 from dataclasses import replace
 
 from orchestrator.core.model import Usage
+from orchestrator.core.money import Bound
 from orchestrator.report.costs import costs_csv, costs_object, costs_table
 from orchestrator.stores.reads import CostRow, Wasted
 
@@ -18,7 +19,7 @@ ROWS = [
         usage=Usage(input_tokens=1_000_000, cached_tokens=5, output_tokens=7, total_tokens=1_000_007),
         cost_pusd=100_000_000_001,
         cost_unknown=0,
-        upper_bound_pusd=0,
+        unknown_bound=Bound(0),
         cache_saved_pusd=7_000_000_000,
     ),
     CostRow(
@@ -27,10 +28,10 @@ ROWS = [
         usage=Usage(input_tokens=3, output_tokens=4, total_tokens=7),
         cost_pusd=200_000_000_002,
         cost_unknown=1,
-        upper_bound_pusd=30_000_000_000,
+        unknown_bound=Bound(30_000_000_000),
         wasted=Wasted(failed=50_000_000_000, incomplete=10_000_000_000),
         possible_duplicates=1,
-        possible_duplicates_upper_bound_pusd=30_000_000_000,
+        possible_duplicates_bound=Bound(30_000_000_000),
     ),
 ]
 
@@ -60,8 +61,31 @@ def test_the_object_has_each_group_and_an_exact_total() -> None:
         "possible_duplicates": 1,
         "possible_duplicates_upper_bound_usd": "0.03",
         "cache_saved_usd": "0",
+        "cost_unbounded": 0,
+        "cost_estimated_usd": "0",
     }
     assert (made["total"]["responses"], made["total"]["cost_usd"]) == (1202, "0.300000000003")
+
+
+def test_a_sum_with_a_cost_without_a_bound_has_none() -> None:
+    rows = [
+        ROWS[1],
+        replace(ROWS[1], cost_unknown=3, unknown_bound=Bound(1, 2), possible_duplicates_bound=Bound(0, 1)),
+    ]
+    total = costs_object(rows, BY)["total"]
+    assert (total["cost_unknown"], total["cost_unbounded"], total["cost_unknown_upper_bound_usd"]) == (4, 2, None)
+    assert total["possible_duplicates_upper_bound_usd"] is None
+    table = costs_table(rows, BY).plain
+    assert "NO BOUND" in table
+    assert "no bound: the price of the model or of a tool is not known" in table
+
+
+def test_the_estimated_part_has_a_column() -> None:
+    rows = [ROWS[0], replace(ROWS[1], estimated_pusd=20_000_000_000)]
+    table = costs_table(rows, BY).plain
+    assert "ESTIMATED" in table
+    assert "$0.02" in table
+    assert "ESTIMATED" not in costs_table(ROWS, BY).plain
 
 
 def test_csv_has_a_line_per_group() -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
+import pytest
+
+from orchestrator.core.money import Bound
 from orchestrator.core.states import RunState, State
 from orchestrator.report.summary import closing_table, runs_table, summary_object
 from orchestrator.stores.reads import Summary
@@ -17,7 +20,7 @@ CONTRACT = """
  "usage":{"input_tokens":1000,"cached_tokens":200,"cache_write_tokens":10,"output_tokens":50,"reasoning_tokens":20,
           "total_tokens":1050},
  "cost_usd":"1.234567","cost_unknown":0,"cost_unknown_upper_bound_usd":"0","reserved_usd":"0","budget_usd":"5",
- "elapsed_s":41.235,"database":"orchestrator.db"}
+ "elapsed_s":41.235,"database":"orchestrator.db","cost_unbounded":0,"cost_estimated_usd":"0"}
 """
 
 
@@ -64,9 +67,9 @@ def test_unknown_and_reserved_amounts_are_shown_with_their_bounds(a_summary: Cal
             skipped_rows=6,
             reused=3,
             possible_duplicates=1,
-            possible_duplicates_upper_bound_pusd=50_000_000_000,
+            possible_duplicates_bound=Bound(50_000_000_000),
             cost_unknown=2,
-            cost_unknown_upper_bound_pusd=10_000_000_000,
+            cost_unknown_bound=Bound(10_000_000_000),
             reserved_pusd=20_000_000_000,
         ),
         places={},
@@ -77,7 +80,40 @@ def test_unknown_and_reserved_amounts_are_shown_with_their_bounds(a_summary: Cal
     assert "4 waiting · 7 blocked · 6 bad rows skipped" in table
     assert "1 possibly sent twice (at most $0.05)" in table
     assert "plus 2 of unknown cost (at most $0.01) · budget $5.00 · $0.02 reserved" in table
+
     assert "failures" not in table
+
+
+@pytest.mark.parametrize(
+    ("bound", "words", "usd"),
+    [
+        (Bound(0, 2), "plus 2 of unknown cost (no bound is known)", None),
+        (
+            Bound(10_000_000_000, 1),
+            "plus 2 of unknown cost (at most $0.01 without 1 for which no bound is known)",
+            None,
+        ),
+        (Bound(0, 0), "plus 2 of unknown cost (at most $0.00)", "0"),
+    ],
+)
+def test_a_cost_without_a_bound_is_never_at_most_nothing(
+    a_summary: Callable[..., Summary], bound: Bound, words: str, usd: str | None
+) -> None:
+    summary = a_summary(cost_unknown=2, cost_unknown_bound=bound)
+    assert words in closing_table(summary, places={}, failures={}).plain
+    made = summary_object(summary, "r.db")
+    assert (made["cost_unknown_upper_bound_usd"], made["cost_unbounded"]) == (usd, bound.unbounded)
+
+
+def test_possible_duplicates_without_a_bound_say_so(a_summary: Callable[..., Summary]) -> None:
+    summary = a_summary(possible_duplicates=3, possible_duplicates_bound=Bound(0, 3))
+    assert "3 possibly sent twice (no bound is known)" in closing_table(summary, places={}, failures={}).plain
+
+
+def test_the_estimated_part_of_the_cost_is_named(a_summary: Callable[..., Summary]) -> None:
+    summary = a_summary(cost_estimated_pusd=20_000_000_000)
+    assert "$0.02 of it estimated" in closing_table(summary, places={}, failures={}).plain
+    assert summary_object(summary, "r.db")["cost_estimated_usd"] == "0.02"
 
 
 def test_the_columns_of_runs_are_aligned(a_summary: Callable[..., Summary]) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from orchestrator.core.model import MAIN_STAGE, Charge, NewRequest, PastUse, PlanMark, SkippedRow, Usage
+from orchestrator.core.money import Bound
 from orchestrator.core.states import OPEN, SETTLED, TRANSITIONS, Event, RunState, State, first_state, move, settled_by
 from orchestrator.stores import reads, writes
 from orchestrator.stores.retained import ObjectKind, ProviderObject, Retained
@@ -214,8 +215,17 @@ def _some(source: object, *names: str) -> dict[str, Any]:
     return {name: getattr(source, name) for name in names}
 
 
-def _bounds(tries: Iterable[_Attempt]) -> int:
-    return sum(attempt.bound or 0 for attempt in tries)
+def _bounds(tries: Iterable[_Attempt]) -> Bound:
+    bounds = [attempt.bound for attempt in tries]
+    return Bound(sum(bound or 0 for bound in bounds), bounds.count(None))
+
+
+def _is_estimated(attempt: _Attempt) -> bool:
+    return attempt.charge is not None and attempt.charge.estimated
+
+
+def _estimated(tries: Iterable[_Attempt]) -> int:
+    return sum(attempt.cost for attempt in tries if _is_estimated(attempt))
 
 
 def _usage(tries: Iterable[_Attempt]) -> Usage | None:
@@ -280,6 +290,7 @@ def _result(request: _Request) -> reads.ResultRecord:
         possible_duplicates=sum(attempt.possible_duplicate for attempt in request.tries),
         submitted_at=shown and shown.sent_at,
         reused=request.answer is not None,
+        cost_estimated=any(_is_estimated(attempt) for attempt in request.tries),
     )
 
 
@@ -296,10 +307,11 @@ def _cost(group: tuple[str, ...], tries: Sequence[_Attempt]) -> reads.CostRow:
         usage=_usage(tries) or Usage(),
         cost_pusd=sum(attempt.cost for attempt in tries),
         cost_unknown=len(unknown),
-        upper_bound_pusd=_bounds(unknown),
+        unknown_bound=_bounds(unknown),
+        estimated_pusd=_estimated(tries),
         wasted=reads.Wasted(**wasted),
         possible_duplicates=len(duplicates),
-        possible_duplicates_upper_bound_pusd=_bounds(duplicates),
+        possible_duplicates_bound=_bounds(duplicates),
         cache_saved_pusd=sum(_saved(attempt.charge) for attempt in tries if attempt.charge is not None),
     )
 
@@ -826,11 +838,12 @@ class ModelBackend(DatasetModel):
             attempts=len(tries),
             reused=sum(request.answer is not None for request in requests),
             possible_duplicates=len(duplicates),
-            possible_duplicates_upper_bound_pusd=_bounds(duplicates),
+            possible_duplicates_bound=_bounds(duplicates),
             usage=_usage(tries) or Usage(),
             cost_pusd=sum(attempt.cost for attempt in tries),
             cost_unknown=len(unknown),
-            cost_unknown_upper_bound_pusd=_bounds(unknown),
+            cost_unknown_bound=_bounds(unknown),
+            cost_estimated_pusd=_estimated(tries),
             reserved_pusd=sum(attempt.worst_case_pusd or 0 for attempt in tries if attempt.ended_at is None),
             **asdict(run.counts),
             changes=self._nights[run_id].changes if run_id in self._nights else None,

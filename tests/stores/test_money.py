@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.core.model import PastUse, ToolUse, Usage
+from orchestrator.core.money import Bound
 from orchestrator.core.states import State
 from orchestrator.stores.base import Backend
 from orchestrator.stores.reads import ResultRecord, SharedCaps, Wasted
@@ -68,7 +69,10 @@ async def test_unknown_costs_have_an_upper_bound_and_are_not_summed_as_zero(harn
     await harness.succeed(bounded, charge=an_unknown_charge(700))
     await harness.succeed(unbounded, charge=an_unknown_charge(None))
     summary = await harness.summary()
-    assert (summary.cost_pusd, summary.cost_unknown, summary.cost_unknown_upper_bound_pusd) == (1_000, 2, 700)
+    assert (summary.cost_pusd, summary.cost_unknown, summary.cost_unknown_bound) == (1_000, 2, Bound(700, 1))
+    assert summary.cost_unknown_upper_bound_pusd is None
+    [total] = await harness.reader.costs(harness.run.id, [])
+    assert total.unknown_bound == Bound(700, 1)
     results = await harness.results()
     assert [(each.cost_pusd, each.upper_bound_pusd) for each in results] == [(1_000, None), (None, 700), (None, None)]
     assert [each.usage for each in results] == [USAGE, None, None]
@@ -253,7 +257,10 @@ async def test_costs_are_summed_by_any_grouping(harness: Harness) -> None:
 
     async def costs(run_id: int | None, *by: str) -> dict[tuple[str, ...], tuple[int, int, int, int]]:
         found = await harness.reader.costs(run_id, by)
-        return {row.group: (row.responses, row.cost_pusd, row.cost_unknown, row.upper_bound_pusd) for row in found}
+        return {
+            row.group: (row.responses, row.cost_pusd, row.cost_unknown, row.unknown_bound.bounded_pusd)
+            for row in found
+        }
 
     assert await costs(harness.run.id) == {(): (3, 21, 1, 9)}
     assert await costs(None) == {(): (4, 321, 1, 9)}
@@ -300,15 +307,38 @@ async def test_the_cost_of_attempts_without_an_answer_is_wasted(harness: Harness
     [total] = await harness.reader.costs(harness.run.id, [])
     assert total.wasted == Wasted(failed=4_000, incomplete=20, empty=300)
     assert (total.cost_pusd, total.wasted.total) == (54_321, 4_320)
-    assert (total.cost_unknown, total.upper_bound_pusd) == (1, 5_000)
-    assert (total.possible_duplicates, total.possible_duplicates_upper_bound_pusd) == (1, 5_000)
+    assert (total.cost_unknown, total.unknown_bound.pusd) == (1, 5_000)
+    assert (total.possible_duplicates, total.possible_duplicates_bound.pusd) == (1, 5_000)
     # A late poll finds that the lost one ran.
     assert await harness.store.late_charge(attempt_id, a_charge(7), "completed", None)
     [total] = await harness.reader.costs(harness.run.id, [])
-    assert (total.wasted.duplicate, total.cost_unknown, total.upper_bound_pusd) == (7, 0, 0)
-    assert (total.possible_duplicates, total.possible_duplicates_upper_bound_pusd) == (1, 0)
+    assert (total.wasted.duplicate, total.cost_unknown, total.unknown_bound.pusd) == (7, 0, 0)
+    assert (total.possible_duplicates, total.possible_duplicates_bound.pusd) == (1, 0)
     summary = await harness.summary()
     assert (summary.possible_duplicates, summary.possible_duplicates_upper_bound_pusd) == (1, 0)
+
+
+async def test_a_possible_duplicate_without_a_bound_is_counted_until_its_cost_is_found(harness: Harness) -> None:
+    [lost] = await harness.add(1)
+    again = {"code": "response_expired", "possible_duplicate": True, "charge": an_unknown_charge(None)}
+    attempt_id = await harness.submit(lost, worst_case_pusd=None)
+    assert await harness.end(lost, attempt_id, State.PENDING, **again)
+    assert (await harness.summary()).possible_duplicates_bound == Bound(0, 1)
+    [total] = await harness.reader.costs(harness.run.id, [])
+    assert total.possible_duplicates_bound == Bound(0, 1)
+    assert await harness.store.late_charge(attempt_id, a_charge(7), "completed", None)
+    assert (await harness.summary()).possible_duplicates_bound == Bound()
+    assert (await harness.summary()).cost_unknown_bound == Bound()
+
+
+async def test_an_estimated_cost_is_summed_and_marked(harness: Harness) -> None:
+    certain, guessed = await harness.add(2)
+    await harness.succeed(certain)
+    await harness.succeed(guessed, charge=a_charge(30, price=replace(PRICE, estimated=True)))
+    assert ((await harness.summary()).cost_pusd, (await harness.summary()).cost_estimated_pusd) == (1_030, 30)
+    [total] = await harness.reader.costs(harness.run.id, [])
+    assert total.estimated_pusd == 30
+    assert [each.cost_estimated for each in await harness.results()] == [False, True]
 
 
 async def test_what_the_cache_saved_is_summed(harness: Harness) -> None:

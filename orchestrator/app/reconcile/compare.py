@@ -61,5 +61,6 @@ def _own_day(row: CostRow) -> OwnDay:
         ),
         cost_pusd=row.cost_pusd,
         unknown=row.cost_unknown,
-        bound_pusd=row.upper_bound_pusd,
+        bound=row.unknown_bound,
+        estimated_pusd=row.estimated_pusd,
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from orchestrator.core.money import Picodollars
+from orchestrator.core.money import Bound, Picodollars
 from orchestrator.provider.provider_account import ProviderAccount
 
 __all__ = ["CostLine", "OwnDay", "Reason", "Reconciliation", "Tokens", "UsageLine", "reconcile"]
@@ -20,6 +20,7 @@ class Reason(StrEnum):
 
     AGREES = "agrees"
     UNKNOWN_HERE = "unknown-here"
+    ESTIMATED_HERE = "estimated-here"
     ANOTHER_DAY = "another-day"
     PRICE = "price"
     ELSEWHERE = "elsewhere"
@@ -55,14 +56,18 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnDay:
-    """What was charged here for one model on one day. ``unknown`` responses have no known cost, and this bound."""
+    """What was charged here for one model on one day. ``unknown`` responses have no known cost, and this bound.
+
+    ``estimated_pusd`` is the part of the cost that follows from an estimated price.
+    """
 
     day: str
     model: str
     tokens: Tokens
     cost_pusd: Picodollars
     unknown: int
-    bound_pusd: Picodollars
+    bound: Bound = Bound()
+    estimated_pusd: Picodollars = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,9 +77,10 @@ class CostLine:
     day: str
     own_pusd: Picodollars
     unknown: int
-    bound_pusd: Picodollars
+    bound: Bound
     reported_pusd: Picodollars
     reason: Reason
+    estimated_pusd: Picodollars = 0
 
     @property
     def difference_pusd(self) -> Picodollars:
@@ -140,7 +146,8 @@ def _cost_lines(
             day=day,
             own_pusd=sum(each.cost_pusd for each in ours),
             unknown=sum(each.unknown for each in ours),
-            bound_pusd=sum(each.bound_pusd for each in ours),
+            bound=sum((each.bound for each in ours), Bound()),
+            estimated_pusd=sum(each.estimated_pusd for each in ours),
             reported_pusd=sum(reported),
             reason=Reason.AGREES,
         )
@@ -152,8 +159,10 @@ def _with_reason(line: CostLine, rounding: Picodollars, *, same_tokens: bool) ->
     more = line.difference_pusd
     if abs(more) <= rounding:
         reason = Reason.AGREES
-    elif 0 < more <= line.bound_pusd + rounding:
+    elif more > 0 and _can_be_unknown_cost(more - rounding, line.bound):
         reason = Reason.UNKNOWN_HERE
+    elif abs(more) <= line.estimated_pusd + rounding and same_tokens:
+        reason = Reason.ESTIMATED_HERE
     elif same_tokens:
         reason = Reason.PRICE
     else:
@@ -161,12 +170,17 @@ def _with_reason(line: CostLine, rounding: Picodollars, *, same_tokens: bool) ->
     return replace(line, reason=reason)
 
 
+def _can_be_unknown_cost(more: Picodollars, bound: Bound) -> bool:
+    """Whether responses of unknown cost can have taken this much; one without a bound can have taken anything."""
+    return bound.pusd is None or more <= bound.pusd
+
+
 def _moved_to_another_day(lines: list[CostLine], rounding: Mapping[str, Picodollars]) -> list[CostLine]:
     """What one day lacks and the next one has too much was reported on the other side of midnight."""
     open_ones = (Reason.ELSEWHERE, Reason.NOT_REPORTED)
     for index in range(len(lines) - 1):
         one, other = lines[index], lines[index + 1]
-        slack = rounding[one.day] + rounding[other.day] + one.bound_pusd + other.bound_pusd
+        slack = rounding[one.day] + rounding[other.day] + one.bound.bounded_pusd + other.bound.bounded_pusd
         opposite = {one.reason, other.reason} == set(open_ones)
         if opposite and abs(one.difference_pusd + other.difference_pusd) <= slack:
             lines[index : index + 2] = [replace(each, reason=Reason.ANOTHER_DAY) for each in (one, other)]

@@ -17,6 +17,7 @@ __all__ = ["REASONS", "reconciliation_object", "reconciliation_text"]
 REASONS: dict[Reason, str] = {
     Reason.AGREES: "the same, but for the rounding of the provider's account",
     Reason.UNKNOWN_HERE: "the provider has more, and no more than the responses of unknown cost can have taken",
+    Reason.ESTIMATED_HERE: "the tokens are the same, and the difference is no more than what is estimated here",
     Reason.ANOTHER_DAY: "together with the next day it agrees: what ran over midnight is reported on another day",
     Reason.PRICE: "the tokens are the same and the cost is not: the provider's price is another one; see prices.yaml",
     Reason.ELSEWHERE: "the provider has more: other programs use the organisation, or runs of other databases",
@@ -33,7 +34,9 @@ def reconciliation_object(found: Reconciliation) -> dict[str, Any]:
                 "day": line.day,
                 "cost_usd": format_usd(line.own_pusd),
                 "cost_unknown": line.unknown,
-                "cost_unknown_upper_bound_usd": format_usd(line.bound_pusd),
+                "cost_unknown_upper_bound_usd": line.bound.usd,
+                "cost_unbounded": line.bound.unbounded,
+                "cost_estimated_usd": format_usd(line.estimated_pusd),
                 "provider_usd": format_usd(line.reported_pusd),
                 "difference_usd": format_usd(line.difference_pusd),
                 "reason": line.reason.value,
@@ -77,7 +80,7 @@ def _cost_table(found: Reconciliation) -> Text:
         (
             line.day,
             formatting.dollars(line.own_pusd),
-            f"+ up to {formatting.dollars(line.bound_pusd)}" if line.unknown else "",
+            f"+ {formatting.at_most(line.bound)}" if line.unknown else "",
             formatting.dollars(line.reported_pusd),
             formatting.dollars(line.difference_pusd),
             line.reason.value,

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from orchestrator.core.increments import Changes
 from orchestrator.core.model import Charge, PlanMark, ToolUse, UnitPrice, Usage
-from orchestrator.core.money import Picodollars
+from orchestrator.core.money import Bound, Picodollars
 from orchestrator.core.states import IN_FLIGHT, RunState, State
 from orchestrator.stores.reads import (
     AttemptRecord,
@@ -80,11 +80,14 @@ def summary(run_row: Row, totals: Row, tally: Mapping[str, int], changes: Change
         rate_limited=totals["rate_limited"],
         reused=totals["reused"],
         possible_duplicates=totals["possible_duplicates"],
-        possible_duplicates_upper_bound_pusd=totals["possible_duplicates_upper_bound_pusd"],
+        possible_duplicates_bound=Bound(
+            totals["possible_duplicates_upper_bound_pusd"], totals["possible_duplicates_unbounded"]
+        ),
         usage=Usage(*(totals[name] for name in USAGE)),
         cost_pusd=totals["cost_pusd"],
         cost_unknown=totals["cost_unknown"],
-        cost_unknown_upper_bound_pusd=totals["cost_unknown_upper_bound_pusd"],
+        cost_unknown_bound=Bound(totals["cost_unknown_upper_bound_pusd"], totals["cost_unbounded"]),
+        cost_estimated_pusd=totals["cost_estimated_pusd"],
         reserved_pusd=totals["reserved_pusd"],
         elapsed_s=totals["elapsed_s"],
         changes=changes,
@@ -246,7 +249,8 @@ def cost(row: Row, by: Sequence[str]) -> CostRow:
         usage=Usage(*(row[name] for name in USAGE)),
         cost_pusd=row["cost_pusd"],
         cost_unknown=row["cost_unknown"],
-        upper_bound_pusd=row["upper_bound_pusd"],
+        unknown_bound=Bound(row["upper_bound_pusd"], row["cost_unbounded"]),
+        estimated_pusd=row["cost_estimated_pusd"],
         wasted=Wasted(
             failed=row["wasted_failed"],
             incomplete=row["wasted_incomplete"],
@@ -254,7 +258,9 @@ def cost(row: Row, by: Sequence[str]) -> CostRow:
             duplicate=row["wasted_duplicate"],
         ),
         possible_duplicates=row["possible_duplicates"],
-        possible_duplicates_upper_bound_pusd=row["possible_duplicates_upper_bound_pusd"],
+        possible_duplicates_bound=Bound(
+            row["possible_duplicates_upper_bound_pusd"], row["possible_duplicates_unbounded"]
+        ),
         cache_saved_pusd=row["cache_saved_pusd"],
     )
 
@@ -274,8 +280,8 @@ def uncosted(row: Row) -> Uncosted:
 # ── results: read by the million, so by place and not by name ─────────────────────────────────────────────────
 
 # What the attempts before the latest one used and cost together: usage if any, known cost, how many costs are
-# unknown, the upper bound of those if all have one, possible duplicates.
-Spent: TypeAlias = tuple[Usage | None, Picodollars, int, Picodollars | None, int]
+# unknown, the upper bound of those if all have one, possible duplicates, whether a cost is estimated.
+Spent: TypeAlias = tuple[Usage | None, Picodollars, int, Picodollars | None, int, bool]
 
 
 def spent(row: Row) -> Spent:
@@ -285,6 +291,7 @@ def spent(row: Row) -> Spent:
         row["cost_unknown"],
         None if row["cost_unbounded"] else row["upper_bound_pusd"],
         row["possible_duplicates"],
+        bool(row["estimated"]),
     )
 
 
@@ -294,7 +301,7 @@ def result(row: tuple[Any, ...], before: Spent | None) -> ResultRecord:
     (
         request_id, key, stage, state, code, message, number, response_id, status, model, service_tier, output_text,
         charged, cost_pusd, upper_bound_pusd, input_tokens, cached_tokens, cache_write_tokens, output_tokens,
-        reasoning_tokens, total_tokens, possible_duplicate, worst_case_pusd, sent_at, settled_at,
+        reasoning_tokens, total_tokens, estimated, possible_duplicate, worst_case_pusd, sent_at, settled_at,
         reused,
     ) = row
     # fmt: on
@@ -307,7 +314,8 @@ def result(row: tuple[Any, ...], before: Spent | None) -> ResultRecord:
         unknown, bound = True, worst_case_pusd
     duplicates = possible_duplicate or 0
     if before is not None:
-        usage_before, known_before, unknown_before, bound_before, duplicates_before = before
+        usage_before, known_before, unknown_before, bound_before, duplicates_before, estimated_before = before
+        estimated = estimated or estimated_before
         if usage_before is not None:
             usage = usage_before if usage is None else usage + usage_before
         known += known_before
@@ -335,6 +343,7 @@ def result(row: tuple[Any, ...], before: Spent | None) -> ResultRecord:
         submitted_at=sent_at,
         settled_at=settled_at,
         reused=bool(reused),
+        cost_estimated=bool(estimated),
     )
 
 

@@ -38,9 +38,12 @@ TOTALS = (
     "reused",
     "possible_duplicates",
     "possible_duplicates_upper_bound_pusd",
+    "possible_duplicates_unbounded",
     "cost_pusd",
+    "cost_estimated_pusd",
     "cost_unknown",
     "cost_unknown_upper_bound_pusd",
+    "cost_unbounded",
     "reserved_pusd",
     *USAGE,
 )
@@ -164,9 +167,14 @@ class Transaction:
                 totals[name] += sign * tokens
         if charge.cost_pusd is None:
             totals["cost_unknown"] += sign
-            totals["cost_unknown_upper_bound_pusd"] += sign * (charge.upper_bound_pusd or 0)
+            if charge.upper_bound_pusd is None:
+                totals["cost_unbounded"] += sign
+            else:
+                totals["cost_unknown_upper_bound_pusd"] += sign * charge.upper_bound_pusd
         else:
             totals["cost_pusd"] += sign * charge.cost_pusd
+            if charge.estimated:
+                totals["cost_estimated_pusd"] += sign * charge.cost_pusd
 
     def spending(self, caps: SharedCaps, at: float) -> Spending:
         """What runs have spent and set aside, with what this transaction has done so far.

@@ -368,8 +368,9 @@ def late_charge(tx: Transaction, attempt_id: int, charge: Charge, status: str, b
         before = Charge(usage=usage_of(tuple(usage)), cost_pusd=None, upper_bound_pusd=upper_bound_pusd, price=None)
         tx.charged(run_id, before, at=at, sign=-1)
         if possible_duplicate:
-            still_open = (charge.upper_bound_pusd or 0) if charge.cost_pusd is None else 0
-            tx.totals(run_id)["possible_duplicates_upper_bound_pusd"] += still_open - (upper_bound_pusd or 0)
+            _bound_duplicate(tx, run_id, upper_bound_pusd, sign=-1)
+            if charge.cost_pusd is None:
+                _bound_duplicate(tx, run_id, charge.upper_bound_pusd)
         tx.execute(SQL["replace_charge"], _charge_columns(tx, attempt_id, charge))
         tx.charged(run_id, charge, at=at)
     tx.execute(SQL["set_status"], {"attempt_id": attempt_id, "status": status})
@@ -389,11 +390,18 @@ def _charge_columns(tx: Transaction, attempt_id: int, charge: Charge) -> tuple[i
         tool_use.web_searches,
         tool_use.file_searches,
         tool_use.code_sessions,
+        int(charge.estimated),
     )
 
 
 def add_possible_duplicate(tx: Transaction, run_id: int, worst_case_pusd: Picodollars | None) -> None:
     """Count an attempt whose response may exist, with an unknown id, while its request is sent again."""
-    totals = tx.totals(run_id)
-    totals["possible_duplicates"] += 1
-    totals["possible_duplicates_upper_bound_pusd"] += worst_case_pusd or 0
+    tx.totals(run_id)["possible_duplicates"] += 1
+    _bound_duplicate(tx, run_id, worst_case_pusd)
+
+
+def _bound_duplicate(tx: Transaction, run_id: int, bound_pusd: Picodollars | None, *, sign: int = 1) -> None:
+    if bound_pusd is None:
+        tx.totals(run_id)["possible_duplicates_unbounded"] += sign
+    else:
+        tx.totals(run_id)["possible_duplicates_upper_bound_pusd"] += sign * bound_pusd

@@ -19,6 +19,10 @@ SELECT
   coalesce(sum(attempt.possible_duplicate), 0) AS possible_duplicates,
   coalesce(sum(iif(attempt.possible_duplicate AND charge.cost_pusd IS NULL, charge.upper_bound_pusd, 0)), 0)
     AS possible_duplicates_upper_bound_pusd,
+  coalesce(sum(attempt.possible_duplicate AND charge.attempt_id IS NOT NULL
+    AND charge.cost_pusd IS NULL AND charge.upper_bound_pusd IS NULL), 0) AS possible_duplicates_unbounded,
+  coalesce(sum(iif(charge.estimated, charge.cost_pusd, 0)), 0) AS cost_estimated_pusd,
+  count(charge.attempt_id) - count(coalesce(charge.cost_pusd, charge.upper_bound_pusd)) AS cost_unbounded,
   coalesce(sum(charge.cost_pusd), 0) AS cost_pusd,
   count(charge.attempt_id) - count(charge.cost_pusd) AS cost_unknown,
   coalesce(sum(iif(charge.cost_pusd IS NULL, charge.upper_bound_pusd, 0)), 0) AS cost_unknown_upper_bound_pusd,

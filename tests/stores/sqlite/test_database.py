@@ -15,6 +15,7 @@ import anyio
 import pytest
 
 from orchestrator.core.errors import ExitCode, StoreError
+from orchestrator.core.money import Bound
 from orchestrator.core.states import State
 from orchestrator.stores.reads import Duplicate
 from orchestrator.stores.sqlite import SqliteReader, SqliteStore
@@ -188,13 +189,14 @@ def test_a_file_that_may_not_be_written(database: Path) -> None:
 # ── data of earlier versions ────────────────────────────────────────────────────────────────────────────────────
 
 
-def migrate_again(database: Path, version: int, *newer: str) -> None:
+def migrate_again(database: Path, version: int, *newer: str, steps: int | None = None) -> None:
     """Take a database back to a version without these columns of ``run_total``, and apply the migrations of these."""
+    count = len(newer) if steps is None else steps
     with closing(sqlite3.connect(database, isolation_level=None)) as connection:
         for column in newer:
             connection.execute(f"ALTER TABLE run_total DROP COLUMN {column}")
         connection.execute(f"PRAGMA user_version = {version}")
-        migrate(connection, migrations()[: version + len(newer)], path=database)
+        migrate(connection, migrations()[: version + count], path=database)
 
 
 async def test_a_migration_counts_the_answers_that_were_reused(harness: Harness, database: Path) -> None:
@@ -211,6 +213,26 @@ async def test_a_migration_finds_the_latest_time_of_a_run(harness: Harness, data
     await harness.claim(second, at=NOW + 5)
     migrate_again(database, 5, "latest_at")
     assert await harness.reader.latest_at(harness.run.id) == NOW + 10
+
+
+async def test_a_migration_counts_what_has_no_bound_and_what_is_estimated(harness: Harness, database: Path) -> None:
+    bounded, unbounded, lost, guessed = await harness.add(4)
+    await harness.succeed(bounded, charge=an_unknown_charge(700))
+    await harness.succeed(unbounded, charge=an_unknown_charge(None))
+    again = {"possible_duplicate": True, "charge": an_unknown_charge(None)}
+    await harness.end(lost, await harness.submit(lost, worst_case_pusd=None), State.PENDING, **again)
+    await harness.succeed(guessed, charge=a_charge(30, price=replace(PRICE, estimated=True)))
+    before = await harness.summary()
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        for view in ("results", "attempts", "costs"):
+            connection.execute(f"DROP VIEW {view}")
+        connection.execute("ALTER TABLE charge DROP COLUMN estimated")
+        for view in ("results", "attempts", "costs"):
+            connection.execute(f"CREATE VIEW {view} AS SELECT 1")
+    migrate_again(database, 7, "cost_unbounded", "possible_duplicates_unbounded", "cost_estimated_pusd", steps=1)
+    assert await harness.summary() == before
+    assert (before.cost_unknown_bound, before.possible_duplicates_bound) == (Bound(700, 2), Bound(0, 1))
+    assert before.cost_estimated_pusd == 30
 
 
 # ── the schema ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -309,6 +331,7 @@ async def test_the_views_read_well(harness: Harness, database: Path) -> None:
         ("demo", "gpt-5-mini", 2, 100, "0.000000000001", 1, 1, "0.00000000007"),
         ("demo", "gpt-5-mini-2025-08-07", 1, 100, "2.5", 2_500_000_000_000, 0, "0"),
     ]
+    assert ask(database, "SELECT DISTINCT cost_unbounded, cost_estimated_usd FROM costs") == [(0, "0")]
 
 
 # ── the queries ───────────────────────────────────────────────────────────────────────────────────────────────

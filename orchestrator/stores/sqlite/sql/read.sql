@@ -76,7 +76,7 @@ SELECT
   attempt.response_id, attempt.status, attempt.model, attempt.service_tier, result.output_text,
   charge.attempt_id IS NOT NULL, charge.cost_pusd, charge.upper_bound_pusd,
   charge.input_tokens, charge.cached_tokens, charge.cache_write_tokens, charge.output_tokens,
-  charge.reasoning_tokens, charge.total_tokens,
+  charge.reasoning_tokens, charge.total_tokens, charge.estimated,
   -- Its own latest attempt may be one, although it has the answer of another request.
   CASE
     WHEN request.answered_by IS NULL THEN attempt.possible_duplicate
@@ -103,7 +103,8 @@ SELECT
   coalesce(sum(charge.cache_write_tokens), 0) AS cache_write_tokens,
   coalesce(sum(charge.output_tokens), 0) AS output_tokens,
   coalesce(sum(charge.reasoning_tokens), 0) AS reasoning_tokens,
-  coalesce(sum(charge.total_tokens), 0) AS total_tokens, sum(attempt.possible_duplicate) AS possible_duplicates
+  coalesce(sum(charge.total_tokens), 0) AS total_tokens, coalesce(max(charge.estimated), 0) AS estimated,
+  sum(attempt.possible_duplicate) AS possible_duplicates
 FROM json_each(:request_ids) AS wanted
 JOIN request ON request.id = wanted.value
 JOIN attempt ON attempt.id BETWEEN request.id * 1000000 AND request.id * 1000000 + request.number - 1
@@ -208,6 +209,8 @@ SELECT
   coalesce(sum(total_tokens), 0) AS total_tokens, coalesce(sum(cost_pusd), 0) AS cost_pusd,
   count(*) - count(cost_pusd) AS cost_unknown,
   coalesce(sum(iif(cost_pusd IS NULL, upper_bound_pusd, 0)), 0) AS upper_bound_pusd,
+  count(*) - count(coalesce(cost_pusd, upper_bound_pusd)) AS cost_unbounded,
+  coalesce(sum(iif(estimated, cost_pusd, 0)), 0) AS cost_estimated_pusd,
   coalesce(sum(iif(waste = 'failed', cost_pusd, 0)), 0) AS wasted_failed,
   coalesce(sum(iif(waste = 'incomplete', cost_pusd, 0)), 0) AS wasted_incomplete,
   coalesce(sum(iif(waste = 'empty', cost_pusd, 0)), 0) AS wasted_empty,
@@ -215,6 +218,8 @@ SELECT
   sum(possible_duplicate) AS possible_duplicates,
   coalesce(sum(iif(possible_duplicate AND cost_pusd IS NULL, upper_bound_pusd, 0)), 0)
     AS possible_duplicates_upper_bound_pusd,
+  coalesce(sum(possible_duplicate AND cost_pusd IS NULL AND upper_bound_pusd IS NULL), 0)
+    AS possible_duplicates_unbounded,
   coalesce(sum(cached_tokens * (input - cached) - cache_write_tokens * (cache_write - input)), 0) AS cache_saved_pusd
 FROM (
   SELECT

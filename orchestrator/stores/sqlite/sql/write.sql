@@ -130,13 +130,13 @@ WHERE id = :attempt_id;
 
 -- name: add_charge
 -- takes: attempt_id, cost_pusd, upper_bound_pusd, price_id, input_tokens, cached_tokens, cache_write_tokens,
--- takes: output_tokens, reasoning_tokens, total_tokens, web_searches, file_searches, code_sessions, at
+-- takes: output_tokens, reasoning_tokens, total_tokens, web_searches, file_searches, code_sessions, estimated, at
 INSERT INTO charge (
   attempt_id, charged_at, cost_pusd, upper_bound_pusd, price_id, input_tokens, cached_tokens, cache_write_tokens,
-  output_tokens, reasoning_tokens, total_tokens, web_searches, file_searches, code_sessions
+  output_tokens, reasoning_tokens, total_tokens, web_searches, file_searches, code_sessions, estimated
 ) VALUES (
   :attempt_id, :at, :cost_pusd, :upper_bound_pusd, :price_id, :input_tokens, :cached_tokens, :cache_write_tokens,
-  :output_tokens, :reasoning_tokens, :total_tokens, :web_searches, :file_searches, :code_sessions
+  :output_tokens, :reasoning_tokens, :total_tokens, :web_searches, :file_searches, :code_sessions, :estimated
 );
 
 -- name: add_result
@@ -242,12 +242,13 @@ WHERE attempt.id = :attempt_id;
 
 -- name: replace_charge
 -- takes: attempt_id, cost_pusd, upper_bound_pusd, price_id, input_tokens, cached_tokens, cache_write_tokens,
--- takes: output_tokens, reasoning_tokens, total_tokens, web_searches, file_searches, code_sessions
+-- takes: output_tokens, reasoning_tokens, total_tokens, web_searches, file_searches, code_sessions, estimated
 UPDATE charge SET
   cost_pusd = :cost_pusd, upper_bound_pusd = :upper_bound_pusd, price_id = :price_id,
   input_tokens = :input_tokens, cached_tokens = :cached_tokens, cache_write_tokens = :cache_write_tokens,
   output_tokens = :output_tokens, reasoning_tokens = :reasoning_tokens, total_tokens = :total_tokens,
-  web_searches = :web_searches, file_searches = :file_searches, code_sessions = :code_sessions
+  web_searches = :web_searches, file_searches = :file_searches, code_sessions = :code_sessions,
+  estimated = :estimated
 WHERE attempt_id = :attempt_id;
 
 -- name: set_status
@@ -343,6 +344,8 @@ UPDATE run_total SET
   reused = reused + :reused, reserved_pusd = reserved_pusd + :reserved_pusd,
   possible_duplicates = possible_duplicates + :possible_duplicates,
   possible_duplicates_upper_bound_pusd = possible_duplicates_upper_bound_pusd + :possible_duplicates_upper_bound_pusd,
+  possible_duplicates_unbounded = possible_duplicates_unbounded + :possible_duplicates_unbounded,
+  cost_unbounded = cost_unbounded + :cost_unbounded, cost_estimated_pusd = cost_estimated_pusd + :cost_estimated_pusd,
   cost_pusd = cost_pusd + :cost_pusd, cost_unknown = cost_unknown + :cost_unknown,
   cost_unknown_upper_bound_pusd = cost_unknown_upper_bound_pusd + :cost_unknown_upper_bound_pusd,
   input_tokens = input_tokens + :input_tokens, cached_tokens = cached_tokens + :cached_tokens,
