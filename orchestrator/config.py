@@ -348,11 +348,18 @@ class Config(Section):
         capped = budget_pusd is not None or own.usd_per_day is not None or own.usd_per_month is not None
         return own.cap_output_tokens if capped else None
 
+    @property
+    def price_path(self) -> Path | None:
+        """The file of the user's own prices, or None."""
+        if self.prices is None:
+            return None
+        return (self._source.parent if self._source else Path()) / self.prices
+
     def price_rules(self) -> PriceRules:
         """The user's own prices, read from the file that ``prices`` names; raises ``ConfigError``."""
-        if self.prices is None:
+        path = self.price_path
+        if path is None:
             return PriceRules()
-        path = (self._source.parent if self._source else Path()) / self.prices
         prices = load_document(path, PriceFile, kind="prices")
         return prices.rules(source=str(path), version=file_version(path.read_bytes()))
 

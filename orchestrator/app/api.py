@@ -110,6 +110,21 @@ class Orchestrator:
         """Whether there is a database yet; the first run creates it."""
         return await self._backend.exists()
 
+    async def check_target(self, path: Path, *, run: str | None = None, job: Job | None = None) -> None:
+        """Raise ``UsageError`` if an output must not be written to a file.
+
+        That is where none can be written, and what would be lost: the database with all that belongs to it, the
+        config, and the job with its input, given as the ``job`` or as that of a ``run``.
+        """
+        from orchestrator.app.protected_files import protected_files
+        from orchestrator.app.stored_job import stored_job
+        from orchestrator.report.output_file import check_target
+
+        if run is not None:
+            job = await stored_job(await self._open_reader(), await self._find(run))
+        files = protected_files(self._backend.local_path, config=self._given_config, job=job)
+        await anyio.to_thread.run_sync(check_target, path, files)
+
     # ── working ───────────────────────────────────────────────────────────────────────────────────────────
 
     async def run(
@@ -150,6 +165,7 @@ class Orchestrator:
         from orchestrator.app.connections import address
         from orchestrator.app.nights import begin_night, end_night, take_over
         from orchestrator.app.sent_request import note_sending, sending_note
+        from orchestrator.app.stored_job import note_job_file
         from orchestrator.engine.runs import choose_run, resume
 
         job = work.job
@@ -162,6 +178,7 @@ class Orchestrator:
             await store.keep_policy(run.id, address(self._config), job.retention.model_dump_json())
             note = sending_note(job, self._config, work.renderer, now=self._clock.now())
             await note_sending(store, reader, run, note)
+            await note_job_file(store, reader, run, job)
             self._observe(RunStarted(run=run.name, job=job.name, resumed=resumed, database=self.database))
             if night_job is not None:
                 await take_over(night_job, run, self._collect, store=store, reader=reader, now=self._clock.now())

@@ -96,6 +96,7 @@ async def export_to_file(
     """
     from orchestrator.report.output_file import whole_file
 
+    await orchestrator.check_target(path, run=run.name)
     _keep_what_is_left(path, run, await orchestrator.retained(run.name))
     with whole_file(path) as out:
         return await _write(orchestrator, run, out, shape, which, dataset)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from orchestrator.cli.live_run import RunOutcome
     from orchestrator.config import Config
     from orchestrator.job.spec import Job
+    from orchestrator.stores.reads import Summary
 
 __all__ = ["EPILOGUE", "overrides", "run"]
 
@@ -105,17 +106,16 @@ async def run(job: JobFile, /, *, options: Annotated[RunOptions, Parameter(name=
     from orchestrator.config import load_config
     from orchestrator.job.spec import load_job
     from orchestrator.report.display import Mode
-    from orchestrator.report.output_file import check_target
 
     spec = load_job(job, overrides=overrides(options.set_ or ()), limit=options.limit)
-    target = options.output or spec.output_path
-    if target:
-        check_target(target)
+    target = output_target(spec, options)
     config = load_config(options.config)
     live = LiveRun(Mode(options.progress), os.environ, simulated=config.simulated)
     for warning in spec.warnings():
         live.warn(warning)
     async with Orchestrator(config, database=options.db, observers=live.observers) as orchestrator:
+        if target:
+            await orchestrator.check_target(target, job=spec)
         await orchestrator.check(spec)
         night = night_options(spec, options)
         if options.dry_run:
@@ -128,6 +128,8 @@ async def run(job: JobFile, /, *, options: Annotated[RunOptions, Parameter(name=
         await _announce_cost(orchestrator, spec, config, options)
         outcome = await live.follow(orchestrator, spec, name=options.run, new=options.new, night=night)
         await _close(orchestrator, outcome, target, spec, json=options.json)
+        if target is None and spec.output_path and outcome.summary.run.state is RunState.FINISHED:
+            note(f"a trial, with --limit or --set, does not write {spec.output_path}; -o FILE writes its results")
         if outcome.interrupted is None:
             await purge_what_is_due(orchestrator)
         await _print_next_steps(orchestrator, outcome, spec)
@@ -143,6 +145,21 @@ def overrides(texts: Sequence[str]) -> dict[str, str]:
             raise UsageError(f"--set {text}: no value is given", hint="write it as --set request.model=gpt-5")
         changes[field.strip()] = value
     return changes
+
+
+def output_target(job: Job, options: RunOptions) -> Path | None:
+    """Where the results go: where the command line says, else where the job says.
+
+    A trial has other rows or other requests than the job, and would replace the results that the job is for.
+    """
+    from orchestrator.job.spec import FREE_TO_CHANGE
+
+    if options.output is not None:
+        return options.output
+    changed = overrides(options.set_ or ())
+    harmless = tuple(f"{field}." for field in FREE_TO_CHANGE if field != "input.limit")
+    is_trial = options.limit is not None or any(not f"{field}.".startswith(harmless) for field in changed)
+    return None if is_trial and "output" not in changed else job.output_path
 
 
 def night_options(job: Job, options: RunOptions) -> NightOptions:
@@ -216,7 +233,9 @@ async def _close(
     finished = summary.run.state is RunState.FINISHED
     places = {"database": database}
     problem: OrchestratorError | None = None
-    if target and finished:
+    if target and finished and _would_lose(summary, target, job):
+        note(f"{target} is left as it was: no request of {summary.run.name} succeeded; export writes it all the same")
+    elif target and finished:
         try:
             rows = await export_to_file(
                 orchestrator, summary.run, target, format_for(target), dataset=dataset_of(job)
@@ -237,6 +256,13 @@ async def _close(
             say(closing_table(summary, places=places, failures=failures, reason=outcome.reason))
     if problem:
         raise problem
+
+
+def _would_lose(summary: Summary, target: Path, job: Job) -> bool:
+    """Whether the results of a run without a single success would replace a file that may have some."""
+    if summary.requests.get(State.SUCCEEDED, 0) or dataset_of(job) is not None or not target.is_file():
+        return False
+    return not (is_empty(summary) and job.input.may_be_empty)
 
 
 async def _print_next_steps(orchestrator: Orchestrator, outcome: RunOutcome, job: Job) -> None:

@@ -174,7 +174,8 @@ class Job(Section):
     deadline: Annotated[Duration, Field(gt=0)] | None = None
     """How long after its start the run may send; past it, nothing new is sent."""
     output: str | None = None
-    """Where the results are exported at the end, relative to the job file; `.jsonl`, `.csv` or `.parquet`."""
+    """Where the results are exported at the end, relative to the job file; `.jsonl`, `.csv` or `.parquet`. A trial (a
+    run with `--limit`, or with `--set` of what decides rows or requests) and a run without a success leave it alone."""
     files: str | None = Field(default=None, min_length=1)
     """The folder of the files that rows name for the template filters `data_url` and `upload`, relative to the job
     file; those outside it are not read. Default: the folder of the input file."""

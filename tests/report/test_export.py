@@ -18,7 +18,7 @@ import pytest
 from orchestrator.core.errors import UsageError
 from orchestrator.core.states import State
 from orchestrator.report import export, parquet_file
-from orchestrator.report.output_file import check_target, whole_file
+from orchestrator.report.output_file import ProtectedFile, check_target, whole_file
 from orchestrator.stores.reads import ResultRecord
 
 pytestmark = pytest.mark.anyio
@@ -222,6 +222,16 @@ class TestWholeFile:
         assert (tmp_path / "link").is_symlink()
         assert (tmp_path / "real").read_bytes() == b"new"
 
+    def test_a_new_file_is_private_and_an_old_one_keeps_its_mode(self, tmp_path: Path) -> None:
+        for _ in range(2):
+            with whole_file(tmp_path / "out.jsonl") as out:
+                out.write(b"x")
+        assert stat.S_IMODE((tmp_path / "out.jsonl").stat().st_mode) == 0o600
+        (tmp_path / "out.jsonl").chmod(0o664)
+        with whole_file(tmp_path / "out.jsonl") as out:
+            out.write(b"y")
+        assert stat.S_IMODE((tmp_path / "out.jsonl").stat().st_mode) == 0o664
+
     def test_a_device_is_written_to_and_stays(self) -> None:
         with whole_file(Path("/dev/null")) as out:
             out.write(b"away")
@@ -242,6 +252,20 @@ class TestCheckTarget:
     def test_a_directory_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="is a directory"):
             check_target(tmp_path)
+
+    def test_a_protected_file_is_refused_under_each_of_its_names(self, tmp_path: Path) -> None:
+        kept = tmp_path / "r.db"
+        protected = [ProtectedFile(kept, "the database"), ProtectedFile(tmp_path / "r.db-wal", "its log")]
+        check_target(tmp_path / "other.jsonl", protected)
+        kept.touch()
+        (tmp_path / "hard").hardlink_to(kept)
+        (tmp_path / "soft").symlink_to("r.db")
+        (tmp_path / "early").symlink_to("r.db-wal")
+        (tmp_path / "round").symlink_to("round")
+        for name in ("r.db", "hard", "soft", "r.db-wal", "early", "../" + tmp_path.name + "/r.db"):
+            with pytest.raises(UsageError, match="would be overwritten"):
+                check_target(tmp_path / name, protected)
+        check_target(tmp_path / "round", protected)
 
     def test_a_file_in_the_way_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
