@@ -30,7 +30,8 @@ from orchestrator.engine.run_context import RunContext
 from orchestrator.engine.run_status import RunStatus
 from orchestrator.engine.settings import StageSettings
 from orchestrator.engine.stages import Stage
-from orchestrator.engine.steps import Poll, Recover, RunTools, Settle, Submit
+from orchestrator.engine.steps import OtherRuns, Poll, Recover, RunTools, Settle, Submit
+from orchestrator.engine.tasks.duplicates import Deduplicator
 from orchestrator.engine.tasks.housekeeping import Housekeeping
 from orchestrator.engine.tasks.late_costs import LateCosts
 from orchestrator.engine.tasks.planner import Planner
@@ -162,9 +163,11 @@ def _loop(
     )
     uploads = Uploads(run, provider.client, provider=address(config))
     settle = Settle(run, allowances, funds, outages)
+    recover = Recover(run, funds, settle)
     queue = SendQueue(run.status)
     listener = StreamListener(run, executor.streams) if executor.streams is not None else None
     router = Router(run, queue, listener=listener)
+    other_runs = OtherRuns(run, funds, recover, route=router.route)
     tasks: list[Task] = [
         ToolRunner(run.status, RunTools(run, work.tools), router),
         Poller(
@@ -186,18 +189,20 @@ def _loop(
         Sender(
             run,
             queue,
-            Refill(run, queue, {stage.name: preparation}),
+            Refill(run, queue, {stage.name: preparation}, Deduplicator(run, queue, other_runs, route=router.route)),
             gate=SendGate(run, queue, allowances=allowances, funds=funds, outages=outages),
             submit=Submit(run, executor, uploads, allowances=allowances, funds=funds, outages=outages, settle=settle),
+            other_runs=other_runs,
             router=router,
         ),
     ]
     return LocalLoop(
         run,
         router,
-        Recover(run, funds, settle),
+        recover,
+        other_runs,
         tasks=tasks if listener is None else [listener, *tasks],
-        housekeeping=Housekeeping(run, funds, learned),
+        housekeeping=Housekeeping(run, funds, learned, other_runs),
         late_costs=LateCosts(run, executor, allowances, funds),
     )
 

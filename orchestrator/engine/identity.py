@@ -45,7 +45,10 @@ class ReplyIdentity:
         else:
             if self._repeats_ids or await self._is_of_another_attempt(open_, response.id):
                 return "the reply is that of another response"
-            mixed_up = marked is not None and (marked != self._uid or _is_of_another_row(open_, marks))
+            # What was adopted is marked by the run that asked for it.
+            mixed_up = (
+                marked is not None and not open_.adopted and (marked != self._uid or _is_of_another_row(open_, marks))
+            )
         return "the reply repeats the metadata of another request" if mixed_up else None
 
     async def _is_of_another_attempt(self, open_: OpenResponse, response_id: str) -> bool:

@@ -17,10 +17,11 @@ from orchestrator.engine.stages import Stage
 from orchestrator.job.requests.local_files import FileToUpload
 from orchestrator.policy.errors.verdicts import Halt
 from orchestrator.policy.polling.schedule import Watch
-from orchestrator.stores.reads import PendingRequest
+from orchestrator.stores.reads import OtherRequest, PendingRequest
 
 __all__ = [
     "After",
+    "AskedElsewhere",
     "AwaitingTools",
     "Finished",
     "Halted",
@@ -54,6 +55,8 @@ class Prepared:
     metadata: str | None = None
     # The same for duplicates, if answers are shared.
     fingerprint: bytes | None = None
+    # Since when an answer of another run may be used; None if other runs do not matter.
+    others_since: float | None = None
     # The chain whose conversation object must be created first; it makes the body.
     new_conversation: NewConversation | None = None
     # Files to upload first; their ids replace them in the body.
@@ -99,6 +102,8 @@ class OpenResponse:
     watch: Watch = field(init=False)
     # False if an earlier process left it open: it may have expired while no process polled it.
     accepted_here: bool = True
+    # Another run's request asked for it, and is charged for it.
+    adopted: bool = False
     # How many polls in a row brought no readable answer, and when the first 404 came.
     misses: int = 0
     # How many of them were whole replies that cannot be read, and whether the latest reply was readable so far.
@@ -171,6 +176,13 @@ class Halted:
     def by(cls, halt: Halt, *, collect: bool) -> Halted:
         """The halt that a verdict asks for, with its advice to the user."""
         return cls(halt.code, f"{halt.message}; {halt.hint}" if halt.hint else halt.message, collect)
+
+
+@dataclass(frozen=True, slots=True)
+class AskedElsewhere:
+    """Other runs have the same request in flight, or its answer; it was not sent."""
+
+    others: Sequence[OtherRequest]
 
 
 After: TypeAlias = Waiting | Queued | Returned | AwaitingTools | Finished | Held | Halted

@@ -13,7 +13,7 @@ from orchestrator.core.events import Progress
 from orchestrator.core.states import RunState, State
 from orchestrator.engine.route import Router
 from orchestrator.engine.run_context import RunContext
-from orchestrator.engine.steps import Recover
+from orchestrator.engine.steps import OtherRuns, Recover
 from orchestrator.engine.tasks.housekeeping import Housekeeping
 from orchestrator.engine.tasks.late_costs import LateCosts
 
@@ -49,6 +49,7 @@ class LocalLoop:
         run: RunContext,
         router: Router,
         recover: Recover,
+        other_runs: OtherRuns,
         *,
         tasks: Sequence[Task],
         housekeeping: Housekeeping,
@@ -58,6 +59,7 @@ class LocalLoop:
         self._status = run.status
         self._router = router
         self._recover = recover
+        self._other_runs = other_runs
         self._tasks: Sequence[Task] = (housekeeping, late_costs, *tasks)
         self._housekeeping = housekeeping
         self._late_costs = late_costs
@@ -102,17 +104,23 @@ class LocalLoop:
         """Resume what an earlier process left open, the oldest first: the provider may soon forget it."""
         for attempt in await self._run.reader.open_attempts(self._run.record.id):
             self._router.route(await self._recover.recover(attempt))
+        await self._other_runs.check()
 
     async def _until_done(self) -> None:
         status = self._status
-        while not status.done:
-            if not status.may_poll:
-                with anyio.move_on_after(_STOP_GRACE_S):
-                    # An id or an answer that arrives now need not be recovered by the next process.
-                    while status.sending or status.polling:
-                        await status.end_signal.wait()
+        while True:
+            while not status.done:
+                if not status.may_poll:
+                    with anyio.move_on_after(_STOP_GRACE_S):
+                        # An id or an answer that arrives now need not be recovered by the next process.
+                        while status.sending or status.polling:
+                            await status.end_signal.wait()
+                    return
+                await status.end_signal.wait()
+            # Another run may have taken a response over meanwhile, or have the answer that this one waits for.
+            await self._other_runs.check()
+            if status.done:
                 return
-            await status.end_signal.wait()
 
     def _ended(self) -> Ended:
         status = self._status
@@ -127,4 +135,10 @@ class LocalLoop:
             return Ended(
                 RunState.HALTED, "in_doubt", f"{held} requests may have been sent and are held for your decision"
             )
+        if status.held_by:
+            message = (
+                f"requests wait for those of run {', '.join(status.held_by)} that may have been sent and are held "
+                f"for your decision: orchestrator retry {status.held_by[0]} --resolve-in-doubt resend|fail"
+            )
+            return Ended(RunState.HALTED, "in_doubt", message)
         return Ended(RunState.FINISHED)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from orchestrator.core.clock import Clock
@@ -80,6 +80,14 @@ class Observation:
                 elapsed_s=0.0,
             )
         )
+
+    def joined(self, moved: Sequence[Dependent]) -> None:
+        """Report a pending request that joined another one, and those that moved with it."""
+        first, *others = moved
+        self.count(State.PENDING, first.to)
+        if first.to in SETTLED:
+            self.settled_unsent(first.key, first.to, first.code)
+        self.dependents(others)
 
     def dependents(self, moved: Iterable[Dependent] | None) -> bool:
         """Report requests that moved together with a settled one; True if one of them may be sent now."""

@@ -19,6 +19,7 @@ from orchestrator.policy.pricing.budget import Budget
 from orchestrator.policy.pricing.prices import PriceBook
 from orchestrator.policy.pricing.tokens import estimate_request
 from orchestrator.policy.rate_limits.limits import Pools
+from orchestrator.policy.reuse import usable_since
 from orchestrator.stores.reads import EarlierTurn, PendingRequest
 
 __all__ = ["Preparation", "Unsendable", "too_large"]
@@ -89,6 +90,7 @@ class Preparation:
         refusal = self._over_budget(worst_case)
         if refusal is not None:
             return refusal
+        asked = self._fingerprint(rendered, fields, request)
         return Prepared(
             request=request,
             number=request.number + 1,
@@ -100,7 +102,8 @@ class Preparation:
             worst_case_pusd=worst_case,
             max_output_tokens=cap if isinstance(cap, int) else None,
             metadata=_pairs(fields.get("metadata")),
-            fingerprint=self._fingerprint(rendered, fields, request),
+            fingerprint=asked,
+            others_since=self._others_since(asked, now),
             new_conversation=self._new_conversation(fields, request),
             uploads=tuple(dict.fromkeys(uploads_in(fields))) if self.names_files else (),
         )
@@ -125,6 +128,10 @@ class Preparation:
         # A raised max_output_tokens is not what the row asks.
         asked = fields if request.max_output_tokens is None else compose(rendered, self._rules)
         return fingerprint(asked, provider=self._provider)
+
+    def _others_since(self, asked: bytes | None, now: float) -> float | None:
+        max_age_s = self._settings.reuse_max_age_s
+        return None if asked is None or max_age_s is None else usable_since(now, max_age_s, asked)
 
     def _new_conversation(self, fields: Mapping[str, Any], request: PendingRequest) -> NewConversation | None:
         if request.chain is None or request.conversation_id or self._settings.chain_mode != "conversation":

@@ -27,6 +27,9 @@ class RunStatus:
     running_tools: int = 0
     # Requests in doubt that wait for the operator's decision.
     held: int = 0
+    # Requests that wait for a request of another run, and the runs that hold one in doubt.
+    waiting: int = 0
+    held_by: tuple[str, ...] = ()
     # Stages that may still get rows; until all are sealed, an empty queue does not mean that the run is over.
     unsealed_stages: set[str] = field(default_factory=set)
     # Nothing is sent before every row is planned: a comparison of the whole input may forbid it.
@@ -76,7 +79,9 @@ class RunStatus:
         """Nothing is left that this process could still do for the run."""
         if self.in_flight:
             return False
-        return self.halted is not None or self.cancelling or (self.queue_empty and not self.unsealed_stages)
+        if self.halted is not None or self.cancelling:
+            return True
+        return self.queue_empty and not self.unsealed_stages and not self.waiting
 
     def seal(self, stage: str) -> None:
         """No further row will come to a stage."""

@@ -8,7 +8,7 @@ opaque: only the driver that made one may compute with it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from pathlib import Path
 from typing import Protocol
@@ -24,6 +24,7 @@ from orchestrator.stores.reads import (
     Duplicate,
     EarlierTurn,
     OpenAttempt,
+    OtherRequest,
     PendingRequest,
     RequestRecord,
     ResultRecord,
@@ -33,11 +34,12 @@ from orchestrator.stores.reads import (
     Summary,
     ToolCall,
     Uncosted,
+    Wait,
 )
 from orchestrator.stores.retained import RetentionReader, RetentionStore
 from orchestrator.stores.stream_events import StreamEventReader, StreamEventStore
 from orchestrator.stores.uploaded_files import UploadReader, UploadStore
-from orchestrator.stores.writes import Acceptance, Claim, Counts, Ending, Leaving, NewRun, Release, Requeue
+from orchestrator.stores.writes import Acceptance, Adoption, Claim, Counts, Ending, Leaving, NewRun, Release, Requeue
 
 __all__ = [
     "DEFAULT_DATABASE",
@@ -127,8 +129,11 @@ class Store(RetentionStore, UploadStore, StreamEventStore, DatasetStore, Protoco
         """
         ...
 
-    def claim(self, claim: Claim) -> Awaitable[int | Spending | None]:
+    def claim(self, claim: Claim) -> Awaitable[int | Spending | list[OtherRequest] | None]:
         """``CLAIM`` a request, with a new attempt; returns the attempt's id, or None if the request was not pending.
+
+        If other runs ask the same and the claim wants to know of them, nothing is written and they are returned: see
+        ``DuplicateReader.others``.
 
         If the claim's worst case could exceed its caps, nothing is written and what is spent is returned. The check
         of the caps and the claim are atomic: other processes may claim under the same caps.
@@ -166,10 +171,30 @@ class Store(RetentionStore, UploadStore, StreamEventStore, DatasetStore, Protoco
         """Record the result of a tool call; a call that is recorded already keeps its first result."""
         ...
 
-    async def join(self, request_id: int, original: Duplicate, fingerprint: bytes, at: float) -> Dependent | None:
+    async def join(
+        self, request_id: int, original: Duplicate, fingerprint: bytes, at: float
+    ) -> list[Dependent] | None:
         """Let a pending request share the outcome of an earlier one; None if the request was not pending.
 
-        ``JOIN`` blocks it until the original ends; if that has ended, the request ends the same way at once.
+        ``JOIN`` blocks it until the original ends; if that has ended, the request ends the same way at once, and its
+        dependents with it: they are returned after it. Of a request of another run only the answer is shared: nothing
+        is returned if that ended without one. What waits for another run is moved by ``end_wait`` alone.
+        """
+        ...
+
+    async def adopt(self, given: Adoption) -> OpenAttempt | None:
+        """Let a pending request take over the open response of another run's; None if either has moved meanwhile.
+
+        The other request is blocked, and waits for this one. Its attempt is charged for the response when that ends.
+        """
+        ...
+
+    async def end_wait(self, request_id: int, at: float, *, is_over: bool) -> list[Dependent] | None:
+        """Move a request that waits for one of another run, if it need not wait longer, and its dependents with it.
+
+        It takes the answer of the other one, and the failure too if that one took its response over; else it is
+        unblocked. ``is_over`` says that no process works on the other one: it is not waited for longer, and gives
+        back what it took over. Returns None, and writes nothing, if the request does not wait, or must wait on.
         """
         ...
 
@@ -262,14 +287,19 @@ class PendingReader(Protocol):
 class DuplicateReader(Protocol):
     """What the deduplicator reads."""
 
-    async def duplicates(
-        self, run_id: int, fingerprints: Sequence[bytes], *, here: bool, since: float
-    ) -> dict[bytes, Duplicate]:
-        """Earlier requests that ask the same: of this run in any state, of other runs those that have an answer.
+    async def duplicates(self, run_id: int, fingerprints: Sequence[bytes]) -> dict[bytes, Duplicate]:
+        """The latest request of this run that asks the same, in any state, for each fingerprint that has one."""
+        ...
 
-        ``here`` includes those of this run; ``since`` is the oldest time of an answer of another run; infinity for
-        none.
+    async def others(self, run_id: int, since: Mapping[bytes, float]) -> dict[bytes, list[OtherRequest]]:
+        """Requests of other runs by fingerprint: those in flight, and the latest with a whole answer.
+
+        ``since`` is the oldest time at which an answer was given or used, for each fingerprint.
         """
+        ...
+
+    async def waits(self, run_id: int) -> list[Wait]:
+        """The requests of a run that wait for one of another run."""
         ...
 
 

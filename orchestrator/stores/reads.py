@@ -19,6 +19,7 @@ __all__ = [
     "Duplicate",
     "EarlierTurn",
     "OpenAttempt",
+    "OtherRequest",
     "PendingRequest",
     "RequestCounts",
     "RequestRecord",
@@ -29,6 +30,7 @@ __all__ = [
     "Summary",
     "ToolCall",
     "Uncosted",
+    "Wait",
     "Wasted",
 ]
 
@@ -133,6 +135,8 @@ class OpenAttempt:
     sent_at: float
     accepted_at: float | None
     worst_case_pusd: Picodollars | None
+    # Another run's request asked for the response, and its attempt is charged for it.
+    adopted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +154,32 @@ class Duplicate:
 
     request_id: int
     here: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OtherRequest:
+    """A request of another run that asks the same: one that has a whole answer, or one that is in flight.
+
+    ``attempt_id`` is that of the answer or of its latest attempt.
+    """
+
+    request_id: int
+    run_id: int
+    run: str
+    state: State
+    attempt_id: int
+    worst_case_pusd: Picodollars | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """A blocked request that waits for one of another run; ``state`` is that of the other one."""
+
+    request_id: int
+    other_id: int
+    run_id: int
+    run: str
+    state: State
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from orchestrator.stores.reads import Continuation, SharedCaps
 
 __all__ = [
     "Acceptance",
+    "Adoption",
     "Claim",
     "Counts",
     "Ending",
@@ -73,6 +74,8 @@ class Claim:
     metadata: str | None = None
     # Equal for requests that ask the same; None if they need not be found.
     fingerprint: bytes | None = None
+    # The claim is refused if another run has the same request in flight, or an answer since then; None: not asked.
+    others_since: float | None = None
 
 
 @fast_dataclass
@@ -88,6 +91,23 @@ class Acceptance:
     status: str
     at: float
     adopted: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adoption:
+    """A pending request takes over the open response of another run's request, which then waits for it.
+
+    ``adopted_id`` is that request, and ``from_state`` the state it is in: ``SUBMITTED`` or ``AWAITING_TOOLS``.
+    """
+
+    request_id: int
+    run_id: int
+    stage: str
+    number: int
+    fingerprint: bytes
+    adopted_id: int
+    from_state: State
+    at: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 from orchestrator.core.events import Progress, RunEvent
 from orchestrator.engine.allowances import Allowances
 from orchestrator.engine.funds import Funds
-from orchestrator.engine.items import OpenResponse, Prepared
+from orchestrator.engine.items import After, OpenResponse, Prepared
 from orchestrator.engine.observation import Observation
+from orchestrator.engine.outages import Outages
 from orchestrator.engine.poll_schedules import Schedules
 from orchestrator.engine.run_context import RunContext
 from orchestrator.engine.run_status import RunStatus
 from orchestrator.engine.settings import StageSettings
 from orchestrator.engine.stages import Stage
+from orchestrator.engine.steps import OtherRuns, Recover, Settle
 from orchestrator.policy.errors.first_tries import FirstCreates, FirstPolls
 from orchestrator.policy.polling.deadlines import Timeouts
 from orchestrator.policy.pricing.budget import Budget, Cap
@@ -125,6 +128,12 @@ class Rig:
             "is_at_work": lambda _: False,
         }
         return Funds(**(values | changes))
+
+    def other_runs(self, route: Callable[[After], None] = lambda _: None, **funds: Any) -> OtherRuns:
+        """What the run has to do with others; ``funds`` may say which of them are at work."""
+        money = self.funds(**funds)
+        settle = Settle(self.run, allowances(), money, Outages(self.observation, self.run.rng))
+        return OtherRuns(self.run, money, Recover(self.run, money, settle), route=route)
 
 
 def allowances(*, per_minute: int | None = None, tokens: int | None = None, **changes: Any) -> Allowances:

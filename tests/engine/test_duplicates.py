@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from orchestrator.core.states import State
-from orchestrator.engine.items import Prepared
+from orchestrator.engine.items import After, Prepared
 from orchestrator.engine.tasks.duplicates import Deduplicator
 from orchestrator.engine.tasks.send_queue import SendQueue
 from tests.stores.builders import Harness, a_run
@@ -24,13 +24,17 @@ class Bench:
     def __init__(self, rig: Rig) -> None:
         self.rig = rig
         self.queue = SendQueue(rig.status)
+        # Since when answers of other runs may be used; None: they do not matter.
+        self.others_since: float | None = None
         self.harness = Harness(rig.store, rig.reader, rig.record)
-        self._deduplicator = Deduplicator(rig.run, self.queue)
+        self.routed: list[After] = []
+        route = self.routed.append
+        self._deduplicator = Deduplicator(rig.run, self.queue, rig.other_runs(route), route=route)
 
     async def rows(self, letters: str, start: int = 0) -> list[Prepared]:
         added = await self.harness.add(len(letters), start)
         return [
-            a_prepared(request, fingerprint=letter.encode())
+            a_prepared(request, fingerprint=letter.encode(), others_since=self.others_since)
             for request, letter in zip(added[-len(letters) :], letters, strict=True)
         ]
 
@@ -87,15 +91,16 @@ async def test_each_is_sent_if_the_job_wants_duplicates(bench: Bench) -> None:
     assert bench.queue.asked == {}
 
 
-@pytest.mark.parametrize(("max_age_s", "sent"), [(None, ["row-0"]), (3_600.0, []), (1.0, ["row-0"])])
+@pytest.mark.parametrize(("since", "sent"), [(None, ["row-0"]), (NOW - 3_600.0, []), (NOW - 1, ["row-0"])])
 async def test_answers_of_other_runs_are_reused_up_to_an_age(
-    bench: Bench, max_age_s: float | None, sent: list[str]
+    bench: Bench, since: float | None, sent: list[str]
 ) -> None:
     earlier = Harness(bench.rig.store, bench.rig.reader, await bench.rig.store.create_run(a_run("earlier")))
     [request] = await earlier.add(1)
     attempt = await earlier.submit(request, fingerprint=b"a", at=NOW - 100)
     await earlier.end(request, attempt, State.SUCCEEDED, at=NOW - 60)
-    assert await bench.dedupe(await bench.rows("a"), reuse_max_age_s=max_age_s) == sent
+    bench.others_since = since
+    assert await bench.dedupe(await bench.rows("a")) == sent
 
 
 async def test_requests_without_a_fingerprint_are_sent(bench: Bench) -> None:

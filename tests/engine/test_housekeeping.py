@@ -49,7 +49,8 @@ async def keeping_house(rig: Rig, **funds: Any) -> AsyncIterator[House]:
         return b"1"
 
     learned = LearnedState(rig.store, rig.reader, [Snapshot("x", dump, lambda _: None)])
-    task = Housekeeping(rig.run, rig.funds(**funds) if "caps" not in funds else shared(rig, **funds), learned)
+    money = rig.funds(**funds) if "caps" not in funds else shared(rig, **funds)
+    task = Housekeeping(rig.run, money, learned, rig.other_runs())
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(task.run)
         yield House(rig, task, saved)

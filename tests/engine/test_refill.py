@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from orchestrator.core.states import State
+from orchestrator.engine.tasks.duplicates import Deduplicator
 from orchestrator.engine.tasks.refill import Refill
 from orchestrator.engine.tasks.send_queue import SendQueue
 from tests.stores.builders import Harness, a_row, mark
@@ -25,7 +26,8 @@ class Bench:
         self.rig = rig
         self.queue = SendQueue(rig.status)
         self.harness = Harness(rig.store, rig.reader, rig.record)
-        self.refill = Refill(rig.run, self.queue, {name: preparation(folder) for name in rig.stages})
+        deduplicator = Deduplicator(rig.run, self.queue, rig.other_runs(), route=lambda _: None)
+        self.refill = Refill(rig.run, self.queue, {name: preparation(folder) for name in rig.stages}, deduplicator)
 
     async def add(self, count: int, start: int = 0, **changes: Any) -> None:
         made = [

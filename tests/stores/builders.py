@@ -11,6 +11,7 @@ from orchestrator.stores.base import Reader, Store
 from orchestrator.stores.reads import (
     Dependent,
     OpenAttempt,
+    OtherRequest,
     PendingRequest,
     RequestRecord,
     ResultRecord,
@@ -121,7 +122,7 @@ class Harness:
         await self.store.add_rows(self.run.id, rows(count, start), [], mark(start + count))
         return await self.fresh()
 
-    async def try_claim(self, request: PendingRequest, **changes: Any) -> int | Spending | None:
+    async def try_claim(self, request: PendingRequest, **changes: Any) -> int | Spending | list[OtherRequest] | None:
         return await self.store.claim(a_claim(request.id, **({"run_id": self.run.id} | changes)))
 
     async def claim(self, request: PendingRequest, **changes: Any) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
@@ -88,6 +88,9 @@ class _Request:
     earlier: _Request | None = None
     answer: _Attempt | None = None
     tries: list[_Attempt] = field(default_factory=list)
+    # The request of another run that it waits for, and whether that one took its open response over.
+    waits_for: _Request | None = None
+    adopted: bool = False
 
     @property
     def number(self) -> int:
@@ -129,8 +132,9 @@ class _Attempt:
     metadata: dict[str, str]
     sent_at: float
     response_id: str | None = None
-    # An earlier attempt holds the same response, and is charged for it.
+    # An earlier attempt holds the same response, and is charged for it; that of another run if it is adopted.
     shares: bool = False
+    adopted: bool = False
     status: str | None = None
     http_status: int | None = None
     accepted_at: float | None = None
@@ -235,7 +239,7 @@ def _usage(tries: Iterable[_Attempt]) -> Usage | None:
 
 def _is_whole(request: _Request, since: float) -> bool:
     """Whether another run may take over the answer of a request."""
-    latest = request.latest
+    latest = request.answer or request.latest
     answered = request.state is State.SUCCEEDED and (request.settled_at or 0.0) >= since
     return answered and latest is not None and latest.has_result and latest.status == "completed"
 
@@ -519,7 +523,8 @@ class ModelBackend(DatasetModel):
             for earlier, turn in zip([None, *turns], turns, strict=False):
                 if turn.state is State.BLOCKED:
                     turn.earlier = earlier
-        first = [turn for turn in self._of(run_id, State.BLOCKED) if turn.earlier is None and turn.same_as is None]
+        blocked = [turn for turn in self._of(run_id, State.BLOCKED) if turn.waits_for is None]
+        first = [turn for turn in blocked if turn.earlier is None and turn.same_as is None]
         for turn in first:
             turn.move(Event.UNBLOCK, not_before=at)
         return len(first)
@@ -529,7 +534,11 @@ class ModelBackend(DatasetModel):
 
     # ── verbs: one attempt ────────────────────────────────────────────────────────────────────────────────
 
-    async def claim(self, claim: writes.Claim) -> int | reads.Spending | None:
+    async def claim(self, claim: writes.Claim) -> int | reads.Spending | list[reads.OtherRequest] | None:
+        if claim.others_since is not None and claim.fingerprint is not None:
+            others = (await self.others(claim.run_id, {claim.fingerprint: claim.others_since})).get(claim.fingerprint)
+            if others:
+                return others if self._requests[claim.request_id].state is State.PENDING else None
         if claim.caps is not None:
             spent = await self.spending(claim.caps, claim.at)
             if not spent.has_room(claim.caps, claim.worst_case_pusd or 0):
@@ -603,11 +612,30 @@ class ModelBackend(DatasetModel):
         )
         if charge is not None:
             attempt.spend(charge, ending.at)
-        if ending.body is not None or text:
-            _set(attempt, has_result=True, output_text=text, body=ending.body)
+        holder = self._holder(attempt.response_id or "") if attempt.adopted else None
+        if holder is not None and holder.ended_at is None:
+            self._end_holder(holder, attempt, ending)
+        with_result = holder if holder is not None and event is Event.SUCCEED else attempt
+        if (ending.body is not None or text) and not with_result.has_result:
+            _set(with_result, has_result=True, output_text=text, body=ending.body)
+        if with_result is not attempt:
+            request.answer = attempt = with_result
         if ending.continuation is not None:
             request.begin_turn(ending.continuation)
         return self._settle_dependents(request, event, ending.at, attempt) if to in SETTLED else []
+
+    def _end_holder(self, holder: _Attempt, attempt: _Attempt, ending: writes.Ending) -> None:
+        """End the attempt that asked for an adopted response, as the one that adopted it has ended."""
+        names = ("http_status", "completed_at", "code", "message", "ended_at", "counted", "possible_duplicate")
+        _set(holder, **_some(attempt, *names))
+        given = _some(ending, "status", "model", "service_tier")
+        _set(holder, **{name: value for name, value in given.items() if value})
+        if ending.charge is not None:
+            holder.spend(ending.charge, ending.at)
+        text = _storable(ending.output_text)
+        if ending.body is not None or text:
+            _set(holder, has_result=True, output_text=text, body=ending.body)
+        holder.request.run.happened(ending.at)
 
     async def leave(self, leaving: writes.Leaving) -> list[reads.Dependent] | None:
         attempt = self._latest(leaving.request_id, leaving.attempt_id)
@@ -663,12 +691,15 @@ class ModelBackend(DatasetModel):
 
     async def join(
         self, request_id: int, original: reads.Duplicate, fingerprint: bytes, at: float
-    ) -> reads.Dependent | None:
+    ) -> list[reads.Dependent] | None:
         request, first = self._requests[request_id], self._requests[original.request_id]
+        settled = settled_by(first.state)
+        if settled not in (None, Event.SUCCEED) and not original.here:
+            return []
         if request.state is not State.PENDING:
             return None
-        settled = settled_by(first.state)
         event = settled or Event.JOIN
+        answer = first.answer or first.latest if first.state is State.SUCCEEDED else None
         request.move(
             event,
             fingerprint=fingerprint,
@@ -676,9 +707,88 @@ class ModelBackend(DatasetModel):
             code=first.code if settled else None,
             message=first.message if settled else None,
             settled_at=at if settled else None,
-            answer=first.answer or first.latest if first.state is State.SUCCEEDED else None,
+            answer=answer,
         )
-        return reads.Dependent(request.key, request.state, request.code)
+        joined = [reads.Dependent(request.key, request.state, request.code)]
+        if settled:
+            return joined + self._settle_dependents(request, settled, at, answer)
+        request.waits_for, request.adopted = None if original.here else first, False
+        return joined
+
+    async def adopt(self, given: writes.Adoption) -> reads.OpenAttempt | None:
+        request, other = self._requests[given.request_id], self._requests[given.adopted_id]
+        before = other.latest
+        if other.state is not given.from_state or before is None or before.response_id is None:
+            return None
+        if request.state is not State.PENDING or request.number != given.number - 1:
+            return None
+        ended = other.state is State.AWAITING_TOOLS
+        kept = _some(
+            before, "idempotency_key", "model", "service_tier", "window", "metadata", "sent_at", "response_id"
+        )
+        attempt = _Attempt(
+            id=next(self._ids), request=request, number=given.number, worst_case_pusd=None, shares=True, adopted=True,
+            **kept, **_some(before, "status", "accepted_at", "completed_at"), ended_at=given.at if ended else None,
+        )  # fmt: skip
+        self._attempts[attempt.id] = attempt
+        request.tries.append(attempt)
+        request.move(Event.CLAIM, fingerprint=given.fingerprint, turn=other.turn, not_before=0.0)
+        request.move(Event.ACCEPT)
+        if other.turn:
+            request.continuation = other.continuation
+        if ended:
+            request.move(Event.CALL)
+            _set(attempt, **_some(before, "has_result", "output_text", "body"))
+            attempt.tool_calls = {
+                call_id: replace(call, attempt_id=attempt.id) for call_id, call in before.tool_calls.items()
+            }
+        other.move(Event.CONTINUE if ended else Event.RETRY)
+        other.move(Event.JOIN)
+        self._end_adopted(before, given.at)
+        for waiting in self._requests.values():
+            if waiting.waits_for is other and waiting is not request:
+                waiting.waits_for = request
+        other.waits_for, other.adopted = request, True
+        request.run.happened(given.at)
+        return self._open(request, attempt, repairs=0)
+
+    @staticmethod
+    def _end_adopted(attempt: _Attempt, at: float) -> None:
+        if attempt.adopted and attempt.ended_at is None:
+            _set(attempt, ended_at=at, counted=False)
+
+    async def end_wait(self, request_id: int, at: float, *, is_over: bool) -> list[reads.Dependent] | None:
+        request = self._requests[request_id]
+        other, latest = request.waits_for, request.latest
+        if other is None or request.state is not State.BLOCKED:
+            return None
+        outcome, answer = settled_by(other.state), other.answer or other.latest
+        if outcome is None and not is_over:
+            return None
+        request.waits_for, attempt = None, latest
+        _set(request, code=None, message=None, not_before=0.0)
+        if outcome is Event.SUCCEED and (request.adopted or _is_whole(other, 0.0)):
+            attempt = answer
+            own = answer is not None and answer.request is request
+            request.move(outcome, settled_at=at, answer=None if own else answer)
+        elif outcome is Event.FAIL and request.adopted:
+            request.move(outcome, settled_at=at, code=other.code, message=other.message)
+        elif outcome is None and request.adopted and self._take_back(latest, other, at):
+            for event in (Event.UNBLOCK, Event.CLAIM, Event.ACCEPT):
+                request.move(event, not_before=0.0)
+            return [reads.Dependent(request.key, request.state)]
+        else:
+            request.move(Event.UNBLOCK, not_before=at)
+            return [reads.Dependent(request.key, request.state)]
+        moved = [reads.Dependent(request.key, request.state, request.code)]
+        return moved + self._settle_dependents(request, outcome, at, attempt)
+
+    def _take_back(self, latest: _Attempt | None, other: _Request, at: float) -> bool:
+        if latest is None or latest.ended_at is not None or other.state is not State.SUBMITTED:
+            return False
+        other.move(Event.RETRY)
+        self._end_adopted(other.tries[-1], at)
+        return True
 
     def _settle_dependents(
         self, first: _Request, event: Event, at: float, answer: _Attempt | None
@@ -711,6 +821,7 @@ class ModelBackend(DatasetModel):
     async def request_cancel(self, run_id: int, at: float) -> None:
         self._runs[run_id].change(cancel_requested=True)
         for request in self._of(run_id, State.PENDING, State.BLOCKED):
+            request.waits_for = None
             request.move(Event.CANCEL, code="cancelled", message=None, settled_at=at)
 
     async def requeue(self, requeue: writes.Requeue) -> int:
@@ -870,18 +981,52 @@ class ModelBackend(DatasetModel):
         pending = [_pending(each) for each in self._of(run_id, State.PENDING) if each.not_before > 0]
         return sorted(pending, key=lambda each: each.not_before)[:limit]
 
-    async def duplicates(
-        self, run_id: int, fingerprints: Sequence[bytes], *, here: bool, since: float
-    ) -> dict[bytes, reads.Duplicate]:
-        found: dict[bytes, reads.Duplicate] = {}
-        for request in self._requests.values():
-            fingerprint, is_here = request.fingerprint or b"", request.run.id == run_id
-            if fingerprint not in fingerprints or request.same_as is not None or request.answer is not None:
-                continue
-            before = found.get(fingerprint)
-            if (here and is_here) or (not is_here and _is_whole(request, since) and not (before and before.here)):
-                found[fingerprint] = reads.Duplicate(request.id, is_here)
+    async def duplicates(self, run_id: int, fingerprints: Sequence[bytes]) -> dict[bytes, reads.Duplicate]:
+        return {
+            request.fingerprint: reads.Duplicate(request.id, here=True)
+            for request in self._of(run_id)
+            if request.fingerprint in fingerprints and request.fingerprint is not None
+            if request.same_as is None and request.answer is None
+        }
+
+    async def others(self, run_id: int, since: Mapping[bytes, float]) -> dict[bytes, list[reads.OtherRequest]]:
+        found: dict[bytes, list[reads.OtherRequest]] = {}
+        for fingerprint, at in since.items():
+            others = []
+            for request in reversed(self._requests.values()):
+                if request.fingerprint != fingerprint or request.same_as is not None or request.run.id == run_id:
+                    continue
+                shown = request.answer or request.latest
+                if shown is not None and (_is_whole(request, at) or request.state in OPEN):
+                    others.append(
+                        _record(
+                            reads.OtherRequest,
+                            request,
+                            request_id=request.id,
+                            run_id=request.run.id,
+                            run=request.run.record.name,
+                            attempt_id=shown.id,
+                            worst_case_pusd=shown.worst_case_pusd,
+                        )
+                    )
+                if request.state is State.SUCCEEDED and others and others[-1].request_id == request.id:
+                    break
+            if others:
+                found[fingerprint] = others
         return found
+
+    async def waits(self, run_id: int) -> list[reads.Wait]:
+        return [
+            reads.Wait(
+                request_id=request.id,
+                other_id=other.id,
+                run_id=other.run.id,
+                run=other.run.record.name,
+                state=other.state,
+            )
+            for request in self._of(run_id, State.BLOCKED)
+            if (other := request.waits_for) is not None
+        ]
 
     async def earlier_turns(self, request_id: int, *, limit: int) -> list[reads.EarlierTurn]:
         turns: list[reads.EarlierTurn] = []
@@ -902,17 +1047,23 @@ class ModelBackend(DatasetModel):
 
     async def open_attempts(self, run_id: int) -> list[reads.OpenAttempt]:
         found = [
-            _record(
-                reads.OpenAttempt,
-                attempt,
-                attempt_id=attempt.id,
-                request_id=request.id,
-                **_some(request, "key", "stage", "state", "attempts", "epoch", "turn", "repairs"),
-            )
+            self._open(request, attempt, repairs=request.repairs)
             for request in self._of(run_id, *OPEN)
             for attempt in request.tries[-1:]
         ]
         return sorted(found, key=lambda open_: (open_.accepted_at is None, open_.accepted_at))
+
+    def _open(self, request: _Request, attempt: _Attempt, *, repairs: int) -> reads.OpenAttempt:
+        holder = self._holder(attempt.response_id or "") if attempt.adopted else attempt
+        return _record(
+            reads.OpenAttempt,
+            attempt,
+            attempt_id=attempt.id,
+            request_id=request.id,
+            repairs=repairs,
+            worst_case_pusd=holder and holder.worst_case_pusd,
+            **_some(request, "key", "stage", "state", "attempts", "epoch", "turn"),
+        )
 
     # ── questions: results ────────────────────────────────────────────────────────────────────────────────
 

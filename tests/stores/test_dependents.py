@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.core.states import Event, State
-from orchestrator.stores.reads import Continuation, Dependent, Duplicate, PendingRequest, ToolCall
+from orchestrator.stores.reads import Continuation, Dependent, Duplicate, OtherRequest, PendingRequest, ToolCall
 from orchestrator.stores.writes import Leaving
 
 from .builders import NOW, Harness, a_charge, a_row, a_run, mark
@@ -279,12 +279,17 @@ async def ask(harness: Harness, request: PendingRequest) -> int:
     return await harness.submit(request, fingerprint=FINGERPRINT)
 
 
-async def duplicates(harness: Harness, *, here: bool = True, since: float = 0.0) -> dict[bytes, Duplicate]:
-    wanted = [FINGERPRINT, b"another"]
-    return await harness.reader.duplicates(harness.run.id, wanted, here=here, since=since)
+async def duplicates(harness: Harness) -> dict[bytes, Duplicate]:
+    return await harness.reader.duplicates(harness.run.id, [FINGERPRINT, b"another"])
 
 
-async def join(harness: Harness, request: PendingRequest, first: PendingRequest) -> Dependent | None:
+async def others(harness: Harness, *, since: float = 0.0) -> list[OtherRequest]:
+    found = await harness.reader.others(harness.run.id, {FINGERPRINT: since, b"another": since})
+    assert found.keys() <= {FINGERPRINT}
+    return found.get(FINGERPRINT, [])
+
+
+async def join(harness: Harness, request: PendingRequest, first: PendingRequest) -> list[Dependent] | None:
     return await harness.store.join(request.id, Duplicate(first.id, here=True), FINGERPRINT, NOW)
 
 
@@ -292,11 +297,11 @@ async def test_a_duplicate_waits_for_the_answer_and_shares_it(harness: Harness) 
     first, second, third = await harness.add(3)
     attempt_id = await ask(harness, first)
     assert await duplicates(harness) == {FINGERPRINT: Duplicate(first.id, here=True)}
-    assert await join(harness, second, first) == Dependent("row-1", State.BLOCKED)
+    assert await join(harness, second, first) == [Dependent("row-1", State.BLOCKED)]
     assert await join(harness, second, first) is None
     moved = await harness.settle(first, attempt_id, State.SUCCEEDED)
     assert moved == [Dependent(second.key, State.SUCCEEDED)]
-    assert await join(harness, third, first) == Dependent(third.key, State.SUCCEEDED)
+    assert await join(harness, third, first) == [Dependent(third.key, State.SUCCEEDED)]
     results = await harness.results(State.SUCCEEDED)
     assert [record.output_text for record in results] == ["An answer."] * 3
     assert [record.reused for record in results] == [False, True, True]
@@ -313,7 +318,7 @@ async def test_a_duplicate_shares_a_failure_and_comes_back_with_retry(harness: H
     attempt_id = await ask(harness, first)
     await join(harness, second, first)
     await harness.end(first, attempt_id, State.FAILED, **FILTERED)
-    assert await join(harness, late, first) == Dependent(late.key, State.FAILED, "content_filter")
+    assert await join(harness, late, first) == [Dependent(late.key, State.FAILED, "content_filter")]
     results = await harness.results(State.FAILED)
     assert [(each.code, each.message, each.cost_pusd) for each in results] == [(*FILTERED.values(), 0)] * 3
     await harness.requeue(State.FAILED)
@@ -325,26 +330,26 @@ async def test_a_recent_answer_of_an_earlier_run_is_found(harness: Harness) -> N
     await harness.end(first, await ask(harness, first), State.SUCCEEDED)
     later = replace(harness, run=await harness.store.create_run(a_run("later")))
     [same] = await later.add(1)
-    assert await duplicates(later, since=NOW + 11) == {}
-    original = Duplicate(first.id, here=False)
-    assert await duplicates(later, since=NOW) == {FINGERPRINT: original}
-    moved = await later.store.join(same.id, original, FINGERPRINT, NOW + 20)
-    assert moved == Dependent(same.key, State.SUCCEEDED)
+    assert await others(later, since=NOW + 11) == []
+    [original] = await others(later, since=NOW)
+    assert (original.request_id, original.run, original.state) == (first.id, "demo", State.SUCCEEDED)
+    moved = await later.store.join(same.id, Duplicate(first.id, here=False), FINGERPRINT, NOW + 20)
+    assert moved == [Dependent(same.key, State.SUCCEEDED)]
     [result] = await later.results(State.SUCCEEDED)
     assert (result.reused, result.output_text, result.cost_pusd) == (True, "An answer.", 0)
 
 
-async def test_duplicates_of_the_own_run_can_be_left_out(harness: Harness) -> None:
+async def test_the_own_run_is_no_other_run(harness: Harness) -> None:
     [first] = await harness.add(1)
     await harness.end(first, await ask(harness, first), State.SUCCEEDED)
-    assert await duplicates(harness, here=False) == {}
+    assert await others(harness) == []
 
 
 async def test_a_part_of_an_answer_is_not_shared_with_another_run(harness: Harness) -> None:
     [first] = await harness.add(1)
     await harness.end(first, await ask(harness, first), State.SUCCEEDED, status="incomplete")
     later = replace(harness, run=await harness.store.create_run(a_run("later")))
-    assert await duplicates(later) == {}
+    assert await others(later) == []
 
 
 async def test_a_fingerprint_lasts_for_all_turns(harness: Harness) -> None:

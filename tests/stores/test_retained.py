@@ -103,7 +103,7 @@ async def test_an_answer_that_another_run_shares_stays(harness: Harness) -> None
     other = replace(harness, run=await harness.store.create_run(a_run("other")))
     [same] = await other.add(1)
     moved = await harness.store.join(same.id, Duplicate(shared.id, here=False), b"f", NOW)
-    assert moved == Dependent(same.key, State.SUCCEEDED)
+    assert moved == [Dependent(same.key, State.SUCCEEDED)]
     await harness.store.drop(harness.run.id, inputs=False, outputs=True)
     [kept], [gone] = [await harness.reader.attempts(each.id) for each in (shared, own)]
     assert kept.output_text is not None

@@ -24,7 +24,7 @@ from orchestrator.stores.reads import AttemptRecord, Continuation, Duplicate, Re
 from orchestrator.stores.retained import ObjectKind, ProviderObject
 from orchestrator.stores.stream_events import ProgressEvent
 from orchestrator.stores.uploaded_files import Upload
-from orchestrator.stores.writes import Acceptance, Counts, Ending, Leaving, Release, Requeue
+from orchestrator.stores.writes import Acceptance, Adoption, Counts, Ending, Leaving, Release, Requeue
 
 from .builders import NOW, PRICE, a_charge, a_claim, a_row, a_run, an_unknown_charge, mark
 from .conftest import DRIVERS, Driver
@@ -52,6 +52,7 @@ IDS = {
     "holders": "run",
     "Run.id": "run",
     "request_id": "request",
+    "other_id": "request",
     "PendingRequest.id": "request",
     "PendingRequest.follows": "request",
     "RequestRecord.id": "request",
@@ -201,7 +202,8 @@ class Pair:
             case State.AWAITING_TOOLS:
                 await self.leave(target, Draw(LEAVINGS.index(Event.FAIL)))
             case _:
-                pass  # blocked: it moves with the one that it waits for
+                # Blocked: it moves with the one that it waits for, or can move if that is of another run.
+                await self.end_wait(target, Draw())
 
     # ── the whole run ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -414,19 +416,62 @@ class Pair:
         if target.record.chain is not None or target.name in self.originals:
             return  # a turn of a chain has no duplicate, and none waits for a request that waits
         run, fingerprint = target.name.split("/")[0], FINGERPRINTS[draw.a % 2]
-        found = await self.ask(
-            lambda side: side.reader.duplicates(side.run(run), FINGERPRINTS, here=draw.b % 4 != 0, since=NOW)
-        )
+        found = await self.ask(lambda side: side.reader.duplicates(side.run(run), FINGERPRINTS))
         original: Duplicate | None = found.get(fingerprint)
         if original is None or original.request_id == self.model.request(target.name):
             return
         name = next(name for name in self.requests if self.model.request(name) == original.request_id)
+        await self.join_to(target, name, fingerprint, here=True)
+
+    async def join_to(self, target: Target, name: str, fingerprint: bytes, *, here: bool) -> None:
         self.originals.add(name)
-        await self.ask(
-            lambda side: side.store.join(
-                side.request(target.name), Duplicate(side.request(name), original.here), fingerprint, self.at
+
+        async def join(side: Side) -> object:
+            original = Duplicate(side.request(name), here)
+            return sorted_moves(await side.store.join(side.request(target.name), original, fingerprint, self.at))
+
+        await self.ask(join)
+
+    async def follow(self, target: Target, draw: Draw) -> None:
+        """Take what another run has of the same request: its answer, or its open response; or wait for it."""
+        if target.record.chain is not None or target.name in self.originals:
+            return
+        run, number, fingerprint = target.name.split("/")[0], len(target.tries) + 1, FINGERPRINTS[draw.b % 2]
+        found = await self.ask(lambda side: side.reader.others(side.run(run), {fingerprint: NOW}))
+        if fingerprint not in found:
+            return
+        other = found[fingerprint][draw.a % len(found[fingerprint])]
+        name = next(name for name in self.requests if self.model.request(name) == other.request_id)
+        if other.state not in (State.SUBMITTED, State.AWAITING_TOOLS) or draw.a % 3 == 0:
+            await self.join_to(target, name, fingerprint, here=False)
+            return
+        self.originals.add(name)
+
+        async def adopt(side: Side) -> object:
+            adopted = await side.store.adopt(
+                Adoption(
+                    request_id=side.request(target.name),
+                    run_id=side.run(run),
+                    stage=target.record.stage,
+                    number=number,
+                    fingerprint=fingerprint,
+                    adopted_id=side.request(name),
+                    from_state=other.state,
+                    at=self.at,
+                )
             )
-        )
+            if adopted is not None:
+                side.ids["attempt", f"{target.name}#{number}"] = adopted.attempt_id
+            return adopted
+
+        await self.ask(adopt)
+
+    async def end_wait(self, target: Target, draw: Draw) -> None:
+        async def end_wait(side: Side) -> object:
+            is_over = draw.a % 2 == 0
+            return sorted_moves(await side.store.end_wait(side.request(target.name), self.at, is_over=is_over))
+
+        await self.ask(end_wait)
 
     async def late_charge(self, target: Target, draw: Draw) -> None:
         ended = [each for each in target.tries if each.ended_at is not None and each.response_id is not None]
@@ -523,7 +568,9 @@ OF_RUN: list[Callable[[str], Ask]] = [
     lambda run: lambda side: side.reader.past_use(side.run(run), most=10**6),
     lambda run: lambda side: side.reader.retained(side.run(run)),
     lambda run: lambda side: side.reader.without_data(side.run(run), [State.FAILED], None),
-    lambda run: lambda side: side.reader.duplicates(side.run(run), FINGERPRINTS, here=True, since=NOW),
+    lambda run: lambda side: side.reader.duplicates(side.run(run), FINGERPRINTS),
+    lambda run: lambda side: side.reader.others(side.run(run), dict.fromkeys(FINGERPRINTS, NOW)),
+    lambda run: lambda side: side.reader.waits(side.run(run)),
     *(lambda run, kind=kind: lambda side: provider_objects(side, run, kind) for kind in ObjectKind),
 ]
 OF_REQUEST: list[Callable[[str], Ask]] = [
@@ -557,13 +604,15 @@ OF_REQUESTS: dict[str, Callable[[Pair, Target, Draw], Awaitable[None]]] = {
     "leave": Pair.leave,
     "refuse": Pair.refuse,
     "join": Pair.join,
+    "follow": Pair.follow,
+    "end wait": Pair.end_wait,
     "late charge": Pair.late_charge,
     "note": Pair.note,
 }
 # What a request in some state goes through next: most moves are such steps, or few requests would come far.
 STEPS = {
-    State.PENDING: ["claim", "claim", "claim", "join", "refuse"],
-    State.BLOCKED: ["claim"],
+    State.PENDING: ["claim", "claim", "claim", "join", "follow", "follow", "refuse"],
+    State.BLOCKED: ["claim", "end wait", "end wait"],
     State.SUBMITTING: ["accept", "accept", "accept", "release", "end"],
     State.SUBMITTED: ["end", "end", "note"],
     State.IN_DOUBT: ["end", "accept"],

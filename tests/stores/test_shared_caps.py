@@ -45,7 +45,7 @@ class Process:
         number = 1 + len(await self.harness.reader.attempts(request.id))
         changes = {"number": number, "at": at, "worst_case_pusd": worst_case, "caps": self.caps}
         claimed = await self.harness.try_claim(request, **changes)
-        assert claimed is not None
+        assert isinstance(claimed, int | Spending)
         if isinstance(claimed, int):
             self.open[claimed] = self.pending.pop(0), worst_case
         return claimed
@@ -152,7 +152,7 @@ async def test_simulated_runs_have_their_own_spending(processes: Processes) -> N
 
 async def test_claims_at_the_same_time_cannot_exceed_a_cap_together(processes: Processes) -> None:
     one = await processes.start("one", day=100)
-    claims: list[int | Spending | None] = []
+    claims: list[object] = []
 
     async def claim(request: PendingRequest) -> None:
         claims.append(await one.harness.try_claim(request, worst_case_pusd=30, caps=one.caps))

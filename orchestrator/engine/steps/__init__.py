@@ -5,6 +5,7 @@ state go in one transaction. The tasks of the engine decide only when to call a 
 """
 
 from orchestrator.engine.steps.late_cost import settle_late_cost
+from orchestrator.engine.steps.other_runs import OtherRuns
 from orchestrator.engine.steps.poll import Poll
 from orchestrator.engine.steps.recover import Recover
 from orchestrator.engine.steps.refuse import refuse
@@ -12,4 +13,4 @@ from orchestrator.engine.steps.run_tools import RunTools
 from orchestrator.engine.steps.settle import Settle
 from orchestrator.engine.steps.submit import Submit
 
-__all__ = ["Poll", "Recover", "RunTools", "Settle", "Submit", "refuse", "settle_late_cost"]
+__all__ = ["OtherRuns", "Poll", "Recover", "RunTools", "Settle", "Submit", "refuse", "settle_late_cost"]

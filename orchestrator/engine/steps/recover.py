@@ -30,7 +30,8 @@ class Recover:
         if attempt.state is State.AWAITING_TOOLS:
             # Its response has ended and is charged; only its tools remain.
             return await self._awaiting_tools(open_)
-        self._funds.budget.adopt(attempt.worst_case_pusd or 0)
+        if not attempt.adopted:
+            self._funds.budget.adopt(attempt.worst_case_pusd or 0)
         match attempt.state:
             case State.SUBMITTED:
                 first_poll(open_, None)
@@ -61,6 +62,7 @@ class Recover:
             worst_case_pusd=attempt.worst_case_pusd,
             max_output_tokens=None,
             accepted_here=False,
+            adopted=attempt.adopted,
             number=attempt.number,
             turn=attempt.turn,
             repairs=attempt.repairs,

@@ -123,10 +123,14 @@ class Settle:
                 continuation=goal.continuation,
             )
         )
-        if charge is not None:
+        if open_.adopted:
+            charge = None  # another run has reserved and pays for it
+        elif charge is not None and moved is not None:
             funds.settle(open_.worst_case_pusd, charge)
         else:
             funds.release(open_.worst_case_pusd)
+        if moved is None:  # another run has taken the response over: its answer comes from there
+            return Finished()
         to = observation.moved(from_state, goal.event)
         if goal.event is Event.CALL and response is not None:
             return AwaitingTools(open_, function_calls(response.body), context_tokens(response))

@@ -12,6 +12,7 @@ from orchestrator.engine.funds import Funds
 from orchestrator.engine.identity import ReplyIdentity
 from orchestrator.engine.items import (
     After,
+    AskedElsewhere,
     Finished,
     Halted,
     NewConversation,
@@ -65,7 +66,7 @@ class Submit:
         self._settle = settle
         self._identity = ReplyIdentity(run)
 
-    async def submit(self, prepared: Prepared) -> After:
+    async def submit(self, prepared: Prepared) -> After | AskedElsewhere:
         """Send one request: intent on disk, POST, response id on disk."""
         run, outages = self._run, self._outages
         request = prepared.request
@@ -93,12 +94,16 @@ class Submit:
                 caps=self._funds.caps,
                 metadata=prepared.metadata,
                 fingerprint=prepared.fingerprint,
+                others_since=prepared.others_since,
             )
         )
         if isinstance(attempt_id, Spending):  # other runs have spent what was left
             self._give_back(prepared, admitted_at)
             self._funds.refresh(attempt_id)
             return Returned(prepared)
+        if isinstance(attempt_id, list):  # another run has just sent the same
+            self._give_back(prepared, admitted_at)
+            return AskedElsewhere(attempt_id)
         if attempt_id is None:  # it was cancelled before it could be claimed
             self._give_back(prepared, admitted_at)
             return Finished()

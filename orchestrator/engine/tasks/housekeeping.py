@@ -1,4 +1,4 @@
-"""Housekeeping: once a second, counters go to disk, and deadline, cancel and shared spending are checked."""
+"""Housekeeping: once a second, counters go to disk; deadline, cancel, spending and other runs are checked."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from orchestrator.engine.funds import Funds
 from orchestrator.engine.items import Halted
 from orchestrator.engine.learned_state import LearnedState
 from orchestrator.engine.run_context import RunContext
+from orchestrator.engine.steps import OtherRuns
 from orchestrator.policy.polling.deadlines import may_send
 from orchestrator.stores.writes import Counts
 
@@ -19,8 +20,9 @@ _SAVE_LEARNED_EVERY = 30
 class Housekeeping:
     """Writes counters, notices a cancel by another process, stops the sending at the run's deadline."""
 
-    def __init__(self, run: RunContext, funds: Funds, learned: LearnedState) -> None:
+    def __init__(self, run: RunContext, funds: Funds, learned: LearnedState, other_runs: OtherRuns) -> None:
         self._run = run
+        self._other_runs = other_runs
         self._status = run.status
         self._funds = funds
         self._learned = learned
@@ -36,6 +38,7 @@ class Housekeeping:
             await self._write_counts()
             await self._check_cancel()
             await self._refresh_spending()
+            await self._other_runs.check()
             self._check_deadline()
             if rounds % _SAVE_LEARNED_EVERY == 0:
                 await self._learned.save()

@@ -39,11 +39,17 @@ class _Cursor:
 class Refill:
     """Fills the send queue from the store: due retries first, then fresh requests in input order."""
 
-    def __init__(self, run: RunContext, queue: SendQueue, preparations: Mapping[str, Preparation]) -> None:
+    def __init__(
+        self,
+        run: RunContext,
+        queue: SendQueue,
+        preparations: Mapping[str, Preparation],
+        deduplicator: Deduplicator,
+    ) -> None:
         self._run = run
         self._queue = queue
         self._preparations = preparations
-        self._deduplicator = Deduplicator(run, queue)
+        self._deduplicator = deduplicator
         self._cursors = {name: _Cursor() for name in run.stages}
         # Every row of every stage was read once; what is pending in the store was put off.
         self.exhausted = False

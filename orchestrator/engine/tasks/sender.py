@@ -6,12 +6,12 @@ import anyio
 
 from orchestrator.engine.allowances import Allowances
 from orchestrator.engine.funds import Funds
-from orchestrator.engine.items import After, Halted, Prepared
+from orchestrator.engine.items import After, AskedElsewhere, Halted, Prepared
 from orchestrator.engine.outages import Outages
 from orchestrator.engine.preparation import too_large
 from orchestrator.engine.route import Router
 from orchestrator.engine.run_context import RunContext
-from orchestrator.engine.steps import Submit, refuse
+from orchestrator.engine.steps import OtherRuns, Submit, refuse
 from orchestrator.engine.tasks.admission import Admission, admit, free_places
 from orchestrator.engine.tasks.refill import MOST_READY, Refill
 from orchestrator.engine.tasks.send_queue import SendQueue
@@ -79,7 +79,15 @@ class Sender:
     """Takes ready requests from the send queue and submits them, many at a time."""
 
     def __init__(
-        self, run: RunContext, queue: SendQueue, refill: Refill, *, gate: SendGate, submit: Submit, router: Router
+        self,
+        run: RunContext,
+        queue: SendQueue,
+        refill: Refill,
+        *,
+        gate: SendGate,
+        submit: Submit,
+        other_runs: OtherRuns,
+        router: Router,
     ) -> None:
         self._run = run
         self._status = run.status
@@ -87,6 +95,7 @@ class Sender:
         self._refill = refill
         self._gate = gate
         self._submit = submit
+        self._other_runs = other_runs
         self._router = router
 
     async def run(self) -> None:
@@ -118,9 +127,11 @@ class Sender:
             await run.clock.wait(status.send_signal, gate.wake_at(now, admission))
 
     async def _send(self, prepared: Prepared) -> None:
-        after: After
+        after: After | AskedElsewhere
         try:
             after = await self._submit.submit(prepared)
+            if isinstance(after, AskedElsewhere):
+                after = await self._other_runs.follow(prepared, after.others)
         finally:
             self._status.sending -= 1
             self._queue.forget(prepared)

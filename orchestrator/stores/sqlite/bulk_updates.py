@@ -51,6 +51,7 @@ def request_bounds(tx: Transaction, run_id: int) -> IdRange | None:
 
 def flag_cancel(tx: Transaction, run_id: int) -> IdRange | None:
     """Ask the process that works on the run to cancel it; returns the range of the run's request ids."""
+    tx.execute(SQL["end_waits"], {"run_id": run_id})
     return _bounds(tx.execute(SQL["flag_cancel"], {"run_id": run_id}).fetchall())
 
 

@@ -116,10 +116,14 @@ def add_tool_call(tx: Transaction, call: ToolCall) -> None:
 # ── duplicates ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def join(tx: Transaction, request_id: int, original: Duplicate, fingerprint: bytes, at: float) -> Dependent | None:
+def join(
+    tx: Transaction, request_id: int, original: Duplicate, fingerprint: bytes, at: float
+) -> list[Dependent] | None:
     chosen = {"request_id": original.request_id}
     [(state, attempt_id, code, message)] = tx.execute(SQL["settlement_of"], chosen).fetchall()
     outcome = settled_by(State(state))
+    if outcome is not None and outcome is not Event.SUCCEED and not original.here:
+        return []  # other runs share answers, not failures
     source, to = State.PENDING, move(State.PENDING, outcome or Event.JOIN)
     succeeded = outcome is Event.SUCCEED
     moved = tx.execute(
@@ -139,9 +143,14 @@ def join(tx: Transaction, request_id: int, original: Duplicate, fingerprint: byt
     if not moved:
         return None
     run_id, stage, key = moved[0]
+    if outcome is None and not original.here:
+        tx.execute(SQL["wait_for"], (request_id, run_id, original.request_id, 0))
     tx.moved(run_id, stage, source, to)
     tx.totals(run_id)["reused"] += succeeded
-    return Dependent(key, to, code if outcome else None)
+    joined = [Dependent(key, to, code if outcome else None)]
+    if outcome is None:
+        return joined
+    return joined + settle_dependents(tx, run_id, request_id, Settlement(outcome, at, attempt_id, code, message))
 
 
 # ── chains ────────────────────────────────────────────────────────────────────────────────────────────────────

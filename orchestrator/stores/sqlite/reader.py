@@ -22,6 +22,7 @@ from orchestrator.stores.reads import (
     Duplicate,
     EarlierTurn,
     OpenAttempt,
+    OtherRequest,
     PendingRequest,
     RequestRecord,
     ResultRecord,
@@ -31,8 +32,9 @@ from orchestrator.stores.reads import (
     Summary,
     ToolCall,
     Uncosted,
+    Wait,
 )
-from orchestrator.stores.sqlite import row_mapping
+from orchestrator.stores.sqlite import adoption, row_mapping
 from orchestrator.stores.sqlite.attempt_ids import request_id_of
 from orchestrator.stores.sqlite.compression import unpack_body, unpack_row
 from orchestrator.stores.sqlite.database import in_thread, open_reader, store_error
@@ -107,10 +109,14 @@ class SqliteReader(SqliteRetentionReader, SqliteDatasetReader):
     async def delayed(self, run_id: int, *, limit: int) -> list[PendingRequest]:
         return await self._pending("delayed", row_mapping.delayed, run_id=run_id, limit=limit)
 
-    async def duplicates(
-        self, run_id: int, fingerprints: Sequence[bytes], *, here: bool, since: float
-    ) -> dict[bytes, Duplicate]:
-        return await self._read(partial(_duplicates, (run_id, here, since), fingerprints))
+    async def duplicates(self, run_id: int, fingerprints: Sequence[bytes]) -> dict[bytes, Duplicate]:
+        return await self._read(partial(_duplicates, run_id, fingerprints))
+
+    async def others(self, run_id: int, since: Mapping[bytes, float]) -> dict[bytes, list[OtherRequest]]:
+        return await self._read(partial(_others, run_id, since))
+
+    async def waits(self, run_id: int) -> list[Wait]:
+        return await self._read(lambda connection: adoption.waits(connection.execute, run_id))
 
     async def earlier_turns(self, request_id: int, *, limit: int) -> list[EarlierTurn]:
         rows = await self._rows("earlier_turns", request_id=request_id, limit=limit)
@@ -256,14 +262,21 @@ def _pending(
     return [record(row) for row in _rows(query, parameters, connection)]
 
 
-def _duplicates(
-    chosen: tuple[int, bool, float], fingerprints: Sequence[bytes], connection: sqlite3.Connection
-) -> dict[bytes, Duplicate]:
+def _duplicates(run_id: int, fingerprints: Sequence[bytes], connection: sqlite3.Connection) -> dict[bytes, Duplicate]:
     found: dict[bytes, Duplicate] = {}
     for fingerprint in fingerprints:
-        for request_id, here in connection.execute(_SQL["duplicate"], (fingerprint, *chosen)):
-            found[fingerprint] = Duplicate(request_id, bool(here))
+        for (request_id,) in connection.execute(_SQL["duplicate"], (fingerprint, run_id)):
+            found[fingerprint] = Duplicate(request_id, here=True)
     return found
+
+
+def _others(
+    run_id: int, since: Mapping[bytes, float], connection: sqlite3.Connection
+) -> dict[bytes, list[OtherRequest]]:
+    found = {
+        fingerprint: adoption.others(connection.execute, run_id, fingerprint, at) for fingerprint, at in since.items()
+    }
+    return {fingerprint: others for fingerprint, others in found.items() if others}
 
 
 def _summary(run_id: int, connection: sqlite3.Connection) -> Summary:

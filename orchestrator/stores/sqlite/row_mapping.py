@@ -159,6 +159,7 @@ def open_attempt(row: Row) -> OpenAttempt:
         sent_at=row["sent_at"],
         accepted_at=row["accepted_at"],
         worst_case_pusd=row["worst_case_pusd"],
+        adopted=bool(row["adopted"]),
     )
 
 

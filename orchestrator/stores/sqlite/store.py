@@ -12,15 +12,15 @@ import anyio
 from orchestrator.core.model import Charge, NewRequest, PlanMark, SkippedRow
 from orchestrator.core.money import Picodollars
 from orchestrator.core.states import RunState
-from orchestrator.stores.reads import Dependent, Duplicate, Run, Spending, ToolCall
-from orchestrator.stores.sqlite import bulk_updates, dependents, write_operations
+from orchestrator.stores.reads import Dependent, Duplicate, OpenAttempt, OtherRequest, Run, Spending, ToolCall
+from orchestrator.stores.sqlite import adoption, bulk_updates, dependents, write_operations
 from orchestrator.stores.sqlite.database import Synchronous, open_writer
 from orchestrator.stores.sqlite.datasets import SqliteDatasetStore
 from orchestrator.stores.sqlite.retained import SqliteRetentionStore
 from orchestrator.stores.sqlite.writer import Writer
 from orchestrator.stores.stream_events import ProgressEvent
 from orchestrator.stores.uploaded_files import Upload
-from orchestrator.stores.writes import Acceptance, Claim, Counts, Ending, Leaving, NewRun, Release, Requeue
+from orchestrator.stores.writes import Acceptance, Adoption, Claim, Counts, Ending, Leaving, NewRun, Release, Requeue
 
 __all__ = ["SqliteStore"]
 
@@ -109,7 +109,7 @@ class SqliteStore(SqliteRetentionStore, SqliteDatasetStore):
 
     # These three run for every row, so they return the writer's own future: a coroutine around it would cost CPU.
 
-    def claim(self, claim: Claim) -> Awaitable[int | Spending | None]:
+    def claim(self, claim: Claim) -> Awaitable[int | Spending | list[OtherRequest] | None]:
         return self._writer.write(write_operations.claim, claim)
 
     def accept(self, acceptance: Acceptance) -> Awaitable[bool]:
@@ -135,8 +135,16 @@ class SqliteStore(SqliteRetentionStore, SqliteDatasetStore):
     async def add_tool_call(self, call: ToolCall) -> None:
         await self._writer.write(dependents.add_tool_call, call)
 
-    async def join(self, request_id: int, original: Duplicate, fingerprint: bytes, at: float) -> Dependent | None:
+    async def join(
+        self, request_id: int, original: Duplicate, fingerprint: bytes, at: float
+    ) -> list[Dependent] | None:
         return await self._writer.write(dependents.join, request_id, original, fingerprint, at)
+
+    async def adopt(self, given: Adoption) -> OpenAttempt | None:
+        return await self._writer.write(adoption.adopt, given)
+
+    async def end_wait(self, request_id: int, at: float, *, is_over: bool) -> list[Dependent] | None:
+        return await self._writer.write(adoption.end_wait, request_id, at, is_over)
 
     async def link_chains(self, run_id: int, at: float) -> int:
         return await self._writer.write(dependents.link_chains, run_id, at)

@@ -55,7 +55,8 @@ Totals: TypeAlias = dict[str, Any]
 class Claimed:
     """A request that is being sent, or has a response open: where it belongs, and its latest attempt.
 
-    ``shares`` says that an earlier attempt holds the same response, and is charged for it.
+    ``shares`` says that an earlier attempt holds the same response, and is charged for it; ``adopted``, that this is
+    an attempt of another run.
     """
 
     run_id: int
@@ -63,6 +64,7 @@ class Claimed:
     worst_case_pusd: Picodollars | None
     response_id: str | None = None
     shares: bool = False
+    adopted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +120,10 @@ class Transaction:
         """The claim of a request, read from the database if an earlier process made it."""
         claimed = self._claims.get(request_id) or self._known.claims.get(request_id)
         if claimed is None:
-            run_id, stage, worst_case_pusd, response_id, shares = self.execute(
+            run_id, stage, worst_case_pusd, response_id, shares, adopted = self.execute(
                 SQL["claimed"], (request_id,)
             ).fetchone()
-            claimed = Claimed(run_id, stage, worst_case_pusd, response_id, bool(shares))
+            claimed = Claimed(run_id, stage, worst_case_pusd, response_id, bool(shares), bool(adopted))
         return claimed
 
     def committed(self) -> None:

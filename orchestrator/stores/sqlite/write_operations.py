@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
 from orchestrator.core.model import Charge, NewRequest, PlanMark, SkippedRow
 from orchestrator.core.money import Picodollars
 from orchestrator.core.states import SETTLED, Event, RunState, State, first_state, move, moves
-from orchestrator.stores.reads import Dependent, Spending
+from orchestrator.stores.reads import Dependent, OtherRequest, Spending
+from orchestrator.stores.sqlite.adoption import others
 from orchestrator.stores.sqlite.attempt_ids import attempt_id_of, number_of, request_id_of
 from orchestrator.stores.sqlite.compression import pack_body, pack_row
 from orchestrator.stores.sqlite.dependents import Settlement, begin_turn, settle_dependents
@@ -175,8 +176,16 @@ def _taken(tx: Transaction, rows: Sequence[NewRequest], records: Sequence[dict[s
 # ── the life of an attempt ────────────────────────────────────────────────────────────────────────────────────
 
 
-def claim(tx: Transaction, claim: Claim) -> int | Spending | None:
-    """The new attempt's id; None if the request is no longer pending; what is spent if that leaves no room."""
+def claim(tx: Transaction, claim: Claim) -> int | Spending | list[OtherRequest] | None:
+    """The new attempt's id; None if the request is no longer pending; what is spent if that leaves no room.
+
+    Or what other runs have of the same request.
+    """
+    if claim.others_since is not None and claim.fingerprint is not None:
+        found = others(tx.execute, claim.run_id, claim.fingerprint, claim.others_since)
+        if found:
+            pending = tx.execute(SQL["is_in_state"], (claim.request_id, _CLAIM.source.value)).fetchone()
+            return found if pending else None
     if claim.caps is not None:
         spent = tx.spending(claim.caps, claim.at)
         if not spent.has_room(claim.caps, claim.worst_case_pusd or 0):
@@ -273,14 +282,38 @@ def end(tx: Transaction, ending: Ending) -> list[Dependent] | None:
     _end_attempt(tx, claimed, ending)
     if ending.continuation is not None:
         begin_turn(tx, ending.request_id, ending.continuation)
+    attempt_id = ending.attempt_id
+    if claimed.adopted:
+        attempt_id = _end_holder(tx, claimed, ending)
+    else:
+        _add_result(tx, attempt_id, claimed, ending)
+    if not settled:
+        return []
+    settlement = Settlement(ending.event, ending.at, attempt_id, ending.code, storable(ending.message))
+    return settle_dependents(tx, run_id, ending.request_id, settlement)
+
+
+def _add_result(tx: Transaction, attempt_id: int, claimed: Claimed, ending: Ending) -> None:
     if ending.body is not None or ending.output_text:
         text = storable(ending.output_text)
         packed = None if ending.body is None else pack_body(ending.body, text, claimed.response_id)
-        tx.execute(SQL["add_result"], (ending.attempt_id, text, packed))
-    if not settled:
-        return []
-    settlement = Settlement(ending.event, ending.at, ending.attempt_id, ending.code, storable(ending.message))
-    return settle_dependents(tx, run_id, ending.request_id, settlement)
+        tx.execute(SQL["add_result"], (attempt_id, text, packed))
+
+
+def _end_holder(tx: Transaction, claimed: Claimed, ending: Ending) -> int:
+    """End the attempt of another run that asked for an adopted response; returns the attempt that has the answer."""
+    holder_id, run_id, worst_case_pusd, ended_at = tx.execute(SQL["holder_of"], (claimed.response_id,)).fetchone()
+    if ended_at is None:
+        holder = Claimed(run_id, "", worst_case_pusd, claimed.response_id)
+        _end_attempt(tx, holder, replace(ending, attempt_id=holder_id))
+        _add_result(tx, holder_id, claimed, ending)
+        tx.happened(run_id, ending.at)
+    if ending.event is Event.SUCCEED:
+        tx.execute(SQL["answer_by"], (ending.request_id, holder_id))
+        tx.totals(claimed.run_id)["reused"] += 1
+        return int(holder_id)
+    _add_result(tx, ending.attempt_id, claimed, ending)
+    return ending.attempt_id
 
 
 def _end_attempt(tx: Transaction, claimed: Claimed, ending: Ending) -> None:

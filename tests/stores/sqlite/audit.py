@@ -46,6 +46,13 @@ WHERE request.run_id = :run_id
 # Polls, rate-limited replies and time belong to no request: nothing is left to recount them by.
 _RECOUNTED = sorted({*TOTALS} - {"polls", "rate_limited", "elapsed_s"})
 
+# The attempt of another request that has taken the response of this one over, and is open.
+_ADOPTER = """
+SELECT 1 FROM attempt AS adopter
+WHERE adopter.adopted = 1 AND adopter.ended_at IS NULL AND adopter.response_id = attempt.response_id
+  AND adopter.id <> attempt.id
+"""
+
 # What must never be found, whatever happened.
 _NEVER = {
     "a request without its row": "SELECT id FROM request WHERE id NOT IN (SELECT request_id FROM input_row)",
@@ -62,17 +69,25 @@ _NEVER = {
           request.settled_at IS NULL AND request.state <> 'pending' AND request.state <> 'blocked'
           AND request.state <> 'acting'
         )
-           <> (attempt.id IS NOT NULL AND attempt.ended_at IS NULL)""",
+          <> (attempt.id IS NOT NULL AND attempt.ended_at IS NULL AND NOT EXISTS ({adopter}))""",
     "a blocked request that nothing will unblock": """
         SELECT request.id FROM request
         LEFT JOIN request AS other ON other.id = coalesce(request.same_as, request.follows)
-        WHERE request.state = 'blocked' AND (other.id IS NULL OR other.settled_at IS NOT NULL)""",
+        WHERE request.state = 'blocked' AND (other.id IS NULL OR other.settled_at IS NOT NULL)
+          AND NOT EXISTS (SELECT 1 FROM waiting WHERE waiting.request_id = request.id)""",
+    "a request that waits for itself": "SELECT request_id FROM waiting WHERE request_id = other_id",
+    "an adopted response that nobody asked for": """
+        SELECT attempt.id FROM attempt
+        WHERE adopted = 1 AND NOT EXISTS (
+          SELECT 1 FROM attempt AS holder
+          WHERE holder.response_id = attempt.response_id AND holder.shares_response = 0
+        )""",
     "an answer of no attempt": """
         SELECT request.id FROM request LEFT JOIN attempt ON attempt.id = request.answered_by
         WHERE request.answered_by IS NOT NULL AND attempt.id IS NULL""",
     "an earlier attempt that is open": """
         SELECT attempt.id FROM attempt JOIN request ON request.id = attempt.request_id
-        WHERE attempt.ended_at IS NULL AND attempt.number < request.number""",
+        WHERE attempt.ended_at IS NULL AND attempt.number < request.number AND NOT EXISTS ({adopter})""",
     "a gap in the numbers of attempts": """
         SELECT request.id FROM request LEFT JOIN attempt ON attempt.request_id = request.id
         GROUP BY request.id HAVING count(attempt.id) <> max(request.number)""",
@@ -118,7 +133,7 @@ def audit(database: Path) -> Sums:
     cost_pusd = 0
     with closing(sqlite3.connect(database)) as connection:
         for what, query in _NEVER.items():
-            assert connection.execute(query).fetchall() == [], what
+            assert connection.execute(query.replace("{adopter}", _ADOPTER)).fetchall() == [], what
         connection.row_factory = sqlite3.Row
         for (run_id,) in connection.execute("SELECT id FROM run").fetchall():
             parameters = {"run_id": run_id}

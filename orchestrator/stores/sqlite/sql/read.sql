@@ -54,7 +54,11 @@ SELECT id FROM attempt WHERE response_id = :response_id AND shares_response = 0;
 SELECT
   attempt.id AS attempt_id, request.id AS request_id, request.key, request.stage, request.state, request.number,
   request.attempts, request.epoch, request.turn, attempt.response_id, attempt.status, attempt.model, attempt.service_tier, attempt.completion_window,
-  attempt.sent_at, attempt.accepted_at, attempt.worst_case_pusd,
+  attempt.sent_at, attempt.accepted_at, attempt.adopted,
+  iif(attempt.adopted, (
+    SELECT worst_case_pusd FROM attempt AS holder
+    WHERE holder.response_id = attempt.response_id AND holder.shares_response = 0
+  ), attempt.worst_case_pusd) AS worst_case_pusd,
   iif(request.turn = 0, 0, min(request.turn, (
     SELECT count(*) FROM attempt AS flawed
     WHERE flawed.id BETWEEN request.id * 1000000 AND request.id * 1000000 + request.number
@@ -137,21 +141,10 @@ FROM result JOIN attempt ON attempt.id = result.attempt_id
 WHERE result.attempt_id = :attempt_id;
 
 -- name: duplicate
--- takes: fingerprint, run_id, here, since
--- The duplicate in this run, if duplicates may share an answer, else the latest one of another run with a whole answer.
-SELECT request.id, request.run_id = :run_id AS here
-FROM request
-WHERE request.fingerprint = :fingerprint AND request.same_as IS NULL AND request.answered_by IS NULL AND (
-  (request.run_id = :run_id AND :here)
-  OR (
-    request.run_id <> :run_id AND request.state = 'succeeded' AND request.settled_at >= :since
-    AND EXISTS (
-      SELECT 1 FROM attempt JOIN result ON result.attempt_id = attempt.id
-      WHERE attempt.id = request.id * 1000000 + request.number AND attempt.status = 'completed'
-    )
-  )
-)
-ORDER BY here DESC, request.id DESC LIMIT 1;
+-- takes: fingerprint, run_id
+SELECT id FROM request
+WHERE fingerprint = :fingerprint AND run_id = :run_id AND same_as IS NULL AND answered_by IS NULL
+ORDER BY id DESC LIMIT 1;
 
 -- name: earlier_turns
 -- The turns before one of a chain, the latest first.

@@ -64,9 +64,15 @@ WHERE id = :run_id;
 
 -- name: claimed
 -- takes: request_id
-SELECT request.run_id, request.stage, attempt.worst_case_pusd, attempt.response_id, attempt.shares_response
+SELECT
+  request.run_id, request.stage, attempt.worst_case_pusd, attempt.response_id, attempt.shares_response,
+  attempt.adopted
 FROM request JOIN attempt ON attempt.id = request.id * 1000000 + request.number
 WHERE request.id = :request_id;
+
+-- name: is_in_state
+-- takes: request_id, state
+SELECT 1 FROM request WHERE id = :request_id AND state = :state;
 
 -- name: claim_request
 -- takes: request_id, run_id, stage, number, fingerprint, from_state, to_state
@@ -185,6 +191,7 @@ WHERE request.id = linked.request_id AND request.state = :state;
 -- name: unblock_first_turns
 UPDATE request SET state = :to_state, not_before = :at
 WHERE run_id = :run_id AND state = :from_state AND follows IS NULL AND same_as IS NULL
+  AND NOT EXISTS (SELECT 1 FROM waiting WHERE waiting.request_id = request.id)
 RETURNING stage;
 
 -- name: keep_conversation
@@ -223,6 +230,24 @@ UPDATE request SET
   state = :to_state, answered_by = :answered_by, code = :code, message = :message, settled_at = :settled_at
 WHERE same_as = :request_id AND state = :from_state
 RETURNING stage, key, code;
+
+-- name: wait_for
+-- takes: request_id, run_id, other_id, adopted
+INSERT INTO waiting (request_id, run_id, other_id, adopted) VALUES (:request_id, :run_id, :other_id, :adopted)
+ON CONFLICT (request_id) DO UPDATE SET other_id = excluded.other_id, adopted = excluded.adopted;
+
+-- name: end_waits
+DELETE FROM waiting WHERE run_id = :run_id;
+
+-- name: holder_of
+-- takes: response_id
+SELECT attempt.id, request.run_id, attempt.worst_case_pusd, attempt.ended_at
+FROM attempt JOIN request ON request.id = attempt.request_id
+WHERE attempt.response_id = :response_id AND attempt.shares_response = 0;
+
+-- name: answer_by
+-- takes: request_id, attempt_id
+UPDATE request SET answered_by = :attempt_id WHERE id = :request_id;
 
 -- name: note_status
 UPDATE attempt SET status = :status WHERE id = :attempt_id AND ended_at IS NULL;
