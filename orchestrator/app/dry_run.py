@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import anyio
 
 from orchestrator.config import Config
-from orchestrator.core.model import PlanMark, SkippedRow
+from orchestrator.core.errors import BadRow
+from orchestrator.core.model import NewRequest, PlanMark, SkippedRow
 from orchestrator.engine.tasks.planner import key_taken
 from orchestrator.executors.background import create_body
-from orchestrator.job.requests.compose import compose_first, request_rules
-from orchestrator.job.requests.renderer import Renderer
+from orchestrator.job.requests.compose import RequestRules, compose, compose_first, fingerprint, request_rules
+from orchestrator.job.requests.renderer import Renderer, contained
 from orchestrator.job.rows.plan import plan
 from orchestrator.job.spec import Job
 
@@ -20,10 +21,14 @@ __all__ = ["DryRun", "dry_run"]
 
 @dataclass(frozen=True, slots=True)
 class DryRun:
-    """What a run of the job would read and send. ``first_request`` is the body of the first create call."""
+    """What a run of the job would read and send. ``first_request`` is the body of the first create call.
+
+    ``invalid`` are rows that would be read, and would then fail as ``row_invalid``; ``rows`` leaves them out.
+    """
 
     rows: int
     skipped: list[SkippedRow]
+    invalid: list[SkippedRow]
     first_request: bytes | None
 
 
@@ -36,6 +41,7 @@ def _dry_run(job: Job, config: Config) -> DryRun:
     renderer = Renderer(job, may_be_unstored=config.provider.store == "optional")
     rules = request_rules(job, cap_output_tokens=config.output_cap(job.budget_pusd))
     skipped: list[SkippedRow] = []
+    invalid: list[SkippedRow] = []
     first: bytes | None = None
     keys: set[str] = set()
     for batch in plan(job, renderer, start=PlanMark(position=0, complete=False)):
@@ -48,7 +54,22 @@ def _dry_run(job: Job, config: Config) -> DryRun:
                 skipped.append(SkippedRow(position=row.position, where=row.where, reason=taken.message))
                 continue
             keys.add(row.key)
-            if first is None:
-                fields = compose_first(renderer, rules, row.row, where=row.where)
-                first = create_body(fields, run_uid="dry-run", key=row.key, number=1)
-    return DryRun(len(keys), skipped, first)
+            try:
+                first = _first_request(row, renderer, rules, first)
+            except BadRow as error:
+                invalid.append(SkippedRow(position=row.position, where=row.where, reason=error.message))
+    return DryRun(len(keys) - len(invalid), skipped, invalid, first)
+
+
+def _first_request(row: NewRequest, renderer: Renderer, rules: RequestRules, first: bytes | None) -> bytes:
+    """The body of the first request that can be made; raises ``BadRow`` if none can be made of this row."""
+    if first is not None and renderer.is_certain:
+        return first
+    with contained(row.where):
+        if first is None:
+            fields = compose_first(renderer, rules, row.row, where=row.where)
+        else:
+            fields = compose(renderer.rehearse(row.row, where=row.where), rules)
+        fingerprint(fields, provider="")
+        body = create_body(fields, run_uid="dry-run", key=row.key, number=1)
+    return first or body

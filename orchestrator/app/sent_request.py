@@ -19,7 +19,7 @@ from orchestrator.core.states import State
 from orchestrator.executors.background import create_body
 from orchestrator.job.requests.compose import compose, request_rules
 from orchestrator.job.requests.local_files import FileToUpload, NamedFiles, UnchangedFiles, uploads_in
-from orchestrator.job.requests.renderer import Renderer
+from orchestrator.job.requests.renderer import Renderer, contained
 from orchestrator.job.requests.turns import MOST_TURNS
 from orchestrator.job.spec import Job
 from orchestrator.provider.client import CallFailed
@@ -68,10 +68,11 @@ async def request_sent(reader: Reader, run: Run, history: RequestHistory) -> dic
     note = await _note_at(reader, run, sent_at)
     earlier = await _earlier_turns(reader, job, request)
     try:
-        fields = await to_thread.run_sync(_composed, job, note, request, earlier, sent_at)
+        with contained(request.where):
+            fields = await to_thread.run_sync(_composed, job, note, request, earlier, sent_at)
+            body = create_body(fields, run_uid=run.uid, key=request.key, number=number)
     except BadRow:
         return None
-    body = create_body(fields, run_uid=run.uid, key=request.key, number=number)
     for upload in set(uploads_in(fields)):
         body = body.replace(orjson.dumps(upload), orjson.dumps(await _file_id(reader, run, upload)))
     sent: dict[str, Any] = orjson.loads(body)

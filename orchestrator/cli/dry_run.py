@@ -24,15 +24,20 @@ def show_dry_run(dry: DryRun, comparison: Comparison | None, *, json: bool) -> N
 
     first = orjson.loads(dry.first_request) if dry.first_request is not None else None
     if json:
-        skipped = [{"where": row.where, "reason": row.reason} for row in dry.skipped]
+        skipped, invalid = (
+            [{"where": row.where, "reason": row.reason} for row in rows] for rows in (dry.skipped, dry.invalid)
+        )
         compared = None if comparison is None else comparison_object(comparison)
-        say_json({"rows": dry.rows, "skipped": skipped, "increment": compared, "first_request": first})
+        counts = {"rows": dry.rows, "skipped": skipped, "invalid": invalid}
+        say_json({**counts, "increment": compared, "first_request": first})
         return
     text = Text(f"{dry.rows:,} rows can be sent", "bold")
     if dry.skipped:
         text.append(f", {len(dry.skipped):,} bad rows would be skipped")
-        for row in dry.skipped[:_SHOWN_ROWS]:
-            text.append(f"\n  {row.where}: {row.reason}", "not bold")
+    if dry.invalid:
+        text.append(f", {len(dry.invalid):,} would fail as row_invalid")
+    for row in (*dry.skipped[:_SHOWN_ROWS], *dry.invalid[:_SHOWN_ROWS]):
+        text.append(f"\n  {row.where}: {row.reason}", "not bold")
     if comparison is not None:
         text.append("\n\n").append_text(comparison_table(comparison))
     if first is not None:

@@ -122,7 +122,8 @@ async def run(job: JobFile, /, *, options: Annotated[RunOptions, Parameter(name=
             comparison = await orchestrator.compare(spec, night=night)
             checked = await orchestrator.dry_run(spec)
             show_dry_run(checked, comparison, json=options.json)
-            return ExitCode.OK if checked.rows or spec.input.may_be_empty else ExitCode.SOME_FAILED
+            none_there = not checked.rows and not spec.input.may_be_empty
+            return ExitCode.SOME_FAILED if none_there or checked.invalid else ExitCode.OK
         if options.new and not options.yes:
             await _ask_before_paying_twice(orchestrator, spec)
         await _announce_cost(orchestrator, spec, config, options)

@@ -13,7 +13,7 @@ from orchestrator.engine.items import NewConversation, Prepared
 from orchestrator.engine.settings import StageSettings
 from orchestrator.job.requests.compose import compose, fingerprint
 from orchestrator.job.requests.local_files import uploads_in
-from orchestrator.job.requests.renderer import Renderer
+from orchestrator.job.requests.renderer import Renderer, unexpected
 from orchestrator.job.requests.turns import in_conversation
 from orchestrator.policy.pricing.budget import Budget
 from orchestrator.policy.pricing.prices import PriceBook
@@ -64,18 +64,23 @@ class Preparation:
         self, request: PendingRequest, now: float, earlier: Sequence[EarlierTurn] = ()
     ) -> Prepared | Unsendable:
         """Returns the request as it will be sent, or why it never can be; ``earlier`` are the turns before it."""
-        continuation = request.continuation
         try:
-            rendered = self._renderer.render(request.row, where=request.where)
-            fields = compose(
-                rendered,
-                self._rules,
-                request,
-                history=((self._input_of(turn), turn.output_text) for turn in earlier) if earlier else (),
-                continuation=None if continuation is None else continuation.fields,
-            )
+            return self._prepare(request, now, earlier)
         except BadRow as error:
             return Unsendable("row_invalid", str(error))
+        except Exception as error:  # noqa: BLE001 – what one row makes fail must not stop the others
+            return Unsendable("row_invalid", str(unexpected(error, where=request.where)))
+
+    def _prepare(self, request: PendingRequest, now: float, earlier: Sequence[EarlierTurn]) -> Prepared | Unsendable:
+        continuation = request.continuation
+        rendered = self._renderer.render(request.row, where=request.where)
+        fields = compose(
+            rendered,
+            self._rules,
+            request,
+            history=((self._input_of(turn), turn.output_text) for turn in earlier) if earlier else (),
+            continuation=None if continuation is None else continuation.fields,
+        )
         context_tokens = self._context_tokens(request)
         model = str(fields.get("model") or "")
         cap = fields.get("max_output_tokens")

@@ -268,6 +268,11 @@ def test_tools_that_have_a_fee_per_call() -> None:
         ("nan", None),
         (True, None),
         ([1], None),
+        ("9" * 400, None),
+        (-(2**63), None),
+        (2**64 - 1, None),
+        (1e308, None),
+        (f"{'9' * 400}-01-01T00:00:00Z", None),
     ],
 )
 def test_times(value: Any, seconds: float | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Literal, TypeAlias
@@ -26,12 +26,12 @@ from orchestrator.app.forecast.request_size import Counting, Measured, RequestSi
 from orchestrator.app.forecast.sample import EvenSample, glance, requests_of
 from orchestrator.config import Config
 from orchestrator.core.clock import Clock
-from orchestrator.core.errors import UsageError
+from orchestrator.core.errors import BadRow, UsageError
 from orchestrator.core.model import PastUse
 from orchestrator.core.problems import NeverSent, Problem, Refused, ReplyLost
 from orchestrator.job.incomplete import RaiseMaxOutputTokens
 from orchestrator.job.requests.compose import fingerprint, request_rules
-from orchestrator.job.requests.renderer import Renderer
+from orchestrator.job.requests.renderer import Renderer, contained
 from orchestrator.job.rows.sources import STDIN
 from orchestrator.job.spec import Job
 from orchestrator.policy.pricing.prices import PriceBook
@@ -231,7 +231,7 @@ class Forecaster:
     def _measure(self, sizer: _Sizer, sample: EvenSample[RequestSize | None]) -> None:
         for render in requests_of(self._job, self._renderer, self._rules):
             if sample.wants_next:
-                sample.keep(sizer(render()))
+                sample.keep(_size(sizer, render))
             else:
                 sample.pass_over()
 
@@ -332,7 +332,18 @@ class Forecaster:
 
 
 def _rendered(chosen: islice[Callable[[], dict[str, Any]]]) -> list[dict[str, Any]]:
-    return [render() for render in islice(chosen, _ASKED_TOGETHER)]
+    rendered = []
+    for render in islice(chosen, _ASKED_TOGETHER):
+        with suppress(BadRow), contained(""):
+            rendered.append(render())
+    return rendered
+
+
+def _size(sizer: _Sizer, render: Callable[[], dict[str, Any]]) -> RequestSize | None:
+    """Returns the size of a request; None if it costs nothing, as one that cannot be made."""
+    with suppress(BadRow), contained(""):
+        return sizer(render())
+    return None
 
 
 def _answers_alike(spec: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from orchestrator.core.errors import BadRow
 from orchestrator.job.requests.compose import RequestRules, compose_first
-from orchestrator.job.requests.renderer import Renderer
+from orchestrator.job.requests.renderer import Renderer, contained
 from orchestrator.job.rows.keyed_rows import Row, open_rows
 from orchestrator.job.rows.sources import STDIN, Source, find_sources, resolve_format
 from orchestrator.job.spec import Job
@@ -94,7 +94,7 @@ def glance(
         if len(things) < most:
             tried = seen
             if isinstance(row, Row):
-                with suppress(BadRow):
+                with suppress(BadRow), contained(row.where):
                     things.append(measure(_composing(row, renderer, rules)()))
         if enough():
             counted = False

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import orjson
@@ -17,7 +18,7 @@ from orchestrator.job.rows.openai_batch import BODY
 from orchestrator.job.rows.sources import resolve_format
 from orchestrator.job.spec import Job
 
-__all__ = ["Renderer"]
+__all__ = ["Renderer", "contained", "unexpected"]
 
 PutFiles: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -66,6 +67,7 @@ class Renderer:
         """Raises ``BadRow`` if the row cannot be rendered.
 
         If the template only inserts columns, it is enough that they are present; any other template is rendered.
+        Any other error is not reported here: it fails the row alone, when the row is prepared.
         """
         data = row.data
         if self._template.certain and not self.carries_requests:
@@ -74,7 +76,21 @@ class Renderer:
                     break
             else:
                 return
-        self._fields(data, row.where, self._files.check)
+        try:
+            self._fields(data, row.where, self._files.check)
+        except BadRow:
+            raise
+        except Exception:  # noqa: BLE001 – met again by the preparation, which stores it with the row
+            return
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether each row that passed ``check`` gives a right request."""
+        return self._template.certain and not self.carries_requests
+
+    def rehearse(self, packed: bytes, *, where: str) -> dict[str, Any]:
+        """Returns the fields for a packed row, but names files instead of reading them."""
+        return self._fields(orjson.loads(packed), where, self._files.check)
 
     def render(self, packed: bytes, *, where: str) -> dict[str, Any]:
         """Returns the request's fields for a packed row; raises ``BadRow``.
@@ -103,6 +119,26 @@ class Renderer:
             part = "body" if self.carries_requests else "request"
             raise BadRow(f"{part}.{_dotted(problem.field)}: {problem.message}", where=where, hint=problem.hint)
         return fields
+
+
+@contextmanager
+def contained(where: str) -> Iterator[None]:
+    """Raises ``BadRow`` instead of any other error, so that what one row makes fail does not stop the others."""
+    try:
+        yield
+    except BadRow:
+        raise
+    except Exception as error:  # noqa: BLE001 – a row may hold anything
+        raise unexpected(error, where=where) from None
+
+
+def unexpected(error: Exception, *, where: str) -> BadRow:
+    """Returns the error for a row that makes something fail that should not; it holds no text of the row."""
+    words = error.strerror if isinstance(error, OSError) else None
+    if words is None and isinstance(error, orjson.JSONEncodeError):
+        words = str(error)
+    kind = type(error).__name__
+    return BadRow(f"no request can be made of this row ({f'{kind}: {words}' if words else kind})", where=where)
 
 
 def _dotted(field: tuple[str | int, ...]) -> str:

@@ -9,7 +9,7 @@ from typing import BinaryIO
 from orchestrator.core.errors import BadRow
 from orchestrator.core.model import NewRequest, PlanMark, SkippedRow
 from orchestrator.job.chains import Chain, turn_of
-from orchestrator.job.requests.renderer import Renderer
+from orchestrator.job.requests.renderer import Renderer, unexpected
 from orchestrator.job.rows.keyed_rows import Row, UnreadableRow, open_rows
 from orchestrator.job.spec import Job
 
@@ -43,7 +43,8 @@ def plan(
     for row in open_rows(job, start=position, stdin=stdin):
         try:
             request = _request(row, renderer, job.chain)
-        except BadRow as error:
+        except Exception as caught:  # noqa: BLE001 – a row may hold anything
+            error = caught if isinstance(caught, BadRow) else unexpected(caught, where=row.where)
             if job.input.on_bad_row == "stop":
                 hint = error.hint or "fix the row, or leave such rows out with input.on_bad_row: skip"
                 raise BadRow(error.message, where=error.where, hint=hint) from None
