@@ -376,7 +376,7 @@ class Orchestrator:
             for event in replay_events(history):
                 yield event
             return
-        async with open_provider(self._config, self._backend.local_path, beside_a_run=True) as provider:
+        async with open_provider(self._config, self._backend.local_path) as provider:
             tail = LiveTail(
                 provider.client,
                 provider.streams(),
@@ -578,7 +578,7 @@ class Orchestrator:
 
         store, reader = await self._open_store(), await self._open_reader()
         clock = await self._clock_of(run, reader)
-        async with open_provider(self._config, self._backend.local_path) as provider:
+        async with open_provider(self._config, self._backend.local_path, warn=self._warn_of_sandbox) as provider:
             self._loop = await assemble(
                 work,
                 run,
@@ -604,6 +604,9 @@ class Orchestrator:
             message = f"the clock of this machine was set back by {behind_s:.0f} s; the run continues by its own time"
             self._observe(Warned(code="clock_set_back", message=message))
         return AheadClock(self._clock, behind_s)
+
+    def _warn_of_sandbox(self, message: str) -> None:
+        self._observe(Warned(code="sandbox", message=message))
 
     def _observe(self, event: RunEvent) -> None:
         for observer in self._observers:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,26 +53,21 @@ class Provider:
 
 @asynccontextmanager
 async def open_provider(
-    config: Config, database: Path | None, *, beside_a_run: bool = False
+    config: Config, database: Path | None, *, warn: Callable[[str], None] = lambda _: None
 ) -> AsyncIterator[Provider]:
     """The provider of the config, or the embedded sandbox, which keeps its state beside the database.
 
-    A sandbox belongs to one process. A caller that only reads, ``beside_a_run``, gets the one that the run has open.
+    All processes that work on one database share its sandbox; ``warn`` is called with the reason for a long wait.
     """
     async with AsyncExitStack() as stack:
         provider = config.provider
         if provider.sandbox is None:
             base_url, api_key = provider.base_url, config.api_key(os.environ)
         else:
-            from orchestrator.sandbox.server.discovery import find_endpoint, published_endpoint
             from orchestrator.sandbox.server.process import embedded_sandbox
 
             state = None if database is None else database.with_name(database.name + ".sandbox")
-            sandbox = find_endpoint(state) if beside_a_run and state is not None else None
-            if sandbox is None:
-                sandbox = await stack.enter_async_context(embedded_sandbox(provider.sandbox, state))
-                if state is not None:
-                    stack.enter_context(published_endpoint(sandbox, state))
+            sandbox = await stack.enter_async_context(embedded_sandbox(provider.sandbox, state, warn=warn))
             base_url, api_key = sandbox.base_url, sandbox.api_key
         endpoint = Endpoint(
             base_url=base_url,
@@ -89,11 +84,9 @@ async def open_provider(
 
 
 @asynccontextmanager
-async def open_client(
-    config: Config, database: Path | None, *, beside_a_run: bool = False
-) -> AsyncIterator[ResponsesClient]:
+async def open_client(config: Config, database: Path | None) -> AsyncIterator[ResponsesClient]:
     """The provider's client for calls; see ``open_provider``."""
-    async with open_provider(config, database, beside_a_run=beside_a_run) as provider:
+    async with open_provider(config, database) as provider:
         yield provider.client
 
 

@@ -136,7 +136,7 @@ async def input_items(config: Config, database: Path | None, history: RequestHis
         raise UsageError(
             f"no response was created for {history.request.key!r} yet, so the provider has no input items of it"
         )
-    async with open_client(config, database, beside_a_run=True) as client:
+    async with open_client(config, database) as client:
         try:
             async for item in client.input_items(response_id):
                 yield item

@@ -39,6 +39,7 @@ async def running_sandbox(
     port: int = 0,
     state_file: Path | None = None,
     clock: Clock | None = None,
+    lock_wait_s: float = 30,
 ) -> AsyncIterator[str]:
     """Runs a sandbox in this event loop until the block ends; yields the base URL for clients.
 
@@ -48,7 +49,7 @@ async def running_sandbox(
     count_tokens("Load the vocabulary now, and not within the first call.")
     clock = clock or SystemClock()
     listener = SocketListener(host, port)
-    with SandboxDatabase(state_file) as state:
+    with SandboxDatabase(state_file, lock_wait_s=lock_wait_s) as state:
         app = create_app(settings, state, clock=clock, hang_up=listener.hang_up)
         await listener.open(app)
         try:

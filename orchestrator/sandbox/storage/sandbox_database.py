@@ -20,7 +20,7 @@ from typing import IO, Any, Self, TypeAlias
 
 from orchestrator.core.errors import StoreError
 
-__all__ = ["SandboxDatabase", "Values"]
+__all__ = ["SandboxDatabase", "StateFileBusy", "Values"]
 
 # The parameters of a statement, by position or by name.
 Values: TypeAlias = tuple[Any, ...] | dict[str, Any]
@@ -30,6 +30,16 @@ _SCHEMA = resources.files(__package__).joinpath("schema.sql").read_text()
 # has. Change the second number with the tables: files of other versions are then refused, not migrated.
 _OWNER = (0x53424F58, 1_518_011_620)
 _COUNTS_WAIT_S = 0.05
+
+
+class StateFileBusy(StoreError):
+    """Another sandbox works on the state file."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"another sandbox works on the state file {path}",
+            hint="stop that sandbox, or choose another database (--db) or state file (sandbox --state)",
+        )
 
 
 class SandboxDatabase:
@@ -140,9 +150,7 @@ def _lock(path: Path, wait_s: float) -> IO[bytes]:
         except BlockingIOError:
             if time.monotonic() >= give_up_at:
                 file.close()
-                raise StoreError(
-                    f"another sandbox works on the state file {path}", hint="stop it, or choose another --state"
-                ) from None
+                raise StateFileBusy(path) from None
             time.sleep(0.05)
         else:
             return file
