@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from random import Random
-from typing import Any, Generic, TypeVar
-
-from tenacity import AsyncRetrying, RetryCallState
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from orchestrator.core.clock import Clock
 from orchestrator.core.problems import NeverSent, Problem, Refused, ReplyLost
@@ -16,6 +14,9 @@ from orchestrator.policy.errors.judgement import judge_poll
 from orchestrator.policy.errors.verdicts import Halt
 from orchestrator.policy.rate_limits.backoff import retry_wait
 from orchestrator.policy.rate_limits.limits import Limiter
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
 
 __all__ = ["Again", "Retries", "call_with_retries"]
 
@@ -103,6 +104,8 @@ async def call_with_retries(
         if limiter is not None:
             _report(limiter, answer, again, sent_at=sent_at, now=clock.now())
         return _Attempt(answer, again)
+
+    from tenacity import AsyncRetrying
 
     retrying = AsyncRetrying(
         retry=lambda state: _attempt(state).again is not None,

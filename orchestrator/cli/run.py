@@ -101,6 +101,9 @@ async def run(job: JobFile, /, *, options: Annotated[RunOptions, Parameter(name=
     arrive. Without --run, the newest unfinished run of the same job is resumed, else a new one is created. Ctrl-C
     loses nothing, and the last message says how to resume.
     """
+    if sys.stderr.isatty():
+        # What follows imports and reads for up to a second, or three on a cold disk.
+        note(f"reading {job}")
     from orchestrator.app.api import Orchestrator
     from orchestrator.cli.live_run import LiveRun
     from orchestrator.config import load_config

@@ -17,11 +17,10 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
-from structlog.typing import FilteringBoundLogger
 
 from orchestrator.core.events import Progress
 from orchestrator.report import formatting
-from orchestrator.report.log import Style
+from orchestrator.report.log import EventLog, Style
 from orchestrator.report.progress import (
     Throughput,
     View,
@@ -105,7 +104,7 @@ class Plain:
 
     every_s = 10.0
 
-    def __init__(self, log: FilteringBoundLogger, style: Style) -> None:
+    def __init__(self, log: EventLog, style: Style) -> None:
         self._log = log
         self._style = style
 
