@@ -166,12 +166,12 @@ class Orchestrator:
         from orchestrator.app.nights import begin_night, end_night, take_over
         from orchestrator.app.sent_request import note_sending, sending_note
         from orchestrator.app.stored_job import note_job_file
-        from orchestrator.engine.runs import choose_run, resume
+        from orchestrator.engine.runs import choose_run, grows, resume
 
         job = work.job
         store, reader = await self._open_store(), await self._open_reader()
         run, resumed = await choose_run(store, reader, identity, name=name, new=new, now=self._clock.now())
-        if run.state in (RunState.FINISHED, RunState.CANCELLED):
+        if run.state is RunState.CANCELLED or (run.state is RunState.FINISHED and not grows(run, identity)):
             return await self.status(run.name)
         with self._backend.lock(run.id, run.name):
             run = await resume(store, reader, run, identity, self._clock.now())

@@ -32,6 +32,7 @@ def job_identity(job: Job, config: Config) -> JobIdentity:
         job=job.name,
         spec=job.to_store(),
         fingerprint=job.fingerprint(),
+        older_fingerprint=job.fingerprint(with_limit=True),
         input_identity=input_identity(job),
         budget_pusd=job.budget_pusd,
         deadline_s=job.deadline,

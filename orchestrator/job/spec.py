@@ -59,6 +59,7 @@ FREE_TO_CHANGE = (
     "retention",
     "stream",
     "input.on_bad_row",
+    "input.limit",
     "input.may_be_empty",
     "tool_timeout",
     "max_turns",
@@ -87,7 +88,7 @@ class Input(Section):
     """The column that identifies a row. Default: the file's path (text), `custom_id` (openai-batch), else the line
     number (with the file's path before it, where `path` names several files)."""
     limit: int | None = Field(default=None, ge=1)
-    """Read only this many rows."""
+    """Read only this many rows. A run with a higher limit, or without one, continues with the others."""
     on_bad_row: Literal["stop", "skip"] = "stop"
     """What to do with a row that cannot become a request: `stop` the run, or `skip` the row, recorded and counted."""
     may_be_empty: bool = False
@@ -175,7 +176,8 @@ class Job(Section):
     """How long after its start the run may send; past it, nothing new is sent."""
     output: str | None = None
     """Where the results are exported at the end, relative to the job file; `.jsonl`, `.csv` or `.parquet`. A trial (a
-    run with `--limit`, or with `--set` of what decides rows or requests) and a run without a success leave it alone."""
+    run with `--limit`, or with `--set` of what decides rows or requests) does not write it, and neither does a run
+    without a success if it exists."""
     files: str | None = Field(default=None, min_length=1)
     """The folder of the files that rows name for the template filters `data_url` and `upload`, relative to the job
     file; those outside it are not read. Default: the folder of the input file."""
@@ -229,12 +231,16 @@ class Job(Section):
         spec["input"]["format"] = resolve_format(self.input.path, self.input.format, self.base_dir)
         return spec
 
-    def fingerprint(self) -> str:
+    def fingerprint(self, *, with_limit: bool = False) -> str:
         """A hash over all that decides the requests; runs are resumed only if it is the same.
 
         A field at its default counts as not given, so that a later version with more fields agrees with this one.
+        ``input.limit`` counts only ``with_limit``, as in earlier versions, and where a run cannot grow by more rows:
+        these could belong before rows of their chain that are answered, or into a night that is closed.
         """
         decisive = self.model_dump(mode="json", exclude=_NOT_IN_FINGERPRINT, exclude_defaults=True)
+        if not with_limit and self.chain is None and self.increments is None:
+            decisive["input"].pop("limit", None)
         canonical = json.dumps(decisive, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 

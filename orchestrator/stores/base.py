@@ -243,6 +243,18 @@ class Store(RetentionStore, UploadStore, StreamEventStore, DatasetStore, Protoco
         """Update what may change when a run is resumed."""
         ...
 
+    async def keep_spec(self, run_id: int, spec_json: str, *, reopen_plan: bool) -> None:
+        """Replace the stored job of a run; with ``reopen_plan`` the run is active, and reads on where it stopped."""
+        ...
+
+    async def replace_run(self, run_id: int, run: NewRun) -> bool:
+        """Let a run begin again as another one, with its old name and uid, if nothing of it was ever accepted.
+
+        Its rows are removed and read again. Returns False, and changes nothing, if a response of it is known or may
+        exist, or if a request has an answer.
+        """
+        ...
+
     async def add_counts(self, run_id: int, counts: Counts) -> None:
         """Add to a run's counters; never waits, as ``note_status``."""
         ...
@@ -262,6 +274,10 @@ class RunReader(Protocol):
         ...
 
     async def summary(self, run_id: int) -> Summary: ...
+
+    async def has_accepted(self, run_id: int) -> bool:
+        """Whether a response of a run is known or may exist, or a request of it has an answer."""
+        ...
 
     async def latest_at(self, run_id: int) -> float | None:
         """When something was last sent, accepted or ended in a run; None if nothing was."""

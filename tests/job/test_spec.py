@@ -213,7 +213,6 @@ def test_overrides_and_limit(write: Write) -> None:
     [
         {"request.model": "gpt-5"},
         {"request.temperature": "0.5"},
-        {"input.limit": "5"},
         {"input.key": "id"},
         {"input.format": "jsonl"},
         {"input.path": "./rows.jsonl"},
@@ -235,6 +234,8 @@ def test_the_fingerprint_changes_with_what_decides_the_requests(write: Write, ch
         {"deadline": "1h"},
         {"output": "out.csv"},
         {"input.on_bad_row": "skip"},
+        {"input.limit": "5"},
+        {"input.may_be_empty": "true"},
         {"on_incomplete": "fail"},
         {"input.format": "auto"},
     ],
@@ -243,6 +244,13 @@ def test_the_fingerprint_stays_with_what_does_not(write: Write, change: dict[str
     write("rows.jsonl", lines({"text": "x"}))
     path = write("job.yaml", GOOD)
     assert load_job(path).fingerprint() == load_job(path, overrides=change).fingerprint()
+
+
+@pytest.mark.parametrize("section", ["chain: {by: id}", "increments: {}"])
+def test_where_a_run_cannot_grow_the_limit_decides(write: Write, section: str) -> None:
+    write("rows.jsonl", lines({"id": "x", "text": "x"}))
+    path = write("job.yaml", GOOD.replace("rows.jsonl", "rows.jsonl, key: id") + section + "\n")
+    assert load_job(path).fingerprint() != load_job(path, limit=5).fingerprint()
 
 
 def test_the_fingerprint_does_not_depend_on_how_the_file_is_written(write: Write) -> None:

@@ -470,6 +470,28 @@ class ModelBackend(DatasetModel):
     ) -> None:
         self._runs[run_id].change(budget_pusd=budget_pusd, deadline_at=deadline_at, input_identity=input_identity)
 
+    async def keep_spec(self, run_id: int, spec_json: str, *, reopen_plan: bool) -> None:
+        run = self._runs[run_id]
+        run.change(spec_json=spec_json)
+        if reopen_plan:
+            plan = replace(run.record.plan, complete=False)
+            run.change(plan=plan, state=RunState.ACTIVE, reason=None, ended_at=None)
+
+    async def replace_run(self, run_id: int, run: writes.NewRun) -> bool:
+        if await self.has_accepted(run_id):
+            return False
+        for request in list(self._of(run_id)):
+            del self._requests[request.id]
+        old = self._runs[run_id]
+        begun = {"state": RunState.ACTIVE, "reason": None, "ended_at": None, "cancel_requested": False}
+        new = replace(run, name=old.record.name, uid=old.record.uid, simulated=old.record.simulated)
+        new = replace(new, created_at=old.record.created_at)
+        plan = PlanMark(position=0, complete=False)
+        self._runs[run_id] = _Run(
+            record=_record(reads.Run, new, id=run_id, plan=plan, **begun), provider=old.provider, policy=old.policy
+        )
+        return True
+
     async def add_counts(self, run_id: int, counts: writes.Counts) -> None:
         run = self._runs[run_id]
         run.counts = writes.Counts(
@@ -962,6 +984,14 @@ class ModelBackend(DatasetModel):
 
     async def skipped(self, run_id: int) -> list[SkippedRow]:
         return [row for _, row in sorted(self._runs[run_id].skipped.items())]
+
+    async def has_accepted(self, run_id: int) -> bool:
+        requests = list(self._of(run_id))
+        return any(request.state is State.SUCCEEDED for request in requests) or any(
+            attempt.response_id or attempt.ended_at is None or attempt.possible_duplicate or attempt.charge
+            for request in requests
+            for attempt in request.tries
+        )
 
     async def latest_at(self, run_id: int) -> float | None:
         return self._runs[run_id].latest_at

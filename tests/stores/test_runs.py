@@ -182,3 +182,46 @@ async def test_skipped_rows_are_kept_and_counted_once(harness: Harness) -> None:
         await harness.store.add_rows(harness.run.id, [], skipped, mark(5))
     assert await harness.reader.skipped(harness.run.id) == skipped[::-1]
     assert (await harness.summary()).skipped_rows == 2
+
+
+# ── a run that begins again ───────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_run_of_which_nothing_was_accepted_begins_again_as_another(harness: Harness) -> None:
+    store, run = harness.store, harness.run
+    skipped = SkippedRow(position=3, where="rows.jsonl:4", reason="bad")
+    await store.add_rows(run.id, rows(3), [skipped], mark(4, complete=True))
+    [request, *_] = await harness.fresh()
+    await store.fail_pending(request.id, "over_budget", "too much", NOW)
+    await store.set_run_state(run.id, RunState.HALTED, "model_not_found", NOW + 1)
+    other = a_run("ignored", uid="ignored", job="corrected", fingerprint="g" * 64, spec_json='{"name": "corrected"}')
+    assert await store.replace_run(run.id, other)
+    summary = await harness.summary()
+    assert (summary.run.name, summary.run.uid) == (run.name, run.uid)
+    assert (summary.run.job, summary.run.fingerprint) == ("corrected", "g" * 64)
+    assert (summary.run.state, summary.run.plan) == (RunState.ACTIVE, mark(0))
+    assert (sum(summary.requests.values()), summary.skipped_rows, summary.attempts) == (0, 0, 0)
+    assert await store.add_rows(run.id, rows(2), [], mark(2, complete=True)) == []
+    assert [each.key for each in await harness.fresh()] == ["row-0", "row-1"]
+
+
+async def test_a_run_with_a_response_never_begins_again(harness: Harness) -> None:
+    [request, _] = await harness.add(2)
+    assert not await harness.reader.has_accepted(harness.run.id)
+    await harness.submit(request)
+    assert await harness.reader.has_accepted(harness.run.id)
+    before = await harness.summary()
+    assert not await harness.store.replace_run(harness.run.id, a_run("other"))
+    assert await harness.summary() == before
+
+
+async def test_a_plan_is_opened_again_with_another_job(harness: Harness) -> None:
+    store, run = harness.store, harness.run
+    await store.add_rows(run.id, rows(2), [], mark(2, complete=True))
+    await store.set_run_state(run.id, RunState.FINISHED, None, NOW)
+    await store.keep_spec(run.id, '{"name": "more"}', reopen_plan=False)
+    assert (await harness.current_run()).plan == mark(2, complete=True)
+    await store.keep_spec(run.id, '{"name": "all"}', reopen_plan=True)
+    opened = await harness.current_run()
+    assert (opened.spec_json, opened.state, opened.plan) == ('{"name": "all"}', RunState.ACTIVE, mark(2))
+    assert opened.ended_at is None

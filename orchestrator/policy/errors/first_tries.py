@@ -3,8 +3,8 @@
 An unknown model, an unsupported parameter or a wrong address would fail 10,000 rows one by one. So while no request
 has been accepted, a refusal that "requests like it" would get too puts the request back without spending an
 attempt, and the third one stops the run. Nothing is lost or paid: either the provider's side is fixed and the run
-continues, or the job is corrected, which starts a new run. Once a request has been accepted, only the row is blamed
-for such a refusal.
+continues, or the job is corrected, and the run begins again with it. Once a request has been accepted, only the row
+is blamed for such a refusal.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ from orchestrator.stores.reads import (
     Uncosted,
     Wait,
 )
-from orchestrator.stores.sqlite import adoption, row_mapping
+from orchestrator.stores.sqlite import adoption, removal, row_mapping
 from orchestrator.stores.sqlite.attempt_ids import request_id_of
 from orchestrator.stores.sqlite.compression import unpack_body, unpack_row
 from orchestrator.stores.sqlite.database import in_thread, open_reader, store_error
@@ -124,6 +124,9 @@ class SqliteReader(SqliteRetentionReader, SqliteDatasetReader):
 
     async def open_attempts(self, run_id: int) -> list[OpenAttempt]:
         return [row_mapping.open_attempt(row) for row in await self._rows("open_attempts", run_id=run_id)]
+
+    async def has_accepted(self, run_id: int) -> bool:
+        return await self._read(partial(removal.has_accepted, run_id))
 
     async def latest_at(self, run_id: int) -> float | None:
         [latest] = await self._rows("latest_at", run_id=run_id)

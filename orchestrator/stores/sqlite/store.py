@@ -13,7 +13,7 @@ from orchestrator.core.model import Charge, NewRequest, PlanMark, SkippedRow
 from orchestrator.core.money import Picodollars
 from orchestrator.core.states import RunState
 from orchestrator.stores.reads import Dependent, Duplicate, OpenAttempt, OtherRequest, Run, Spending, ToolCall
-from orchestrator.stores.sqlite import adoption, bulk_updates, dependents, write_operations
+from orchestrator.stores.sqlite import adoption, bulk_updates, dependents, removal, write_operations
 from orchestrator.stores.sqlite.database import Synchronous, open_writer
 from orchestrator.stores.sqlite.datasets import SqliteDatasetStore
 from orchestrator.stores.sqlite.retained import SqliteRetentionStore
@@ -81,6 +81,18 @@ class SqliteStore(SqliteRetentionStore, SqliteDatasetStore):
         self, run_id: int, *, budget_pusd: Picodollars | None, deadline_at: float | None, input_identity: str
     ) -> None:
         await self._writer.write(write_operations.adapt_run, run_id, budget_pusd, deadline_at, input_identity)
+
+    async def keep_spec(self, run_id: int, spec_json: str, *, reopen_plan: bool) -> None:
+        await self._writer.write(write_operations.keep_spec, run_id, spec_json, reopen_plan)
+
+    async def replace_run(self, run_id: int, run: NewRun) -> bool:
+        if not await self._writer.write(removal.begin_again, run_id):
+            return False
+        bounds = await self._writer.write(bulk_updates.request_bounds, run_id)
+        for ids in bulk_updates.id_ranges(bounds):
+            await self._writer.write(removal.clear_range, run_id, ids)
+        await self._writer.write(removal.replace_run, run_id, run)
+        return True
 
     async def request_cancel(self, run_id: int, at: float) -> None:
         bounds = await self._writer.write(bulk_updates.flag_cancel, run_id)

@@ -34,6 +34,7 @@ __all__ = [
     "create_run",
     "end",
     "fail_pending",
+    "keep_spec",
     "late_charge",
     "note_status",
     "release",
@@ -83,6 +84,10 @@ def adapt_run(
 ) -> None:
     columns = {"budget_pusd": budget_pusd, "deadline_at": deadline_at, "input_identity": input_identity}
     tx.execute(SQL["adapt_run"], {"run_id": run_id, **columns})
+
+
+def keep_spec(tx: Transaction, run_id: int, spec_json: str, reopen_plan: bool) -> None:
+    tx.execute(SQL["keep_spec"], {"run_id": run_id, "spec_json": spec_json, "reopen_plan": int(reopen_plan)})
 
 
 def add_counts(tx: Transaction, run_id: int, counts: Counts) -> None:

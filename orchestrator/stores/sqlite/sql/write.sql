@@ -23,6 +23,12 @@ UPDATE run SET state = :state, reason = :reason, ended_at = iif(:state = 'active
 UPDATE run SET budget_pusd = :budget_pusd, deadline_at = :deadline_at, input_identity = :input_identity
 WHERE id = :run_id;
 
+-- name: keep_spec
+UPDATE run SET
+  spec = :spec_json, planned_complete = iif(:reopen_plan, 0, planned_complete), state = iif(:reopen_plan, 'active', state),
+  reason = iif(:reopen_plan, NULL, reason), ended_at = iif(:reopen_plan, NULL, ended_at)
+WHERE id = :run_id;
+
 -- name: flag_cancel
 UPDATE run SET cancel_requested = 1 WHERE id = :run_id RETURNING first_request_id, last_request_id;
 

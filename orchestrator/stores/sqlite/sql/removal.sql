@@ -1,0 +1,92 @@
+-- Taking a run out of the database, or letting it begin again.
+
+-- name: has_accepted
+-- Whether a response is known or may exist, a request has an answer, or another run waits for one.
+SELECT
+  EXISTS (SELECT 1 FROM waiting JOIN request ON request.id = waiting.other_id WHERE request.run_id = :run_id)
+  OR EXISTS (SELECT 1 FROM tally WHERE run_id = :run_id AND state = 'succeeded' AND requests > 0)
+  OR EXISTS (
+    SELECT 1 FROM run
+    JOIN attempt ON attempt.id BETWEEN run.first_request_id * 1000000 AND run.last_request_id * 1000000 + 999999
+    JOIN request ON request.id = attempt.request_id AND request.run_id = run.id
+    LEFT JOIN charge ON charge.attempt_id = attempt.id
+    WHERE run.id = :run_id AND (
+      attempt.response_id IS NOT NULL OR attempt.ended_at IS NULL OR attempt.possible_duplicate = 1
+      OR charge.attempt_id IS NOT NULL
+    )
+  ) AS accepted;
+
+-- name: reopen_plan
+-- From here on a process that reads the input again misses no row, however far the removal has come.
+UPDATE run SET planned_position = 0, planned_complete = 0 WHERE id = :run_id;
+
+-- name: clear_progress_event
+DELETE FROM progress_event WHERE attempt_id BETWEEN :first_id * 1000000 AND :last_id * 1000000 + 999999
+  AND attempt_id / 1000000 IN (SELECT id FROM request WHERE id BETWEEN :first_id AND :last_id AND run_id = :run_id);
+
+-- name: clear_tool_call
+DELETE FROM tool_call WHERE attempt_id BETWEEN :first_id * 1000000 AND :last_id * 1000000 + 999999
+  AND attempt_id / 1000000 IN (SELECT id FROM request WHERE id BETWEEN :first_id AND :last_id AND run_id = :run_id);
+
+-- name: clear_result
+DELETE FROM result WHERE attempt_id BETWEEN :first_id * 1000000 AND :last_id * 1000000 + 999999
+  AND attempt_id / 1000000 IN (SELECT id FROM request WHERE id BETWEEN :first_id AND :last_id AND run_id = :run_id);
+
+-- name: clear_charge
+DELETE FROM charge WHERE attempt_id BETWEEN :first_id * 1000000 AND :last_id * 1000000 + 999999
+  AND attempt_id / 1000000 IN (SELECT id FROM request WHERE id BETWEEN :first_id AND :last_id AND run_id = :run_id);
+
+-- name: clear_attempt
+DELETE FROM attempt WHERE id BETWEEN :first_id * 1000000 AND :last_id * 1000000 + 999999
+  AND id / 1000000 IN (SELECT id FROM request WHERE id BETWEEN :first_id AND :last_id AND run_id = :run_id);
+
+-- name: clear_waiting
+DELETE FROM waiting
+WHERE request_id IN (SELECT id FROM request WHERE id BETWEEN :first_id AND :last_id AND run_id = :run_id);
+
+-- name: clear_continuation
+DELETE FROM continuation
+WHERE request_id IN (SELECT id FROM request WHERE id BETWEEN :first_id AND :last_id AND run_id = :run_id);
+
+-- name: clear_chain_turn
+DELETE FROM chain_turn
+WHERE request_id IN (SELECT id FROM request WHERE id BETWEEN :first_id AND :last_id AND run_id = :run_id);
+
+-- name: clear_input_row
+DELETE FROM input_row
+WHERE request_id IN (SELECT id FROM request WHERE id BETWEEN :first_id AND :last_id AND run_id = :run_id);
+
+-- name: unlink_requests
+-- Rows of a run refer to each other, also across the ranges in which they are removed.
+UPDATE request SET same_as = NULL, follows = NULL
+WHERE run_id = :run_id AND (
+  same_as BETWEEN :first_id AND :last_id OR follows BETWEEN :first_id AND :last_id OR id BETWEEN :first_id AND :last_id
+);
+
+-- name: clear_request
+DELETE FROM request WHERE id BETWEEN :first_id AND :last_id AND run_id = :run_id;
+
+-- name: clear_skipped_row
+DELETE FROM skipped_row WHERE run_id = :run_id;
+
+-- name: clear_conversation
+DELETE FROM conversation WHERE run_id = :run_id;
+
+-- name: clear_noted_change
+DELETE FROM noted_change WHERE run_id = :run_id;
+
+-- name: clear_tally
+DELETE FROM tally WHERE run_id = :run_id;
+
+-- name: clear_spending
+DELETE FROM spending WHERE run_id = :run_id;
+
+-- name: clear_total
+DELETE FROM run_total WHERE run_id = :run_id;
+
+-- name: replace_run
+UPDATE run SET
+  job = :job, spec = :spec_json, fingerprint = :fingerprint, input_identity = :input_identity, state = 'active',
+  reason = NULL, budget_pusd = :budget_pusd, deadline_at = :deadline_at, ended_at = NULL, cancel_requested = 0,
+  planned_position = 0, planned_complete = 0, first_request_id = NULL, last_request_id = NULL
+WHERE id = :run_id;
