@@ -17,6 +17,7 @@ from benchmarks.scenarios import Extent, Scenario
 from benchmarks.scenarios.accounts import accounts
 from benchmarks.scenarios.beside_floor import documents, hot_path
 from benchmarks.scenarios.crowd import crowd
+from benchmarks.scenarios.nights import nights
 from benchmarks.scenarios.planning import planning
 from benchmarks.scenarios.polls import polls
 from benchmarks.scenarios.scale import scale
@@ -31,6 +32,7 @@ _SCENARIOS: dict[str, Scenario] = {
     "polls": polls,
     "crowd": crowd,
     "planning": planning,
+    "nights": nights,
     "scale": scale,
     "accounts": accounts,
 }

@@ -25,6 +25,7 @@ class Workload:
     in_flight: int = 200
     prompt_bytes: int = 200
     polls_per_minute: int = PLENTIFUL_POLLS
+    increments: bool = False
 
     def write(self, folder: Path, base_url: str) -> int:
         """Writes ``rows.jsonl``, ``job.yaml`` and ``config.yaml``; returns the bytes of the rows."""
@@ -36,11 +37,13 @@ class Workload:
                 file.write(f'{{"id":"row-{number:07}","text":"{text}"}}\n')
         self.write_config(folder, base_url)
         # JSON is also YAML.
-        job = {
+        job: dict[str, Any] = {
             "name": "benchmark",
             "input": {"path": "rows.jsonl", "key": "id"},
             "request": {"model": "gpt-5-mini", "input": "{{ text }}", "max_output_tokens": 300},
         }
+        if self.increments:
+            job["increments"] = {}
         (folder / "job.yaml").write_text(json.dumps(job))
         return (folder / "rows.jsonl").stat().st_size
 

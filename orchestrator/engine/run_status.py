@@ -70,6 +70,11 @@ class RunStatus:
         return not self.unsealed_stages
 
     @property
+    def waits_for_plan(self) -> bool:
+        """Nothing may be sent yet, because rows are still being planned."""
+        return self.plans_first and not self.planned
+
+    @property
     def only_polls(self) -> bool:
         """Nothing is left to send: the run only waits for open responses."""
         return self.queue_empty and not self.unsealed_stages and not self.sending

@@ -56,8 +56,6 @@ class Refill:
 
     async def fill(self) -> None:
         """Make requests ready until there are enough, or no more are pending."""
-        if self._run.status.plans_first and not self._run.status.planned:
-            return
         now, queue = self._run.clock.now(), self._queue
         if queue.delayed_at is not None and queue.delayed_at <= now and len(queue) < MOST_READY:
             await self._take_delayed(now)

@@ -103,7 +103,10 @@ class Sender:
         async with anyio.create_task_group() as tasks:
             workers = WorkerPool(tasks, self._send)
             while self._status.may_send:
-                await self._send_admitted(workers)
+                if self._status.waits_for_plan:
+                    await self._run.clock.wait(self._status.send_signal, None)
+                else:
+                    await self._send_admitted(workers)
 
     async def _send_admitted(self, workers: WorkerPool[Prepared]) -> None:
         """Start what may be sent now; if that is nothing, wait until that may have changed."""

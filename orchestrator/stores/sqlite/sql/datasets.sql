@@ -42,7 +42,8 @@ SELECT
   entry.id, entry.key, entry.row_hash, entry.stage_hash, entry.request_hash, entry.answered_at, entry.failed_nights,
   entry.removed_at IS NOT NULL AS removed
 FROM json_each(:keys) AS wanted
-JOIN entry ON entry.dataset_id = :dataset_id AND entry.key = wanted.value;
+-- CROSS keeps the order: for each key a look into the index, and never a walk over all entries.
+CROSS JOIN entry ON entry.dataset_id = :dataset_id AND entry.key = wanted.value;
 
 -- name: other_stages
 SELECT count(*) AS entries FROM entry
@@ -50,12 +51,12 @@ WHERE dataset_id = :dataset_id AND stage_hash <> :stage_hash AND answered_at IS 
 
 -- name: entries_after
 SELECT id, key FROM entry
-WHERE id > :after_id AND dataset_id = :dataset_id AND removed_at IS NULL
+WHERE id > :after_id AND +dataset_id = :dataset_id AND removed_at IS NULL
 ORDER BY id LIMIT :limit;
 
 -- name: planned_keys
 SELECT request.key FROM json_each(:keys) AS wanted
-JOIN request ON request.run_id = :run_id AND request.stage = :stage AND request.key = wanted.value;
+CROSS JOIN request ON request.run_id = :run_id AND request.stage = :stage AND request.key = wanted.value;
 
 -- name: noted_bounds
 -- The page of keys that is gathered next: its last key, or NULL.
@@ -70,8 +71,8 @@ SELECT
   night.dataset_id, noted_change.key, noted_change.row_hash, noted_change.stage_hash, noted_change.request_hash,
   request.id, iif(request.state = :answered, request.settled_at, NULL), request.state <> :answered
 FROM noted_change
-JOIN night ON night.run_id = noted_change.run_id
-JOIN request ON request.run_id = noted_change.run_id AND request.stage = :stage AND request.key = noted_change.key
+CROSS JOIN night ON night.run_id = noted_change.run_id
+CROSS JOIN request ON request.run_id = noted_change.run_id AND request.stage = :stage AND request.key = noted_change.key
 WHERE noted_change.run_id = :run_id AND noted_change.key > :after AND noted_change.key <= :last
   AND noted_change.row_hash IS NOT NULL AND (request.state = :answered OR request.state = :failed)
 ON CONFLICT (dataset_id, key) DO UPDATE SET
@@ -89,7 +90,7 @@ WHERE excluded.request_id > entry.request_id
 
 -- name: note_removed
 INSERT INTO noted_change (run_id, key, change)
-SELECT :run_id, entry.key, :change FROM json_each(:entry_ids) AS gone JOIN entry ON entry.id = gone.value
+SELECT :run_id, entry.key, :change FROM json_each(:entry_ids) AS gone CROSS JOIN entry ON entry.id = gone.value
 WHERE true
 ON CONFLICT DO NOTHING;
 
@@ -113,5 +114,5 @@ UPDATE entry SET removed_at = NULL WHERE id IN (SELECT value FROM json_each(:ent
 -- name: dataset_requests
 -- One page of the latest requests of a dataset's rows.
 SELECT id, request_id FROM entry
-WHERE id > :after_id AND dataset_id = :dataset_id AND removed_at IS NULL
+WHERE id > :after_id AND +dataset_id = :dataset_id AND removed_at IS NULL
 ORDER BY id LIMIT :limit;
