@@ -501,20 +501,24 @@ class Orchestrator:
     async def glance(self, job: Job, *, name: str | None = None, new: bool = False) -> Forecast | None:
         """A rough forecast of a new run from its first rows, within a quarter of a second.
 
-        None if ``run`` would resume a run that exists, or if the first rows are not enough for a forecast.
+        None if ``run`` would resume a run that exists, if the first rows are not enough for a forecast, or if the job
+        has increments and answers: then ``compare`` counts the rows that are asked.
         """
         from orchestrator.app.run_start import job_identity
         from orchestrator.engine.runs import find_run
 
         self._config.api_key(os.environ)
-        if job.increments is not None and await self.compare(job) is not None:
-            return None
         if await self._backend.exists():
             try:
                 reader = await self._open_reader()
             except StoreError:
                 # One that the run is to make whole first, as after a kill at its first moment; or to refuse itself.
                 return None
+            if job.increments is not None:
+                name_of = job.increments.dataset or job.name
+                dataset = await reader.dataset(name_of, simulated=self._config.simulated)
+                if dataset is not None and dataset.rows:
+                    return None
             identity = await anyio.to_thread.run_sync(job_identity, job, self._config)
             # The next night of a job with increments finds a name of its own.
             if await find_run(reader, identity, name=None if job.increments else name, new=new) is not None:

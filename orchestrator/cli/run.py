@@ -208,14 +208,26 @@ async def _announce_cost(orchestrator: Orchestrator, job: Job, config: Config, o
     from orchestrator.core.money import parse_usd
     from orchestrator.report import formatting
 
+    limit = parse_usd(config.budget.confirm_above_usd)
+    has_terminal = sys.stdin.isatty() and sys.stderr.isatty()
     forecast = await orchestrator.glance(job, name=options.run, new=options.new)
-    if forecast is None:
+    if forecast is not None:
+        note(f"estimate: {forecast_line(forecast)}")
+        most = most_cost(forecast)
+    elif has_terminal or options.full_refresh:
+        comparison = await orchestrator.compare(job, night=night_options(job, options))
+        if comparison is None:
+            return
+        most = comparison.about_pusd if comparison.asked else 0
+        cost = "at a cost not known" if most is None else f"for about {formatting.dollars(most)}"
+        note(f"compared with {comparison.since}: {comparison.asked:,} rows are asked, {cost}")
+    else:
         return
-    note(f"estimate: {forecast_line(forecast)}")
-    limit, most = parse_usd(config.budget.confirm_above_usd), most_cost(forecast)
     if config.simulated or options.yes or (most is not None and most <= limit):
         return
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if not has_terminal and options.full_refresh:
+        raise UsageError("asking every row again may cost more than may be spent unasked", hint="say --yes as well")
+    if not has_terminal:
         note(f"  it may cost more than {formatting.dollars(limit)}, only a budget stops it (no terminal to ask)")
         return
     cost = formatting.dollars(limit)
