@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Self
@@ -21,19 +22,24 @@ _SIGNALS = {
 }
 # What is on disk is true at any time, so a run that does not stop in time can simply be ended.
 _STOP_TIMEOUT_S = 4.0
+# One stop may come as several signals: `timeout` and process managers send a second one, and a terminal and a parent
+# process may both pass on the same Ctrl-C.
+_ONE_STOP_S = 1.0
 _SHOW_CURSOR = "\x1b[?25h"
 
 
 class Interruption:
     """Handles signals during a run; ``code`` is the exit code of the first one.
 
-    After the first signal the process ends within five seconds, unless ``disarm`` is called.
+    Those within a second of it are the same stop; a later one ends the process at once. After the first signal the
+    process ends within five seconds, unless ``disarm`` is called.
     """
 
     def __init__(self, stop: Callable[[], None]) -> None:
         self.code: ExitCode | None = None
         self._stop = stop
         self._loop = asyncio.get_running_loop()
+        self._first_at = 0.0
         self._last_resort: threading.Timer | None = None
         self._before: dict[int, object] = {}
 
@@ -57,7 +63,10 @@ class Interruption:
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if self.code is not None:
+            if time.monotonic() - self._first_at < _ONE_STOP_S:
+                return
             _end(_SIGNALS[signal.Signals(number)], "ended at once; what is on disk is safe")
+        self._first_at = time.monotonic()
         self.code = code = _SIGNALS[signal.Signals(number)]
         self._last_resort = threading.Timer(
             _STOP_TIMEOUT_S, _end, (code, "stopping took too long, so the process was ended; what is on disk is safe")

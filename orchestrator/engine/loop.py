@@ -74,6 +74,7 @@ class LocalLoop:
         await self._housekeeping.recall()
         try:
             await self._work()
+            self._housekeeping.check_files()
             if self._status.may_poll:
                 await self._late_costs.finish()
             if self._status.cancelling:

@@ -108,6 +108,10 @@ class Backend(Protocol):
 class Store(RetentionStore, UploadStore, StreamEventStore, DatasetStore, Protocol):
     """The one writer of a database."""
 
+    def check_in_place(self) -> None:
+        """Raise ``StoreError`` if the files were moved, deleted or replaced, so that no other process finds them."""
+        ...
+
     async def create_run(self, run: NewRun) -> Run:
         """Create an active run; raises ``RunBusy`` if another process has just created one with the same name."""
         ...

@@ -306,3 +306,21 @@ def test_a_new_run_beside_an_unfinished_one_is_asked_for_on_a_terminal(
     write_config(folder)
     assert cli(*RUN, "--new").code == 0
     assert len(json.loads(cli("runs", "--db", "runs.db", "--json").out)) == 2
+
+
+@pytest.mark.parametrize("name", ["runs.db", "runs.db.lock"])
+def test_a_run_whose_database_is_deleted_ends_with_exit_5(
+    folder: Path, command: list[str], environment: dict[str, str], name: str
+) -> None:
+    write_config(folder, run_s="20")
+    process = subprocess.Popen(
+        [*command, *RUN, "--progress", "plain"], cwd=folder, env=environment, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "resp_" in line or "0 of 30 settled" in line:
+            break
+    (folder / name).unlink()
+    _, err = process.communicate()
+    assert process.returncode == 5, err
+    assert "was moved, deleted or replaced" in err

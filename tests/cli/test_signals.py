@@ -12,7 +12,8 @@ import pytest
 SCRIPT = """
 import asyncio, sys, time
 from orchestrator.cli import signals
-signals._PATIENCE_S = float(sys.argv[2])
+signals._STOP_TIMEOUT_S = float(sys.argv[2])
+signals._ONE_STOP_S = float(sys.argv[3])
 
 async def main():
     stopped = asyncio.Event()
@@ -45,9 +46,9 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Start a process that waits in a given way; it is ready for signals when this returns."""
     started: list[subprocess.Popen[str]] = []
 
-    def run(manner: str, timeout_s: float = 30.0) -> subprocess.Popen[str]:
+    def run(manner: str, timeout_s: float = 30.0, one_stop_s: float = 30.0) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, manner, str(timeout_s)],
+            [sys.executable, "-c", SCRIPT, manner, str(timeout_s), str(one_stop_s)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -76,7 +77,7 @@ def test_the_first_signal_asks_to_stop(
 
 
 def test_the_second_signal_ends_at_once(start: Callable[..., subprocess.Popen[str]]) -> None:
-    process = start("deaf")
+    process = start("deaf", one_stop_s=0)
     process.send_signal(signal.SIGINT)
     assert process.stdout is not None
     assert process.stdout.readline() == "heard\n"
@@ -84,6 +85,19 @@ def test_the_second_signal_ends_at_once(start: Callable[..., subprocess.Popen[st
     out, err = process.communicate()
     assert (process.returncode, out) == (130, "")
     assert "ended at once" in err
+
+
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signals_that_come_together_are_one_stop(
+    start: Callable[..., subprocess.Popen[str]], second: signal.Signals
+) -> None:
+    process = start("finished", 0.3)
+    process.send_signal(signal.SIGINT)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "heard\n"
+    process.send_signal(second)
+    out, err = process.communicate()
+    assert (process.returncode, out, err) == (130, "left\n", "")
 
 
 @pytest.mark.parametrize("manner", ["deaf", "busy"])
@@ -104,7 +118,7 @@ def test_a_run_that_finished_after_all_has_time_for_the_rest(start: Callable[...
 
 def test_a_hang_up_is_ignored_under_nohup() -> None:
     process = subprocess.Popen(
-        ["nohup", sys.executable, "-c", SCRIPT, "obedient", "30"],
+        ["nohup", sys.executable, "-c", SCRIPT, "obedient", "30", "30"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

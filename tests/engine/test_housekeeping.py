@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
+from orchestrator.core.errors import StoreError
 from orchestrator.engine.items import Waiting
 from orchestrator.engine.learned_state import LearnedState, Snapshot
 from orchestrator.engine.tasks.housekeeping import Housekeeping
@@ -116,3 +117,18 @@ async def test_what_another_run_spends_fills_the_shared_cap(rig: Rig) -> None:
         await house.rounds()
         assert rig.observation.progress.budget_used == ("day", 90)
         await rig.status.send_signal.wait()
+
+
+async def test_a_database_that_is_gone_halts_the_run_with_its_error(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone() -> None:
+        raise StoreError("the database was moved")
+
+    async with keeping_house(rig) as house:
+        await house.rounds()
+        monkeypatch.setattr(rig.store, "check_in_place", gone)
+        await house.rounds()
+        assert rig.status.halted is not None
+        assert (rig.status.halted.code, rig.status.halted.collect) == ("database_gone", False)
+        assert isinstance(rig.status.error, StoreError)

@@ -450,6 +450,9 @@ class ModelBackend(DatasetModel):
         for event in events:
             self._attempts[attempt_id].progress.setdefault(event.sequence, event)
 
+    def check_in_place(self) -> None:
+        pass
+
     # ── verbs: runs ───────────────────────────────────────────────────────────────────────────────────────
 
     async def create_run(self, run: writes.NewRun) -> reads.Run:

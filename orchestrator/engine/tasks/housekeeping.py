@@ -1,7 +1,8 @@
-"""Housekeeping: once a second, counters go to disk; deadline, cancel, spending and other runs are checked."""
+"""Housekeeping: once a second, counters go to disk; files, deadline, cancel, spending and other runs are checked."""
 
 from __future__ import annotations
 
+from orchestrator.core.errors import StoreError
 from orchestrator.engine.funds import Funds
 from orchestrator.engine.items import Halted
 from orchestrator.engine.learned_state import LearnedState
@@ -35,6 +36,7 @@ class Housekeeping:
         while True:
             await clock.sleep_until(clock.now() + _PERIOD_S)
             rounds += 1
+            self.check_files()
             await self._write_counts()
             await self._check_cancel()
             await self._refresh_spending()
@@ -46,6 +48,16 @@ class Housekeeping:
     async def recall(self) -> None:
         """Load what earlier runs learned; the run begins."""
         await self._learned.recall()
+
+    def check_files(self) -> None:
+        """Halt the run if the database is no longer where it was: no other process would find what is written."""
+        try:
+            self._run.store.check_in_place()
+        except StoreError as error:
+            self._status.error = error
+            # In place of any other reason: what is open cannot be collected either.
+            self._status.halted = Halted("database_gone", error.message, collect=False)
+            self._status.wake()
 
     async def flush(self) -> None:
         """Write what is only in memory; the run is over or interrupted."""

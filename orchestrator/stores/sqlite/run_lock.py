@@ -17,7 +17,7 @@ from typing import Self
 from orchestrator.core.errors import RunBusy, StoreError
 from orchestrator.stores.user_errors import dataset_locked, run_locked
 
-__all__ = ["DatasetLock", "RunLock", "is_locked"]
+__all__ = ["DatasetLock", "RunLock", "held_lock_file", "is_locked"]
 
 # Behind all text.
 _LOCKS_AT = 1 << 40
@@ -136,6 +136,14 @@ def is_locked(database: Path, run_id: int) -> bool:
             return _is_taken(handle, run_id)
         finally:
             os.close(handle)
+
+
+def held_lock_file(database: Path) -> tuple[Path, os.stat_result] | None:
+    """The path of the lock file, and the file that this process has open; None if it holds no lock."""
+    path = _lock_file(database)
+    with _guard:
+        handle = _handles.get(path)
+        return None if handle is None else (path, os.fstat(handle))
 
 
 def _is_taken(handle: int, run_id: int) -> bool:

@@ -16,6 +16,7 @@ from orchestrator.stores.reads import Dependent, Duplicate, OpenAttempt, OtherRe
 from orchestrator.stores.sqlite import adoption, bulk_updates, dependents, removal, write_operations
 from orchestrator.stores.sqlite.database import Synchronous, open_writer
 from orchestrator.stores.sqlite.datasets import SqliteDatasetStore
+from orchestrator.stores.sqlite.open_files import OpenFiles
 from orchestrator.stores.sqlite.retained import SqliteRetentionStore
 from orchestrator.stores.sqlite.writer import Writer
 from orchestrator.stores.stream_events import ProgressEvent
@@ -28,8 +29,9 @@ __all__ = ["SqliteStore"]
 class SqliteStore(SqliteRetentionStore, SqliteDatasetStore):
     """The one writer of a SQLite database; see ``stores.base.Store`` for what the verbs promise."""
 
-    def __init__(self, writer: Writer) -> None:
+    def __init__(self, writer: Writer, files: OpenFiles) -> None:
         self._writer = writer
+        self._files = files
 
     @classmethod
     @asynccontextmanager
@@ -45,11 +47,14 @@ class SqliteStore(SqliteRetentionStore, SqliteDatasetStore):
         connection = await open_writer(path, synchronous=synchronous, lock_timeout_s=lock_timeout_s)
         writer = Writer(connection, path, lock_timeout_s=lock_timeout_s)
         try:
-            yield cls(writer)
+            yield cls(writer, OpenFiles(path))
         finally:
             # A cancelled close would leave the thread answering an event loop that is gone.
             with anyio.CancelScope(shield=True):
                 await writer.aclose()
+
+    def check_in_place(self) -> None:
+        self._files.check()
 
     # ── runs ──────────────────────────────────────────────────────────────────────────────────────────────
 
