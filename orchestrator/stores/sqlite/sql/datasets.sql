@@ -42,7 +42,7 @@ SELECT
   entry.id, entry.key, entry.row_hash, entry.stage_hash, entry.request_hash, entry.answered_at, entry.failed_nights,
   entry.removed_at IS NOT NULL AS removed
 FROM json_each(:keys) AS wanted
--- CROSS keeps the order: for each key a look into the index, and never a walk over all entries.
+-- CROSS keeps the order: each key is found by the index, and the entries are never scanned.
 CROSS JOIN entry ON entry.dataset_id = :dataset_id AND entry.key = wanted.value;
 
 -- name: other_stages
