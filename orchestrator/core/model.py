@@ -34,7 +34,8 @@ class Usage:
     """Tokens of one response.
 
     ``cached_tokens`` and ``cache_write_tokens`` are inside ``input_tokens``; ``reasoning_tokens`` are inside
-    ``output_tokens`` (responses API, "usage").
+    ``output_tokens`` (responses API, "usage"). ``cache_write_12h_tokens`` are those written to stay for twelve hours,
+    inside ``cache_write_tokens``.
     """
 
     input_tokens: int = 0
@@ -43,6 +44,7 @@ class Usage:
     output_tokens: int = 0
     reasoning_tokens: int = 0
     total_tokens: int = 0
+    cache_write_12h_tokens: int = 0
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
@@ -52,16 +54,22 @@ class Usage:
             self.output_tokens + other.output_tokens,
             self.reasoning_tokens + other.reasoning_tokens,
             self.total_tokens + other.total_tokens,
+            self.cache_write_12h_tokens + other.cache_write_12h_tokens,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class ToolUse:
-    """How often a response used tools that are charged per call or per session."""
+    """What a response used of tools that are charged apart: by call, by session, or by the tokens of images.
+
+    ``web_searches`` are those that are billed: opening a page is not. Image tokens are not part of the usage.
+    """
 
     web_searches: int = 0
     file_searches: int = 0
     code_sessions: int = 0
+    image_input_tokens: int = 0
+    image_output_tokens: int = 0
 
 
 @fast_dataclass
@@ -80,6 +88,8 @@ class Response:
     service_tier: str | None = None
     usage: Usage | None = None
     tool_use: ToolUse = ToolUse()
+    # Whether its counts leave open what is billed: the lifetime of cache writes, or which web searches are free.
+    uncertain_use: bool = False
     # Whether its output is known to hold only messages and reasoning, and no tool call.
     no_tool_items: bool = False
     error_code: str | None = None
@@ -179,6 +189,7 @@ class UnitPrice:
     input: int
     cached: int
     cache_write: int
+    cache_write_12h: int
     output: int
     source: str
     version: str
@@ -193,7 +204,7 @@ class Charge:
     """What one response cost: exactly, or unknown with an upper bound.
 
     ``cost_pusd`` is None if usage or price is unknown; then ``upper_bound_pusd`` is the most it can be, or None if
-    even that is unknown.
+    even that is unknown. ``image_pusd`` is the part of it that generated images cost.
     """
 
     usage: Usage | None
@@ -201,6 +212,7 @@ class Charge:
     upper_bound_pusd: Picodollars | None
     price: UnitPrice | None
     tool_use: ToolUse = ToolUse()
+    image_pusd: Picodollars = 0
 
     @property
     def estimated(self) -> bool:

@@ -8,6 +8,7 @@ field: building objects of the whole body would cost more than all other steps.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, NotRequired, TypeAlias
 
@@ -59,12 +60,18 @@ class UnreadableReply(Exception):
 
 
 # No real count comes close to the bound, and its product with any price fits into SQLite's integers.
-_Count = Annotated[int, Field(ge=0, le=10**10)]
+_MOST_TOKENS = 10**10
+_Count = Annotated[int, Field(ge=0, le=_MOST_TOKENS)]
+
+
+class _WriteDetails(TypedDict):
+    ttl_12h_tokens: NotRequired[_Count | None]
 
 
 class _InputDetails(TypedDict):
     cached_tokens: NotRequired[_Count | None]
     cache_write_tokens: NotRequired[_Count | None]
+    cache_write_tokens_details: NotRequired[_WriteDetails | None]
 
 
 class _OutputDetails(TypedDict):
@@ -108,6 +115,12 @@ def parse_response(body: bytes, *, status_aliases: Mapping[str, str] | None = No
     messages = [item for item in items if item["type"] == "message"]
     others = [item for item in items if item["type"] not in _MESSAGES_AND_REASONING]
     code, message = _fault(wire.get("error"))
+    usage = _usage(wire.get("usage"))
+    uncertain = False
+    if usage is not None and usage.cache_write_tokens:
+        usage, uncertain = _with_long_writes(usage, wire)
+    reported = wire.get("tool_usage")
+    tool_use, is_guess = _tool_use(others, reported) if others or reported else (_NO_TOOLS, False)
     return Response(
         id=response_id,
         status=status,
@@ -115,8 +128,9 @@ def parse_response(body: bytes, *, status_aliases: Mapping[str, str] | None = No
         body=body,
         model=_text(wire.get("model")),
         service_tier=_text(wire.get("service_tier")),
-        usage=_usage(wire.get("usage")),
-        tool_use=_tool_use(others),
+        usage=usage,
+        tool_use=tool_use,
+        uncertain_use=uncertain or is_guess,
         no_tool_items=not others,
         error_code=code,
         error_message=message,
@@ -184,7 +198,9 @@ def _usage(reported: Any) -> Usage | None:
     into, out = usage.get("input_tokens_details"), usage.get("output_tokens_details")
     cached = (into.get("cached_tokens") or 0) if into else 0
     cache_write = (into.get("cache_write_tokens") or 0) if into else 0
-    if cached + cache_write > read:
+    split = into.get("cache_write_tokens_details") if into else None
+    cache_write_12h = (split.get("ttl_12h_tokens") or 0) if split else 0
+    if cached + cache_write > read or cache_write_12h > cache_write:
         # Contradictory counts would give a negative price for the rest.
         return None
     return Usage(
@@ -194,20 +210,59 @@ def _usage(reported: Any) -> Usage | None:
         output_tokens=written,
         reasoning_tokens=(out.get("reasoning_tokens") or 0) if out else 0,
         total_tokens=read + written if total is None else total,
+        cache_write_12h_tokens=cache_write_12h,
     )
 
 
-def _tool_use(items: Sequence[_Item]) -> ToolUse:
-    if not items:
-        return _NO_TOOLS
+def _with_long_writes(usage: Usage, wire: Mapping[str, Any]) -> tuple[Usage, bool]:
+    """Returns the usage with all writes counted as twelve-hour ones if they may be, and whether that is a guess.
+
+    A response that does not split its writes by lifetime, and to which twelve hours were applied, may have written
+    all of them for that long.
+    """
+    options = wire.get("prompt_cache_options")
+    details = wire["usage"]["input_tokens_details"]
+    if details.get("cache_write_tokens_details") is not None or not isinstance(options, dict):
+        return usage, False
+    if options.get("ttl") != "12h":
+        return usage, False
+    return replace(usage, cache_write_12h_tokens=usage.cache_write_tokens), True
+
+
+def _tool_use(items: Sequence[_Item], reported: Any) -> tuple[ToolUse, bool]:
+    """Returns what tools used that are charged apart, and whether the number of searches is a guess.
+
+    ``reported`` is the response's own account, ``tool_usage``: only it says which searches are billed. Without it,
+    each search counts, and opening a page, or finding something in it, does not (responses API, "tool_usage").
+    """
     kinds = [item["type"] for item in items]
-    return ToolUse(
-        web_searches=kinds.count("web_search_call"),
+    reported = reported if isinstance(reported, dict) else {}
+    searches = _count_in(reported.get("web_search"), "num_requests")
+    is_guess = searches is None and "web_search_call" in kinds
+    images = reported.get("image_gen")
+    tool_use = ToolUse(
+        web_searches=sum(map(_is_search, items)) if searches is None else searches,
         file_searches=kinds.count("file_search_call"),
         code_sessions=len(
             {str(item.get("container_id")) for item in items if item["type"] == "code_interpreter_call"}
         ),
+        image_input_tokens=_count_in(images, "input_tokens") or 0,
+        image_output_tokens=_count_in(images, "output_tokens") or 0,
     )
+    return tool_use, is_guess
+
+
+def _is_search(item: _Item) -> bool:
+    action = item.get("action")
+    kind = action.get("type") if isinstance(action, dict) else None
+    return item["type"] == "web_search_call" and kind not in ("open_page", "find_in_page", "find")
+
+
+def _count_in(value: Any, name: str) -> int | None:
+    """Returns a count of an object; None if it is absent or no plausible count."""
+    number = value.get(name) if isinstance(value, dict) else None
+    is_count = isinstance(number, int) and not isinstance(number, bool) and 0 <= number <= _MOST_TOKENS
+    return number if is_count else None
 
 
 def _output_text(messages: Sequence[_Item]) -> str:

@@ -47,6 +47,7 @@ COLUMNS = {
     "settled_at": Kind.TIME,
     "reused": Kind.FLAG,
     "cost_estimated": Kind.FLAG,
+    "cache_write_12h_tokens": Kind.COUNT,
 }
 
 
@@ -84,4 +85,5 @@ def flat_row(record: ResultRecord) -> tuple[Any, ...]:
         record.settled_at,
         record.reused,
         record.cost_estimated,
+        usage.cache_write_12h_tokens if usage else None,
     )

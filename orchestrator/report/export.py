@@ -102,9 +102,9 @@ async def write_csv(
 
 
 def _csv_row(record: ResultRecord) -> list[Any]:
-    *plain, cost, bound, submitted, settled, reused, estimated = flat_row(record)
+    *plain, cost, bound, submitted, settled, reused, estimated, written_12h = flat_row(record)
     flags = (_csv_value(flag, Kind.FLAG) for flag in (reused, estimated))
-    return [*plain, _usd(cost), _usd(bound), stamp(submitted), stamp(settled), *flags]
+    return [*plain, _usd(cost), _usd(bound), stamp(submitted), stamp(settled), *flags, written_12h]
 
 
 def _csv_value(value: Any, kind: Kind) -> Any:

@@ -180,6 +180,9 @@ def _charge_object(charge: Charge) -> dict[str, Any]:
         "web_searches": charge.tool_use.web_searches,
         "file_searches": charge.tool_use.file_searches,
         "code_sessions": charge.tool_use.code_sessions,
+        "image_input_tokens": charge.tool_use.image_input_tokens,
+        "image_output_tokens": charge.tool_use.image_output_tokens,
+        "image_usd": format_usd(charge.image_pusd),
         "price": _price_object(charge.price) if charge.price else None,
     }
 
@@ -194,6 +197,7 @@ def _price_object(price: UnitPrice) -> dict[str, Any]:
         "input_usd_per_million": format_usd(price.input * 10**6),
         "cached_usd_per_million": format_usd(price.cached * 10**6),
         "cache_write_usd_per_million": format_usd(price.cache_write * 10**6),
+        "cache_write_12h_usd_per_million": format_usd(price.cache_write_12h * 10**6),
         "output_usd_per_million": format_usd(price.output * 10**6),
     }
 

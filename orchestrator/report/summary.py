@@ -72,6 +72,7 @@ def usage_object(usage: Usage) -> dict[str, int]:
         "output_tokens": usage.output_tokens,
         "reasoning_tokens": usage.reasoning_tokens,
         "total_tokens": usage.total_tokens,
+        "cache_write_12h_tokens": usage.cache_write_12h_tokens,
     }
 
 

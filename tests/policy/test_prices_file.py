@@ -65,7 +65,7 @@ def test_a_file_with_all_fields() -> None:
             PriceOverride(model="llama-*", input=Decimal(0), output=Decimal(0)),
             PriceOverride(model="gpt-5-mini", tier="default:8h", input=Decimal("0.1"), output=Decimal(1)),
         ),
-        windows={"8h": Decimal("0.6")},
+        windows={"2h": Decimal("0.7"), "8h": Decimal("0.6")},
         regional={"gpt-6*": Decimal("1.1")},
         auto_tiers=("default",),
         unpriced_tier=UnpricedTier.DEFAULT,

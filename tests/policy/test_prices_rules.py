@@ -159,9 +159,17 @@ def test_a_completion_window_without_a_factor_costs_at_most_the_full_price() -> 
         usage=Usage(1_000_000, 0, 0, 0),
     )
     charge = PriceBook().charge_response(
-        response, requested_model="gpt-5-mini", requested_tier=None, at=NOW, window="2h", worst_case=9 * 10**12
+        response, requested_model="gpt-5-mini", requested_tier=None, at=NOW, window="4h", worst_case=9 * 10**12
     )
     assert (charge.cost_pusd, charge.upper_bound_pusd) == (None, 250_000_000_000)
+
+
+@pytest.mark.parametrize(("window", "usd_per_million"), [("2h", "0.7"), ("8h", "0.6"), ("soonest", "1"), (None, "1")])
+def test_the_published_windows_are_discounted_and_marked(window: str | None, usd_per_million: str) -> None:
+    price = PriceBook().price("gpt-6.1-terra", None, at=NOW, input_tokens=1, window=window)
+    assert price is not None
+    assert price.input == usd(usd_per_million) * 10**6
+    assert price.estimated or window in (None, "soonest")
 
 
 def test_a_stated_price_for_a_completion_window_is_exact() -> None:

@@ -7,10 +7,13 @@ estimated.
 
 from __future__ import annotations
 
+import json
 import sqlite3
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import cycle, islice
+from typing import Any
 
 import pytest
 
@@ -20,6 +23,7 @@ from orchestrator.policy.pricing.prices import PriceBook, charge
 
 BOOK = PriceBook()
 NOW = "2026-11-18"
+AT = datetime(2026, 11, 18, tzinfo=UTC).timestamp()
 NO_TOOLS = ToolUse()
 
 
@@ -232,6 +236,66 @@ def test_a_generated_image_makes_the_cost_unknown() -> None:
     assert charged("gpt-5", "default", (1_000, 0, 0, 0), body=mentioned).cost_pusd == parse_usd("0.00125")
 
 
+IMAGE_USAGE: dict[str, Any] = {
+    "input_tokens": 100,
+    "input_tokens_details": {"text_tokens": 60, "image_tokens": 40},
+    "output_tokens": 272,
+    "output_tokens_details": {"text_tokens": 0, "image_tokens": 272},
+    "cached_tokens": 0,
+}
+
+
+@pytest.mark.parametrize(
+    ("model", "change", "usd"),
+    [
+        ("gpt-image-1", {}, "0.01158"),  # 60·5 + 40·10 + 272·40
+        ("gpt-image-1.5", {}, "0.009324"),  # 60·5 + 40·8 + 272·32
+        ("gpt-image-1", {"cached_tokens": None}, "0.01158~"),  # how much of it was cached is not reported
+        ("gpt-image-1", {"input_tokens_details": None}, "0.01188~"),  # 100·10 + 272·40
+        ("gpt-image-1.5", {"output_tokens_details": None}, "0.009324~"),
+        ("gpt-image-1", {"input_tokens_details": {"text_tokens": 900}}, "0.01188~"),
+        ("gpt-image-9", {}, None),
+        (None, {}, None),
+        ("gpt-image-1", {"output_tokens": 0}, None),  # an image without tokens: its usage is missing
+    ],
+)
+def test_generated_images_cost_the_tokens_of_their_model(
+    model: str | None, change: dict[str, Any], usd: str | None
+) -> None:
+    images = IMAGE_USAGE | change
+    tool = {"type": "image_generation"} | ({"model": model} if model else {})
+    body = json.dumps(
+        {"output": [{"type": "image_generation_call"}], "tools": [tool], "tool_usage": {"image_gen": images}}
+    ).encode()
+    used = ToolUse(image_input_tokens=images["input_tokens"], image_output_tokens=images["output_tokens"])
+    result = charged("gpt-6-luna", "default", (0, 0, 0, 0), tool_use=used, body=body)
+    if usd is None:
+        assert (result.cost_pusd, result.image_pusd) == (None, 0)
+    else:
+        assert format_usd(result.image_pusd) + ("~" if result.estimated else "") == usd
+        assert result.cost_pusd == result.image_pusd
+
+
+def test_writes_for_twelve_hours_cost_twice_the_input() -> None:
+    usage = Usage(1_000_000, 0, 250_000, 0, 0, 1_000_000, cache_write_12h_tokens=100_000)
+    response = Response(
+        id="resp_1",
+        status="completed",
+        ended=True,
+        body=b"{}",
+        model="gpt-6.1-terra",
+        service_tier="default",
+        usage=usage,
+    )
+    charge = BOOK.charge_response(response, requested_model=None, requested_tier=None, at=AT)
+    # Long: fresh 750,000·2, half an hour 150,000·2.5, twelve hours 100,000·4.
+    assert charge.cost_pusd == parse_usd("2.275")
+    assert not charge.estimated
+    # A model without a price for writes has none for such a lifetime: the cost is a guess.
+    odd = BOOK.charge_response(replace(response, model="gpt-5.2"), requested_model=None, requested_tier=None, at=AT)
+    assert odd.estimated
+
+
 @pytest.mark.parametrize("usage", [None, Usage(-1, 0, 0, 5), Usage(5, 0, 0, -5), Usage(5, -9, 0, 5)])
 def test_without_a_usage_the_cost_is_at_most_the_reservation(usage: Usage | None) -> None:
     response = Response(
@@ -257,6 +321,7 @@ def test_a_charge_names_the_source_of_its_price() -> None:
         input=2_500_000,
         cached=250_000,
         cache_write=2_500_000,
+        cache_write_12h=5_000_000,
         output=11_250_000,
         source="genai-prices",
         version=version("genai-prices"),

@@ -14,6 +14,7 @@ from orchestrator.core.model import Response, ToolUse, Usage
 from orchestrator.core.money import format_usd
 from orchestrator.policy.pricing.price_rules import PriceOverride, PriceRules
 from orchestrator.policy.pricing.prices import Bounds, PriceBook
+from orchestrator.policy.pricing.tokens import may_write_12h
 
 BOOK = PriceBook()
 NOW = datetime(2026, 11, 18, tzinfo=UTC).timestamp()
@@ -102,6 +103,7 @@ def test_the_user_can_narrow_the_tiers_behind_auto() -> None:
 
 # ── From a request's body ─────────────────────────────────────────────────────────────────────────────────────
 
+PART: dict[str, Any] = {"type": "input_text", "text": "x" * 10_000}
 BODY: dict[str, Any] = {"model": "gpt-5-mini", "service_tier": "default", "input": "hi", "max_output_tokens": 16}
 
 
@@ -132,9 +134,41 @@ def test_an_unbounded_body_has_no_worst_case(change: dict[str, Any]) -> None:
     assert BOOK.worst_case_of(BODY | change, at=NOW) is None
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"prompt_cache_options": {"ttl": "12h"}},
+        {"prompt_cache_options": {"mode": "explicit", "ttl": "24h"}},
+        {"input": [{"role": "user", "content": [PART | {"prompt_cache_breakpoint": {"ttl": "12h"}}]}]},
+    ],
+)
+def test_a_longer_life_in_the_cache_is_reserved_at_its_price(change: dict[str, Any]) -> None:
+    body = BODY | {"model": "gpt-6.1-terra", "input": [{"role": "user", "content": [PART]}]}
+    usual, long = BOOK.worst_case_of(body, at=NOW), BOOK.worst_case_of(body | change, at=NOW)
+    assert usual is not None
+    assert long is not None
+    # Twice the price of input, not 1.25 times, less the output, which costs the same.
+    assert (long - 16 * 5_000_000) / (usual - 16 * 5_000_000) > 1.55
+    assert may_write_12h(body | change)
+    assert not may_write_12h(body | {"prompt_cache_options": {"ttl": "30m"}})
+
+
 # ── The guarantee ─────────────────────────────────────────────────────────────────────────────────────────────
 
-MODELS = ["gpt-5-mini", "gpt-5-nano", "gpt-5.4", "gpt-5.5-pro", "gpt-6-sol", "gpt-6.1-sol", "gpt-4.1", "o4-mini"]
+WINDOWS = [None, "soonest", "2h", "8h", "4h"]
+MODELS = [
+    "gpt-6-astra",
+    "gpt-6.1-terra",
+    "gpt-4o-mini",
+    "gpt-5-mini",
+    "gpt-5-nano",
+    "gpt-5.4",
+    "gpt-5.5-pro",
+    "gpt-6-sol",
+    "gpt-6.1-sol",
+    "gpt-4.1",
+    "o4-mini",
+]
 MAY_BECOME = {
     None: ["default", "flex", "priority"],
     "default": ["default"],
@@ -154,34 +188,43 @@ def test_no_response_costs_more_than_the_worst_case_of_its_request(data: st.Data
     echoed = data.draw(st.sampled_from(MAY_BECOME[asked]))
     input_tokens = data.draw(st.integers(0, 600_000))
     cached = data.draw(st.integers(0, input_tokens))
+    written = data.draw(st.integers(0, input_tokens - cached))
+    writes_12h = data.draw(st.booleans())
     usage = Usage(
         input_tokens,
         cached,
-        data.draw(st.integers(0, input_tokens - cached)),
+        written,
         data.draw(st.integers(0, 128_000)),
+        cache_write_12h_tokens=data.draw(st.integers(0, written)) if writes_12h else 0,
     )
+    window = data.draw(st.sampled_from(WINDOWS)) if asked in (None, "default") else None
+    search = data.draw(st.sampled_from(["web_search", "web_search_preview", "web_search_2025_08_26"]))
     tool_use = ToolUse(data.draw(st.integers(0, 3)), data.draw(st.integers(0, 3)), data.draw(st.integers(0, 3)))
     if asked is None and BOOK.price(model, echoed, at=NOW, input_tokens=0) is None:
         return  # a project cannot be set to a tier that the model lacks
     bounds = Bounds.of(
         input_tokens + data.draw(st.integers(0, 300_000)),
         usage.output_tokens + data.draw(st.integers(0, 1_000)),
-        tools=["web_search", "file_search", "code_interpreter"],
+        tools=[search, "file_search", "code_interpreter"],
+        writes_12h=writes_12h,
         max_tool_calls=tool_use.web_searches + tool_use.file_searches + tool_use.code_sessions,
     )
     assert bounds is not None
-    most = BOOK.worst_case(model, asked, bounds, at=NOW)
+    most = BOOK.worst_case(model, asked, bounds, at=NOW, window=window)
     response = Response(
         id="resp_1",
         status="completed",
         ended=True,
-        body=b"{}",
+        body=b'{"tools":[{"type":"%s"}]}' % search.encode(),
         model=model,
         service_tier=echoed,
         usage=usage,
         tool_use=tool_use,
+        uncertain_use=data.draw(st.booleans()),
     )
-    charge = BOOK.charge_response(response, requested_model=model, requested_tier=asked, at=NOW, worst_case=most)
+    charge = BOOK.charge_response(
+        response, requested_model=model, requested_tier=asked, at=NOW, window=window, worst_case=most
+    )
     cost = charge.upper_bound_pusd if charge.cost_pusd is None else charge.cost_pusd
     assert most is not None
     assert cost is not None

@@ -243,11 +243,55 @@ def test_tools_that_have_a_fee_per_call() -> None:
         *[{"type": "code_interpreter_call", "container_id": name} for name in ("cntr_1", "cntr_2", "cntr_1")],
         a_message(text("done")),
     ]
-    assert parse(output=output).tool_use == ToolUse(web_searches=3, file_searches=1, code_sessions=2)
+    # Opening a page is not billed; and only the response's own account says how many searches are.
+    response = parse(output=output)
+    assert response.tool_use == ToolUse(web_searches=2, file_searches=1, code_sessions=2)
+    assert response.uncertain_use
+    response = parse(output=output, tool_usage={"web_search": {"num_requests": 1}})
+    assert response.tool_use == ToolUse(web_searches=1, file_searches=1, code_sessions=2)
+    assert not response.uncertain_use
+    odd: list[Any] = [
+        {"web_search": {"num_requests": -1}},
+        {"web_search": {"num_requests": True}},
+        {"web_search": 5},
+        [],
+    ]
+    for damaged in odd:
+        assert parse(output=output, tool_usage=damaged).tool_use.web_searches == 2
     unnamed = [{"type": "code_interpreter_call"}, {"type": "code_interpreter_call", "container_id": None}]
     assert parse(output=unnamed).tool_use == ToolUse(code_sessions=1)
     assert not parse(output=unnamed).no_tool_items
     assert not parse(output=[{"type": "image_generation_call"}]).no_tool_items
+
+
+def test_the_tokens_of_images_come_from_the_account_of_the_tools() -> None:
+    images = {"input_tokens": 12, "output_tokens": 272}
+    response = parse(output=[{"type": "image_generation_call"}], tool_usage={"image_gen": images})
+    assert response.tool_use == ToolUse(image_input_tokens=12, image_output_tokens=272)
+    assert parse(output=[], tool_usage={"image_gen": images}).tool_use == response.tool_use
+    odd = {"image_gen": {"input_tokens": "12", "output_tokens": 10**15}}
+    assert parse(output=[{"type": "image_generation_call"}], tool_usage=odd).tool_use == ToolUse()
+
+
+def test_tokens_written_for_twelve_hours_are_counted_apart() -> None:
+    def usage_of(written: int, **details: object) -> dict[str, object]:
+        into = {"cached_tokens": 5, "cache_write_tokens": written, **details}
+        return {"input_tokens": 100, "output_tokens": 1, "input_tokens_details": into}
+
+    split = {"ttl_30m_tokens": 30, "ttl_12h_tokens": 40}
+    response = parse(usage=usage_of(70, cache_write_tokens_details=split))
+    assert response.usage is not None
+    assert (response.usage.cache_write_tokens, response.usage.cache_write_12h_tokens) == (70, 40)
+    assert not response.uncertain_use
+    # More for twelve hours than in all contradicts itself: such a usage is none.
+    assert parse(usage=usage_of(30, cache_write_tokens_details=split)).usage is None
+    # Without the split, all of it may have been written for as long as the response says.
+    response = parse(usage=usage_of(70), prompt_cache_options={"mode": "implicit", "ttl": "12h"})
+    assert response.usage is not None
+    assert (response.usage.cache_write_12h_tokens, response.uncertain_use) == (70, True)
+    response = parse(usage=usage_of(70), prompt_cache_options={"ttl": "30m"})
+    assert response.usage is not None
+    assert (response.usage.cache_write_12h_tokens, response.uncertain_use) == (0, False)
 
 
 # ── The rest ──────────────────────────────────────────────────────────────────────────────────────────────────────

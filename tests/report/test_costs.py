@@ -50,6 +50,7 @@ def test_the_object_has_each_group_and_an_exact_total() -> None:
             "output_tokens": 4,
             "reasoning_tokens": 0,
             "total_tokens": 7,
+            "cache_write_12h_tokens": 0,
         },
         "cost_usd": "0.200000000002",
         "cost_unknown": 1,

@@ -29,7 +29,7 @@ CONTRACT = """
 {"key":"row-1","state":"succeeded","output_text":"Grüße,\\n\\"you\\"","output":null,"error":null,"response_id":"resp_a",
  "model":"gpt-5-mini-2025-08-07","service_tier":"default","status":"completed","attempts":1,
  "usage":{"input_tokens":1000,"cached_tokens":200,"cache_write_tokens":10,"output_tokens":50,"reasoning_tokens":20,
-          "total_tokens":1050},
+          "total_tokens":1050,"cache_write_12h_tokens":0},
  "cost_usd":"0.000001","submitted_at":"2026-11-21T20:00:00Z","settled_at":"2026-11-21T20:00:03Z",
  "reused":false,"cost_upper_bound_usd":null,"cost_estimated":false}
 """

@@ -69,6 +69,7 @@ def test_a_settled_request_is_one_wide_line(capsys: pytest.CaptureFixture[str]) 
         "output_tokens": 5,
         "reasoning_tokens": 0,
         "total_tokens": 15,
+        "cache_write_12h_tokens": 0,
     }
 
 

@@ -19,6 +19,7 @@ PRICE = UnitPrice(
     input=250_000,
     cached=25_000,
     cache_write=250_000,
+    cache_write_12h=500_000,
     output=2_000_000,
     source="genai-prices",
     version="0.2.3",

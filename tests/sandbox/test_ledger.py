@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from orchestrator.core.model import ToolUse, Usage
+from orchestrator.policy.pricing.prices import PriceBook
+from orchestrator.provider.wire import parse_response
 from orchestrator.sandbox.storage.ledger import Entry, Ledger
 from orchestrator.testing import FakeClock
 
@@ -52,7 +54,13 @@ def test_sums_cover_all_usage_and_all_that_was_delivered() -> None:
     assert account["responses"] == {"completed": 3, "failed": 1}
     assert account["usage"]["total_tokens"] == 330
     assert (account["cost_pusd"], account["cost_usd"], account["unpriced"]) == (14, "0.000000000014", 1)
-    assert account["tool_use"] == {"web_searches": 6, "file_searches": 0, "code_sessions": 0}
+    assert account["tool_use"] == {
+        "web_searches": 6,
+        "file_searches": 0,
+        "code_sessions": 0,
+        "image_input_tokens": 0,
+        "image_output_tokens": 0,
+    }
     seen = account["seen_by_client"]
     assert seen["responses"] == {"completed": 2, "failed": 1}
     assert (seen["usage"]["total_tokens"], seen["cost_pusd"], seen["unpriced"]) == (220, 7, 1)
@@ -131,10 +139,73 @@ async def test_newer_models_bill_cache_writes(start: Start, clock: FakeClock) ->
     clock.advance(30)
     details = [(await caller.seen(each))["usage"]["input_tokens_details"] for each in (*ids, plain["id"])]
     assert details == [
-        {"cached_tokens": 0, "cache_write_tokens": 1024},
+        {
+            "cached_tokens": 0,
+            "cache_write_tokens": 1024,
+            "cache_write_tokens_details": {"ttl_30m_tokens": 1024, "ttl_12h_tokens": 0},
+        },
         {"cached_tokens": 1024, "cache_write_tokens": 0},
         {"cached_tokens": 0, "cache_write_tokens": 0},
     ]
+
+
+FILES = {"type": "file_search", "vector_store_ids": ["vs_1"]}
+# The ledger bills by its own arithmetic: what a client charges for the same responses must come to the same sum.
+BILLED: list[tuple[str, dict[str, Any]]] = [
+    ("a twelve-hour cache", {"model": "gpt-6-luna", "prompt_cache_options": {"ttl": "12h"}}),
+    ("a half-hour cache", {"model": "gpt-6-luna", "prompt_cache_options": {"ttl": "30m"}}),
+    ("a window of 2 hours", {"model": "gpt-6-luna", "background_options": {"completion_window": "2h"}}),
+    (
+        "a window of 8 hours and a twelve-hour cache",
+        {
+            "model": "gpt-6.1-sol",
+            "background_options": {"completion_window": "8h"},
+            "prompt_cache_options": {"ttl": "12h"},
+        },
+    ),
+    ("a search that opens a page", {"tools": [{"type": "web_search", "search_context_size": "high"}]}),
+    ("a search paid in blocks", {"model": "gpt-4o-mini", "tools": [{"type": "web_search"}]}),
+    ("a preview search", {"model": "gpt-4.1", "tools": [{"type": "web_search_preview"}]}),
+    ("files and code", {"tools": [FILES, {"type": "code_interpreter", "container": {"type": "auto"}}]}),
+    ("images", {"tools": [{"type": "image_generation", "model": "gpt-image-1"}]}),
+    ("smaller images", {"tools": [{"type": "image_generation", "model": "gpt-image-1-mini"}]}),
+]
+
+
+@pytest.mark.parametrize(("what", "fields"), BILLED, ids=[what for what, _ in BILLED])
+async def test_the_ledger_and_a_client_come_to_the_same_cost(
+    start: Start, clock: FakeClock, what: str, fields: dict[str, Any]
+) -> None:
+    caller = await start()
+    text = "The harvest was good this year. " * 400
+    request: dict[str, Any] = {"model": "gpt-6-luna", "input": text, "background": True, **fields}
+    created = await caller.created(**request)
+    clock.advance(30)
+    response = parse_response((await caller.poll(created["id"])).content)
+    cost_pusd = (await caller.ledger())["cost_pusd"]
+    charge = PriceBook().charge_response(
+        response,
+        requested_model=request["model"],
+        requested_tier=request.get("service_tier"),
+        at=created["created_at"],
+        window=request.get("background_options", {}).get("completion_window"),
+    )
+    assert cost_pusd == charge.cost_pusd
+    assert charge.cost_pusd, what
+    assert charge.estimated is ("window" in what or "blocks" in what)
+
+
+async def test_images_of_an_unnamed_model_have_an_unknown_price(start: Start, clock: FakeClock) -> None:
+    caller = await start()
+    created = await caller.created(tools=[{"type": "image_generation"}])
+    clock.advance(30)
+    response = parse_response((await caller.poll(created["id"])).content)
+    charge = PriceBook().charge_response(
+        response, requested_model=None, requested_tier=None, at=created["created_at"]
+    )
+    assert (charge.cost_pusd, charge.upper_bound_pusd) == (None, None)
+    assert charge.tool_use.image_output_tokens > 0
+    assert (await caller.ledger())["unpriced"] == 1
 
 
 async def test_an_unknown_price_is_not_zero(start: Start, clock: FakeClock) -> None:

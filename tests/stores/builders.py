@@ -29,6 +29,7 @@ PRICE = UnitPrice(
     input=250_000,
     cached=25_000,
     cache_write=0,
+    cache_write_12h=500_000,
     output=2_000_000,
     source="published",
     version="7",

@@ -225,7 +225,7 @@ class _Sums:
         rate_out = sum(price.output for price in priced) / max(1, len(priced))
         rate_in = sum(price.input for price in priced) / max(1, len(priced))
         least_in = sum(size.input_tokens * price.input - _saving(size, price) for size, price in pairs)
-        most_in = sum(size.input_tokens * max(price.input, price.cache_write) for size, price in pairs)
+        most_in = sum(size.input_tokens * _highest_rate(size, price) for size, price in pairs)
         low = least_in * self._whole * (1 - error) + output.low * rate_out + fees.low
         high = likely = None
         if self._past is not None and output.likely is not None and output.high is not None:
@@ -276,6 +276,11 @@ def _prediction_error(past: PastUse, rows: int) -> float:
 def _saving(size: RequestSize, price: UnitPrice) -> Picodollars:
     """What is saved where the beginning that requests share is read from the cache."""
     return size.shared_tokens * (price.input - price.cached)
+
+
+def _highest_rate(size: RequestSize, price: UnitPrice) -> Picodollars:
+    """The highest price that an input token of the request may have."""
+    return max(price.input, price.cache_write, price.cache_write_12h if size.writes_12h else 0)
 
 
 def _usual_rate(price: UnitPrice, past: PastUse) -> float:

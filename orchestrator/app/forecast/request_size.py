@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from orchestrator.policy.pricing.tokens import TokenCounter, estimate_input, upper_bound_tokens
+from orchestrator.policy.pricing.tokens import TokenCounter, estimate_input, may_write_12h, upper_bound_tokens
 
 __all__ = ["Counting", "Measured", "RequestSize", "Ruler"]
 
@@ -56,6 +56,8 @@ class RequestSize:
     max_output_tokens: int | None
     # Whether more input comes than the request shows: what hosted tools find, files, earlier turns.
     open_ended: bool = False
+    # Whether it may write to the cache for twelve hours, which costs more.
+    writes_12h: bool = False
 
 
 class Ruler:
@@ -78,6 +80,7 @@ class Ruler:
             shared_tokens=self._shared(fields, tokens),
             max_output_tokens=_count(fields.get("max_output_tokens")),
             open_ended=upper_bound_tokens(fields) is None,
+            writes_12h=may_write_12h(fields),
         )
 
     def _shared(self, fields: Mapping[str, Any], tokens: int) -> int:

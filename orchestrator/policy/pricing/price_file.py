@@ -14,6 +14,7 @@ from orchestrator.core.money import parse_usd
 from orchestrator.core.section import Section
 from orchestrator.policy.pricing.price_rules import (
     TIERS,
+    WINDOWS,
     Fees,
     LongRate,
     PriceOverride,
@@ -79,6 +80,8 @@ class LongPrice(Section):
     """USD per million input tokens read from the cache; the price of input if left out."""
     cache_write: PerMillion | None = None
     """USD per million input tokens written to the cache; the price of input if left out."""
+    cache_write_12h: PerMillion | None = None
+    """USD per million input tokens written to the cache for twelve hours; twice the price of input if left out."""
 
     def rate(self) -> LongRate:
         """Returns it as a rule."""
@@ -88,6 +91,7 @@ class LongPrice(Section):
             output=self.output,
             cached=self.cached,
             cache_write=self.cache_write,
+            cache_write_12h=self.cache_write_12h,
         )
 
 
@@ -108,6 +112,8 @@ class Price(Section):
     """USD per million input tokens read from the cache; the price of input if left out."""
     cache_write: PerMillion | None = None
     """USD per million input tokens written to the cache; the price of input if left out."""
+    cache_write_12h: PerMillion | None = None
+    """USD per million input tokens written to the cache for twelve hours; twice the price of input if left out."""
     long: LongPrice | None = None
     """Other prices for long inputs; if left out, the published ones apply if they exist and are higher."""
 
@@ -121,6 +127,7 @@ class Price(Section):
             output=self.output,
             cached=self.cached,
             cache_write=self.cache_write,
+            cache_write_12h=self.cache_write_12h,
             long=self.long.rate() if self.long else None,
         )
 
@@ -159,8 +166,8 @@ class PriceFile(Section):
     prices: tuple[Price, ...] = ()
     """Prices of models; the best fitting name wins, then the newest price in force."""
     windows: dict[Window, Discount] = Field(default_factory=dict)
-    """Factors on the default tier for background completion windows, such as ``8h: 0.6``. None are published, so a
-    window that is not listed has an unknown cost, and a listed one has an estimated cost."""
+    """Factors on the default tier for background completion windows, besides the published ``{2h: 0.7, 8h: 0.6}``.
+    The cost of a response with a window is an estimate; with one that has no factor, it is unknown."""
     regional: dict[str, Surcharge] = Field(default_factory=dict)
     """Factors on published prices for data residency, by model pattern, such as ``"gpt-6*": 1.1``."""
     auto_tiers: tuple[Literal["default", "flex", "priority", "scale", "ultrafast"], ...] = (
@@ -189,7 +196,7 @@ class PriceFile(Section):
         """Returns the rules for a ``PriceBook``; ``source`` and ``version`` are stored with each charge."""
         return PriceRules(
             overrides=tuple(price.override() for price in self.prices),
-            windows=dict(self.windows),
+            windows={**WINDOWS, **self.windows},
             regional=dict(self.regional),
             auto_tiers=self.auto_tiers,
             unpriced_tier=self.unpriced_tier,

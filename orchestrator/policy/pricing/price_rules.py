@@ -10,11 +10,14 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 
 from orchestrator.core.money import Picodollars
-from orchestrator.policy.pricing.rates import Rate, Rates, per_token, strip_date
+from orchestrator.policy.pricing.rates import Rate, Rates, per_token, strip_date, write_12h_of
 
-__all__ = ["TIERS", "Fees", "LongRate", "PriceOverride", "PriceRules", "UnpricedTier", "tier_of"]
+__all__ = ["TIERS", "WINDOWS", "Fees", "LongRate", "PriceOverride", "PriceRules", "UnpricedTier", "tier_of"]
 
 TIERS = ("default", "flex", "priority", "batch", "scale", "ultrafast")
+# The published factors of completion windows (responses API, "background_options"). Whether a missed target, a cached
+# or a long input is discounted, too, is not published, so what follows from them is an estimate.
+WINDOWS: Mapping[str, Decimal] = {"2h": Decimal("0.7"), "8h": Decimal("0.6")}
 _SAME = {"standard": "default", "fast": "priority"}
 
 
@@ -63,6 +66,7 @@ class LongRate:
     output: Decimal
     cached: Decimal | None = None
     cache_write: Decimal | None = None
+    cache_write_12h: Decimal | None = None
     above: int = 272_000
 
 
@@ -71,7 +75,8 @@ class PriceOverride:
     """A price that takes precedence over the published one; USD per million tokens.
 
     ``model`` is a name, which also covers its dated snapshots, or a pattern with ``*``. Without ``cached`` or
-    ``cache_write`` such tokens cost the same as other input. ``effective_from`` is the first day (UTC) of the price;
+    ``cache_write`` such tokens cost the same as other input; without ``cache_write_12h``, tokens written for twelve
+    hours cost twice as much as other input. ``effective_from`` is the first day (UTC) of the price;
     None means always. ``tier`` may carry a completion window: ``default:8h``.
     """
 
@@ -80,6 +85,7 @@ class PriceOverride:
     output: Decimal
     cached: Decimal | None = None
     cache_write: Decimal | None = None
+    cache_write_12h: Decimal | None = None
     tier: str = "default"
     effective_from: date | None = None
     long: LongRate | None = None
@@ -103,10 +109,13 @@ class PriceOverride:
 
 def _rate(prices: PriceOverride | LongRate) -> Rate:
     fresh = per_token(prices.input)
+    written = fresh if prices.cache_write is None else per_token(prices.cache_write)
+    long = prices.cache_write_12h
     return Rate(
         input=fresh,
         cached=fresh if prices.cached is None else per_token(prices.cached),
-        cache_write=fresh if prices.cache_write is None else per_token(prices.cache_write),
+        cache_write=written,
+        cache_write_12h=write_12h_of(fresh, written) if long is None else per_token(long),
         output=per_token(prices.output),
     )
 
@@ -115,14 +124,14 @@ def _rate(prices: PriceOverride | LongRate) -> Rate:
 class PriceRules:
     """A user's prices and factors.
 
-    ``windows`` are factors on the default tier for background completion windows, such as ``{"8h": 0.5}``; a window
-    without one has no known price. ``regional`` are factors on published prices for data residency, by model
+    ``windows`` are factors on the default tier for background completion windows; a window without one has no known
+    price. ``regional`` are factors on published prices for data residency, by model
     pattern. ``auto_tiers`` are the tiers at which a request without one, or with ``auto``, may be billed: a setting
     of the project decides, which the API does not show. ``version`` is recorded with each charge.
     """
 
     overrides: tuple[PriceOverride, ...] = ()
-    windows: Mapping[str, Decimal] = field(default_factory=dict)
+    windows: Mapping[str, Decimal] = field(default_factory=lambda: WINDOWS)
     regional: Mapping[str, Decimal] = field(default_factory=dict)
     auto_tiers: tuple[str, ...] = ("default", "flex", "priority")
     unpriced_tier: UnpricedTier = UnpricedTier.UNKNOWN

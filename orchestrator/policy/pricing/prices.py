@@ -17,10 +17,11 @@ from orchestrator.core.money import Picodollars
 from orchestrator.policy.pricing.price_rules import PriceRules, UnpricedTier, tier_of
 from orchestrator.policy.pricing.published import published_rates, published_version
 from orchestrator.policy.pricing.rates import Rate, Rates
-from orchestrator.policy.pricing.tokens import upper_bound_tokens
+from orchestrator.policy.pricing.tokens import may_write_12h, upper_bound_tokens
 from orchestrator.policy.pricing.tool_fees import (
-    has_uncounted_items,
     highest_fee,
+    image_cost,
+    makes_images,
     paid_tools,
     search_fee,
     searches_of,
@@ -44,7 +45,8 @@ def charge(usage: Usage, tool_use: ToolUse, price: UnitPrice) -> Picodollars:
     return (
         fresh * price.input
         + usage.cached_tokens * price.cached
-        + usage.cache_write_tokens * price.cache_write
+        + (usage.cache_write_tokens - usage.cache_write_12h_tokens) * price.cache_write
+        + usage.cache_write_12h_tokens * price.cache_write_12h
         + usage.output_tokens * price.output
         + tool_use.web_searches * price.fee_web_search
         + tool_use.file_searches * price.fee_file_search
@@ -81,6 +83,8 @@ class Bounds(NamedTuple):
     output_tokens: int
     paid_tools: frozenset[str] = frozenset()
     tool_calls: int = 0
+    # Whether it may write to the cache for twelve hours.
+    writes_12h: bool = False
 
     @classmethod
     def of(
@@ -90,12 +94,13 @@ class Bounds(NamedTuple):
         *,
         tools: Collection[str] = (),
         max_tool_calls: int | None = None,
+        writes_12h: bool = False,
     ) -> Bounds | None:
         """Returns the bounds of a request with tools of these types; None if something is unbounded."""
         paid = paid_tools(tools)
         if input_tokens is None or max_output_tokens is None or paid is None or (paid and max_tool_calls is None):
             return None
-        return cls(input_tokens, max_output_tokens, paid, max_tool_calls or 0)
+        return cls(input_tokens, max_output_tokens, paid, max_tool_calls or 0, writes_12h)
 
     def at(self, quote: _Quote | None) -> Picodollars | None:
         """Returns the most it can cost at these prices; None if one of the prices that may apply is unknown."""
@@ -108,6 +113,8 @@ class Bounds(NamedTuple):
             if price is None:
                 return None
             highest_input = max(price.input, price.cached, price.cache_write)
+            if self.writes_12h:
+                highest_input = max(highest_input, price.cache_write_12h)
             fees = self.tool_calls * highest_fee(price, self.paid_tools) if self.paid_tools else 0
             most = max(most, self.input_tokens * highest_input + self.output_tokens * price.output + fees)
         return most
@@ -158,8 +165,8 @@ class PriceBook:
         """Returns the charge of a response that has ended: exact, or unknown with an upper bound.
 
         ``at`` is when the request was sent, and ``worst_case`` what was reserved for it then. Negative counts are no
-        usage. The price is marked as estimated if counts contradict each other, or if it follows from the request
-        because the response does not name its model or tier.
+        usage. The price is marked as estimated if counts contradict each other or leave open what is billed, and if
+        it follows from the request because the response does not name its model or tier.
         """
         usage, tool_use = response.usage, response.tool_use
         if usage is None or _is_negative(usage):
@@ -176,16 +183,24 @@ class PriceBook:
             echoed is None or response.model is None,
         )
         price, bound = _pick(self._quote(case), usage.input_tokens), worst_case
-        if has_uncounted_items(response):
-            price = None
+        images: tuple[Picodollars, bool] | None = (0, False)
+        if makes_images(response):
+            images = image_cost(response, date.fromordinal(_EPOCH + case.day))
         elif price is None:
             bound = self._bound(case, usage, tool_use, otherwise=worst_case)
-        if price is None:
+        if price is None or images is None:
             return Charge(usage=usage, cost_pusd=None, upper_bound_pusd=bound, price=None, tool_use=tool_use)
-        if usage.cached_tokens + usage.cache_write_tokens > usage.input_tokens:
+        image_pusd, is_guess = images
+        if is_guess or response.uncertain_use or _is_doubtful(usage, price):
             price = replace(price, estimated=True)
-        cost = charge(usage, tool_use, price)
-        return Charge(usage=usage, cost_pusd=cost, upper_bound_pusd=None, price=price, tool_use=tool_use)
+        return Charge(
+            usage=usage,
+            cost_pusd=charge(usage, tool_use, price) + image_pusd,
+            upper_bound_pusd=None,
+            price=price,
+            tool_use=tool_use,
+            image_pusd=image_pusd,
+        )
 
     def worst_case_of(self, fields: Mapping[str, Any], *, at: float, context_tokens: int = 0) -> Picodollars | None:
         """Returns the most that the body of a ``POST /v1/responses`` can cost; None if it is unbounded.
@@ -204,6 +219,7 @@ class PriceBook:
             cap,
             tools=[str(tool.get("type")) for tool in fields.get("tools") or ()],
             max_tool_calls=calls if isinstance(calls, int) else None,
+            writes_12h=may_write_12h(fields),
         )
         if bounds is None:
             return None
@@ -311,6 +327,7 @@ class PriceBook:
             input=rate.input,
             cached=rate.cached,
             cache_write=rate.cache_write,
+            cache_write_12h=rate.cache_write_12h,
             output=rate.output,
             source=found.source,
             version=found.version,
@@ -337,6 +354,13 @@ def _day(at: float) -> int:
 
 def _window(window: str | None) -> str | None:
     return None if window == "soonest" else window
+
+
+def _is_doubtful(usage: Usage, price: UnitPrice) -> bool:
+    """Whether counts contradict each other, or a lifetime is reported whose price the model does not have."""
+    if usage.cached_tokens + usage.cache_write_tokens > usage.input_tokens:
+        return True
+    return usage.cache_write_12h_tokens > 0 and price.cache_write <= price.input
 
 
 def _is_negative(usage: Usage) -> bool:

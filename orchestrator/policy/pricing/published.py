@@ -13,21 +13,21 @@ from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from functools import cache
 from importlib.metadata import version
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from orchestrator.policy.pricing.rates import Rate, Rates, per_token, strip_date
+from orchestrator.policy.pricing.rates import Rate, Rates, per_token, strip_date, write_12h_of
 
 if TYPE_CHECKING:
     from genai_prices.types import MatchLogic, ModelInfo, Provider
 
-__all__ = ["published_rates", "published_version"]
+__all__ = ["ImageRate", "published_image_rate", "published_rates", "published_version"]
 
 _INPUT, _CACHED, _WRITTEN, _OUTPUT = "input_mtok", "cache_read_mtok", "cache_write_mtok", "output_mtok"
 # Tool calls are priced by our own table. A model that is also billed by other units (seconds of audio, images) has no
 # price: its tokens alone would understate the cost.
 _TOOL_CALLS = frozenset({"web_searches_kcount", "storage_searches_kcount"})
 # Tiers whose price is published as a multiple of the default one, and which the package does not have.
-_MULTIPLES = {("gpt-6.1-sol", "ultrafast"): 6}
+_MULTIPLES = {("gpt-6.1-sol", "ultrafast"): 6, ("gpt-6-astra", "ultrafast"): 6}
 
 # One price by the input length above which it holds, in picodollars per token.
 _Unit: TypeAlias = dict[int, int]
@@ -59,6 +59,31 @@ def published_rates(model: str, tier: str, day: date) -> Rates | None:
         return _rates(standard).times(multiple).inferred()
     rates = _rates(standard) if tier == "default" else _tier_rates(info, tier, moment, standard)
     return rates if rates is None or named else rates.inferred()
+
+
+class ImageRate(NamedTuple):
+    """Picodollars per token of an image model: of texts and images that it reads, and of those that it makes."""
+
+    text_input: int
+    image_input: int
+    text_output: int
+    image_output: int
+
+
+def published_image_rate(model: str, day: date) -> ImageRate | None:
+    """Returns the rate of a model that makes images on a day (UTC); None if none is published.
+
+    It is that of tokens that are not cached, because a response need not say which were.
+    """
+    info, _ = _find(model.lower())
+    stated = vars(info.get_prices(datetime.combine(day, time(), UTC))) if info else {}
+    text, made = stated.get(_INPUT), stated.get(_OUTPUT)
+    read, drawn = stated.get("input_image_mtok") or text, stated.get("output_image_mtok") or made
+    # A model without a price for images that it reads makes none.
+    prices = (text, read, made, drawn)
+    if "input_image_mtok" not in stated or not all(isinstance(price, Decimal) for price in prices):
+        return None
+    return ImageRate(*map(per_token, prices))  # type: ignore[arg-type]  # all are decimals
 
 
 @cache
@@ -147,6 +172,7 @@ def _rates(units: Mapping[str, _Unit]) -> Rates:
                     input=_at(fresh, above),
                     cached=_at(units.get(_CACHED, fresh), above),
                     cache_write=_at(units.get(_WRITTEN, fresh), above),
+                    cache_write_12h=write_12h_of(_at(fresh, above), _at(units.get(_WRITTEN, fresh), above)),
                     output=_at(units[_OUTPUT], above),
                 ),
             )

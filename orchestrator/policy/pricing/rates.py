@@ -7,31 +7,38 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, Decimal
 
-__all__ = ["Rate", "Rates", "per_token", "strip_date"]
+__all__ = ["Rate", "Rates", "per_token", "strip_date", "write_12h_of"]
 
 _DATE = re.compile(r"-20\d{2}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rate:
-    """Picodollars per token. ``estimated`` marks a rate that was inferred, not read."""
+    """Picodollars per token. ``estimated`` marks a rate that was inferred, not read.
+
+    ``cache_write_12h`` is that of tokens written to the cache for twelve hours; ``cache_write`` that of all others.
+    """
 
     input: int
     cached: int
     cache_write: int
+    cache_write_12h: int
     output: int
     estimated: bool = False
 
     def times(self, factor: Decimal | int) -> Rate:
         """Returns the rate at a discount or surcharge; a fraction is rounded up and marked as estimated."""
-        exact = [Decimal(unit) * factor for unit in (self.input, self.cached, self.cache_write, self.output)]
-        fresh, cached, written, output = (int(unit.to_integral_value(ROUND_CEILING)) for unit in exact)
+        units = (self.input, self.cached, self.cache_write, self.cache_write_12h, self.output)
+        exact = [Decimal(unit) * factor for unit in units]
+        whole = [int(unit.to_integral_value(ROUND_CEILING)) for unit in exact]
+        fresh, cached, written, written_12h, output = whole
         return Rate(
             input=fresh,
             cached=cached,
             cache_write=written,
+            cache_write_12h=written_12h,
             output=output,
-            estimated=self.estimated or exact != [fresh, cached, written, output],
+            estimated=self.estimated or exact != whole,
         )
 
     def at_least(self, floor: Rate) -> Rate:
@@ -40,6 +47,7 @@ class Rate:
             input=max(self.input, floor.input),
             cached=max(self.cached, floor.cached),
             cache_write=max(self.cache_write, floor.cache_write),
+            cache_write_12h=max(self.cache_write_12h, floor.cache_write_12h),
             output=max(self.output, floor.output),
             estimated=self.estimated,
         )
@@ -78,6 +86,14 @@ def per_token(usd_per_million: Decimal) -> int:
     if not exact.is_finite() or exact < 0 or exact != exact.to_integral_value():
         raise ValueError("a price is not negative and has at most 6 decimals in USD per million tokens")
     return int(exact)
+
+
+def write_12h_of(fresh: int, written: int) -> int:
+    """Returns the price of tokens written for twelve hours, if none is stated: twice the price of input.
+
+    It is never less than that of other writes (responses API, "prompt_cache_options.ttl").
+    """
+    return max(2 * fresh, written)
 
 
 def strip_date(model: str) -> str:

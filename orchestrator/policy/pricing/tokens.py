@@ -20,6 +20,7 @@ __all__ = [
     "count_tokens",
     "estimate_input",
     "estimate_request",
+    "may_write_12h",
     "token_counter",
     "upper_bound_tokens",
 ]
@@ -121,6 +122,26 @@ def estimate_request(fields: Mapping[str, Any]) -> int:
     """
     cap = fields.get("max_output_tokens")
     return estimate_input(fields) + (cap if isinstance(cap, int) and cap > 0 else 0)
+
+
+def may_write_12h(fields: Mapping[str, Any]) -> bool:
+    """Whether a request asks for twelve hours in the prompt cache, for all of it or for one part."""
+    options = fields.get("prompt_cache_options")
+    if isinstance(options, dict) and options.get("ttl") not in (None, "30m"):
+        return True
+    messages = fields.get("input")
+    return isinstance(messages, list) and any(map(_has_long_breakpoint, messages))
+
+
+def _has_long_breakpoint(value: Any) -> bool:
+    if isinstance(value, list):
+        return any(map(_has_long_breakpoint, value))
+    if not isinstance(value, dict):
+        return False
+    mark = value.get("prompt_cache_breakpoint")
+    if isinstance(mark, dict) and mark.get("ttl") not in (None, "30m"):
+        return True
+    return any(_has_long_breakpoint(value.get(name)) for name in ("content", "output"))
 
 
 def upper_bound_tokens(fields: Mapping[str, Any]) -> int | None:

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from datetime import date
 
 import orjson
 
 from orchestrator.core.model import Response, UnitPrice
 from orchestrator.core.money import Picodollars
 from orchestrator.policy.pricing.price_rules import Fees
+from orchestrator.policy.pricing.published import published_image_rate
 from orchestrator.policy.pricing.rates import strip_date
 
-__all__ = ["has_uncounted_items", "highest_fee", "paid_tools", "search_fee", "searches_of"]
+__all__ = ["highest_fee", "image_cost", "makes_images", "paid_tools", "search_fee", "searches_of"]
 
 _SEARCH, _PREVIEW, _FILES, _CODE = "web_search", "web_search_preview", "file_search", "code_interpreter"
-# Tools that cost only their tokens. A tool that is neither here nor above (image generation) has a cost that no count
-# shows.
+# Tools that cost only their tokens. A tool that is neither here nor above (image generation) has a cost that nothing
+# bounds before it is used.
 _FREE = frozenset(
     {
         "apply_patch",
@@ -37,7 +39,7 @@ _FREE = frozenset(
         "tool_search",
     }
 )
-_UNCOUNTED_ITEM = "image_generation_call"
+_IMAGE_TOOL, _IMAGE_ITEM = "image_generation", "image_generation_call"
 # Models that do not reason have another fee for the preview search.
 _PLAIN_MODEL = re.compile(r"(?:ft:)?(?:gpt-[34]|chatgpt-)|.*-chat\b")
 # Models that pay for the text found by a search in blocks of fixed size.
@@ -68,12 +70,55 @@ def searches_of(response: Response) -> frozenset[str]:
     return frozenset(kinds or {_SEARCH})
 
 
-def has_uncounted_items(response: Response) -> bool:
-    """Whether a response holds items that cost money and are not in its usage."""
+def makes_images(response: Response) -> bool:
+    """Whether a response made images, which cost money that is not in its usage."""
     # Searching a body of some kilobytes takes longer than all other steps of its charge.
-    if response.no_tool_items or _UNCOUNTED_ITEM.encode() not in response.body:
+    if response.no_tool_items or _IMAGE_ITEM.encode() not in response.body:
         return False
-    return any(item.get("type") == _UNCOUNTED_ITEM for item in _objects(response.body, "output"))
+    return any(item.get("type") == _IMAGE_ITEM for item in _objects(response.body, "output"))
+
+
+def image_cost(response: Response, day: date) -> tuple[Picodollars, bool] | None:
+    """Returns what the images of a response cost, and whether that is an estimate; None if it is unknown.
+
+    It is unknown if the response reports no tokens, or does not name an image model with a published price. Without
+    the split into texts and images, and without the cached tokens, the higher price applies, as an estimate.
+    """
+    used = response.tool_use
+    models = {str(tool.get("model")) for tool in _objects(response.body, "tools") if tool.get("type") == _IMAGE_TOOL}
+    rates = [published_image_rate(model, day) for model in models]
+    if not used.image_output_tokens or not rates or None in rates:
+        return None
+    usage = _image_usage(response.body)
+    read = _texts_of(usage.get("input_tokens_details"), used.image_input_tokens)
+    made = _texts_of(usage.get("output_tokens_details"), used.image_output_tokens)
+    costs = [
+        _split(used.image_input_tokens, read, rate.text_input, rate.image_input)
+        + _split(used.image_output_tokens, made, rate.text_output, rate.image_output)
+        for rate in rates
+        if rate is not None
+    ]
+    is_guess = read is None or made is None or usage.get("cached_tokens") != 0 or len(costs) > 1
+    return max(costs), is_guess
+
+
+def _texts_of(details: object, tokens: int) -> int | None:
+    """Returns how many of the tokens are texts; None if that is not said."""
+    texts = details.get("text_tokens") if isinstance(details, dict) else None
+    return texts if isinstance(texts, int) and 0 <= texts <= tokens else None
+
+
+def _split(tokens: int, texts: int | None, text_price: int, image_price: int) -> Picodollars:
+    """Returns the price of tokens, those of texts at their own if they are separated."""
+    if texts is None:
+        return tokens * max(text_price, image_price)
+    return texts * text_price + (tokens - texts) * image_price
+
+
+def _image_usage(body: bytes) -> dict[str, object]:
+    reported = orjson.loads(body).get("tool_usage")
+    usage = reported.get("image_gen") if isinstance(reported, dict) else None
+    return usage if isinstance(usage, dict) else {}
 
 
 def search_fee(fees: Fees, model: str, searches: frozenset[str], *, input_price: int) -> tuple[Picodollars, bool]:

@@ -46,7 +46,7 @@ class SimulatedCache:
         self._seen: OrderedDict[bytes, None] = OrderedDict()
 
     def look_up(self, fields: Mapping[str, Json], prompt: Prompt, model: Model) -> tuple[int, int]:
-        """The tokens read from the cache, and the tokens written to it."""
+        """The tokens read from the cache, and the tokens written to it; ``is_long_lived`` says for how long."""
         options = fields.get("prompt_cache_options") or {}
         beginning = f"{prompt.instructions}\n{prompt.text}"[: self._CHARACTERS]
         if options.get("mode") == "explicit" or prompt.tokens < self.TOKENS or len(beginning) < self._CHARACTERS:
@@ -74,6 +74,11 @@ class CreateCall:
     ordinal: int
     now: float
     idempotency_key: str | None
+
+
+def is_long_lived(fields: Mapping[str, Json]) -> bool:
+    """Whether a request asks for twelve hours in the prompt cache."""
+    return (fields.get("prompt_cache_options") or {}).get("ttl") == "12h"
 
 
 def conversation_of(fields: Mapping[str, Json]) -> str | None:
@@ -156,6 +161,7 @@ def _usage(call: CreateCall, answered: Answer, quirk: str | None, cache: Simulat
         input_tokens=input_tokens,
         cached_tokens=cached,
         cache_write_tokens=written,
+        cache_write_12h_tokens=written if is_long_lived(call.fields) else 0,
         output_tokens=answered.output_tokens,
         reasoning_tokens=0 if plain else answered.reasoning_tokens,
         total_tokens=input_tokens + answered.output_tokens,

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 import orjson
 
+from orchestrator.policy.pricing.tokens import count_tokens
 from orchestrator.sandbox.simulation.prompts import Prompt
 
 __all__ = ["HostedUse", "ask_approval", "fee_basis", "use_hosted_tools"]
@@ -21,6 +22,7 @@ Json: TypeAlias = Any
 _PAGE = "https://example.org/"
 # One transparent pixel.
 _PICTURE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+_PICTURE_TOKENS = 272
 _QUERY_WORDS = 12
 # More than any request can use.
 _MAX_CALLS = 1_000
@@ -51,7 +53,7 @@ def ask_approval(fields: Mapping[str, Json], tail: str) -> dict[str, Json]:
 
 
 def fee_basis(fields: Mapping[str, Json], items: Sequence[Mapping[str, Json]]) -> bytes:
-    """The types of the tools offered and of the calls made, shaped like a response; ``{}`` if no call costs fees."""
+    """The tools offered, the calls made and what is billed for them, shaped like a response; ``{}`` if none is."""
     used = [
         {"type": item["type"], "container_id": item.get("container_id")}
         for item in items
@@ -59,8 +61,24 @@ def fee_basis(fields: Mapping[str, Json], items: Sequence[Mapping[str, Json]]) -
     ]
     if not used:
         return b"{}"
-    offered = [{"type": tool["type"]} for tool in fields.get("tools") or []]
-    return orjson.dumps({"tools": offered, "output": used})
+    offered = [{name: tool[name] for name in ("type", "model") if name in tool} for tool in fields.get("tools") or []]
+    return orjson.dumps({"tools": offered, "output": used, "tool_usage": _tool_usage(items)})
+
+
+def _tool_usage(items: Sequence[Mapping[str, Json]]) -> dict[str, Json]:
+    """What is billed apart from the usage: searches, but no opened pages, and the tokens of images."""
+    searches = sum(item["type"] == "web_search_call" and item["action"]["type"] == "search" for item in items)
+    prompts = [str(item["revised_prompt"]) for item in items if item["type"] == "image_generation_call"]
+    texts, drawn = sum(map(count_tokens, prompts)), _PICTURE_TOKENS * len(prompts)
+    image_gen = {
+        "input_tokens": texts,
+        "input_tokens_details": {"text_tokens": texts, "image_tokens": 0},
+        "output_tokens": drawn,
+        "output_tokens_details": {"text_tokens": 0, "image_tokens": drawn},
+        "cached_tokens": 0,
+        "total_tokens": texts + drawn,
+    }
+    return {"image_gen": image_gen, "web_search": {"num_requests": searches}}
 
 
 def _offered(fields: Mapping[str, Json]) -> list[dict[str, Json]]:
@@ -100,7 +118,7 @@ class _HostedTools:
         elif not self._prompt.new_items and self._may_call():
             # Results of the client's tools do not make the model search again.
             if kind.startswith("web_search"):
-                self._search_web()
+                self._search_web(is_deep=tool.get("search_context_size") == "high")
             elif kind == "file_search":
                 self._search_files()
             elif kind == "code_interpreter":
@@ -115,11 +133,14 @@ class _HostedTools:
         identity = {"type": kind, "id": f"{prefix}_{self._tail}{len(self.items):02x}", "status": "completed"}
         self.items.append(identity | fields)
 
-    def _search_web(self) -> None:
+    def _search_web(self, *, is_deep: bool) -> None:
         action: dict[str, Json] = {"type": "search", "query": self._query, "queries": [self._query]}
         if "web_search_call.action.sources" in self._include:
             action["sources"] = [{"type": "url", "url": _PAGE}]
         self._add("web_search_call", "ws", action=action)
+        if is_deep and self._may_call():
+            # Opening what was found is a call, too, and is not billed.
+            self._add("web_search_call", "ws", action={"type": "open_page", "url": _PAGE})
         self.found.append(f"{_PAGE} says nothing about: {self._query}")
 
     def _search_files(self) -> None:

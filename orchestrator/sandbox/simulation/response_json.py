@@ -91,6 +91,8 @@ def response_body(record: ResponseRecord, now: float) -> bytes:
         "usage": usage_body(record.usage) if ended and record.usage else None,
         **orjson.loads(record.echo),
     }
+    if ended and record.hosted != b"{}":
+        body["tool_usage"] = orjson.loads(record.hosted)["tool_usage"]
     if record.quirk == "ill_typed":
         _make_ill_typed(body, record)
     return orjson.dumps(body)
@@ -103,11 +105,21 @@ def usage_body(usage: Usage) -> dict[str, Json]:
         "input_tokens_details": {
             "cached_tokens": usage.cached_tokens,
             "cache_write_tokens": usage.cache_write_tokens,
+            **_written(usage),
         },
         "output_tokens": usage.output_tokens,
         "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
         "total_tokens": usage.total_tokens,
     }
+
+
+def _written(usage: Usage) -> dict[str, Json]:
+    """The written tokens by lifetime; left out if there are none."""
+    if not usage.cache_write_tokens:
+        return {}
+    long_lived = usage.cache_write_12h_tokens
+    split = {"ttl_30m_tokens": usage.cache_write_tokens - long_lived, "ttl_12h_tokens": long_lived}
+    return {"cache_write_tokens_details": split}
 
 
 def _make_ill_typed(body: dict[str, Json], record: ResponseRecord) -> None:

@@ -12,11 +12,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, TypeAlias
 
-import orjson
-
-from orchestrator.core.model import Response, ToolUse, Usage
+from orchestrator.core.model import ToolUse, Usage
 from orchestrator.core.money import Picodollars, format_usd
 from orchestrator.policy.pricing.prices import PriceBook
+from orchestrator.sandbox.storage.billing import bill, billed_tools
 from orchestrator.sandbox.storage.response_record import ResponseRecord, has_ended, true_status, usage_at
 
 __all__ = ["Entry", "Ledger", "entry_of"]
@@ -55,7 +54,7 @@ class Entry:
 def entry_of(record: ResponseRecord, now: float, prices: PriceBook) -> Entry:
     """The ledger's entry for a response at a given time."""
     usage = usage_at(record, now)
-    tool_use = _tool_use(record.hosted) if usage else ToolUse()
+    tool_use = billed_tools(record.hosted) if usage else ToolUse()
     return Entry(
         id=record.id,
         run=record.run,
@@ -68,37 +67,12 @@ def entry_of(record: ResponseRecord, now: float, prices: PriceBook) -> Entry:
         usable=record.usable and true_status(record, now) == record.end_status,
         usage=usage,
         tool_use=tool_use,
-        cost_pusd=_cost(record, usage, tool_use, prices) if usage else None,
+        cost_pusd=bill(record, usage, tool_use, prices) if usage else None,
         created_at=record.created_at,
         ended_at=_ended_at(record) if has_ended(record, now) else None,
         reply_lost_by=record.lost_by,
         delivered=record.delivered,
     )
-
-
-def _cost(record: ResponseRecord, usage: Usage, tool_use: ToolUse, prices: PriceBook) -> Picodollars | None:
-    """The price of the tokens, plus the fees of hosted tools; None if the model has no published price."""
-    response = Response(
-        id=record.id,
-        status=record.end_status,
-        ended=True,
-        body=record.hosted,
-        model=record.model,
-        service_tier=record.tier,
-        usage=usage,
-        tool_use=tool_use,
-    )
-    charge = prices.charge_response(
-        response, requested_model=None, requested_tier=None, at=record.created_at, window=record.window
-    )
-    return charge.cost_pusd
-
-
-def _tool_use(hosted: bytes) -> ToolUse:
-    calls = orjson.loads(hosted).get("output", ())
-    kinds = Counter(call["type"] for call in calls)
-    containers = {call["container_id"] for call in calls if call["type"] == "code_interpreter_call"}
-    return ToolUse(kinds["web_search_call"], kinds["file_search_call"], len(containers))
 
 
 def _ended_at(record: ResponseRecord) -> float:

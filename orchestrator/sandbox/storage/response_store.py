@@ -17,7 +17,14 @@ __all__ = ["ResponseStore"]
 
 _CHUNK = 500
 
-_USAGE = ("input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
+_USAGE = (
+    "input_tokens",
+    "cached_tokens",
+    "cache_write_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+    "cache_write_12h_tokens",
+)
 _BODIES = ("echo", "output")
 _PLAIN = tuple(field.name for field in fields(ResponseRecord) if field.name not in {"usage", *_BODIES})
 _COLUMNS = (*_PLAIN, *_USAGE)

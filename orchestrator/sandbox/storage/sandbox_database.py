@@ -28,7 +28,7 @@ Values: TypeAlias = tuple[Any, ...] | dict[str, Any]
 _SCHEMA = resources.files(__package__).joinpath("schema.sql").read_text()
 # Marks a file as the sandbox's ("SBOX"), so that it overwrites no other database by mistake, and says which tables it
 # has. Change the second number with the tables: files of other versions are then refused, not migrated.
-_OWNER = (0x53424F58, 1_518_011_620)
+_OWNER = (0x53424F58, 1_518_011_621)
 _COUNTS_WAIT_S = 0.05
 
 

@@ -28,6 +28,7 @@ CREATE TABLE IF NOT EXISTS response (
   input_tokens INTEGER,
   cached_tokens INTEGER,
   cache_write_tokens INTEGER,
+  cache_write_12h_tokens INTEGER,
   output_tokens INTEGER,
   reasoning_tokens INTEGER,
   cancel_asked_at REAL,

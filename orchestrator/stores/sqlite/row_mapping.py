@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from sqlite3 import Row
 from typing import Any, TypeAlias
 
@@ -220,7 +220,8 @@ def _charge(row: Row) -> Charge:
         cost_pusd=row["cost_pusd"],
         upper_bound_pusd=row["upper_bound_pusd"],
         price=_price(row) if row["price_id"] is not None else None,
-        tool_use=ToolUse(row["web_searches"], row["file_searches"], row["code_sessions"]),
+        tool_use=ToolUse(**{field.name: row[field.name] for field in fields(ToolUse)}),
+        image_pusd=row["image_pusd"],
     )
 
 
@@ -231,6 +232,7 @@ def _price(row: Row) -> UnitPrice:
         input=row["input"],
         cached=row["cached"],
         cache_write=row["cache_write"],
+        cache_write_12h=row["cache_write_12h"],
         output=row["output"],
         source=row["source"],
         version=row["version"],
@@ -302,13 +304,21 @@ def result(row: tuple[Any, ...], before: Spent | None) -> ResultRecord:
     (
         request_id, key, stage, state, code, message, number, response_id, status, model, service_tier, output_text,
         charged, cost_pusd, upper_bound_pusd, input_tokens, cached_tokens, cache_write_tokens, output_tokens,
-        reasoning_tokens, total_tokens, estimated, possible_duplicate, worst_case_pusd, sent_at, settled_at,
-        reused,
+        reasoning_tokens, total_tokens, cache_write_12h_tokens, estimated, possible_duplicate, worst_case_pusd,
+        sent_at, settled_at, reused,
     ) = row
     # fmt: on
     usage = None
     if input_tokens is not None:
-        usage = Usage(input_tokens, cached_tokens, cache_write_tokens, output_tokens, reasoning_tokens, total_tokens)
+        usage = Usage(
+            input_tokens,
+            cached_tokens,
+            cache_write_tokens,
+            output_tokens,
+            reasoning_tokens,
+            total_tokens,
+            cache_write_12h_tokens,
+        )
     # An open attempt may cost its worst case; an ended one without a charge cost nothing.
     known, unknown, bound = cost_pusd or 0, charged and cost_pusd is None, upper_bound_pusd
     if state in _IN_FLIGHT:

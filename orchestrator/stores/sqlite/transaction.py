@@ -28,6 +28,7 @@ USAGE = (
     "output_tokens",
     "reasoning_tokens",
     "total_tokens",
+    "cache_write_12h_tokens",
 )
 TOTALS = (
     "attempts",

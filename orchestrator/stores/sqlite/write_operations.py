@@ -43,7 +43,8 @@ __all__ = [
     "use_upload",
 ]
 
-_NO_USAGE = (None,) * len(USAGE)
+# Nothing is reported; twelve-hour writes are a share that old databases do not have, and never null.
+_NO_USAGE = (*(None,) * (len(USAGE) - 1), 0)
 
 
 class _Move(NamedTuple):
@@ -428,6 +429,9 @@ def _charge_columns(tx: Transaction, attempt_id: int, charge: Charge) -> tuple[i
         tool_use.web_searches,
         tool_use.file_searches,
         tool_use.code_sessions,
+        tool_use.image_input_tokens,
+        tool_use.image_output_tokens,
+        charge.image_pusd,
         int(charge.estimated),
     )
 

@@ -32,6 +32,7 @@ SELECT
   coalesce(sum(charge.output_tokens), 0) AS output_tokens,
   coalesce(sum(charge.reasoning_tokens), 0) AS reasoning_tokens,
   coalesce(sum(charge.total_tokens), 0) AS total_tokens,
+  coalesce(sum(charge.cache_write_12h_tokens), 0) AS cache_write_12h_tokens,
   coalesce(sum(iif(attempt.ended_at IS NULL, attempt.worst_case_pusd, 0)), 0) AS reserved_pusd,
   coalesce(max(max(attempt.sent_at, coalesce(attempt.accepted_at, 0), coalesce(attempt.ended_at, 0))), 0)
     AS latest_at,

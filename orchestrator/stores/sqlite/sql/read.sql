@@ -80,7 +80,7 @@ SELECT
   attempt.response_id, attempt.status, attempt.model, attempt.service_tier, result.output_text,
   charge.attempt_id IS NOT NULL, charge.cost_pusd, charge.upper_bound_pusd,
   charge.input_tokens, charge.cached_tokens, charge.cache_write_tokens, charge.output_tokens,
-  charge.reasoning_tokens, charge.total_tokens, charge.estimated,
+  charge.reasoning_tokens, charge.total_tokens, charge.cache_write_12h_tokens, charge.estimated,
   -- Its own latest attempt may be one, although it has the answer of another request.
   CASE
     WHEN request.answered_by IS NULL THEN attempt.possible_duplicate
@@ -107,7 +107,8 @@ SELECT
   coalesce(sum(charge.cache_write_tokens), 0) AS cache_write_tokens,
   coalesce(sum(charge.output_tokens), 0) AS output_tokens,
   coalesce(sum(charge.reasoning_tokens), 0) AS reasoning_tokens,
-  coalesce(sum(charge.total_tokens), 0) AS total_tokens, coalesce(max(charge.estimated), 0) AS estimated,
+  coalesce(sum(charge.total_tokens), 0) AS total_tokens,
+  coalesce(sum(charge.cache_write_12h_tokens), 0) AS cache_write_12h_tokens, coalesce(max(charge.estimated), 0) AS estimated,
   sum(attempt.possible_duplicate) AS possible_duplicates
 FROM json_each(:request_ids) AS wanted
 JOIN request ON request.id = wanted.value
@@ -169,9 +170,10 @@ SELECT
   result.output_text, result.body,
   charge.attempt_id IS NOT NULL AS charged, charge.cost_pusd, charge.upper_bound_pusd, charge.input_tokens,
   charge.cached_tokens, charge.cache_write_tokens, charge.output_tokens, charge.reasoning_tokens, charge.total_tokens,
-  charge.web_searches, charge.file_searches, charge.code_sessions,
+  charge.cache_write_12h_tokens, charge.web_searches, charge.file_searches, charge.code_sessions,
+  charge.image_input_tokens, charge.image_output_tokens, charge.image_pusd,
   price.id AS price_id, price.model AS price_model, price.tier, price.input, price.cached, price.cache_write,
-  price.output, price.source, price.version, price.fee_web_search, price.fee_file_search, price.fee_code_session,
+  price.cache_write_12h, price.output, price.source, price.version, price.fee_web_search, price.fee_file_search, price.fee_code_session,
   price.estimated, deleted_copy.deleted_at
 FROM attempt
 LEFT JOIN result ON result.attempt_id = attempt.id
@@ -199,7 +201,8 @@ SELECT
   count(*) AS responses, coalesce(sum(input_tokens), 0) AS input_tokens,
   coalesce(sum(cached_tokens), 0) AS cached_tokens, coalesce(sum(cache_write_tokens), 0) AS cache_write_tokens,
   coalesce(sum(output_tokens), 0) AS output_tokens, coalesce(sum(reasoning_tokens), 0) AS reasoning_tokens,
-  coalesce(sum(total_tokens), 0) AS total_tokens, coalesce(sum(cost_pusd), 0) AS cost_pusd,
+  coalesce(sum(total_tokens), 0) AS total_tokens,
+  coalesce(sum(cache_write_12h_tokens), 0) AS cache_write_12h_tokens, coalesce(sum(cost_pusd), 0) AS cost_pusd,
   count(*) - count(cost_pusd) AS cost_unknown,
   coalesce(sum(iif(cost_pusd IS NULL, upper_bound_pusd, 0)), 0) AS upper_bound_pusd,
   count(*) - count(coalesce(cost_pusd, upper_bound_pusd)) AS cost_unbounded,
@@ -213,11 +216,17 @@ SELECT
     AS possible_duplicates_upper_bound_pusd,
   coalesce(sum(possible_duplicate AND cost_pusd IS NULL AND upper_bound_pusd IS NULL), 0)
     AS possible_duplicates_unbounded,
-  coalesce(sum(cached_tokens * (input - cached) - cache_write_tokens * (cache_write - input)), 0) AS cache_saved_pusd
+  coalesce(
+    sum(
+      cached_tokens * (input - cached) - cache_write_tokens * (cache_write - input)
+      - cache_write_12h_tokens * (cache_write_12h - cache_write)
+    ),
+    0
+  ) AS cache_saved_pusd
 FROM (
   SELECT
     run.name AS run_name, request.stage, request.state, attempt.model, attempt.service_tier, attempt.metadata,
-    attempt.possible_duplicate, charge.*, price.input, price.cached, price.cache_write,
+    attempt.possible_duplicate, charge.*, price.input, price.cached, price.cache_write, price.cache_write_12h,
     CASE
       WHEN attempt.code IS NULL THEN NULL
       WHEN attempt.possible_duplicate THEN 'duplicate'
@@ -267,7 +276,7 @@ FROM (
     sum(charge.cache_write_tokens) AS cache_write_tokens, sum(charge.output_tokens) AS output_tokens,
     sum(
       charge.web_searches * price.fee_web_search + charge.file_searches * price.fee_file_search
-      + charge.code_sessions * price.fee_code_session
+      + charge.code_sessions * price.fee_code_session + charge.image_pusd
     ) AS fees_pusd,
     sum(attempt.ended_at - attempt.sent_at) AS seconds
   FROM charge

@@ -142,13 +142,16 @@ WHERE id = :attempt_id;
 
 -- name: add_charge
 -- takes: attempt_id, cost_pusd, upper_bound_pusd, price_id, input_tokens, cached_tokens, cache_write_tokens,
--- takes: output_tokens, reasoning_tokens, total_tokens, web_searches, file_searches, code_sessions, estimated, at
+-- takes: output_tokens, reasoning_tokens, total_tokens, cache_write_12h_tokens, web_searches, file_searches,
+-- takes: code_sessions, image_input_tokens, image_output_tokens, image_pusd, estimated, at
 INSERT INTO charge (
   attempt_id, charged_at, cost_pusd, upper_bound_pusd, price_id, input_tokens, cached_tokens, cache_write_tokens,
-  output_tokens, reasoning_tokens, total_tokens, web_searches, file_searches, code_sessions, estimated
+  output_tokens, reasoning_tokens, total_tokens, cache_write_12h_tokens, web_searches, file_searches, code_sessions,
+  image_input_tokens, image_output_tokens, image_pusd, estimated
 ) VALUES (
   :attempt_id, :at, :cost_pusd, :upper_bound_pusd, :price_id, :input_tokens, :cached_tokens, :cache_write_tokens,
-  :output_tokens, :reasoning_tokens, :total_tokens, :web_searches, :file_searches, :code_sessions, :estimated
+  :output_tokens, :reasoning_tokens, :total_tokens, :cache_write_12h_tokens, :web_searches, :file_searches,
+  :code_sessions, :image_input_tokens, :image_output_tokens, :image_pusd, :estimated
 );
 
 -- name: add_result
@@ -265,7 +268,7 @@ SELECT
   request.run_id, coalesce(charge.charged_at, attempt.ended_at, attempt.sent_at), attempt.shares_response,
   attempt.possible_duplicate, charge.attempt_id,
   charge.cost_pusd, charge.upper_bound_pusd, charge.input_tokens, charge.cached_tokens, charge.cache_write_tokens,
-  charge.output_tokens, charge.reasoning_tokens, charge.total_tokens
+  charge.output_tokens, charge.reasoning_tokens, charge.total_tokens, charge.cache_write_12h_tokens
 FROM attempt
 JOIN request ON request.id = attempt.request_id
 LEFT JOIN charge ON charge.attempt_id = attempt.id
@@ -273,13 +276,15 @@ WHERE attempt.id = :attempt_id;
 
 -- name: replace_charge
 -- takes: attempt_id, cost_pusd, upper_bound_pusd, price_id, input_tokens, cached_tokens, cache_write_tokens,
--- takes: output_tokens, reasoning_tokens, total_tokens, web_searches, file_searches, code_sessions, estimated
+-- takes: output_tokens, reasoning_tokens, total_tokens, cache_write_12h_tokens, web_searches, file_searches,
+-- takes: code_sessions, image_input_tokens, image_output_tokens, image_pusd, estimated
 UPDATE charge SET
   cost_pusd = :cost_pusd, upper_bound_pusd = :upper_bound_pusd, price_id = :price_id,
   input_tokens = :input_tokens, cached_tokens = :cached_tokens, cache_write_tokens = :cache_write_tokens,
   output_tokens = :output_tokens, reasoning_tokens = :reasoning_tokens, total_tokens = :total_tokens,
   web_searches = :web_searches, file_searches = :file_searches, code_sessions = :code_sessions,
-  estimated = :estimated
+  cache_write_12h_tokens = :cache_write_12h_tokens, image_input_tokens = :image_input_tokens,
+  image_output_tokens = :image_output_tokens, image_pusd = :image_pusd, estimated = :estimated
 WHERE attempt_id = :attempt_id;
 
 -- name: set_status
@@ -382,6 +387,7 @@ UPDATE run_total SET
   input_tokens = input_tokens + :input_tokens, cached_tokens = cached_tokens + :cached_tokens,
   cache_write_tokens = cache_write_tokens + :cache_write_tokens, output_tokens = output_tokens + :output_tokens,
   reasoning_tokens = reasoning_tokens + :reasoning_tokens, total_tokens = total_tokens + :total_tokens,
+  cache_write_12h_tokens = cache_write_12h_tokens + :cache_write_12h_tokens,
   latest_at = max(latest_at, :latest_at)
 WHERE run_id = :run_id;
 
@@ -396,16 +402,17 @@ INSERT INTO spending (day, run_id, pusd) VALUES (:day, :run_id, :change);
 
 -- name: add_price
 INSERT INTO price (
-  model, tier, input, cached, cache_write, output, fee_web_search, fee_file_search, fee_code_session,
+  model, tier, input, cached, cache_write, cache_write_12h, output, fee_web_search, fee_file_search, fee_code_session,
   source, version, estimated
 ) VALUES (
-  :model, :tier, :input, :cached, :cache_write, :output, :fee_web_search, :fee_file_search, :fee_code_session,
+  :model, :tier, :input, :cached, :cache_write, :cache_write_12h, :output, :fee_web_search, :fee_file_search, :fee_code_session,
   :source, :version, :estimated
 ) ON CONFLICT DO NOTHING;
 
 -- name: find_price
 SELECT id FROM price
 WHERE model = :model AND tier = :tier AND input = :input AND cached = :cached AND cache_write = :cache_write
+  AND cache_write_12h = :cache_write_12h
   AND output = :output AND fee_web_search = :fee_web_search AND fee_file_search = :fee_file_search
   AND fee_code_session = :fee_code_session AND source = :source AND version = :version AND estimated = :estimated;
 
