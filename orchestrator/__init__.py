@@ -9,6 +9,8 @@ import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from orchestrator.core.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from orchestrator.app.api import Orchestrator
     from orchestrator.config import Config, load_config

@@ -43,11 +43,13 @@ __all__ = [
     "TimeoutSettings",
     "config_schema",
     "load_config",
+    "rehearsal",
+    "sandbox_config",
 ]
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 BASE_URL_VARIABLE = "OPENAI_BASE_URL"
-SANDBOX_CONFIG = "configs/sandbox.yaml"
+SANDBOX_CONFIG = "sandbox"
 
 # Names under which servers and gateways expect a secret; its value belongs in the environment.
 _SECRET_NAME = re.compile(
@@ -322,7 +324,7 @@ class Config(Section):
         if not key:
             raise ConfigError(
                 f"there is no API key: the environment variable {name} is not set",
-                hint=f"set {name}, or try the job without a key and without cost: --config {SANDBOX_CONFIG}",
+                hint=f"set {name}, or try it without a key and without cost: --config {SANDBOX_CONFIG}",
             )
         return _checked_key(key, name)
 
@@ -390,6 +392,18 @@ def load_config(path: str | Path | None = None, *, environ: Mapping[str, str] | 
     if base_url and isinstance(provider, dict) and "sandbox" not in provider:
         document.set("provider.base_url", base_url, source=f"environment variable {BASE_URL_VARIABLE}")
     return document.validate(Config)
+
+
+def sandbox_config() -> Config:
+    """The config of a rehearsal, shipped with the package: the embedded sandbox, quick and with few faults."""
+    return load_document(Path(__file__).parent / "templates" / "sandbox.yaml", Config, kind="config")
+
+
+def rehearsal(config: Config) -> Config:
+    """The same config with the embedded sandbox as its provider."""
+    if config.simulated:
+        return config
+    return config.model_copy(update={"provider": sandbox_config().provider})
 
 
 def config_schema() -> dict[str, Any]:

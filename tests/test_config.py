@@ -227,7 +227,7 @@ def test_without_a_key_the_way_to_the_sandbox_is_shown(environ: dict[str, str]) 
         load_config(environ={}).api_key(environ)
     assert str(caught.value) == (
         "there is no API key: the environment variable OPENAI_API_KEY is not set\n"
-        "  hint: set OPENAI_API_KEY, or try the job without a key and without cost: --config configs/sandbox.yaml"
+        "  hint: set OPENAI_API_KEY, or try it without a key and without cost: --config sandbox"
     )
 
 

@@ -1,4 +1,4 @@
-"""Update every generated part of the documentation; with ``--check`` only name the stale pages."""
+"""Update what is generated of the documentation and for editors; with ``--check`` only name the stale files."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from docs.generator.pages import ROOT, pages, regenerated
+from docs.generator.schema_files import SCHEMA_FILES, schema_text
 
 __all__ = ["main"]
 
@@ -15,11 +16,14 @@ def main(arguments: list[str]) -> int:
     if arguments not in ([], ["--check"]):
         sys.stderr.write("usage: python -m docs.generator [--check]\n")
         return 2
-    stale = [page for page in pages() if regenerated(page.read_text()) != page.read_text()]
-    for page in stale:
+    fresh = {page: regenerated(page.read_text()) for page in pages()} | {
+        path: schema_text(path) for path in SCHEMA_FILES
+    }
+    stale = [path for path, text in fresh.items() if not path.exists() or path.read_text() != text]
+    for path in stale:
         if not arguments:
-            page.write_text(regenerated(page.read_text()))
-        _report("stale" if arguments else "written", page)
+            path.write_text(fresh[path])
+        _report("stale" if arguments else "written", path)
     return 1 if arguments and stale else 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Coroutine, Sequence
 from importlib.util import find_spec
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
@@ -15,14 +15,16 @@ from orchestrator.cli.estimate import estimate
 from orchestrator.cli.export import export
 from orchestrator.cli.follow import follow
 from orchestrator.cli.help import PlainColumns
+from orchestrator.cli.init import init
 from orchestrator.cli.inspect import costs, runs, show, status
-from orchestrator.cli.output import PipeConsole, ReaderGone, abandon_stdout, note
+from orchestrator.cli.output import PipeConsole, ReaderGone, abandon_stdout, note, stdout_bytes
 from orchestrator.cli.purge import purge
 from orchestrator.cli.retry_cancel import cancel, retry
 from orchestrator.cli.run import EPILOGUE, run
 from orchestrator.cli.sandbox import sandbox
 from orchestrator.cli.schema import schema
-from orchestrator.core.errors import ExitCode, OrchestratorError, cause_of
+from orchestrator.core.errors import ExitCode, OrchestratorError, UsageError, cause_of
+from orchestrator.core.version import __version__
 
 __all__ = ["build_app", "invoke"]
 
@@ -30,14 +32,45 @@ _PURPOSE = """\
 Run large numbers of LLM requests through the OpenAI Responses API: in the background, within rate limits and budget,
 and resumable after any crash, on nothing but SQLite.
 """
+_START = """\
+Start without a key
+  orchestrator init
+  orchestrator run job.yaml --sandbox"""
+
+
+def help_page(
+    command: Annotated[str | None, Parameter(name="COMMAND", help="The command; without it the overview.")] = None, /
+) -> None:
+    """Show the help page of a command."""
+    app = build_app()
+    if command is not None and command not in set(app):
+        from difflib import get_close_matches
+
+        close = get_close_matches(command, list(app), n=1)
+        meant = f"; did you mean {close[0]}?" if close else ""
+        raise UsageError(f"there is no command {command!r}{meant}", hint="orchestrator help")
+    app.help_print([command] if command else [])
+
+
+def completion(
+    shell: Annotated[Literal["bash", "zsh", "fish"], Parameter(name="SHELL", help="Which shell.")], /
+) -> None:
+    """Print a script with which a shell completes commands and options.
+
+    bash: `orchestrator completion bash > ~/.local/share/bash-completion/completions/orchestrator`.
+    zsh: write it to a file _orchestrator in a folder of $fpath. fish: ~/.config/fish/completions/orchestrator.fish.
+    """
+    script = build_app().generate_completion(prog_name="orchestrator", shell=shell)
+    with stdout_bytes() as out:
+        out.write(script.encode())
+
+
 _COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
     "Work": (run, retry, cancel, purge),
     "Look": (status, runs, show, follow, export, costs),
-    "Prepare": (estimate, doctor, schema, sandbox),
+    "Prepare": (init, estimate, doctor, schema, sandbox, completion, help_page),
 }
-_START = """\
-Start without a key
-  orchestrator run jobs/summarise.yaml --config configs/sandbox.yaml"""
+_NAMES: dict[Callable[..., Any], tuple[str, ...]] = {runs: ("runs", "list"), help_page: ("help",)}
 
 
 def build_app() -> App:
@@ -49,7 +82,8 @@ def build_app() -> App:
         help_format="plaintext",
         help_formatter=PlainColumns(),
         console=PipeConsole(highlight=False),
-        version_flags=["--version"],
+        version=__version__,
+        version_flags=["--version", "-V"],
         default_parameter=Parameter(negative=(), show_default=False),
         group_arguments=Group("Arguments", sort_key=0),
         group_parameters=Group("Options", sort_key=1),
@@ -58,7 +92,8 @@ def build_app() -> App:
         group = Group(title, sort_key=position)
         for order, command in enumerate(commands):
             epilogue = EPILOGUE if command is run else ""
-            app.command(command, group=group, sort_key=order, help_epilogue=epilogue)
+            names = _NAMES.get(command)
+            app.command(command, name=names, group=group, sort_key=order, help_epilogue=epilogue)
     for name in ("status", "costs", "purge"):
         app[name].usage = f"orchestrator {name} [OPTIONS] [RUN]"
     options = Group("Options", sort_key=len(_COMMANDS))

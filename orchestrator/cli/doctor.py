@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.text import Text
 
-from orchestrator.cli.options import ConfigFile, Database, Json
+from orchestrator.cli.options import ConfigFile, Database, Json, Sandbox
 from orchestrator.cli.output import say, say_json
 from orchestrator.cli.session import opened
 from orchestrator.core.errors import ExitCode
@@ -12,12 +12,14 @@ from orchestrator.core.errors import ExitCode
 __all__ = ["doctor"]
 
 
-async def doctor(*, db: Database = None, config: ConfigFile = None, json: Json = False) -> int:
+async def doctor(
+    *, sandbox: Sandbox = False, db: Database = None, config: ConfigFile = None, json: Json = False
+) -> int:
     """Check whether everything is in place for a run.
 
     Checks Python, SQLite, the database, the config, the key (which is never shown) and the provider.
     """
-    async with opened(db, config) as orchestrator:
+    async with opened(db, config, sandbox=sandbox) as orchestrator:
         findings = await orchestrator.doctor()
     well = all(finding.ok for finding in findings)
     if json:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from orchestrator.cli.options import ConfigFile, Database, JobFile, Json, Limit, ProgressMode
+from orchestrator.cli.options import ConfigFile, Database, JobFile, Json, Limit, ProgressMode, Sandbox
 from orchestrator.cli.output import note, say, say_json
 from orchestrator.cli.run import overrides
+from orchestrator.cli.session import find_places, read_config
 from orchestrator.core.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ class EstimateOptions:
         str | None,
         Parameter(metavar="MODELS", help="Price these models too, at each tier, with commas between them."),
     ] = None
+    sandbox: Sandbox = False
     config: ConfigFile = None
     db: Database = None
     limit: Limit = None
@@ -65,16 +68,17 @@ async def estimate(
     from orchestrator.app.api import Orchestrator
     from orchestrator.app.forecast.text import forecast_object, forecast_text
     from orchestrator.cli.live_run import LiveRun
-    from orchestrator.config import load_config
     from orchestrator.job.spec import load_job
     from orchestrator.report.display import Mode
 
     changes = overrides(options.set_ or ())
     spec = load_job(job, overrides=changes, limit=options.limit)
-    config = load_config(options.config)
+    config, database = read_config(
+        find_places(options.db, options.config, os.environ, Path.cwd()), sandbox=options.sandbox
+    )
     live = LiveRun(Mode(options.progress), os.environ, simulated=config.simulated)
     models = [name.strip() for name in (options.compare or "").split(",") if name.strip()]
-    async with Orchestrator(config, database=options.db, observers=live.observers) as orchestrator:
+    async with Orchestrator(config, database=database, observers=live.observers) as orchestrator:
         learn_from = None
         if options.pilot is not None:
             pilot = load_job(job, overrides=changes, limit=_at_least_one(options.pilot))

@@ -17,6 +17,7 @@ __all__ = [
     "ProgressMode",
     "RunName",
     "RunNameOrNewest",
+    "Sandbox",
 ]
 
 JobFile: TypeAlias = Annotated[Path, Parameter(name="JOB", help="The job file.")]
@@ -25,18 +26,22 @@ ProgressMode: TypeAlias = Literal["auto", "bar", "plain", "none"]
 
 Database: TypeAlias = Annotated[
     Path | None,
-    Parameter(name="--db", metavar="FILE", help="The database of runs; else the config's, else orchestrator.db."),
+    Parameter(name="--db", metavar="FILE", help="The database of runs; else $ORCHESTRATOR_DB, else the config's."),
 ]
 ConfigFile: TypeAlias = Annotated[
     Path | None,
     Parameter(
         name="--config",
         metavar="FILE",
-        help="Provider, limits, database; else the real API with OPENAI_API_KEY.",
+        help="Provider, limits, database; else $ORCHESTRATOR_CONFIG, else orchestrator.yaml here or in a folder "
+        "above, else the real API with OPENAI_API_KEY. `sandbox` is a rehearsal without a key.",
     ),
 ]
 ConfigOfDatabase: TypeAlias = Annotated[
     Path | None, Parameter(name="--config", metavar="FILE", help="The config that names the database.")
+]
+Sandbox: TypeAlias = Annotated[
+    bool, Parameter(name="--sandbox", help="Rehearse: simulated answers in place of the provider; no key, no cost.")
 ]
 Json: TypeAlias = Annotated[bool, Parameter(name="--json", help="Print one JSON object for scripts.")]
 RunName: TypeAlias = Annotated[str, Parameter(name="RUN", help="The run's name, as in `orchestrator runs`.")]

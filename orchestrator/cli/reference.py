@@ -18,7 +18,9 @@ _WIDTH = 100
 def reference() -> str:
     """A Markdown page with the help of every command, in the order of the overview."""
     app = build_app()
-    commands = [name for name in app if not name.startswith("-")]
+    # An alias is the same command again.
+    pages = {id(app[name]): name for name in reversed(list(app)) if not name.startswith("-")}
+    commands = [name for name in app if name in pages.values()]
     sections = ["# Commands", _page(app, [])]
     for name in commands:
         sections += [f"## {name}", _page(app, [name])]

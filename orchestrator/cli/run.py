@@ -14,11 +14,12 @@ from cyclopts import Parameter
 
 from orchestrator.cli.dry_run import show_dry_run
 from orchestrator.cli.export import dataset_of, export_to_file
-from orchestrator.cli.options import ConfigFile, Database, JobFile, Json, Limit, ProgressMode
+from orchestrator.cli.options import ConfigFile, Database, JobFile, Json, Limit, ProgressMode, Sandbox
 from orchestrator.cli.output import ReaderGone, note, say, say_json
 from orchestrator.cli.purge import purge_what_is_due
 from orchestrator.cli.resume_hint import program, resume_command
 from orchestrator.cli.run_outcome import enough_usd, exit_code, failure_codes, is_empty, next_steps, nothing_sent
+from orchestrator.cli.session import find_places, read_config
 from orchestrator.core.errors import ExitCode, OrchestratorError, RunBusy, StoreError, UsageError
 from orchestrator.core.states import SETTLED, RunState, State
 
@@ -34,11 +35,11 @@ __all__ = ["EPILOGUE", "overrides", "run"]
 
 EPILOGUE = """\
 Examples
-  orchestrator run jobs/summarise.yaml --config configs/sandbox.yaml
+  orchestrator run job.yaml --sandbox
       try a job against the built-in sandbox: no key, no cost
-  orchestrator run jobs/summarise.yaml --limit 10 --set request.model=gpt-5-nano
+  orchestrator run job.yaml --limit 10 --set request.model=gpt-5-nano
       ten rows with another model
-  orchestrator run jobs/summarise.yaml --run nightly --json > summary.json
+  orchestrator run job.yaml --run nightly --json > summary.json
       a named run, created or resumed, with the summary for a script
 
 Exit codes
@@ -51,6 +52,8 @@ Exit codes
   130, 143  interrupted; resumable
 
 Environment
+  ORCHESTRATOR_CONFIG      the config, where --config is absent
+  ORCHESTRATOR_DB          the database, where --db is absent
   ORCHESTRATOR_LOG         the level of the log: debug, info, warning
   ORCHESTRATOR_LOG_FORMAT  how it is written: console, json
   NO_COLOR=1               no colours"""
@@ -60,6 +63,7 @@ Environment
 class RunOptions:
     """The options of ``run``, in the order of its help page."""
 
+    sandbox: Sandbox = False
     config: ConfigFile = None
     db: Database = None
     run: Annotated[
@@ -106,17 +110,18 @@ async def run(job: JobFile, /, *, options: Annotated[RunOptions, Parameter(name=
         note(f"reading {job}")
     from orchestrator.app.api import Orchestrator
     from orchestrator.cli.live_run import LiveRun
-    from orchestrator.config import load_config
     from orchestrator.job.spec import load_job
     from orchestrator.report.display import Mode
 
     spec = load_job(job, overrides=overrides(options.set_ or ()), limit=options.limit)
     target = output_target(spec, options)
-    config = load_config(options.config)
+    config, database = read_config(
+        find_places(options.db, options.config, os.environ, Path.cwd()), sandbox=options.sandbox
+    )
     live = LiveRun(Mode(options.progress), os.environ, simulated=config.simulated)
     for warning in spec.warnings():
         live.warn(warning)
-    async with Orchestrator(config, database=options.db, observers=live.observers) as orchestrator:
+    async with Orchestrator(config, database=database, observers=live.observers) as orchestrator:
         if target:
             await orchestrator.check_target(target, job=spec)
         await orchestrator.check(spec)

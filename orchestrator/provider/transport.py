@@ -8,7 +8,6 @@ import ssl
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from ipaddress import ip_address
 from typing import Protocol
 from urllib.parse import urlencode, urlsplit
@@ -19,6 +18,7 @@ import certifi
 from orchestrator.core.errors import ConfigError
 from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.problems import NeverSent, ReplyLost
+from orchestrator.core.version import __version__
 from orchestrator.provider.redaction import Redaction
 from orchestrator.provider.reply_memory import Lease, ReplyMemory
 
@@ -155,7 +155,11 @@ class Endpoint:
 
     def request_headers(self) -> dict[str, str]:
         """Returns the headers of every request; a header of the endpoint replaces ours of the same name."""
-        ours = {"Accept": "application/json", "Accept-Encoding": "gzip, deflate", "User-Agent": _user_agent()}
+        ours = {
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip, deflate",
+            "User-Agent": f"orchestrator/{__version__}",
+        }
         theirs = {name.lower() for name in self.headers}
         return {**{name: value for name, value in ours.items() if name.lower() not in theirs}, **self.headers}
 
@@ -256,13 +260,6 @@ def _is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _user_agent() -> str:
-    try:
-        return f"orchestrator/{version('orchestrator')}"
-    except PackageNotFoundError:
-        return "orchestrator"
 
 
 def _is_base_url(url: str) -> bool:

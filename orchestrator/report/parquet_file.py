@@ -30,7 +30,7 @@ def require_parquet() -> None:
         import arro3.io  # noqa: F401
     except ImportError:
         raise UsageError(
-            "Parquet needs the extra that reads and writes it", hint="pip install 'orchestrator[parquet]'"
+            "Parquet needs the extra that reads and writes it", hint="pip install 'responses-orchestrator[parquet]'"
         ) from None
 
 

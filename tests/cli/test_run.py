@@ -132,7 +132,7 @@ def test_an_output_that_cannot_be_written_is_reported_before_anything_is_sent(fo
     ("arguments", "code", "words"),
     [
         (("run", "nope.yaml"), 2, "nope.yaml"),
-        (("run", "job.yaml"), 2, "--config configs/sandbox.yaml"),
+        (("run", "job.yaml"), 2, "--config sandbox"),
         (("run", "job.yaml", "--config", "nope.yaml"), 2, "nope.yaml"),
         ((*RUN, "--set", "retry.atempts=3"), 2, "attempts"),
         ((*RUN, "--set", "input.path=nope.jsonl"), 2, "nope.jsonl"),

@@ -10,12 +10,18 @@ import pytest
 
 from docs.generator.blocks import BLOCKS
 from docs.generator.pages import ROOT, block_names, pages, regenerated
+from docs.generator.schema_files import SCHEMA_FILES, schema_text
 
 
 @pytest.mark.parametrize("page", [pytest.param(page, id=str(page.relative_to(ROOT))) for page in pages()])
 def test_a_page_is_as_the_code_has_it(page: Path) -> None:
     text = page.read_text()
     assert regenerated(text) == text, "stale: run python -m docs.generator"
+
+
+@pytest.mark.parametrize("path", [pytest.param(path, id=path.name) for path in SCHEMA_FILES])
+def test_a_schema_for_editors_is_as_the_code_has_it(path: Path) -> None:
+    assert path.read_text() == schema_text(path), "stale: run python -m docs.generator"
 
 
 def test_every_generated_part_is_on_a_page() -> None:

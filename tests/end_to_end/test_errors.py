@@ -105,7 +105,7 @@ def test_a_fixed_file_resumes_where_the_bad_row_was(rig: MakeRig) -> None:
 def test_no_key_names_the_sandbox(rig: MakeRig) -> None:
     at = rig(rows=3)
     at.write_config({})
-    assert_reported(at.run(), 2, "OPENAI_API_KEY", "configs/sandbox.yaml")
+    assert_reported(at.run(), 2, "OPENAI_API_KEY", "--config sandbox")
     assert not at.database.exists()
 
 

@@ -62,7 +62,9 @@ def _batches(source: Source) -> Iterator[RecordBatch]:
         from arro3.io import read_parquet
     except ImportError:
         raise SpecError(
-            "reading parquet needs an extra package", where=source.name, hint="pip install 'orchestrator[parquet]'"
+            "reading parquet needs an extra package",
+            where=source.name,
+            hint="pip install 'responses-orchestrator[parquet]'",
         ) from None
     try:
         _refuse_foreign(source)
