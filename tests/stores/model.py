@@ -640,6 +640,8 @@ class ModelBackend(DatasetModel):
         holder = self._holder(attempt.response_id or "") if attempt.adopted else None
         if holder is not None and holder.ended_at is None:
             self._end_holder(holder, attempt, ending)
+        else:
+            holder = None
         with_result = holder if holder is not None and event is Event.SUCCEED else attempt
         if (ending.body is not None or text) and not with_result.has_result:
             _set(with_result, has_result=True, output_text=text, body=ending.body)
@@ -769,7 +771,7 @@ class ModelBackend(DatasetModel):
             }
         other.move(Event.CONTINUE if ended else Event.RETRY)
         other.move(Event.JOIN)
-        self._end_adopted(before, given.at)
+        self._end_shared(before, given.at)
         for waiting in self._requests.values():
             if waiting.waits_for is other and waiting is not request:
                 waiting.waits_for = request
@@ -778,9 +780,10 @@ class ModelBackend(DatasetModel):
         return self._open(request, attempt, repairs=0)
 
     @staticmethod
-    def _end_adopted(attempt: _Attempt, at: float) -> None:
-        if attempt.adopted and attempt.ended_at is None:
+    def _end_shared(attempt: _Attempt, at: float) -> None:
+        if attempt.shares and attempt.ended_at is None:
             _set(attempt, ended_at=at, counted=False)
+            attempt.request.run.happened(at)
 
     async def end_wait(self, request_id: int, at: float, *, is_over: bool) -> list[reads.Dependent] | None:
         request = self._requests[request_id]
@@ -812,7 +815,7 @@ class ModelBackend(DatasetModel):
         if latest is None or latest.ended_at is not None or other.state is not State.SUBMITTED:
             return False
         other.move(Event.RETRY)
-        self._end_adopted(other.tries[-1], at)
+        self._end_shared(other.tries[-1], at)
         return True
 
     def _settle_dependents(

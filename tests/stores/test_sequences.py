@@ -349,7 +349,7 @@ class Pair:
         (source, event), to = ending, TRANSITIONS[ending]
         again, responded = to is State.PENDING, source is State.SUBMITTED
         # With a response, if it is its own and its cost is not known.
-        own = target.latest is not None and (target.latest.response_id or "").startswith("resp of")
+        own = target.latest is not None and target.latest.response_id == f"resp of {target.attempt}"
         duplicate = again and (not responded or (own and draw.b == 6 and draw.a % 3 > 0))
         values: dict[str, Any] = {
             "from_state": source,

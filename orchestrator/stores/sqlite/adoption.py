@@ -134,12 +134,18 @@ def _take_back(tx: Transaction, wait: dict[str, Any], at: float) -> bool:
     source, to = State.SUBMITTED, move(State.SUBMITTED, Event.RETRY)
     if wait["state"] != source.value:
         return False
-    tx.execute(_SQL["end_adopted"], (wait["answer_id"], at))
+    _end_shared(tx, wait["other_run_id"], wait["answer_id"], at)
     other = (wait["other_id"], source.value, to.value)
     tx.execute(_SQL["hand_over"], other)
     tx.note_claim(wait["other_id"], None)
     tx.moved(wait["other_run_id"], wait["other_stage"], source, to)
     return True
+
+
+def _end_shared(tx: Transaction, run_id: int, attempt_id: int, at: float) -> None:
+    for (worst_case_pusd,) in tx.execute(_SQL["end_shared"], (attempt_id, at)).fetchall():
+        tx.totals(run_id)["reserved_pusd"] -= worst_case_pusd or 0
+        tx.happened(run_id, at)
 
 
 # ── taking over ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -186,7 +192,7 @@ def _hand_over(tx: Transaction, adoption: Adoption, run_id: int, stage: str, ado
     event = Event.RETRY if state is State.SUBMITTED else Event.CONTINUE
     to = move(move(state, event), Event.JOIN)
     tx.execute(_SQL["hand_over"], (adoption.adopted_id, state.value, to.value))
-    tx.execute(_SQL["end_adopted"], (adopted_id, adoption.at))
+    _end_shared(tx, run_id, adopted_id, adoption.at)
     tx.execute(_SQL["wait_for_adopter"], (adoption.adopted_id, adoption.request_id))
     tx.execute(SQL["wait_for"], (adoption.adopted_id, run_id, adoption.request_id, 1))
     tx.note_claim(adoption.adopted_id, None)

@@ -309,11 +309,13 @@ def _add_result(tx: Transaction, attempt_id: int, claimed: Claimed, ending: Endi
 def _end_holder(tx: Transaction, claimed: Claimed, ending: Ending) -> int:
     """End the attempt of another run that asked for an adopted response; returns the attempt that has the answer."""
     holder_id, run_id, worst_case_pusd, ended_at = tx.execute(SQL["holder_of"], (claimed.response_id,)).fetchone()
-    if ended_at is None:
-        holder = Claimed(run_id, "", worst_case_pusd, claimed.response_id)
-        _end_attempt(tx, holder, replace(ending, attempt_id=holder_id))
-        _add_result(tx, holder_id, claimed, ending)
-        tx.happened(run_id, ending.at)
+    if ended_at is not None:
+        _add_result(tx, ending.attempt_id, claimed, ending)
+        return ending.attempt_id
+    holder = Claimed(run_id, "", worst_case_pusd, claimed.response_id)
+    _end_attempt(tx, holder, replace(ending, attempt_id=holder_id))
+    _add_result(tx, holder_id, claimed, ending)
+    tx.happened(run_id, ending.at)
     if ending.event is Event.SUCCEED:
         tx.execute(SQL["answer_by"], (ending.request_id, holder_id))
         tx.totals(claimed.run_id)["reused"] += 1

@@ -97,10 +97,11 @@ WHERE id = :request_id AND number = :number - 1 AND state = :from_state;
 -- takes: request_id, from_state, to_state
 UPDATE request SET state = :to_state WHERE id = :request_id AND state = :from_state;
 
--- name: end_adopted
+-- name: end_shared
 -- takes: attempt_id, at
 -- An attempt that only shared the response has nothing left to do with it.
-UPDATE attempt SET ended_at = :at, counted = 0 WHERE id = :attempt_id AND adopted = 1 AND ended_at IS NULL;
+UPDATE attempt SET ended_at = :at, counted = 0 WHERE id = :attempt_id AND shares_response = 1 AND ended_at IS NULL
+RETURNING worst_case_pusd;
 
 -- name: adopted
 -- takes: attempt_id
