@@ -117,11 +117,10 @@ class Orchestrator:
         config, and the job with its input, given as the ``job`` or as that of a ``run``.
         """
         from orchestrator.app.protected_files import protected_files
-        from orchestrator.app.stored_job import stored_job
         from orchestrator.report.output_file import check_target
 
         if run is not None:
-            job = await stored_job(await self._open_reader(), await self._find(run))
+            job = await self.job_of(run)
         files = protected_files(self._backend.local_path, config=self._given_config, job=job)
         await anyio.to_thread.run_sync(check_target, path, files)
 
@@ -135,7 +134,6 @@ class Orchestrator:
         Returns when every row is settled, when something halts the run, or soon after ``stop``. Raises ``BadRow``,
         ``SpecError``, ``RunChanged``, ``RunBusy``, ``StoreError``, ``ConfigError`` or ``ProviderUnreachable``.
         """
-        from orchestrator.app.nights import NightJob, NightOptions, open_nights
         from orchestrator.app.run_start import job_identity, refuse_hopeless
         from orchestrator.app.wiring import Work, function_tools
         from orchestrator.job.requests.renderer import Renderer
@@ -148,6 +146,35 @@ class Orchestrator:
         await anyio.to_thread.run_sync(refuse_bulk, job)
         work = Work(config=self._config, job=job, renderer=renderer, tools=function_tools(job))
         identity = await anyio.to_thread.run_sync(job_identity, job, self._config)
+        return await self._start(work, identity, name=name, new=new, night=night)
+
+    async def resume(self, run: str) -> Summary:
+        """Finish a run with the job and the rows that the database has; raises as ``run``.
+
+        Its input is read only if an earlier process did not reach its end: then it must be there, and unchanged.
+        """
+        from orchestrator.app.run_start import stored_identity
+        from orchestrator.app.stored_job import stored_job
+        from orchestrator.app.wiring import Work, function_tools
+        from orchestrator.job.requests.renderer import Renderer
+
+        record = await self._find(run)
+        if record.state in (RunState.FINISHED, RunState.CANCELLED):
+            return await self.status(run)
+        self._config.api_key(os.environ)
+        self._stopped = False
+        job = await stored_job(await self._open_reader(), record)
+        identity = await anyio.to_thread.run_sync(stored_identity, record, job, self._config)
+        renderer = Renderer(job, may_be_unstored=self._config.provider.store == "optional")
+        work = Work(config=self._config, job=job, renderer=renderer, tools=function_tools(job))
+        return await self._start(work, identity, name=run, new=False, night=None)
+
+    async def _start(
+        self, work: Work, identity: JobIdentity, *, name: str | None, new: bool, night: NightOptions | None
+    ) -> Summary:
+        from orchestrator.app.nights import NightJob, NightOptions, open_nights
+
+        job, renderer = work.job, work.renderer
         if job.increments is None:
             return await self._run(work, identity, name=name, new=new)
         night_job = NightJob(job, job.increments, self._config, renderer, night or NightOptions(), self._clock)
@@ -465,6 +492,39 @@ class Orchestrator:
         found = await find_dataset(reader, dataset)
         [latest, *_] = await reader.nights(found.id)
         return next(each for each in await self.runs() if each.run.id == latest.run_id)
+
+    async def job_of(self, run: str) -> Job:
+        """The job that a run was last worked on with, as the database keeps it."""
+        from orchestrator.app.stored_job import stored_job
+
+        return await stored_job(await self._open_reader(), await self._find(run))
+
+    async def left_behind(self, job: Job, *, name: str | None = None, new: bool = False) -> list[Summary]:
+        """The unfinished runs of a job whose rows ``run`` would ask again, in a new run; the newest first.
+
+        None if it would resume a run, or if the job takes over what earlier runs have.
+        """
+        from orchestrator.app.run_start import job_identity
+        from orchestrator.engine.runs import find_run
+
+        if job.reuse != "never" or job.increments is not None or not await self._backend.exists():
+            return []
+        try:
+            reader = await self._open_reader()
+        except StoreError:
+            # A run repairs it, or reports what is wrong with it.
+            return []
+        identity = await anyio.to_thread.run_sync(job_identity, job, self._config)
+        if await find_run(reader, identity, name=name, new=new) is not None:
+            return []
+        unfinished = [
+            await self._summary(reader, run)
+            for run in await reader.runs()
+            if run.job == job.name
+            and run.simulated == identity.simulated
+            and run.state not in (RunState.FINISHED, RunState.CANCELLED)
+        ]
+        return [summary for summary in unfinished if summary.attempts and summary.run.state is not RunState.ACTIVE]
 
     async def check(self, job: Job) -> None:
         """Raise what ``run`` would raise before anything is read or stored: a job of which nothing can be sent."""

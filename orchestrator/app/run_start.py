@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
+import orjson
+
 from orchestrator.config import Config
-from orchestrator.core.errors import BadRow, SpecError
+from orchestrator.core.errors import BadRow, SpecError, UsageError
 from orchestrator.engine.runs import JobIdentity
 from orchestrator.job.requests.compose import compose_first, request_rules
 from orchestrator.job.requests.expressions import is_template
@@ -17,8 +19,9 @@ from orchestrator.job.rows.keyed_rows import Row, input_identity, open_rows
 from orchestrator.job.rows.sources import STDIN
 from orchestrator.job.spec import FREE_TO_CHANGE, Job
 from orchestrator.policy.pricing.prices import Bounds, PriceBook
+from orchestrator.stores.reads import Run
 
-__all__ = ["job_identity", "refuse_hopeless", "refuse_unbounded"]
+__all__ = ["job_identity", "refuse_hopeless", "refuse_unbounded", "stored_identity"]
 
 # So many first rows are read for the models that they name.
 _ROWS_FOR_MODELS = 100
@@ -39,6 +42,49 @@ def job_identity(job: Job, config: Config) -> JobIdentity:
         simulated=config.simulated,
         free_to_change=FREE_TO_CHANGE,
     )
+
+
+def stored_identity(run: Run, job: Job, config: Config) -> JobIdentity:
+    """The identity of a run that is resumed with the job as it is stored.
+
+    Its input is read only if an earlier process did not reach its end. Raises ``UsageError`` if that is needed and
+    the input is gone or has changed.
+    """
+    if not run.plan.complete:
+        _refuse_other_input(run, job)
+    return JobIdentity(
+        job=run.job,
+        spec=orjson.loads(run.spec_json),
+        fingerprint=run.fingerprint,
+        input_identity=run.input_identity,
+        budget_pusd=run.budget_pusd,
+        deadline_s=job.deadline,
+        simulated=config.simulated,
+        free_to_change=FREE_TO_CHANGE,
+    )
+
+
+def _refuse_other_input(run: Run, job: Job) -> None:
+    read = f"only the first {run.plan.position:,} rows of its input were read"
+    if job.input.path == STDIN:
+        raise UsageError(
+            f"run {run.name!r} cannot be finished from the database: {read}",
+            hint=f"orchestrator run JOB --run {run.name} resumes it, with the same rows on standard input",
+        )
+    try:
+        found = input_identity(job)
+    except SpecError as error:
+        raise UsageError(
+            f"run {run.name!r} cannot be finished from the database: {read}, and {error.message}",
+            where=error.where,
+            hint=f"put the input back, or name the job: orchestrator run JOB --run {run.name}",
+        ) from None
+    if found != run.input_identity:
+        raise UsageError(
+            f"run {run.name!r} cannot be finished from the database: {read}, and it has changed since",
+            hint="orchestrator run JOB --new takes the new input; with `reuse: same-request` in the job it pays for "
+            "no row again that was answered",
+        )
 
 
 def refuse_hopeless(job: Job, renderer: Renderer, config: Config, *, now: float) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from cyclopts import CycloptsError
 
 import orchestrator
 from orchestrator.cli.output import note
+from orchestrator.cli.resume_hint import with_given_options
 from orchestrator.core.errors import ExitCode, OrchestratorError
 
 __all__ = ["report_bug", "report_misuse", "report_problem"]
@@ -18,7 +20,7 @@ DEBUG_VARIABLE = "ORCHESTRATOR_DEBUG"
 
 def report_problem(error: OrchestratorError) -> int:
     """Report something that the user can fix."""
-    note(f"error: {error}")
+    note(f"error: {with_given_options(str(error), sys.argv[1:])}")
     return error.exit_code
 
 

@@ -99,7 +99,7 @@ async def _run_pilot(orchestrator: Orchestrator, live: LiveRun, pilot: Job) -> t
     from orchestrator.cli.run_outcome import exit_code
     from orchestrator.report import formatting
 
-    outcome = await live.follow(orchestrator, pilot, name=None, new=False)
+    outcome = await live.follow(orchestrator, orchestrator.run(pilot))
     summary = outcome.summary
     note(f"pilot {summary.name}: {summary.requests.succeeded:,} answers for {formatting.dollars(summary.cost_pusd)}")
     if outcome.interrupted is None and summary.requests.succeeded:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeVar
@@ -18,8 +18,6 @@ from orchestrator.report.log import Level, Style, logger, observer
 
 if TYPE_CHECKING:
     from orchestrator.app.api import Orchestrator
-    from orchestrator.app.nights import NightOptions
-    from orchestrator.job.spec import Job
     from orchestrator.stores.reads import Summary
 
 __all__ = ["LiveRun", "RunOutcome"]
@@ -59,13 +57,11 @@ class LiveRun:
         """Log a warning, which stops nothing."""
         self._log.warning(message)
 
-    async def follow(
-        self, orchestrator: Orchestrator, job: Job, *, name: str | None, new: bool, night: NightOptions | None = None
-    ) -> RunOutcome:
-        """Run the job to its end, or until a signal asks to stop."""
+    async def follow(self, orchestrator: Orchestrator, work: Awaitable[Summary]) -> RunOutcome:
+        """Wait until a run has ended, or a signal has asked it to stop."""
         with Interruption(orchestrator.stop) as interruption:
             async with displayed(lambda: orchestrator.progress, self._display(), now=time.time):
-                summary = await orchestrator.run(job, name=name, new=new, night=night)
+                summary = await work
             if summary.run.state is RunState.FINISHED:
                 interruption.disarm()
         return RunOutcome(summary, self._began, self._reason or summary.run.reason, interruption.code)

@@ -2,12 +2,51 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["program", "resume_command"]
+__all__ = ["command", "given_option", "program", "resume_command", "with_given_options"]
+
+# The options that say which database a command is about; a command that is offered repeats them as they were given.
+_PLACE = ("--db", "--config")
+_REHEARSAL = "--sandbox"
+_REHEARSED = ("run", "resume")
+_WITH_DATABASE = "run|resume|retry|cancel|purge|remove|status|runs|show|follow|export|costs|doctor|estimate"
+_OFFERED = re.compile(rf"\borchestrator ({_WITH_DATABASE})\b(?! (?:--db|--config))")
+
+
+def given_option(name: str, arguments: Sequence[str]) -> str | None:
+    """The value of an option as it was given, or None."""
+    found = None
+    for place, argument in enumerate(arguments):
+        option, separator, value = argument.partition("=")
+        if option == name:
+            found = value if separator else next(iter(arguments[place + 1 : place + 2]), None)
+    return found
+
+
+def command(name: str, *arguments: str) -> str:
+    """A command line of this program, for the database and config that this one was given."""
+    return f"{program()} {shlex.join([name, *arguments, *_given_options(name, sys.argv[1:])])}"
+
+
+def with_given_options(message: str, arguments: Sequence[str]) -> str:
+    """A message in which each command that it offers has the database and config of this command line."""
+
+    def completed(offered: re.Match[str]) -> str:
+        options = shlex.join(_given_options(offered[1], arguments))
+        return f"{offered[0]} {options}" if options else offered[0]
+
+    return _OFFERED.sub(completed, message)
+
+
+def _given_options(name: str, arguments: Sequence[str]) -> list[str]:
+    values = ((option, given_option(option, arguments)) for option in _PLACE)
+    given = [part for option, value in values if value is not None for part in (option, value)]
+    return [*given, _REHEARSAL] if name in _REHEARSED and _REHEARSAL in arguments else given
 
 
 def program() -> str:
@@ -29,6 +68,8 @@ def resume_command(called_as: str, arguments: Sequence[str], run: str, *, budget
     ``budget_usd`` replaces the budget that was given.
     """
     kept: list[str] = []
+    if arguments and arguments[0] == "resume":
+        return f"{called_as} {shlex.join(arguments)}"
     rest = iter(arguments)
     for argument in rest:
         option, separator, value = argument.partition("=")

@@ -17,10 +17,18 @@ from orchestrator.cli.export import dataset_of, export_to_file
 from orchestrator.cli.options import ConfigFile, Database, JobFile, Json, Limit, ProgressMode, Sandbox
 from orchestrator.cli.output import ReaderGone, note, say, say_json
 from orchestrator.cli.purge import purge_what_is_due
-from orchestrator.cli.resume_hint import program, resume_command
-from orchestrator.cli.run_outcome import enough_usd, exit_code, failure_codes, is_empty, next_steps, nothing_sent
+from orchestrator.cli.resume_hint import command, given_option, program, resume_command
+from orchestrator.cli.run_outcome import (
+    enough_usd,
+    exit_code,
+    failure_codes,
+    is_empty,
+    next_steps,
+    nothing_sent,
+    what_is_left,
+)
 from orchestrator.cli.session import find_places, read_config
-from orchestrator.core.errors import ExitCode, OrchestratorError, RunBusy, StoreError, UsageError
+from orchestrator.core.errors import ExitCode, OrchestratorError, RunBusy, UsageError
 from orchestrator.core.states import SETTLED, RunState, State
 
 if TYPE_CHECKING:
@@ -31,7 +39,10 @@ if TYPE_CHECKING:
     from orchestrator.job.spec import Job
     from orchestrator.stores.reads import Summary
 
-__all__ = ["EPILOGUE", "overrides", "run"]
+# Runs of the same job that are named before a new one starts.
+_SHOWN_RUNS = 3
+
+__all__ = ["EPILOGUE", "close", "overrides", "run"]
 
 EPILOGUE = """\
 Examples
@@ -114,13 +125,16 @@ async def run(job: JobFile, /, *, options: Annotated[RunOptions, Parameter(name=
     from orchestrator.report.display import Mode
 
     spec = load_job(job, overrides=overrides(options.set_ or ()), limit=options.limit)
-    target = output_target(spec, options)
+    target, left_out = output_target(spec, options), spec.output_path
     config, database = read_config(
         find_places(options.db, options.config, os.environ, Path.cwd()), sandbox=options.sandbox
     )
     live = LiveRun(Mode(options.progress), os.environ, simulated=config.simulated)
     for warning in spec.warnings():
         live.warn(warning)
+    if target is None:
+        # So that the run does not write it when it is resumed either.
+        spec = spec.model_copy(update={"output": None})
     async with Orchestrator(config, database=database, observers=live.observers) as orchestrator:
         if target:
             await orchestrator.check_target(target, job=spec)
@@ -132,17 +146,25 @@ async def run(job: JobFile, /, *, options: Annotated[RunOptions, Parameter(name=
             show_dry_run(checked, comparison, json=options.json)
             none_there = not checked.rows and not spec.input.may_be_empty
             return ExitCode.SOME_FAILED if none_there or checked.invalid else ExitCode.OK
-        if options.new and not options.yes:
-            await _ask_before_paying_twice(orchestrator, spec)
+        await _ask_before_paying_twice(orchestrator, spec, options)
         await _announce_cost(orchestrator, spec, config, options)
-        outcome = await live.follow(orchestrator, spec, name=options.run, new=options.new, night=night)
-        await _close(orchestrator, outcome, target, spec, json=options.json)
-        if target is None and spec.output_path and outcome.summary.run.state is RunState.FINISHED:
-            note(f"a trial, with --limit or --set, does not write {spec.output_path}; -o FILE writes its results")
-        if outcome.interrupted is None:
-            await purge_what_is_due(orchestrator)
-        await _print_next_steps(orchestrator, outcome, spec)
-        return exit_code(outcome.summary, outcome.interrupted, may_be_empty=spec.input.may_be_empty)
+        work = orchestrator.run(spec, name=options.run, new=options.new, night=night)
+        outcome = await live.follow(orchestrator, work)
+        code = await close(orchestrator, outcome, target, spec, json=options.json)
+        if target is None and left_out and outcome.summary.run.state is RunState.FINISHED:
+            note(f"a trial, with --limit or --set, does not write {left_out}; -o FILE writes its results")
+        return code
+
+
+async def close(
+    orchestrator: Orchestrator, outcome: RunOutcome, target: Path | None, job: Job, *, json: bool
+) -> ExitCode:
+    """Write the results, print how the run ended and what to type next; returns the exit code."""
+    await _write_results(orchestrator, outcome, target, job, json=json)
+    if outcome.interrupted is None:
+        await purge_what_is_due(orchestrator)
+    await _print_next_steps(orchestrator, outcome, job)
+    return exit_code(outcome.summary, outcome.interrupted, may_be_empty=job.input.may_be_empty)
 
 
 def overrides(texts: Sequence[str]) -> dict[str, str]:
@@ -184,24 +206,20 @@ def night_options(job: Job, options: RunOptions) -> NightOptions:
     return NightOptions(changed=options.changed, full_refresh=options.full_refresh)
 
 
-async def _ask_before_paying_twice(orchestrator: Orchestrator, job: Job) -> None:
-    """On a terminal, ask before ``--new`` leaves paid work of the same job behind."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty() and await orchestrator.database_exists()):
+async def _ask_before_paying_twice(orchestrator: Orchestrator, job: Job, options: RunOptions) -> None:
+    """Name the unfinished runs of the same job that a new run would leave behind; on a terminal, ask."""
+    left = await orchestrator.left_behind(job, name=options.run, new=options.new)
+    for summary in left[:_SHOWN_RUNS]:
+        note(f"{summary.run.name} of the same job is unfinished: {what_is_left(summary)}")
+        note(f"  to finish it:  {command('resume', summary.run.name)}")
+    if not left:
         return
-    try:
-        runs = await orchestrator.runs()
-    except StoreError:
-        # A run repairs it, or reports what is wrong with it.
+    if options.yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        note("a new run is started, which asks for its rows again; `reuse: same-request` in the job would not")
         return
-    for summary in runs:
-        run, settled = summary.run, sum(summary.requests.get(state, 0) for state in SETTLED)
-        open_ended = run.state in {RunState.HALTED, RunState.PAUSED}
-        if open_ended and settled and (run.job, run.fingerprint) == (job.name, job.fingerprint()):
-            note(f"{run.name} of the same job is unfinished: {settled:,} requests are answered and paid for.")
-            note(f"Without --new, or with --run {run.name}, it is resumed. Start another run anyway? [y/N] ")
-            if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
-                raise UsageError("no new run was started")
-            return
+    note("Start a new run, which asks for its rows again? [y/N] ")
+    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+        raise UsageError("no new run was started")
 
 
 async def _announce_cost(orchestrator: Orchestrator, job: Job, config: Config, options: RunOptions) -> None:
@@ -243,7 +261,7 @@ async def _announce_cost(orchestrator: Orchestrator, job: Job, config: Config, o
         )
 
 
-async def _close(
+async def _write_results(
     orchestrator: Orchestrator, outcome: RunOutcome, target: Path | None, job: Job, *, json: bool
 ) -> None:
     """Write the results if the run is complete, so that the file is always whole, and print how the run ended."""
@@ -299,6 +317,7 @@ async def _print_next_steps(orchestrator: Orchestrator, outcome: RunOutcome, job
         summary,
         called_as=called_as,
         database=orchestrator.database,
+        config=given_option("--config", sys.argv[1:]),
         resume=resume_command(called_as, sys.argv[1:], summary.run.name, budget_usd=enough_usd(summary)),
     )
     for step in steps:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from orchestrator.app.api import Orchestrator
     from orchestrator.stores.reads import ResultRecord, Summary
 
-__all__ = ["enough_usd", "exit_code", "failure_codes", "is_empty", "next_steps", "nothing_sent"]
+__all__ = ["enough_usd", "exit_code", "failure_codes", "is_empty", "next_steps", "nothing_sent", "what_is_left"]
 
 _ENOUGH_FAILURES = 10_000
 
@@ -42,6 +42,18 @@ def is_empty(summary: Summary) -> bool:
     """
     unchanged = summary.changes[Change.UNCHANGED] if summary.changes is not None else 0
     return not unchanged and not any(summary.requests.values())
+
+
+def what_is_left(summary: Summary) -> str:
+    """What an unfinished run has received and paid for, and what it has still to do."""
+    from orchestrator.report import formatting
+
+    counts = summary.requests
+    settled = sum(counts.get(state, 0) for state in SETTLED)
+    parts = [(counts.get(State.SUBMITTED, 0), "open at the provider"), (counts.get(State.IN_DOUBT, 0), "in doubt")]
+    waiting = sum(counts.get(state, 0) for state in (State.PENDING, State.BLOCKED, State.SUBMITTING))
+    known = [f"{number:,} {words}" for number, words in [*parts, (waiting, "waiting")] if number]
+    return ", ".join([f"{settled:,} settled for {formatting.dollars(summary.cost_pusd)}", *known])
 
 
 async def nothing_sent(orchestrator: Orchestrator, summary: Summary) -> str:
@@ -84,10 +96,13 @@ def enough_usd(summary: Summary) -> str | None:
     return format_usd(-(-enough // unit) * unit)
 
 
-def next_steps(summary: Summary, *, called_as: str, database: str, resume: str) -> list[str]:
+def next_steps(
+    summary: Summary, *, called_as: str, database: str, resume: str, config: str | None = None
+) -> list[str]:
     """The commands to type next, one per line: to resume, and to see what went wrong."""
     state, counts = summary.run.state, summary.requests
-    place = shlex.join([summary.run.name, "--db", database])
+    options = ["--db", database, *(["--config", config] if config is not None else [])]
+    place = shlex.join([summary.run.name, *options])
     steps = []
     if state in {RunState.HALTED, RunState.PAUSED} and counts.get(State.IN_DOUBT, 0):
         steps.append(f"decide what is in doubt:  {called_as} retry {place} --resolve-in-doubt resend")

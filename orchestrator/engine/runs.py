@@ -78,8 +78,9 @@ async def _unnamed(reader: RunReader, identity: JobIdentity) -> Run | None:
     same = [run for run in runs if _is_same(run, identity)]
     unfinished = (run for run in same if run.state not in _OVER and not _is_trial_beside(run, identity))
     run = next(unfinished, None)
-    if run is None and same and grows(same[0], identity):
-        return same[0]
+    latest = next((run for run in same if run.job == identity.job), None)
+    if run is None and latest is not None and grows(latest, identity):
+        return latest
     if run is None and runs and runs[0].state is RunState.HALTED and _may_begin_again(runs[0], identity):
         return None if await reader.has_accepted(runs[0].id) else runs[0]
     return run
@@ -90,6 +91,7 @@ def grows(run: Run, identity: JobIdentity) -> bool:
     had, wants = _limit(json.loads(run.spec_json)), identity.limit
     return (
         _is_same(run, identity)
+        and run.job == identity.job
         and run.state is not RunState.CANCELLED
         and had is not None
         and run.plan.position >= had
