@@ -13,7 +13,7 @@ __all__ = ["command", "given_option", "program", "resume_command", "with_given_o
 # The options that say which database a command is about; a command that is offered repeats them as they were given.
 _PLACE = ("--db", "--config")
 _REHEARSAL = "--sandbox"
-_REHEARSED = ("run", "resume")
+_REHEARSED = ("run", "resume", "doctor", "estimate")
 _WITH_DATABASE = "run|resume|retry|cancel|purge|remove|status|runs|show|follow|export|costs|doctor|estimate"
 _OFFERED = re.compile(rf"\borchestrator ({_WITH_DATABASE})\b(?! (?:--db|--config))")
 
