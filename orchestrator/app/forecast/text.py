@@ -114,8 +114,6 @@ def _comparison(forecast: Forecast) -> Text:
             figures_of = (_or_dash(figure) for figure in (cost.low, cost.likely, cost.high))
             rows.append((name, _tier(each.variant), *(mark + figure for figure in figures_of)))
     table = columns(header, rows, right=(2, 3, 4))
-    if not any(each.variant.window for each in forecast.compared):
-        table.append("\nwithin 2h or 8h: no price is published; give a factor under windows in prices.yaml", "dim")
     if any(each.price_estimated for each in forecast.compared):
         table.append("\n~ the price is inferred, not published for exactly this", "dim")
     return table

@@ -116,6 +116,8 @@ class Price(Section):
     """USD per million input tokens written to the cache for twelve hours; twice the price of input if left out."""
     long: LongPrice | None = None
     """Other prices for long inputs; if left out, the published ones apply if they exist and are higher."""
+    estimated: bool = False
+    """Whether the price is a guess; what is charged by it is then marked as estimated."""
 
     def override(self) -> PriceOverride:
         """Returns it as a rule."""
@@ -129,6 +131,7 @@ class Price(Section):
             cache_write=self.cache_write,
             cache_write_12h=self.cache_write_12h,
             long=self.long.rate() if self.long else None,
+            estimated=self.estimated,
         )
 
 

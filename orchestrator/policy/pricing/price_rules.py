@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
 from enum import StrEnum
@@ -77,7 +77,7 @@ class PriceOverride:
     ``model`` is a name, which also covers its dated snapshots, or a pattern with ``*``. Without ``cached`` or
     ``cache_write`` such tokens cost the same as other input; without ``cache_write_12h``, tokens written for twelve
     hours cost twice as much as other input. ``effective_from`` is the first day (UTC) of the price;
-    None means always. ``tier`` may carry a completion window: ``default:8h``.
+    None means always. ``tier`` may carry a completion window: ``default:8h``. ``estimated`` marks what is charged.
     """
 
     model: str
@@ -89,6 +89,7 @@ class PriceOverride:
     tier: str = "default"
     effective_from: date | None = None
     long: LongRate | None = None
+    estimated: bool = False
 
     def rank(self, model: str) -> int:
         """Returns how well it fits a model: 3 for its name, 2 for the name without a date, 1 for a pattern, or 0."""
@@ -100,9 +101,10 @@ class PriceOverride:
 
     def rates(self, published: Rates | None) -> Rates:
         """Returns its rates; for longer inputs without a rate, the published ones if they are higher."""
-        short = _rate(self)
+        short = replace(_rate(self), estimated=self.estimated)
         if self.long:
-            return Rates(((0, short), (self.long.above, _rate(self.long))))
+            long = replace(_rate(self.long), estimated=self.estimated)
+            return Rates(((0, short), (self.long.above, long)))
         longer = published.map(lambda rate: rate.at_least(short).inferred()).steps[1:] if published else ()
         return Rates(((0, short), *longer))
 

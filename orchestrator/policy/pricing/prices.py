@@ -26,6 +26,7 @@ from orchestrator.policy.pricing.tool_fees import (
     search_fee,
     searches_of,
 )
+from orchestrator.policy.pricing.unlisted import unlisted_prices
 
 __all__ = ["Bounds", "PriceBook", "charge"]
 
@@ -307,10 +308,20 @@ class PriceBook:
         for name in (case.model, case.asked):
             if override := self._rules.override(name, tier, day):
                 return _Found(override.rates(published), self._rules.source, self._rules.version)
-        if published is None or window:
+        if window:
             return None
+        if published is None:
+            return self._find_unlisted(case.model, tier, day)
         factor = self._rules.regional_factor(case.model)
         return _Found(published.times(factor) if factor else published, "genai-prices", published_version())
+
+    def _find_unlisted(self, model: str, tier: str, day: date) -> _Found | None:
+        unlisted = unlisted_prices()
+        override = unlisted.override(model, tier, day)
+        if override is None:
+            return None
+        rates, factor = override.rates(None), self._rules.regional_factor(model)
+        return _Found(rates.times(factor) if factor else rates, unlisted.source, unlisted.version)
 
     def _discounted(self, case: _Case, factor: Decimal | None) -> _Found | None:
         found = self._find(case, "default")

@@ -36,6 +36,8 @@ RESERVED = {
 # Name, snapshot date, context and largest output in thousands of tokens, "r" reasoning, "w" cache writes billed.
 # Dates are the published ones if the price data has them, else made up.
 _REAL = """
+gpt-6.2-sol            2026-11-17  922 128 rw
+gpt-6.2-astra          2026-11-17  922 128 rw
 gpt-6-astra            2026-10-06  922 128 rw
 gpt-6.1-sol            2026-11-03  922 128 rw
 gpt-6.1-terra          2026-11-03  922 128 rw
