@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from enum import StrEnum
 from types import TracebackType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import anyio
 from rich.console import Console, Group, RenderableType
@@ -20,7 +20,7 @@ from rich.text import Text
 
 from orchestrator.core.events import Progress
 from orchestrator.report import formatting
-from orchestrator.report.log import EventLog, Style
+from orchestrator.report.log import Style
 from orchestrator.report.progress import (
     Throughput,
     View,
@@ -31,6 +31,9 @@ from orchestrator.report.progress import (
     view_object,
     view_of,
 )
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
 
 __all__ = ["Bar", "Display", "Mode", "Plain", "bar_lines", "choose_mode", "displayed"]
 
@@ -104,7 +107,7 @@ class Plain:
 
     every_s = 10.0
 
-    def __init__(self, log: EventLog, style: Style) -> None:
+    def __init__(self, log: FilteringBoundLogger, style: Style) -> None:
         self._log = log
         self._style = style
 

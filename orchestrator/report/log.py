@@ -8,10 +8,10 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import contextmanager
 from enum import StrEnum
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -30,16 +30,12 @@ from orchestrator.core.money import format_usd
 from orchestrator.core.printable import printable
 from orchestrator.report.summary import usage_object
 
-__all__ = ["EventLog", "Level", "Style", "logger", "observer"]
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger, Processor
+
+__all__ = ["Level", "Style", "logger", "observer"]
 
 _SHOWN_BAD_ROWS = 5
-_NUMBERS = logging.getLevelNamesMapping()
-_COLORS = {"debug": "\x1b[32m", "info": "\x1b[32m", "warning": "\x1b[33m"}
-_BOLD, _CYAN, _MAGENTA, _PLAIN = "\x1b[1m", "\x1b[36m", "\x1b[35m", "\x1b[0m"
-_QUOTED = frozenset(" \t=\r\n\"'")
-
-# Makes a line of a time, a level, an event and its fields.
-_Writer: TypeAlias = Callable[[datetime, str, str, dict[str, Any]], str]
 
 
 class Level(StrEnum):
@@ -57,75 +53,33 @@ class Style(StrEnum):
     JSON = "json"
 
 
-class EventLog:
-    """Writes events at or above a level to standard error, each as one line.
+def logger(level: Level, style: Style) -> FilteringBoundLogger:
+    """Returns a separate logger that writes to standard error and leaves structlog's global settings unchanged."""
+    with _without_tracebacks():
+        import structlog
 
-    The usual packages for this take longer to import than a run of one row takes to start.
-    """
-
-    def __init__(self, level: Level, writer: _Writer) -> None:
-        self._least = _NUMBERS[level.upper()]
-        self._writer = writer
-
-    def is_enabled_for(self, level: int) -> bool:
-        """Whether events of this level, a number of ``logging``, are written."""
-        return level >= self._least
-
-    def debug(self, event: str, **fields: Any) -> None:
-        """Write an event that helps to find a fault."""
-        self._write(Level.DEBUG, event, fields)
-
-    def info(self, event: str, **fields: Any) -> None:
-        """Write an event of the normal course."""
-        self._write(Level.INFO, event, fields)
-
-    def warning(self, event: str, **fields: Any) -> None:
-        """Write an event that the user should see."""
-        self._write(Level.WARNING, event, fields)
-
-    def _write(self, level: Level, event: str, fields: dict[str, Any]) -> None:
-        if not self.is_enabled_for(_NUMBERS[level.upper()]):
-            return
-        clean = {name: printable(value) if isinstance(value, str) else value for name, value in fields.items()}
-        line = self._writer(datetime.now(UTC), level.value, printable(event), clean)
-        # A closed terminal or a full disk must not stop the run.
-        try:
-            # The current standard error, so that a live display can show the lines above itself.
-            sys.stderr.write(line + "\n")
-            sys.stderr.flush()
-        except (OSError, ValueError):
-            return
-
-
-def logger(level: Level, style: Style) -> EventLog:
-    """Returns a log that writes to standard error, with colors only on a terminal."""
+    last: list[Processor]
     if style is Style.JSON:
-        return EventLog(level, _json_line)
-    return EventLog(level, _colored_line if sys.stderr.isatty() and "NO_COLOR" not in os.environ else _text_line)
-
-
-def _json_line(at: datetime, level: str, event: str, fields: dict[str, Any]) -> str:
-    timestamp = at.isoformat(timespec="microseconds").replace("+00:00", "Z")
-    return orjson.dumps({"timestamp": timestamp, "level": level, "event": event, **fields}, default=str).decode()
-
-
-def _text_line(at: datetime, level: str, event: str, fields: dict[str, Any]) -> str:
-    return " ".join(
-        (f"{at.astimezone():%H:%M:%S} [{level}] {event}", *(f"{k}={_text(v)}" for k, v in fields.items()))
+        last = [
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(serializer=_to_json),
+        ]
+    else:
+        colors = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+        last = [
+            structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
+            structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=0, pad_level=False, sort_keys=False),
+        ]
+    log: FilteringBoundLogger = structlog.wrap_logger(
+        _StandardError(),
+        processors=[structlog.processors.add_log_level, _without_controls, *last],
+        wrapper_class=structlog.make_filtering_bound_logger(level.value),
+        cache_logger_on_first_use=True,
     )
+    return log
 
 
-def _colored_line(at: datetime, level: str, event: str, fields: dict[str, Any]) -> str:
-    start = f"{at.astimezone():%H:%M:%S} [{_COLORS[level]}{level}{_PLAIN}] {_BOLD}{event}{_PLAIN}"
-    pairs = (f"{_CYAN}{k}{_PLAIN}={_MAGENTA}{_text(v)}{_PLAIN}" for k, v in fields.items())
-    return " ".join((start, *pairs))
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) and value and not _QUOTED & set(value) else repr(value)
-
-
-def observer(log: EventLog) -> Observer:
+def observer(log: FilteringBoundLogger) -> Observer:
     """Returns an observer that logs the engine's events; only the first few bad rows are warnings."""
     bad_rows = 0
     # Checked once: building a line for each request only to drop it would take 1 % of the CPU time.
@@ -156,7 +110,7 @@ def observer(log: EventLog) -> Observer:
     return observe
 
 
-def _log_settled(log: EventLog, event: Settled) -> None:
+def _log_settled(log: FilteringBoundLogger, event: Settled) -> None:
     log.debug(
         "settled",
         key=event.key,
@@ -169,3 +123,46 @@ def _log_settled(log: EventLog, event: Settled) -> None:
         elapsed_s=round(event.elapsed_s, 3),
         **(usage_object(event.usage) if event.usage else {}),
     )
+
+
+@contextmanager
+def _without_tracebacks() -> Iterator[None]:
+    """Keep structlog from importing rich's tracebacks, and pygments with them, if no one else has.
+
+    No line here holds a traceback, and they are four fifths of the time that importing structlog takes.
+    """
+    name = "rich.traceback"
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment]  # an import of it fails then, which structlog expects
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+
+
+def _without_controls(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = printable(value)
+    return event
+
+
+def _to_json(event: dict[str, Any], default: Callable[[Any], Any]) -> str:
+    first = {name: event.pop(name) for name in ("timestamp", "level", "event")}
+    return orjson.dumps({**first, **event}, default=default).decode()
+
+
+class _StandardError:
+    """Writes to the current standard error, so that a live display can show the lines above itself."""
+
+    def msg(self, message: str) -> None:
+        # A closed terminal or a full disk must not stop the run.
+        try:
+            sys.stderr.write(message + "\n")
+            sys.stderr.flush()
+        except (OSError, ValueError):
+            return
+
+    debug = info = warning = error = critical = msg

@@ -15,7 +15,7 @@ from orchestrator.core.errors import UsageError
 
 from .conftest import Ended
 
-HEAVY = ("httptools", "genai_prices", "starlette", "uvicorn", "pydantic", "ruamel", "jinja2", "anyio")
+HEAVY = ("httptools", "genai_prices", "starlette", "uvicorn", "pydantic", "ruamel", "jinja2", "structlog", "anyio")
 
 
 def test_help_imports_nothing_heavy(environment: dict[str, str]) -> None:
