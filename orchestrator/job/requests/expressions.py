@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from jinja2 import StrictUndefined, TemplateSyntaxError, Undefined, UndefinedError, meta, nodes
+from jinja2 import Environment, StrictUndefined, TemplateSyntaxError, Undefined, UndefinedError, meta, nodes
 from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from orchestrator.job.documents.validation_problems import did_you_mean, listed
 from orchestrator.job.requests.local_files import FILTERS, FileUnusable
+from orchestrator.job.requests.template_bounds import ACCOUNT, BoundedEnvironment, TooMuch, charged, refuse_large
 
 __all__ = ["ROW", "BadTemplate", "CannotRender", "Expression", "compile_expression", "is_template"]
 
@@ -79,6 +80,8 @@ class Expression:
             return "the template reads a field that this row does not have"
         if isinstance(error, SecurityError):
             return "the template does something that is not allowed in a template"
+        if isinstance(error, (TooMuch, MemoryError)):
+            return "the template takes more time or memory for this row than a template may"
         if isinstance(error, _NotJson):
             return "the template gives something that JSON cannot hold; a sequence may need | list at its end"
         return f"the template fails for this row ({type(error).__name__})"
@@ -103,41 +106,63 @@ def compile_expression(text: str, *, native: bool) -> Expression:
     With ``native``, a text that is exactly one ``{{ expression }}`` gives the expression's own value where that is
     not text: a number, a list, an object.
     """
+    ACCOUNT.open()
     try:
-        tree = _JINJA.parse(text)
-        _refuse_loading(tree)
-        names = frozenset(meta.find_undeclared_variables(tree))
-        of_row = _columns_of_row(tree) if ROW in names else frozenset()
-        single = _single_expression(tree, text) if native else None
-        evaluate = _as_text(text) if single is None else _native(text, single)
+        return _compiled(text, native=native)
+    except BadTemplate:
+        raise
     except TemplateSyntaxError as error:
         raise BadTemplate(_syntax_message(error, text)) from None
+    except (TooMuch, RecursionError, MemoryError):
+        raise BadTemplate("is too long, or nested too deeply, for a template") from None
+    except Exception as error:  # noqa: BLE001 – a template from a stranger can hold anything
+        raise BadTemplate(f"is not a valid template ({type(error).__name__})") from None
+
+
+def _compiled(text: str, *, native: bool) -> Expression:
+    # What only looks at a template already computes its constants.
+    tree = _BOUNDED.parse(text)
+    refuse_large(tree)
+    _refuse_loading(tree)
+    names = frozenset(meta.find_undeclared_variables(tree))
+    of_row = _columns_of_row(tree) if ROW in names else frozenset()
+    single = _single_expression(tree, text) if native else None
+    inserts_only = all(isinstance(node, _INSERTING) for node in _walk(tree))
+    # What only inserts columns needs no bounds: it makes nothing that is larger than the row.
+    jinja = _JINJA if inserts_only else _BOUNDED
+    evaluate = jinja.from_string(text).render if single is None else _native(text, single, jinja)
+    if not inserts_only:
+        evaluate = _on_account(evaluate)
     plain = names - {ROW}
     needed = (plain - _JINJA.globals.keys()) | (of_row or frozenset())
     return Expression(
         columns=None if of_row is None else plain | of_row,
         needed=needed,
         required=needed - _provided_for(tree),
-        inserts_only=all(isinstance(node, _INSERTING) for node in _walk(tree)),
+        inserts_only=inserts_only,
         always_text=single is None,
         names_files=any(node.name in FILTERS for node in tree.find_all(nodes.Filter)),
         _evaluate=_with_row(evaluate) if ROW in names else evaluate,
     )
 
 
-def _as_text(text: str) -> Callable[[Mapping[str, Any]], str]:
-    return _JINJA.from_string(text).render
+def _on_account(evaluate: Callable[[Mapping[str, Any]], Any]) -> Callable[[Mapping[str, Any]], Any]:
+    def evaluated(row: Mapping[str, Any]) -> Any:
+        ACCOUNT.open()
+        return evaluate(row)
+
+    return evaluated
 
 
-def _native(text: str, single: nodes.Node) -> Callable[[Mapping[str, Any]], Any]:
+def _native(text: str, single: nodes.Node, jinja: Environment) -> Callable[[Mapping[str, Any]], Any]:
     bare = text.strip()
     if isinstance(single, nodes.Name) and text == bare and single.name not in _JINJA.globals:
         # A column by itself needs no template machinery: this is the hot path of many jobs.
         column = single.name
         return lambda row: row[column]
-    as_text = _as_text(text)
+    as_text = jinja.from_string(text).render
     # Without the braces, and the signs in them that eat the white space around.
-    expression = _JINJA.compile_expression(re.sub(r"^\{\{[-+]?|[-+]?\}\}$", "", bare), undefined_to_none=False)
+    expression = jinja.compile_expression(re.sub(r"^\{\{[-+]?|[-+]?\}\}$", "", bare), undefined_to_none=False)
 
     def evaluate(row: Mapping[str, Any]) -> Any:
         value = expression(row)
@@ -243,10 +268,12 @@ def _to_json(value: Any, indent: int | None = None) -> str:
     return orjson.dumps(value, option=orjson.OPT_INDENT_2 if indent else None).decode()
 
 
-def _environment() -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(
-        undefined=StrictUndefined, finalize=_written, keep_trailing_newline=True, autoescape=False
-    )
+def _charged(value: Any) -> Any:
+    return _written(charged(value))
+
+
+def _environment(kind: type[Environment], finalize: Callable[[Any], Any]) -> Any:
+    environment = kind(undefined=StrictUndefined, finalize=finalize, keep_trailing_newline=True, autoescape=False)
     # Jinja's own tojson escapes for HTML, which would put \u003c into prompts.
     environment.filters["tojson"] = _to_json
     environment.filters.update(FILTERS)
@@ -255,4 +282,6 @@ def _environment() -> ImmutableSandboxedEnvironment:
     return environment
 
 
-_JINJA = _environment()
+_JINJA: Environment = _environment(ImmutableSandboxedEnvironment, _written)
+_BOUNDED: BoundedEnvironment = _environment(BoundedEnvironment, _charged)
+_BOUNDED.bound_filters()
