@@ -117,3 +117,37 @@ def test_any_text_is_read_or_refused(text: str) -> None:
     except NotYaml:
         return
     assert all(line >= 1 for line in parsed.lines.values())
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('a: 1\nb: "\\UFFFFFFFF"\n', 2),
+        ("a: 1\nb: " + "[" * 500 + "]" * 500, 2),
+        ("a: 1\nb: " + "{c: " * 500 + "1" + "}" * 500, 2),
+        ("".join(f"{'  ' * depth}a:\n" for depth in range(300)), 100),
+        ("a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 30)), 1),
+        ("a: 1\nb: \x01\n", 2),
+    ],
+    ids=["escape", "lists", "mappings", "block", "aliases", "control"],
+)  # fmt: skip
+def test_what_cannot_be_read_at_all_has_its_line(text: str, line: int) -> None:
+    with pytest.raises(NotYaml) as caught:
+        parse_yaml(text)
+    assert caught.value.line == line
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1e99999999999999999999", "-1e-99999999999999999999", "1e999999", "9" * 500, "0x" + "f" * 500, '"a\\0b"',
+        '"\\uD83D"', '"\\uDE00\\uD83D"',
+    ],
+)  # fmt: skip
+def test_a_value_that_nothing_can_hold_is_a_problem_of_its_field(text: str) -> None:
+    [problem] = parse_yaml(f"a: 1\nb: {text}\n").problems
+    assert problem.field == ("b",)
+
+
+def test_two_halves_of_a_character_are_one() -> None:
+    assert parse_yaml('a: "\\uD83D\\uDE00"').data == {"a": "😀"}

@@ -5,7 +5,8 @@ An error reads ``file:line: field: what is allowed``; all errors of one file are
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
 
@@ -18,6 +19,11 @@ from orchestrator.job.documents.yaml import NotYaml, ParsedYaml, parse_scalar, p
 __all__ = ["Document", "Kind", "apply_overrides", "load_document"]
 
 Kind: TypeAlias = Literal["job", "config", "prices"]
+# A file that a person writes; the parser takes seconds for each megabyte.
+_MOST_BYTES = 2**20
+_MOST_PROBLEMS = 20
+_LONGEST_NAME = 60
+
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
@@ -38,7 +44,8 @@ class Document:
         """Read a file; raises ``SpecError`` (job) or ``ConfigError`` if it is not a mapping in YAML."""
         text = _text_of(path, kind)
         try:
-            parsed = parse_yaml(text)
+            with _understood(kind, path):
+                parsed = parse_yaml(text)
         except NotYaml as error:
             raise _error(kind, error.message, where=f"{path}:{error.line}", hint=error.hint) from None
         if not isinstance(parsed.data, dict):
@@ -85,7 +92,8 @@ class Document:
         """The file as a model; raises one error with everything that is wrong, in the order of the lines."""
         problems = list(self._problems)
         try:
-            valid = model.model_validate(self.data, context={"source": self.path})
+            with _understood(self.kind, self.path, but=(ValidationError,)):
+                valid = model.model_validate(self.data, context={"source": self.path})
         except ValidationError as error:
             # What could not be read at all is not also of a wrong type.
             unread = {problem.field for problem in problems}
@@ -102,8 +110,10 @@ class Document:
             [(where, problem)] = placed
             return _error(self.kind, self._sentence(problem), where=where, hint=problem.hint)
         lines = [f"{len(placed)} mistakes in the {self.kind} file"]
-        for where, problem in placed:
+        for where, problem in placed[:_MOST_PROBLEMS]:
             lines.append(f"  {where}: {self._sentence(problem)}" + (f" ({problem.hint})" if problem.hint else ""))
+        if len(placed) > _MOST_PROBLEMS:
+            lines.append(f"  … and {len(placed) - _MOST_PROBLEMS} more")
         return _error(self.kind, "\n".join(lines), where=str(self.path))
 
     def _place(self, problem: ValidationProblem) -> str:
@@ -115,7 +125,7 @@ class Document:
         if not problem.field or problem.field in self._set_from:
             # What set it from outside names the field already.
             return problem.message
-        return f"{'.'.join(map(str, problem.field))}: {problem.message}"
+        return f"{'.'.join(map(_shortened, problem.field))}: {problem.message}"
 
 
 def load_document(
@@ -133,12 +143,39 @@ def load_document(
 def apply_overrides(document: Document, overrides: Mapping[str, str]) -> None:
     """Set what ``--set`` asks for."""
     for field, text in overrides.items():
-        document.set(field, parse_scalar(text), source=f"--set {field}")
+        try:
+            value = parse_scalar(text)
+        except ValueError as error:
+            raise UsageError(f"the value {error}", where=f"--set {field}") from None
+        document.set(field, value, source=f"--set {field}")
+
+
+@contextmanager
+def _understood(kind: Kind, path: Path | None, *, but: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """Raises an error that names the file instead of any other: a file may hold what no check foresees."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, (OrchestratorError, NotYaml, *but)):
+            raise
+        words = error.strerror if isinstance(error, OSError) else None
+        reason = f"{type(error).__name__}: {words}" if words else type(error).__name__
+        raise _error(
+            kind,
+            f"the {kind} file holds something that cannot be understood ({reason})",
+            where=f"{path}:1" if path else f"the {kind}",
+            hint="look for very long, very large or deeply nested values",
+        ) from error
 
 
 def _text_of(path: Path, kind: Kind) -> str:
     try:
-        return path.read_bytes().decode()
+        with path.open("rb") as stream:
+            content = stream.read(_MOST_BYTES + 1)
+        if len(content) > _MOST_BYTES:
+            most = f"more than {_MOST_BYTES / 2**20:.0f} MB, too long for a {kind} file"
+            raise _error(kind, most, where=str(path), hint="rows belong into the file that input.path names")
+        return content.decode()
     except FileNotFoundError:
         raise _error(kind, f"there is no such {kind} file", where=str(path), hint=_neighbour(path)) from None
     except OSError as error:
@@ -158,6 +195,11 @@ def _neighbour(path: Path) -> str | None:
 def _error(kind: Kind, message: str, *, where: str, hint: str | None = None) -> OrchestratorError:
     raised = SpecError if kind == "job" else ConfigError
     return raised(message, where=where, hint=hint)
+
+
+def _shortened(step: str | int) -> str:
+    name = str(step)
+    return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…"
 
 
 def _step(target: dict[str, Any] | list[Any], name: str) -> str | int:

@@ -18,6 +18,9 @@ _PART = r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)"
 _DURATION = re.compile(rf"{_PART}(?:\s*{_PART})*", re.ASCII)
 _DURATION_RULE = "must be a duration such as 90s, 15m, 1h30m, 2h or 7d (a bare number is seconds)"
 
+# No duration is longer: a date so far in the future is none that a clock can show.
+_MOST_S = 100 * 365 * 86400
+
 # A picodollar sum must fit a 64-bit integer (9.2 million dollars); no single amount comes near that.
 _MOST_USD = 1_000_000
 
@@ -31,13 +34,18 @@ def parse_duration(value: object) -> float:
         text = value.strip()
         if not _DURATION.fullmatch(text):
             raise ValueError(_DURATION_RULE)
-        seconds = math.fsum(float(number) * _SECONDS[unit] for number, unit in re.findall(_PART, text))
+        seconds: float = sum(float(number) * _SECONDS[unit] for number, unit in re.findall(_PART, text))
     elif isinstance(value, (int, float, Decimal)) and not isinstance(value, bool):
-        seconds = float(value)
+        if not 0 <= value < math.inf:
+            raise ValueError(_DURATION_RULE)
+        # A number of 400 digits has no float.
+        seconds = float(min(value, _MOST_S + 1))
     else:
         raise ValueError(_DURATION_RULE)
-    if not (math.isfinite(seconds) and seconds >= 0):
+    if not seconds >= 0:
         raise ValueError(_DURATION_RULE)
+    if seconds > _MOST_S:
+        raise ValueError("must be at most 100 years")
     return seconds
 
 

@@ -2,7 +2,7 @@
 
 Jinja's sandbox says what a template may touch, and nothing about how much: ``'x' * 10**9``, ``|center(10**9)`` and
 nested loops are all safe to it. Here each loop turn, each call and each produced text is charged to an account that
-starts anew for each evaluation, before the memory is taken.
+begins again with each evaluation, before the memory is taken.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class _Account(local):
         self.open()
 
     def open(self) -> None:
-        """Starts anew."""
+        """Starts again at nothing."""
         self._steps = self._size = 0
         self._ends_at = thread_time() + _MOST_CPU_S
 
