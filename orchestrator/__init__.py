@@ -13,6 +13,8 @@ from orchestrator.core.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from orchestrator.app.api import Orchestrator
+    from orchestrator.app.run_results import Results
+    from orchestrator.app.run_sync import run_sync
     from orchestrator.config import Config, load_config
     from orchestrator.core.errors import OrchestratorError
     from orchestrator.core.states import RunState, State
@@ -27,11 +29,13 @@ __all__ = [
     "OrchestratorError",
     "RequestHistory",
     "ResultRecord",
+    "Results",
     "RunState",
     "State",
     "Summary",
     "load_config",
     "load_job",
+    "run_sync",
 ]
 
 _HOMES = {
@@ -46,6 +50,8 @@ _HOMES = {
     "Summary": "orchestrator.stores.reads",
     "load_config": "orchestrator.config",
     "load_job": "orchestrator.job.spec",
+    "Results": "orchestrator.app.run_results",
+    "run_sync": "orchestrator.app.run_sync",
 }
 
 

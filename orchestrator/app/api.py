@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from orchestrator.app.reconcile.matching import Reconciliation
     from orchestrator.app.retention.purge import Purged
     from orchestrator.app.retention.service import RetentionService
+    from orchestrator.app.run_results import Results
     from orchestrator.app.wiring import Work
     from orchestrator.config import Config
     from orchestrator.core.increments import Comparison
@@ -356,6 +357,12 @@ class Orchestrator:
         reader = await self._open_reader()
         async for result in reader.results(record.id, states):
             yield result
+
+    async def collect(self, run: str) -> Results:
+        """All results of a run at once, for data frames and typed answers; ``results`` needs less memory."""
+        from orchestrator.app.run_results import Results
+
+        return Results(await self.status(run), tuple([each async for each in self.results(run)]))
 
     async def skipped(self, run: str, *, most: int = 1000) -> list[SkippedRow]:
         """The first bad rows of a run that ``input.on_bad_row: skip`` left out."""

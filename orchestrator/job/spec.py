@@ -34,7 +34,8 @@ from orchestrator.job.requests.answer_format import (
 from orchestrator.job.requests.parameters import missing_parameters, parameter_problems, parameter_warnings
 from orchestrator.job.requests.request_template import compile_request
 from orchestrator.job.retention import RetentionSection
-from orchestrator.job.rows.sources import GivenFormat, find_sources, resolve_format
+from orchestrator.job.rows.given_rows import as_json_lines
+from orchestrator.job.rows.sources import STDIN, GivenFormat, find_sources, resolve_format
 from orchestrator.job.tools import handler_problems
 
 __all__ = [
@@ -188,6 +189,22 @@ class Job(Section):
     """What is kept of a run once it is over, at the provider and here."""
 
     _source: Path | None = PrivateAttr(default=None)
+    _rows: bytes | None = PrivateAttr(default=None)
+
+    @property
+    def rows(self) -> bytes | None:
+        """The rows that a program gave, as lines of JSON; None for a job that reads files."""
+        return self._rows
+
+    def with_rows(self, rows: Any, *, key: str | None = None) -> Self:
+        """The same job with rows from memory in place of its input: mappings, Pydantic objects, or a data frame.
+
+        ``key`` names the column that identifies a row; without it, it is the job's own.
+        """
+        given = {"path": STDIN, "format": "jsonl"} | ({"key": key} if key is not None else {})
+        job = self.model_copy(update={"input": self.input.model_copy(update=given)})
+        job._rows = as_json_lines(rows)  # noqa: SLF001 – its own copy
+        return job
 
     @property
     def source(self) -> Path | None:

@@ -43,7 +43,7 @@ class Run:
     name: str
     uid: str
     job: str
-    spec_json: str
+    spec_json: str = field(repr=False)
     fingerprint: str
     input_identity: str
     state: RunState
@@ -283,7 +283,7 @@ class RequestCounts(dict[State, int]):
         return self.get(State.CANCELLED, 0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Summary:
     """The counts of one run, as ``status`` shows them.
 
@@ -311,6 +311,19 @@ class Summary:
     cost_estimated_pusd: Picodollars = 0
     # What a job with increments found changed; None for any other, and until the input was read.
     changes: Changes | None = None
+
+    def __repr__(self) -> str:
+        """Without the job, which may be long."""
+        return f"Summary({', '.join(f'{name}={value}' for name, value in self._words().items())})"
+
+    def _repr_html_(self) -> str:
+        cells = (f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in self._words().items())
+        return f"<table>{''.join(cells)}</table>"
+
+    def _words(self) -> dict[str, str | int]:
+        counts = {state.value: number for state, number in self.requests.items() if number}
+        rows = {"requests": sum(counts.values()), **counts}
+        return {"run": self.run.name, "state": self.run.state.value, **rows, "cost_usd": format_usd(self.cost_pusd)}
 
     @property
     def name(self) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -60,13 +62,16 @@ def open_rows(job: Job, *, start: int = 0, stdin: BinaryIO | None = None) -> Ite
     key_column = place.key or reader.key_column
     # Line numbers of several files are no keys by themselves.
     several = names_several(place.path, job.base_dir)
+    if job.rows is not None:
+        stdin = io.BytesIO(job.rows)
     position = 0
     for source in find_sources(place.path, job.base_dir):
         for line, unit in reader.units(source, stdin):
             if limit is not None and position >= limit:
                 return
             if position >= start:
-                where = source.name if line is None else f"{source.name}:{line}"
+                name = source.name if job.rows is None else "rows"
+                where = name if line is None else f"{name}:{line}"
                 try:
                     data = reader.parse(unit)
                     if key_column is not None:
@@ -84,8 +89,10 @@ def input_identity(job: Job) -> str:
     """Identifies the input: the files' names and sizes, and the content of their ends.
 
     Only the first and last 64 kB of each file are read, so a change in the middle that keeps the size is not seen.
-    Standard input cannot be compared; it is always ``"stdin"``.
+    Standard input cannot be compared; it is always ``"stdin"``. Rows in memory are compared as a whole.
     """
+    if job.rows is not None:
+        return f"rows in memory, {len(job.rows)} bytes, sha256 {hashlib.sha256(job.rows).hexdigest()}"
     return identity_of(job.input.path, job.base_dir)
 
 
