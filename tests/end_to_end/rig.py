@@ -8,7 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -155,7 +155,12 @@ class Rig:
         """One record for each response that the sandbox created."""
         return [json.loads(line) for line in self._ask_sandbox("/_ledger/responses").text.splitlines()]
 
-    def _ask_sandbox(self, path: str) -> httpx.Response:
+    def delete_responses(self, ids: Iterable[str]) -> None:
+        """Have the sandbox lose responses, as if they had expired."""
+        for response_id in ids:
+            assert self._ask_sandbox(f"/v1/responses/{response_id}", method="DELETE").status_code == 200
+
+    def _ask_sandbox(self, path: str, method: str = "GET") -> httpx.Response:
         state = self.folder / "runs.db.sandbox"
         process = self.start("sandbox", "--port", "0", "--state", str(state))
         assert process.stderr is not None
@@ -163,7 +168,8 @@ class Rig:
             for line in process.stderr:
                 if "listening on " in line:
                     address = line.split("listening on ")[1].split("/v1")[0]
-                    return httpx.get(address + path, timeout=600)
+                    headers = {"Authorization": "Bearer sk-sandbox"}
+                    return httpx.request(method, address + path, headers=headers, timeout=600)
             raise AssertionError("the sandbox did not start")
         finally:
             process.terminate()
