@@ -128,9 +128,17 @@ class Orchestrator:
     # ── working ───────────────────────────────────────────────────────────────────────────────────────────
 
     async def run(
-        self, job: Job, *, name: str | None = None, new: bool = False, night: NightOptions | None = None
+        self,
+        job: Job,
+        *,
+        name: str | None = None,
+        new: bool = False,
+        night: NightOptions | None = None,
+        accept_expired: bool = False,
     ) -> Summary:
         """Run a job, or resume it where an earlier process stopped; ``night`` is for a job with increments.
+
+        ``accept_expired`` requests again what the provider does not know, even if it knows no response of the run.
 
         Returns when every row is settled, when something halts the run, or soon after ``stop``. Raises ``BadRow``,
         ``SpecError``, ``RunChanged``, ``RunBusy``, ``StoreError``, ``ConfigError`` or ``ProviderUnreachable``.
@@ -145,7 +153,13 @@ class Orchestrator:
         renderer = Renderer(job, may_be_unstored=self._config.provider.store == "optional")
         await anyio.to_thread.run_sync(partial(refuse_hopeless, job, renderer, self._config, now=self._clock.now()))
         await anyio.to_thread.run_sync(refuse_bulk, job)
-        work = Work(config=self._config, job=job, renderer=renderer, tools=function_tools(job))
+        work = Work(
+            config=self._config,
+            job=job,
+            renderer=renderer,
+            tools=function_tools(job),
+            accept_expired=accept_expired,
+        )
         identity = await anyio.to_thread.run_sync(job_identity, job, self._config)
         return await self._start(work, identity, name=name, new=new, night=night)
 

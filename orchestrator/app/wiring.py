@@ -11,10 +11,12 @@ from functools import partial
 from anyio import to_thread
 
 from orchestrator.app.connections import Provider, address, limits_snapshot
+from orchestrator.app.provider_access import compare_access
 from orchestrator.config import Config
 from orchestrator.core.clock import Clock
 from orchestrator.core.events import Observer, Progress
 from orchestrator.core.model import MAIN_STAGE
+from orchestrator.core.states import State
 from orchestrator.engine.allowances import Allowances
 from orchestrator.engine.funds import Funds
 from orchestrator.engine.increments import Night
@@ -53,6 +55,7 @@ from orchestrator.job.tools import load_handlers, tool_schemas
 from orchestrator.policy.errors.answer_schema import AnswerSchema, asked_schema
 from orchestrator.policy.errors.first_tries import FirstCreates, FirstPolls
 from orchestrator.policy.errors.outcomes import AnswerPolicy, OnInvalid, RaiseTo, Repair
+from orchestrator.policy.errors.resumed_polls import Access, ResumedPolls
 from orchestrator.policy.polling.deadlines import Timeouts
 from orchestrator.policy.pricing.budget import Budget, Cap
 from orchestrator.policy.pricing.prices import PriceBook
@@ -66,6 +69,11 @@ __all__ = ["Storage", "Surroundings", "Work", "assemble", "function_tools"]
 _MOST_TOOL_BYTES = 256 * 1024
 _TOOLS_AT_ONCE = 16
 
+_PROVIDER_CHANGED = (
+    "the run has open responses that were created with another key, project or address; "
+    "nothing new is sent until the provider shows that it knows one of them"
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
@@ -77,6 +85,8 @@ class Work:
     tools: FunctionTools | None = None
     # For a job with increments: what compares its rows with the dataset.
     night: Night | None = None
+    # Request again what the provider no longer knows, although it knows nothing that the run left open.
+    accept_expired: bool = False
     # Ask nothing; only wait for what is open at the provider.
     only_collect: bool = False
 
@@ -111,7 +121,10 @@ async def assemble(
     await to_thread.run_sync(prices.load)
     caps = config.budget.caps(run.id, simulated=run.simulated)
     spent = await reader.spending(caps, now) if caps is not None else None
-    stage = _main_stage(work, surroundings.rng, accepted=summary.attempts > 0)
+    stage = _main_stage(work, surroundings.rng, summary)
+    access = await compare_access(config, run, store=storage.store, reader=reader)
+    if access is Access.CHANGED:
+        observation.warn("provider_changed", _PROVIDER_CHANGED)
     return _loop(
         work,
         RunContext(
@@ -119,7 +132,7 @@ async def assemble(
             stages={stage.name: stage},
             store=storage.store,
             reader=reader,
-            status=_run_status(work, run, stage.name),
+            status=_run_status(work, run, stage.name, access),
             observation=observation,
             clock=surroundings.clock,
             rng=surroundings.rng,
@@ -207,8 +220,9 @@ def _loop(
     )
 
 
-def _run_status(work: Work, run: Run, stage: str) -> RunStatus:
+def _run_status(work: Work, run: Run, stage: str, access: Access) -> RunStatus:
     status = RunStatus(
+        resumed_polls=ResumedPolls(access, may_expire=work.accept_expired),
         unsealed_stages={stage},
         plans_first=work.night is not None and work.night.has_entries,
         cancelling=run.cancel_requested,
@@ -218,14 +232,14 @@ def _run_status(work: Work, run: Run, stage: str) -> RunStatus:
     return status
 
 
-def _main_stage(work: Work, rng: random.Random, *, accepted: bool) -> Stage:
-    """The only stage of a job. ``accepted`` says whether an earlier process of the run had a response."""
+def _main_stage(work: Work, rng: random.Random, summary: Summary) -> Stage:
+    """The only stage of a job, with what earlier processes of the run have shown."""
     config, settings = work.config, _stage_settings(work)
     return Stage(
         name=MAIN_STAGE,
         settings=settings,
-        first_creates=FirstCreates(accepted=accepted, overrides=settings.overrides),
-        first_polls=FirstPolls(seen=accepted, overrides=settings.overrides),
+        first_creates=FirstCreates(accepted=summary.attempts > 0, overrides=settings.overrides),
+        first_polls=FirstPolls(seen=summary.requests.get(State.SUCCEEDED, 0) > 0, overrides=settings.overrides),
         schedules=Schedules(rng, polls_per_minute=config.limits.polls_per_minute),
         cache_is_warm=not settings.warm_cache,
     )

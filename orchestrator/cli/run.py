@@ -96,6 +96,9 @@ class RunOptions:
         ),
     ] = None
     full_refresh: Annotated[bool, Parameter(help="Ask every row again, unchanged or not.")] = False
+    accept_expired: Annotated[
+        bool, Parameter(help="Ask again what the provider no longer knows, even if it knows no open response.")
+    ] = False
     output: Annotated[
         Path | None,
         Parameter(name=["--output", "-o"], metavar="FILE", help="Write the results here at the end."),
@@ -148,7 +151,9 @@ async def run(job: JobFile, /, *, options: Annotated[RunOptions, Parameter(name=
             return ExitCode.SOME_FAILED if none_there or checked.invalid else ExitCode.OK
         await _ask_before_paying_twice(orchestrator, spec, options)
         await _announce_cost(orchestrator, spec, config, options)
-        work = orchestrator.run(spec, name=options.run, new=options.new, night=night)
+        work = orchestrator.run(
+            spec, name=options.run, new=options.new, night=night, accept_expired=options.accept_expired
+        )
         outcome = await live.follow(orchestrator, work)
         code = await close(orchestrator, outcome, target, spec, json=options.json)
         if target is None and left_out and outcome.summary.run.state is RunState.FINISHED:

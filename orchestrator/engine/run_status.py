@@ -8,6 +8,7 @@ from orchestrator.core.clock import Signal
 from orchestrator.core.errors import OrchestratorError
 from orchestrator.engine.items import Halted
 from orchestrator.engine.tasks.poll_queue import PollQueue
+from orchestrator.policy.errors.resumed_polls import ResumedPolls
 
 __all__ = ["RunStatus"]
 
@@ -35,6 +36,8 @@ class RunStatus:
     # Nothing is sent before every row is planned: a comparison of the whole input may forbid it.
     plans_first: bool = False
     queue_empty: bool = False
+    # What polls have shown of the responses that an earlier process left open.
+    resumed_polls: ResumedPolls = field(default_factory=ResumedPolls)
     halted: Halted | None = None
     # An error to raise when the run has come to its end.
     error: OrchestratorError | None = None

@@ -250,6 +250,8 @@ class Faults(Section):
     """Every poll shows the first snapshot, until a cancel."""
     stuck_when_left: Rate = 0
     """Stays ``queued`` until it is cancelled, if the client leaves its stream before it runs."""
+    never_kept: Rate = 0
+    """Accepted and charged, and unknown (404) from then on, as at a server that keeps no responses."""
     odd_text: Rate = 0
     """The ended response is JSON that the standard does not allow: a byte order mark, half of a surrogate pair,
     control characters and bytes that are no UTF-8 in its texts."""

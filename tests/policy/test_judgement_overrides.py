@@ -30,12 +30,31 @@ def test_the_ogx_profile_treats_a_full_queue_as_rate_limited() -> None:
     assert isinstance(judge_create(Refused(status=400), overrides=overrides_for("ogx")), Fail)
 
 
-def test_the_litellm_profile_treats_http_400_on_polls_as_missing() -> None:
-    unknown = Refused(status=400, message="unknown")
+def test_the_litellm_profile_treats_what_it_does_not_find_as_missing() -> None:
+    unknown = Refused(status=400, message="response not found")
     profile = overrides_for("litellm")
     assert judge_poll(unknown, age_s=600, misses=4, missing_s=60) == PollAgain()
-    assert judge_poll(unknown, age_s=600, misses=4, missing_s=60, overrides=profile) == Expired("unknown")
+    assert judge_poll(unknown, age_s=600, misses=4, missing_s=60, overrides=profile) == Expired("response not found")
     assert isinstance(judge_create(unknown, overrides=profile), Fail)
+    other = Refused(status=400, message="malformed")
+    assert judge_poll(other, age_s=600, misses=4, missing_s=60, overrides=profile) == PollAgain()
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_no_profile_has_a_rule_as_wide_as_a_status(profile: str) -> None:
+    assert all(rule.code or rule.text for rule in PROFILES[profile].overrides)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_key_that_litellm_cannot_check_halts(profile: str) -> None:
+    wrong = Refused(status=400, code="400", type="no_db_connection", message="No connected db.")
+    overrides = overrides_for(profile)
+    for verdict in (
+        judge_create(wrong, overrides=overrides),
+        judge_poll(wrong, age_s=600, misses=4, missing_s=60, overrides=overrides),
+    ):
+        assert isinstance(verdict, Halt)
+        assert verdict.code == "no_db_connection"
 
 
 def test_each_profile_has_a_description() -> None:

@@ -88,7 +88,7 @@ async def test_a_response_reported_as_unknown_by_another_status_expires(
     rehearse: Rehearse, status: int, profile: str
 ) -> None:
     def script(call: Call) -> Response | None:
-        return error(status, None, "No such response.") if call.kind == "poll" and call.key == "row-3" else None
+        return error(status, None, "Response not found.") if call.kind == "poll" and call.key == "row-3" else None
 
     at = await rehearse(
         rows=6,

@@ -14,6 +14,7 @@ from orchestrator.engine.outages import Outages
 from orchestrator.engine.run_context import RunContext
 from orchestrator.engine.steps.settle import Settle, verdict_after_cancel
 from orchestrator.executors.base import Executor
+from orchestrator.policy.errors.first_tries import PollRefusals
 from orchestrator.policy.errors.judgement import judge_poll, may_resend
 from orchestrator.policy.errors.verdicts import Expired, Fail, Halt, PollAgain, PollVerdict, RateLimited, Retry
 from orchestrator.policy.polling.deadlines import gives_up_at, grace_expired, overdue
@@ -40,6 +41,7 @@ class Poll:
         self._outages = outages
         self._settle = settle
         self._identity = ReplyIdentity(run)
+        self._refusals = PollRefusals()
 
     async def poll(self, open_: OpenResponse) -> After:
         """Ask for the state of a response, and settle it if it has ended."""
@@ -63,8 +65,12 @@ class Poll:
     async def _seen(self, open_: OpenResponse, seen: Seen, sent_at: float) -> After:
         response = seen.response
         open_.misses, open_.missing_since, open_.unreadable, open_.shows_nothing = 0, None, 0, False
-        if open_.accepted_here:
+        self._refusals.seen()
+        if not open_.stage.first_polls.has_seen:
             open_.stage.first_polls.seen()
+            self._run.status.send_signal.set()
+        if not open_.accepted_here and self._run.status.resumed_polls.found():
+            self._run.status.send_signal.set()
         if response.ended:
             return await self._settle.settle(open_, response)
         if response.status != open_.status:
@@ -88,7 +94,7 @@ class Poll:
         # The server answers, only not with a response.
         open_.shows_nothing = isinstance(problem, ReplyLost) and problem.status is not None
         open_.unreadable += isinstance(problem, ReplyLost) and problem.unreadable
-        verdict = _judge(open_, problem, now)
+        verdict = self._judge(open_, problem, now)
         match verdict:
             case Expired(message, code):
                 return await self._settle.end(open_, State.SUBMITTED, _after_expiry(open_, code, message))
@@ -124,11 +130,32 @@ class Poll:
             outages.record_failure(outages.polls, sent_at, "provider", again=open_.misses > 1)
         if (halted := outages.unreachable(problem)) is not None:
             return halted
-        # In an outage nothing is given up: only when the provider is back can a poll see whether it ended well.
-        if not outages.polls.excuses(now) and (given_up := await self._give_up_overdue(open_, sent_at)) is not None:
+        # In an outage nothing is given up: only when the provider is back can a poll see whether it ended well. Nor is
+        # it at what may be another provider.
+        unsure = verdict.missing and not open_.accepted_here and self._run.status.resumed_polls.is_unsure
+        excused = unsure or outages.polls.excuses(now)
+        if not excused and (given_up := await self._give_up_overdue(open_, sent_at)) is not None:
             return given_up
         wait_s = retry_wait(open_.misses, self._run.rng, at_least_s=verdict.after_s, cap_s=_LONGEST_MISS_S)
         return Waiting(open_, now + wait_s, forced=True)
+
+    def _judge(self, open_: OpenResponse, problem: Problem, now: float) -> PollVerdict:
+        stage = open_.stage
+        judge = (
+            stage.first_polls.judge
+            if open_.accepted_here
+            else partial(judge_poll, overrides=stage.settings.overrides)
+        )
+        verdict = judge(
+            problem,
+            age_s=now - open_.accepted_at,
+            misses=open_.misses,
+            missing_s=now - open_.missing_since if open_.missing_since is not None else 0.0,
+            unreadable=open_.unreadable,
+        )
+        if not open_.accepted_here:
+            verdict = self._run.status.resumed_polls.judge(open_.response_id, verdict, misses=open_.misses)
+        return self._refusals.judge(problem, verdict, now=now)
 
     async def _give_up_overdue(self, open_: OpenResponse, now: float) -> After | None:
         """Give an overdue response up: cancel it, poll it for a short grace period, then end the attempt."""
@@ -151,20 +178,6 @@ class Poll:
         open_.cancelled_at = self._run.clock.now()
         if self._executor.capabilities.cancel:
             await self._executor.cancel(open_.response_id)
-
-
-def _judge(open_: OpenResponse, problem: Problem, now: float) -> PollVerdict:
-    stage = open_.stage
-    judge = (
-        stage.first_polls.judge if open_.accepted_here else partial(judge_poll, overrides=stage.settings.overrides)
-    )
-    return judge(
-        problem,
-        age_s=now - open_.accepted_at,
-        misses=open_.misses,
-        missing_s=now - open_.missing_since if open_.missing_since is not None else 0.0,
-        unreadable=open_.unreadable,
-    )
 
 
 def _after_expiry(open_: OpenResponse, code: str, message: str) -> Retry | Fail:

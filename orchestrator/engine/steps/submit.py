@@ -20,6 +20,7 @@ from orchestrator.engine.items import (
     Prepared,
     Queued,
     Returned,
+    Waiting,
 )
 from orchestrator.engine.outages import Outages
 from orchestrator.engine.preparation import Unsendable
@@ -213,7 +214,11 @@ class Submit:
         open_.accepted_at = now
         waiting = first_poll(open_, seen)
         if seen is not None and seen.response.ended:
+            open_.stage.first_polls.answered()
             return await self._settle.settle(open_, seen.response)
+        asked_to_wait = seen is not None and seen.poll_after_s is not None
+        if not run.status.queue_empty and not asked_to_wait and open_.stage.first_polls.takes_early_poll():
+            return Waiting(open_, now, forced=True)
         return waiting
 
     async def _not_ours(self, open_: OpenResponse, flaw: str) -> After:

@@ -11,6 +11,7 @@ from orchestrator.engine.items import Prepared
 from orchestrator.engine.outages import Outages
 from orchestrator.engine.run_status import RunStatus
 from orchestrator.engine.stages import Stages
+from orchestrator.policy.errors.first_tries import MOST_UNSEEN
 from orchestrator.policy.pricing.budget import Budget
 from orchestrator.policy.rate_limits.limits import Pools
 
@@ -74,13 +75,18 @@ def free_places(now: float, status: RunStatus, stages: Stages, allowances: Allow
     """How many more creates may be on the wire now."""
     in_flight = status.in_flight
     at_once = allowances.creates_at_once
+    if status.resumed_polls.holds_sending and in_flight:
+        return 0
+    most_open = allowances.max_in_flight
     for stage in stages.values():
         if not stage.cache_is_warm:
             # One request alone: those that begin like it then find their beginning in the provider's cache.
             return 0 if in_flight else 1
         if not stage.first_creates.has_accepted:
             at_once = allowances.first_creates_at_once
-    free = min(at_once - status.sending, allowances.max_in_flight - in_flight)
+        if stage.first_polls.sends_few:
+            most_open = min(most_open, MOST_UNSEEN)
+    free = min(at_once - status.sending, most_open - in_flight)
     by_creates = outages.creates.places(now, status.sending)
     by_responses = outages.responses.places(now, in_flight)
     return max(0, min(free, by_creates, by_responses))

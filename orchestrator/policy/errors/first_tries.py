@@ -12,14 +12,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from orchestrator.core.problems import Problem, Refused, ReplyLost
+from orchestrator.core.provider_error import is_transient_status
 from orchestrator.policy.errors.error_rules import ErrorRule, Override, Phase, Reach
 from orchestrator.policy.errors.error_table import deciding_rule
-from orchestrator.policy.errors.judgement import judge_poll, verdict_on_create
-from orchestrator.policy.errors.verdicts import CreateVerdict, Expired, Fail, Halt, InDoubt, Later, PollVerdict
+from orchestrator.policy.errors.judgement import code_of, judge_poll, verdict_on_create
+from orchestrator.policy.errors.verdicts import (
+    CreateVerdict,
+    Expired,
+    Fail,
+    Halt,
+    InDoubt,
+    Later,
+    PollAgain,
+    PollVerdict,
+)
 
-__all__ = ["FirstCreates", "FirstPolls"]
+__all__ = ["MOST_UNSEEN", "FirstCreates", "FirstPolls", "PollRefusals"]
 
 _LIMIT = 3
+# So many responses may be open before a poll has found the first.
+MOST_UNSEEN = 64
+# The first of them are polled at once, so that the others need not wait.
+_EARLY_POLLS = 3
+# So many polls that are all refused in the same way, over so many seconds, say that every further one would be.
+_REFUSED_POLLS, _REFUSED_S = 5, 5.0
 _PUT_BACK_S = 1.0
 
 # Fields whose refusal may quote a prompt, which must not appear in a log.
@@ -68,10 +84,34 @@ class FirstPolls:
         self._seen = seen
         self._overrides = overrides
         self._expired = 0
+        self._early = 0
+        # Whether a poll found nothing, and whether a create brought its answer.
+        self._missed = self._answered = False
+
+    @property
+    def has_seen(self) -> bool:
+        """Whether any response was ever found by a poll."""
+        return self._seen
+
+    @property
+    def sends_few(self) -> bool:
+        """Whether only few responses may be open, because the server may not keep any."""
+        return not self._seen and (self._missed or not self._answered)
+
+    def answered(self) -> None:
+        """Record that a create was answered with the ended response, which needs no poll."""
+        self._answered = True
 
     def seen(self) -> None:
         """Record that a poll found its response: from now on a missing response concerns its own request alone."""
         self._seen = True
+
+    def takes_early_poll(self) -> bool:
+        """Whether a response that was just accepted is polled at once, to see that the server keeps it."""
+        if self._seen or self._early >= _EARLY_POLLS:
+            return False
+        self._early += 1
+        return True
 
     def judge(
         self, problem: Problem, *, age_s: float, misses: int, missing_s: float, unreadable: int = 0
@@ -85,6 +125,7 @@ class FirstPolls:
             unreadable=unreadable,
             overrides=self._overrides,
         )
+        self._missed |= isinstance(verdict, Expired | Fail) or (isinstance(verdict, PollAgain) and verdict.missing)
         if self._seen or not isinstance(verdict, Expired | Fail):
             return verdict
         self._expired += 1
@@ -98,15 +139,56 @@ class FirstPolls:
         )
 
 
+class PollRefusals:
+    """Halts a run whose polls of this process were all refused in the same way, so that none is repeated for ever."""
+
+    def __init__(self) -> None:
+        self._seen = False
+        self._refused: tuple[int, str] | None = None
+        self._count = 0
+        self._since = 0.0
+
+    def seen(self) -> None:
+        """Record that a poll brought a response."""
+        self._seen = True
+
+    def judge(self, problem: Problem, verdict: PollVerdict, *, now: float) -> PollVerdict:
+        """Returns the verdict, or a halt if every poll so far was refused with the same status and code."""
+        if self._seen:
+            return verdict
+        if not isinstance(problem, Refused) or not _is_lasting(problem, verdict):
+            self._refused = None
+            return verdict
+        refused = (problem.status, code_of(problem))
+        if refused != self._refused:
+            self._refused, self._count, self._since = refused, 0, now
+        self._count += 1
+        if self._count < _REFUSED_POLLS or now - self._since < _REFUSED_S:
+            return verdict
+        return Halt(
+            code_of(problem),
+            f"every poll so far was refused in the same way ({_words_of(problem)})",
+            "fix what it says, then repeat the command: the open responses are polled again",
+        )
+
+
+def _is_lasting(problem: Refused, verdict: PollVerdict) -> bool:
+    waits = isinstance(verdict, PollAgain) and not verdict.missing
+    return waits and 400 <= problem.status < 500 and not is_transient_status(problem.status)
+
+
+def _words_of(problem: Refused) -> str:
+    """The server's own words, without those about a field that may hold a prompt."""
+    error = f"HTTP {problem.status} {code_of(problem)}"
+    if problem.param:
+        error += f" for {problem.param}"
+    return error if (problem.param or "").startswith(_TEXT_FIELDS) else f"{error}: {problem.message}"
+
+
 def _halt(rule: ErrorRule, problem: Problem, *, maybe_sent: bool) -> Halt:
     match problem:
         case Refused():
-            code = problem.code or problem.type or f"http_{problem.status}"
-            error = f"HTTP {problem.status} {code}"
-            if problem.param:
-                error += f" for {problem.param}"
-            if not (problem.param or "").startswith(_TEXT_FIELDS):
-                error += f": {problem.message}"
+            code, error = code_of(problem), _words_of(problem)
         case _:
             code, error = "unreadable_reply", problem.reason
     message = f"{rule.says}; the first {_LIMIT} requests were refused and none accepted ({error})"

@@ -51,6 +51,7 @@ __all__ = [
     "Phase",
     "RaiseTo",
     "Repair",
+    "code_of",
     "judge_create",
     "judge_poll",
     "judge_response",
@@ -217,9 +218,13 @@ def _wait_s(rule: ErrorRule, problem: Problem) -> float | None:
 def _code(rule: ErrorRule, problem: Problem) -> str:
     if rule.code is not None:
         return rule.code
-    if isinstance(problem, Refused):
-        return problem.code or problem.type or f"http_{problem.status}"
-    return "unreadable_reply"
+    return code_of(problem) if isinstance(problem, Refused) else "unreadable_reply"
+
+
+def code_of(error: Refused) -> str:
+    """Returns the server's own code, or its HTTP status where it has none: ``http_400``, not LiteLLM's ``400``."""
+    codes = (code for code in (error.code, error.type) if code and code != str(error.status))
+    return next(codes, f"http_{error.status}")
 
 
 # ── for the documentation ─────────────────────────────────────────────────────────────────────────────────────

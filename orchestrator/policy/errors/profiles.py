@@ -27,8 +27,8 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
             overrides=(Override(action=Action.RATE_LIMITED, status=400, text="queue is full"),),
         ),
         "litellm": Profile(
-            about="LiteLLM proxy: answers HTTP 400 instead of 404 for an unknown response.",
-            overrides=(Override(action=Action.MISSING, status=400, phase=Phase.POLL),),
+            about="LiteLLM proxy: answers HTTP 400 instead of 404 for an unknown response that is not its own.",
+            overrides=(Override(action=Action.MISSING, status=400, text="not found", phase=Phase.POLL),),
         ),
     }
 )

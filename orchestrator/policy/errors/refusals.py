@@ -96,6 +96,16 @@ _STOP_ALL: tuple[ErrorRule, ...] = (
         why="Every request carries the same key.",
     ),
     ErrorRule(
+        name="key-unchecked",
+        phases=_ANYWHERE,
+        names=frozenset({"no_db_connection"}),
+        action=Action.HALT,
+        reach=Reach.ALL,
+        says="the gateway refuses the key: it is not its master key, and it has no database of other keys",
+        hint=_CHECK_KEY,
+        why="LiteLLM without a database answers a wrong key with HTTP 400.",
+    ),
+    ErrorRule(
         name="wrong-country",
         phases=_ANYWHERE,
         names=frozenset({"unsupported_country_region_territory"}),

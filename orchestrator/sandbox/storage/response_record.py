@@ -121,4 +121,6 @@ def is_known(record: ResponseRecord, now: float, *, young_s: float, vanish_s: fl
         return False
     if record.quirk == "young_404" and now < record.created_at + young_s:
         return False
+    if record.quirk == "never_kept":
+        return False
     return not (record.quirk == "vanish" and now >= record.ends_at + vanish_s)
