@@ -50,6 +50,8 @@ __all__ = [
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 BASE_URL_VARIABLE = "OPENAI_BASE_URL"
 SANDBOX_CONFIG = "sandbox"
+# In place of a price file: nothing costs anything.
+_FREE = "free"
 
 # Names under which servers and gateways expect a secret; its value belongs in the environment.
 _SECRET_NAME = re.compile(
@@ -68,11 +70,12 @@ class ErrorOverride(Section):
     """What to do about an error that this server uses in its own way. All given conditions must match."""
 
     action: Literal[
-        "retry", "rate_limited", "slow_down", "outage", "fail", "in_doubt", "halt", "missing", "bounce"
+        "retry", "rate_limited", "slow_down", "full", "outage", "fail", "in_doubt", "halt", "missing", "bounce"
     ] = Field(alias="class")
     """`retry` (counts as an attempt), `rate_limited` (wait and send again, counts as none), `slow_down` (the same, at
-    a lower rate), `outage` (no request is served), `fail` (this request), `in_doubt` (it may have been done), `halt`
-    (the run), or, for polls, `missing` (the response is unknown). `bounce` is an older name of `rate_limited`."""
+    a lower rate), `full` (no place for another open response: fewer are open from now on), `outage` (no request is
+    served), `fail` (this request), `in_doubt` (it may have been done), `halt` (the run), or, for polls, `missing`
+    (the response is unknown). `bounce` is an older name of `rate_limited`."""
     status: int | None = Field(default=None, ge=100, le=599)
     """The HTTP status."""
     code: str | None = Field(default=None, min_length=1)
@@ -298,7 +301,8 @@ class Config(Section):
     budget: BudgetSettings = BudgetSettings()
     """Hard caps over all runs of the database, and limits for expensive requests and jobs."""
     prices: str | None = Field(default=None, min_length=1)
-    """A file of your own prices, relative to this file; they take precedence over the published ones."""
+    """A file of your own prices, relative to this file; they take precedence over the published ones. `free` says
+    that nothing costs anything, as at a server of your own."""
     database: Path = Path(DEFAULT_DATABASE)
     """The database of runs, relative to the working directory, like `--db`: so commands without a config find the
     same one."""
@@ -351,14 +355,21 @@ class Config(Section):
         return own.cap_output_tokens if capped else None
 
     @property
+    def is_free(self) -> bool:
+        """Whether nothing costs anything at the provider."""
+        return self.prices == _FREE
+
+    @property
     def price_path(self) -> Path | None:
         """The file of the user's own prices, or None."""
-        if self.prices is None:
+        if self.prices is None or self.is_free:
             return None
         return (self._source.parent if self._source else Path()) / self.prices
 
     def price_rules(self) -> PriceRules:
         """The user's own prices, read from the file that ``prices`` names; raises ``ConfigError``."""
+        if self.is_free:
+            return PriceRules(free=True)
         path = self.price_path
         if path is None:
             return PriceRules()

@@ -115,6 +115,8 @@ def refuse_unbounded(job: Job, renderer: Renderer, config: Config) -> None:
 def _needs_bounds(job: Job, config: Config) -> bool:
     """Whether a budget applies, and nothing else bounds what a request may cost."""
     own, shared = job.budget, config.budget
+    if config.is_free:
+        return False
     if own is not None and own.usd_per_request is not None:
         return False
     return own is not None or shared.usd_per_day is not None or shared.usd_per_month is not None

@@ -60,6 +60,7 @@ from orchestrator.policy.polling.deadlines import Timeouts
 from orchestrator.policy.pricing.budget import Budget, Cap
 from orchestrator.policy.pricing.prices import PriceBook
 from orchestrator.policy.rate_limits.limits import Limiter, Pools
+from orchestrator.policy.rate_limits.places import Places
 from orchestrator.stores.base import Reader, Store
 from orchestrator.stores.reads import Run, SharedCaps, Spending, Summary
 
@@ -222,7 +223,7 @@ def _loop(
 
 def _run_status(work: Work, run: Run, stage: str, access: Access) -> RunStatus:
     status = RunStatus(
-        resumed_polls=ResumedPolls(access, may_expire=work.accept_expired),
+        resumed_polls=ResumedPolls(access, may_expire=work.accept_expired or work.config.is_free),
         unsealed_stages={stage},
         plans_first=work.night is not None and work.night.has_entries,
         cancelling=run.cancel_requested,
@@ -252,7 +253,7 @@ def _allowances(config: Config, job: Job, now: float) -> Allowances:
             requests_per_minute=limits.requests_per_minute, tokens_per_minute=limits.tokens_per_minute, now=now
         ),
         polls=Limiter(requests_per_minute=limits.polls_per_minute, tokens_per_minute=None, now=now),
-        max_in_flight=min(limits.max_in_flight, MOST_STREAMS) if job.stream else limits.max_in_flight,
+        places=Places(min(limits.max_in_flight, MOST_STREAMS) if job.stream else limits.max_in_flight),
     )
 
 

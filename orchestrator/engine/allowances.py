@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from orchestrator.policy.rate_limits.limits import Limiter, Pools
+from orchestrator.policy.rate_limits.places import Places
 
 __all__ = ["Allowances"]
 
@@ -15,7 +16,7 @@ class Allowances:
 
     pools: Pools
     polls: Limiter
-    max_in_flight: int
+    places: Places
     # Calls on the wire until their outcome is on disk: at half a second for a call, 15,000 creates a minute.
     # Both together are as many as an endpoint's connections.
     creates_at_once: int = 128

@@ -28,7 +28,7 @@ class Funds:
     caps: SharedCaps | None
     is_at_work: Callable[[int], bool]
 
-    def charge(self, open_: OpenResponse, response: Response | None) -> Charge:
+    def charge(self, open_: OpenResponse, response: Response | None) -> Charge | None:
         """What an attempt cost, by the usage that its response reports."""
         if response is None:
             return unknown_charge(open_)
@@ -44,8 +44,11 @@ class Funds:
         except Exception:  # noqa: BLE001  # what a reply reports must not stop the others: its cost is unknown
             return unknown_charge(open_)
 
-    def settle(self, reserved: Picodollars | None, charge: Charge) -> None:
-        """Turn a reservation into a cost; an unknown cost stays reserved at its upper bound."""
+    def settle(self, reserved: Picodollars | None, charge: Charge | None) -> None:
+        """Turn a reservation into a cost; an unknown cost stays reserved at its upper bound, and no cost frees it."""
+        if charge is None:
+            self.release(reserved)
+            return
         reserved = reserved or 0
         progress = self.observation.progress
         if charge.usage is not None:
@@ -89,6 +92,9 @@ class Funds:
             self.observation.warn("budget", message)
 
 
-def unknown_charge(open_: OpenResponse) -> Charge:
-    """The charge of an attempt that may have cost something: never zero, and at most what was reserved."""
+def unknown_charge(open_: OpenResponse) -> Charge | None:
+    """The charge of an attempt that may have cost something: at most what was reserved, and zero if that was zero."""
+    if open_.worst_case_pusd == 0:
+        # A known cost belongs to a response, and here there may be none.
+        return Charge(usage=None, cost_pusd=0, upper_bound_pusd=None, price=None) if open_.response_id else None
     return Charge(usage=None, cost_pusd=None, upper_bound_pusd=open_.worst_case_pusd, price=None)

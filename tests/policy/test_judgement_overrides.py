@@ -12,6 +12,7 @@ from orchestrator.policy.errors.profiles import PROFILES, overrides_for
 from orchestrator.policy.errors.verdicts import (
     Expired,
     Fail,
+    Full,
     Halt,
     InDoubt,
     Outage,
@@ -24,9 +25,9 @@ from orchestrator.policy.errors.verdicts import (
 QUEUE_FULL = Refused(status=400, message="Background queue is full (100). Please try again later.")
 
 
-def test_the_ogx_profile_treats_a_full_queue_as_rate_limited() -> None:
+def test_the_ogx_profile_lowers_the_places_at_a_full_queue() -> None:
     assert judge_create(QUEUE_FULL) == Fail("http_400", QUEUE_FULL.message)
-    assert judge_create(QUEUE_FULL, overrides=overrides_for("ogx")) == RateLimited()
+    assert judge_create(QUEUE_FULL, overrides=overrides_for("ogx")) == Full()
     assert isinstance(judge_create(Refused(status=400), overrides=overrides_for("ogx")), Fail)
 
 

@@ -72,7 +72,7 @@ def halted(account: Account, projects: Projects, creates: int) -> None:
     assert account.summary.requests[State.SUBMITTED] == creates == len(projects.owners)
 
 
-async def test_a_resumed_run_with_another_key_halts_and_goes_on_with_the_first(
+async def test_a_resumed_run_with_another_key_halts_and_continues_with_the_first(
     rehearse: Rehearse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     projects = Projects()
@@ -171,9 +171,7 @@ async def test_a_server_that_shows_responses_late_is_used_in_full(rehearse: Rehe
 
 
 @pytest.mark.parametrize("body", [(418, "teapot", "I am one."), (400, None, "Malformed.")])
-async def test_polls_that_are_all_refused_alike_halt(
-    rehearse: Rehearse, body: tuple[int, str | None, str]
-) -> None:
+async def test_polls_that_are_all_refused_alike_halt(rehearse: Rehearse, body: tuple[int, str | None, str]) -> None:
     at = await rehearse(rows=ROWS, script=lambda call: error(*body) if call.kind == "poll" else None)
     account = await at.run(same_bill=False)
     assert account.exit is ExitCode.HALTED

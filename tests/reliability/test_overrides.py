@@ -15,10 +15,13 @@ pytestmark = pytest.mark.anyio
 
 ROWS = 12
 QUEUE_IS_FULL = {"status": 400, "text": "queue is full", "class": "rate_limited"}
+FULL = {**QUEUE_IS_FULL, "class": "full"}
 
 
 @pytest.mark.parametrize(
-    "provider", [{"profile": "ogx"}, {"errors": [QUEUE_IS_FULL]}], ids=["by-profile", "by-the-configs-word"]
+    "provider",
+    [{"profile": "ogx"}, {"errors": [FULL]}, {"errors": [QUEUE_IS_FULL]}],
+    ids=["ogx", "full", "rate_limited"],
 )
 async def test_a_full_queue_is_waited_for_if_the_config_says_so(
     rehearse: Rehearse, provider: dict[str, object]
@@ -131,7 +134,7 @@ async def test_status_aliases_of_the_config_are_used(rehearse: Rehearse) -> None
 
 def test_every_class_in_the_schema_can_be_used() -> None:
     offered = ErrorOverride.model_json_schema()["properties"]["class"]["enum"]
-    assert len(offered) == 9
+    assert len(offered) == 10
     for name in offered:
         met = "poll" if name == "missing" else "create"
         assert ErrorOverride.model_validate({"class": name, "status": 418, "met": met}).action == name

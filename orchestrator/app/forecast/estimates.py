@@ -220,6 +220,8 @@ class _Sums:
 
     def cost(self, priced: Sequence[UnitPrice]) -> Span:
         """``priced`` are the unit prices of each request."""
+        if all(price.source == "free" for price in priced):
+            return Span(low=0, likely=None, high=0)
         sizes, error, output, fees = self._sizes, self._measured.error, self.output(), self._fees()
         pairs = list(zip(sizes, priced, strict=True))
         rate_out = sum(price.output for price in priced) / max(1, len(priced))

@@ -104,7 +104,7 @@ class Poll:
                 return Halted.by(verdict, collect=False)
             case RateLimited():
                 await self._rate_limited(verdict, problem, now, sent_at)
-                return Waiting(open_, now, forced=True)
+                return Waiting(open_, now + (verdict.after_s or 0.0), forced=True)
             case PollAgain():
                 return await self._missed(open_, verdict, problem, now, sent_at)
 
@@ -130,8 +130,8 @@ class Poll:
             outages.record_failure(outages.polls, sent_at, "provider", again=open_.misses > 1)
         if (halted := outages.unreachable(problem)) is not None:
             return halted
-        # In an outage nothing is given up: only when the provider is back can a poll see whether it ended well. Nor is
-        # it at what may be another provider.
+        # Nothing is given up in an outage, because only when the provider is back can a poll see whether it ended
+        # well, nor at what may be another provider.
         unsure = verdict.missing and not open_.accepted_here and self._run.status.resumed_polls.is_unsure
         excused = unsure or outages.polls.excuses(now)
         if not excused and (given_up := await self._give_up_overdue(open_, sent_at)) is not None:

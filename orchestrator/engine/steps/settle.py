@@ -125,10 +125,8 @@ class Settle:
         )
         if open_.adopted:
             charge = None  # another run has reserved and pays for it
-        elif charge is not None and moved is not None:
-            funds.settle(open_.worst_case_pusd, charge)
         else:
-            funds.release(open_.worst_case_pusd)
+            funds.settle(open_.worst_case_pusd, charge if moved is not None else None)
         if moved is None:  # another run has taken the response over: its answer comes from there
             return Finished()
         to = observation.moved(from_state, goal.event)

@@ -32,7 +32,7 @@ from orchestrator.engine.steps.refuse import refuse
 from orchestrator.engine.steps.settle import Settle
 from orchestrator.engine.uploads import FileChanged, Uploads
 from orchestrator.executors.base import Executor
-from orchestrator.policy.errors.verdicts import Fail, Found, Halt, InDoubt, Later, Outage, RateLimited, Retry
+from orchestrator.policy.errors.verdicts import Fail, Found, Full, Halt, InDoubt, Later, Outage, RateLimited, Retry
 from orchestrator.policy.rate_limits.backoff import retry_wait
 from orchestrator.provider.headers import parse_rate_limits
 from orchestrator.stores.reads import Spending
@@ -176,17 +176,22 @@ class Submit:
             case Fail(code, message):
                 await refuse(run, prepared.request, Unsendable(code, message))
                 return Finished()
-            case RateLimited():
+            case RateLimited(after_s):
                 self._rate_limited(prepared, sent_at, verdict, problem)
-                return Returned(prepared)
+                if not after_s:
+                    return Returned(prepared)
+                return await self._put_off(prepared, run.clock.now() + after_s)
         if (halted := outages.unreachable(problem)) is not None:
             return halted
         outages.record_failure(outages.creates, sent_at, "provider", again=False)
-        again_at = run.clock.now() + retry_wait(1, run.rng)
+        return await self._put_off(prepared, run.clock.now() + retry_wait(1, run.rng))
+
+    async def _put_off(self, prepared: Prepared, again_at: float) -> After:
+        """Let a request wait that was not claimed."""
         if prepared.request.not_before:
             return Queued(again_at)
         # On disk it was never put off, so no query for delayed requests would find it: it waits here.
-        await run.clock.sleep_until(again_at)
+        await self._run.clock.sleep_until(again_at)
         return Returned(prepared)
 
     # ── after the create call ─────────────────────────────────────────────────────────────────────────────
@@ -239,10 +244,15 @@ class Submit:
                 return await resend_or_hold(run, self._funds, open_, code, message, counted=counted)
             case Halt():
                 return await self._halt(prepared, open_, problem, verdict)
-            case RateLimited():
+            case RateLimited(after_s):
                 self._rate_limited(prepared, open_.sent_at, verdict, problem)
-                await self._release(prepared, open_, problem, now, rate_limited=True)
-                return Returned(prepared)
+                await self._release(prepared, open_, problem, now + (after_s or 0.0), rate_limited=True)
+                # What the provider asks one request to wait, that request waits, however fast the others go.
+                return Queued(now + after_s) if after_s else Returned(prepared)
+            case Full(after_s):
+                self._allowances.places.full(now, run.status.in_flight)
+                await self._release(prepared, open_, problem, now + (after_s or 0.0))
+                return Queued(now + after_s) if after_s else Returned(prepared)
             case Later(after_s):
                 await self._release(prepared, open_, problem, now + after_s)
                 return Queued(now + after_s)

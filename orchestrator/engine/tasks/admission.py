@@ -77,7 +77,7 @@ def free_places(now: float, status: RunStatus, stages: Stages, allowances: Allow
     at_once = allowances.creates_at_once
     if status.resumed_polls.holds_sending and in_flight:
         return 0
-    most_open = allowances.max_in_flight
+    most_open = allowances.places.count(now)
     for stage in stages.values():
         if not stage.cache_is_warm:
             # One request alone: those that begin like it then find their beginning in the provider's cache.

@@ -63,7 +63,9 @@ class SendGate:
         probe_at = self._outages.next_probe_at
         # A probe that is due already waits for a free place, which wakes the sender by itself.
         probe_at = probe_at if (probe_at or 0.0) > now else None
-        times = [at for at in (admission.ask_again_at, delayed_at, probe_at) if at is not None]
+        closed_until = self._allowances.places.closed_until
+        opens_at = closed_until if closed_until > now else None
+        times = [at for at in (admission.ask_again_at, delayed_at, probe_at, opens_at) if at is not None]
         return max(now, min(times)) if times else None
 
     def show(self, admission: Admission) -> None:

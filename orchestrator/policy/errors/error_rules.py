@@ -27,6 +27,7 @@ class Action(StrEnum):
     RETRY = "retry"
     RATE_LIMITED = "rate_limited"
     SLOW_DOWN = "slow_down"
+    FULL = "full"
     OUTAGE = "outage"
     FAIL = "fail"
     IN_DOUBT = "in_doubt"
@@ -162,7 +163,7 @@ class Override:
 
 _SENDABLE_AGAIN = {Action.RETRY, Action.RATE_LIMITED, Action.SLOW_DOWN, Action.OUTAGE, Action.HALT}
 _POSSIBLE: dict[Phase, frozenset[Action]] = {
-    Phase.CREATE: frozenset({*_SENDABLE_AGAIN, Action.FAIL, Action.IN_DOUBT}),
+    Phase.CREATE: frozenset({*_SENDABLE_AGAIN, Action.FULL, Action.FAIL, Action.IN_DOUBT}),
     Phase.POLL: frozenset({*_SENDABLE_AGAIN, Action.MISSING}),
     Phase.FAILED: frozenset({*_SENDABLE_AGAIN, Action.FAIL}),
 }

@@ -30,6 +30,7 @@ from orchestrator.policy.errors.verdicts import (
     Expired,
     Fail,
     Found,
+    Full,
     Halt,
     InDoubt,
     Later,
@@ -131,8 +132,8 @@ def judge_response(
 
 
 def may_resend(worst_case_pusd: Picodollars | None, *, below_pusd: Picodollars) -> bool:
-    """Whether a request in doubt is sent again automatically: only if its worst case is known and cheap."""
-    return worst_case_pusd is not None and worst_case_pusd < below_pusd
+    """Whether a request in doubt is sent again automatically: only if its worst case is known and cheap, or free."""
+    return worst_case_pusd is not None and (worst_case_pusd == 0 or worst_case_pusd < below_pusd)
 
 
 def verdict_on_create(rule: ErrorRule, problem: Problem) -> CreateVerdict:
@@ -149,6 +150,8 @@ def verdict_on_create(rule: ErrorRule, problem: Problem) -> CreateVerdict:
             return Outage(code, wait_s, message)
         case Action.RATE_LIMITED | Action.SLOW_DOWN:
             return _rate_limited(rule, problem)
+        case Action.FULL:
+            return Full(wait_s)
         case Action.RETRY | Action.MISSING:
             return _retry(rule, problem)
         case Action.FAIL:

@@ -24,7 +24,7 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
         "openai": Profile(about="OpenAI, and every server that answers like it."),
         "ogx": Profile(
             about="OGX (formerly llama-stack): answers HTTP 400 without a code if its queue is full.",
-            overrides=(Override(action=Action.RATE_LIMITED, status=400, text="queue is full"),),
+            overrides=(Override(action=Action.FULL, status=400, text="queue is full"),),
         ),
         "litellm": Profile(
             about="LiteLLM proxy: answers HTTP 400 instead of 404 for an unknown response that is not its own.",

@@ -14,6 +14,7 @@ __all__ = [
     "Expired",
     "Fail",
     "Found",
+    "Full",
     "Halt",
     "InDoubt",
     "Later",
@@ -69,6 +70,16 @@ class RateLimited:
 
     after_s: float | None = None
     slow_down: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Full:
+    """The server has no place for another open response, and nothing was created: fewer are open from now on.
+
+    No attempt is spent, and nothing is learned about the speed.
+    """
+
+    after_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +170,7 @@ class Continue:
     message: str = ""
 
 
-CreateVerdict: TypeAlias = Retry | Later | RateLimited | Outage | Fail | InDoubt | Found | Halt
+CreateVerdict: TypeAlias = Full | Retry | Later | RateLimited | Outage | Fail | InDoubt | Found | Halt
 PollVerdict: TypeAlias = PollAgain | RateLimited | Expired | Fail | Halt
 ResponseVerdict: TypeAlias = Succeed | PollAgain | Retry | CallTools | Continue | Fail | Cancelled | Halt
 Verdict: TypeAlias = CreateVerdict | PollVerdict | ResponseVerdict

@@ -140,6 +140,8 @@ class PriceRules:
     fees: Fees = Fees()
     source: str = "prices.yaml"
     version: str = ""
+    # Nothing costs anything, whatever the price lists say.
+    free: bool = False
 
     def override(self, model: str, tier: str, day: date) -> PriceOverride | None:
         """Returns the override in force: the best fitting, of these the newest, of these the last one."""

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
 from orchestrator.core.model import Charge, Response, ToolUse, UnitPrice, Usage
@@ -137,6 +138,11 @@ class PriceBook:
         """The completion windows that have a factor, and so a price."""
         return tuple(self._rules.windows)
 
+    @property
+    def is_free(self) -> bool:
+        """Whether nothing costs anything."""
+        return self._rules.free
+
     def load(self) -> None:
         """Load the published prices now, so that a run does not pause for it."""
         self.price("", None, at=0.0, input_tokens=0)
@@ -149,6 +155,8 @@ class PriceBook:
         ``at`` is when it was sent (Unix seconds): prices change at midnight UTC. ``window`` is the requested
         background completion window. A request longer than 272,000 tokens may have other prices.
         """
+        if self._rules.free:
+            return _free(model)
         known = tier_of(tier)
         case = _Case(model, model, known or "default", _window(window), _day(at), frozenset(), known is None)
         return _pick(self._quote(case), input_tokens)
@@ -170,6 +178,9 @@ class PriceBook:
         it follows from the request because the response does not name its model or tier.
         """
         usage, tool_use = response.usage, response.tool_use
+        if self._rules.free:
+            free = _free(response.model or requested_model or "")
+            return Charge(usage=usage, cost_pusd=0, upper_bound_pusd=None, price=free, tool_use=tool_use)
         if usage is None or _is_negative(usage):
             return Charge(usage=None, cost_pusd=None, upper_bound_pusd=worst_case, price=None, tool_use=tool_use)
         echoed = tier_of(response.service_tier)
@@ -208,6 +219,8 @@ class PriceBook:
 
         ``context_tokens`` are those of earlier turns, which the model reads in addition to the body.
         """
+        if self._rules.free:
+            return 0
         model, tier, cap = fields.get("model"), fields.get("service_tier"), fields.get("max_output_tokens")
         if not isinstance(model, str) or not isinstance(cap, int) or not (tier is None or isinstance(tier, str)):
             return None
@@ -236,6 +249,8 @@ class PriceBook:
         A completion window gives no discount. A tier without a price for the model counts as the most expensive one;
         but a request without a tier, or with ``auto``, is not billed at a tier that its model lacks.
         """
+        if self._rules.free:
+            return 0
         asked = tier_of(tier)
         by_default, by_others = self._quotes_of(model, asked, _window(window), _day(at), bounds.paid_tools)
         default = bounds.at(by_default)
@@ -347,6 +362,13 @@ class PriceBook:
             fee_code_session=fees.code_session,
             estimated=rate.estimated or estimated or is_estimate,
         )
+
+
+@lru_cache(maxsize=256)
+def _free(model: str) -> UnitPrice:
+    return UnitPrice(
+        model=model, tier="default", input=0, cached=0, cache_write=0, output=0, source="free", version=""
+    )
 
 
 def _pick(quote: _Quote | None, input_tokens: int) -> UnitPrice | None:
