@@ -223,7 +223,7 @@ def _loop(
 
 def _run_status(work: Work, run: Run, stage: str, access: Access) -> RunStatus:
     status = RunStatus(
-        resumed_polls=ResumedPolls(access, may_expire=work.accept_expired or work.config.is_free),
+        resumed_polls=ResumedPolls(access, may_expire=work.accept_expired or _may_expire(work.config)),
         unsealed_stages={stage},
         plans_first=work.night is not None and work.night.has_entries,
         cancelling=run.cancel_requested,
@@ -231,6 +231,11 @@ def _run_status(work: Work, run: Run, stage: str, access: Access) -> RunStatus:
     if work.only_collect:
         status.halt(Halted("taken_over", "another run asks the rest", collect=True))
     return status
+
+
+def _may_expire(config: Config) -> bool:
+    """Whether all open responses of a run may have expired, or cost nothing to request again."""
+    return config.is_free or config.provider.store == "optional"
 
 
 def _main_stage(work: Work, rng: random.Random, summary: Summary) -> Stage:

@@ -34,7 +34,7 @@ class Recover:
             self._funds.budget.adopt(attempt.worst_case_pusd or 0)
         match attempt.state:
             case State.SUBMITTED:
-                run.status.resumed_polls.add(open_.response_id)
+                run.status.resumed_polls.add(open_.response_id, age_s=run.clock.now() - open_.accepted_at)
                 first_poll(open_, None)
                 return Waiting(open_, run.clock.now(), forced=True)
             case State.SUBMITTING:

@@ -15,6 +15,8 @@ from orchestrator.policy.errors.verdicts import Expired, Halt, PollAgain, PollVe
 __all__ = ["Access", "ResumedPolls"]
 
 _RECHECK_S = 20.0
+# The provider keeps a stored response for at least so long (responses API, "store").
+_KEPT_S = 30 * 86_400.0
 # Under the same key and address, fewer responses than this may all have expired by chance.
 _FEW = 3
 # Under another one, so many polls without a trace of a response are enough: to halt loses nothing.
@@ -41,9 +43,10 @@ class ResumedPolls:
         self._open: set[str] = set()
         self._missing: set[str] = set()
 
-    def add(self, response_id: str) -> None:
-        """Record a response that an earlier process left open."""
-        self._open.add(response_id)
+    def add(self, response_id: str, *, age_s: float) -> None:
+        """Record a response that an earlier process left open; one that is too old may have expired."""
+        if age_s < _KEPT_S:
+            self._open.add(response_id)
 
     @property
     def is_unsure(self) -> bool:
@@ -63,7 +66,7 @@ class ResumedPolls:
 
     def judge(self, response_id: str, verdict: PollVerdict, *, misses: int) -> PollVerdict:
         """Returns the verdict, a later poll in place of an early expiry, or a halt if no response is known."""
-        if not self.is_unsure or not self._is_missing(verdict, misses):
+        if not self.is_unsure or response_id not in self._open or not self._is_missing(verdict, misses):
             return verdict
         self._missing.add(response_id)
         if not self._open <= self._missing:
