@@ -85,7 +85,7 @@ database: runs/my.db
     assert provider.overrides == (
         Override(action=Action.RATE_LIMITED, status=400, text="try again later"),
         Override(action=Action.MISSING, code="gone_for_now", phase=Phase.POLL),
-        Override(action=Action.RATE_LIMITED, status=400, text="queue is full"),
+        Override(action=Action.FULL, status=400, text="queue is full"),
     )
     assert config.timeouts.model_dump() == {"connect": 2, "read": 60, "queued": 5400, "run": 172800}
     assert config.in_doubt.resend_below_usd == Decimal("0.3")
@@ -132,7 +132,7 @@ def test_older_words_for_an_error_class_and_its_phase_are_accepted(tmp_path: Pat
         ("provider: {errors: [{class: drop, status: 400}]}", "1: provider.errors.0.class: must be 'retry',"),
         (
             "provider: {errors: [{class: missing, status: 400}]}",
-            "1: provider.errors.0: missing is not possible here; allowed: fail, halt",
+            "1: provider.errors.0: missing is not possible here; allowed: fail, full, halt",
         ),
         (
             "provider:\n  sandbox:\n",

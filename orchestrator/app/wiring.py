@@ -267,7 +267,7 @@ def _stage_settings(work: Work) -> StageSettings:
     return StageSettings(
         attempts=job.retry.attempts,
         timeouts=Timeouts(queued_s=config.timeouts.queued, run_s=config.timeouts.run),
-        resend_below_pusd=config.in_doubt.resend_below_pusd,
+        resend_below_pusd=max(config.in_doubt.resend_below_pusd, 1 if config.is_free else 0),
         rules=request_rules(job, cap_output_tokens=config.output_cap(job.budget_pusd)),
         request_bound_pusd=job.budget.request_bound_pusd if job.budget is not None else None,
         overrides=config.provider.overrides,

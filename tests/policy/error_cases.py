@@ -88,6 +88,10 @@ CASES: dict[str, list[Case]] = {
         on_create(Refused(status=400, code="invalid_api_key"), (Halt, "invalid_api_key")),
         on_poll(Refused(status=401, code="invalid_api_key"), (Halt, "invalid_api_key")),
     ],
+    "key-unchecked": [
+        on_create(Refused(status=400, code="400", type="no_db_connection"), (Halt, "no_db_connection")),
+        on_poll(Refused(status=400, code="400", type="no_db_connection"), (Halt, "no_db_connection")),
+    ],
     "wrong-country": [
         on_create(
             Refused(status=403, code="unsupported_country_region_territory"),

@@ -10,7 +10,6 @@ from orchestrator import Config
 from orchestrator.app.forecast.text import forecast_line
 from orchestrator.core.errors import ExitCode
 from orchestrator.core.model import Response, Usage
-from orchestrator.policy.errors.judgement import may_resend
 from orchestrator.policy.pricing.price_rules import PriceRules
 from orchestrator.policy.pricing.prices import PriceBook
 
@@ -50,12 +49,6 @@ async def test_the_forecast_is_nothing(rehearse: Rehearse) -> None:
     assert "$0.00" in line
     assert "bound" not in line
     assert "not known" not in line
-
-
-def test_only_what_is_known_to_be_free_is_sent_again_freely() -> None:
-    assert may_resend(0, below_pusd=0)
-    assert not may_resend(1, below_pusd=0)
-    assert not may_resend(None, below_pusd=10)
 
 
 @pytest.mark.parametrize("usage", [None, Usage(input_tokens=10**9, output_tokens=10**9)])

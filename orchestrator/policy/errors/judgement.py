@@ -132,8 +132,8 @@ def judge_response(
 
 
 def may_resend(worst_case_pusd: Picodollars | None, *, below_pusd: Picodollars) -> bool:
-    """Whether a request in doubt is sent again automatically: only if its worst case is known and cheap, or free."""
-    return worst_case_pusd is not None and (worst_case_pusd == 0 or worst_case_pusd < below_pusd)
+    """Whether a request in doubt is sent again automatically: only if its worst case is known and cheap."""
+    return worst_case_pusd is not None and worst_case_pusd < below_pusd
 
 
 def verdict_on_create(rule: ErrorRule, problem: Problem) -> CreateVerdict:
