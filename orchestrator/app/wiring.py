@@ -60,7 +60,7 @@ from orchestrator.policy.polling.deadlines import Timeouts
 from orchestrator.policy.pricing.budget import Budget, Cap
 from orchestrator.policy.pricing.prices import PriceBook
 from orchestrator.policy.rate_limits.limits import Limiter, Pools
-from orchestrator.policy.rate_limits.places import Places
+from orchestrator.policy.rate_limits.places import OpenPlaces
 from orchestrator.stores.base import Reader, Store
 from orchestrator.stores.reads import Run, SharedCaps, Spending, Summary
 
@@ -258,7 +258,7 @@ def _allowances(config: Config, job: Job, now: float) -> Allowances:
             requests_per_minute=limits.requests_per_minute, tokens_per_minute=limits.tokens_per_minute, now=now
         ),
         polls=Limiter(requests_per_minute=limits.polls_per_minute, tokens_per_minute=None, now=now),
-        places=Places(min(limits.max_in_flight, MOST_STREAMS) if job.stream else limits.max_in_flight),
+        places=OpenPlaces(min(limits.max_in_flight, MOST_STREAMS) if job.stream else limits.max_in_flight),
     )
 
 

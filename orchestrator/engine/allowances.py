@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from orchestrator.policy.rate_limits.limits import Limiter, Pools
-from orchestrator.policy.rate_limits.places import Places
+from orchestrator.policy.rate_limits.places import OpenPlaces
 
 __all__ = ["Allowances"]
 
@@ -16,7 +16,7 @@ class Allowances:
 
     pools: Pools
     polls: Limiter
-    places: Places
+    places: OpenPlaces
     # Calls on the wire until their outcome is on disk: at half a second for a call, 15,000 creates a minute.
     # Both together are as many as an endpoint's connections.
     creates_at_once: int = 128

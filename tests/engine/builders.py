@@ -23,7 +23,7 @@ from orchestrator.policy.polling.deadlines import Timeouts
 from orchestrator.policy.pricing.budget import Budget, Cap
 from orchestrator.policy.pricing.prices import PriceBook
 from orchestrator.policy.rate_limits.limits import Limiter, Pools
-from orchestrator.policy.rate_limits.places import Places
+from orchestrator.policy.rate_limits.places import OpenPlaces
 from orchestrator.stores.base import Reader, Store
 from orchestrator.stores.reads import PendingRequest, Run
 from orchestrator.testing import FakeClock
@@ -141,6 +141,6 @@ def allowances(*, per_minute: int | None = None, tokens: int | None = None, **ch
     values: dict[str, Any] = {
         "pools": Pools(requests_per_minute=per_minute, tokens_per_minute=tokens, now=NOW),
         "polls": Limiter(requests_per_minute=6_000, tokens_per_minute=None, now=NOW),
-        "places": Places(1_000),
+        "places": OpenPlaces(1_000),
     }
     return Allowances(**(values | changes))

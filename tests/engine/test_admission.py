@@ -18,7 +18,7 @@ from orchestrator.engine.run_status import RunStatus
 from orchestrator.engine.tasks.admission import Admission, admit, free_places
 from orchestrator.policy.pricing.budget import Budget, Cap
 from orchestrator.policy.rate_limits.limits import Pools
-from orchestrator.policy.rate_limits.places import Places
+from orchestrator.policy.rate_limits.places import OpenPlaces
 from orchestrator.testing import FakeClock
 
 from .builders import NOW, a_prepared, a_stage, allowances
@@ -101,7 +101,7 @@ def places(
     status: RunStatus, *, broken: Outages | None = None, accepted: bool = True, warm_cache: bool = False
 ) -> int:
     stages = {"main": a_stage(accepted=accepted, warm_cache=warm_cache)}
-    return free_places(NOW, status, stages, allowances(places=Places(200)), broken or outages())
+    return free_places(NOW, status, stages, allowances(places=OpenPlaces(200)), broken or outages())
 
 
 def test_places_are_bounded_by_calls_and_by_what_is_in_flight() -> None:

@@ -6,7 +6,7 @@ import pytest
 from starlette.responses import Response
 
 from orchestrator.core.errors import ExitCode
-from orchestrator.policy.rate_limits.places import Places
+from orchestrator.policy.rate_limits.places import OpenPlaces
 
 from .gateway import Call, error
 from .rehearsal import Rehearse
@@ -84,7 +84,7 @@ async def test_a_server_whose_places_others_have_taken_is_asked_now_and_then(reh
 
 
 def test_each_refusal_gives_up_one_place() -> None:
-    places = Places(2000)
+    places = OpenPlaces(2000)
     in_flight = 130
     for _ in range(20):
         places.full(1.0, in_flight)
@@ -93,13 +93,13 @@ def test_each_refusal_gives_up_one_place() -> None:
 
 
 def test_a_place_is_tried_again_now_and_then() -> None:
-    places = Places(20)
+    places = OpenPlaces(20)
     places.full(0.0, 11)
     assert [places.count(at) for at in (0.0, 9.0, 10.0, 11.0, 20.0, 30.0)] == [10, 10, 11, 11, 12, 13]
 
 
 def test_the_last_place_is_never_given_up() -> None:
-    places = Places(20)
+    places = OpenPlaces(20)
     places.full(0.0, 1)
     assert [places.count(at) for at in (0.0, 4.9, 5.0)] == [0, 0, 1]
 

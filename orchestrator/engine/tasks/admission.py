@@ -84,6 +84,8 @@ def free_places(now: float, status: RunStatus, stages: Stages, allowances: Allow
             return 0 if in_flight else 1
         if not stage.first_creates.has_accepted:
             at_once = allowances.first_creates_at_once
+        if stage.first_polls.finds_nothing and in_flight:
+            return 0
         if stage.first_polls.sends_few:
             most_open = min(most_open, MOST_UNSEEN)
     free = min(at_once - status.sending, most_open - in_flight)

@@ -96,7 +96,12 @@ class FirstPolls:
     @property
     def sends_few(self) -> bool:
         """Whether only few responses may be open, because the server may not keep any."""
-        return not self._seen and (self._missed or not self._answered)
+        return not self._seen and not self._answered
+
+    @property
+    def finds_nothing(self) -> bool:
+        """Whether nothing more is sent, because polls find nothing and none ever found a response."""
+        return self._missed and not self._seen
 
     def answered(self) -> None:
         """Record that a create was answered with the ended response, which needs no poll."""

@@ -367,7 +367,15 @@ class PriceBook:
 @lru_cache(maxsize=256)
 def _free(model: str) -> UnitPrice:
     return UnitPrice(
-        model=model, tier="default", input=0, cached=0, cache_write=0, output=0, source="free", version=""
+        model=model,
+        tier="default",
+        input=0,
+        cached=0,
+        cache_write=0,
+        cache_write_12h=0,
+        output=0,
+        source="free",
+        version="",
     )
 
 

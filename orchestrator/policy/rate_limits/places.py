@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Places"]
+__all__ = ["OpenPlaces"]
 
 # A lowered number grows by one so often, because other clients may have left: that costs one refusal at most.
 _GROWS_EVERY_S = 10.0
@@ -10,7 +10,7 @@ _GROWS_EVERY_S = 10.0
 _ASKS_EVERY_S = 5.0
 
 
-class Places:
+class OpenPlaces:
     """The places for open responses: the config's number, lowered by each refusal. Nothing is kept for later runs."""
 
     def __init__(self, most: int) -> None:
