@@ -307,6 +307,20 @@ class Orchestrator:
         known = ", ".join(f"{each} {number:,}" for each, number in codes.most_common()) or "none"
         raise UsageError(f"no request of {run.name} has ended with the code {code!r}", hint=f"its codes: {known}")
 
+    async def remove(self, run: str) -> None:
+        """Remove a run from the database with all that belongs to it; the budgets still count what it spent.
+
+        Requests of other runs keep the answers that they share with it. What the provider keeps is not deleted: see
+        ``purge``. Raises ``UsageError`` if a request of it is open or in doubt, or if a dataset or another run needs
+        it; ``RunBusy`` if another process holds it.
+        """
+        from orchestrator.app.remove_run import remove_run
+
+        record = await self._find(run)
+        store = await self._open_store()
+        with self._backend.lock(record.id, record.name):
+            await remove_run(record, store=store, reader=await self._open_reader())
+
     async def exported(self, run: str) -> None:
         """Note that all results of a finished run are in a file; what its retention waits for happens, or is due."""
         record = await self._find(run)

@@ -27,7 +27,15 @@ from orchestrator.stores.base import Reader, Store
 from orchestrator.stores.reads import EarlierTurn, RequestRecord, Run
 from orchestrator.stores.request_history import RequestHistory
 
-__all__ = ["SendingNote", "input_items", "note_sending", "request_sent", "sending_note", "to_user_error"]
+__all__ = [
+    "SendingNote",
+    "input_items",
+    "name_of_notes",
+    "note_sending",
+    "request_sent",
+    "sending_note",
+    "to_user_error",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +59,7 @@ async def note_sending(store: Store, reader: Reader, run: Run, note: SendingNote
     notes = await _notes(reader, run)
     latest = notes[-1] if notes else SendingNote(since=0.0)
     if replace(latest, since=note.since) != note:
-        await store.remember(_name_of_notes(run), orjson.dumps([*notes, note]))
+        await store.remember(name_of_notes(run), orjson.dumps([*notes, note]))
 
 
 async def request_sent(reader: Reader, run: Run, history: RequestHistory) -> dict[str, Any] | None:
@@ -108,12 +116,13 @@ def _composed(
     )
 
 
-def _name_of_notes(run: Run) -> str:
+def name_of_notes(run: Run) -> str:
+    """The name under which the notes of a run are kept."""
     return f"sending:{run.id}"
 
 
 async def _notes(reader: Reader, run: Run) -> list[SendingNote]:
-    kept = await reader.recall(_name_of_notes(run))
+    kept = await reader.recall(name_of_notes(run))
     return [SendingNote(**note) for note in orjson.loads(kept)] if kept is not None else []
 
 

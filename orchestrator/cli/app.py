@@ -19,6 +19,7 @@ from orchestrator.cli.init import init
 from orchestrator.cli.inspect import costs, runs, show, status
 from orchestrator.cli.output import PipeConsole, ReaderGone, abandon_stdout, note, stdout_bytes
 from orchestrator.cli.purge import purge
+from orchestrator.cli.remove import remove
 from orchestrator.cli.resume import resume
 from orchestrator.cli.retry_cancel import cancel, retry
 from orchestrator.cli.run import EPILOGUE, run
@@ -67,7 +68,7 @@ def completion(
 
 
 _COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
-    "Work": (run, resume, retry, cancel, purge),
+    "Work": (run, resume, retry, cancel, purge, remove),
     "Look": (status, runs, show, follow, export, costs),
     "Prepare": (init, estimate, doctor, schema, sandbox, completion, help_page),
 }

@@ -23,6 +23,7 @@ from orchestrator.stores.reads import (
     Dependent,
     Duplicate,
     EarlierTurn,
+    Needed,
     OpenAttempt,
     OtherRequest,
     PendingRequest,
@@ -259,6 +260,13 @@ class Store(RetentionStore, UploadStore, StreamEventStore, DatasetStore, Protoco
         """
         ...
 
+    async def remove_run(self, run_id: int, *, names: Sequence[str] = ()) -> None:
+        """Remove a run with all that belongs to it, and the values remembered under ``names``; may be repeated.
+
+        Requests of other runs keep the answers that they share with it, and budgets count what it spent.
+        """
+        ...
+
     async def add_counts(self, run_id: int, counts: Counts) -> None:
         """Add to a run's counters; never waits, as ``note_status``."""
         ...
@@ -281,6 +289,10 @@ class RunReader(Protocol):
 
     async def has_accepted(self, run_id: int) -> bool:
         """Whether a response of a run is known or may exist, or a request of it has an answer."""
+        ...
+
+    async def needed_by(self, run_id: int) -> Needed:
+        """What would lose something if a run were removed."""
         ...
 
     async def latest_at(self, run_id: int) -> float | None:

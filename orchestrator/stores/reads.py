@@ -18,6 +18,7 @@ __all__ = [
     "Dependent",
     "Duplicate",
     "EarlierTurn",
+    "Needed",
     "OpenAttempt",
     "OtherRequest",
     "PendingRequest",
@@ -55,6 +56,14 @@ class Run:
     cancel_requested: bool
     plan: PlanMark
     simulated: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needed:
+    """What would lose something if a run were removed: datasets with answers of it, runs that wait for one."""
+
+    datasets: tuple[str, ...] = ()
+    waiting_runs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -373,6 +373,8 @@ class ModelBackend(DatasetModel):
         self._requests: dict[int, _Request] = {}
         self._attempts: dict[int, _Attempt] = {}
         self._memory: dict[str, bytes] = {}
+        # What removed runs spent, by day and whether it was play money.
+        self._removed: Counter[tuple[int, bool]] = Counter()
         self._uploads: dict[str, Upload] = {}
         self._uses: set[tuple[str, int]] = set()
         # What the provider has no longer: in which run, whether it was there, and when.
@@ -494,6 +496,26 @@ class ModelBackend(DatasetModel):
             record=_record(reads.Run, new, id=run_id, plan=plan, **begun), provider=old.provider, policy=old.policy
         )
         return True
+
+    async def remove_run(self, run_id: int, *, names: Sequence[str] = ()) -> None:
+        gone = {request.id for request in self._of(run_id)}
+        for attempt in [each for each in self._attempts.values() if each.request.id in gone]:
+            if attempt.charge is not None:
+                simulated = attempt.request.run.record.simulated
+                self._removed[_day(attempt.charged_at), simulated] += attempt.cost + (attempt.bound or 0)
+            del self._attempts[attempt.id]
+        for request_id in gone:
+            del self._requests[request_id]
+        for request in self._requests.values():
+            if request.answer is not None and request.answer.request.id in gone:
+                copy = replace(request.answer, id=next(self._ids), request=request, number=request.number + 1)
+                _set(copy, shares=True, charge=None, charged_at=0.0, possible_duplicate=False)
+                request.tries.append(copy)
+                self._attempts[copy.id] = request.answer = copy
+                request.run.happened(max(copy.sent_at, copy.accepted_at or 0.0, copy.ended_at or 0.0))
+        for name in names:
+            self._memory.pop(name, None)
+        del self._runs[run_id]
 
     async def add_counts(self, run_id: int, counts: writes.Counts) -> None:
         run = self._runs[run_id]
@@ -999,6 +1021,9 @@ class ModelBackend(DatasetModel):
             for attempt in request.tries
         )
 
+    async def needed_by(self, run_id: int) -> reads.Needed:  # noqa: ARG002 – the model has no open ends
+        return reads.Needed()
+
     async def latest_at(self, run_id: int) -> float | None:
         return self._runs[run_id].latest_at
 
@@ -1146,7 +1171,9 @@ class ModelBackend(DatasetModel):
     async def spending(self, caps: reads.SharedCaps, at: float) -> reads.Spending:
         day = _day(at)
         first_of_month = _day(datetime.fromtimestamp(at, UTC).replace(day=1).timestamp())
-        spent: Counter[int] = Counter()
+        spent = Counter(
+            {day: pusd for (day, simulated), pusd in self._removed.items() if simulated is caps.simulated}
+        )
         aside: Counter[int] = Counter()
         for attempt in self._attempts.values():
             if attempt.request.run.record.simulated is caps.simulated:

@@ -10,6 +10,7 @@ from orchestrator.core.errors import RunBusy
 from orchestrator.core.model import PlanMark, SkippedRow
 from orchestrator.core.states import RunState, State
 from orchestrator.stores.base import Reader, Store
+from orchestrator.stores.reads import Duplicate, SharedCaps
 from orchestrator.stores.writes import Counts
 
 from .builders import NOW, Harness, a_row, a_run, mark, rows
@@ -225,3 +226,43 @@ async def test_a_plan_is_opened_again_with_another_job(harness: Harness) -> None
     opened = await harness.current_run()
     assert (opened.spec_json, opened.state, opened.plan) == ('{"name": "all"}', RunState.ACTIVE, mark(2))
     assert opened.ended_at is None
+
+
+# ── a run that is removed ─────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_removed_run_leaves_nothing_but_what_it_spent(harness: Harness) -> None:
+    store, reader = harness.store, harness.reader
+    caps = SharedCaps(run_id=harness.run.id, simulated=False, day_pusd=10**12, month_pusd=None)
+    done, failed, _ = await harness.add(3)
+    await harness.succeed(done)
+    await harness.fail(failed)
+    await store.add_rows(harness.run.id, [], [SkippedRow(position=9, where="rows.jsonl:10", reason="bad")], mark(10))
+    await store.remember("about:it", b"x")
+    await store.remember("about:others", b"y")
+    spent = await reader.spending(caps, NOW)
+    assert spent.day_pusd > 0
+    await store.remove_run(harness.run.id, names=["about:it"])
+    assert await reader.runs() == []
+    assert await reader.run(harness.run.name) is None
+    assert (await reader.recall("about:it"), await reader.recall("about:others")) == (None, b"y")
+    assert (await reader.spending(caps, NOW)).day_pusd == spent.day_pusd
+    again = Harness(store, reader, await store.create_run(a_run()))
+    assert await again.results() == []
+    assert sum((await again.summary()).requests.values()) == 0
+    await again.succeed((await again.add(1))[0])
+
+
+async def test_another_run_keeps_the_answer_that_it_shares(harness: Harness) -> None:
+    store, reader = harness.store, harness.reader
+    [original] = await harness.add(1)
+    await harness.succeed(original)
+    other = Harness(store, reader, await store.create_run(a_run("other")))
+    [request] = await other.add(1)
+    await store.join(request.id, Duplicate(request_id=original.id, here=False), b"f" * 16, NOW)
+    [before] = await other.results()
+    await store.remove_run(harness.run.id)
+    [after] = await other.results()
+    assert (after.output_text, after.response_id, after.reused) == (before.output_text, before.response_id, True)
+    assert (after.cost_pusd, after.state) == (before.cost_pusd, State.SUCCEEDED)
+    assert (await other.summary()).reused == 1

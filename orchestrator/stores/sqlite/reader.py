@@ -21,6 +21,7 @@ from orchestrator.stores.reads import (
     CostRow,
     Duplicate,
     EarlierTurn,
+    Needed,
     OpenAttempt,
     OtherRequest,
     PendingRequest,
@@ -127,6 +128,9 @@ class SqliteReader(SqliteRetentionReader, SqliteDatasetReader):
 
     async def has_accepted(self, run_id: int) -> bool:
         return await self._read(partial(removal.has_accepted, run_id))
+
+    async def needed_by(self, run_id: int) -> Needed:
+        return await self._read(partial(removal.needed_by, run_id))
 
     async def latest_at(self, run_id: int) -> float | None:
         [latest] = await self._rows("latest_at", run_id=run_id)

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import asdict
 
+from orchestrator.stores.reads import Needed
 from orchestrator.stores.sqlite.bulk_updates import IdRange
 from orchestrator.stores.sqlite.queries import queries
 from orchestrator.stores.sqlite.transaction import SQL as WRITE_SQL
 from orchestrator.stores.sqlite.transaction import Transaction
 from orchestrator.stores.writes import NewRun
 
-__all__ = ["begin_again", "clear_range", "has_accepted", "replace_run"]
+__all__ = [
+    "begin_again",
+    "clear_range",
+    "disown",
+    "has_accepted",
+    "needed_by",
+    "remove_range",
+    "remove_run",
+    "replace_run",
+]
 
 _SQL = queries("removal.sql")
 
@@ -37,6 +49,7 @@ _OF_RUN = (
     "clear_spending",
     "clear_total",
 )
+_OF_REMOVED = ("clear_retention", "clear_deleted_copy", "clear_upload_use", "clear_night")
 
 
 def has_accepted(run_id: int, connection: sqlite3.Connection) -> bool:
@@ -56,6 +69,48 @@ def clear_range(tx: Transaction, run_id: int, ids: IdRange) -> None:
     """Remove the requests of a run in a range, with all that belongs to them."""
     for statement in _OF_REQUESTS:
         tx.execute(_SQL[statement], ids.of(run_id))
+
+
+def needed_by(run_id: int, connection: sqlite3.Connection) -> Needed:
+    """What would lose something if a run were removed."""
+    datasets, runs = (
+        tuple(name for (name,) in connection.execute(_SQL[query], {"run_id": run_id}).fetchall())
+        for query in ("datasets_with_answers", "runs_that_wait")
+    )
+    return Needed(datasets=datasets, waiting_runs=runs)
+
+
+def disown(tx: Transaction, run_id: int, ids: IdRange) -> None:
+    """Let the responses that other runs took over be theirs alone."""
+    tx.execute(_SQL["disown"], ids.of(run_id))
+
+
+def remove_range(tx: Transaction, run_id: int, ids: IdRange) -> None:
+    """Remove the requests of a run in a range; those of other runs keep the answers that they share."""
+    tx.execute(_SQL["overwrite"])
+    _hand_over(tx, run_id, ids)
+    clear_range(tx, run_id, ids)
+    tx.execute(_SQL["overwrite_no_more"])
+
+
+def _hand_over(tx: Transaction, run_id: int, ids: IdRange) -> None:
+    """Give each request of another run a copy of the answer that it has from this one."""
+    shared = tx.execute(_SQL["shared_answers"], ids.of(run_id)).fetchall()
+    for other_run_id, request_id, attempt_id, answered_by, latest_at in shared:
+        chosen = {"attempt_id": attempt_id, "answered_by": answered_by}
+        tx.execute(_SQL["copy_attempt"], chosen)
+        tx.execute(_SQL["copy_result"], chosen)
+        tx.execute(_SQL["own_answer"], {"attempt_id": attempt_id, "request_id": request_id})
+        tx.totals(other_run_id)["attempts"] += 1
+        tx.happened(other_run_id, latest_at)
+
+
+def remove_run(tx: Transaction, run_id: int, names: Sequence[str]) -> None:
+    """Remove a run that has no requests left, and the values that are kept under ``names``."""
+    tx.execute(_SQL["keep_spending"], {"run_id": run_id})
+    for statement in (*_OF_RUN, *_OF_REMOVED, "remove_run"):
+        tx.execute(_SQL[statement], {"run_id": run_id})
+    tx.execute(_SQL["clear_memory"], {"names": json.dumps(names)})
 
 
 def replace_run(tx: Transaction, run_id: int, run: NewRun) -> None:

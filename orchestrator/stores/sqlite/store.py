@@ -99,6 +99,14 @@ class SqliteStore(SqliteRetentionStore, SqliteDatasetStore):
         await self._writer.write(removal.replace_run, run_id, run)
         return True
 
+    async def remove_run(self, run_id: int, *, names: Sequence[str] = ()) -> None:
+        bounds = await self._writer.write(bulk_updates.request_bounds, run_id)
+        if bounds is not None:
+            await self._writer.write(removal.disown, run_id, bounds)
+        for ids in bulk_updates.id_ranges(bounds):
+            await self._writer.write(removal.remove_range, run_id, ids)
+        await self._writer.write(removal.remove_run, run_id, names)
+
     async def request_cancel(self, run_id: int, at: float) -> None:
         bounds = await self._writer.write(bulk_updates.flag_cancel, run_id)
         for ids in bulk_updates.id_ranges(bounds):

@@ -90,3 +90,81 @@ UPDATE run SET
   reason = NULL, budget_pusd = :budget_pusd, deadline_at = :deadline_at, ended_at = NULL, cancel_requested = 0,
   planned_position = 0, planned_complete = 0, first_request_id = NULL, last_request_id = NULL
 WHERE id = :run_id;
+
+-- name: keep_spending
+INSERT INTO removed_spending (day, simulated, pusd)
+SELECT spending.day, run.simulated, spending.pusd FROM spending JOIN run ON run.id = spending.run_id
+WHERE spending.run_id = :run_id
+ON CONFLICT (day, simulated) DO UPDATE SET pusd = pusd + excluded.pusd;
+
+-- name: datasets_with_answers
+SELECT DISTINCT dataset.name
+FROM entry JOIN request ON request.id = entry.request_id JOIN dataset ON dataset.id = entry.dataset_id
+WHERE request.run_id = :run_id ORDER BY dataset.name;
+
+-- name: runs_that_wait
+SELECT DISTINCT run.name
+FROM waiting JOIN request ON request.id = waiting.other_id JOIN run ON run.id = waiting.run_id
+WHERE request.run_id = :run_id ORDER BY run.name;
+
+-- name: shared_answers
+-- Requests of other runs that have an answer of this one, each with the attempt that becomes its own.
+SELECT
+  request.run_id, request.id AS request_id, request.id * 1000000 + request.number + 1 AS attempt_id,
+  request.answered_by, max(attempt.sent_at, coalesce(attempt.accepted_at, 0), coalesce(attempt.ended_at, 0)) AS latest_at
+FROM request JOIN attempt ON attempt.id = request.answered_by
+WHERE request.run_id <> :run_id AND request.answered_by BETWEEN :first_id * 1000000 AND :last_id * 1000000 + 999999
+  AND request.answered_by / 1000000 IN (
+    SELECT id FROM request WHERE id BETWEEN :first_id AND :last_id AND run_id = :run_id
+  );
+
+-- name: copy_attempt
+INSERT INTO attempt (
+  id, idempotency_key, model, service_tier, completion_window, worst_case_pusd, sent_at, accepted_at, response_id,
+  shares_response, status, http_status, completed_at, ended_at, code, message, counted
+)
+SELECT
+  :attempt_id, idempotency_key, model, service_tier, completion_window, worst_case_pusd, sent_at, accepted_at,
+  response_id, response_id IS NOT NULL, status, http_status, completed_at, ended_at, code, message, 0
+FROM attempt WHERE id = :answered_by;
+
+-- name: copy_result
+INSERT INTO result (attempt_id, output_text, body)
+SELECT :attempt_id, output_text, body FROM result WHERE attempt_id = :answered_by;
+
+-- name: disown
+-- Responses that other runs took over from this one: the attempt that is charged for them goes.
+UPDATE attempt SET adopted = 0
+WHERE adopted = 1 AND response_id IN (
+  SELECT holder.response_id FROM attempt AS holder
+  WHERE holder.id BETWEEN :first_id * 1000000 AND :last_id * 1000000 + 999999 AND holder.response_id IS NOT NULL
+    AND holder.id / 1000000 IN (SELECT id FROM request WHERE id BETWEEN :first_id AND :last_id AND run_id = :run_id)
+);
+
+-- name: own_answer
+UPDATE request SET number = number + 1, answered_by = :attempt_id WHERE id = :request_id;
+
+-- name: clear_retention
+DELETE FROM retention WHERE run_id = :run_id;
+
+-- name: clear_deleted_copy
+DELETE FROM deleted_copy WHERE run_id = :run_id;
+
+-- name: clear_upload_use
+DELETE FROM upload_use WHERE run_id = :run_id;
+
+-- name: clear_night
+DELETE FROM night WHERE run_id = :run_id;
+
+-- name: clear_memory
+DELETE FROM memory WHERE name IN (SELECT value FROM json_each(:names));
+
+-- name: remove_run
+DELETE FROM run WHERE id = :run_id;
+
+-- name: overwrite
+-- Freed pages are filled with zeros, so that what was removed is not read out of the file.
+PRAGMA secure_delete = ON;
+
+-- name: overwrite_no_more
+PRAGMA secure_delete = OFF;

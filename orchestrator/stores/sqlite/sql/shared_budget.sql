@@ -1,9 +1,13 @@
 -- What all runs that spend the same money have spent and set aside; asked by readers, and by the writer in its claims.
 
 -- name: spent
-SELECT coalesce(sum(iif(spending.day = :day, spending.pusd, 0)), 0), coalesce(sum(spending.pusd), 0)
-FROM spending JOIN run ON run.id = spending.run_id
-WHERE spending.day >= :first_of_month AND run.simulated = :simulated;
+SELECT coalesce(sum(iif(day = :day, pusd, 0)), 0), coalesce(sum(pusd), 0)
+FROM (
+  SELECT spending.day, spending.pusd FROM spending JOIN run ON run.id = spending.run_id
+  WHERE spending.day >= :first_of_month AND run.simulated = :simulated
+  UNION ALL
+  SELECT day, pusd FROM removed_spending WHERE day >= :first_of_month AND simulated = :simulated
+);
 
 -- name: set_aside
 SELECT run_total.run_id, run_total.reserved_pusd
