@@ -13,6 +13,7 @@ from anyio import to_thread
 
 from orchestrator.app.connections import address
 from orchestrator.config import Config
+from orchestrator.core import exact_json
 from orchestrator.core.clock import Clock
 from orchestrator.core.errors import RunChanged, SpecError
 from orchestrator.core.increments import ASKED, Change, Comparison
@@ -234,7 +235,7 @@ async def _refuse_changed_request(night_job: NightJob, dataset_id: int, reader: 
 def _request_changed(job: Job, rows: int, about_pusd: Picodollars | None, runs: list[Run]) -> SpecError:
     since = f" since {runs[0].name}" if runs else ""
     price = f", about ${format_usd(_rounded(about_pusd))}" if about_pusd is not None else ""
-    old = orjson.loads(runs[0].spec_json).get("request", {}) if runs else {}
+    old = exact_json.loads(runs[0].spec_json).get("request", {}) if runs else {}
     lines = list(_changed_fields(old, job.request)) or ["  the provider or the config's cap of output tokens changed"]
     if len(lines) > _SHOWN_FIELDS:
         lines[_SHOWN_FIELDS:] = [f"  and {len(lines) - _SHOWN_FIELDS} more fields"]

@@ -13,6 +13,7 @@ from anyio import to_thread
 
 from orchestrator.app.connections import open_client
 from orchestrator.config import Config
+from orchestrator.core import exact_json
 from orchestrator.core.errors import BadRow, OrchestratorError, ProviderUnreachable, UsageError
 from orchestrator.core.problems import Problem, Refused
 from orchestrator.core.states import State
@@ -83,7 +84,7 @@ async def request_sent(reader: Reader, run: Run, history: RequestHistory) -> dic
         return None
     for upload in set(uploads_in(fields)):
         body = body.replace(orjson.dumps(upload), orjson.dumps(await _file_id(reader, run, upload)))
-    sent: dict[str, Any] = orjson.loads(body)
+    sent: dict[str, Any] = exact_json.loads(body)
     return sent
 
 

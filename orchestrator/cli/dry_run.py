@@ -20,9 +20,10 @@ def show_dry_run(dry: DryRun, comparison: Comparison | None, *, json: bool) -> N
     import orjson
     from rich.text import Text
 
+    from orchestrator.core import exact_json
     from orchestrator.report.comparison import comparison_object, comparison_table
 
-    first = orjson.loads(dry.first_request) if dry.first_request is not None else None
+    first = exact_json.loads(dry.first_request) if dry.first_request is not None else None
     if json:
         skipped, invalid = (
             [{"where": row.where, "reason": row.reason} for row in rows] for rows in (dry.skipped, dry.invalid)
@@ -42,6 +43,6 @@ def show_dry_run(dry: DryRun, comparison: Comparison | None, *, json: bool) -> N
         text.append("\n\n").append_text(comparison_table(comparison))
     if first is not None:
         text.append("\n\nfirst request\n")
-        text.append(orjson.dumps(first, option=orjson.OPT_INDENT_2).decode(), "not bold")
+        text.append(exact_json.dumps(first, option=orjson.OPT_INDENT_2).decode(), "not bold")
     text.append("\n\nnothing was sent", "not bold")
     say(text)

@@ -121,8 +121,7 @@ def _keep_what_is_left(path: Path, run: Run, retained: Retained | None) -> None:
 async def _write(
     orchestrator: Orchestrator, run: Run, out: BinaryIO, shape: Format, which: Which, dataset: str | None
 ) -> int:
-    import orjson
-
+    from orchestrator.core import exact_json
     from orchestrator.policy.errors.answer_schema import asked_schema
     from orchestrator.report import export as files
 
@@ -134,7 +133,7 @@ async def _write(
         records = orchestrator.results(run.name, states=_STATES[which])
     else:
         records = orchestrator.dataset(dataset, states=_STATES[which], simulated=run.simulated)
-    schema = asked_schema(orjson.loads(run.spec_json).get("request", {}))
+    schema = asked_schema(exact_json.loads(run.spec_json).get("request", {}))
     match shape:
         case files.Format.JSONL:
             return await files.write_jsonl(records, out, schema=schema)

@@ -70,7 +70,9 @@ def say_json(value: Any) -> None:
     """A result for scripts: one JSON value on one line."""
     import orjson
 
-    line = orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE)
+    from orchestrator.core import exact_json
+
+    line = exact_json.dumps(value, option=orjson.OPT_APPEND_NEWLINE)
     if sys.stdout.isatty():
         line = CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", line.decode()).encode()
     with stdout_bytes() as out:

@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
+from orchestrator.core import exact_json
 from orchestrator.core.errors import BadRow
 from orchestrator.engine.items import NewConversation, Prepared
 from orchestrator.engine.settings import StageSettings
@@ -189,7 +188,7 @@ def _completion_window(fields: Mapping[str, Any]) -> str | None:
 
 
 def _pairs(metadata: Any) -> str | None:
-    return orjson.dumps(metadata).decode() if isinstance(metadata, dict) and metadata else None
+    return exact_json.dumps(metadata).decode() if isinstance(metadata, dict) and metadata else None
 
 
 def _text(value: Any) -> str | None:

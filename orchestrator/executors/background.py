@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Coroutine, Mapping
 from typing import Any
 
-import orjson
-
+from orchestrator.core import exact_json
 from orchestrator.core.model import MAIN_STAGE, Seen
 from orchestrator.core.problems import Problem
 from orchestrator.executors.base import Capabilities, ResponseStreams
@@ -73,4 +72,4 @@ def create_body(fields: Mapping[str, Any], *, run_uid: str, key: str, number: in
         ATTEMPT: str(number) if stage == MAIN_STAGE else f"{stage}/{number}",
     }
     stored = fields.get("store") is not False
-    return orjson.dumps({**fields, "background": True, "store": stored, "metadata": metadata})
+    return exact_json.dumps({**fields, "background": True, "store": stored, "metadata": metadata})

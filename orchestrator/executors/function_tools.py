@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import anyio
-import orjson
+
+from orchestrator.core import exact_json
 
 __all__ = ["FunctionTools", "Handler", "ToolResult"]
 
@@ -73,7 +74,7 @@ class FunctionTools:
         flaw = self._flaw(name, arguments)
         if flaw is not None:
             return _error(f"the arguments do not fit the tool: {flaw}")
-        given = orjson.loads(arguments)
+        given = exact_json.loads_whole_numbers(arguments)
         async with self._places:
             return await self._run(handler, given)
 
@@ -82,7 +83,7 @@ class FunctionTools:
         if check is not None and (flaw := check(arguments)) is not None:
             return flaw
         try:
-            given = orjson.loads(arguments)
+            given = exact_json.loads_whole_numbers(arguments)
         except ValueError:
             return "they are not valid JSON"
         return None if isinstance(given, dict) else "they are not a JSON object"
@@ -91,7 +92,7 @@ class FunctionTools:
         with anyio.move_on_after(self._timeout_s):
             try:
                 answer = await self._answer(handler, given)
-                output = answer if isinstance(answer, str) else orjson.dumps(answer).decode()
+                output = answer if isinstance(answer, str) else exact_json.dumps(answer).decode()
             except asyncio.CancelledError as error:
                 if _is_being_cancelled():
                     raise

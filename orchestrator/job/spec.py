@@ -396,13 +396,12 @@ def _not_json(value: Any, path: FieldPath) -> Iterator[ValidationProblem]:
     elif isinstance(value, (list, tuple)):
         for index, inner in enumerate(value):
             yield from _not_json(inner, (*path, index))
-    elif isinstance(value, int):
-        if not -(2**63) <= value < 2**64:
-            yield ValidationProblem(path, "is too large a number", "put it in quotes")
     elif isinstance(value, (float, Decimal)):
         if not math.isfinite(value):
             yield ValidationProblem(path, "must be a finite number")
-    elif value is not None and not isinstance(value, str):
+        elif isinstance(value, Decimal) and Decimal(repr(float(value))) != value:
+            yield ValidationProblem(path, "has more digits than a number of a request can", "put it in quotes")
+    elif value is not None and not isinstance(value, (str, int)):
         yield ValidationProblem(path, f"holds a {type(value).__name__}, which JSON does not have")
 
 

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import orjson
 
+from orchestrator.core import exact_json
 from orchestrator.core.states import State
 from orchestrator.report.columns import Kind
 from orchestrator.stores.reads import ResultRecord
@@ -44,7 +45,7 @@ def answer_of(record: ResultRecord) -> Any:
     if record.state is not State.SUCCEEDED or record.output_text is None:
         return None
     try:
-        return orjson.loads(record.output_text)
+        return exact_json.loads(record.output_text)
     except orjson.JSONDecodeError:
         return None
 
@@ -73,7 +74,7 @@ def value_in(answer: Any, column: AnswerColumn) -> Any:
         case Kind.NUMBER:
             return float(answer)
         case Kind.JSON:
-            return orjson.dumps(answer).decode()
+            return exact_json.dumps(answer).decode()
         case _:
             return answer
 

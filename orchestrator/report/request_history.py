@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 from rich.text import Text
 
+from orchestrator.core import exact_json
 from orchestrator.core.errors import CODES
 from orchestrator.core.model import Charge, UnitPrice
 from orchestrator.core.money import format_usd
@@ -42,7 +43,7 @@ def history_object(history: RequestHistory, sent: Mapping[str, Any] | None = Non
         "where": request.where,
         "state": request.state.value,
         "error": _error(request.code, request.message),
-        "row": orjson.loads(request.row) if request.row else None,
+        "row": exact_json.loads(request.row) if request.row else None,
         "request": sent,
         "not_before": formatting.stamp(request.not_before or None),
         "settled_at": formatting.stamp(request.settled_at),
@@ -87,7 +88,7 @@ def history_text(history: RequestHistory, sent: Mapping[str, Any] | None = None)
         _append_attempt(
             text, history.answered_by, f"answered by the response to {whose}, a duplicate of this request"
         )
-    row = _readable(orjson.loads(request.row)) if request.row else "its data was dropped, as retention asks"
+    row = _readable(exact_json.loads(request.row)) if request.row else "its data was dropped, as retention asks"
     _append_section(text, "row", row)
     if sent is not None:
         _append_section(text, "request", _readable(sent))
@@ -167,7 +168,7 @@ def _attempt_object(attempt: AttemptRecord) -> dict[str, Any]:
         "worst_case_usd": None if attempt.worst_case_pusd is None else format_usd(attempt.worst_case_pusd),
         "charge": _charge_object(attempt.charge) if attempt.charge else None,
         "output_text": attempt.output_text,
-        "response": orjson.loads(attempt.body) if attempt.body else None,
+        "response": exact_json.loads(attempt.body) if attempt.body else None,
     }
 
 
@@ -247,7 +248,7 @@ def _charge_text(attempt: AttemptRecord) -> str:
 
 
 def _readable(value: Any) -> str:
-    return orjson.dumps(_shortened(value), option=orjson.OPT_INDENT_2).decode()
+    return exact_json.dumps(_shortened(value), option=orjson.OPT_INDENT_2).decode()
 
 
 def _shortened(value: Any) -> Any:

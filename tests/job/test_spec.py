@@ -150,7 +150,10 @@ job.yaml:2: input.path: the name "job.yaml" does not show the format
             "job.yaml:5: request.input: a field name must be text\n  hint: put templates in quotes",
         ),
         (GOOD + "  seed_of_ours: .nan\n", "job.yaml:6: request.seed_of_ours: must be a finite number"),
-        (GOOD + "  big: 99999999999999999999\n", "job.yaml:6: request.big: is too large a number"),
+        (
+            GOOD + "  fine: 0.12345678901234567890123\n",
+            "job.yaml:6: request.fine: has more digits than a number of a request can\n  hint: put it in quotes",
+        ),
         (GOOD + "retry: {attempts: 0}\n", "job.yaml:6: retry.attempts: must be at least 1"),
         (GOOD + "retry: 5\n", "job.yaml:6: retry: must be a mapping (name: value)"),
         (

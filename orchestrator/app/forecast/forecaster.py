@@ -10,7 +10,6 @@ from itertools import islice
 from typing import Any, Literal, TypeAlias
 
 import anyio
-import orjson
 
 from orchestrator.app.ask import Retries, call_with_retries
 from orchestrator.app.connections import limits_snapshot
@@ -25,6 +24,7 @@ from orchestrator.app.forecast.estimates import (
 from orchestrator.app.forecast.request_size import Counting, Measured, RequestSize, Ruler
 from orchestrator.app.forecast.sample import EvenSample, glance, requests_of
 from orchestrator.config import Config
+from orchestrator.core import exact_json
 from orchestrator.core.clock import Clock
 from orchestrator.core.errors import BadRow, UsageError
 from orchestrator.core.model import PastUse
@@ -258,7 +258,7 @@ class Forecaster:
         return counted / own
 
     async def _count(self, client: ResponsesClient, fields: Mapping[str, Any]) -> int:
-        body = orjson.dumps({name: fields[name] for name in _COUNTED_FIELDS if name in fields})
+        body = exact_json.dumps({name: fields[name] for name in _COUNTED_FIELDS if name in fields})
         answer = await call_with_retries(
             lambda: client.count_input_tokens(body),
             clock=self._clock,
@@ -283,7 +283,7 @@ class Forecaster:
             (run, spec["request"].get("model"))
             for run in await self._reader.runs()
             if run.job == self._job.name and (name is None or run.name == name)
-            for spec in (orjson.loads(run.spec_json),)
+            for spec in (exact_json.loads(run.spec_json),)
             if _answers_alike(spec, wanted)
         ]
         model = wanted["request"].get("model")

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-import orjson
-
+from orchestrator.core import exact_json
 from orchestrator.policy.pricing.tokens import TokenCounter, estimate_input, may_write_12h, upper_bound_tokens
 
 __all__ = ["Counting", "Measured", "RequestSize", "Ruler"]
@@ -85,7 +84,7 @@ class Ruler:
 
     def _shared(self, fields: Mapping[str, Any], tokens: int) -> int:
         """The tokens that the request has in common with the first or the last one, from its beginning on."""
-        prompt = orjson.dumps([fields.get("tools"), fields.get("instructions"), fields.get("input")]).decode()
+        prompt = exact_json.dumps([fields.get("tools"), fields.get("instructions"), fields.get("input")]).decode()
         length = 0 if self._first is None else max(_alike(self._first, prompt), _alike(self._before, prompt))
         self._first, self._before = self._first or prompt, prompt
         shared = tokens * length // len(prompt)

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import orjson
 
+from orchestrator.core import exact_json
 from orchestrator.job.chains import Chain
 from orchestrator.job.requests.renderer import Renderer
 from orchestrator.job.requests.turns import in_conversation, with_continuation, with_history
@@ -107,7 +108,7 @@ def fingerprint(fields: Mapping[str, Any], *, provider: str) -> bytes | None:
     asked = {name: value for name, value in fields.items() if name not in _NOT_ASKED}
     if asked.get("stream") is True:  # set by the job's ``stream``, which changes the delivery and not the answer
         del asked["stream"]
-    encoded = orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)
+    encoded = exact_json.dumps(asked, option=orjson.OPT_SORT_KEYS)
     return hashlib.blake2b(encoded, digest_size=16, key=_key_of(provider)).digest()
 
 
@@ -132,5 +133,5 @@ def _linked(
 
 def _cache_key(fields: Mapping[str, Any]) -> str:
     """A ``prompt_cache_key`` for the requests that begin alike: same model, tools, format and instructions."""
-    prefix = orjson.dumps([fields.get(name) for name in _PREFIX])
+    prefix = exact_json.dumps([fields.get(name) for name in _PREFIX])
     return f"prefix-{hashlib.blake2b(prefix, digest_size=12).hexdigest()}"

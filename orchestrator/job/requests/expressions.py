@@ -15,6 +15,7 @@ from jinja2 import Environment, StrictUndefined, TemplateSyntaxError, Undefined,
 from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from orchestrator.core import exact_json
 from orchestrator.job.documents.validation_problems import did_you_mean, listed
 from orchestrator.job.requests.local_files import FILTERS, FileUnusable
 from orchestrator.job.requests.template_bounds import ACCOUNT, BoundedEnvironment, TooMuch, charged, refuse_large
@@ -177,7 +178,7 @@ def _through_json(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, float)):
         return value
     try:
-        return orjson.loads(orjson.dumps(value))
+        return exact_json.loads(exact_json.dumps(value))
     except TypeError:
         raise _NotJson from None
 
@@ -259,13 +260,13 @@ def _written(value: Any) -> Any:
     if value is None:
         raise _IsNull
     try:
-        return orjson.dumps(value).decode()
+        return exact_json.dumps(value).decode()
     except TypeError:
         return value
 
 
 def _to_json(value: Any, indent: int | None = None) -> str:
-    return orjson.dumps(value, option=orjson.OPT_INDENT_2 if indent else None).decode()
+    return exact_json.dumps(value, option=orjson.OPT_INDENT_2 if indent else None).decode()
 
 
 def _charged(value: Any) -> Any:

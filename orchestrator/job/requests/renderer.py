@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import orjson
 
+from orchestrator.core import exact_json
 from orchestrator.core.errors import BadRow, SpecError
 from orchestrator.job.requests.expressions import CannotRender
 from orchestrator.job.requests.local_files import FileUnusable, LocalFiles, NamedFiles
@@ -60,8 +61,8 @@ class Renderer:
         """Returns the columns that the template reads as compact JSON."""
         data = row.data
         if self.columns is None:
-            return orjson.dumps(data)
-        return orjson.dumps({name: data[name] for name in self._packed if name in data})
+            return exact_json.dumps(data)
+        return exact_json.dumps({name: data[name] for name in self._packed if name in data})
 
     def check(self, row: Row) -> None:
         """Raises ``BadRow`` if the row cannot be rendered.
@@ -90,14 +91,14 @@ class Renderer:
 
     def rehearse(self, packed: bytes, *, where: str) -> dict[str, Any]:
         """Returns the fields for a packed row, but names files instead of reading them."""
-        return self._fields(orjson.loads(packed), where, self._files.check)
+        return self._fields(exact_json.loads(packed), where, self._files.check)
 
     def render(self, packed: bytes, *, where: str) -> dict[str, Any]:
         """Returns the request's fields for a packed row; raises ``BadRow``.
 
         The caller may change the top level; the values below it are shared with other requests.
         """
-        return self._fields(orjson.loads(packed), where, self._files.put_into)
+        return self._fields(exact_json.loads(packed), where, self._files.put_into)
 
     def _fields(self, data: Mapping[str, Any], where: str, put_files: PutFiles) -> dict[str, Any]:
         try:

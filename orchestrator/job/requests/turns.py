@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import orjson
+from orchestrator.core import exact_json
 
 __all__ = ["MOST_TURNS", "continuation_of", "in_conversation", "tool_output", "with_continuation", "with_history"]
 
@@ -25,7 +25,7 @@ def tool_output(call_id: str, output: str) -> dict[str, Any]:
 
 def continuation_of(response_id: str, items: Sequence[Mapping[str, Any]]) -> bytes:
     """Returns as JSON what the turn after a response replaces in the create call."""
-    return orjson.dumps({"previous_response_id": response_id, "input": list(items)})
+    return exact_json.dumps({"previous_response_id": response_id, "input": list(items)})
 
 
 def with_continuation(fields: Mapping[str, Any], continuation: bytes) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def with_continuation(fields: Mapping[str, Any], continuation: bytes) -> dict[st
     In a conversation the provider already has the earlier turns, and refuses a ``previous_response_id`` beside it. A
     ``tool_choice`` that forces a call was obeyed in the first turn: if kept, it would force a call in each turn.
     """
-    replaced: dict[str, Any] = orjson.loads(continuation)
+    replaced: dict[str, Any] = exact_json.loads(continuation)
     if "conversation" in fields:
         del replaced["previous_response_id"]
     merged = {**fields, **replaced}
@@ -81,4 +81,4 @@ def _is_rule(item: Any) -> bool:
 
 def _tokens(items: Sequence[Any]) -> int:
     """Estimates the tokens of items, at four bytes a token (responses API, "input_tokens")."""
-    return len(orjson.dumps(items)) // 4 + 1
+    return len(exact_json.dumps(items)) // 4 + 1

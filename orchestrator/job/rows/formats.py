@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, TypeAlias
 
 from orchestrator.job.rows.sources import Source
 
-__all__ = ["Malformed", "RowFormat"]
+__all__ = ["Columns", "Malformed", "RowFormat"]
+
+# The columns whose values are needed; None: all.
+Columns: TypeAlias = frozenset[str] | None
 
 
 class Malformed(Exception):
@@ -27,6 +30,9 @@ class RowFormat(Protocol):
         """Every unit of a file with its line (None: the file is one row); raises ``SpecError`` for a damaged file."""
         ...
 
-    def parse(self, unit: Any) -> dict[str, Any]:
-        """The unit's columns, as JSON has them; raises ``Malformed``."""
+    def parse(self, unit: Any, columns: Columns = None) -> dict[str, Any]:
+        """The unit's columns, as JSON has them; raises ``Malformed``.
+
+        A column that is not among ``columns`` may be null, whatever it holds.
+        """
         ...

@@ -45,7 +45,7 @@ def _header(job: Job) -> Sequence[str] | None:
     """The columns of the first rows that can be read; None if none can."""
     # Rows without a usable key cannot be read; the header is what it is.
     keyless = job.model_copy(update={"input": job.input.model_copy(update={"key": None})})
-    first = (row for row in islice(open_rows(keyless), _MOST_UNREADABLE) if isinstance(row, Row))
+    first = (row for row in islice(open_rows(keyless, columns=frozenset()), _MOST_UNREADABLE) if isinstance(row, Row))
     row = next(first, None)
     return None if row is None else list(row.data)
 

@@ -7,14 +7,15 @@ from typing import Any, BinaryIO
 
 import orjson
 
-from orchestrator.job.rows.formats import Malformed
-from orchestrator.job.rows.sources import Source, numbered_lines, opened
+from orchestrator.core.exact_json import RepeatedName, loads_row
+from orchestrator.job.rows.formats import Columns, Malformed
+from orchestrator.job.rows.sources import BOM, Source, numbered_lines, opened
 
 __all__ = ["JsonLines"]
 
 
 class JsonLines:
-    """Blank lines are passed over."""
+    """Blank lines are passed over, and so are byte order marks, which stand wherever files were joined."""
 
     key_column: str | None = None
 
@@ -24,19 +25,23 @@ class JsonLines:
                 if not line.isspace():
                     yield number, line
 
-    def parse(self, unit: bytes) -> dict[str, Any]:
+    def parse(self, unit: bytes, columns: Columns = None) -> dict[str, Any]:  # noqa: ARG002 – all are decoded already
         try:
-            row = orjson.loads(unit)
-        except orjson.JSONDecodeError as error:
+            row = loads_row(unit.removeprefix(BOM))
+        except RepeatedName:
+            raise Malformed("an object in the line has two fields of the same name") from None
+        except ValueError as error:
             raise Malformed(_reason(unit, error)) from None
         if not isinstance(row, dict):
             raise Malformed("the line holds JSON, but not an object; one {…} must stand on each line")
         return row
 
 
-def _reason(line: bytes, error: orjson.JSONDecodeError) -> str:
+def _reason(line: bytes, error: ValueError) -> str:
     try:
         line.decode()
     except UnicodeDecodeError as invalid:
         return f"the line is not UTF-8 text (byte {invalid.start + 1})"
-    return f"the line is not valid JSON (column {error.pos + 1})"
+    if isinstance(error, orjson.JSONDecodeError):
+        return f"the line is not valid JSON (column {error.pos + 1})"
+    return "the line is nested too deeply, or holds a number of more than 4,300 digits"

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.job.documents.validation_problems import did_you_mean, listed
 from orchestrator.job.rows.csv_rows import CsvRows
-from orchestrator.job.rows.formats import Malformed, RowFormat
+from orchestrator.job.rows.formats import Columns, Malformed, RowFormat
 from orchestrator.job.rows.jsonl import JsonLines
 from orchestrator.job.rows.openai_batch import OpenAIBatch
 from orchestrator.job.rows.parquet_rows import ParquetFiles
@@ -52,14 +52,20 @@ class UnreadableRow:
     reason: str
 
 
-def open_rows(job: Job, *, start: int = 0, stdin: BinaryIO | None = None) -> Iterator[Row | UnreadableRow]:
+def open_rows(
+    job: Job, *, start: int = 0, stdin: BinaryIO | None = None, columns: Columns = None
+) -> Iterator[Row | UnreadableRow]:
     """The rows from position ``start`` on, as far as ``input.limit``; those before are passed over unparsed.
+
+    With ``columns``, only these and the key need to be right; the values of others may be null.
 
     Raises ``SpecError`` if a file is missing or damaged.
     """
     place, limit = job.input, job.input.limit
     reader = _FORMATS[resolve_format(place.path, place.format, job.base_dir)]()
     key_column = place.key or reader.key_column
+    if columns is not None and key_column is not None:
+        columns |= {key_column}
     # Line numbers of several files are no keys by themselves.
     several = names_several(place.path, job.base_dir)
     if job.rows is not None:
@@ -73,7 +79,7 @@ def open_rows(job: Job, *, start: int = 0, stdin: BinaryIO | None = None) -> Ite
                 name = source.name if job.rows is None else "rows"
                 where = name if line is None else f"{name}:{line}"
                 try:
-                    data = reader.parse(unit)
+                    data = reader.parse(unit, columns)
                     if key_column is not None:
                         key = _key(data, key_column)
                     else:

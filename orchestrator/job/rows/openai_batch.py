@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.job.rows.formats import Malformed
+from orchestrator.job.rows.formats import Columns, Malformed
 from orchestrator.job.rows.jsonl import JsonLines
 
 __all__ = ["BODY", "OpenAIBatch"]
@@ -22,8 +22,8 @@ class OpenAIBatch(JsonLines):
 
     key_column: str | None = "custom_id"
 
-    def parse(self, unit: bytes) -> dict[str, Any]:
-        line = super().parse(unit)
+    def parse(self, unit: bytes, columns: Columns = None) -> dict[str, Any]:
+        line = super().parse(unit, columns)
         if line.get("url") != _URL:
             raise Malformed(f'"url" must be {_URL}; lines for other endpoints cannot run here')
         if line.get("method", "POST") != "POST":

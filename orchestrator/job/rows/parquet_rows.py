@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 from orchestrator.core.errors import SpecError
-from orchestrator.job.rows.formats import Malformed
+from orchestrator.job.rows.formats import Columns, Malformed
 from orchestrator.job.rows.sources import Source
 
 if TYPE_CHECKING:
-    from arro3.core import RecordBatch
+    from arro3.core import Array, RecordBatch, Scalar
 
 __all__ = ["ParquetFiles"]
 
@@ -38,9 +38,12 @@ class ParquetFiles:
                 number += 1
                 yield number, (columns, index)
 
-    def parse(self, unit: Unit) -> dict[str, Any]:
+    def parse(self, unit: Unit, columns: Columns = None) -> dict[str, Any]:
         batch, index = unit
-        return {name: _as_json(name, values[index]) for name, values in batch.columns().items()}
+        return {
+            name: None if values is None else _as_json(name, values[index])
+            for name, values in batch.values(columns).items()
+        }
 
 
 class _Batch:
@@ -48,13 +51,39 @@ class _Batch:
 
     def __init__(self, batch: RecordBatch) -> None:
         self._batch = batch
-        self._columns: dict[str, list[Any]] | None = None
+        self._values: dict[str, list[Any] | None] | None = None
 
-    def columns(self) -> dict[str, list[Any]]:
-        if self._columns is None:
-            batch = self._batch
-            self._columns = {name: batch.column(i).to_pylist() for i, name in enumerate(batch.column_names)}
-        return self._columns
+    def values(self, columns: Columns) -> dict[str, list[Any] | None]:
+        """The values of the columns; None in place of those that are not needed."""
+        if self._values is None:
+            self._values = {
+                name: _values(self._batch.column(index)) if columns is None or name in columns else None
+                for index, name in enumerate(self._batch.column_names)
+            }
+        return self._values
+
+
+class _OutOfRange:
+    """Stands for a moment that Python has no value for."""
+
+
+def _values(column: Array) -> list[Any]:
+    try:
+        values: list[Any] = column.to_pylist()
+    except ValueError:
+        values = []
+    if len(values) == len(column) and values.count(None) == column.null_count:
+        return values
+    return [_value(column[index]) for index in range(len(column))]
+
+
+def _value(scalar: Scalar) -> Any:
+    try:
+        value = scalar.as_py()
+    except ValueError:
+        return _OutOfRange()
+    # The library gives null for some moments that are out of range.
+    return _OutOfRange() if value is None and scalar.is_valid else value
 
 
 def _batches(source: Source) -> Iterator[RecordBatch]:
@@ -66,16 +95,31 @@ def _batches(source: Source) -> Iterator[RecordBatch]:
             where=source.name,
             hint="pip install 'responses-orchestrator[parquet]'",
         ) from None
+    number = 0
     try:
         _refuse_foreign(source)
-        yield from read_parquet(str(source.path), batch_size=_BATCH_ROWS)
+        reader = read_parquet(str(source.path), batch_size=_BATCH_ROWS)
+        _refuse_repeated(reader.schema.names, source)
+        for batch in reader:
+            yield batch
+            number += batch.num_rows
+    except SpecError:
+        raise
     except OSError as error:
-        raise SpecError(f"the file cannot be read: {error.strerror}", where=source.name) from None
+        raise SpecError(f"the file cannot be read: {error.strerror or error}", where=source.name) from None
     except BaseException as error:
-        # The library panics on a damaged file, with an exception that is no Exception.
-        if type(error).__name__ != "PanicException":
+        # The library raises plain exceptions for a damaged file, and panics with one that is no Exception.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        raise SpecError("the parquet file is damaged", where=source.name) from None
+        raise SpecError(
+            "the parquet file is damaged", where=f"{source.name}:{number + 1}", hint="write it again from its source"
+        ) from None
+
+
+def _refuse_repeated(names: Sequence[str], source: Source) -> None:
+    if len(set(names)) < len(names):
+        repeated = next(name for index, name in enumerate(names) if name in names[:index])
+        raise SpecError(f'the file has the column "{repeated}" more than once', where=source.name)
 
 
 def _refuse_foreign(source: Source) -> None:
@@ -102,4 +146,6 @@ def _as_json(column: str, value: Any) -> Any:
             return [_as_json(column, inner) for inner in value]
         case dict():
             return {str(name): _as_json(column, inner) for name, inner in value.items()}
+        case _OutOfRange():
+            raise Malformed(f'the column "{column}" holds a moment that is out of range')
     raise Malformed(f'the column "{column}" holds {type(value).__name__}, which JSON does not have')

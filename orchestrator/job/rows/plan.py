@@ -40,7 +40,7 @@ def plan(
     rows: list[NewRequest] = []
     skipped: list[SkippedRow] = []
     position, size = start.position, 0
-    for row in open_rows(job, start=position, stdin=stdin):
+    for row in open_rows(job, start=position, stdin=stdin, columns=_columns_read(job, renderer)):
         try:
             request = _request(row, renderer, job.chain)
         except Exception as caught:  # noqa: BLE001 – a row may hold anything
@@ -57,6 +57,11 @@ def plan(
             yield PlannedBatch(rows, skipped, PlanMark(position=position, complete=False))
             rows, skipped, size = [], [], 0
     yield PlannedBatch(rows, skipped, PlanMark(position=position, complete=True))
+
+
+def _columns_read(job: Job, renderer: Renderer) -> frozenset[str] | None:
+    named = (job.chain.by, job.chain.order) if job.chain is not None else ()
+    return None if renderer.columns is None else renderer.columns | {name for name in named if name is not None}
 
 
 def _request(row: Row | UnreadableRow, renderer: Renderer, chain: Chain | None) -> NewRequest:

@@ -20,6 +20,7 @@ from orchestrator.core.errors import SpecError
 from orchestrator.job.documents.validation_problems import did_you_mean
 
 __all__ = [
+    "BOM",
     "STDIN",
     "Format",
     "GivenFormat",
@@ -45,7 +46,7 @@ _SUFFIXES: dict[str, Format] = {
     ".txt": "text",
     ".md": "text",
 }
-_BOM = b"\xef\xbb\xbf"
+BOM = b"\xef\xbb\xbf"
 _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 _DAMAGE = (OSError, EOFError, zlib.error)
 _ENDS = 64 * 1024
@@ -185,7 +186,7 @@ def _readable(source: Source) -> Iterator[None]:
 def _without_bom(data: bytes, name: str) -> bytes:
     if data.startswith(_UTF16_BOMS):
         raise SpecError("the file is UTF-16 text", where=f"{name}:1", hint="save it as UTF-8")
-    return data.removeprefix(_BOM)
+    return data.removeprefix(BOM)
 
 
 def _starts_as_batch(source: Source) -> bool:

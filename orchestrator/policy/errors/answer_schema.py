@@ -8,6 +8,8 @@ from typing import Any
 
 import orjson
 
+from orchestrator.core import exact_json
+
 __all__ = ["AnswerSchema", "BadSchema", "asked_schema"]
 
 # The user and, for a repair, the model see only the first flaws of an answer, each cut to a maximum length.
@@ -48,7 +50,7 @@ class AnswerSchema:
     def flaw(self, text: str) -> str | None:
         """Returns what is wrong in a text and where, without repeating a value; None if it is such an answer."""
         try:
-            value = orjson.loads(text)
+            value = exact_json.loads_whole_numbers(text)
         except orjson.JSONDecodeError as error:
             return f"it is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
         errors = list(islice(self._validator.iter_errors(value), _MOST_REPORTED + 1))

@@ -13,7 +13,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-import orjson
+from orchestrator.core import exact_json
 
 __all__ = [
     "TokenCounter",
@@ -159,7 +159,7 @@ def upper_bound_tokens(fields: Mapping[str, Any]) -> int | None:
     if not _is_textual(messages):
         return None
     try:
-        size = len(orjson.dumps({name: value for name, value in fields.items() if name not in _UNSEEN_FIELDS}))
+        size = len(exact_json.dumps({name: value for name, value in fields.items() if name not in _UNSEEN_FIELDS}))
     except TypeError:
         return None  # it cannot be encoded, so it cannot be sent
     items = len(messages) if isinstance(messages, list) else 1
@@ -202,7 +202,7 @@ def _attachments(value: Any) -> int:
 
 def _as_json(value: Any) -> str:
     try:
-        return orjson.dumps(value).decode()
+        return exact_json.dumps(value).decode()
     except TypeError:
         return repr(value)
 
