@@ -572,8 +572,13 @@ class Orchestrator:
     async def dry_run(self, job: Job) -> DryRun:
         """Read and check every row and show the first request; nothing is sent, nothing is stored."""
         from orchestrator.app.dry_run import dry_run
+        from orchestrator.app.reusable import Reusable
 
-        return await dry_run(job, self._config)
+        try:
+            reader = await self._open_reader()
+        except StoreError:
+            reader = None  # there is nothing to reuse yet
+        return await dry_run(job, self._config, Reusable(job, self._config, reader), self._clock.now())
 
     async def estimate(
         self, job: Job, *, exact: Exact | None = None, compare: Sequence[str] = (), learn_from: str | None = None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import anyio
 
+from orchestrator.app.reusable import Reusable
 from orchestrator.config import Config
 from orchestrator.core.errors import BadRow
 from orchestrator.core.model import NewRequest, PlanMark, SkippedRow
@@ -23,6 +24,8 @@ __all__ = ["DryRun", "dry_run"]
 class DryRun:
     """What a run of the job would read and send. ``first_request`` is the body of the first create call.
 
+    ``reused`` are those of ``rows`` that earlier runs have answered or in flight.
+
     ``invalid`` are rows that would be read, and would then fail as ``row_invalid``; ``rows`` leaves them out.
     """
 
@@ -30,14 +33,19 @@ class DryRun:
     skipped: list[SkippedRow]
     invalid: list[SkippedRow]
     first_request: bytes | None
+    reused: int = 0
 
 
-async def dry_run(job: Job, config: Config) -> DryRun:
+async def dry_run(job: Job, config: Config, reusable: Reusable, now: float) -> DryRun:
     """Read and check every row of a job, and compose the first request; raises ``BadRow`` if a run would stop."""
-    return await anyio.to_thread.run_sync(_dry_run, job, config)
+    marks: list[bytes] = []
+    dry = await anyio.to_thread.run_sync(_dry_run, job, config, reusable, marks)
+    there = await reusable.among(marks, now)
+    return replace(dry, reused=sum(mark in there for mark in marks))
 
 
-def _dry_run(job: Job, config: Config) -> DryRun:
+def _dry_run(job: Job, config: Config, reusable: Reusable, marks: list[bytes]) -> DryRun:
+    """As ``dry_run``; adds to ``marks`` the fingerprint of each row that could be reused."""
     renderer = Renderer(job, may_be_unstored=config.provider.store == "optional")
     rules = request_rules(job, cap_output_tokens=config.output_cap(job.budget_pusd))
     skipped: list[SkippedRow] = []
@@ -56,6 +64,9 @@ def _dry_run(job: Job, config: Config) -> DryRun:
             keys.add(row.key)
             try:
                 first = _first_request(row, renderer, rules, first)
+                if reusable.is_possible:
+                    mark = reusable.fingerprint(compose_first(renderer, rules, row.row, where=row.where))
+                    marks += [mark] if mark is not None else []
             except BadRow as error:
                 invalid.append(SkippedRow(position=row.position, where=row.where, reason=error.message))
     return DryRun(len(keys) - len(invalid), skipped, invalid, first)

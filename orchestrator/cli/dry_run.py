@@ -29,10 +29,12 @@ def show_dry_run(dry: DryRun, comparison: Comparison | None, *, json: bool) -> N
             [{"where": row.where, "reason": row.reason} for row in rows] for rows in (dry.skipped, dry.invalid)
         )
         compared = None if comparison is None else comparison_object(comparison)
-        counts = {"rows": dry.rows, "skipped": skipped, "invalid": invalid}
+        counts = {"rows": dry.rows, "reused": dry.reused, "skipped": skipped, "invalid": invalid}
         say_json({**counts, "increment": compared, "first_request": first})
         return
     text = Text(f"{dry.rows:,} rows can be sent", "bold")
+    if dry.reused:
+        text.append(f", {dry.reused:,} of them are reused from earlier runs")
     if dry.skipped:
         text.append(f", {len(dry.skipped):,} bad rows would be skipped")
     if dry.invalid:

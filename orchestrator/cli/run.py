@@ -242,6 +242,11 @@ async def _announce_cost(orchestrator: Orchestrator, job: Job, config: Config, o
     if forecast is not None:
         note(f"estimate: {forecast_line(forecast)}")
         most = most_cost(forecast)
+        if forecast.reused is None and has_terminal and (most is None or most > limit) and not options.yes:
+            # It matters how much is reused: every row is read.
+            forecast = await orchestrator.estimate(job)
+            note(f"with what earlier runs have: {forecast_line(forecast)}")
+            most = most_cost(forecast)
     elif has_terminal or options.full_refresh:
         comparison = await orchestrator.compare(job, night=night_options(job, options))
         if comparison is None:

@@ -166,7 +166,7 @@ class Job(Section):
     reuse: Literal["never", "same-request"] = "never"
     """Whether a row is given the answer that an earlier run in the database has for exactly the same request."""
     reuse_max_age: Annotated[Duration, Field(gt=0)] = 30 * 86_400.0
-    """How old an answer may be to be reused."""
+    """How long ago an answer may have been given or last used to be reused; for some requests, up to a fifth less."""
     increments: Increments | None = None
     """For the same job night after night: a row that was answered is not asked again until it changes."""
     prompt_cache: PromptCache | None = None

@@ -172,8 +172,22 @@ def test_duplicates_are_sent_once_and_counted_once(folder: Path, cli: Cli) -> No
     assert f"1 request to gpt-5-mini, for {ROWS} rows: duplicates are sent once" in text
 
 
-def test_answers_that_may_be_there_already_may_cost_nothing(folder: Path, cli: Cli) -> None:
-    assert asked(cli, "--set", "reuse=same-request")["cost_usd"]["low"] == "0"
+def test_what_earlier_runs_have_costs_nothing(folder: Path, cli: Cli) -> None:
+    reuse = ("--set", "reuse=same-request")
+    before = asked(cli, *reuse)
+    assert (before["requests"], before["reused"]) == (ROWS, 0)
+    assert cli("run", "job.yaml", "--config", "config.yaml", "--db", "runs.db", "--limit", "5").code == 0
+    after = asked(cli, *reuse)
+    assert (after["rows"], after["requests"], after["reused"]) == (ROWS, ROWS - 5, 5)
+    dry = json.loads(cli("run", "job.yaml", "--config", "config.yaml", *reuse, "--dry-run", "--json").out)
+    assert (dry["rows"], dry["reused"]) == (ROWS, 5)
+    run = ("run", "job.yaml", "--config", "config.yaml", "--db", "runs.db", *reuse)
+    assert f"{ROWS - 5} requests to gpt-5-mini, 5 more reused" in cli(*run, "--run", "rest").err
+    night = cli(*run, "--run", "night")
+    assert f"0 requests to gpt-5-mini, {ROWS} more reused from earlier runs: $0" in night.err
+    done = asked(cli, *reuse)
+    assert (done["requests"], done["reused"], done["cost_usd"]["high"]) == (0, ROWS, "0")
+    assert f"0 requests to gpt-5-mini, {ROWS} more are reused from earlier runs" in cli(*ESTIMATE, *reuse).out
 
 
 def test_what_may_take_further_turns_has_no_end(folder: Path, cli: Cli) -> None:

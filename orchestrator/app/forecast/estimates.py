@@ -129,6 +129,8 @@ class Forecast:
     raised_to: int | None
     time: LeastTime
     budget_pusd: Picodollars | None
+    # Requests that earlier runs have already, beside ``requests``; None: some may be, and how many was not counted.
+    reused: int | None = 0
 
 
 def variants(models: Sequence[str], windows: Sequence[str]) -> list[Variant]:

@@ -23,6 +23,7 @@ from orchestrator.app.forecast.estimates import (
 )
 from orchestrator.app.forecast.request_size import Counting, Measured, RequestSize, Ruler
 from orchestrator.app.forecast.sample import EvenSample, glance, requests_of
+from orchestrator.app.reusable import Reusable
 from orchestrator.config import Config
 from orchestrator.core import exact_json
 from orchestrator.core.clock import Clock
@@ -101,8 +102,9 @@ class _Past:
 class _Sizer:
     """Measures what a run would send: duplicates once, and with no upper bound what may take further turns."""
 
-    def __init__(self, job: Job, ruler: Ruler) -> None:
+    def __init__(self, job: Job, ruler: Ruler, reusable: Reusable) -> None:
         self._ruler = ruler
+        self._reusable = reusable
         self._once = job.duplicates == "once" and job.chain is None
         self._takes_turns = job.chain is not None or bool(job.handlers) or job.on_invalid != "fail"
         self._asked: set[bytes] = set()
@@ -115,6 +117,8 @@ class _Sizer:
         if asked is not None:
             self._asked.add(asked)
         size = self._ruler.measure(fields)
+        if self._reusable.is_possible:
+            size = replace(size, fingerprint=self._reusable.fingerprint(fields))
         return replace(size, open_ended=True) if self._takes_turns else size
 
 
@@ -129,6 +133,7 @@ class Forecaster:
         self._renderer = Renderer(job, may_be_unstored=config.provider.store == "optional")
         self._rules = request_rules(job, cap_output_tokens=config.output_cap(job.budget_pusd))
         self._reader = reader
+        self._reusable = Reusable(job, config, reader)
         self._prices = prices
         self._clock = clock
         self._rng = rng
@@ -149,7 +154,7 @@ class Forecaster:
             )
         counter = token_counter()
         sample: EvenSample[RequestSize | None] = EvenSample(_SAMPLE)
-        await anyio.to_thread.run_sync(self._measure, _Sizer(self._job, Ruler(counter)), sample)
+        await anyio.to_thread.run_sync(self._measure, _Sizer(self._job, Ruler(counter), self._reusable), sample)
         sizes = [size for size in sample.kept if size is not None]
         if not counter.exact:
             counting = Counting.HEURISTIC
@@ -163,15 +168,18 @@ class Forecaster:
             async with client() as asked:
                 correction = await self._ask(asked, stride)
             counting = Counting.PROVIDER if stride == 1 else Counting.PROVIDER_SAMPLE
-        requests = round(sample.seen * len(sizes) / max(1, len(sample.kept)))
-        measured = Measured(sizes=sizes, rows=requests, counting=counting, correction=correction)
-        return await self._forecast(measured, rows=sample.seen, compare=compare, learn_from=learn_from)
+        models = _models(sizes)
+        sizes, reused = await self._to_send(sizes)
+        scale = sample.seen / max(1, len(sample.kept))
+        measured = Measured(sizes=sizes, rows=round(scale * len(sizes)), counting=counting, correction=correction)
+        found = await self._forecast(measured, rows=sample.seen, compare=compare, learn_from=learn_from)
+        return replace(found, models=models, reused=round(scale * reused))
 
     async def glance(self) -> Forecast | None:
         """A forecast from the first rows, within a quarter of a second; None if the number of rows stays unknown."""
         if self._job.input.path == STDIN:
             return None
-        ends_at, sizer = self._clock.now() + _GLANCE_S, _Sizer(self._job, Ruler())
+        ends_at, sizer = self._clock.now() + _GLANCE_S, _Sizer(self._job, Ruler(), self._reusable)
         seen = await anyio.to_thread.run_sync(
             lambda: glance(
                 self._job,
@@ -185,13 +193,28 @@ class Forecaster:
         sizes = [size for size in seen.things if size is not None]
         if seen.rows is None or not sizes:
             return None
+        models, reused = _models(sizes), None
+        if seen.counted and len(seen.things) == seen.rows:
+            sizes, reused = await self._to_send(sizes)
         measured = Measured(
             sizes=sizes,
             rows=round(seen.rows * len(sizes) / len(seen.things)),
             counting=Counting.HEURISTIC,
             rows_error=0.0 if seen.counted else _ROWS_ERROR,
         )
-        return await self._forecast(measured, rows=seen.rows, compare=(), learn_from=None)
+        found = await self._forecast(measured, rows=seen.rows, compare=(), learn_from=None)
+        if reused is None and self._reusable.is_possible:
+            # Any of the answers may be there already: which of them, the first rows do not say.
+            cost = found.estimate.cost
+            return replace(found, reused=None, estimate=replace(found.estimate, cost=cost and replace(cost, low=0)))
+        return replace(found, models=models, reused=reused or 0)
+
+    async def _to_send(self, sizes: list[RequestSize]) -> tuple[list[RequestSize], int]:
+        """The requests that no earlier run has, and how many are reused."""
+        marks = [size.fingerprint for size in sizes if size.fingerprint is not None]
+        there = await self._reusable.among(marks, self._clock.now())
+        left = [size for size in sizes if size.fingerprint is None or size.fingerprint not in there]
+        return left, len(sizes) - len(left)
 
     async def _forecast(
         self, measured: Measured, *, rows: int, compare: Sequence[str], learn_from: str | None
@@ -205,12 +228,9 @@ class Forecaster:
             estimate(measured, self._prices, at=now, past=past.use, raised_to=raised_to, variant=variant)
             for variant in (None, *variants(compare, self._prices.windows))
         ]
-        if self._job.reuse != "never":
-            # Any of the answers may be there already.
-            estimates = [replace(each, cost=each.cost and replace(each.cost, low=0)) for each in estimates]
         return Forecast(
             job=self._job.name,
-            models=tuple(sorted({size.model for size in measured.sizes})),
+            models=_models(measured.sizes),
             rows=rows,
             requests=measured.rows,
             rows_counted=not measured.rows_error,
@@ -337,6 +357,10 @@ def _rendered(chosen: islice[Callable[[], dict[str, Any]]]) -> list[dict[str, An
         with suppress(BadRow), contained(""):
             rendered.append(render())
     return rendered
+
+
+def _models(sizes: Sequence[RequestSize]) -> tuple[str, ...]:
+    return tuple(sorted({size.model for size in sizes}))
 
 
 def _size(sizer: _Sizer, render: Callable[[], dict[str, Any]]) -> RequestSize | None:

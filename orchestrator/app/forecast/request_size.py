@@ -57,6 +57,8 @@ class RequestSize:
     open_ended: bool = False
     # Whether it may write to the cache for twelve hours, which costs more.
     writes_12h: bool = False
+    # By which an earlier run's answer is found, if answers are reused.
+    fingerprint: bytes | None = None
 
 
 class Ruler:

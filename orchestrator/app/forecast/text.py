@@ -31,6 +31,7 @@ def forecast_object(forecast: Forecast) -> dict[str, Any]:
         "models": list(forecast.models),
         "rows": forecast.rows,
         "requests": forecast.requests,
+        "reused": forecast.reused,
         "rows_counted": forecast.rows_counted,
         "rows_measured": forecast.measured,
         "counted_by": forecast.counting.value,
@@ -57,7 +58,9 @@ def forecast_text(forecast: Forecast) -> Text:
     """A forecast in half a dozen lines, and the comparison under it."""
     estimate = forecast.estimate
     text = Text.assemble((forecast.job, "bold"), f"  {_requests(forecast)}")
-    if forecast.requests < forecast.rows:
+    if forecast.reused:
+        text.append(f", {formatting.count(forecast.reused)} more are reused from earlier runs")
+    if forecast.requests + (forecast.reused or 0) < forecast.rows:
         text.append(f", for {formatting.count(forecast.rows)} rows: duplicates are sent once")
     text.append("\n")
     lines = [
@@ -89,6 +92,10 @@ def forecast_line(forecast: Forecast) -> str:
     estimate = forecast.estimate
     if estimate.cost is None:
         return f"{rows}: their cost is not known, for want of a price"
+    if forecast.reused:
+        rows += f", {formatting.count(forecast.reused)} more reused from earlier runs"
+    elif forecast.reused is None:
+        rows += " at most, less what is reused from earlier runs"
     line = f"{rows}: {_figure(estimate.cost, formatting.short_dollars)}"
     budget, high = forecast.budget_pusd, estimate.cost.high
     if budget is not None and (high is None or budget < high):
