@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -48,7 +49,7 @@ EPILOGUE = """\
 Examples
   orchestrator run job.yaml --sandbox
       try a job against the built-in sandbox: no key, no cost
-  orchestrator run job.yaml --limit 10 --set request.model=gpt-5-nano
+  orchestrator run job.yaml --limit 10 --set request.model=gpt-6-luna
       ten rows with another model
   orchestrator run job.yaml --run nightly --json > summary.json
       a named run, created or resumed, with the summary for a script
@@ -86,7 +87,9 @@ class RunOptions:
     set_: Annotated[
         list[str] | None,
         Parameter(
-            name="--set", metavar="FIELD=VALUE", help="Change a field of the job: request.model=gpt-5 (repeatable)."
+            name="--set",
+            metavar="FIELD=VALUE",
+            help="Change a field of the job: request.model=gpt-6.1-sol (repeatable).",
         ),
     ] = None
     changed: Annotated[
@@ -123,6 +126,7 @@ async def run(job: JobFile, /, *, options: Annotated[RunOptions, Parameter(name=
         # What follows imports and reads for up to a second, or three on a cold disk.
         note(f"reading {job}")
     from orchestrator.app.api import Orchestrator
+    from orchestrator.app.model_dates import model_warnings
     from orchestrator.cli.live_run import LiveRun
     from orchestrator.job.spec import load_job
     from orchestrator.report.display import Mode
@@ -133,7 +137,7 @@ async def run(job: JobFile, /, *, options: Annotated[RunOptions, Parameter(name=
         find_places(options.db, options.config, os.environ, Path.cwd()), sandbox=options.sandbox
     )
     live = LiveRun(Mode(options.progress), os.environ, simulated=config.simulated)
-    for warning in spec.warnings():
+    for warning in (*spec.warnings(), *model_warnings(spec, config, datetime.now(UTC).date())):
         live.warn(warning)
     if target is None:
         # So that the run does not write it when it is resumed either.
@@ -173,12 +177,12 @@ async def close(
 
 
 def overrides(texts: Sequence[str]) -> dict[str, str]:
-    """``["request.model=gpt-5"]`` as a mapping; raises ``UsageError`` if there is no ``=``."""
+    """``["request.model=gpt-6.1-sol"]`` as a mapping; raises ``UsageError`` if there is no ``=``."""
     changes = {}
     for text in texts:
         field, separator, value = text.partition("=")
         if not field or not separator:
-            raise UsageError(f"--set {text}: no value is given", hint="write it as --set request.model=gpt-5")
+            raise UsageError(f"--set {text}: no value is given", hint="write it as --set request.model=gpt-6.1-sol")
         changes[field.strip()] = value
     return changes
 

@@ -356,8 +356,8 @@ class Job(Section):
 def load_job(path: str | Path, *, overrides: Mapping[str, str] | None = None, limit: int | None = None) -> Job:
     """Read a job file; raises ``SpecError`` with file, line and field if it is wrong or its input is missing.
 
-    ``overrides`` are ``--set`` paths with values as YAML scalars: ``{"request.model": "gpt-5"}``; ``limit`` stands in
-    for ``input.limit``.
+    ``overrides`` are ``--set`` paths with values as YAML scalars: ``{"request.model": "gpt-6.1-sol"}``; ``limit``
+    stands in for ``input.limit``.
     """
     document = Document.read(Path(path), kind="job")
     apply_overrides(document, overrides or {})

@@ -6,6 +6,7 @@ import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from datetime import date
 from typing import Any, Literal, TypeAlias, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -42,6 +43,14 @@ class CallFailed(Exception):
     def __init__(self, problem: Problem) -> None:
         super().__init__(f"{type(problem).__name__}: {_words(problem)}")
         self.problem = problem
+
+
+def _day(text: Any) -> date | None:
+    """Returns a day written as YYYY-MM-DD; None for anything else."""
+    try:
+        return date.fromisoformat(text)
+    except (TypeError, ValueError):
+        return None
 
 
 class _Deleted(BaseModel):
@@ -181,10 +190,16 @@ class ResponsesClient:
 
     async def models(self) -> list[str] | Problem:
         """The names of the models that this key may use."""
+        offered = await self.offered_models()
+        return [*offered] if isinstance(offered, dict) else offered
+
+    async def offered_models(self) -> dict[str, date | None] | Problem:
+        """The models that this key may use, each with the day on which it is shut down, if one is announced."""
         page = self._read(await self._call("GET", "/models"), _Page)
         if not isinstance(page, _Page):
             return page
-        return [item["id"] for item in page.data if isinstance(item, dict) and isinstance(item.get("id"), str)]
+        items = [item for item in page.data if isinstance(item, dict) and isinstance(item.get("id"), str)]
+        return {item["id"]: _day(item.get("shutdown_date")) for item in items}
 
     async def aclose(self) -> None:
         """Close the transport."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -103,20 +104,18 @@ def test_exact_is_a_number_or_all(folder: Path, cli: Cli, value: str) -> None:
 
 def test_models_are_compared_at_each_tier(folder: Path, cli: Cli) -> None:
     found = asked(cli, "--compare", "gpt-5-mini, gpt-5-nano")["compared"]
-    assert [(each["model"], each["service_tier"]) for each in found] == [
-        ("gpt-5-mini", "default"),
-        ("gpt-5-mini", "flex"),
-        ("gpt-5-mini", "batch"),
-        ("gpt-5-nano", "default"),
-        ("gpt-5-nano", "flex"),
-        ("gpt-5-nano", "batch"),
+    tiers = [("default", None), ("flex", None), ("batch", None), ("default", "2h"), ("default", "8h")]
+    assert [(each["model"], each["service_tier"], each["completion_window"]) for each in found] == [
+        (model, *tier) for model in ("gpt-5-mini", "gpt-5-nano") for tier in tiers
     ]
     highs = [usd(each["cost_usd"]["high"]) for each in found]
     assert highs[1] == pytest.approx(highs[0] / 2)
-    assert highs[3] == pytest.approx(highs[0] / 5)
+    assert highs[3:5] == [pytest.approx(highs[0] * 7 / 10), pytest.approx(highs[0] * 6 / 10)]
+    assert [each["price_estimated"] for each in found[:5]] == [False, False, False, True, True]
+    assert highs[5] == pytest.approx(highs[0] / 5)
     text = cli(*ESTIMATE, "--compare", "gpt-5-mini,gpt-none").out
-    assert "gpt-none    default  no known price" in text
-    assert "within 2h or 8h: no price is published" in text
+    assert re.search(r"gpt-none +default +no known price", text)
+    assert "~ the price is inferred, not published for exactly this" in text
 
 
 def test_windows_are_compared_where_the_user_gives_their_factor(folder: Path, cli: Cli) -> None:

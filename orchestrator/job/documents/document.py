@@ -133,7 +133,7 @@ def load_document(
 ) -> ModelT:
     """Read, override and validate a file.
 
-    ``overrides`` are ``--set`` paths with values as YAML scalars: ``{"request.model": "gpt-5"}``.
+    ``overrides`` are ``--set`` paths with values as YAML scalars: ``{"request.model": "gpt-6.1-sol"}``.
     """
     document = Document.read(path, kind=kind)
     apply_overrides(document, overrides or {})

@@ -38,7 +38,7 @@ PARAMETERS: dict[str, str] = {
     "max_output_tokens": f"the most tokens of an answer, reasoning included; at least {LEAST_OUTPUT_TOKENS}",
     "max_tool_calls": "the most calls of built-in tools in one response",
     "metadata": f"up to {METADATA_PAIRS} pairs of text kept with the response, such as {{team: research}}",
-    "model": "the model's name, such as gpt-5-mini",
+    "model": "the model's name, such as gpt-6.1-terra",
     "moderation": "moderation of input and output: {model: …, policy: …}",
     "parallel_tool_calls": "whether tools may be called in parallel",
     "previous_response_id": "the response that this one continues; not together with conversation",

@@ -7,6 +7,8 @@ from typing import Any, TypeAlias
 from starlette.requests import Request
 from starlette.responses import Response
 
+from orchestrator.policy.pricing.rates import strip_date
+from orchestrator.policy.shutdowns import ANNOUNCED
 from orchestrator.sandbox.endpoints.json_replies import json_reply
 from orchestrator.sandbox.simulation.models import Catalogue
 
@@ -31,4 +33,6 @@ class ModelCalls:
 
 
 def _shown(name: str) -> dict[str, Json]:
-    return {"id": name, "object": "model", "created": 0, "owned_by": "sandbox"}
+    until = ANNOUNCED.get(strip_date(name))
+    shown = {"id": name, "object": "model", "created": 0, "owned_by": "sandbox"}
+    return {**shown, "shutdown_date": until and until.isoformat()}
