@@ -37,4 +37,4 @@ async def remove_run(run: Run, *, store: Store, reader: Reader) -> None:
 def _reason(needed: Needed) -> str:
     if needed.datasets:
         return f"it holds answers of the dataset {', '.join(needed.datasets)}"
-    return f"requests of {', '.join(needed.waiting_runs)} wait for its answers"
+    return f"{', '.join(needed.waiting_runs)} waits for its answers or for responses that it pays for"

@@ -1021,8 +1021,19 @@ class ModelBackend(DatasetModel):
             for attempt in request.tries
         )
 
-    async def needed_by(self, run_id: int) -> reads.Needed:  # noqa: ARG002 – the model has no open ends
-        return reads.Needed()
+    async def needed_by(self, run_id: int) -> reads.Needed:
+        """Without datasets, which are not the model's."""
+        waiting = [
+            each.run
+            for each in self._requests.values()
+            if each.waits_for is not None and each.waits_for.run.id == run_id
+        ]
+        for attempt in self._attempts.values():
+            holder = self._holder(attempt.response_id or "")
+            if attempt.adopted and attempt.ended_at is None and holder is not None:
+                waiting += [attempt.request.run] if holder.request.run.id == run_id else []
+        names = {run.record.name for run in waiting if run.id != run_id}
+        return reads.Needed(waiting_runs=tuple(sorted(names)))
 
     async def latest_at(self, run_id: int) -> float | None:
         return self._runs[run_id].latest_at

@@ -274,3 +274,18 @@ async def test_an_answer_stays_usable_as_long_as_it_is_used(harness: Harness) ->
         assert (await night.request("row-0")).answered_by == attempt_id
     later = await another_run(harness)
     assert await later.reader.others(later.run.id, {ASKED: used_at + 1}) == {}
+
+
+async def test_a_run_is_needed_as_long_as_another_one_has_its_responses_open(harness: Harness) -> None:
+    later, first, second, opened = await taken_over(harness)
+    assert (await harness.reader.needed_by(harness.run.id)).waiting_runs == ("later",)
+    assert (await harness.reader.needed_by(later.run.id)).waiting_runs == ("demo",)
+    await harness.store.request_cancel(harness.run.id, NOW + 10)
+    assert (await harness.reader.needed_by(harness.run.id)).waiting_runs == ("later",)
+    assert (await harness.reader.needed_by(later.run.id)).waiting_runs == ()
+    await later.end(second, opened.attempt_id, State.SUCCEEDED)
+    assert (await harness.reader.needed_by(harness.run.id)).waiting_runs == ()
+    await harness.store.remove_run(harness.run.id)
+    [result] = await later.results(State.SUCCEEDED)
+    assert result.output_text == "An answer."
+    assert first.id != second.id

@@ -103,9 +103,19 @@ FROM entry JOIN request ON request.id = entry.request_id JOIN dataset ON dataset
 WHERE request.run_id = :run_id ORDER BY dataset.name;
 
 -- name: runs_that_wait
-SELECT DISTINCT run.name
+-- They wait for requests of this one, or have taken responses over that are open and charged here.
+SELECT run.name
 FROM waiting JOIN request ON request.id = waiting.other_id JOIN run ON run.id = waiting.run_id
-WHERE request.run_id = :run_id ORDER BY run.name;
+WHERE request.run_id = :run_id
+UNION
+SELECT run.name
+FROM attempt AS adopter
+JOIN attempt AS holder ON holder.response_id = adopter.response_id AND holder.shares_response = 0
+JOIN request AS asked ON asked.id = holder.id / 1000000
+JOIN request ON request.id = adopter.id / 1000000
+JOIN run ON run.id = request.run_id
+WHERE adopter.adopted = 1 AND adopter.ended_at IS NULL AND asked.run_id = :run_id AND request.run_id <> :run_id
+ORDER BY 1;
 
 -- name: shared_answers
 -- Requests of other runs that have an answer of this one, each with the attempt that becomes its own.
