@@ -23,6 +23,7 @@ from orchestrator.job.documents.validation_problems import ValidationProblem, di
 from orchestrator.job.documents.values import Duration, Usd
 from orchestrator.job.requests.parameters import LEAST_OUTPUT_TOKENS
 from orchestrator.job.schema import DIALECT
+from orchestrator.notify.settings import NotifyRule
 from orchestrator.policy.errors.error_rules import Action, Override, Phase
 from orchestrator.policy.errors.profiles import PROFILES, overrides_for
 from orchestrator.policy.pricing.price_file import PriceFile, file_version
@@ -300,6 +301,8 @@ class Config(Section):
     """What to do with a request that may have been sent although its reply was lost."""
     budget: BudgetSettings = BudgetSettings()
     """Hard caps over all runs of the database, and limits for expensive requests and jobs."""
+    notify: list[NotifyRule] = Field(default_factory=list)
+    """Who is notified when a run ends."""
     prices: str | None = Field(default=None, min_length=1)
     """A file of your own prices, relative to this file; they take precedence over the published ones. `free` says
     that nothing costs anything, as at a server of your own."""

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from orchestrator.app.reconcile.matching import Reconciliation
     from orchestrator.app.retention.purge import Purged
     from orchestrator.app.retention.service import RetentionService
+    from orchestrator.app.run_notices import RunNotices
     from orchestrator.app.run_results import Results
     from orchestrator.app.wiring import Work
     from orchestrator.config import Config
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from orchestrator.engine.loop import Ended, LocalLoop
     from orchestrator.engine.runs import JobIdentity
     from orchestrator.job.spec import Job
+    from orchestrator.stores.notices import NewNotice
 
 __all__ = ["Orchestrator", "RequestHistory"]
 
@@ -225,13 +227,15 @@ class Orchestrator:
             if night_job is not None:
                 await take_over(night_job, run, self._collect, store=store, reader=reader, now=self._clock.now())
                 work = replace(work, night=await begin_night(night_job, run, store=store, reader=reader))
+            if notices := self._notices:
+                await notices.announce_start(run.uid)
             ended = await self._carry_out(run, work)
             if work.night is not None:
                 await end_night(work.night, run, ended.state, store=store, now=self._clock.now())
-            if ended.state is not RunState.ACTIVE:
-                await store.set_run_state(run.id, ended.state, ended.reason, self._clock.now())
-            if ended.error is not None:
-                raise ended.error
+            await self._store_end(run, ended, may_be_empty=job.input.may_be_empty)
+        await self._deliver_notices()
+        if ended.error is not None:
+            raise ended.error
         summary = await self.status(run.name)
         self._observe(RunEnded(run=run.name, state=summary.run.state, reason=ended.message or ended.reason))
         return summary
@@ -260,8 +264,8 @@ class Orchestrator:
             ended = await self._carry_out(
                 await self._find(run), Work(config=self._config, job=job, renderer=renderer)
             )
-            if ended.state is not RunState.ACTIVE:
-                await store.set_run_state(record.id, ended.state, ended.reason, self._clock.now())
+            await self._store_end(record, ended)
+        await self._deliver_notices()
         return await self.status(run)
 
     async def retry(
@@ -664,6 +668,34 @@ class Orchestrator:
             clock=self._clock,
             rng=self._rng,
         )
+
+    @property
+    def _notices(self) -> RunNotices | None:
+        """What notifies the receivers of the config; None if it names none."""
+        if not self._config.notify:
+            return None
+        from orchestrator.app.run_notices import RunNotices
+
+        return RunNotices(self._config.notify, self.database, self._clock)
+
+    async def _store_end(self, run: Run, ended: Ended, *, may_be_empty: bool = False) -> None:
+        """Record how a run ended, with the notices of it; nothing if it was only interrupted."""
+        if ended.state is RunState.ACTIVE:
+            return
+        store, notices = await self._open_store(), self._notices
+        of_end: Sequence[NewNotice] = ()
+        if notices is not None:
+            summary = await (await self._open_reader()).summary(run.id)
+            ending = replace(summary, run=replace(summary.run, state=ended.state, reason=ended.reason))
+            of_end = notices.of_end(ending, may_be_empty=may_be_empty)
+        await store.set_run_state(run.id, ended.state, ended.reason, self._clock.now(), notices=of_end)
+
+    async def _deliver_notices(self) -> None:
+        """Deliver what is in the outbox, after the lock is released; a failure is a warning."""
+        if self._notices is not None:
+            for failed in await self._notices.deliver_pending(await self._open_store()):
+                message = f"{failed.receiver} was not notified: {failed.error}; the next run tries again"
+                self._observe(Warned(code="notice_failed", message=message))
 
     async def _collect(self, run: Run) -> None:
         """Wait for what a run has open at the provider; nothing of it is sent."""

@@ -17,6 +17,7 @@ from orchestrator.cli.follow import follow
 from orchestrator.cli.help import PlainColumns
 from orchestrator.cli.init import init
 from orchestrator.cli.inspect import costs, runs, show, status
+from orchestrator.cli.notify import notify
 from orchestrator.cli.output import PipeConsole, ReaderGone, abandon_stdout, note, stdout_bytes
 from orchestrator.cli.purge import purge
 from orchestrator.cli.remove import remove
@@ -70,7 +71,7 @@ def completion(
 _COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
     "Work": (run, resume, retry, cancel, purge, remove),
     "Look": (status, runs, show, follow, export, costs),
-    "Prepare": (init, estimate, doctor, schema, sandbox, completion, help_page),
+    "Prepare": (init, estimate, doctor, notify, schema, sandbox, completion, help_page),
 }
 _NAMES: dict[Callable[..., Any], tuple[str, ...]] = {runs: ("runs", "list"), help_page: ("help",)}
 

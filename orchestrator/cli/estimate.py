@@ -96,8 +96,8 @@ async def estimate(
 
 async def _run_pilot(orchestrator: Orchestrator, live: LiveRun, pilot: Job) -> tuple[str | None, int]:
     """Run some rows as an ordinary run; returns its name, or None and an exit code if it gave no answers."""
-    from orchestrator.cli.run_outcome import exit_code
     from orchestrator.report import formatting
+    from orchestrator.report.exit_code import exit_code
 
     outcome = await live.follow(orchestrator, orchestrator.run(pilot))
     summary = outcome.summary

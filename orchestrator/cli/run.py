@@ -21,9 +21,7 @@ from orchestrator.cli.purge import purge_what_is_due
 from orchestrator.cli.resume_hint import command, given_option, program, resume_command
 from orchestrator.cli.run_outcome import (
     enough_usd,
-    exit_code,
     failure_codes,
-    is_empty,
     next_steps,
     nothing_sent,
     what_is_left,
@@ -31,6 +29,7 @@ from orchestrator.cli.run_outcome import (
 from orchestrator.cli.session import find_places, read_config
 from orchestrator.core.errors import ExitCode, OrchestratorError, RunBusy, UsageError
 from orchestrator.core.states import SETTLED, RunState, State
+from orchestrator.report.exit_code import exit_code, is_empty
 
 if TYPE_CHECKING:
     from orchestrator.app.api import Orchestrator

@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, cast
 
-from orchestrator.core.errors import ExitCode
-from orchestrator.core.increments import Change
 from orchestrator.core.states import SETTLED, RunState, State
 
 if TYPE_CHECKING:
@@ -18,30 +16,9 @@ if TYPE_CHECKING:
     from orchestrator.app.api import Orchestrator
     from orchestrator.stores.reads import ResultRecord, Summary
 
-__all__ = ["enough_usd", "exit_code", "failure_codes", "is_empty", "next_steps", "nothing_sent", "what_is_left"]
+__all__ = ["enough_usd", "failure_codes", "next_steps", "nothing_sent", "what_is_left"]
 
 _ENOUGH_FAILURES = 10_000
-
-
-def exit_code(summary: Summary, interrupted: ExitCode | None, *, may_be_empty: bool = False) -> ExitCode:
-    """What the state of a run means to the script that called; ``may_be_empty``: nothing to send is a success."""
-    match summary.run.state:
-        case RunState.FINISHED:
-            unhappy = summary.requests.get(State.FAILED, 0) + summary.requests.get(State.CANCELLED, 0)
-            return ExitCode.SOME_FAILED if unhappy or (is_empty(summary) and not may_be_empty) else ExitCode.OK
-        case RunState.HALTED | RunState.CANCELLED:
-            return ExitCode.HALTED
-        case RunState.ACTIVE | RunState.PAUSED:
-            return interrupted or ExitCode.INTERRUPTED
-
-
-def is_empty(summary: Summary) -> bool:
-    """Whether a run had nothing to send: its input has no rows, or every row was skipped.
-
-    Rows that were not asked because they have their answer already are not nothing.
-    """
-    unchanged = summary.changes[Change.UNCHANGED] if summary.changes is not None else 0
-    return not unchanged and not any(summary.requests.values())
 
 
 def what_is_left(summary: Summary) -> str:

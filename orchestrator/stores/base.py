@@ -17,6 +17,7 @@ from orchestrator.core.model import MAIN_STAGE, Charge, NewRequest, PastUse, Pla
 from orchestrator.core.money import Picodollars
 from orchestrator.core.states import RunState, State
 from orchestrator.stores.datasets import DatasetReader, DatasetStore
+from orchestrator.stores.notices import NewNotice, NoticeStore
 from orchestrator.stores.reads import (
     AttemptRecord,
     CostRow,
@@ -106,7 +107,7 @@ class Backend(Protocol):
         ...
 
 
-class Store(RetentionStore, UploadStore, StreamEventStore, DatasetStore, Protocol):
+class Store(RetentionStore, UploadStore, StreamEventStore, DatasetStore, NoticeStore, Protocol):
     """The one writer of a database."""
 
     def check_in_place(self) -> None:
@@ -240,7 +241,14 @@ class Store(RetentionStore, UploadStore, StreamEventStore, DatasetStore, Protoco
         """Put settled requests of a run back into the queue and resolve those in doubt; returns how many moved."""
         ...
 
-    async def set_run_state(self, run_id: int, state: RunState, reason: str | None, at: float) -> None: ...
+    async def set_run_state(
+        self, run_id: int, state: RunState, reason: str | None, at: float, *, notices: Sequence[NewNotice] = ()
+    ) -> None:
+        """Set a run's state, and add notices of it to the outbox in the same transaction.
+
+        A notice whose receiver had one of the same cause within a day is left out.
+        """
+        ...
 
     async def adapt_run(
         self, run_id: int, *, budget_pusd: Picodollars | None, deadline_at: float | None, input_identity: str

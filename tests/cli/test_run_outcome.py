@@ -12,12 +12,13 @@ import pytest
 
 from orchestrator.cli.resume_hint import program, resume_command
 from orchestrator.cli.run import overrides
-from orchestrator.cli.run_outcome import enough_usd, exit_code, next_steps
+from orchestrator.cli.run_outcome import enough_usd, next_steps
 from orchestrator.core.errors import ExitCode
 from orchestrator.core.increments import Change
 from orchestrator.core.model import PlanMark, Usage
 from orchestrator.core.money import Bound, parse_usd
 from orchestrator.core.states import RunState, State
+from orchestrator.report.exit_code import exit_code
 from orchestrator.stores.reads import RequestCounts, Run, Summary
 
 

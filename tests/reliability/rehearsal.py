@@ -13,13 +13,13 @@ import httpx
 
 from orchestrator import Config, load_job
 from orchestrator.app.api import Orchestrator
-from orchestrator.cli.run_outcome import exit_code
 from orchestrator.core.clock import Clock
 from orchestrator.core.errors import ExitCode
 from orchestrator.core.events import RunEvent, Settled
 from orchestrator.core.model import Usage
 from orchestrator.core.states import State
 from orchestrator.job.spec import Job
+from orchestrator.report.exit_code import exit_code
 from orchestrator.stores.reads import AttemptRecord, ResultRecord, Summary
 
 from .gateway import Gateway

@@ -21,6 +21,7 @@ from orchestrator.core.model import MAIN_STAGE, Charge, NewRequest, PastUse, Pla
 from orchestrator.core.money import Bound
 from orchestrator.core.states import OPEN, SETTLED, TRANSITIONS, Event, RunState, State, first_state, move, settled_by
 from orchestrator.stores import reads, writes
+from orchestrator.stores.notices import MOST_TRIES, REPEAT_AFTER_S, NewNotice, PendingNotice
 from orchestrator.stores.retained import ObjectKind, ProviderObject, Retained
 from orchestrator.stores.stream_events import ProgressEvent
 from orchestrator.stores.uploaded_files import Upload
@@ -360,6 +361,14 @@ def _fees(charge: Charge) -> int:
 # ── the store ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@dataclass(eq=False, kw_only=True)
+class _Notice:
+    new: NewNotice
+    tries: int = 0
+    taken_until: float = 0.0
+    delivered: bool = False
+
+
 class ModelBackend(DatasetModel):
     """A database in memory, which is its own backend, store and reader."""
 
@@ -380,6 +389,7 @@ class ModelBackend(DatasetModel):
         # What the provider has no longer: in which run, whether it was there, and when.
         self._deleted: dict[tuple[ObjectKind, str], tuple[int, bool, float]] = {}
         self._locks: set[int] = set()
+        self._notices: dict[str, _Notice] = {}
 
     @asynccontextmanager
     async def open_store(self) -> AsyncIterator[ModelBackend]:
@@ -466,9 +476,52 @@ class ModelBackend(DatasetModel):
         self._runs[record.id] = _Run(record=record)
         return record
 
-    async def set_run_state(self, run_id: int, state: RunState, reason: str | None, at: float) -> None:
+    async def set_run_state(
+        self,
+        run_id: int,
+        state: RunState,
+        reason: str | None,
+        at: float,
+        *,
+        notices: Sequence[NewNotice] = (),
+    ) -> None:
         ended_at = None if state is RunState.ACTIVE else at
         self._runs[run_id].change(state=state, reason=reason, ended_at=ended_at)
+        for notice in notices:
+            same = [
+                each.new
+                for each in self._notices.values()
+                if each.new.receiver == notice.receiver
+                and (each.new.run_id, each.new.event, each.new.cause) == (run_id, notice.event, notice.cause)
+            ]
+            if all(notice.created_at - each.created_at >= REPEAT_AFTER_S for each in same):
+                self._notices.setdefault(notice.message_id, _Notice(new=notice))
+
+    async def take_notices(self, receivers: Sequence[str], *, at: float, for_s: float) -> list[PendingNotice]:
+        taken = [
+            each
+            for each in self._notices.values()
+            if not each.delivered and each.tries < MOST_TRIES and each.taken_until <= at
+            if each.new.receiver in receivers
+        ]
+        for each in taken:
+            each.taken_until = at + for_s
+        return sorted(
+            (_record(PendingNotice, each.new, tries=each.tries) for each in taken), key=lambda each: each.message_id
+        )
+
+    async def note_delivery(
+        self,
+        message_id: str,
+        *,
+        delivered: bool,
+        error: str | None,  # noqa: ARG002
+        at: float,  # noqa: ARG002
+    ) -> None:
+        notice = self._notices[message_id]
+        notice.tries += 1
+        notice.delivered = notice.delivered or delivered
+        notice.taken_until = notice.taken_until if delivered else 0.0
 
     async def adapt_run(
         self, run_id: int, *, budget_pusd: int | None, deadline_at: float | None, input_identity: str

@@ -12,10 +12,12 @@ import anyio
 from orchestrator.core.model import Charge, NewRequest, PlanMark, SkippedRow
 from orchestrator.core.money import Picodollars
 from orchestrator.core.states import RunState
+from orchestrator.stores.notices import NewNotice
 from orchestrator.stores.reads import Dependent, Duplicate, OpenAttempt, OtherRequest, Run, Spending, ToolCall
 from orchestrator.stores.sqlite import adoption, bulk_updates, dependents, removal, write_operations
 from orchestrator.stores.sqlite.database import Synchronous, open_writer
 from orchestrator.stores.sqlite.datasets import SqliteDatasetStore
+from orchestrator.stores.sqlite.notices import SqliteNoticeStore
 from orchestrator.stores.sqlite.open_files import OpenFiles
 from orchestrator.stores.sqlite.retained import SqliteRetentionStore
 from orchestrator.stores.sqlite.writer import Writer
@@ -26,7 +28,7 @@ from orchestrator.stores.writes import Acceptance, Adoption, Claim, Counts, Endi
 __all__ = ["SqliteStore"]
 
 
-class SqliteStore(SqliteRetentionStore, SqliteDatasetStore):
+class SqliteStore(SqliteRetentionStore, SqliteDatasetStore, SqliteNoticeStore):
     """The one writer of a SQLite database; see ``stores.base.Store`` for what the verbs promise."""
 
     def __init__(self, writer: Writer, files: OpenFiles) -> None:
@@ -79,8 +81,10 @@ class SqliteStore(SqliteRetentionStore, SqliteDatasetStore):
             simulated=run.simulated,
         )
 
-    async def set_run_state(self, run_id: int, state: RunState, reason: str | None, at: float) -> None:
-        await self._writer.write(write_operations.set_run_state, run_id, state, reason, at)
+    async def set_run_state(
+        self, run_id: int, state: RunState, reason: str | None, at: float, *, notices: Sequence[NewNotice] = ()
+    ) -> None:
+        await self._writer.write(write_operations.set_run_state, run_id, state, reason, at, notices)
 
     async def adapt_run(
         self, run_id: int, *, budget_pusd: Picodollars | None, deadline_at: float | None, input_identity: str

@@ -10,11 +10,13 @@ from typing import Any, NamedTuple
 from orchestrator.core.model import Charge, NewRequest, PlanMark, SkippedRow
 from orchestrator.core.money import Picodollars
 from orchestrator.core.states import SETTLED, Event, RunState, State, first_state, move, moves
+from orchestrator.stores.notices import NewNotice
 from orchestrator.stores.reads import Dependent, OtherRequest, Spending
 from orchestrator.stores.sqlite.adoption import others
 from orchestrator.stores.sqlite.attempt_ids import attempt_id_of, number_of, request_id_of
 from orchestrator.stores.sqlite.compression import pack_body, pack_row
 from orchestrator.stores.sqlite.dependents import Settlement, begin_turn, settle_dependents
+from orchestrator.stores.sqlite.notices import add_notices
 from orchestrator.stores.sqlite.transaction import SQL, USAGE, Claimed, Transaction, storable, usage_columns, usage_of
 from orchestrator.stores.stream_events import ProgressEvent
 from orchestrator.stores.uploaded_files import Upload
@@ -76,8 +78,11 @@ def create_run(tx: Transaction, run: NewRun) -> int:
     return run_id
 
 
-def set_run_state(tx: Transaction, run_id: int, state: RunState, reason: str | None, at: float) -> None:
+def set_run_state(
+    tx: Transaction, run_id: int, state: RunState, reason: str | None, at: float, notices: Sequence[NewNotice]
+) -> None:
     tx.execute(SQL["set_run_state"], {"run_id": run_id, "state": state.value, "reason": reason, "at": at})
+    add_notices(tx, notices)
 
 
 def adapt_run(

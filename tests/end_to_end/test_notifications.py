@@ -1,0 +1,96 @@
+"""Receivers of the config are notified once of each end, whatever happens to the process."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+from tests.notify.receiver import receiving
+
+from .rig import Ended, Rig
+
+CANARY = "CANARY-in-a-row"
+
+
+def a_rig(rig: Callable[..., Rig], *rules: dict[str, Any], **settings: Any) -> Rig:
+    at = rig(rows=3, config={"notify": list(rules)}, sandbox={"latency": {"queue": 0, "run": 0.02}}, **settings)
+    at.write_rows({"id": f"{CANARY}-{n}", "text": f"{CANARY} number {n}."} for n in range(3))
+    return at
+
+
+def another_run(at: Rig) -> Ended:
+    at.write_job({**at.job, "name": "another"})
+    return at.call("run", "job.yaml", "--config", "config.yaml", "--db", "runs.db", "--json")
+
+
+def test_the_end_of_a_run_is_delivered_once_and_holds_no_text(rig: Callable[..., Rig]) -> None:
+    with receiving() as receiver:
+        at = a_rig(rig, {"on": ["finished", "failed"], "webhook": receiver.url}, {"ping_env": "CHECK"})
+        ended = at.run(env={"CHECK": f"{receiver.url}/check"})
+        assert ended.code == 0, ended.err
+        assert at.run(env={"CHECK": f"{receiver.url}/check"}).code == 0
+    paths = [each.path.partition("?")[0] for each in receiver.deliveries]
+    assert sorted(paths) == ["/", "/check/0", "/check/start"]
+    [body] = [json.loads(each.body) for each in receiver.deliveries if each.path == "/"]
+    assert body["event"] == "finished"
+    assert body["subject"].startswith("r finished, 3 of 3 rows, $0.0")
+    assert body["requests"] == ended.summary["requests"]
+    assert body["state"] == "finished"
+    assert not any(CANARY.encode() in each.body for each in receiver.deliveries)
+    assert CANARY not in ended.err
+
+
+def test_failed_rows_and_halts_are_events_of_their_own(rig: Callable[..., Rig]) -> None:
+    with receiving() as receiver:
+        at = a_rig(rig, {"webhook": receiver.url}, job={"retry": {"attempts": 1}, "budget": {"usd": 0.000001}})
+        halted = at.run()
+        assert at.run().code == halted.code != 0
+    events = [json.loads(each.body) for each in receiver.deliveries]
+    # It ends for the same cause at the second try, which is no news.
+    assert len(events) == 1, halted.err
+    assert events[0]["exit_code"] == halted.code
+
+
+def test_a_receiver_that_fails_changes_nothing_and_the_next_run_delivers(rig: Callable[..., Rig]) -> None:
+    with receiving(500, 500, 500) as receiver:
+        at = a_rig(rig, {"on": ["finished"], "webhook": receiver.url})
+        ended = at.run()
+        assert ended.code == 0
+        assert "was not notified: HTTP 500" in ended.err
+        assert another_run(at).code == 0
+    ids = [each.headers["webhook-id"] for each in receiver.deliveries]
+    assert ids[:4] == [ids[0]] * 4
+    assert len(set(ids)) == 2
+
+
+def test_a_process_killed_before_the_delivery_leaves_it_to_the_next(rig: Callable[..., Rig]) -> None:
+    with receiving(0) as receiver:
+        at = a_rig(rig, {"on": ["finished"], "webhook": receiver.url})
+        at.run_until(receiver.arrived.is_set, send=signal.SIGKILL)
+        assert at.query("SELECT state FROM run") == [("finished",)]
+        # The killed process holds the notice no longer.
+        with closing(sqlite3.connect(at.database)) as connection:
+            connection.execute("UPDATE notice SET taken_until = 0")
+            connection.commit()
+        assert another_run(at).code == 0
+    ids = [each.headers["webhook-id"] for each in receiver.deliveries]
+    assert len(ids) == 3
+    assert len(set(ids)) == 2
+
+
+def test_the_command_tries_each_receiver(rig: Callable[..., Rig]) -> None:
+    with receiving(200, 503) as receiver:
+        at = a_rig(rig, {"webhook": receiver.url}, {"webhook": f"{receiver.url}/other"}, {"ping_env": "UNSET"})
+        ended = at.call("notify", "test", "--config", "config.yaml", "--json")
+    assert ended.code == 2
+    assert [each["error"] for each in json.loads(ended.out)] == [
+        None,
+        "HTTP 503",
+        "the environment variable UNSET is not set",
+    ]
+    at.write_config({"provider": {"sandbox": {}}})
+    assert "names no receiver" in at.call("notify", "test", "--config", "config.yaml").err
