@@ -23,7 +23,7 @@ __all__ = ["Notice", "deliver", "ping_start"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
-    """What a receiver is told of one event. ``message_id`` is the same at each try, so that a receiver can drop
+    """What a receiver gets of one event. ``message_id`` is the same at each try, so that a receiver can drop
     repetitions; ``body`` is JSON without prompts, answers or keys of rows.
     """
 

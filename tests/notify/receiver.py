@@ -1,4 +1,4 @@
-"""A receiver of notices on the loopback, which answers as it is told."""
+"""A receiver of notices on the loopback, which answers with the given statuses."""
 
 from __future__ import annotations
 

@@ -506,9 +506,8 @@ class ModelBackend(DatasetModel):
         ]
         for each in taken:
             each.taken_until = at + for_s
-        return sorted(
-            (_record(PendingNotice, each.new, tries=each.tries) for each in taken), key=lambda each: each.message_id
-        )
+        taken.sort(key=lambda each: (each.new.created_at, each.new.message_id))
+        return [_record(PendingNotice, each.new, tries=each.tries) for each in taken]
 
     async def note_delivery(
         self,

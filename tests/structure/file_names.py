@@ -16,10 +16,12 @@ SHARED_PURPOSES: Mapping[str, str] = {
     "export.py": "results in a file, and the command that writes it",
     "follow.py": "a response as it grows, and the command that prints it",
     "increments.py": "rows compared with earlier answers: values, job section, decision, and the engine's part",
+    "notices.py": "the outbox of notifications: the protocol, and its implementation on SQLite",
     "purge.py": "the deletion of the provider's copies, and the command that starts it",
     "retained.py": "what a run keeps, here and at the provider: the protocol, and its implementation on SQLite",
     "request_history.py": "the history of one request: its values, and its text",
     "schema.py": "the JSON Schema of files, and the command that prints it",
+    "settings.py": "how something is carried out, as plain values or as a section of the config",
     "text.py": "the printed text of one use case, in the folder of that use case",
 }
 

@@ -41,7 +41,7 @@ def add_notices(tx: Transaction, notices: Sequence[NewNotice]) -> None:
 def _take(tx: Transaction, chosen: dict[str, Any]) -> list[PendingNotice]:
     names = ("message_id", "run_id", "event", "receiver", "payload", "tries")
     rows = tx.execute(_SQL["take_notices"], chosen).fetchall()
-    return [PendingNotice(**dict(zip(names, row, strict=True))) for row in sorted(rows)]
+    return [PendingNotice(**dict(zip(names, row, strict=True))) for _, *row in sorted(rows)]
 
 
 def _note(tx: Transaction, columns: dict[str, Any]) -> None:

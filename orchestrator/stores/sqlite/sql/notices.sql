@@ -13,7 +13,7 @@ ON CONFLICT DO NOTHING;
 UPDATE notice SET taken_until = :at + :for_s
 WHERE delivered_at IS NULL AND tries < :most_tries AND taken_until <= :at
   AND receiver IN (SELECT value FROM json_each(:receivers))
-RETURNING message_id, run_id, event, receiver, payload, tries;
+RETURNING created_at, message_id, run_id, event, receiver, payload, tries;
 
 -- name: note_delivery
 UPDATE notice SET
