@@ -136,7 +136,7 @@ def with_odd_value(rng: random.Random, text: str) -> str:
     return "\n".join(lines)
 
 
-def with_odd_flow_value(rng: random.Random, text: str) -> str:
+def with_odd_inline_value(rng: random.Random, text: str) -> str:
     places = [at for at, sign in enumerate(text) if sign in ":,["]
     at = rng.choice(places) + 1
     return f"{text[:at]} {rng.choice(_ODD)} {text[at:].lstrip('abcdefghijklmnopqrstuvwxyz0123456789 ')}"
@@ -158,12 +158,12 @@ def repeated(rng: random.Random, text: str) -> str:
 
 
 MUTATIONS: list[Callable[[random.Random, str], str]] = [
-    bombed, flipped, with_odd_value, with_odd_value, with_odd_flow_value, cut, moved, repeated,
+    bombed, flipped, with_odd_value, with_odd_value, with_odd_inline_value, cut, moved, repeated,
 ]  # fmt: skip
 
 
 def read(kind: str, path: Path) -> str:
-    """How reading a file ends; anything but an error of ours goes on to the test."""
+    """How reading a file ends; anything but an error of ours fails the test."""
     try:
         match kind:
             case "job":
