@@ -151,6 +151,9 @@ class ProviderSettings(Section):
     @field_validator("base_url")
     @classmethod
     def _is_address(cls, base_url: str) -> str:
+        base_url = base_url.strip()
+        if not _HEADER_VALUE.fullmatch(base_url) or " " in base_url or "\t" in base_url:
+            raise ValueError("must be an address such as https://api.openai.com/v1, without spaces or other signs")
         try:
             parts = urlsplit(base_url)
             parts.port  # noqa: B018 – raises ValueError for an invalid port
@@ -403,6 +406,8 @@ def load_config(path: str | Path | None = None, *, environ: Mapping[str, str] | 
     document = Document.empty("config") if path is None else Document.read(Path(path), kind="config")
     provider = document.data.get("provider") or {}
     base_url = (os.environ if environ is None else environ).get(BASE_URL_VARIABLE)
+    # A line of a file with Windows line ends leaves a carriage return.
+    base_url = base_url.strip() if base_url else None
     if base_url and isinstance(provider, dict) and "sandbox" not in provider:
         document.set("provider.base_url", base_url, source=f"environment variable {BASE_URL_VARIABLE}")
     return document.validate(Config)

@@ -483,11 +483,14 @@ class Orchestrator:
 
     # ── looking before leaping ────────────────────────────────────────────────────────────────────────────
 
-    async def doctor(self) -> list[Finding]:
-        """Whether everything is in place for a run: database, config, key, provider."""
+    async def doctor(self, *, model: str | None = None) -> list[Finding]:
+        """Whether everything is in place for a run: database, config, key, provider.
+
+        One small request shows what the server supports: to ``model``, or to one that is free or nearly so.
+        """
         from orchestrator.app.doctor import check
 
-        return await check(self._config, self._backend, clock=self._clock)
+        return await check(self._config, self._backend, clock=self._clock, model=model)
 
     async def compare(self, job: Job, *, night: NightOptions | None = None) -> Comparison | None:
         """How the rows of a job with increments compare with its dataset; None if there is nothing to compare with.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from cyclopts import Parameter
 from rich.text import Text
 
 from orchestrator.cli.options import ConfigFile, Database, Json, Sandbox
@@ -11,16 +14,28 @@ from orchestrator.core.errors import ExitCode
 
 __all__ = ["doctor"]
 
+# The checks of what a server supports.
+LANES = frozenset({"provider", "model", "create", "background", "polling", "cancel", "delete", "tokens"})
+
 
 async def doctor(
-    *, sandbox: Sandbox = False, db: Database = None, config: ConfigFile = None, json: Json = False
+    *,
+    sandbox: Sandbox = False,
+    db: Database = None,
+    config: ConfigFile = None,
+    model: Annotated[str | None, Parameter(metavar="NAME", help="Try a small request to this model.")] = None,
+    lanes: Annotated[bool, Parameter(help="Show only what the server supports.")] = False,
+    json: Json = False,
 ) -> int:
     """Check whether everything is in place for a run.
 
-    Checks Python, SQLite, the database, the config, the key (which is never shown) and the provider.
+    Checks Python, SQLite, the database, the config, the key (which is never shown) and the provider. One small
+    request, which is free or costs less than a tenth of a cent, shows what the server supports.
     """
     async with opened(db, config, sandbox=sandbox) as orchestrator:
-        findings = await orchestrator.doctor()
+        findings = await orchestrator.doctor(model=model)
+    if lanes:
+        findings = [each for each in findings if each.name in LANES or not each.ok]
     well = all(finding.ok for finding in findings)
     if json:
         fields = ("name", "ok", "detail", "hint")

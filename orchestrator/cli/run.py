@@ -317,13 +317,25 @@ def _would_lose(summary: Summary, target: Path, job: Job) -> bool:
     return not (is_empty(summary) and job.input.may_be_empty)
 
 
+def _on_the_wire(summary: Summary) -> str:
+    """What an interruption left without a reply."""
+    sending = summary.requests.get(State.SUBMITTING, 0)
+    if not sending:
+        return "nothing is lost"
+    was = "was" if sending == 1 else "were"
+    return (
+        f"{sending:,} {was} on the wire without a reply: the next run sends what is cheap or free again, "
+        "and holds the rest for your decision"
+    )
+
+
 async def _print_next_steps(orchestrator: Orchestrator, outcome: RunOutcome, job: Job) -> None:
     summary, called_as = outcome.summary, program()
     counts = summary.requests
     if outcome.interrupted and summary.run.state is not RunState.FINISHED:
         settled = sum(counts.get(state, 0) for state in SETTLED)
         open_ones = counts.get(State.SUBMITTED, 0)
-        note(f"interrupted with {settled:,} settled and {open_ones:,} open; nothing is lost")
+        note(f"interrupted with {settled:,} settled and {open_ones:,} open; {_on_the_wire(summary)}")
     if summary.run.state is RunState.FINISHED and is_empty(summary) and not job.input.may_be_empty:
         note(f"warning: {await nothing_sent(orchestrator, summary)}")
     steps = next_steps(

@@ -17,7 +17,15 @@ import httptools
 
 from orchestrator.core.problems import ReplyLost
 from orchestrator.provider.reply_memory import FREE_BYTES, Lease
-from orchestrator.provider.transport import Endpoint, Reply, TransportError, system_message, too_large, was_stopped
+from orchestrator.provider.transport import (
+    TIMEOUT_SETTING,
+    Endpoint,
+    Reply,
+    TransportError,
+    system_message,
+    too_large,
+    was_stopped,
+)
 
 __all__ = ["Connection", "NoReply"]
 
@@ -302,7 +310,7 @@ class Connection(asyncio.Protocol):
         elif now >= self._deadline:
             self._fail("the answer was not complete in time")
         else:
-            self._fail(f"no answer within {self._silence_s:g} s")
+            self._fail(f"no answer within {self._silence_s:g} s ({TIMEOUT_SETTING})")
 
     def _may_read_again(self, stopped: bool) -> bool:
         """Whether to read the socket before the timeout counts: once, and again if it brought something since."""

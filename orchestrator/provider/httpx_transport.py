@@ -16,6 +16,7 @@ from orchestrator.provider.call_timeout import CallTimeout, call_timeout
 from orchestrator.provider.reply_memory import FREE_BYTES, Lease
 from orchestrator.provider.transport import (
     KEEPALIVE_S,
+    TIMEOUT_SETTING,
     Endpoint,
     Reply,
     Slots,
@@ -255,7 +256,7 @@ def _unconnected(error: Exception, url: httpx.URL) -> str:
 def _lost(error: Exception, read_s: float) -> str:
     match error:
         case httpx.ReadTimeout():
-            return f"no answer within {read_s:g} s"
+            return f"no answer within {read_s:g} s ({TIMEOUT_SETTING})"
         case TimeoutError() | httpx.TimeoutException():
             return "the answer was not complete in time"
         case httpx.RemoteProtocolError():

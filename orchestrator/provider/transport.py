@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Protocol
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
 import anyio
 import certifi
@@ -25,6 +25,7 @@ from orchestrator.provider.reply_memory import Lease, ReplyMemory
 __all__ = [
     "DEFAULT_REPLY_BYTES",
     "KEEPALIVE_S",
+    "TIMEOUT_SETTING",
     "Endpoint",
     "Reply",
     "Slots",
@@ -40,6 +41,8 @@ __all__ = [
 # Shorter than the five seconds after which uvicorn and Node close an idle connection: for a create call sent into a
 # closing connection it is unknown whether it was received.
 KEEPALIVE_S = 4.0
+
+TIMEOUT_SETTING = "timeouts.read in the config sets how long to wait"
 
 DEFAULT_REPLY_BYTES = 24 * 2**20
 
@@ -214,21 +217,45 @@ def environment_proxy(base_url: str) -> str | None:
     """Returns the proxy that the environment names for a URL, or None; loopback never has one."""
     parts = urlsplit(base_url)
     host = parts.hostname or ""
-    if _is_loopback(host) or urllib.request.proxy_bypass(host):
+    place = f"{host}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+    if _is_loopback(host) or urllib.request.proxy_bypass(host) or urllib.request.proxy_bypass(place):
         return None
     proxies = urllib.request.getproxies()
     proxy = proxies.get(parts.scheme) or proxies.get("all")
     if proxy is None:
         return None
-    if "://" not in proxy:
-        proxy = f"http://{proxy}"
-    scheme = urlsplit(proxy).scheme
+    scheme, separator, rest = proxy.strip().partition("://")
+    if not separator:
+        scheme, rest = "http", scheme
+    scheme = scheme.lower()
     if scheme not in {"http", "https"}:
         raise ConfigError(
             f"the environment names a {scheme} proxy, and only HTTP proxies are supported",
             hint=f"set NO_PROXY={host} if the provider can be reached without it",
         )
+    # Like curl, whatever precedes the last @ is the login: a password may hold any sign, encoded or not.
+    login, at, address = rest.rpartition("@")
+    user, colon, password = login.partition(":")
+    proxy = f"{scheme}://{_encoded(user)}{colon}{_encoded(password)}{at}{address.rstrip('/')}"
+    if not _is_proxy(proxy):
+        raise ConfigError(
+            "the environment names a proxy whose address cannot be read",
+            hint="it looks like http://user:password@proxy.example:3128; the value is not shown, for its password",
+        )
     return proxy
+
+
+def _encoded(word: str) -> str:
+    return quote(unquote(word), safe="")
+
+
+def _is_proxy(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        (parts.hostname or "").encode("idna")
+        return bool(parts.hostname) and not parts.query and not parts.fragment and parts.port != 0
+    except ValueError:
+        return False
 
 
 def tls_context() -> ssl.SSLContext:

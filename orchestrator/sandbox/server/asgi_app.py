@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -32,6 +33,7 @@ from orchestrator.sandbox.faults.broken_replies import HangUp, cannot_hang_up
 from orchestrator.sandbox.faults.fault_plan import FaultPlan
 from orchestrator.sandbox.faults.refused_calls import overloaded, wrong_key
 from orchestrator.sandbox.sandbox_settings import OutageKind, SandboxSettings
+from orchestrator.sandbox.server.loopback_hosts import LoopbackHosts
 from orchestrator.sandbox.simulation.history import History
 from orchestrator.sandbox.simulation.models import Catalogue
 from orchestrator.sandbox.storage.conversation_store import ConversationStore
@@ -46,9 +48,18 @@ _HEADERS = {"openai-version": "2020-10-01", "openai-organization": "org-sandbox"
 
 
 def create_app(
-    settings: SandboxSettings, state: SandboxDatabase, *, clock: Clock | None = None, hang_up: HangUp = cannot_hang_up
+    settings: SandboxSettings,
+    state: SandboxDatabase,
+    *,
+    clock: Clock | None = None,
+    hang_up: HangUp = cannot_hang_up,
+    any_host: bool = False,
 ) -> Starlette:
-    """The sandbox as an ASGI app; ``hang_up`` closes the connection of a call, for the faults that need it."""
+    """The sandbox as an ASGI app; ``hang_up`` closes the connection of a call, for the faults that need it.
+
+    Without ``any_host``, only calls to a loopback name are answered: a web page that a browser shows on this machine
+    could otherwise read prompts under a name of its own (DNS rebinding).
+    """
     responses = ResponseStore(state, keep_bodies=settings.keep_bodies)
     conversations = ConversationStore(state, responses)
     context = CallContext(
@@ -61,7 +72,8 @@ def create_app(
         clock=clock or SystemClock(),
     )
     router = _Router(context, conversations, hang_up)
-    return Starlette(routes=router.routes(), exception_handlers={HTTPException: _no_such_path})
+    middleware = [] if any_host else [Middleware(LoopbackHosts)]
+    return Starlette(routes=router.routes(), middleware=middleware, exception_handlers={HTTPException: _no_such_path})
 
 
 def call_table() -> list[tuple[str, str]]:

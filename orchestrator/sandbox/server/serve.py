@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -19,6 +18,7 @@ from orchestrator.core.errors import ConfigError
 from orchestrator.policy.pricing.tokens import count_tokens
 from orchestrator.sandbox.sandbox_settings import OutageKind, OutageWindow, SandboxSettings
 from orchestrator.sandbox.server.asgi_app import create_app
+from orchestrator.sandbox.server.loopback_hosts import is_loopback
 from orchestrator.sandbox.server.socket_listener import SocketListener
 from orchestrator.sandbox.storage.sandbox_database import SandboxDatabase
 
@@ -50,7 +50,8 @@ async def running_sandbox(
     clock = clock or SystemClock()
     listener = SocketListener(host, port)
     with SandboxDatabase(state_file, lock_wait_s=lock_wait_s) as state:
-        app = create_app(settings, state, clock=clock, hang_up=listener.hang_up)
+        any_host = not is_loopback(host)
+        app = create_app(settings, state, clock=clock, hang_up=listener.hang_up, any_host=any_host)
         await listener.open(app)
         try:
             async with anyio.create_task_group() as tasks:
@@ -79,7 +80,7 @@ def serve(
     settings: SandboxSettings, *, host: str, port: int, state_file: Path | None, allow_remote: bool = False
 ) -> None:
     """Runs until Ctrl-C or SIGTERM; without ``allow_remote`` only on an address that other machines cannot reach."""
-    if not allow_remote and not _is_loopback(host):
+    if not allow_remote and not is_loopback(host):
         raise ConfigError(
             f"{host} can be reached by other machines, and the sandbox accepts any key",
             hint="use --host 127.0.0.1, or --allow-remote if that is what you want",
@@ -105,10 +106,3 @@ async def _serve(settings: SandboxSettings, host: str, port: int, state_file: Pa
 def loop_options() -> dict[str, Any]:
     """Options for ``anyio.run``: the faster event loop if it is installed."""
     return {"use_uvloop": find_spec("uvloop") is not None}
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
