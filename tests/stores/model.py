@@ -558,6 +558,7 @@ class ModelBackend(DatasetModel):
             del self._attempts[attempt.id]
         for request_id in gone:
             del self._requests[request_id]
+        self._notices = {name: each for name, each in self._notices.items() if each.new.run_id != run_id}
         for request in self._requests.values():
             if request.answer is not None and request.answer.request.id in gone:
                 copy = replace(request.answer, id=next(self._ids), request=request, number=request.number + 1)

@@ -67,3 +67,9 @@ async def test_the_same_end_is_announced_once_a_day(harness: Harness) -> None:
     await end(harness, a_notice(harness, "other-cause", cause="key"))
     await end(harness, a_notice(harness, "next-day", created_at=NOW + REPEAT_AFTER_S))
     assert sorted(await take(harness)) == ["at-0", "next-day", "other-cause"]
+
+
+async def test_a_run_is_removed_with_its_notices(harness: Harness) -> None:
+    await end(harness, a_notice(harness, "one"))
+    await harness.store.remove_run(harness.run.id)
+    assert await take(harness) == []

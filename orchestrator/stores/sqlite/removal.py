@@ -49,7 +49,7 @@ _OF_RUN = (
     "clear_spending",
     "clear_total",
 )
-_OF_REMOVED = ("clear_retention", "clear_deleted_copy", "clear_upload_use", "clear_night")
+_OF_REMOVED = ("clear_retention", "clear_deleted_copy", "clear_upload_use", "clear_night", "clear_notice")
 
 
 def has_accepted(run_id: int, connection: sqlite3.Connection) -> bool:

@@ -166,6 +166,9 @@ DELETE FROM upload_use WHERE run_id = :run_id;
 -- name: clear_night
 DELETE FROM night WHERE run_id = :run_id;
 
+-- name: clear_notice
+DELETE FROM notice WHERE run_id = :run_id;
+
 -- name: clear_memory
 DELETE FROM memory WHERE name IN (SELECT value FROM json_each(:names));
 
