@@ -268,6 +268,24 @@ class Orchestrator:
         await self._deliver_notices()
         return await self.status(run)
 
+    async def cancel_rows(self, run: str, keys: Sequence[str]) -> dict[str, State]:
+        """Cancel single rows by their keys; returns the state of each now.
+
+        A row that waits is cancelled at once; an open response is cancelled at the provider, and the next poll of the
+        run settles its row. Raises ``RunNotFound`` for an unknown key, ``UsageError`` for a row that is in doubt.
+        """
+        from orchestrator.app.single_rows import RowCanceller
+
+        record = await self._find(run)
+        canceller = RowCanceller(
+            self._config,
+            self._backend.local_path,
+            store=await self._open_store(),
+            reader=await self._open_reader(),
+            clock=self._clock,
+        )
+        return await canceller.cancel(record, keys)
+
     async def retry(
         self,
         run: str,
@@ -342,6 +360,13 @@ class Orchestrator:
         retention = await self._retention()
         with self._backend.lock(record.id, record.name):
             return await retention.purge(record)
+
+    async def purge_rows(self, run: str, keys: Sequence[str]) -> Purged:
+        """Delete what the provider keeps of single rows that are settled; the run need not be over."""
+        record = await self._find(run)
+        retention = await self._retention()
+        with self._backend.lock(record.id, record.name):
+            return await retention.purge_rows(record, keys)
 
     async def purge_due(self) -> AsyncIterator[tuple[str, Purged | OrchestratorError]]:
         """Do what the retention of each run says is due, the newest run first; those with nothing due are left out.

@@ -13,6 +13,7 @@ __all__ = [
     "Database",
     "JobFile",
     "Json",
+    "Keys",
     "Limit",
     "ProgressMode",
     "RunName",
@@ -42,6 +43,9 @@ ConfigOfDatabase: TypeAlias = Annotated[
 ]
 Sandbox: TypeAlias = Annotated[
     bool, Parameter(name="--sandbox", help="Rehearse: simulated answers in place of the provider; no key, no cost.")
+]
+Keys: TypeAlias = Annotated[
+    list[str] | None, Parameter(name="--key", metavar="KEY", help="Only the row with this key (repeatable).")
 ]
 Json: TypeAlias = Annotated[bool, Parameter(name="--json", help="Print one JSON object for scripts.")]
 RunName: TypeAlias = Annotated[str, Parameter(name="RUN", help="The run's name, as in `orchestrator runs`.")]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from orchestrator.cli.options import ConfigFile, ConfigOfDatabase, Database, Json, RunName
+from orchestrator.cli.options import ConfigFile, ConfigOfDatabase, Database, Json, Keys, RunName
 from orchestrator.cli.output import say, say_json
 from orchestrator.cli.session import opened
 from orchestrator.core.states import State
@@ -52,16 +53,36 @@ async def retry(
             say(f"{moved:,} requests of {run} are queued again{but}; `run` with --run {run} sends them")
 
 
-async def cancel(run: RunName, /, *, db: Database = None, config: ConfigFile = None, json: Json = False) -> None:
-    """Cancel a run, at the provider too.
+async def cancel(
+    run: RunName,
+    /,
+    *,
+    key: Keys = None,
+    db: Database = None,
+    config: ConfigFile = None,
+    json: Json = False,
+) -> None:
+    """Cancel a run, or single rows of it, at the provider too.
 
     What waits is not sent; what is open is cancelled, and a late answer is taken and accounted all the same.
     """
     from orchestrator.report.summary import closing_table, summary_object
 
     async with opened(db, config) as orchestrator:
+        if key:
+            _say_rows(run, await orchestrator.cancel_rows(run, key), json=json)
+            return
         summary = await orchestrator.cancel(run)
         if json:
             say_json(summary_object(summary, orchestrator.database))
         else:
             say(closing_table(summary, places={"database": orchestrator.database}, failures={}))
+
+
+def _say_rows(run: str, states: Mapping[str, State], *, json: bool) -> None:
+    if json:
+        say_json({"run": run, "rows": {key: state.value for key, state in states.items()}})
+        return
+    for key, state in states.items():
+        open_ = state in (State.SUBMITTED, State.AWAITING_TOOLS)
+        say(f"{key}: {'cancelled at the provider; the next poll of the run settles it' if open_ else state.value}")

@@ -223,6 +223,10 @@ class Store(RetentionStore, UploadStore, StreamEventStore, DatasetStore, NoticeS
         """``FAIL`` a pending request without an attempt: it can never be sent. Returns as ``end`` does."""
         ...
 
+    async def cancel_unsent(self, request_id: int, at: float) -> list[Dependent] | None:
+        """``CANCEL`` a request that is pending or blocked; returns as ``end`` does, None if it is neither."""
+        ...
+
     async def note_status(self, attempt_id: int, status: str) -> None:
         """Record the provider's latest status of an open response; never waits, and may be lost in a crash.
 

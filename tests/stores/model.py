@@ -775,6 +775,13 @@ class ModelBackend(DatasetModel):
         request.move(Event.FAIL, code=code, message=_storable(message), settled_at=at)
         return self._settle_dependents(request, Event.FAIL, at, None)
 
+    async def cancel_unsent(self, request_id: int, at: float) -> list[reads.Dependent] | None:
+        request = self._requests[request_id]
+        if request.state not in (State.PENDING, State.BLOCKED):
+            return None
+        request.move(Event.CANCEL, code="cancelled", message=None, settled_at=at)
+        return self._settle_dependents(request, Event.CANCEL, at, None)
+
     async def note_status(self, attempt_id: int, status: str) -> None:
         attempt = self._attempts.get(attempt_id)
         if attempt is not None and attempt.ended_at is None:

@@ -266,3 +266,26 @@ async def test_another_run_keeps_the_answer_that_it_shares(harness: Harness) -> 
     assert (after.output_text, after.response_id, after.reused) == (before.output_text, before.response_id, True)
     assert (after.cost_pusd, after.state) == (before.cost_pusd, State.SUCCEEDED)
     assert (await other.summary()).reused == 1
+
+
+# ── single rows ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_only_what_is_not_sent_is_cancelled_at_once(harness: Harness) -> None:
+    waiting, sent = await harness.add(2)
+    attempt_id = await harness.submit(sent)
+    assert await harness.store.cancel_unsent(waiting.id, NOW) == []
+    assert await harness.store.cancel_unsent(sent.id, NOW) is None
+    assert await harness.store.cancel_unsent(waiting.id, NOW) is None
+    cancelled = await harness.request("row-0")
+    assert (cancelled.state, cancelled.code, cancelled.settled_at) == (State.CANCELLED, "cancelled", NOW)
+    assert await harness.end(sent, attempt_id, State.SUCCEEDED)
+
+
+async def test_a_cancelled_duplicate_no_longer_waits_for_its_original(harness: Harness) -> None:
+    original, copy = await harness.add(2)
+    attempt_id = await harness.submit(original)
+    await harness.store.join(copy.id, Duplicate(request_id=original.id, here=True), b"f" * 16, NOW)
+    assert await harness.store.cancel_unsent(copy.id, NOW) == []
+    await harness.settle(original, attempt_id, State.SUCCEEDED)
+    assert (await harness.request("row-1")).state is State.CANCELLED

@@ -114,6 +114,12 @@ class Purge:
                         return purged
         return purged
 
+    async def objects(self, run_id: int, objects: Sequence[ProviderObject]) -> Purged:
+        """Delete these copies."""
+        purged = Purged()
+        await self._delete_all(run_id, objects, purged)
+        return purged
+
     async def _pages(self, run_id: int, kind: ObjectKind, ended_before: float) -> AsyncIterator[list[ProviderObject]]:
         after = 0
         while page := await self._reader.provider_objects(

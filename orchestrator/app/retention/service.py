@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import random
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.app.connections import address, open_client
 from orchestrator.app.retention.purge import Purge, Purged
+from orchestrator.app.single_rows import row_of
 from orchestrator.config import Config
 from orchestrator.core.clock import Clock
 from orchestrator.core.errors import UsageError
@@ -16,7 +19,7 @@ from orchestrator.job.retention import RetentionSection, delete_ended_before
 from orchestrator.policy.rate_limits.limits import Limiter
 from orchestrator.stores.base import Reader, Store
 from orchestrator.stores.reads import Run
-from orchestrator.stores.retained import ObjectKind, Retained
+from orchestrator.stores.retained import ObjectKind, ProviderObject, Retained
 
 __all__ = ["Due", "RetentionService"]
 
@@ -56,6 +59,31 @@ class RetentionService:
         self._refuse_stranger(run, await self._reader.retained(run.id))
         return await self._delete(run, _ENDLESS, tuple(ObjectKind))
 
+    async def purge_rows(self, run: Run, keys: Sequence[str]) -> Purged:
+        """Delete the responses of single rows; raises ``UsageError`` if one is not settled."""
+        self._refuse_stranger(run, await self._reader.retained(run.id))
+        objects: list[ProviderObject] = []
+        for key in keys:
+            request = await row_of(self._reader, run, key)
+            if request.state not in SETTLED:
+                raise UsageError(
+                    f"{key!r} is {request.state.value}, not settled: its response is still needed",
+                    hint=f"orchestrator cancel {run.name} --key {key} ends it; then purge it",
+                )
+            objects += await self._responses_of(request.id)
+        async with self._purging() as purge:
+            return await purge.objects(run.id, objects)
+
+    async def _responses_of(self, request_id: int) -> list[ProviderObject]:
+        """The responses that are a request's own and that the provider still has, as far as is known."""
+        return [
+            ProviderObject(ObjectKind.RESPONSE, attempt.response_id)
+            for attempt in await self._reader.attempts(request_id)
+            if attempt.response_id is not None
+            and attempt.deleted_at is None
+            and await self._reader.holder(attempt.response_id) == attempt.id
+        ]
+
     async def due(self, run: Run) -> Due | None:
         """What is due by now according to the run's retention; None if nothing is."""
         retained = await self._reader.retained(run.id)
@@ -88,9 +116,14 @@ class RetentionService:
             await self._store.drop(run.id, inputs=policy.inputs == "drop", outputs=policy.outputs == "drop")
 
     async def _delete(self, run: Run, ended_before: float, kinds: tuple[ObjectKind, ...]) -> Purged:
+        async with self._purging() as purge:
+            return await purge.run(run.id, ended_before=ended_before, kinds=kinds)
+
+    @asynccontextmanager
+    async def _purging(self) -> AsyncIterator[Purge]:
         async with open_client(self._config, self._database) as client:
             polls = self._config.limits.polls_per_minute
-            purge = Purge(
+            yield Purge(
                 client,
                 store=self._store,
                 reader=self._reader,
@@ -99,7 +132,6 @@ class RetentionService:
                 rng=self._rng,
                 overrides=self._config.provider.overrides,
             )
-            return await purge.run(run.id, ended_before=ended_before, kinds=kinds)
 
     def _refuse_stranger(self, run: Run, retained: Retained | None) -> None:
         """Another provider knows none of the ids, and all of them would pass for deleted."""

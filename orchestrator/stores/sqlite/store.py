@@ -156,6 +156,9 @@ class SqliteStore(SqliteRetentionStore, SqliteDatasetStore, SqliteNoticeStore):
     async def fail_pending(self, request_id: int, code: str, message: str, at: float) -> list[Dependent] | None:
         return await self._writer.write(write_operations.fail_pending, request_id, code, message, at)
 
+    async def cancel_unsent(self, request_id: int, at: float) -> list[Dependent] | None:
+        return await self._writer.write(write_operations.cancel_unsent, request_id, at)
+
     # ── turns, chains, duplicates ─────────────────────────────────────────────────────────────────────────
 
     async def leave(self, leaving: Leaving) -> list[Dependent] | None:

@@ -32,6 +32,7 @@ __all__ = [
     "add_progress",
     "add_rows",
     "add_upload",
+    "cancel_unsent",
     "claim",
     "create_run",
     "end",
@@ -359,17 +360,31 @@ def _end_attempt(tx: Transaction, claimed: Claimed, ending: Ending) -> None:
 
 
 def fail_pending(tx: Transaction, request_id: int, code: str, message: str, at: float) -> list[Dependent] | None:
-    source, event, text = State.PENDING, Event.FAIL, storable(message)
-    to = move(source, event)
+    return _settle_unsent(tx, request_id, State.PENDING, Settlement(Event.FAIL, at, None, code, storable(message)))
+
+
+def cancel_unsent(tx: Transaction, request_id: int, at: float) -> list[Dependent] | None:
+    cancelled = Settlement(Event.CANCEL, at, None, "cancelled")
+    for source in (State.PENDING, State.BLOCKED):
+        moved = _settle_unsent(tx, request_id, source, cancelled)
+        if moved is not None:
+            return moved
+    return None
+
+
+def _settle_unsent(tx: Transaction, request_id: int, source: State, settled: Settlement) -> list[Dependent] | None:
+    """Settle a request that has no open attempt; None if it is not in the source state."""
+    to = move(source, settled.event)
     states = {"from_state": source.value, "to_state": to.value}
     moved = tx.execute(
-        SQL["fail_pending"], {"request_id": request_id, "code": code, "message": text, "at": at, **states}
+        SQL["settle_unsent"],
+        {"request_id": request_id, "code": settled.code, "message": settled.message, "at": settled.at, **states},
     ).fetchall()
     if not moved:
         return None
     run_id, stage = moved[0]
     tx.moved(run_id, stage, source, to)
-    return settle_dependents(tx, run_id, request_id, Settlement(event, at, None, code, text))
+    return settle_dependents(tx, run_id, request_id, settled)
 
 
 def note_status(tx: Transaction, attempt_id: int, status: str) -> None:

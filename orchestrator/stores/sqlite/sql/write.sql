@@ -158,7 +158,7 @@ INSERT INTO charge (
 -- takes: attempt_id, output_text, body
 INSERT INTO result (attempt_id, output_text, body) VALUES (:attempt_id, :output_text, :body);
 
--- name: fail_pending
+-- name: settle_unsent
 UPDATE request SET state = :to_state, code = :code, message = :message, settled_at = :at
 WHERE id = :request_id AND state = :from_state
 RETURNING run_id, stage;
