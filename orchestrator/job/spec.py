@@ -34,6 +34,7 @@ from orchestrator.job.requests.answer_format import (
 from orchestrator.job.requests.parameters import missing_parameters, parameter_problems, parameter_warnings
 from orchestrator.job.requests.request_template import compile_request
 from orchestrator.job.retention import RetentionSection
+from orchestrator.job.rows.caps import InputCaps
 from orchestrator.job.rows.given_rows import as_json_lines
 from orchestrator.job.rows.sources import STDIN, GivenFormat, find_sources, resolve_format
 from orchestrator.job.tools import handler_problems
@@ -47,6 +48,7 @@ __all__ = [
     "load_job",
 ]
 
+_NO_DELIMITERS = '\r\n"\0'
 _NAME = "^[a-z0-9][a-z0-9-]*$"
 _OUTPUT_SUFFIXES = (".jsonl", ".csv", ".parquet")
 
@@ -62,6 +64,7 @@ FREE_TO_CHANGE = (
     "input.on_bad_row",
     "input.limit",
     "input.may_be_empty",
+    "input.caps",
     "tool_timeout",
     "max_turns",
     "duplicates",
@@ -71,7 +74,7 @@ FREE_TO_CHANGE = (
 )
 _NOT_IN_FINGERPRINT: dict[str, Any] = {
     **{field: True for field in FREE_TO_CHANGE if "." not in field},
-    "input": {"on_bad_row", "may_be_empty"},
+    "input": {"on_bad_row", "may_be_empty", "caps"},
     # What it makes of the class stands in the request.
     "output_model": True,
 }
@@ -88,12 +91,36 @@ class Input(Section):
     key: str | None = Field(default=None, min_length=1)
     """The column that identifies a row. Default: the file's path (text), `custom_id` (openai-batch), else the line
     number (with the file's path before it, where `path` names several files)."""
+    delimiter: str | None = Field(default=None, examples=[";", "tab"])
+    """What separates the fields of a CSV file: one character, or `tab`. Default: a tab for `.tsv`, else a comma."""
+    encoding: str | None = Field(default=None, examples=["cp1252"])
+    """The encoding of CSV and text files, such as `cp1252` for files of older Windows programs. Default: UTF-8."""
+    caps: InputCaps = InputCaps()
+    """Bounds of what a file may hold."""
     limit: int | None = Field(default=None, ge=1)
     """Read only this many rows. A run with a higher limit, or without one, continues with the others."""
     on_bad_row: Literal["stop", "skip"] = "stop"
     """What to do with a row that cannot become a request: `stop` the run, or `skip` the row, recorded and counted."""
     may_be_empty: bool = False
     """Whether an input without a row that can be sent is a success; otherwise such a run ends with exit code 3."""
+
+    @field_validator("delimiter")
+    @classmethod
+    def _is_one_character(cls, delimiter: str | None) -> str | None:
+        found = "\t" if delimiter in ("tab", "\\t") else delimiter
+        if found is not None and (len(found) != 1 or found in _NO_DELIMITERS):
+            raise ValueError("must be one character, such as ;, or tab")
+        return found
+
+    @field_validator("encoding")
+    @classmethod
+    def _is_known(cls, encoding: str | None) -> str | None:
+        try:
+            if encoding is None or "\n".encode(encoding) == b"\n":
+                return encoding
+        except LookupError:
+            raise ValueError("is no known encoding; write utf-8, cp1252, latin-1, …") from None
+        raise ValueError("does not keep lines apart; save the file as UTF-8")
 
 
 class RetrySection(Section):

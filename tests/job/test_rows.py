@@ -206,7 +206,7 @@ def test_an_open_quote_swallows_the_rest_and_is_reported_where_it_begins(
 
 def test_a_text_file_in_another_encoding(write: Write, make_job: MakeJob, tmp_path: Path) -> None:
     write("a.txt", "one\ntwo äö".encode("latin-1"))
-    assert shown(read(make_job(path="*.txt")), tmp_path) == [("a.txt", "! the file is not UTF-8 text (line 2)")]
+    assert shown(read(make_job(path="*.txt")), tmp_path) == [("a.txt", "! the text in line 2 is not UTF-8")]
 
 
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv", "rows.txt"])
@@ -490,7 +490,7 @@ def test_without_the_extra_parquet_says_what_to_install(
         return real_import(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without_arro3)
-    with pytest.raises(SpecError, match=r"hint: pip install 'orchestrator\[parquet\]'"):
+    with pytest.raises(SpecError, match=r"hint: pip install 'responses-orchestrator\[parquet\]'"):
         read(make_job(path="table.parquet"))
 
 

@@ -113,9 +113,11 @@ job.yaml: 2 mistakes in the job file
         ),
         (
             GOOD.replace("rows.jsonl", "job.yaml"),
-            """\
-job.yaml:2: input.path: the name "job.yaml" does not show the format
-  hint: set input.format; known are .jsonl, .csv, .parquet, .txt, .md, and all but .parquet followed by .gz""",
+            (
+                'job.yaml:2: input.path: the name "job.yaml" does not show the format\n'
+                "  hint: set input.format; known are .jsonl, .ndjson, .csv, .tsv, .parquet, .txt, .md, "
+                "and all but .parquet followed by .gz"
+            ),
         ),
         (
             GOOD.replace("rows.jsonl", '"-", format: parquet'),

@@ -13,12 +13,18 @@ from typing import Any
 import orjson
 from jinja2 import Environment, StrictUndefined, TemplateSyntaxError, Undefined, UndefinedError, meta, nodes
 from jinja2.exceptions import SecurityError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from orchestrator.core import exact_json
 from orchestrator.job.documents.validation_problems import did_you_mean, listed
 from orchestrator.job.requests.local_files import FILTERS, FileUnusable
-from orchestrator.job.requests.template_bounds import ACCOUNT, BoundedEnvironment, TooMuch, charged, refuse_large
+from orchestrator.job.requests.template_bounds import (
+    ACCOUNT,
+    BoundedEnvironment,
+    FieldsFirstEnvironment,
+    TooMuch,
+    charged,
+    refuse_large,
+)
 
 __all__ = ["ROW", "BadTemplate", "CannotRender", "Expression", "compile_expression", "is_template"]
 
@@ -29,6 +35,8 @@ _NO_LOADER = (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)
 # Filters and tests that may be given a column that the row does not have.
 _DEFAULTS = frozenset({"default", "d"})
 _PRESENCE = frozenset({"defined", "undefined"})
+# What stands alone in {{ }} and has no sign of an expression in it.
+_INSERTED = re.compile(r"\{\{[-+]?\s*([^\s{}|()\[\]\"\\'~]+(?: +[^\s{}|()\[\]\"\\'~]+){0,7})\s*[-+]?\}\}")
 _INSERTING = (nodes.Template, nodes.Output, nodes.TemplateData, nodes.Name)
 
 
@@ -247,7 +255,14 @@ def _syntax_message(error: TemplateSyntaxError, text: str) -> str:
     # The parser's ", got '…'" may quote the prompt.
     message = (error.message or "syntax error").split(", got ")[0].rstrip(".")
     where = f" (line {error.lineno} of it)" if "\n" in text.strip() else ""
-    return f"is not a valid template{where}: {message}"
+    return f"is not a valid template{where}: {message}{_about_names(text)}"
+
+
+def _about_names(text: str) -> str:
+    """How to write a column whose name is no plain word, if the template seems to insert one."""
+    if all(name.isidentifier() for name in _INSERTED.findall(text)):
+        return ""
+    return f'; a column whose name is no plain word is written {{{{ {ROW}["Ticket No"] }}}}'
 
 
 def _written(value: Any) -> Any:
@@ -283,6 +298,6 @@ def _environment(kind: type[Environment], finalize: Callable[[Any], Any]) -> Any
     return environment
 
 
-_JINJA: Environment = _environment(ImmutableSandboxedEnvironment, _written)
+_JINJA: Environment = _environment(FieldsFirstEnvironment, _written)
 _BOUNDED: BoundedEnvironment = _environment(BoundedEnvironment, _charged)
 _BOUNDED.bound_filters()

@@ -19,7 +19,7 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedFormatter
 from jinja2.visitor import NodeTransformer
 
-__all__ = ["ACCOUNT", "BoundedEnvironment", "TooMuch", "charged", "refuse_large"]
+__all__ = ["ACCOUNT", "BoundedEnvironment", "FieldsFirstEnvironment", "TooMuch", "charged", "refuse_large"]
 
 # Of one evaluation: turns of loops and calls, characters and items produced, seconds of this thread's processor.
 _MOST_STEPS = 200_000
@@ -82,7 +82,17 @@ def refuse_large(tree: nodes.Template) -> None:
         waiting += ((child, depth + 1) for child in node.iter_child_nodes())
 
 
-class BoundedEnvironment(ImmutableSandboxedEnvironment):
+class FieldsFirstEnvironment(ImmutableSandboxedEnvironment):
+    """A sandbox that reads ``order.items`` as the field of an order, if it has one, and not as a method of Python."""
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """Called by compiled templates."""
+        if isinstance(obj, dict) and attribute in obj:
+            return obj[attribute]
+        return super().getattr(obj, attribute)
+
+
+class BoundedEnvironment(FieldsFirstEnvironment):
     """A sandbox in which every evaluation charges what it takes to ``ACCOUNT``."""
 
     intercepted_binops = frozenset({"+", "*", "**", "%"})

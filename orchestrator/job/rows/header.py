@@ -62,6 +62,9 @@ def _columns_read(job: Job, renderer: Renderer) -> Iterator[tuple[str, FieldPath
 
 
 def _nearest(column: str, columns: Sequence[str]) -> str:
+    longer = [each for each in columns if not each.isidentifier() and each.startswith(column)]
+    if longer:
+        return f'for the column "{longer[0]}" write {{{{ row["{longer[0]}"] }}}}'
     return did_you_mean(column, columns) or f"its columns are: {listed(columns)}"
 
 

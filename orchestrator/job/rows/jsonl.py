@@ -7,9 +7,10 @@ from typing import Any, BinaryIO
 
 import orjson
 
+from orchestrator.core.errors import SpecError
 from orchestrator.core.exact_json import RepeatedName, loads_row
-from orchestrator.job.rows.formats import Columns, Malformed
-from orchestrator.job.rows.sources import BOM, Source, numbered_lines, opened
+from orchestrator.job.rows.formats import Columns, Malformed, ReadingRules
+from orchestrator.job.rows.sources import BOM, LINES_OF_ARRAY, Source, numbered_lines, opened
 
 __all__ = ["JsonLines"]
 
@@ -19,9 +20,18 @@ class JsonLines:
 
     key_column: str | None = None
 
+    def __init__(self, rules: ReadingRules) -> None:
+        self.rules = rules
+
     def units(self, source: Source, stdin: BinaryIO | None) -> Iterator[tuple[int, bytes]]:
-        with opened(source, stdin) as stream:
-            for number, line in numbered_lines(stream, source.name):
+        with opened(source, stdin, self.rules.caps) as stream:
+            lines = numbered_lines(stream, source.name, self.rules.caps)
+            for number, line in lines:
+                if not line.isspace():
+                    _refuse_array(line, f"{source.name}:{number}")
+                    yield number, line
+                    break
+            for number, line in lines:
                 if not line.isspace():
                     yield number, line
 
@@ -35,6 +45,11 @@ class JsonLines:
         if not isinstance(row, dict):
             raise Malformed("the line holds JSON, but not an object; one {…} must stand on each line")
         return row
+
+
+def _refuse_array(line: bytes, where: str) -> None:
+    if line.lstrip().startswith(b"["):
+        raise SpecError("the file is a JSON array, not one object a line", where=where, hint=LINES_OF_ARRAY)
 
 
 def _reason(line: bytes, error: ValueError) -> str:

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.job.documents.validation_problems import did_you_mean, listed
 from orchestrator.job.rows.csv_rows import CsvRows
-from orchestrator.job.rows.formats import Columns, Malformed, RowFormat
+from orchestrator.job.rows.formats import Columns, Malformed, ReadingRules, RowFormat
 from orchestrator.job.rows.jsonl import JsonLines
 from orchestrator.job.rows.openai_batch import OpenAIBatch
 from orchestrator.job.rows.parquet_rows import ParquetFiles
@@ -50,6 +50,7 @@ class UnreadableRow:
     position: int
     where: str
     reason: str
+    hint: str | None = None
 
 
 def open_rows(
@@ -62,7 +63,9 @@ def open_rows(
     Raises ``SpecError`` if a file is missing or damaged.
     """
     place, limit = job.input, job.input.limit
-    reader = _FORMATS[resolve_format(place.path, place.format, job.base_dir)]()
+    reader = _FORMATS[resolve_format(place.path, place.format, job.base_dir)](
+        ReadingRules(place.delimiter, place.encoding, place.caps)
+    )
     key_column = place.key or reader.key_column
     if columns is not None and key_column is not None:
         columns |= {key_column}
@@ -85,7 +88,7 @@ def open_rows(
                     else:
                         key = f"{source.relative}:{line}" if several else str(line)
                 except Malformed as error:
-                    yield UnreadableRow(position, where, str(error))
+                    yield UnreadableRow(position, where, str(error), error.hint)
                 else:
                     yield Row(position, where, key, data)
             position += 1

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 from orchestrator.core.errors import SpecError
-from orchestrator.job.rows.formats import Columns, Malformed
+from orchestrator.job.rows.formats import Columns, Malformed, ReadingRules
 from orchestrator.job.rows.sources import Source
 
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ class ParquetFiles:
     """A row's line is its number in the file, from 1."""
 
     key_column: str | None = None
+
+    def __init__(self, rules: ReadingRules) -> None:
+        self.rules = rules
 
     def units(self, source: Source, stdin: BinaryIO | None) -> Iterator[tuple[int, Unit]]:  # noqa: ARG002
         number = 0

@@ -66,7 +66,7 @@ def _columns_read(job: Job, renderer: Renderer) -> frozenset[str] | None:
 
 def _request(row: Row | UnreadableRow, renderer: Renderer, chain: Chain | None) -> NewRequest:
     if isinstance(row, UnreadableRow):
-        raise BadRow(row.reason, where=row.where)
+        raise BadRow(row.reason, where=row.where, hint=row.hint)
     renderer.check(row)
     packed = renderer.pack(row)
     if chain is None:

@@ -11,16 +11,19 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Literal, TypeAlias, cast
+from typing import Any, BinaryIO, Literal, TypeAlias, cast
 
 import orjson
 
 from orchestrator.core.errors import SpecError
 from orchestrator.job.documents.validation_problems import did_you_mean
+from orchestrator.job.rows.caps import InputCaps
 
 __all__ = [
     "BOM",
+    "LINES_OF_ARRAY",
     "STDIN",
     "Format",
     "GivenFormat",
@@ -41,16 +44,22 @@ STDIN = "-"
 
 _SUFFIXES: dict[str, Format] = {
     ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
     ".csv": "csv",
+    ".tsv": "csv",
     ".parquet": "parquet",
     ".txt": "text",
     ".md": "text",
 }
+# A hint for a file that is one JSON array.
+LINES_OF_ARRAY = "make lines of a JSON array: jq -c '.[]' FILE.json > FILE.jsonl"
 BOM = b"\xef\xbb\xbf"
 _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
-_DAMAGE = (OSError, EOFError, zlib.error)
 _ENDS = 64 * 1024
 _BUFFER = 256 * 1024
+# Every file may expand to so much, whatever the ratio.
+_FREE_EXPANSION = 256 * 2**20
+_CAPS = InputCaps()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +97,9 @@ def resolve_format(path: str, given: GivenFormat, base_dir: Path) -> Format:
     if found is None or (found == "parquet" and path.lower() != plain):
         raise SpecError(
             f'the name "{path}" does not show the format',
-            hint=f"set input.format; known are {', '.join(_SUFFIXES)}, and all but .parquet followed by .gz",
+            hint=LINES_OF_ARRAY
+            if plain.endswith(".json")
+            else f"set input.format; known are {', '.join(_SUFFIXES)}, and all but .parquet followed by .gz",
         )
     return "openai-batch" if found == "jsonl" and _starts_as_batch(find_sources(path, base_dir)[0]) else found
 
@@ -104,6 +115,11 @@ def find_sources(path: str, base_dir: Path) -> list[Source]:
             raise SpecError(
                 f'there is no file "{base_dir / path}"',
                 hint=_neighbour(base_dir / path) or "paths are relative to the job file",
+            )
+        if not (base_dir / path).is_file():
+            raise SpecError(
+                f'"{path}" is no file that can be read twice',
+                hint='write path: "-", and pipe it in: zcat FILE | orchestrator run JOB',
             )
         return [Source(base_dir / path, path)]
     # Unlike Path.glob, this one passes hidden files over.
@@ -133,7 +149,7 @@ def identity_of(path: str, base_dir: Path) -> str:
 
 
 @contextmanager
-def opened(source: Source, stdin: BinaryIO | None) -> Iterator[BinaryIO]:
+def opened(source: Source, stdin: BinaryIO | None, caps: InputCaps = _CAPS) -> Iterator[BinaryIO]:
     """The file's bytes, uncompressed; raises ``SpecError`` if it cannot be opened. Standard input stays open."""
     if source.relative == STDIN:
         yield stdin or sys.stdin.buffer
@@ -143,36 +159,73 @@ def opened(source: Source, stdin: BinaryIO | None) -> Iterator[BinaryIO]:
     with raw:
         if source.relative.lower().endswith(".gz"):
             # Reading lines from GzipFile itself costs a Python call a line.
-            yield cast(BinaryIO, io.BufferedReader(gzip.GzipFile(fileobj=raw), _BUFFER))
+            yield cast(BinaryIO, io.BufferedReader(_BoundedGzip(raw, caps.expansion), _BUFFER))
         else:
             yield raw
 
 
-def numbered_lines(stream: BinaryIO, name: str) -> Iterator[tuple[int, bytes]]:
-    """The lines from 1, without a byte order mark; raises ``SpecError`` if the file is damaged or UTF-16."""
-    number = 0
+class _BoundedGzip(gzip.GzipFile):
+    """Raises ``_ExpandsTooMuch`` where little data becomes very much."""
+
+    def __init__(self, raw: BinaryIO, most_times: int) -> None:
+        super().__init__(fileobj=raw)
+        self._raw, self._most_times, self._expanded = raw, most_times, 0
+
+    def readinto(self, buffer: Any) -> int:
+        read = super().readinto(buffer)
+        self._expanded += read
+        if self._expanded > _FREE_EXPANSION and self._expanded > self._most_times * self._raw.tell():
+            raise _ExpandsTooMuch
+        return read
+
+
+class _ExpandsTooMuch(Exception):
+    pass
+
+
+def numbered_lines(stream: BinaryIO, name: str, caps: InputCaps = _CAPS) -> Iterator[tuple[int, bytes]]:
+    """The lines from 1, without a byte order mark; raises ``SpecError`` for a damaged, UTF-16 or oversized file."""
+    number, most = 0, caps.line_bytes
     try:
-        for number, line in enumerate(stream, 1):
+        for number, line in enumerate(iter(partial(stream.readline, most + 1), b""), 1):
+            if len(line) > most:
+                raise _too_long("the line", caps, f"{name}:{number}")
             yield number, _without_bom(line, name) if number == 1 else line
-    except _DAMAGE as error:
+    except (OSError, EOFError, zlib.error, _ExpandsTooMuch) as error:
         raise _damaged(error, name, after=number) from None
 
 
-def whole_content(stream: BinaryIO, name: str) -> bytes:
+def whole_content(stream: BinaryIO, name: str, caps: InputCaps = _CAPS) -> bytes:
     """All of a file, without a byte order mark; errors as of ``numbered_lines``."""
     try:
-        return _without_bom(stream.read(), name)
-    except _DAMAGE as error:
+        content = stream.read(caps.line_bytes + 1)
+        if len(content) > caps.line_bytes:
+            raise _too_long("the file", caps, name)
+        return _without_bom(content, name)
+    except (OSError, EOFError, zlib.error, _ExpandsTooMuch) as error:
         raise _damaged(error, name, after=0) from None
 
 
+def _too_long(what: str, caps: InputCaps, where: str) -> SpecError:
+    return SpecError(
+        f"{what} has more than {caps.line_bytes:,} bytes",
+        where=where,
+        hint="raise input.caps.line_bytes if it is meant",
+    )
+
+
 def _damaged(error: Exception, name: str, *, after: int) -> SpecError:
+    if isinstance(error, _ExpandsTooMuch):
+        hint = "raise input.caps.expansion if it is meant"
+        return SpecError(
+            "the compressed file expands to very many times its size", where=f"{name}:{after + 1}", hint=hint
+        )
     if isinstance(error, gzip.BadGzipFile) and not after:
         return SpecError("the file is not compressed with gzip, although its name ends in .gz", where=name)
     if isinstance(error, OSError) and error.strerror:
         return SpecError(f"the file cannot be read: {error.strerror}", where=f"{name}:{after + 1}")
     # Decompression runs ahead of the lines, so there is no line to name.
-    return SpecError("the compressed file is damaged or cut short", where=name)
+    return SpecError("the compressed file is damaged or cut short", where=name, hint=f"{after:,} lines were read")
 
 
 @contextmanager
