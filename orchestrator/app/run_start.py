@@ -174,4 +174,4 @@ def _price_lines(models: list[str], prices: str | None) -> str:
         f"add to {prices}" if prices is not None else "put into a file, and name it in the config as `prices: FILE`"
     )
     entries = "".join(f"\n    - model: {model}\n      {_TO_FILL_IN}" for model in models[:3])
-    return f"{place}:\n  prices:{entries}\nor bound each request yourself: budget.usd_per_request"
+    return f"{place}:\n  prices:{entries}\n  or bound each request yourself: budget.usd_per_request"
