@@ -365,6 +365,15 @@ class Job(Section):
         return self
 
     @model_validator(mode="after")
+    def _streams_without_a_window(self) -> Self:
+        options = self.request.get("background_options")
+        window = options.get("completion_window") if isinstance(options, dict) else None
+        if self.stream and window not in (None, "soonest"):
+            hint = "leave one of the two out: the answer of a window comes when there is room for it"
+            refuse("job", [ValidationProblem(("stream",), "cannot be used with a completion window", hint)])
+        return self
+
+    @model_validator(mode="after")
     def _raises_indeed(self) -> Self:
         allowed = self.request.get("max_output_tokens")
         raised = self.on_incomplete

@@ -37,9 +37,9 @@ def found(**fields: Any) -> list[tuple[str, str]]:
         ("functions", "use tools"),
         ("function_call", "use tool_choice"),
         ("stop", "no stop sequences"),
-        ("seed", "no seed"),
+        ("extra_query", "provider.query"),
         ("n", "one answer"),
-        ("stream_options", "there is no stream"),
+        ("stream_options", "needs no options"),
         ("logprobs", "use top_logprobs"),
         ("web_search_options", "use tools: [{type: web_search}]"),
         ("text_format", "use output_model"),
@@ -96,7 +96,7 @@ def test_every_wrong_parameter_is_tested() -> None:
             "must be a list such as [reasoning.encrypted_content]",
         ),
         ({"service_tier": 1}, "service_tier", "must be text"),
-        ({"safety_identifier": "u" * 65}, "safety_identifier", "may have at most 64 characters"),
+        ({"safety_identifier": "u" * 129}, "safety_identifier", "may have at most 128 characters"),
         ({"prompt_cache_key": 7}, "prompt_cache_key", "must be text"),
         ({"prompt_cache_options": "explicit"}, "prompt_cache_options", "must be a mapping such as {mode: explicit}"),
         ({"model": 5}, "model", "must be the name of a model"),
@@ -228,7 +228,7 @@ def test_what_cannot_work_is_refused_with_the_reason(fields: dict[str, Any], fie
         {"temperature": 2, "top_p": 0, "top_logprobs": 20, "max_tool_calls": 1},
         {"store": False},
         {"reasoning": {"effort": "a word of next month"}, "service_tier": "a tier of next month"},
-        {"include": ["message.output_text.logprobs"], "safety_identifier": "u" * 64, "prompt_cache_key": "k"},
+        {"include": ["message.output_text.logprobs"], "safety_identifier": "u" * 128, "prompt_cache_key": "k"},
         {"previous_response_id": "resp_1"},
         {"conversation": {"id": "conv_1"}},
         {"input": [{"role": "user", "content": "Hello"}]},
@@ -330,3 +330,25 @@ def test_every_field_is_sent_as_it_was_written() -> None:
     metadata = {"a": "text", RUN: "r", KEY: "k", ATTEMPT: "1"}
     others = {"of_next_month": {"a": [1, None]}, "background": True, "store": True}
     assert sent == {**columns, "metadata": metadata, **others}
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"model": "gpt-6.1-terra", "temperature": 0}, "request.temperature is refused by models that reason"),
+        ({"model": "gpt-5-mini", "top_p": 0.5}, "request.top_p is refused by models that reason, such as gpt-5-mini"),
+        ({"model": "o3", "temperature": 1}, "request.temperature is refused"),
+        ({"model": "gpt-6-luna", "temperature": 1, "reasoning": {"effort": "none"}}, None),
+        ({"model": "gpt-4.1", "temperature": 0}, None),
+        ({"model": "gpt-5.3-chat", "temperature": 0}, None),
+        ({"model": "{{ model }}", "temperature": 0}, None),
+        ({"model": "my-deployment", "temperature": 0}, None),
+        ({"prompt": {"id": "pmpt_1"}}, "OpenAI ended these on 2026-11-30"),
+        ({"seed": 7}, "some other servers take it"),
+    ],
+)
+def test_what_the_provider_will_refuse_is_warned_of(fields: dict[str, Any], words: str | None) -> None:
+    warnings = list(parameter_warnings({**BASE, **fields}))
+    assert len(warnings) == (words is not None)
+    assert words is None or words in warnings[0]
+    assert list(parameter_problems({**BASE, **fields})) == []

@@ -319,3 +319,14 @@ def test_the_same_output_elsewhere_overwrites_nothing(write: Write) -> None:
     write("rows.jsonl", lines({"text": "x"}))
     path = write("job.yaml", GOOD + "output: out/rows.jsonl\n")
     assert load_job(path).output_path == path.parent / "out/rows.jsonl"
+
+
+@pytest.mark.parametrize("window", ["2h", "8h"])
+def test_a_window_is_not_streamed(window: str) -> None:
+    request = {"model": "m", "input": "x", "background_options": {"completion_window": window}}
+    job = {"name": "a", "input": {"path": "rows.jsonl"}, "request": request}
+    with pytest.raises(ValidationError, match="cannot be used with a completion window"):
+        Job.model_validate({**job, "stream": True})
+    assert Job.model_validate(job).stream is False
+    request["background_options"] = {"completion_window": "soonest"}
+    assert Job.model_validate({**job, "stream": True}).stream is True

@@ -116,6 +116,7 @@ CASES: dict[str, list[Case]] = {
     "against-policy": [
         on_create(Refused(status=400, code="content_policy_violation"), (Fail, "content_policy_violation")),
         on_create(Refused(status=400, type="image_generation_user_error"), (Fail, "image_generation_user_error")),
+        on_create(Refused(status=400, code="misalignment_policy_violation"), (Fail, "misalignment_policy_violation")),
     ],
     "conversation-locked": [
         on_create(

@@ -134,10 +134,14 @@ def test_only_an_empty_text_is_estimated_at_zero() -> None:
 def test_a_request_counts_its_texts_its_frame_and_its_cap() -> None:
     fields = {"model": "gpt-5", "instructions": "Be brief.", "input": ENGLISH, "max_output_tokens": 300}
     counts = EXACT.count("Be brief.") + EXACT.count(ENGLISH)
-    assert estimate_input(fields, EXACT) == 3 + 4 + 4 + counts
+    assert estimate_input(fields, EXACT) == 2 + 4 + 4 + counts
     assert estimate_request(fields) == estimate_input(fields) + 300
     assert estimate_request(fields | {"max_output_tokens": None}) == estimate_input(fields)
     assert estimate_input({"input": "hi"}, EXACT) == 8
+    # The count of the API reference for this request.
+    assert estimate_input({"model": "gpt-5", "input": "Tell me a joke."}, EXACT) == 11
+    assert estimate_input({"model": "gpt-5-mini", "input": "hi"}, EXACT) == 7
+    assert estimate_input({"model": "gpt-4o", "input": "hi"}, EXACT) == 8
 
 
 def test_messages_tools_and_schemas_are_counted() -> None:

@@ -27,7 +27,7 @@ _METADATA_VALUE_LIMIT = 512
 RESERVED_METADATA = "orchestrator_"
 
 _FORMAT_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_SAFETY_IDENTIFIER_LIMIT = 64
+_SAFETY_IDENTIFIER_LIMIT = 128
 _SPECIAL_TIERS = ("flex", "scale", "priority", "fast", "ultrafast")
 _CHAT = "is the form of chat completions"
 

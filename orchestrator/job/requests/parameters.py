@@ -6,6 +6,7 @@ wrong here, and combinations that must fail, are refused.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -42,12 +43,12 @@ PARAMETERS: dict[str, str] = {
     "moderation": "moderation of input and output: {model: …, policy: …}",
     "parallel_tool_calls": "whether tools may be called in parallel",
     "previous_response_id": "the response that this one continues; not together with conversation",
-    "prompt": "a stored prompt template: {id: …, version: …, variables: …}",
+    "prompt": "a stored prompt template: {id: …}; OpenAI ended these on 2026-11-30",
     "prompt_cache_key": "groups requests onto one prompt cache",
-    "prompt_cache_options": "{mode: implicit | explicit, ttl: 30m}",
+    "prompt_cache_options": "{mode: implicit | explicit, ttl: 30m | 12h}; 12h costs twice the price of input",
     "prompt_cache_retention": "in_memory or 24h; deprecated",
     "reasoning": "{effort: none | minimal | low | medium | high | xhigh | max, summary: auto | concise | detailed}",
-    "safety_identifier": "a stable, anonymous id of the end user, at most 64 characters",
+    "safety_identifier": "a stable, anonymous id of the end user, at most 128 characters",
     "service_tier": "auto, default, flex, scale, priority, fast or ultrafast",
     "temperature": "0 to 2; reasoning models refuse it",
     "text": "{format: {type: text | json_schema | json_object, …}, verbosity: low | medium | high}",
@@ -62,9 +63,13 @@ PARAMETERS: dict[str, str] = {
 # Set by the orchestrator in every request, so they are known but need not be written.
 _SET_BY_US = ("background", "store", "stream")
 
+# Families of models that reason, but for their chat variants.
+_REASONING_MODEL = re.compile(r"(?:gpt-[5-9](?!.*-chat)|o[1-9])")
+
 WRONG_PARAMETERS: dict[str, str] = {
     "extra_body": "write its fields straight under request: a field that is not known is sent as it is",
     "extra_headers": "use provider.headers of the config",
+    "extra_query": "use provider.query of the config",
     "function_call": "use tool_choice: {type: function, name: …}",
     "functions": "use tools: [{type: function, name: …, parameters: {…}}]",
     "logprobs": "use top_logprobs: 5 and include: [message.output_text.logprobs]",
@@ -74,9 +79,8 @@ WRONG_PARAMETERS: dict[str, str] = {
     "n": "one request has one answer; for several, give the row several times",
     "reasoning_effort": "use reasoning: {effort: low}",
     "response_format": "use text: {format: {type: json_schema, name: …, schema: {…}}}",
-    "seed": "the Responses API has no seed",
     "stop": "the Responses API has no stop sequences; say in the instructions where to end",
-    "stream_options": "answers are fetched by polling; there is no stream",
+    "stream_options": "remove it: a stream (stream: true beside request) is read as it is, and needs no options",
     "text_format": "use output_model: package.module:Class, beside request",
     "timeout": "use timeouts of the config",
     "verbosity": "use text: {verbosity: low}",
@@ -120,9 +124,25 @@ def store_problems(request: Mapping[str, Any]) -> Iterator[ValidationProblem]:
         )
 
 
+def _of_the_model(request: Mapping[str, Any]) -> Iterator[str]:
+    """Fields that the request's model refuses."""
+    model, reasoning = request.get("model"), request.get("reasoning")
+    effort = reasoning.get("effort") if isinstance(reasoning, dict) else None
+    if not isinstance(model, str) or not _REASONING_MODEL.match(model) or effort == "none":
+        return
+    for name in ("temperature", "top_p"):
+        if request.get(name) is not None:
+            yield f"request.{name} is refused by models that reason, such as {model}; remove it"
+
+
 def parameter_warnings(request: Mapping[str, Any]) -> Iterator[str]:
     """Fields that are sent as they are, but look like another one misspelt, or like a slip."""
-    known = (*PARAMETERS, *_SET_BY_US)
+    yield from _of_the_model(request)
+    if request.get("prompt"):
+        yield "request.prompt names a stored prompt, and OpenAI ended these on 2026-11-30: write its text into input"
+    if "seed" in request:
+        yield "request.seed is no field of OpenAI's Responses API, which refuses it; some other servers take it"
+    known = (*PARAMETERS, *_SET_BY_US, "seed")
     for name in request:
         if name not in known and name not in WRONG_PARAMETERS and (question := did_you_mean(name, known)):
             yield f"request.{name} is not a field that is known here, and is sent as it is; {question}"

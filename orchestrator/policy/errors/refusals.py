@@ -65,6 +65,7 @@ _AGAINST_POLICY = frozenset(
         "bio_policy",
         "content_filter",
         "image_generation_user_error",
+        "misalignment_policy_violation",
     }
 )
 

@@ -61,7 +61,7 @@ FIELDS: dict[str, Rule] = {
     "prompt_cache_options": OBJECT,
     "prompt_cache_retention": text_rule("in_memory", "24h"),
     "reasoning": OBJECT,
-    "safety_identifier": text_rule(longest=64),
+    "safety_identifier": text_rule(longest=128),
     "service_tier": text_rule("auto", "default", "flex", "scale", "priority", "fast", "ultrafast"),
     "store": FLAG,
     "stream": FLAG,
