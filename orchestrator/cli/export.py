@@ -44,8 +44,11 @@ async def export(
         Parameter(metavar="NAME", help="Write every row of a dataset, whichever run answered it, in place of a run."),
     ] = None,
     format: Annotated[  # noqa: A002
-        Literal["jsonl", "csv", "parquet", "openai-batch"] | None,
-        Parameter(help="The shape; without it by the name of the file, else jsonl."),
+        Literal["jsonl", "csv", "safe-csv", "parquet", "openai-batch"] | None,
+        Parameter(
+            help="The shape; without it by the name of the file, else jsonl. `safe-csv` puts an apostrophe before "
+            "each text that a spreadsheet would take for a formula."
+        ),
     ] = None,
     state: Annotated[
         Which, Parameter(help="Which requests, all that have ended without it; `all` has the others too.")
@@ -137,8 +140,9 @@ async def _write(
     match shape:
         case files.Format.JSONL:
             return await files.write_jsonl(records, out, schema=schema)
-        case files.Format.CSV:
-            return await files.write_csv(records, out, schema=schema)
+        case files.Format.CSV | files.Format.SAFE_CSV:
+            safe = shape is files.Format.SAFE_CSV
+            return await files.write_csv(records, out, schema=schema, without_formulas=safe)
         case files.Format.OPENAI_BATCH:
             return await files.write_openai_batch(records, out, body_of=body_of)
         case files.Format.PARQUET:

@@ -15,15 +15,18 @@ import orjson
 
 from orchestrator.core import exact_json
 from orchestrator.core.states import State
+from orchestrator.policy.errors.answer_schema import without_fence
 from orchestrator.report.columns import Kind
 from orchestrator.stores.reads import ResultRecord
 
-__all__ = ["AnswerColumn", "answer_columns", "answer_of", "value_in"]
+__all__ = ["AnswerColumn", "answer_columns", "answer_of", "fits_parquet", "value_in"]
 
 Schema: TypeAlias = Mapping[str, Any]
 
 _KINDS = {"string": Kind.TEXT, "integer": Kind.COUNT, "number": Kind.NUMBER, "boolean": Kind.FLAG}
 _KINDS_OF_CONSTANTS = {str: Kind.TEXT, int: Kind.COUNT, float: Kind.NUMBER, bool: Kind.FLAG}
+# Up to here a float is the whole number that was written.
+_WHOLE_FLOATS = 2**53
 _INT64 = range(-(2**63), 2**63)
 
 
@@ -45,7 +48,7 @@ def answer_of(record: ResultRecord) -> Any:
     if record.state is not State.SUCCEEDED or record.output_text is None:
         return None
     try:
-        return exact_json.loads(record.output_text)
+        return exact_json.loads(without_fence(record.output_text))
     except orjson.JSONDecodeError:
         return None
 
@@ -62,19 +65,38 @@ def answer_columns(schema: Schema) -> tuple[AnswerColumn, ...]:
 def value_in(answer: Any, column: AnswerColumn) -> Any:
     """Returns the value of a column in an answer, in its kind; ``None`` if there is none.
 
-    An integer beyond 64 bits does not fit into a column and is left out; the answer's text has it.
+    What does not fit into a column is left out; the answer's text has it. That is a number beyond all floats, in
+    Parquet an integer beyond 64 bits, a value that no JSON writer nests so deep, and a value of another kind.
     """
     for step in column.path:
         answer = answer.get(step) if isinstance(answer, dict) else None
     if answer is None:
         return None
-    match column.kind:
+    try:
+        return _in_kind(answer, column.kind)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def fits_parquet(value: Any, kind: Kind) -> bool:
+    """Whether a value fits into a column of Parquet, where integers have 64 bits."""
+    return kind is not Kind.COUNT or value is None or value in _INT64
+
+
+def _in_kind(answer: Any, kind: Kind) -> Any:
+    match kind:
+        case Kind.COUNT if isinstance(answer, float) and abs(answer) > _WHOLE_FLOATS:
+            return str(answer)
         case Kind.COUNT:
-            return int(answer) if int(answer) in _INT64 else None
+            return int(answer)
         case Kind.NUMBER:
-            return float(answer)
+            return answer if isinstance(answer, exact_json.ExactNumber) else float(answer)
         case Kind.JSON:
             return exact_json.dumps(answer).decode()
+        case Kind.TEXT if not isinstance(answer, str):
+            return exact_json.dumps(answer).decode()
+        case Kind.FLAG if not isinstance(answer, bool):
+            return None
         case _:
             return answer
 

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, TypeAlias
 
 import orjson
 
+from orchestrator.core import exact_json
 from orchestrator.core.money import Picodollars, format_usd
 from orchestrator.report.answer_columns import answer_columns, answer_of, value_in
 from orchestrator.report.columns import COLUMNS, Kind, error_of, flat_row
@@ -24,6 +25,8 @@ BodyOf: TypeAlias = Callable[[ResultRecord], Awaitable[bytes | None]]
 
 _JSON_OPTIONS = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z | orjson.OPT_OMIT_MICROSECONDS
 _TEXT_BUFFER = 1 << 18
+# What a spreadsheet takes for the beginning of a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 class Format(StrEnum):
@@ -31,6 +34,7 @@ class Format(StrEnum):
 
     JSONL = "jsonl"
     CSV = "csv"
+    SAFE_CSV = "safe-csv"
     PARQUET = "parquet"
     OPENAI_BATCH = "openai-batch"
 
@@ -46,11 +50,19 @@ async def write_jsonl(
 ) -> int:
     """Write one object per line; returns how many. With a ``schema``, ``output`` is the answer as a value."""
     rows = 0
-    dumps, write = orjson.dumps, out.write
+    write = out.write
     async for record in records:
-        write(dumps(_line(record, answer_of(record) if schema is not None else None), option=_JSON_OPTIONS))
+        write(_encoded(record, answer_of(record) if schema is not None else None))
         rows += 1
     return rows
+
+
+def _encoded(record: ResultRecord, output: Any) -> bytes:
+    try:
+        return exact_json.dumps(_line(record, output), option=_JSON_OPTIONS)
+    except TypeError:
+        # An answer may be nested deeper than any JSON writer goes; its text is there, and one row stops no export.
+        return exact_json.dumps(_line(record, None), option=_JSON_OPTIONS)
 
 
 def _line(record: ResultRecord, output: Any) -> dict[str, Any]:
@@ -78,20 +90,30 @@ def _line(record: ResultRecord, output: Any) -> dict[str, Any]:
 
 
 async def write_csv(
-    records: AsyncIterator[ResultRecord], out: BinaryIO, *, schema: Mapping[str, Any] | None = None
+    records: AsyncIterator[ResultRecord],
+    out: BinaryIO,
+    *,
+    schema: Mapping[str, Any] | None = None,
+    without_formulas: bool = False,
 ) -> int:
     """Write one row per request under a header, in UTF-8; unknown values are empty. Returns the number of rows.
 
-    With a ``schema``, the fields of the answers follow the other columns.
+    With a ``schema``, the fields of the answers follow the other columns. ``without_formulas`` puts an apostrophe
+    before each text that a spreadsheet would calculate.
     """
     answers = answer_columns(schema or {})
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
+    quoting = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
     writer.writerow([*COLUMNS, *(column.name for column in answers)])
     rows = 0
     async for record in records:
         answer = answer_of(record) if answers else None
-        writer.writerow([*_csv_row(record), *(_csv_value(value_in(answer, each), each.kind) for each in answers)])
+        row = [*_csv_row(record), *(_csv_value(value_in(answer, each), each.kind) for each in answers)]
+        if without_formulas:
+            row = [_without_formula(value) for value in row]
+        # Without its quotation marks, a carriage return would end the row for every reader.
+        (quoting if any(isinstance(value, str) and "\r" in value for value in row) else writer).writerow(row)
         rows += 1
         if text.tell() >= _TEXT_BUFFER:
             out.write(text.getvalue().encode())
@@ -99,6 +121,10 @@ async def write_csv(
             text.truncate()
     out.write(text.getvalue().encode())
     return rows
+
+
+def _without_formula(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def _csv_row(record: ResultRecord) -> list[Any]:

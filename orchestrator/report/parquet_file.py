@@ -10,7 +10,7 @@ import anyio.to_thread
 
 from orchestrator.core.errors import UsageError
 from orchestrator.core.money import format_usd
-from orchestrator.report.answer_columns import AnswerColumn, answer_columns, answer_of, value_in
+from orchestrator.report.answer_columns import AnswerColumn, answer_columns, answer_of, fits_parquet, value_in
 from orchestrator.report.columns import COLUMNS, Kind, flat_row
 from orchestrator.stores.reads import ResultRecord
 
@@ -107,7 +107,8 @@ def _schema(answers: Sequence[AnswerColumn]) -> Schema:
 def _rows(page: Iterable[ResultRecord], answers: Sequence[AnswerColumn]) -> Iterator[tuple[Any, ...]]:
     for record in page:
         answer = answer_of(record) if answers else None
-        yield (*flat_row(record), *(value_in(answer, column) for column in answers))
+        values = ((value_in(answer, column), column.kind) for column in answers)
+        yield (*flat_row(record), *(value if fits_parquet(value, kind) else None for value, kind in values))
 
 
 def _batch(page: list[ResultRecord], answers: Sequence[AnswerColumn], schema: Schema) -> RecordBatch:

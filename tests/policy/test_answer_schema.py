@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.policy.errors.answer_schema import AnswerSchema, BadSchema, asked_schema
+from orchestrator.policy.errors.answer_schema import AnswerSchema, BadSchema, asked_schema, without_fence
 
 SPEECH: dict[str, Any] = {
     "type": "object",
@@ -147,3 +147,33 @@ def test_any_value_fits_the_schema_that_allows_all_and_none_that_allows_nothing(
     text = orjson.dumps(value).decode()
     assert AnswerSchema({}).flaw(text) is None
     assert AnswerSchema({"not": {}}).flaw(text) is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "inside"),
+    [
+        ('```json\n{"a": 1}\n```', '{"a": 1}\n'),
+        ('```\n{"a": 1}\n```\n', '{"a": 1}\n'),
+        ('```{"a": 1}```', '{"a": 1}'),
+        ("``````", ""),
+        ('{"a": "```"}', '{"a": "```"}'),
+        ("```", "```"),
+        ("text ```x```", "text ```x```"),
+    ],
+)
+def test_a_code_fence_around_an_answer_is_taken_off(text: str, inside: str) -> None:
+    assert without_fence(text) == inside
+
+
+def test_a_long_answer_with_a_million_flaws_is_refused_at_its_first() -> None:
+    schema = AnswerSchema({"type": "object", "properties": {"a": {"items": {"type": "string"}}}})
+    flaw = schema.flaw('{{"a": [{}]}}'.format(",".join("1" * 200_000)))
+    assert flaw is not None
+    assert flaw.startswith("a[0]: ")
+    assert "; and more" not in flaw
+
+
+def test_whole_numbers_of_any_size_are_checked_with_all_digits() -> None:
+    schema = AnswerSchema({"type": "object", "properties": {"n": {"type": "integer", "maximum": 2**70}}})
+    assert schema.flaw(f'{{"n": {2**70}}}') is None
+    assert schema.flaw(f'{{"n": {2**70 + 1}}}') is not None

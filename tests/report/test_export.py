@@ -282,3 +282,59 @@ async def test_a_missing_extra_is_reported_before_the_run(
     with pytest.raises(UsageError, match="extra"):
         await parquet_file.write_parquet(stream([a_result()]), io.BytesIO())
     check_target(tmp_path / "out.csv")
+
+
+DEEP = '{"a":' + "[" * 300 + "]" * 300 + "}"
+
+
+async def test_an_answer_that_is_nested_too_deep_stops_no_export(
+    a_result: Build, stream: Stream, tmp_path: Path
+) -> None:
+    schema: dict[str, object] = {"properties": {"a": {}}}
+    records = [a_result(output_text=DEEP), a_result(output_text='{"a": 1}')]
+    out = io.BytesIO()
+    assert await export.write_jsonl(stream(records), out, schema=schema) == 2
+    first, second = map(json.loads, out.getvalue().splitlines())
+    assert (first["output"], first["output_text"]) == (None, DEEP)
+    assert second["output"] == {"a": 1}
+    out = io.BytesIO()
+    assert await export.write_csv(stream(records), out, schema=schema) == 2
+    assert [row["output.a"] for row in csv.DictReader(io.StringIO(out.getvalue().decode()))] == ["", "1"]
+    pytest.importorskip("arro3.io")
+    with (tmp_path / "out.parquet").open("wb") as file:
+        assert await parquet_file.write_parquet(stream(records), file, schema=schema) == 2
+
+
+@pytest.mark.parametrize("number", ["123456789012345678901", "0.1000000000000000055511151231257827", "1e400"])
+async def test_digits_of_an_answer_are_written_back(a_result: Build, stream: Stream, number: str) -> None:
+    kind = "integer" if number.isdigit() else "number"
+    schema = {"properties": {"n": {"type": kind}, "many": {"type": "array"}}}
+    record = a_result(output_text=f'{{"n":{number},"many":[{number}]}}')
+    out = io.BytesIO()
+    await export.write_jsonl(stream([record]), out, schema=schema)
+    assert f'"output":{{"n":{number},"many":[{number}]}}'.encode() in out.getvalue()
+    out = io.BytesIO()
+    await export.write_csv(stream([record]), out, schema=schema)
+    [row] = csv.DictReader(io.StringIO(out.getvalue().decode()))
+    assert (row["output.n"], row["output.many"]) == (number, f"[{number}]")
+
+
+@pytest.mark.parametrize(
+    "text", ['```json\n{"a": 1}\n```', ' ```\n{"a": 1}```\n', '```{"a": 1}```', '```JSON\r\n{"a": 1}\r\n```']
+)
+async def test_an_answer_in_a_code_fence_is_read(a_result: Build, stream: Stream, text: str) -> None:
+    out = io.BytesIO()
+    await export.write_jsonl(stream([a_result(output_text=text)]), out, schema={"type": "object"})
+    line = json.loads(out.getvalue())
+    assert (line["output"], line["output_text"]) == ({"a": 1}, text)
+
+
+@pytest.mark.parametrize("text", ["=1+2", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
+async def test_safe_csv_holds_no_formula(a_result: Build, stream: Stream, text: str) -> None:
+    schema = {"properties": {"a": {"type": "string"}, "n": {"type": "integer"}}}
+    record = a_result(key=text, output_text=json.dumps({"a": text, "n": -5}))
+    for safe, sign in ((True, "'"), (False, "")):
+        out = io.BytesIO()
+        await export.write_csv(stream([record]), out, schema=schema, without_formulas=safe)
+        [row] = csv.DictReader(io.StringIO(out.getvalue().decode(), newline=""))
+        assert (row["key"], row["output.a"], row["output.n"]) == (sign + text, sign + text, "-5")

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from orchestrator.core import exact_json
 
-__all__ = ["AnswerSchema", "BadSchema", "asked_schema"]
+if TYPE_CHECKING:
+    from jsonschema_rs import ValidationError
+
+__all__ = ["AnswerSchema", "BadSchema", "asked_schema", "without_fence"]
 
 # The user and, for a repair, the model see only the first flaws of an answer, each cut to a maximum length.
 _MOST_REPORTED = 3
 _LONGEST_REASON = 200
 _LONGEST_PLACE = 100
+# The validator finds all flaws before it reports the first, which can take minutes for a long answer.
+_LONGEST_WITH_ALL_FLAWS = 100_000
+_FENCE = "```"
 
 # Replaces every value of an answer in messages: an answer may repeat its prompt.
 _MASK = "the value"
@@ -53,14 +59,34 @@ class AnswerSchema:
             value = exact_json.loads_whole_numbers(text)
         except orjson.JSONDecodeError as error:
             return f"it is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
-        errors = list(islice(self._validator.iter_errors(value), _MOST_REPORTED + 1))
-        if not errors:
+        if self._validator.is_valid(value):
             return None
+        errors = list(islice(self._errors(value, text), _MOST_REPORTED + 1))
         reported = [
             f"{_place(error.instance_path)}: {_short(error.message, _LONGEST_REASON)}"
             for error in errors[:_MOST_REPORTED]
         ]
         return "; ".join(reported) + ("; and more" if len(errors) > _MOST_REPORTED else "")
+
+    def _errors(self, value: Any, text: str) -> Iterator[ValidationError]:
+        if len(text) <= _LONGEST_WITH_ALL_FLAWS:
+            yield from self._validator.iter_errors(value)
+            return
+        from jsonschema_rs import ValidationError
+
+        try:
+            self._validator.validate(value)
+        except ValidationError as error:
+            yield error
+
+
+def without_fence(text: str) -> str:
+    """Returns the inside of an answer that is one block of code, as models write JSON; any other text as it is."""
+    block = text.strip()
+    if not (block.startswith(_FENCE) and block.endswith(_FENCE) and len(block) >= 2 * len(_FENCE)):
+        return text
+    first, line_break, rest = block[len(_FENCE) : -len(_FENCE)].partition("\n")
+    return rest if line_break and (not first.strip() or first.strip().isalnum()) else f"{first}{line_break}{rest}"
 
 
 def asked_schema(request: Mapping[str, Any]) -> Mapping[str, Any] | None:

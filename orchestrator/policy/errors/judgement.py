@@ -14,6 +14,7 @@ from orchestrator.core.model import Response
 from orchestrator.core.money import Picodollars
 from orchestrator.core.problems import Problem, Refused, ReplyLost
 from orchestrator.core.provider_error import message_of
+from orchestrator.policy.errors.answer_schema import without_fence
 from orchestrator.policy.errors.error_rules import Action, ErrorRule, Override, Phase, Reach
 from orchestrator.policy.errors.error_table import ERROR_TABLE, deciding_rule
 from orchestrator.policy.errors.outcomes import (
@@ -126,7 +127,11 @@ def judge_response(
         return _judge_failure(response, overrides)
     schema = policy.schema
     # Only a complete answer can be judged (responses API, "structured output").
-    flaw = schema.flaw(response.output_text) if schema is not None and response.status == "completed" else None
+    flaw = (
+        schema.flaw(without_fence(response.output_text))
+        if schema is not None and response.status == "completed"
+        else None
+    )
     expected = Expectation(policy, max_output_tokens, repairs, flaw)
     return next(row.verdict(response, expected) for row in OUTCOMES if row.matches(response, expected))
 
