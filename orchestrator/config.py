@@ -64,6 +64,7 @@ _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
 # A key is one word of printable ASCII: anything else is a quoting error, and would break the request.
 _KEY = re.compile(r"[\x21-\x7e]+")
+_MODULE = r"^[^\W\d]\w*(\.[^\W\d]\w*)*$"
 _QUOTES = re.compile("[\"'`]")
 
 
@@ -313,6 +314,10 @@ class Config(Section):
     """The database of runs, relative to the working directory, like `--db`: so commands without a config find the
     same one."""
 
+    allow_modules: list[Annotated[str, Field(pattern=_MODULE)]] = Field(default_factory=list, examples=[["my_tools"]])
+    """Python modules that a job file may name in `handlers` and `output_model` although they are not beside it. Only
+    a config can allow them, since a job file may come from someone else."""
+
     _source: Path | None = PrivateAttr(default=None)
 
     @property
@@ -371,6 +376,11 @@ class Config(Section):
         if self.prices is None or self.is_free:
             return None
         return (self._source.parent if self._source else Path()) / self.prices
+
+    @property
+    def private_files(self) -> list[Path]:
+        """The files of this config, which are never sent to a provider."""
+        return [] if self._source is None else [self._source]
 
     def price_rules(self) -> PriceRules:
         """The user's own prices, read from the file that ``prices`` names; raises ``ConfigError``."""

@@ -152,14 +152,16 @@ class Orchestrator:
 
         self._config.api_key(os.environ)  # a missing key is reported before a database is created
         self._stopped = False
-        renderer = Renderer(job, may_be_unstored=self._config.provider.store == "optional")
+        renderer = Renderer(
+            job, may_be_unstored=self._config.provider.store == "optional", private=self._config.private_files
+        )
         await anyio.to_thread.run_sync(partial(refuse_hopeless, job, renderer, self._config, now=self._clock.now()))
         await anyio.to_thread.run_sync(refuse_bulk, job)
         work = Work(
             config=self._config,
             job=job,
             renderer=renderer,
-            tools=function_tools(job),
+            tools=function_tools(job, self._config),
             accept_expired=accept_expired,
         )
         identity = await anyio.to_thread.run_sync(job_identity, job, self._config)
@@ -182,8 +184,10 @@ class Orchestrator:
         self._stopped = False
         job = await stored_job(await self._open_reader(), record)
         identity = await anyio.to_thread.run_sync(stored_identity, record, job, self._config)
-        renderer = Renderer(job, may_be_unstored=self._config.provider.store == "optional")
-        work = Work(config=self._config, job=job, renderer=renderer, tools=function_tools(job))
+        renderer = Renderer(
+            job, may_be_unstored=self._config.provider.store == "optional", private=self._config.private_files
+        )
+        work = Work(config=self._config, job=job, renderer=renderer, tools=function_tools(job, self._config))
         return await self._start(work, identity, name=run, new=False, night=None)
 
     async def _start(
@@ -532,7 +536,9 @@ class Orchestrator:
         except StoreError:
             # Another process may be creating it; a run waits for that, or reports what is wrong.
             return None
-        renderer = Renderer(job, may_be_unstored=self._config.provider.store == "optional")
+        renderer = Renderer(
+            job, may_be_unstored=self._config.provider.store == "optional", private=self._config.private_files
+        )
         night_job = NightJob(job, job.increments, self._config, renderer, night or NightOptions(), self._clock)
         return await compare_rows(night_job, reader)
 
@@ -598,7 +604,9 @@ class Orchestrator:
         from orchestrator.app.run_start import refuse_hopeless
         from orchestrator.job.requests.renderer import Renderer
 
-        renderer = Renderer(job, may_be_unstored=self._config.provider.store == "optional")
+        renderer = Renderer(
+            job, may_be_unstored=self._config.provider.store == "optional", private=self._config.private_files
+        )
         await anyio.to_thread.run_sync(partial(refuse_hopeless, job, renderer, self._config, now=self._clock.now()))
 
     async def dry_run(self, job: Job) -> DryRun:

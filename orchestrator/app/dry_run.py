@@ -46,7 +46,7 @@ async def dry_run(job: Job, config: Config, reusable: Reusable, now: float) -> D
 
 def _dry_run(job: Job, config: Config, reusable: Reusable, marks: list[bytes]) -> DryRun:
     """As ``dry_run``; adds to ``marks`` the fingerprint of each row that could be reused."""
-    renderer = Renderer(job, may_be_unstored=config.provider.store == "optional")
+    renderer = Renderer(job, may_be_unstored=config.provider.store == "optional", private=config.private_files)
     rules = request_rules(job, cap_output_tokens=config.output_cap(job.budget_pusd))
     skipped: list[SkippedRow] = []
     invalid: list[SkippedRow] = []

@@ -306,12 +306,18 @@ def _on_invalid(job: Job) -> OnInvalid:
             return Repair(at_most=repairs.repairs)
 
 
-def function_tools(job: Job) -> FunctionTools | None:
+def function_tools(job: Job, config: Config) -> FunctionTools | None:
     """The handlers of the job's function tools, ready to run; raises ``SpecError`` if one cannot be found."""
     if not job.handlers:
         return None
     return FunctionTools(
-        load_handlers(job.handlers, job.base_dir, where=str(job.source) if job.source is not None else None),
+        load_handlers(
+            job.handlers,
+            job.base_dir,
+            where=str(job.source) if job.source is not None else None,
+            # A job made in Python is code already.
+            allowed=config.allow_modules if job.source is not None else None,
+        ),
         checks={name: AnswerSchema(schema).flaw for name, schema in tool_schemas(job.request).items()},
         max_turns=job.max_turns,
         timeout_s=job.tool_timeout,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -72,16 +73,17 @@ async def estimate(
     from orchestrator.report.display import Mode
 
     changes = overrides(options.set_ or ())
-    spec = load_job(job, overrides=changes, limit=options.limit)
     config, database = read_config(
         find_places(options.db, options.config, os.environ, Path.cwd()), sandbox=options.sandbox
     )
+    read = partial(load_job, job, overrides=changes, allow_modules=config.allow_modules)
+    spec = read(limit=options.limit)
     live = LiveRun(Mode(options.progress), os.environ, simulated=config.simulated)
     models = [name.strip() for name in (options.compare or "").split(",") if name.strip()]
     async with Orchestrator(config, database=database, observers=live.observers) as orchestrator:
         learn_from = None
         if options.pilot is not None:
-            pilot = load_job(job, overrides=changes, limit=_at_least_one(options.pilot))
+            pilot = read(limit=_at_least_one(options.pilot))
             learn_from, code = await _run_pilot(orchestrator, live, pilot)
             if learn_from is None:
                 return code

@@ -130,11 +130,12 @@ async def run(job: JobFile, /, *, options: Annotated[RunOptions, Parameter(name=
     from orchestrator.job.spec import load_job
     from orchestrator.report.display import Mode
 
-    spec = load_job(job, overrides=overrides(options.set_ or ()), limit=options.limit)
-    target, left_out = output_target(spec, options), spec.output_path
     config, database = read_config(
         find_places(options.db, options.config, os.environ, Path.cwd()), sandbox=options.sandbox
     )
+    changes = overrides(options.set_ or ())
+    spec = load_job(job, overrides=changes, limit=options.limit, allow_modules=config.allow_modules)
+    target, left_out = output_target(spec, options), spec.output_path
     live = LiveRun(Mode(options.progress), os.environ, simulated=config.simulated)
     for warning in (*spec.warnings(), *model_warnings(spec, config, datetime.now(UTC).date())):
         live.warn(warning)

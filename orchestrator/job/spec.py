@@ -8,7 +8,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -174,14 +174,14 @@ class Job(Section):
     """When an answer is cut off at `max_output_tokens`: `fail`, `keep` what there is, or
     `{raise_max_output_tokens_to: N}` to ask again with more room."""
     output_model: str | None = Field(default=None, examples=["models:Invoice"])
-    """A Pydantic class that every answer must fit, as `package.module:Class`, found beside the job file, in the
-    working directory or installed. A strict schema is made of it and sent as `request.text.format`."""
+    """A Pydantic class that every answer must fit, as `package.module:Class`, found beside the job
+    file, or in a module that the config allows. A strict schema is made of it and sent as `request.text.format`."""
     on_invalid: OnInvalid = "fail"
     """When an answer is not the JSON that `output_model` or `request.text.format` asks for: `fail`, `retry` from the
     beginning, or `repair`: send the model what is wrong, once; `{repairs: N}` up to N times."""
     handlers: dict[str, str] = Field(default_factory=dict, examples=[{"look_up": "tools:look_up"}])
     """Python functions that answer the calls of function tools, by the name of the tool: `module:function`, sync or
-    async, found beside the job file, in the working directory or installed."""
+    async, found beside the job file, or in a module that the config allows."""
     max_turns: int = Field(default=8, ge=1, le=1000)
     """How many responses one row may take if tools are called; those that repair an answer are added."""
     tool_timeout: Annotated[Duration, Field(gt=0)] = 30.0
@@ -304,7 +304,11 @@ class Job(Section):
     def _has_its_answer_format(cls, data: Any, info: ValidationInfo) -> Any:
         source = info.context.get("source") if isinstance(info.context, dict) else None
         try:
-            return with_answer_format(data, source.parent if source else Path()) if isinstance(data, dict) else data
+            if not isinstance(data, dict):
+                return data
+            # A job made in Python is code already.
+            allowed = info.context.get("allow_modules", ()) if source is not None and info.context else None
+            return with_answer_format(data, source.parent if source else Path(), allowed=allowed)
         except NoAnswerFormat as error:
             refuse("job", [error.problem])
 
@@ -389,17 +393,24 @@ class Job(Section):
         return self
 
 
-def load_job(path: str | Path, *, overrides: Mapping[str, str] | None = None, limit: int | None = None) -> Job:
+def load_job(
+    path: str | Path,
+    *,
+    overrides: Mapping[str, str] | None = None,
+    limit: int | None = None,
+    allow_modules: Collection[str] = (),
+) -> Job:
     """Read a job file; raises ``SpecError`` with file, line and field if it is wrong or its input is missing.
 
     ``overrides`` are ``--set`` paths with values as YAML scalars: ``{"request.model": "gpt-6.1-sol"}``; ``limit``
-    stands in for ``input.limit``.
+    stands in for ``input.limit``. ``allow_modules`` are modules that ``output_model`` may name although not beside
+    the file.
     """
     document = Document.read(Path(path), kind="job")
     apply_overrides(document, overrides or {})
     if limit is not None:
         document.set("input.limit", limit, source="--limit")
-    job = document.validate(Job)
+    job = document.validate(Job, allow_modules=allow_modules)
     try:
         sources = find_sources(job.input.path, job.base_dir)
         layout = resolve_format(job.input.path, job.input.format, job.base_dir)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,17 @@ __all__ = ["handler_problems", "load_handlers", "tool_schemas"]
 
 
 def load_handlers(
-    references: Mapping[str, str], base_dir: Path, *, where: str | None
+    references: Mapping[str, str], base_dir: Path, *, where: str | None, allowed: Collection[str] | None = None
 ) -> dict[str, Callable[..., Any]]:
-    """The functions that a job names, by the name of their tool; raises ``SpecError`` that names ``where``."""
+    """The functions that a job names, by the name of their tool; raises ``SpecError`` that names ``where``.
+
+    ``allowed`` are the modules from elsewhere that a job file may name; None allows all.
+    """
     handlers: dict[str, Callable[..., Any]] = {}
     for name, reference in references.items():
         field = f"handlers.{name}"
         try:
-            handler = imported(reference, base_dir)
+            handler = imported(reference, base_dir, allowed=allowed)
         except CannotImport as error:
             raise SpecError(f"{field}: {error.reason}", where=where, hint=error.hint) from error
         if not callable(handler):

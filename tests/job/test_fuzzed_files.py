@@ -138,12 +138,12 @@ def with_odd_value(rng: random.Random, text: str) -> str:
 
 def with_odd_inline_value(rng: random.Random, text: str) -> str:
     places = [at for at, sign in enumerate(text) if sign in ":,["]
-    at = rng.choice(places) + 1
+    at = rng.choice(places or [0]) + 1
     return f"{text[:at]} {rng.choice(_ODD)} {text[at:].lstrip('abcdefghijklmnopqrstuvwxyz0123456789 ')}"
 
 
 def cut(rng: random.Random, text: str) -> str:
-    return text[: rng.randrange(len(text))]
+    return text[: rng.randrange(len(text) or 1)]
 
 
 def moved(rng: random.Random, text: str) -> str:
@@ -190,7 +190,7 @@ def fuzz(folder: Path, count: int, seed: int) -> None:
         kind = rng.choice(["job", "job", "config", "prices"])
         text = files[kind]
         for _ in range(rng.choice([1, 1, 2])):
-            text = rng.choice(MUTATIONS)(rng, text)
+            text = rng.choice(MUTATIONS)(rng, text) or "a"
         path = folder / f"{kind}.yaml"
         path.write_text(text, encoding="utf-8", errors="surrogatepass")
         began = time.thread_time()

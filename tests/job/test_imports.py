@@ -104,3 +104,41 @@ def test_a_module_of_the_same_name_from_elsewhere_does_not_stand_in(folder: Path
     (other / "helpers_of_mine.py").write_text("ANSWER = 7\n")
     with pytest.raises(CannotImport, match="another module named helpers_of_mine is loaded already"):
         imported("helpers_of_mine:ANSWER", other)
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "subprocess:getoutput",
+        "os:system",
+        "builtins:eval",
+        "pathlib:Path",
+        "here_of_mine:VALUE",
+        "careless_of_mine:subprocess.getoutput",
+        "careless_of_mine:run",
+        "careless_of_mine:os.path.exists",
+        "careless_of_mine:evaluate",
+    ],
+)
+def test_a_job_file_names_nothing_from_elsewhere(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reference: str
+) -> None:
+    (tmp_path / "here_of_mine.py").write_text("VALUE = 'here'\n")
+    (folder / "careless_of_mine.py").write_text(
+        "import os, subprocess\nfrom subprocess import run\nevaluate = eval\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CannotImport):
+        imported(reference, folder, allowed=())
+
+
+def test_what_the_config_allows_may_be_named(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here_of_mine.py").write_text("def answer():\n    return 1\n")
+    monkeypatch.chdir(tmp_path)
+    assert imported("here_of_mine:answer", folder, allowed=["here_of_mine"])() == 1
+    assert imported("pathlib:Path", folder, allowed=["pathlib"]) is Path
+    assert imported("xml.dom.minidom:parse", folder, allowed=["xml.dom"]) is not None
+    assert imported("code_of_mine:answer", folder, allowed=())() == 42
+    assert imported("package_of_mine.inner:VALUE", folder, allowed=()) == "inner"
+    with pytest.raises(CannotImport, match=r"there is no module xml\.sax beside the job file"):
+        imported("xml.sax:parse", folder, allowed=["xml.dom"])

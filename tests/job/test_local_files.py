@@ -142,3 +142,52 @@ def test_a_file_that_changed_since_a_time_is_only_named(folder: Path) -> None:
     assert part(rendering, f="img/a.png") == "(data url of img/a.png)"
     assert part(rendering, f="img/gone.png") == "(data url of img/gone.png)"
     assert part(rendering, f="../secret.txt") == "(data url of ../secret.txt)"
+
+
+SECRET = (
+    ".env", "sub/.netrc", ".ssh/id.txt", "prod.env", "server.pem", "id_rsa", "credentials.json", "secrets.yaml",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *SECRET, "rows.jsonl", "./rows.jsonl", "img/../rows.jsonl", "job.yaml", "config.yaml", "runs.db", "runs.db-wal", "runs.db.lock", "notes.txt",  # noqa: E501
+        "hardlink.txt",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("how", ["upload", "data_url"])
+def test_a_row_cannot_name_what_is_not_for_the_provider(folder: Path, name: str, how: str) -> None:
+    data = folder / "data"
+    for each in (
+        "sub/.netrc",
+        ".ssh/id.txt",
+        ".env",
+        "prod.env",
+        "server.pem",
+        "id_rsa",
+        "credentials.json",
+        "secrets.yaml",
+    ):
+        (data / each).parent.mkdir(exist_ok=True)
+        (data / each).write_text("secret")
+    for each in ("job.yaml", "config.yaml"):
+        (data / each).write_text("name: a")
+    (data / "runs.db").write_bytes(b"SQLite format 3\0 and pages")
+    (data / "runs.db-wal").write_bytes(b"pages")
+    (data / "runs.db.lock").write_bytes(b"1 2")
+    (data / "notes.txt").symlink_to(data / ".env")
+    (data / "hardlink.txt").hardlink_to(data / "job.yaml")
+    content = [{"type": "input_file", "file_id": f"{{{{ file | {how} }}}}"}]
+    request = {"model": "gpt-5-mini", "input": [{"role": "user", "content": content}]}
+    job = Job.model_validate(
+        {"name": "a", "input": {"path": "rows.jsonl"}, "request": request}, context={"source": data / "job.yaml"}
+    )
+    rendering = Renderer(job, private=[data / "config.yaml"])
+    row = {"file": name}
+    for use in (
+        lambda: rendering.render(orjson.dumps(row), where="rows.jsonl:1"),
+        lambda: rendering.check(Row(0, "rows.jsonl:1", "1", row)),
+    ):
+        with pytest.raises(BadRow, match=r"is not (sent|read)"):
+            use()

@@ -130,7 +130,9 @@ class Forecaster:
     ) -> None:
         self._job = job
         self._config = config
-        self._renderer = Renderer(job, may_be_unstored=config.provider.store == "optional")
+        self._renderer = Renderer(
+            job, may_be_unstored=config.provider.store == "optional", private=config.private_files
+        )
         self._rules = request_rules(job, cap_output_tokens=config.output_cap(job.budget_pusd))
         self._reader = reader
         self._reusable = Reusable(job, config, reader)

@@ -88,12 +88,15 @@ class Document:
                 return f"{self.path}:{line}"
         return f"{self.path}:1" if self.path else None
 
-    def validate(self, model: type[ModelT]) -> ModelT:
-        """The file as a model; raises one error with everything that is wrong, in the order of the lines."""
+    def validate(self, model: type[ModelT], **context: Any) -> ModelT:
+        """The file as a model; raises one error with everything that is wrong, in the order of the lines.
+
+        ``context`` is what the validators of the model need to know beside the file.
+        """
         problems = list(self._problems)
         try:
             with _understood(self.kind, self.path, but=(ValidationError,)):
-                valid = model.model_validate(self.data, context={"source": self.path})
+                valid = model.model_validate(self.data, context={"source": self.path, **context})
         except ValidationError as error:
             # What could not be read at all is not also of a wrong type.
             unread = {problem.field for problem in problems}

@@ -7,7 +7,7 @@ request: its fingerprint, and the job as it is stored.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +36,12 @@ class NoAnswerFormat(ValueError):
         self.problem = problem
 
 
-def with_answer_format(job: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
+def with_answer_format(
+    job: Mapping[str, Any], folder: Path, *, allowed: Collection[str] | None = None
+) -> Mapping[str, Any]:
     """The job as written, with what gives the shape put in place of its name; raises ``NoAnswerFormat``.
 
+    ``allowed`` are the modules from elsewhere that a job file may name; None allows all.
     Parts that are not of the right type are left for others to refuse.
     """
     request, model = job.get("request", {}), job.get("output_model")
@@ -51,7 +54,7 @@ def with_answer_format(job: Mapping[str, Any], folder: Path) -> Mapping[str, Any
         return job
     shape = text.get("format")
     if isinstance(model, str):
-        made = _format_of_class(model, folder)
+        made = _format_of_class(model, folder, allowed)
         if shape not in (None, made):
             raise NoAnswerFormat(
                 ValidationProblem(_MODEL, "cannot stand beside request.text.format", "keep one of the two")
@@ -100,9 +103,9 @@ def _schema_in_file(path: Path) -> Any:
         raise NoAnswerFormat(ValidationProblem(_SCHEMA, message)) from None
 
 
-def _format_of_class(reference: str, folder: Path) -> dict[str, Any]:
+def _format_of_class(reference: str, folder: Path, allowed: Collection[str] | None) -> dict[str, Any]:
     try:
-        model = imported(reference, folder)
+        model = imported(reference, folder, allowed=allowed)
         if not isinstance(model, type) or not issubclass(model, BaseModel):
             raise CannotImport("must name a Pydantic class", "a class that inherits from pydantic.BaseModel")
         schema = strict_schema(model)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Collection
 from importlib import import_module
+from inspect import isclass, isroutine
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from orchestrator.job.documents.validation_problems import did_you_mean
@@ -24,15 +27,19 @@ class CannotImport(ValueError):
         self.hint = hint
 
 
-def imported(reference: str, folder: Path) -> Any:
+def imported(reference: str, folder: Path, *, allowed: Collection[str] | None = None) -> Any:
     """What ``package.module:name`` names, imported; raises ``CannotImport``.
 
+    A job file is text that may come from anyone, so it may name only modules in ``folder`` (its own), and those that
+    the config allows: these names, and what is inside packages of these names. None allows all.
     Modules are looked for in ``folder`` (the job file's), then in the working directory, then where Python looks
     anyway. The two folders stay on ``sys.path``: what the module imports later must be found there as well.
     """
     found = _REFERENCE.fullmatch(reference)
     if found is None:
         raise CannotImport("must be package.module:name", "a colon stands between the module and the name in it")
+    if allowed is not None:
+        _refuse_foreign(found["module"], folder, allowed)
     module = _module(found["module"], folder)
     value: Any = module
     for name in found["name"].split("."):
@@ -40,7 +47,29 @@ def imported(reference: str, folder: Path) -> Any:
             public = [each for each in vars(value) if not each.startswith("_")] if hasattr(value, "__dict__") else []
             raise CannotImport(f"{found['module']} has no {found['name']}", did_you_mean(name, public))
         value = getattr(value, name)
+        if allowed is not None and isinstance(value, ModuleType):
+            raise CannotImport(
+                f"{name} is a module that {found['module']} imports", "name a function or a class of yours"
+            )
+    if allowed is not None and (isroutine(value) or isclass(value)):
+        # What a module merely imports, such as subprocess.run, is as foreign as its own module.
+        _refuse_foreign(str(getattr(value, "__module__", None) or "builtins"), folder, allowed)
     return value
+
+
+def _refuse_foreign(module: str, folder: Path, allowed: Collection[str]) -> None:
+    if _is_in(folder, module.partition(".")[0]):
+        return
+    parts = module.split(".")
+    if not any(".".join(parts[: length + 1]) in allowed for length in range(len(parts))):
+        raise CannotImport(
+            f"there is no module {module} beside the job file",
+            f"code from elsewhere must be allowed in the config: allow_modules: [{parts[0]}]",
+        )
+
+
+def _is_in(place: Path, root: str) -> bool:
+    return (place / root).is_dir() or (place / f"{root}.py").is_file()
 
 
 def _module(name: str, folder: Path) -> Any:
@@ -67,7 +96,7 @@ def _module(name: str, folder: Path) -> Any:
 
 def _refuse_another(root: str, places: list[Path]) -> None:
     """A module of that name was loaded before from elsewhere, and would silently stand in for the one meant."""
-    meant = next((place for place in places if (place / root).is_dir() or (place / f"{root}.py").is_file()), None)
+    meant = next((place for place in places if _is_in(place, root)), None)
     loaded = getattr(sys.modules[root], "__file__", None)
     if meant is not None and loaded is not None and meant not in Path(loaded).resolve().parents:
         raise CannotImport(f"another module named {root} is loaded already", "give yours another name")

@@ -12,7 +12,7 @@ import mimetypes
 import re
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,13 @@ _SIZES = {
 _KINDS = {".webp": "image/webp", ".md": "text/markdown", ".jsonl": "application/jsonl"}
 _PURPOSE = re.compile(r"[a-z_-]*")
 _REMEMBERED = 4096
+
+# A row may come from anyone, and what it names is sent to the provider.
+_OF_KEYS = frozenset({".pem", ".key", ".p12", ".pfx", ".jks", ".keystore", ".kdbx", ".ppk", ".asc", ".gpg", ".env"})
+_SECRETS = re.compile(
+    r"^(id_(rsa|dsa|ecdsa|ed25519)|credentials(\.json)?|secrets?(\.(ya?ml|json|toml))?)$", re.IGNORECASE
+)
+_SQLITE = b"SQLite format 3\0"
 
 # No row can hold this by itself: it is another one in each process.
 _TOKEN = secrets.token_hex(8)
@@ -112,8 +119,10 @@ FILTERS: Mapping[str, Callable[..., str]] = {"data_url": _data_url, "upload": _u
 class LocalFiles:
     """The files of one folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, never: Iterable[Path] = ()) -> None:
+        """``never`` are files of the folder that no row may name."""
         self._folder = folder
+        self._never = tuple(never)
         self._hashes: OrderedDict[tuple[str, int, int], bytes] = OrderedDict()
 
     def put_into(self, fields: dict[str, Any]) -> dict[str, Any]:
@@ -138,9 +147,20 @@ class LocalFiles:
         return _in_words(mark)
 
     def _find(self, name: str) -> Path:
+        folder = self._folder.resolve()
         path = (self._folder / name).resolve()
-        if not path.is_relative_to(self._folder.resolve()):
+        if not path.is_relative_to(folder):
             raise FileUnusable(f'the file "{name}" is outside the folder {self._folder}, and is not read')
+        if any(
+            part.startswith(".")
+            for part in (*Path(name).parts, *path.relative_to(folder).parts)
+            if part not in (".", "..")
+        ):
+            raise FileUnusable(f'the file "{name}" is hidden, or in a hidden folder, and is not sent')
+        if path.suffix.lower() in _OF_KEYS or _SECRETS.search(path.name):
+            raise FileUnusable(f'the file "{name}" looks like one that holds keys, and is not sent')
+        if any(_same(path, each) for each in self._never) or _is_database(path):
+            raise FileUnusable(f'the file "{name}" is the job, its input, its config or a database, and is not sent')
         if not path.is_file():
             raise FileUnusable(f'there is no file "{name}" in {self._folder}')
         return path
@@ -227,6 +247,23 @@ def _replaced(value: Any, content: Callable[[_Mark], str]) -> Any:
 
 def _in_words(mark: _Mark) -> str:
     return f"({mark.kind.replace('_', ' ')} of {mark.name})"
+
+
+def _same(path: Path, other: Path) -> bool:
+    try:
+        return path.samefile(other)
+    except OSError:
+        return False
+
+
+def _is_database(path: Path) -> bool:
+    """Whether a file, or the one that it belongs to, is a SQLite database; such as that of the runs."""
+    of = path.with_name(path.name.removesuffix("-wal").removesuffix("-shm").removesuffix(".lock"))
+    try:
+        with of.open("rb") as stream:
+            return stream.read(len(_SQLITE)) == _SQLITE
+    except OSError:
+        return False
 
 
 def _kind(path: Path, name: str) -> str:

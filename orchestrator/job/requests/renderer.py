@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import orjson
@@ -33,19 +34,24 @@ class Renderer:
     """
 
     def __init__(
-        self, job: Job, *, may_be_unstored: bool = False, files: LocalFiles | NamedFiles | None = None
+        self,
+        job: Job,
+        *,
+        may_be_unstored: bool = False,
+        files: LocalFiles | NamedFiles | None = None,
+        private: Iterable[Path] = (),
     ) -> None:
         """Raises ``SpecError`` if the job has no model or no input, or if it says ``store: false``.
 
         ``may_be_unstored`` says that the provider accepts the latter. ``files`` fills in the files that rows name;
-        default: those of the job's folder.
+        default: those of the job's folder, without the ``private`` ones.
         """
         self._template, problems = compile_request(job.request)
         self.carries_requests = resolve_format(job.input.path, job.input.format, job.base_dir) == "openai-batch"
         if not self.carries_requests:
             problems += missing_parameters(job.request)
         self.names_files = self._template.names_files
-        self._files = files or LocalFiles(job.files_folder)
+        self._files = files or LocalFiles(job.files_folder, never=[*_never_sent(job), *private])
         self._may_be_unstored = may_be_unstored
         if not may_be_unstored:
             problems += store_problems(job.request)
@@ -140,6 +146,11 @@ def unexpected(error: Exception, *, where: str) -> BadRow:
         words = str(error)
     kind = type(error).__name__
     return BadRow(f"no request can be made of this row ({f'{kind}: {words}' if words else kind})", where=where)
+
+
+def _never_sent(job: Job) -> list[Path]:
+    files = [job.base_dir / job.input.path]
+    return files if job.source is None else [*files, job.source]
 
 
 def _dotted(field: tuple[str | int, ...]) -> str:

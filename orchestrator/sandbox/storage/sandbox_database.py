@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import IO, Any, Self, TypeAlias
 
 from orchestrator.core.errors import StoreError
+from orchestrator.stores.private_files import make_private
 
 __all__ = ["SandboxDatabase", "StateFileBusy", "Values"]
 
@@ -137,6 +138,7 @@ class SandboxDatabase:
 
 def _lock(path: Path, wait_s: float) -> IO[bytes]:
     """Locks the file for this process; the system releases the lock however the process ends."""
+    make_private(path)
     try:
         file = path.open("ab")
     except OSError as error:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Sequence
+import zlib
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, TypeAlias, TypeVar
 
@@ -12,17 +14,20 @@ import aiosqlite
 import anyio
 
 from orchestrator.core.errors import StoreError
+from orchestrator.stores.private_files import make_private
 from orchestrator.stores.sqlite.queries import migrations, statements
 from orchestrator.stores.user_errors import NAME_ANOTHER, RUN_A_JOB, empty_database, no_database
 
 __all__ = [
     "Synchronous",
+    "damaged",
     "despite_locks",
     "in_thread",
     "migrate",
     "open_reader",
     "open_writer",
     "store_error",
+    "telling_damage",
     "unusable",
 ]
 
@@ -62,6 +67,7 @@ async def open_writer(path: Path, *, synchronous: Synchronous, lock_timeout_s: f
         # Only now: a migration that rebuilds a table drops the old one, which others refer to.
         connection.execute("PRAGMA foreign_keys = ON")
 
+    make_private(path)
     return await _open(path, str(path), prepare, lock_timeout_s)
 
 
@@ -122,6 +128,8 @@ async def _open(
             await connection.close()
         if isinstance(error, sqlite3.Error):
             raise store_error(error, path) from error
+        if isinstance(error, _OF_DAMAGE):
+            raise damaged(path) from error
         raise
     return connection
 
@@ -188,6 +196,7 @@ def _version(connection: sqlite3.Connection, path: Path, *, newest: int | None =
 
 # ── what SQLite says ──────────────────────────────────────────────────────────────────────────────────────────
 
+_RESTORE = "restore a copy, or recover what is left: sqlite3 FILE .recover | sqlite3 NEWFILE; and check the disk"
 _MEANINGS: dict[int, tuple[str, str]] = {
     sqlite3.SQLITE_BUSY: (
         "another program keeps the database locked",
@@ -208,13 +217,15 @@ _MEANINGS: dict[int, tuple[str, str]] = {
     sqlite3.SQLITE_NOTADB: ("this is not a database", NAME_ANOTHER),
     sqlite3.SQLITE_CORRUPT: (
         "the database is damaged",
-        "work on a copy: sqlite3 FILE .recover | sqlite3 NEWFILE, and check the disk",
+        _RESTORE,
     ),
     sqlite3.SQLITE_IOERR: (
         "reading or writing the database failed",
         "check the disk; all that was reported as done is in the file",
     ),
 }
+# What reading a value raises that is not what this program writes there.
+_OF_DAMAGE = (ValueError, TypeError, LookupError, ArithmeticError, EOFError, zlib.error)
 _UNUSABLE = frozenset({*_MEANINGS, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PROTOCOL})
 
 
@@ -234,5 +245,26 @@ def _is_locked(error: BaseException) -> bool:
 
 def store_error(error: sqlite3.Error, path: Path) -> StoreError:
     """The error for the user."""
-    message, hint = _MEANINGS.get(_primary_code(error) or 0, (f"the database refused: {error}", None))
+    code = _primary_code(error)
+    if code is None and isinstance(error, sqlite3.OperationalError):
+        # Python's own: a text is not UTF-8. Its words would show the text.
+        return damaged(path)
+    message, hint = _MEANINGS.get(code or 0, (f"the database refused: {error}", _RESTORE))
     return StoreError(message, where=str(path), hint=hint)
+
+
+def damaged(path: Path) -> StoreError:
+    """The error for a database that holds what no program wrote."""
+    message, hint = _MEANINGS[sqlite3.SQLITE_CORRUPT]
+    return StoreError(message, where=str(path), hint=hint)
+
+
+@contextmanager
+def telling_damage(path: Path) -> Iterator[None]:
+    """Raises ``StoreError`` if what is stored cannot be understood."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise store_error(error, path) from error
+    except _OF_DAMAGE as error:
+        raise damaged(path) from error

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -38,7 +39,7 @@ from orchestrator.stores.reads import (
 from orchestrator.stores.sqlite import adoption, removal, row_mapping
 from orchestrator.stores.sqlite.attempt_ids import request_id_of
 from orchestrator.stores.sqlite.compression import unpack_body, unpack_row
-from orchestrator.stores.sqlite.database import in_thread, open_reader, store_error
+from orchestrator.stores.sqlite.database import damaged, in_thread, open_reader, telling_damage
 from orchestrator.stores.sqlite.datasets import SqliteDatasetReader, changes_of
 from orchestrator.stores.sqlite.queries import queries
 from orchestrator.stores.sqlite.retained import SqliteRetentionReader
@@ -49,6 +50,7 @@ from orchestrator.stores.uploaded_files import Upload
 __all__ = ["SqliteReader"]
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 _SQL = queries("read.sql")
 # The same columns for requests of several runs.
@@ -65,6 +67,50 @@ _PAGE_CHARACTERS = 2_000_000
 _NUMBER = 6
 
 
+def _is_of_a_document(error: ValueError) -> bool:
+    """Whether a stored document, such as the job of a run, could not be read by the code that asked for it."""
+    from pydantic_core import ValidationError
+
+    return isinstance(error, (json.JSONDecodeError, ValidationError))
+
+
+def _telling(reader: type[R]) -> type[R]:
+    """Makes each method of a reader raise ``StoreError`` for a value that it cannot understand."""
+    for name, method in inspect.getmembers(reader, inspect.isfunction):
+        if name.startswith("_"):
+            continue
+        if inspect.iscoroutinefunction(method):
+            setattr(reader, name, _telling_call(method))
+        elif inspect.isasyncgenfunction(method):
+            setattr(reader, name, _telling_iteration(method))
+    return reader
+
+
+def _telling_call(method: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(method)
+    async def call(self: SqliteReader, *args: Any, **names: Any) -> Any:
+        with telling_damage(self._path):
+            return await method(self, *args, **names)
+
+    return call
+
+
+def _telling_iteration(method: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
+    @wraps(method)
+    async def iterate(self: SqliteReader, *args: Any, **names: Any) -> AsyncIterator[Any]:
+        items = method(self, *args, **names)
+        while True:
+            with telling_damage(self._path):
+                try:
+                    item = await anext(items)
+                except StopAsyncIteration:
+                    return
+            yield item
+
+    return iterate
+
+
+@_telling
 class SqliteReader(SqliteRetentionReader, SqliteDatasetReader):
     """Reads a SQLite database through a connection that cannot write; see ``stores.base.Reader``."""
 
@@ -80,6 +126,10 @@ class SqliteReader(SqliteRetentionReader, SqliteDatasetReader):
         connection = await open_reader(path)
         try:
             yield cls(connection, path)
+        except ValueError as error:
+            if _is_of_a_document(error):
+                raise damaged(path) from error
+            raise
         finally:
             with anyio.CancelScope(shield=True):
                 await connection.close()
@@ -244,10 +294,8 @@ class SqliteReader(SqliteRetentionReader, SqliteDatasetReader):
             finally:
                 connection.rollback()
 
-        try:
+        with telling_damage(self._path):
             return await in_thread(self._connection, in_one_snapshot)
-        except sqlite3.Error as error:
-            raise store_error(error, self._path) from error
 
 
 # ── in the connection's thread ────────────────────────────────────────────────────────────────────────────────

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from orchestrator.core.errors import RunBusy, StoreError
+from orchestrator.stores.private_files import PRIVATE
 from orchestrator.stores.user_errors import dataset_locked, run_locked
 
 __all__ = ["DatasetLock", "RunLock", "held_lock_file", "is_locked"]
@@ -71,7 +72,7 @@ class RunLock:
 
     def _open(self) -> int:
         try:
-            return os.open(self._file, os.O_RDWR | os.O_CREAT, 0o644)
+            return os.open(self._file, os.O_RDWR | os.O_CREAT, PRIVATE)
         except OSError as error:
             raise StoreError(
                 f"the lock file cannot be written: {error.strerror}",
