@@ -8,8 +8,8 @@ import json
 import math
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -157,6 +157,19 @@ class JobBudget(Section):
         return self
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Places:
+    """Where the fields of a job are written, which makes no difference between two jobs."""
+
+    where: Callable[[FieldPath], str | None]
+
+    def __eq__(self, other: object) -> bool:
+        return other is None or isinstance(other, _Places)
+
+    def __hash__(self) -> int:
+        return 0
+
+
 class Job(Section):
     """One file that describes a whole job: rows in, one request for each, results out."""
 
@@ -216,6 +229,7 @@ class Job(Section):
     """What is kept of a run once it is over, at the provider and here."""
 
     _source: Path | None = PrivateAttr(default=None)
+    _places: _Places | None = PrivateAttr(default=None)
     _rows: bytes | None = PrivateAttr(default=None)
 
     @property
@@ -298,6 +312,11 @@ class Job(Section):
     def model_post_init(self, context: Any) -> None:
         if isinstance(context, dict):
             self._source = context.get("source")
+            self._places = _Places(context["where"]) if "where" in context else None
+
+    def where(self, field: FieldPath) -> str | None:
+        """Where a field of the job is written, as ``file:line``; None for a job made in Python."""
+        return None if self._places is None else self._places.where(field)
 
     @model_validator(mode="before")
     @classmethod

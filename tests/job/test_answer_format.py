@@ -34,6 +34,10 @@ class Counts(BaseModel):
     counts: dict[str, int]
 
 one = Speech(year=1)
+
+
+class Plain:
+    pass
 """
 
 
@@ -147,7 +151,7 @@ def test_a_job_made_in_python_finds_its_class_in_the_working_directory(
         ),
         ({"output_model": "nowhere_of_mine:Speech"}, "output_model: there is no module nowhere_of_mine", "beside"),
         ({"output_model": "shapes_of_mine:one"}, "output_model: must name a Pydantic class", "BaseModel"),
-        ({"output_model": "pathlib:Path"}, "output_model: must name a Pydantic class", "BaseModel"),
+        ({"output_model": "shapes_of_mine:Plain"}, "output_model: must name a Pydantic class", "BaseModel"),
         ({"output_model": "shapes_of_mine:Counts"}, "output_model: Counts.counts takes fields of any name", "a list"),
         ({"output_model": 5}, "output_model: must be text", ""),
         (

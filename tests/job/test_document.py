@@ -48,7 +48,10 @@ def refusal(write: Write, text: str, *, kind: Kind = "config", overrides: Mappin
             "title: a\nzzz: 1\n",
             "picture.yaml:2: zzz: there is no such field\n  hint: allowed: title, width, colours, frame",
         ),
-        ("title: a\nframe: red\n", "picture.yaml:2: frame: must be a mapping (name: value)"),
+        (
+            "title: a\nframe: red\n",
+            "picture.yaml:2: frame: must be a mapping (name: value)\n  hint: write it as frame: {name: …}",
+        ),
         ("title: a\ncolours: red\n", "picture.yaml:2: colours: must be a list"),
         (
             "title: a\ncolours:\n  - name: red\n  - name: blue\n",
@@ -64,7 +67,7 @@ def refusal(write: Write, text: str, *, kind: Kind = "config", overrides: Mappin
         ("title: a\ntitle: b\n", "picture.yaml:2: title: is given twice; the first is in line 1"),
         ("", "picture.yaml:1: the config file is empty"),
         ("- a\n", "picture.yaml:1: the config file must be a mapping (name: value) at its top"),
-        ("title: [a\n", "picture.yaml:2: expected ',' or ']'"),
+        ("title: [a\n", "picture.yaml:2: expected ',' or ']'\n  hint: a bracket was opened in line 1: is it closed?"),
     ],
 )
 def test_an_error_says_file_line_field_and_what_is_allowed(write: Write, text: str, message: str) -> None:

@@ -77,8 +77,9 @@ def test_a_bad_row_stops_the_plan(write: Write, make_job: MakeJob, tmp_path: Pat
     with pytest.raises(BadRow) as caught:
         next(batches)
     assert str(caught.value).replace(f"{tmp_path}/", "") == (
-        'rows.jsonl:2: request.input: the row has no column "text"; did you mean "txet"?\n'
-        "  hint: fix the row, or leave such rows out with input.on_bad_row: skip"
+        'rows.jsonl:2: request.input: the row has no column "text"; did you mean "txet"? '
+        "(the template is in job.yaml:1)\n"
+        "  hint: fix the template or the row, or leave such rows out with input.on_bad_row: skip"
     )
 
 

@@ -92,7 +92,7 @@ def test_problems_beyond_the_syntax(text: str, line: int, message: str) -> None:
         ("a:\n\t- x", 2, "indent with spaces, not with tabs"),
         ("x: {% if y %}", 1, "a template needs quotes, or a block that starts with |"),
         ("a: 1\n---\nb: 2\n", 2, "one file holds one document; remove the line ---"),
-        ("a: [1\n", 2, None),
+        ("a: [1\n", 2, "a bracket was opened in line 1: is it closed?"),
         ("a: *nope", 1, None),
         ("%YAML 1.1\n---\na: no\n", 1, "remove the %YAML line"),
         ("a: x\x00", 1, None),

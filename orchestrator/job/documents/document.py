@@ -96,7 +96,7 @@ class Document:
         problems = list(self._problems)
         try:
             with _understood(self.kind, self.path, but=(ValidationError,)):
-                valid = model.model_validate(self.data, context={"source": self.path, **context})
+                valid = model.model_validate(self.data, context={"source": self.path, "where": self.where, **context})
         except ValidationError as error:
             # What could not be read at all is not also of a wrong type.
             unread = {problem.field for problem in problems}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from difflib import get_close_matches
 from typing import Any, TypeAlias, get_args
 
@@ -62,7 +63,24 @@ def problems_of(error: ValidationError, model: type[BaseModel], data: Any) -> It
     """The errors of validating ``data`` in our own words; no value of the file is repeated."""
     for detail in error.errors(include_url=False, include_input=False):
         message, hint = _describe(detail, model)
-        yield ValidationProblem(_path_in(data, detail), message, hint)
+        path = _path_in(data, detail)
+        if detail["type"] in {"dict_type", "model_type", "model_attributes_type"} and path:
+            hint = _as_mapping(path, _fields_at(model, detail["loc"]), _value_at(data, path)) or hint
+        yield ValidationProblem(path, message, hint)
+
+
+def _as_mapping(path: FieldPath, allowed: list[str], value: Any) -> str | None:
+    """How a value is written that stands where a mapping belongs; only a number is repeated."""
+    if not allowed or not isinstance(path[-1], str):
+        return None
+    inner = value if isinstance(value, (int, Decimal)) and not isinstance(value, bool) else "…"
+    return f"write it as {path[-1]}: {{{allowed[0]}: {inner}}}"
+
+
+def _value_at(data: Any, path: FieldPath) -> Any:
+    for step in path:
+        data = data[step]
+    return data
 
 
 def _path_in(data: Any, detail: ErrorDetails) -> FieldPath:

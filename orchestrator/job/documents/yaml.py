@@ -29,6 +29,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 # But for tab, line feed, carriage return and next line, control characters; and what is no character at all.
 _NOT_ALLOWED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufffe\uffff]")
 
+_ONE_COLUMN = "the fields of a mapping, and the items of a list, begin in one column"
 _HINTS = {
     "mapping values are not allowed here": "text that holds a colon and a space must be in quotes",
     "found character '\\t' that cannot start any token": "indent with spaces, not with tabs",
@@ -161,11 +162,7 @@ def parse_yaml(text: str) -> ParsedYaml:
     except (MaxDepthExceededError, RecursionError) as error:
         raise NotYaml("the file is nested too deeply", line=_line_reached(reader, error)) from None
     except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        problem = error.problem or "the text is not YAML"
-        raise NotYaml(
-            _without_content(problem), line=mark.line + 1 if mark else 1, hint=_HINTS.get(problem)
-        ) from None
+        raise _explained(error, text) from None
     except YAMLError:
         raise NotYaml(
             "the text holds a character that YAML does not allow", line=_line_of(_NOT_ALLOWED, text)
@@ -204,6 +201,36 @@ def _line_reached(reader: YAML, error: Exception) -> int:
 def _line_of(pattern: re.Pattern[str], text: str) -> int:
     found = pattern.search(text)
     return text.count("\n", 0, found.start()) + 1 if found else 1
+
+
+def _explained(error: MarkedYAMLError, text: str) -> NotYaml:
+    """The parser's error in the words of those who write such files; no text of the file is in it."""
+    mark = error.problem_mark or error.context_mark
+    line, column = (mark.line, mark.column) if mark else (0, 0)
+    opened = error.context_mark.line + 1 if error.context_mark else line + 1
+    problem = _without_content(error.problem or "the text is not YAML")
+    hint = _HINTS.get(error.problem or "")
+    if problem == "mapping values are not allowed here" and _is_indented_further(text, line):
+        problem, hint = "this line is indented further than the line before it", _ONE_COLUMN
+    elif problem == "expected <block end>" and _indentation(text.splitlines()[line]) == column:
+        problem, hint = "the indentation fits none of the lines before", _ONE_COLUMN
+    elif problem == "expected <block end>":
+        problem, hint = "there is more text behind the end of the value", "put the whole text in one pair of quotes"
+    elif problem == "found unexpected end of stream":
+        problem, line = "a quote is opened here and never closed", opened - 1
+    elif problem.startswith("expected ',' or"):
+        hint = f"a bracket was opened in line {opened}: is it closed?"
+    return NotYaml(problem, line=line + 1, hint=hint)
+
+
+def _is_indented_further(text: str, line: int) -> bool:
+    lines = text.splitlines()
+    before = next((each for each in reversed(lines[:line]) if each.strip()), "")
+    return line < len(lines) and _indentation(lines[line]) > _indentation(before)
+
+
+def _indentation(line: str) -> int:
+    return len(line) - len(line.lstrip(" -"))
 
 
 def _line(node: Node) -> int:

@@ -15,7 +15,7 @@ from jinja2 import Environment, StrictUndefined, TemplateSyntaxError, Undefined,
 from jinja2.exceptions import SecurityError
 
 from orchestrator.core import exact_json
-from orchestrator.job.documents.validation_problems import did_you_mean, listed
+from orchestrator.job.documents.validation_problems import FieldPath, did_you_mean, listed
 from orchestrator.job.requests.local_files import FILTERS, FileUnusable
 from orchestrator.job.requests.template_bounds import (
     ACCOUNT,
@@ -45,7 +45,14 @@ class BadTemplate(Exception):
 
 
 class CannotRender(Exception):
-    """The template fails for one row. The message holds no text of the row."""
+    """The template fails for one row. The message holds no text of the row.
+
+    ``field`` is the place of the template in the request.
+    """
+
+    def __init__(self, message: str, field: FieldPath = ()) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ def _refuse_foreign(module: str, folder: Path, allowed: Collection[str]) -> None
     if not any(".".join(parts[: length + 1]) in allowed for length in range(len(parts))):
         raise CannotImport(
             f"there is no module {module} beside the job file",
-            f"code from elsewhere must be allowed in the config: allow_modules: [{parts[0]}]",
+            f"put it beside the job file, or allow code from elsewhere in the config: allow_modules: [{parts[0]}]",
         )
 
 

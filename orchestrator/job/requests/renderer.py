@@ -11,6 +11,7 @@ import orjson
 
 from orchestrator.core import exact_json
 from orchestrator.core.errors import BadRow, SpecError
+from orchestrator.job.documents.validation_problems import FieldPath
 from orchestrator.job.requests.expressions import CannotRender
 from orchestrator.job.requests.local_files import FileUnusable, LocalFiles, NamedFiles
 from orchestrator.job.requests.parameters import missing_parameters, parameter_problems, store_problems
@@ -53,6 +54,7 @@ class Renderer:
         self.names_files = self._template.names_files
         self._files = files or LocalFiles(job.files_folder, never=[*_never_sent(job), *private])
         self._may_be_unstored = may_be_unstored
+        self._where = job.where
         if not may_be_unstored:
             problems += store_problems(job.request)
         for problem in problems:
@@ -111,7 +113,9 @@ class Renderer:
             fields = self._template.fill(data)
             if self.names_files:
                 fields = put_files(fields)
-        except (CannotRender, FileUnusable) as error:
+        except CannotRender as error:
+            raise BadRow(f"{error}{self._template_at(error.field)}", where=where) from None
+        except FileUnusable as error:
             raise BadRow(str(error), where=where) from None
         if self.carries_requests:
             fields = {**data[BODY], **fields}
@@ -124,8 +128,14 @@ class Renderer:
             problems += store_problems(fields)
         for problem in problems:
             part = "body" if self.carries_requests else "request"
-            raise BadRow(f"{part}.{_dotted(problem.field)}: {problem.message}", where=where, hint=problem.hint)
+            place = "" if self.carries_requests else self._template_at(problem.field)
+            message = f"{part}.{_dotted(problem.field)}: {problem.message}{place}"
+            raise BadRow(message, where=where, hint=problem.hint)
         return fields
+
+    def _template_at(self, field: FieldPath) -> str:
+        place = self._where(("request", *field))
+        return f" (the template is in {place})" if place else ""
 
 
 @contextmanager

@@ -131,7 +131,7 @@ class _Compiler:
             try:
                 return expression(row)
             except CannotRender as error:
-                raise CannotRender(f"request.{label}: {error}") from None
+                raise CannotRender(f"request.{label}: {error}", path) from None
 
         return build
 

@@ -46,7 +46,8 @@ def plan(
         except Exception as caught:  # noqa: BLE001 – a row may hold anything
             error = caught if isinstance(caught, BadRow) else unexpected(caught, where=row.where)
             if job.input.on_bad_row == "stop":
-                hint = error.hint or "fix the row, or leave such rows out with input.on_bad_row: skip"
+                cause = "the template or the row" if error.message.startswith("request.") else "the row"
+                hint = error.hint or f"fix {cause}, or leave such rows out with input.on_bad_row: skip"
                 raise BadRow(error.message, where=error.where, hint=hint) from None
             skipped.append(SkippedRow(position=row.position, where=row.where, reason=error.message))
         else:
