@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from orchestrator.core.errors import ExitCode, OrchestratorError
 
 __all__ = ["report_bug", "report_misuse", "report_problem"]
 
+_SECRET_NAME = re.compile("KEY|TOKEN|SECRET|PASSW|PROXY|CREDENTIAL", re.IGNORECASE)
+_SHORTEST_SECRET = 8
 DEBUG_VARIABLE = "ORCHESTRATOR_DEBUG"
 
 
@@ -37,12 +40,23 @@ def report_bug(error: BaseException) -> int:
     if os.environ.get(DEBUG_VARIABLE):
         import traceback
 
-        traceback.print_exception(error)
+        note(_without_secrets("".join(traceback.format_exception(error))))
     note(
         f"error: this is a bug in orchestrator: {type(error).__name__} at {_place(error)}\n"
         f"  hint: what is stored is safe; {DEBUG_VARIABLE}=1 shows the traceback (it may hold texts of yours)"
     )
     return ExitCode.BUG
+
+
+def _without_secrets(text: str) -> str:
+    """A text without the values of the environment variables whose names say that they hold secrets."""
+    from urllib.parse import quote
+
+    for name, value in os.environ.items():
+        if _SECRET_NAME.search(name) and len(value) >= _SHORTEST_SECRET:
+            for written in {value, value.strip("\"'` \r\n"), quote(value, safe="")}:
+                text = text.replace(written, "[redacted]")
+    return text
 
 
 def _place(error: BaseException) -> str:

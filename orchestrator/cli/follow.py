@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -11,7 +10,6 @@ from orchestrator.cli.options import ConfigFile, Database, RunName
 from orchestrator.cli.output import note, stdout_bytes
 from orchestrator.cli.session import opened
 from orchestrator.core.errors import ExitCode
-from orchestrator.core.printable import printable
 
 if TYPE_CHECKING:
     from orchestrator.app.follow import FollowEnded, ResponseProgress
@@ -66,7 +64,7 @@ async def follow(
 
 def _write(text: str) -> None:
     with stdout_bytes() as out:
-        out.write((printable(text) if sys.stdout.isatty() else text).encode())
+        out.write(text.encode())
 
 
 def _print_progress(event: ResponseProgress) -> None:

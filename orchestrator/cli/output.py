@@ -6,9 +6,10 @@ import errno
 import os
 import stat
 import sys
+from codecs import getincrementaldecoder
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from rich.console import Console
 from rich.text import Text
@@ -88,12 +89,30 @@ def note(text: str) -> None:
         return
 
 
+class _Terminal:
+    """Writes text to a terminal with a visible sign in place of each control character."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._decoder = getincrementaldecoder("utf-8")("replace")
+
+    def write(self, data: bytes) -> int:
+        self._stream.write(printable(self._decoder.decode(data)).encode())
+        return len(data)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+
 @contextmanager
 def stdout_bytes() -> Iterator[BinaryIO]:
-    """Standard output as a stream of bytes; raises ``ReaderGone`` when it has no reader any more."""
+    """Standard output as a stream of bytes; raises ``ReaderGone`` when it has no reader any more.
+
+    On a terminal, control characters are replaced: files and pipes get the bytes as they are.
+    """
     with _writing():
         sys.stdout.flush()
-        yield sys.stdout.buffer
+        yield cast(BinaryIO, _Terminal(sys.stdout.buffer)) if sys.stdout.isatty() else sys.stdout.buffer
         sys.stdout.buffer.flush()
 
 

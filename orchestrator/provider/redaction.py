@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from html import escape
+from urllib.parse import quote, quote_plus
 
 __all__ = ["Redaction"]
 
@@ -18,7 +20,7 @@ class Redaction:
 
     def __init__(self, secrets: Iterable[bytes]) -> None:
         # The longest first: one may be a part of another.
-        self._secrets = sorted(set(secrets), key=len, reverse=True)
+        self._secrets = sorted({form for secret in secrets for form in _forms(secret)}, key=len, reverse=True)
         self._escaped = [re.compile(b"".join(map(_escapes, secret))) for secret in self._secrets]
         # JSON may be in any encoding of Unicode.
         self._wide = [
@@ -46,6 +48,15 @@ class Redaction:
             if any(_begins(chunk[start:], secret) for secret in self._secrets):
                 return len(chunk) - start
         return 0
+
+
+def _forms(secret: bytes) -> Iterator[bytes]:
+    """Yields a secret as it is, and as addresses and web pages write it."""
+    text = secret.decode("ascii", "replace")
+    yield secret
+    for form in (quote(text, safe=""), quote(text), quote_plus(text), escape(text)):
+        yield form.encode()
+    yield re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), quote(text, safe="")).encode()
 
 
 def _escapes(letter: int) -> bytes:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
+import re
 import stat
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from orchestrator.cli.error_messages import report_bug
 
 from .conftest import RUN, Ended
 
@@ -71,3 +77,79 @@ def test_an_output_that_is_not_unicode_is_no_bug(folder: Path, process: Callable
             ended = process(*command, env=env)
             assert "bug" not in ended.err, (command, ended.err)
             assert ended.code in (0, 2), (command, ended.err)
+
+
+ESCAPES = "\x1b[2J\x1b]0;title\x07\x9b31m\u202eevil\u2066\r"
+
+
+def test_no_control_character_from_outside_reaches_the_terminal(folder: Path, cli: Callable[..., Ended]) -> None:
+    rows = [{"id": f"row {n} {ESCAPES}", "text": f"{n} {ESCAPES}"} for n in range(3)]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "bad.yaml").write_text(f"name: a\n'{ESCAPES.replace(chr(13), '')}': 1\n".replace("\x07", ""), "utf-8")
+    said = [
+        cli(*RUN, "--run", "r"),
+        cli(*RUN, "--dry-run"),
+        cli("show", "r", rows[0]["id"], "--db", "runs.db"),
+        cli("show", "r", f"no {ESCAPES}", "--db", "runs.db"),
+        cli("status", ESCAPES, "--db", "runs.db"),
+        cli("status", "r", "--db", "runs.db"),
+        cli("runs", "--db", "runs.db"),
+        cli("costs", "--db", "runs.db"),
+        cli("costs", "--by", f"metadata.{ESCAPES}", "--db", "runs.db"),
+        cli("retry", "r", "--code", ESCAPES, "--db", "runs.db"),
+        cli("export", "r", "-o", f"{ESCAPES}.xyz", "--db", "runs.db"),
+        cli("estimate", "job.yaml", "--config", "config.yaml"),
+        cli("run", "bad.yaml", "--config", "config.yaml"),
+        cli("run", f"{ESCAPES}.yaml", "--config", "config.yaml"),
+        cli("run", "job.yaml", "--set", f"request.model={ESCAPES}", "--config", "config.yaml", "--dry-run"),
+        cli(ESCAPES),
+    ]
+    for ended in said:
+        for text in (ended.out, ended.err):
+            found = [sign for sign in text if sign in "\x1b\x07\x9b\u202e\u2066\r"]
+            assert not found, (found, text)
+
+
+def test_a_debug_traceback_holds_no_key(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_DEBUG", "1")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-canary+0123/456789")
+    monkeypatch.setenv("HTTPS_PROXY", "http://user:pass#word@127.0.0.1:1")
+    told = "sk-canary+0123/456789 sk-canary%2B0123%2F456789 http://user:pass#word@127.0.0.1:1 \x1b[2J"
+    assert report_bug(ValueError(told)) == 1
+    said = capsys.readouterr().err
+    assert "ValueError" in said
+    assert not any(secret in said for secret in ("canary", "pass#word", "\x1b"))
+
+
+def test_a_terminal_gets_no_control_character_where_a_pipe_gets_the_bytes(
+    folder: Path, cli: Callable[..., Ended], command: list[str], environment: dict[str, str]
+) -> None:
+    (folder / "rows.jsonl").write_text(json.dumps({"id": "a", "text": f"Some text. {ESCAPES}"}) + "\n")
+    assert cli(*RUN, "--run", "r").code == 0
+    assert "\x9b" in cli("follow", "r", "a", "--db", "runs.db", "--config", "config.yaml").out
+    for arguments in (
+        ("export", "r", "--db", "runs.db"),
+        ("export", "r", "--db", "runs.db", "--format", "csv"),
+        ("show", "r", "a", "--db", "runs.db", "--json"),
+        ("show", "r", "a", "--db", "runs.db"),
+        ("status", "r", "--db", "runs.db", "--json"),
+    ):
+        shown = on_a_terminal([*command, *arguments], folder, environment)
+        assert "Some text" in shown or arguments[0] == "status"
+        assert not [sign for sign in shown.replace("\r\n", "\n") if sign in "\x1b\x07\x9b\u202e\u2066\r"], shown
+
+
+def on_a_terminal(command: list[str], folder: Path, environment: dict[str, str]) -> str:
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # raised at the end, when nobody holds the other side
+            while piece := os.read(ours, 65_536):
+                shown += piece
+        process.wait()
+    os.close(ours)
+    # What is bold is our own.
+    return re.sub("\x1b\\[[0-9;]*m", "", shown.decode())
