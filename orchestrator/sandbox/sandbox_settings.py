@@ -30,6 +30,7 @@ __all__ = [
     "OutageKind",
     "OutageWindow",
     "SandboxSettings",
+    "ServerKind",
     "Spread",
     "Tools",
     "Uniform",
@@ -352,6 +353,14 @@ class CancelEnded(StrEnum):
     REFUSE = "refuse"
 
 
+class ServerKind(StrEnum):
+    """Servers of one's own that the sandbox can imitate."""
+
+    OGX = "ogx"
+    LLAMA_CPP = "llama-cpp"
+    LITELLM = "litellm"
+
+
 class SandboxSettings(Section):
     """A provider for rehearsals: the API's real shapes and usage counts, but no model and no cost."""
 
@@ -359,6 +368,10 @@ class SandboxSettings(Section):
     """The same seed repeats the same latencies and faults, create by create."""
     api_key: SecretStr | None = None
     """The only key that is accepted; by default every key, except those that start with ``sk-bad``."""
+    like: ServerKind | None = None
+    """Behave as a server of one's own was seen to. ``ogx``: 10 + 100 places, then 400 "queue is full"; what a restart
+    interrupts stands still; no token counts. ``llama-cpp``: the background is ignored, streams work, and nothing is
+    kept. ``litellm``: ids ``litellm_poll_…``, and 400 ``no_db_connection`` for a wrong key."""
     latency: Latency = Latency()
     """How long responses take."""
     limits: AccountLimits = AccountLimits()

@@ -19,6 +19,7 @@ from orchestrator.sandbox.faults.broken_replies import HangUp, Silence, lost_rep
 from orchestrator.sandbox.faults.damaged_bodies import cut_off, with_odd_fields, with_odd_text
 from orchestrator.sandbox.faults.fault_plan import DrawnFaults
 from orchestrator.sandbox.faults.refused_calls import refusal_of_create, refusal_of_poll, wrong_key
+from orchestrator.sandbox.faults.server_kinds import ImitatedServer
 from orchestrator.sandbox.sandbox_settings import AccountLimits, CancelEnded, Idempotency
 from orchestrator.sandbox.simulation.account_limits import Allowance
 from orchestrator.sandbox.simulation.compaction import compact, compaction_body
@@ -52,6 +53,7 @@ class ResponseCalls:
         self._history = context.history
         self._clock = context.clock
         self._hang_up = hang_up
+        self._like = ImitatedServer(context.settings.like, context.clock.now())
         self._fault_plan = context.fault_plan
         self._streams = StreamReplies(context.state, context.responses, context.fault_plan, context.clock, hang_up)
         self._catalogue = context.catalogue
@@ -78,7 +80,7 @@ class ResponseCalls:
             return lost_reply(drawn.delivery, response_body(record, record.created_at), self._hang_up)
         if record.streamed:
             return self._streams.follow(request, record, after=-1, headers=headers)
-        waits = not record.background or record.quirk == "background_ignored"
+        waits = not record.background or record.quirk == "background_ignored" or self._like.ignores_background
         if waits and not await self._wait_for_end(request, record):
             return Silence()
         reply = await self._show(record, self._clock.now())
@@ -99,7 +101,8 @@ class ResponseCalls:
         record = self._find(request, now)
         after = stream_position(request.query_params)
         if after is None:
-            return await self._show(record, now)
+            at = self._like.shown_at(now, created_at=record.created_at, ends_at=record.ends_at)
+            return await self._show(record, at)
         if not record.streamed:
             raise bad_request("This response was not created with 'stream'.", code=None, param="stream")
         return self._streams.follow(request, record, after=after, headers={})
@@ -136,6 +139,7 @@ class ResponseCalls:
 
     async def count_tokens(self, request: Request, _ordinal: int) -> Response:
         """POST /v1/responses/input_tokens: count the tokens of a request."""
+        self._like.refuse_token_count()
         fields = parse_object(await request.body())
         check_token_count(fields, self._catalogue)
         now = self._clock.now()
@@ -163,6 +167,7 @@ class ResponseCalls:
         fields = parse_object(body)
         model = check_create(fields, self._catalogue)
         _refuse_unsupported(fields)
+        self._like.refuse_create(self._clock.now())
         if model.name == "sandbox-rate-limited":
             self._refuse("rate_limited")
         if fields.get("service_tier") == "flex":
@@ -198,8 +203,11 @@ class ResponseCalls:
             now=now,
             idempotency_key=key,
         )
-        record = create_record(call, settings=self._settings, cache=self._prompt_cache)
+        record = create_record(
+            call, settings=self._settings, cache=self._prompt_cache, response_id=self._like.response_id()
+        )
         self._state.count("create.accepted")
+        self._like.accepted(record.ends_at)
         self._responses.add(record, orjson.dumps(fields.get("input")))
         await self._state.committed()
         return record, allowance.headers(now)
@@ -247,8 +255,8 @@ class ResponseCalls:
     def _find(self, request: Request, now: float) -> ResponseRecord:
         response_id = request.path_params["response_id"]
         record = self._history.find_response(response_id, now)
-        if record is None:
-            raise not_found(response_id)
+        if record is None or self._like.ignores_background:
+            raise self._like.unknown(response_id)
         return record
 
     def _take_poll(self) -> None:

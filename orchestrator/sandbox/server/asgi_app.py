@@ -31,7 +31,8 @@ from orchestrator.sandbox.endpoints.response_calls import ResponseCalls
 from orchestrator.sandbox.faults.api_errors import ErrorReply, error_reply
 from orchestrator.sandbox.faults.broken_replies import HangUp, cannot_hang_up
 from orchestrator.sandbox.faults.fault_plan import FaultPlan
-from orchestrator.sandbox.faults.refused_calls import overloaded, wrong_key
+from orchestrator.sandbox.faults.refused_calls import overloaded
+from orchestrator.sandbox.faults.server_kinds import ImitatedServer
 from orchestrator.sandbox.sandbox_settings import OutageKind, SandboxSettings
 from orchestrator.sandbox.server.loopback_hosts import LoopbackHosts
 from orchestrator.sandbox.simulation.history import History
@@ -96,6 +97,7 @@ class _Router:
         self._state = state
         self._clock = clock
         self._started_at = clock.now()
+        self._like = ImitatedServer(settings.like, self._started_at)
         self._responses = ResponseCalls(context, hang_up)
         self._conversations = ConversationCalls(conversations, state, clock)
         self._files = FileCalls(state, clock)
@@ -201,11 +203,11 @@ class _Router:
         if scheme.lower() != "bearer":
             key = request.headers.get("api-key", "")
         if not key:
-            raise wrong_key("You didn't provide an API key.")
+            raise self._like.wrong_key("You didn't provide an API key.")
         if key.startswith("sk-bad") or (
             self._key is not None and not compare_digest(key.encode(), self._key.encode())
         ):
-            raise wrong_key("Incorrect API key provided.")
+            raise self._like.wrong_key("Incorrect API key provided.")
 
 
 async def _no_such_path(request: Request, error: Exception) -> Response:

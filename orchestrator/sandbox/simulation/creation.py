@@ -87,9 +87,11 @@ def conversation_of(fields: Mapping[str, Json]) -> str | None:
     return conversation["id"] if isinstance(conversation, dict) else conversation
 
 
-def create_record(call: CreateCall, *, settings: SandboxSettings, cache: SimulatedCache) -> ResponseRecord:
+def create_record(
+    call: CreateCall, *, settings: SandboxSettings, cache: SimulatedCache, response_id: str | None = None
+) -> ResponseRecord:
     """The response to a create, with all that was drawn for it; raises ``ErrorReply`` for an unusable schema."""
-    response_id = f"resp_{secrets.token_hex(25)}"
+    response_id = response_id or f"resp_{secrets.token_hex(25)}"
     ending = _RESERVED_ENDINGS.get(call.model.name, call.drawn.ending)
     quirk = call.drawn.quirk
     answered = _answer(call, ending, response_id, settings)
