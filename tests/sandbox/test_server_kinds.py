@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
 import pytest
 
 from orchestrator.core.errors import ExitCode
 from orchestrator.sandbox.faults.server_kinds import ImitatedServer
-from orchestrator.sandbox.sandbox_settings import ServerKind
+from orchestrator.sandbox.sandbox_settings import SandboxSettings, ServerKind
+from orchestrator.sandbox.server.serve import running_sandbox
 from tests.reliability.conftest import _key, _warm, rehearse
 from tests.reliability.rehearsal import Rehearse
 
@@ -17,17 +19,16 @@ __all__ = ["_key", "_warm", "rehearse"]
 pytestmark = pytest.mark.anyio
 
 FREE: dict[str, Any] = {"prices": "free"}
-SLOW = {"queue": 5, "run": 90}
 
 
-async def test_ogx_refuses_more_than_its_places(rehearse: Rehearse) -> None:
-    sandbox = {"like": "ogx", "latency": SLOW}
-    at = await rehearse(rows=150, sandbox=sandbox, provider={"profile": "ogx"}, config=FREE)
-    account = await at.run(same_bill=False)
-    assert account.exit is ExitCode.OK
-    assert account.refused["queue_full"] > 0
-    assert account.summary.rate_limited == 0
-    assert account.summary.attempts == account.accepted == 150
+async def test_ogx_refuses_more_than_its_places() -> None:
+    settings = SandboxSettings.model_validate({"like": "ogx", "latency": {"queue": 600, "run": 600}})
+    headers = {"authorization": "Bearer sk-1"}
+    body = {"model": "gpt-5-mini", "input": "Hello.", "background": True}
+    async with running_sandbox(settings) as url, httpx.AsyncClient(verify=False, headers=headers) as http:  # noqa: S501
+        replies = [await http.post(f"{url}/responses", json=body) for _ in range(130)]
+    assert [reply.status_code for reply in replies] == [200] * 110 + [400] * 20
+    assert "queue is full" in replies[-1].json()["detail"]
 
 
 async def test_llama_cpp_answers_in_the_create_and_keeps_nothing(rehearse: Rehearse) -> None:

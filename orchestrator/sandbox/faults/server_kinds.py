@@ -73,7 +73,7 @@ class ImitatedServer:
                 return not_found(response_id)
 
     def wrong_key(self, message: str) -> ErrorReply:
-        """Returns the error for a wrong key: LiteLLM needs a database to tell."""
+        """Returns the error for a wrong key: LiteLLM without a database does not say which."""
         if self._kind is not ServerKind.LITELLM:
             return wrong_key(message)
         text = "Authentication Error, No connected db."
