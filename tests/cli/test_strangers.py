@@ -114,8 +114,8 @@ def test_a_debug_traceback_holds_no_key(capsys: pytest.CaptureFixture[str], monk
     monkeypatch.setenv("ORCHESTRATOR_DEBUG", "1")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-canary+0123/456789")
     monkeypatch.setenv("HTTPS_PROXY", "http://user:pass#word@127.0.0.1:1")
-    told = "sk-canary+0123/456789 sk-canary%2B0123%2F456789 http://user:pass#word@127.0.0.1:1 \x1b[2J"
-    assert report_bug(ValueError(told)) == 1
+    text = "sk-canary+0123/456789 sk-canary%2B0123%2F456789 http://user:pass#word@127.0.0.1:1 \x1b[2J"
+    assert report_bug(ValueError(text)) == 1
     said = capsys.readouterr().err
     assert "ValueError" in said
     assert not any(secret in said for secret in ("canary", "pass#word", "\x1b"))
@@ -146,7 +146,7 @@ def on_a_terminal(command: list[str], folder: Path, environment: dict[str, str])
     ) as process:
         os.close(theirs)
         shown = b""
-        with contextlib.suppress(OSError):  # raised at the end, when nobody holds the other side
+        with contextlib.suppress(OSError):  # raised at the end, when no process holds the other side
             while piece := os.read(ours, 65_536):
                 shown += piece
         process.wait()

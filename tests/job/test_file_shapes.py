@@ -60,7 +60,7 @@ def test_the_encoding_of_older_programs(tmp_path: Path, encoding: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["Größe,text\n1,2\n", "id,text\n1,größer\n"])
-def test_another_encoding_is_told_with_what_to_write(write: Write, make_job: MakeJob, text: str) -> None:
+def test_another_encoding_is_reported_with_what_to_write(write: Write, make_job: MakeJob, text: str) -> None:
     write("a.csv", text.encode("cp1252"))
     job = make_job(path="a.csv", request={"model": "gpt-5-mini", "input": "{{ text }}"})
     with pytest.raises((SpecError, BadRow), match="encoding: cp1252"):
@@ -68,7 +68,7 @@ def test_another_encoding_is_told_with_what_to_write(write: Write, make_job: Mak
 
 
 @pytest.mark.parametrize(("sign", "name"), [(";", "semicolons"), ("\t", "tabs"), ("|", "bars")])
-def test_another_delimiter_is_told_with_what_to_write(tmp_path: Path, sign: str, name: str) -> None:
+def test_another_delimiter_is_reported_with_what_to_write(tmp_path: Path, sign: str, name: str) -> None:
     (tmp_path / "a.csv").write_text(f"id{sign}text\n1{sign}one\n")
     written = "tab" if sign == "\t" else f'"{sign}"'
     with pytest.raises(SpecError, match="look separated by") as caught:
@@ -95,7 +95,7 @@ def test_what_cannot_separate_or_encode_is_refused(given: dict[str, str]) -> Non
 
 
 @pytest.mark.parametrize("text", ['[{"id": 1},\n {"id": 2}]', '\n  [\n{"id": 1}]'])
-def test_a_json_array_is_told_as_such(tmp_path: Path, text: str) -> None:
+def test_a_json_array_is_reported_as_such(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.jsonl").write_text(text)
     with pytest.raises(SpecError, match="JSON array") as caught:
         rows_of("a.jsonl", tmp_path)
@@ -149,7 +149,7 @@ def test_what_expands_to_very_much_is_refused(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("name", ["Ticket No", "E-Mail Adresse", "Preis €"])
-def test_a_column_that_is_no_plain_word_is_told_with_how_to_write_it(make_job: MakeJob, name: str) -> None:
+def test_a_column_that_is_no_plain_word_is_reported_with_how_to_write_it(make_job: MakeJob, name: str) -> None:
     with pytest.raises(SpecError, match="no plain word is written") as caught:
         make_job(request={"model": "gpt-5-mini", "input": f"Ticket: {{{{ {name} }}}}"})
     assert name == "Ticket No" or name not in str(caught.value)

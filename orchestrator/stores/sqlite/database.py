@@ -27,7 +27,7 @@ __all__ = [
     "open_reader",
     "open_writer",
     "store_error",
-    "telling_damage",
+    "reporting_damage",
     "unusable",
 ]
 
@@ -260,7 +260,7 @@ def damaged(path: Path) -> StoreError:
 
 
 @contextmanager
-def telling_damage(path: Path) -> Iterator[None]:
+def reporting_damage(path: Path) -> Iterator[None]:
     """Raises ``StoreError`` if what is stored cannot be understood."""
     try:
         yield

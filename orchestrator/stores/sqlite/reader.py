@@ -39,7 +39,7 @@ from orchestrator.stores.reads import (
 from orchestrator.stores.sqlite import adoption, removal, row_mapping
 from orchestrator.stores.sqlite.attempt_ids import request_id_of
 from orchestrator.stores.sqlite.compression import unpack_body, unpack_row
-from orchestrator.stores.sqlite.database import damaged, in_thread, open_reader, telling_damage
+from orchestrator.stores.sqlite.database import damaged, in_thread, open_reader, reporting_damage
 from orchestrator.stores.sqlite.datasets import SqliteDatasetReader, changes_of
 from orchestrator.stores.sqlite.queries import queries
 from orchestrator.stores.sqlite.retained import SqliteRetentionReader
@@ -74,33 +74,33 @@ def _is_of_a_document(error: ValueError) -> bool:
     return isinstance(error, (json.JSONDecodeError, ValidationError))
 
 
-def _telling(reader: type[R]) -> type[R]:
+def _reporting(reader: type[R]) -> type[R]:
     """Makes each method of a reader raise ``StoreError`` for a value that it cannot understand."""
     for name, method in inspect.getmembers(reader, inspect.isfunction):
         if name.startswith("_"):
             continue
         if inspect.iscoroutinefunction(method):
-            setattr(reader, name, _telling_call(method))
+            setattr(reader, name, _reporting_call(method))
         elif inspect.isasyncgenfunction(method):
-            setattr(reader, name, _telling_iteration(method))
+            setattr(reader, name, _reporting_iteration(method))
     return reader
 
 
-def _telling_call(method: Callable[..., Any]) -> Callable[..., Any]:
+def _reporting_call(method: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(method)
     async def call(self: SqliteReader, *args: Any, **names: Any) -> Any:
-        with telling_damage(self._path):
+        with reporting_damage(self._path):
             return await method(self, *args, **names)
 
     return call
 
 
-def _telling_iteration(method: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
+def _reporting_iteration(method: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
     @wraps(method)
     async def iterate(self: SqliteReader, *args: Any, **names: Any) -> AsyncIterator[Any]:
         items = method(self, *args, **names)
         while True:
-            with telling_damage(self._path):
+            with reporting_damage(self._path):
                 try:
                     item = await anext(items)
                 except StopAsyncIteration:
@@ -110,7 +110,7 @@ def _telling_iteration(method: Callable[..., AsyncIterator[Any]]) -> Callable[..
     return iterate
 
 
-@_telling
+@_reporting
 class SqliteReader(SqliteRetentionReader, SqliteDatasetReader):
     """Reads a SQLite database through a connection that cannot write; see ``stores.base.Reader``."""
 
@@ -294,7 +294,7 @@ class SqliteReader(SqliteRetentionReader, SqliteDatasetReader):
             finally:
                 connection.rollback()
 
-        with telling_damage(self._path):
+        with reporting_damage(self._path):
             return await in_thread(self._connection, in_one_snapshot)
 
 
