@@ -23,6 +23,8 @@ from orchestrator.job.spec import Job
 
 __all__ = ["Renderer", "contained", "unexpected"]
 
+_ENDLESS = 2**63
+
 PutFiles: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
 
 
@@ -121,6 +123,7 @@ class Renderer:
             fields = {**data[BODY], **fields}
             problems = [*parameter_problems(fields, templates=False), *missing_parameters(fields)]
         elif self._template.judged:
+            _refuse_endless(fields, self._template.judged)
             problems = list(parameter_problems(fields, names=self._template.judged, templates=False))
         else:
             return fields
@@ -152,7 +155,7 @@ def contained(where: str) -> Iterator[None]:
 def unexpected(error: Exception, *, where: str) -> BadRow:
     """Returns the error for a row that makes something fail that should not; it holds no text of the row."""
     words = error.strerror if isinstance(error, OSError) else None
-    if words is None and isinstance(error, orjson.JSONEncodeError):
+    if words is None and isinstance(error, (orjson.JSONEncodeError, OverflowError)):
         words = str(error)
     kind = type(error).__name__
     return BadRow(f"no request can be made of this row ({f'{kind}: {words}' if words else kind})", where=where)
@@ -161,6 +164,13 @@ def unexpected(error: Exception, *, where: str) -> BadRow:
 def _never_sent(job: Job) -> list[Path]:
     files = [job.base_dir / job.input.path]
     return files if job.source is None else [*files, job.source]
+
+
+def _refuse_endless(fields: Mapping[str, Any], names: Iterable[str]) -> None:
+    # Sent as they are, such numbers are counted nowhere: not by a provider, a budget or a database.
+    for name in names:
+        if isinstance(value := fields.get(name), int) and abs(value) >= _ENDLESS:
+            raise OverflowError(f"request.{name} is too large a number")
 
 
 def _dotted(field: tuple[str | int, ...]) -> str:
