@@ -14,7 +14,7 @@ from orchestrator.core.model import PlanMark
 from orchestrator.job.requests.renderer import Renderer
 from orchestrator.job.rows import sources
 from orchestrator.job.rows.header import refuse_missing_columns
-from orchestrator.job.rows.keyed_rows import Row, open_rows
+from orchestrator.job.rows.keyed_rows import Row, input_identity, open_rows
 from orchestrator.job.rows.plan import plan
 from orchestrator.job.rows.sources import find_sources
 from orchestrator.job.spec import Input, Job
@@ -110,6 +110,18 @@ def test_a_pipe_is_refused_with_another_way(tmp_path: Path) -> None:
     for path in ("a.jsonl", "/dev/null"):
         with pytest.raises(SpecError, match='path: "-"'):
             find_sources(path, tmp_path)
+
+
+def test_a_name_that_is_no_utf8_is_a_key_all_the_same(tmp_path: Path) -> None:
+    for name in (b"caf\xe9.txt", b"caf\xe8.txt", "größe.txt".encode()):
+        (tmp_path / os.fsdecode(name)).write_text("x")
+    request = {"model": "gpt-5-mini", "input": "x"}
+    job = Job.model_validate({"name": "j", "input": {"path": f"{tmp_path}/*.txt"}, "request": request})
+    rows = [row for row in open_rows(job) if isinstance(row, Row)]
+    assert {row.key.rpartition("/")[2] for row in rows} == {"größe.txt", "caf\\xe8.txt", "caf\\xe9.txt"}
+    for row in rows:
+        assert (row.key + row.where + row.data["name"]).encode()
+    assert input_identity(job)
 
 
 # ── Bounds ────────────────────────────────────────────────────────────────────────────────────────────────────

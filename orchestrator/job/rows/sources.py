@@ -6,6 +6,7 @@ import glob
 import gzip
 import hashlib
 import io
+import os
 import sys
 import zlib
 from collections.abc import Iterator
@@ -72,7 +73,7 @@ class Source:
     @property
     def name(self) -> str:
         """The file for people: in error messages, and beside every row in the database."""
-        return "stdin" if self.relative == STDIN else str(self.path)
+        return "stdin" if self.relative == STDIN else _readable_name(str(self.path))
 
 
 def names_several(path: str, base_dir: Path) -> bool:
@@ -127,7 +128,7 @@ def find_sources(path: str, base_dir: Path) -> list[Source]:
     names = sorted(name for name in matches if (base_dir / name).is_file())
     if not names:
         raise SpecError(f'no file matches "{base_dir / path}"')
-    return [Source(base_dir / name, name) for name in names]
+    return [Source(base_dir / name, _readable_name(name)) for name in names]
 
 
 def identity_of(path: str, base_dir: Path) -> str:
@@ -240,6 +241,11 @@ def _without_bom(data: bytes, name: str) -> bytes:
     if data.startswith(_UTF16_BOMS):
         raise SpecError("the file is UTF-16 text", where=f"{name}:1", hint="save it as UTF-8")
     return data.removeprefix(BOM)
+
+
+def _readable_name(name: str) -> str:
+    """The name of a file as text that can be stored; bytes that are no UTF-8 become ``\\xe9``."""
+    return os.fsencode(name).decode(errors="backslashreplace")
 
 
 def _starts_as_batch(source: Source) -> bool:
