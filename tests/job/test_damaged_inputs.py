@@ -66,7 +66,7 @@ def _damaged(content: bytes, rng: random.Random) -> bytes:
 
 
 def _read(name: str, folder: Path) -> str:
-    """What becomes of a file: "read", or "refused" with its place."""
+    """How a file ends: "read", or "refused" with its place."""
     place = {"path": str(folder / name), "delimiter": ";", "on_bad_row": "stop"}
     request = {"model": "gpt-5-mini", "input": "{{ text }} {{ row | tojson }}"}
     job = Job.model_validate({"name": "j", "input": place, "request": request})

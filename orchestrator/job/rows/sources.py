@@ -175,7 +175,7 @@ class _BoundedGzip(gzip.GzipFile):
     def readinto(self, buffer: Any) -> int:
         read = super().readinto(buffer)
         self._expanded += read
-        if self._expanded > _FREE_EXPANSION and self._expanded > self._most_times * self._raw.tell():
+        if self._expanded > _FREE_EXPANSION and self._expanded > self._most_times * self._raw.seek(0, io.SEEK_CUR):
             raise _ExpandsTooMuch
         return read
 
