@@ -96,11 +96,12 @@ def resolve_format(path: str, given: GivenFormat, base_dir: Path) -> Format:
     plain = path.lower().removesuffix(".gz")
     found = _SUFFIXES.get(Path(plain).suffix)
     if found is None or (found == "parquet" and path.lower() != plain):
+        if plain.endswith(".json"):
+            message = f'"{path}" is named as one JSON document, not as lines of JSON'
+            raise SpecError(message, hint=f"{LINES_OF_ARRAY}; for lines of JSON, set input.format: jsonl")
         raise SpecError(
             f'the name "{path}" does not show the format',
-            hint=LINES_OF_ARRAY
-            if plain.endswith(".json")
-            else f"set input.format; known are {', '.join(_SUFFIXES)}, and all but .parquet followed by .gz",
+            hint=f"set input.format; known are {', '.join(_SUFFIXES)}, and all but .parquet followed by .gz",
         )
     return "openai-batch" if found == "jsonl" and _starts_as_batch(find_sources(path, base_dir)[0]) else found
 

@@ -26,8 +26,8 @@ __all__ = [
     "migrate",
     "open_reader",
     "open_writer",
-    "store_error",
     "reporting_damage",
+    "store_error",
     "unusable",
 ]
 
