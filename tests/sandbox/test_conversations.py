@@ -175,3 +175,23 @@ async def test_an_unknown_reference_is_not_found(start: Start, path: str) -> Non
     body = {"model": "gpt-4.1", "input": [{"type": "item_reference", "id": "msg_gone"}]}
     reply = await caller.http.post(path, json=body)
     assert (reply.status_code, reply.json()["error"]["message"]) == (404, "Item with id 'msg_gone' not found.")
+
+
+async def test_the_input_of_a_response_is_all_that_was_said_before_it(start: Start, clock: FakeClock) -> None:
+    caller = await start()
+    conversation_id = await begin(caller, "Peace holds on every border.")
+    first = await caller.created(input="And trade?", conversation=conversation_id)
+
+    async def input_of(response: Any) -> list[str | None]:
+        reply = await caller.http.get(f"/responses/{response['id']}/input_items", params={"order": "asc"})
+        return [item.get("role") for item in reply.json()["data"]]
+
+    assert await input_of(first) == ["user", "user"]
+    clock.advance(30)
+    second = await caller.created(input="And war?", conversation=conversation_id)
+    clock.advance(30)
+    # What follows belongs to the conversation, and not to the input.
+    assert await input_of(second) == ["user", "user", None, "assistant", "user"]
+    assert await input_of(first) == ["user", "user"]
+    assert (await caller.http.delete(f"/conversations/{conversation_id}")).status_code == 200
+    assert await input_of(first) == ["user"]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
+
+from orchestrator.provider.wire import parse_response
 
 from .callers import Caller, Start
 
@@ -148,3 +151,40 @@ async def test_functions_are_called_after_a_search_that_is_not_repeated(start: S
     given = [{"type": "function_call_output", "call_id": first["output"][-1]["call_id"], "output": "found"}]
     second = await talk(caller, tools=tools, previous_response_id=first["id"], input=given)
     assert kinds_of(second) == ["message"]
+
+
+@pytest.mark.parametrize(
+    ("tool", "kind"),
+    [
+        ({"type": "apply_patch"}, "apply_patch_call"),
+        ({"type": "computer"}, "computer_call"),
+        ({"type": "shell"}, "shell_call"),
+        ({"type": "shell", "environment": {"type": "local"}}, "shell_call"),
+        ({"type": "local_shell"}, "local_shell_call"),
+    ],
+)
+async def test_a_tool_that_the_client_runs_stops_the_response(start: Start, tool: dict[str, Any], kind: str) -> None:
+    caller = await start(latency=AT_ONCE)
+    response = await talk(caller, tools=[tool])
+    assert kinds_of(response) == [kind]
+    assert response["output"][0]["call_id"]
+    assert parse_response(json.dumps(response).encode()).waits_for == kind
+
+
+async def test_a_shell_of_the_providers_runs_there(start: Start) -> None:
+    caller = await start(latency=AT_ONCE)
+    response = await talk(caller, tools=[{"type": "shell", "environment": {"type": "container_auto"}}])
+    assert kinds_of(response) == ["shell_call", "shell_call_output", "message"]
+    assert parse_response(json.dumps(response).encode()).waits_for is None
+
+
+async def test_a_request_that_warms_the_cache_has_no_output(start: Start) -> None:
+    caller = await start(latency=AT_ONCE)
+    text = "The harvest was good this year. " * 400
+    options = {"prewarm": True}
+    fields = {"background": False, "model": "gpt-6-luna", "input": text}
+    warm = await caller.created(**fields, prompt_cache_options=options)
+    assert (warm["status"], warm["output"], warm["usage"]["output_tokens"]) == ("completed", [], 0)
+    assert warm["usage"]["input_tokens_details"]["cache_write_tokens"] == 1024
+    after = await caller.created(**fields)
+    assert after["usage"]["input_tokens_details"]["cached_tokens"] == 1024

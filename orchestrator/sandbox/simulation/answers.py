@@ -100,6 +100,9 @@ def answer(
     if ending is not None and ending.startswith("failed_"):
         code = {"failed_rate_limited": "rate_limit_exceeded"}.get(ending, ending.removeprefix("failed_"))
         return Answer(output=b"[]", output_tokens=0, reasoning_tokens=0, status="failed", error_code=code)
+    if (fields.get("prompt_cache_options") or {}).get("prewarm") is True:
+        # It only fills the cache: nothing is written.
+        return Answer(output=b"[]", output_tokens=0, reasoning_tokens=0, status="completed")
     rng = Random(_digest(seed, prompt))
     tail = response_id.removeprefix("resp_")
     task = _Task(fields=fields, prompt=prompt, ending=ending, tools=tools, tail=tail, rng=rng)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
+from itertools import takewhile
 from typing import Any, TypeAlias
 
 import orjson
 
-from orchestrator.sandbox.faults.api_errors import error_reply
+from orchestrator.sandbox.faults.api_errors import ErrorReply, error_reply
 from orchestrator.sandbox.sandbox_settings import Faults
 from orchestrator.sandbox.simulation.attachments import attached_texts
 from orchestrator.sandbox.simulation.creation import conversation_of
@@ -56,7 +57,18 @@ class History:
 
     def input_items(self, record: ResponseRecord) -> list[dict[str, Json]]:
         """What a response was made from: the items of those before it, and its own input; no instructions."""
-        return [*self._items_until(record.previous_id), *self._input_of(record)]
+        if record.conversation_id is None:
+            return [*self._items_until(record.previous_id), *self._input_of(record)]
+        own = self._input_of(record)
+        return [*self._said_before(record, {item["id"] for item in own}), *own]
+
+    def _said_before(self, record: ResponseRecord, own: Container[str]) -> list[dict[str, Json]]:
+        """The items of a response's conversation before its own; none if the conversation is deleted."""
+        try:
+            items = self._conversations.items(str(record.conversation_id), record.created_at)
+        except ErrorReply:
+            return []
+        return list(takewhile(lambda item: item["id"] not in own, items))
 
     def find_response(self, response_id: str, now: float) -> ResponseRecord | None:
         """The response of that id, if a client can find it."""

@@ -1,7 +1,8 @@
 """Tools that the provider runs itself: the output items of their use, and what they found.
 
 Each offered tool is used once after a message of the user, with made-up results: the sandbox searches, runs and draws
-nothing. An MCP server's tools are listed first, and wait for an approval unless the request says ``never``.
+nothing. An MCP server's tools are listed first, and wait for an approval unless the request says ``never``. For a
+patch, a screen and a shell of the client's the response stops, because the client must run them.
 """
 
 from __future__ import annotations
@@ -26,6 +27,16 @@ _PICTURE_TOKENS = 272
 _QUERY_WORDS = 12
 # More than any request can use.
 _MAX_CALLS = 1_000
+# Tools that the client runs, although the provider defines them: type and id prefix of the call, what it asks for.
+_SCREENSHOT = ("computer_call", "cu", {"action": {"type": "screenshot"}, "pending_safety_checks": []})
+_PATCH = {"type": "create_file", "path": "sandbox.txt", "diff": "+Made up by the sandbox.\n"}
+_CLIENT_CALLS: Mapping[str, tuple[str, str, dict[str, Json]]] = {
+    "apply_patch": ("apply_patch_call", "apc", {"operation": _PATCH}),
+    "computer": _SCREENSHOT,
+    "computer_use_preview": _SCREENSHOT,
+    "local_shell": ("local_shell_call", "lsh", {"action": {"type": "exec", "command": ["ls"], "env": {}}}),
+    "shell": ("shell_call", "sh", {"action": {"commands": ["ls"]}}),
+}
 _RUN_BY_THE_CLIENT = ("function", "custom")
 
 
@@ -125,6 +136,10 @@ class _HostedTools:
                 self._run_code(tool["container"])
             elif kind == "image_generation":
                 self._draw()
+            elif kind == "shell" and _runs_at_the_provider(tool):
+                self._run_commands()
+            elif kind in _CLIENT_CALLS:
+                self._ask_client(kind)
 
     def _may_call(self) -> bool:
         return len([item for item in self.items if item["type"].endswith("_call")]) < self._max_calls
@@ -166,6 +181,19 @@ class _HostedTools:
         picture = {"result": _PICTURE, "output_format": "png", "size": "1024x1024", "quality": "low"}
         self._add("image_generation_call", "ig", revised_prompt=self._query, **picture)
 
+    def _run_commands(self) -> None:
+        call_id = f"call_{self._tail}{len(self.items):02x}"
+        self._add("shell_call", "sh", call_id=call_id, action={"commands": ["ls"]})
+        done = [{"stdout": "sandbox.txt\n", "stderr": "", "outcome": {"type": "exit", "exit_code": 0}}]
+        self._add("shell_call_output", "sho", call_id=call_id, output=done)
+        self.found.append("sandbox.txt")
+
+    def _ask_client(self, kind: str) -> None:
+        """Calls a tool that the client runs: the response stops, and waits for its output."""
+        item, prefix, fields = _CLIENT_CALLS[kind]
+        self._add(item, prefix, call_id=f"call_{self._tail}{len(self.items):02x}", **fields)
+        self.stops = True
+
     def _use_server(self, tool: Mapping[str, Json]) -> None:
         label, name = tool["server_label"], _tool_of(tool)
         if not _lists(self._prompt.items, label):
@@ -192,6 +220,12 @@ class _HostedTools:
                 approval_request_id=decision["approval_request_id"] if decision else None,
             )
             self.found.append(self.items[-1]["output"])
+
+
+def _runs_at_the_provider(tool: Mapping[str, Json]) -> bool:
+    """Whether a shell tool has a container of the provider's; else the client runs its commands."""
+    environment = tool.get("environment")
+    return isinstance(environment, dict) and str(environment.get("type")).startswith("container")
 
 
 def _approval(tool: Mapping[str, Json], arguments: str, tail: str) -> dict[str, Json]:
