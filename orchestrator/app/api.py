@@ -146,24 +146,16 @@ class Orchestrator:
         ``SpecError``, ``RunChanged``, ``RunBusy``, ``StoreError``, ``ConfigError`` or ``ProviderUnreachable``.
         """
         from orchestrator.app.run_start import job_identity, refuse_hopeless
-        from orchestrator.app.wiring import Work, function_tools
-        from orchestrator.job.requests.renderer import Renderer
+        from orchestrator.app.wiring import function_tools, work_of
         from orchestrator.job.stream_limit import refuse_bulk
 
         self._config.api_key(os.environ)  # a missing key is reported before a database is created
         self._stopped = False
-        renderer = Renderer(
-            job, may_be_unstored=self._config.provider.store == "optional", private=self._config.private_files
-        )
+        work = work_of(self._config, job, may_be_unstored=self._config.provider.store == "optional")
+        renderer = work.renderer
         await anyio.to_thread.run_sync(partial(refuse_hopeless, job, renderer, self._config, now=self._clock.now()))
         await anyio.to_thread.run_sync(refuse_bulk, job)
-        work = Work(
-            config=self._config,
-            job=job,
-            renderer=renderer,
-            tools=function_tools(job, self._config),
-            accept_expired=accept_expired,
-        )
+        work = replace(work, tools=function_tools(job, self._config), accept_expired=accept_expired)
         identity = await anyio.to_thread.run_sync(job_identity, job, self._config)
         return await self._start(work, identity, name=name, new=new, night=night)
 
@@ -174,8 +166,7 @@ class Orchestrator:
         """
         from orchestrator.app.run_start import stored_identity
         from orchestrator.app.stored_job import stored_job
-        from orchestrator.app.wiring import Work, function_tools
-        from orchestrator.job.requests.renderer import Renderer
+        from orchestrator.app.wiring import function_tools, work_of
 
         record = await self._find(run)
         if record.state in (RunState.FINISHED, RunState.CANCELLED):
@@ -184,10 +175,8 @@ class Orchestrator:
         self._stopped = False
         job = await stored_job(await self._open_reader(), record)
         identity = await anyio.to_thread.run_sync(stored_identity, record, job, self._config)
-        renderer = Renderer(
-            job, may_be_unstored=self._config.provider.store == "optional", private=self._config.private_files
-        )
-        work = Work(config=self._config, job=job, renderer=renderer, tools=function_tools(job, self._config))
+        work = work_of(self._config, job, may_be_unstored=self._config.provider.store == "optional")
+        work = replace(work, tools=function_tools(job, self._config))
         return await self._start(work, identity, name=run, new=False, night=None)
 
     async def _start(
@@ -252,8 +241,7 @@ class Orchestrator:
 
     async def cancel(self, run: str) -> Summary:
         """Cancel what is pending, and what is open at the provider; late answers are taken and accounted."""
-        from orchestrator.app.wiring import Work
-        from orchestrator.job.requests.renderer import Renderer
+        from orchestrator.app.wiring import work_of
         from orchestrator.job.spec import Job
 
         record = await self._find(run)
@@ -264,10 +252,9 @@ class Orchestrator:
             return await self.status(run)
         with self._backend.lock(record.id, record.name):
             job = Job.model_validate_json(record.spec_json)
-            renderer = Renderer(job, may_be_unstored=True)  # nothing is sent any more
-            ended = await self._carry_out(
-                await self._find(run), Work(config=self._config, job=job, renderer=renderer)
-            )
+            # Nothing is sent any more.
+            work = work_of(self._config, job, may_be_unstored=True)
+            ended = await self._carry_out(await self._find(run), work)
             await self._store_end(record, ended)
         await self._deliver_notices()
         return await self.status(run)
@@ -602,11 +589,9 @@ class Orchestrator:
     async def check(self, job: Job) -> None:
         """Raise what ``run`` would raise before anything is read or stored: a job of which nothing can be sent."""
         from orchestrator.app.run_start import refuse_hopeless
-        from orchestrator.job.requests.renderer import Renderer
+        from orchestrator.app.wiring import work_of
 
-        renderer = Renderer(
-            job, may_be_unstored=self._config.provider.store == "optional", private=self._config.private_files
-        )
+        renderer = work_of(self._config, job, may_be_unstored=self._config.provider.store == "optional").renderer
         await anyio.to_thread.run_sync(partial(refuse_hopeless, job, renderer, self._config, now=self._clock.now()))
 
     async def dry_run(self, job: Job) -> DryRun:
@@ -663,6 +648,9 @@ class Orchestrator:
             # The next night of a job with increments finds a name of its own.
             if await find_run(reader, identity, name=None if job.increments else name, new=new) is not None:
                 return None
+        if job.stages is not None:
+            # What later stages ask depends on answers.
+            return None
         return await (await self._forecaster(job)).glance()
 
     # ── wiring ────────────────────────────────────────────────────────────────────────────────────────────
@@ -735,12 +723,11 @@ class Orchestrator:
 
     async def _collect(self, run: Run) -> None:
         """Wait for what a run has open at the provider; nothing of it is sent."""
-        from orchestrator.app.wiring import Work
-        from orchestrator.job.requests.renderer import Renderer
+        from orchestrator.app.wiring import work_of
         from orchestrator.job.spec import Job
 
         job = Job.model_validate_json(run.spec_json)
-        work = Work(config=self._config, job=job, renderer=Renderer(job, may_be_unstored=True), only_collect=True)
+        work = replace(work_of(self._config, job, may_be_unstored=True), only_collect=True)
         with self._backend.lock(run.id, run.name):
             await self._carry_out(run, work)
 

@@ -18,6 +18,7 @@ from orchestrator.job.rows.header import refuse_missing_columns
 from orchestrator.job.rows.keyed_rows import Row, input_identity, open_rows
 from orchestrator.job.rows.sources import STDIN
 from orchestrator.job.spec import FREE_TO_CHANGE, Job
+from orchestrator.job.stages.stage_jobs import renderer_of, requesting_stages, stage_job
 from orchestrator.policy.pricing.prices import Bounds, PriceBook
 from orchestrator.stores.reads import Run
 
@@ -92,6 +93,10 @@ def refuse_hopeless(job: Job, renderer: Renderer, config: Config, *, now: float)
 
     Reads the first rows of the input.
     """
+    if job.stages is not None:
+        for name in requesting_stages(job):
+            refuse_unbounded(stage_job(job, name), renderer_of(job, name, may_be_unstored=True), config)
+        return
     refuse_missing_columns(job, renderer)
     refuse_unbounded(job, renderer, config)
     _refuse_unpriced(job, renderer, config, now=now)

@@ -23,6 +23,7 @@ from orchestrator.job.requests.local_files import FileToUpload, NamedFiles, Unch
 from orchestrator.job.requests.renderer import Renderer, contained
 from orchestrator.job.requests.turns import MOST_TURNS
 from orchestrator.job.spec import Job
+from orchestrator.job.stages.stage_jobs import renderer_of, stage_job
 from orchestrator.provider.client import CallFailed
 from orchestrator.stores.base import Reader, Store
 from orchestrator.stores.reads import EarlierTurn, RequestRecord, Run
@@ -106,7 +107,11 @@ def _composed(
     job: Job, note: SendingNote, request: RequestRecord, earlier: Sequence[EarlierTurn], sent_at: float
 ) -> dict[str, Any]:
     files = NamedFiles() if note.files_folder is None else UnchangedFiles(Path(note.files_folder), since=sent_at)
-    renderer = Renderer(job, may_be_unstored=True, files=files)
+    if job.stages is None:
+        renderer = Renderer(job, may_be_unstored=True, files=files)
+    else:
+        renderer = renderer_of(job, request.stage, may_be_unstored=True, files=files)
+        job = stage_job(job, request.stage)
     history = [(renderer.render(turn.row, where=turn.where).get("input"), turn.output_text) for turn in earlier]
     return compose(
         renderer.render(request.row, where=request.where),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 
 from anyio import to_thread
@@ -15,7 +15,7 @@ from orchestrator.app.provider_access import compare_access
 from orchestrator.config import Config
 from orchestrator.core.clock import Clock
 from orchestrator.core.events import Observer, Progress
-from orchestrator.core.model import MAIN_STAGE
+from orchestrator.core.model import MAIN_STAGE, PlanMark
 from orchestrator.core.states import State
 from orchestrator.engine.allowances import Allowances
 from orchestrator.engine.funds import Funds
@@ -31,7 +31,7 @@ from orchestrator.engine.route import Router
 from orchestrator.engine.run_context import RunContext
 from orchestrator.engine.run_status import RunStatus
 from orchestrator.engine.settings import StageSettings
-from orchestrator.engine.stages import Stage
+from orchestrator.engine.stages import Stage, Stages
 from orchestrator.engine.steps import OtherRuns, Poll, Recover, RunTools, Settle, Submit
 from orchestrator.engine.tasks.duplicates import Deduplicator
 from orchestrator.engine.tasks.housekeeping import Housekeeping
@@ -41,6 +41,7 @@ from orchestrator.engine.tasks.poller import Poller
 from orchestrator.engine.tasks.refill import Refill
 from orchestrator.engine.tasks.send_queue import SendQueue
 from orchestrator.engine.tasks.sender import Sender, SendGate
+from orchestrator.engine.tasks.stage_feeder import StageFeeder
 from orchestrator.engine.tasks.stream_listener import StreamListener
 from orchestrator.engine.tasks.tool_runner import ToolRunner
 from orchestrator.engine.uploads import Uploads
@@ -48,8 +49,11 @@ from orchestrator.executors.function_tools import FunctionTools
 from orchestrator.executors.registry import open_executor
 from orchestrator.job.requests.compose import request_rules
 from orchestrator.job.requests.renderer import Renderer
-from orchestrator.job.rows.plan import plan
+from orchestrator.job.rows.plan import PlannedBatch, plan
 from orchestrator.job.spec import Job
+from orchestrator.job.stages.expansion import Pipeline
+from orchestrator.job.stages.planned_rows import plan_stages
+from orchestrator.job.stages.stage_jobs import renderer_of, requesting_stages, stage_job
 from orchestrator.job.stream_limit import MOST_STREAMS
 from orchestrator.job.tools import load_handlers, tool_schemas
 from orchestrator.policy.errors.answer_schema import AnswerSchema, asked_schema
@@ -62,9 +66,10 @@ from orchestrator.policy.pricing.prices import PriceBook
 from orchestrator.policy.rate_limits.limits import Limiter, Pools
 from orchestrator.policy.rate_limits.places import OpenPlaces
 from orchestrator.stores.base import Reader, Store
-from orchestrator.stores.reads import Run, SharedCaps, Spending, Summary
+from orchestrator.stores.pipeline_rows import StageReader
+from orchestrator.stores.reads import RequestCounts, Run, SharedCaps, Spending, Summary
 
-__all__ = ["Storage", "Surroundings", "Work", "assemble", "function_tools"]
+__all__ = ["Storage", "Surroundings", "Work", "assemble", "function_tools", "work_of"]
 
 # The longest answer of a tool, and how many handlers run at once.
 _MOST_TOOL_BYTES = 256 * 1024
@@ -78,12 +83,16 @@ _PROVIDER_CHANGED = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """What a run has to do: a job under a config. ``tools`` are the handlers of its function tools."""
+    """What a run has to do: a job under a config.
+
+    ``tools`` are the handlers of its function tools, ``pipeline`` its stages.
+    """
 
     config: Config
     job: Job
     renderer: Renderer
     tools: FunctionTools | None = None
+    pipeline: Pipeline | None = None
     # For a job with increments: what compares its rows with the dataset.
     night: Night | None = None
     # Request again what the provider no longer knows, although it knows nothing that the run left open.
@@ -110,6 +119,22 @@ class Surroundings:
     observe: Observer
 
 
+def work_of(config: Config, job: Job, *, may_be_unstored: bool) -> Work:
+    """The work that a job is; raises ``SpecError`` if no request can be made of it, or a function is not found."""
+    first = next(iter(requesting_stages(job)), MAIN_STAGE)
+    return Work(
+        config=config,
+        job=job,
+        renderer=renderer_of(job, first, may_be_unstored=may_be_unstored, private=config.private_files),
+        pipeline=Pipeline(job, allowed=_allowed(config, job)) if job.stages is not None else None,
+    )
+
+
+def _allowed(config: Config, job: Job) -> Collection[str] | None:
+    """The modules from elsewhere that a job may name; None for one made in Python, which is code already."""
+    return config.allow_modules if job.source is not None else None
+
+
 async def assemble(
     work: Work, run: Run, *, storage: Storage, provider: Provider, surroundings: Surroundings
 ) -> LocalLoop:
@@ -122,7 +147,7 @@ async def assemble(
     await to_thread.run_sync(prices.load)
     caps = config.budget.caps(run.id, simulated=run.simulated)
     spent = await reader.spending(caps, now) if caps is not None else None
-    stage = _main_stage(work, surroundings.rng, summary)
+    stages = await _stages(work, run, reader, surroundings.rng, summary)
     access = await compare_access(config, run, store=storage.store, reader=reader)
     if access is Access.CHANGED:
         observation.warn("provider_changed", _PROVIDER_CHANGED)
@@ -130,15 +155,14 @@ async def assemble(
         work,
         RunContext(
             record=run,
-            stages={stage.name: stage},
+            stages=stages,
             store=storage.store,
             reader=reader,
-            status=_run_status(work, run, stage.name, access),
+            status=_run_status(work, run, stages, access),
             observation=observation,
             clock=surroundings.clock,
             rng=surroundings.rng,
         ),
-        stage,
         allowances=_allowances(config, work.job, now),
         funds=Funds(
             prices=prices,
@@ -151,9 +175,7 @@ async def assemble(
     )
 
 
-def _loop(
-    work: Work, run: RunContext, stage: Stage, *, allowances: Allowances, funds: Funds, provider: Provider
-) -> LocalLoop:
+def _loop(work: Work, run: RunContext, *, allowances: Allowances, funds: Funds, provider: Provider) -> LocalLoop:
     """The steps, the queues between the tasks, and the tasks."""
     config, job = work.config, work.job
     executor = open_executor(provider, stream=job.stream)
@@ -162,23 +184,29 @@ def _loop(
         run.store,
         run.reader,
         [
-            Snapshot(f"latency:{job.name}", stage.schedules.dump, stage.schedules.load),
+            *(
+                Snapshot(_latency_name(job, stage), stage.schedules.dump, stage.schedules.load)
+                for stage in run.stages.values()
+            ),
             Snapshot(limits_snapshot(config), allowances.pools.snapshot, allowances.pools.restore),
         ],
     )
-    preparation = Preparation(
-        provider=address(config),
-        renderer=work.renderer,
-        encode=partial(executor.encode, run_uid=run.record.uid, stage=stage.name),
-        prices=funds.prices,
-        pools=allowances.pools,
-        budget=funds.budget,
-        settings=stage.settings,
-    )
+    preparations = {
+        name: Preparation(
+            provider=address(config),
+            renderer=work.renderer if work.pipeline is None else _renderer(work, name),
+            encode=partial(executor.encode, run_uid=run.record.uid, stage=name),
+            prices=funds.prices,
+            pools=allowances.pools,
+            budget=funds.budget,
+            settings=stage.settings,
+        )
+        for name, stage in run.stages.items()
+    }
     uploads = Uploads(run, provider.client, provider=address(config))
     settle = Settle(run, allowances, funds, outages)
     recover = Recover(run, funds, settle)
-    queue = SendQueue(run.status)
+    queue = SendQueue(run.status, list(run.stages))
     listener = StreamListener(run, executor.streams) if executor.streams is not None else None
     router = Router(run, queue, listener=listener)
     other_runs = OtherRuns(run, funds, recover, route=router.route)
@@ -194,22 +222,24 @@ def _loop(
         ),
         Planner(
             run,
-            stage,
+            run.stages[MAIN_STAGE] if work.pipeline is None else None,
             queue,
-            batches=lambda start: plan(job, work.renderer, start=start),
+            batches=partial(_batches, work),
             skip_bad_rows=job.input.on_bad_row == "skip",
             night=work.night,
         ),
         Sender(
             run,
             queue,
-            Refill(run, queue, {stage.name: preparation}, Deduplicator(run, queue, other_runs, route=router.route)),
+            Refill(run, queue, preparations, Deduplicator(run, queue, other_runs, route=router.route)),
             gate=SendGate(run, queue, allowances=allowances, funds=funds, outages=outages),
             submit=Submit(run, executor, uploads, allowances=allowances, funds=funds, outages=outages, settle=settle),
             other_runs=other_runs,
             router=router,
         ),
     ]
+    if work.pipeline is not None:
+        tasks.append(StageFeeder(run, work.pipeline, queue))
     return LocalLoop(
         run,
         router,
@@ -221,10 +251,26 @@ def _loop(
     )
 
 
-def _run_status(work: Work, run: Run, stage: str, access: Access) -> RunStatus:
+def _batches(work: Work, start: PlanMark) -> Iterator[PlannedBatch]:
+    if work.pipeline is not None:
+        return plan_stages(work.job, work.pipeline, start=start)
+    return plan(work.job, work.renderer, start=start)
+
+
+def _latency_name(job: Job, stage: Stage) -> str:
+    return f"latency:{job.name}" if stage.name == MAIN_STAGE else f"latency:{job.name}/{stage.name}"
+
+
+def _renderer(work: Work, stage: str) -> Renderer:
+    config = work.config
+    unstored = config.provider.store == "optional"
+    return renderer_of(work.job, stage, may_be_unstored=unstored, private=config.private_files)
+
+
+def _run_status(work: Work, run: Run, stages: Stages, access: Access) -> RunStatus:
     status = RunStatus(
         resumed_polls=ResumedPolls(access, may_expire=work.accept_expired or _may_expire(work.config)),
-        unsealed_stages={stage},
+        unsealed_stages=set(stages),
         plans_first=work.night is not None and work.night.has_entries,
         cancelling=run.cancel_requested,
     )
@@ -238,11 +284,26 @@ def _may_expire(config: Config) -> bool:
     return config.is_free or config.provider.store == "optional"
 
 
-def _main_stage(work: Work, rng: random.Random, summary: Summary) -> Stage:
-    """The only stage of a job, with what earlier processes of the run have shown."""
+async def _stages(
+    work: Work, run: Run, reader: StageReader, rng: random.Random, summary: Summary
+) -> dict[str, Stage]:
+    """The stages in the order in which their requests are sent: the last one first."""
+    if work.pipeline is None:
+        return {MAIN_STAGE: _stage(work, MAIN_STAGE, rng, summary)}
+    tally = await reader.stage_tally(run.id)
+    stages = {}
+    for planned in reversed(work.pipeline.requesting):
+        states = RequestCounts(tally.get(planned.name, Counter()))
+        seen = replace(summary, requests=states, attempts=states.get(State.SUCCEEDED, 0))
+        stages[planned.name] = _stage(replace(work, job=stage_job(work.job, planned.name)), planned.name, rng, seen)
+    return stages
+
+
+def _stage(work: Work, name: str, rng: random.Random, summary: Summary) -> Stage:
+    """A stage of a job, with what earlier processes of the run have shown."""
     config, settings = work.config, _stage_settings(work)
     return Stage(
-        name=MAIN_STAGE,
+        name=name,
         settings=settings,
         first_creates=FirstCreates(accepted=summary.attempts > 0, overrides=settings.overrides),
         first_polls=FirstPolls(seen=summary.requests.get(State.SUCCEEDED, 0) > 0, overrides=settings.overrides),
@@ -316,7 +377,7 @@ def function_tools(job: Job, config: Config) -> FunctionTools | None:
             job.base_dir,
             where=str(job.source) if job.source is not None else None,
             # A job made in Python is code already.
-            allowed=config.allow_modules if job.source is not None else None,
+            allowed=_allowed(config, job),
         ),
         checks={name: AnswerSchema(schema).flaw for name, schema in tool_schemas(job.request).items()},
         max_turns=job.max_turns,

@@ -70,6 +70,8 @@ class SpecError(OrchestratorError):
 class BadRow(SpecError):
     """One input row cannot become a request."""
 
+    code = "row_invalid"
+
 
 class ConfigError(OrchestratorError):
     """The config file, an environment variable or the key is wrong."""

@@ -138,7 +138,8 @@ class NewRequest:
     """One input row that becomes a request. ``row`` is the JSON of the fields that the template needs.
 
     ``position`` is the row's place in the input, rising from 0; ``where`` is that place for people (``file:line``).
-    A row with a ``chain`` is a turn of it, in the order of ``place``.
+    A row with a ``chain`` is a turn of it, in the order of ``place``. With ``passes_on``, rows of later stages are
+    made of it once it is settled.
     """
 
     key: str
@@ -148,6 +149,7 @@ class NewRequest:
     stage: str = MAIN_STAGE
     chain: str | None = None
     place: float | str | None = None
+    passes_on: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

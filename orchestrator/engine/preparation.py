@@ -66,7 +66,7 @@ class Preparation:
         try:
             return self._prepare(request, now, earlier)
         except BadRow as error:
-            return Unsendable("row_invalid", str(error))
+            return Unsendable(error.code, str(error))
         except Exception as error:  # noqa: BLE001 – what one row makes fail must not stop the others
             return Unsendable("row_invalid", str(unexpected(error, where=request.where)))
 

@@ -45,6 +45,7 @@ class Router:
                 if self._poll_queue.push(after):
                     self._status.poll_signal.set()
             case Finished():
+                self._status.feed_signal.set()
                 if after.unblocked:
                     self._send_queue.put_off(self._clock.now())
             case Queued(not_before):

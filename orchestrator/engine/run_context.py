@@ -19,6 +19,7 @@ from orchestrator.stores.base import (
     RunReader,
     Store,
 )
+from orchestrator.stores.pipeline_rows import StageReader
 from orchestrator.stores.reads import Run
 from orchestrator.stores.stream_events import StreamEventReader
 from orchestrator.stores.uploaded_files import UploadReader
@@ -35,6 +36,7 @@ class EngineReader(
     LearnedReader,
     UploadReader,
     StreamEventReader,
+    StageReader,
     Protocol,
 ):
     """What carrying out a run reads; results, histories and retention are read by others."""

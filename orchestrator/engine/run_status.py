@@ -38,6 +38,8 @@ class RunStatus:
     queue_empty: bool = False
     # What polls have shown of the responses that an earlier process left open.
     resumed_polls: ResumedPolls = field(default_factory=ResumedPolls)
+    # How often rows were added, so that a stage without any is not asked for in vain.
+    additions: int = 0
     halted: Halted | None = None
     # An error to raise when the run has come to its end.
     error: OrchestratorError | None = None
@@ -45,6 +47,8 @@ class RunStatus:
     cancelling: bool = False
     send_signal: Signal = field(default_factory=Signal)
     poll_signal: Signal = field(default_factory=Signal)
+    # Something was settled, of which rows of later stages may be made.
+    feed_signal: Signal = field(default_factory=Signal)
     end_signal: Signal = field(default_factory=Signal)
 
     @property
@@ -91,6 +95,12 @@ class RunStatus:
             return True
         return self.queue_empty and not self.unsealed_stages and not self.waiting
 
+    def added(self) -> None:
+        """Rows were added that can be sent."""
+        self.additions += 1
+        self.queue_empty = False
+        self.send_signal.set()
+
     def seal(self, stage: str) -> None:
         """No further row will come to a stage."""
         self.unsealed_stages.discard(stage)
@@ -111,4 +121,5 @@ class RunStatus:
         """Wake every task: something has changed for all of them."""
         self.send_signal.set()
         self.poll_signal.set()
+        self.feed_signal.set()
         self.end_signal.set()

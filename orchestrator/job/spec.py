@@ -37,6 +37,8 @@ from orchestrator.job.retention import RetentionSection
 from orchestrator.job.rows.caps import InputCaps
 from orchestrator.job.rows.given_rows import as_json_lines
 from orchestrator.job.rows.sources import STDIN, GivenFormat, find_sources, resolve_format
+from orchestrator.job.stages.pipeline import stage_problems
+from orchestrator.job.stages.stage_section import StageSection
 from orchestrator.job.tools import handler_problems
 
 __all__ = [
@@ -181,6 +183,9 @@ class Job(Section):
     """Any field of `POST /v1/responses`. Strings are Jinja templates over the row's columns; a string that is exactly
     one `{{ expression }}` keeps a value that is not text (a number, a list). Unknown fields are sent as they are.
     With an OpenAI batch file, whose lines carry the requests, the fields given here replace those of each line."""
+    stages: dict[str, StageSection] | None = Field(default=None, min_length=1)
+    """Several stages in place of one `request`: each makes its rows of those of an earlier one, and reads the answers
+    of a stage as a column of the stage's name."""
     retry: RetrySection = RetrySection()
     """How often to try."""
     on_incomplete: OnIncomplete = "fail"
@@ -285,7 +290,7 @@ class Job(Section):
 
         That is the input's format, and the schema that was made of ``output_model``, which stands in the request.
         """
-        spec = self.model_dump(mode="json", exclude={"output_model"})
+        spec = self.model_dump(mode="json", exclude={"output_model": True, "stages": {"__all__": {"output_model"}}})
         spec["input"]["format"] = resolve_format(self.input.path, self.input.format, self.base_dir)
         return spec
 
@@ -322,12 +327,13 @@ class Job(Section):
     @classmethod
     def _has_its_answer_format(cls, data: Any, info: ValidationInfo) -> Any:
         source = info.context.get("source") if isinstance(info.context, dict) else None
+        folder = source.parent if source else Path()
         try:
             if not isinstance(data, dict):
                 return data
             # A job made in Python is code already.
             allowed = info.context.get("allow_modules", ()) if source is not None and info.context else None
-            return with_answer_format(data, source.parent if source else Path(), allowed=allowed)
+            return _with_formats(data, folder, allowed)
         except NoAnswerFormat as error:
             refuse("job", [error.problem])
 
@@ -341,12 +347,28 @@ class Job(Section):
     @field_validator("request")
     @classmethod
     def _can_be_sent(cls, request: dict[str, Any]) -> dict[str, Any]:
-        refuse("request", _not_json(request, ()))
-        plain: dict[str, Any] = _plain(request)
-        _, template_problems = compile_request(plain)
-        refuse("request", [*parameter_problems(plain), *template_problems])
-        refuse("request", schema_problems(plain))
-        return plain
+        return _sendable(request, ())
+
+    @field_validator("stages")
+    @classmethod
+    def _follow_on_each_other(cls, stages: dict[str, StageSection] | None) -> dict[str, StageSection] | None:
+        if stages is None:
+            return None
+        problems = stage_problems(stages)
+        refuse("stages", [replace(problem, field=problem.field[1:]) for problem in problems])
+        return {name: _sendable_stage(name, section) for name, section in stages.items()}
+
+    @model_validator(mode="after")
+    def _has_one_kind_of_request(self) -> Self:
+        if self.stages is None:
+            return self
+        beside = ("request", "chain", "handlers", "output_model", "increments", "prompt_cache")
+        given = [name for name in beside if getattr(self, name)]
+        if self.stream:
+            given.append("stream")
+        hint = "say it in the stage that it is meant for, if that is possible there"
+        refuse("job", [ValidationProblem((name,), "cannot stand beside stages", hint) for name in given])
+        return self
 
     @field_validator("output")
     @classmethod
@@ -437,7 +459,7 @@ def load_job(
         if error.where is not None:
             raise
         raise document.error([ValidationProblem(("input", "path"), error.message, error.hint)]) from None
-    if layout != "openai-batch" and (absent := [*missing_parameters(job.request)]):
+    if job.stages is None and layout != "openai-batch" and (absent := [*missing_parameters(job.request)]):
         raise document.error(replace(problem, field=("request", *problem.field)) for problem in absent)
     if job.increments is not None and job.input.key is None and layout in ("jsonl", "csv", "parquet"):
         hint = "name the column that identifies a row; line numbers change when rows are added"
@@ -445,6 +467,43 @@ def load_job(
     if job.output_path and any(_same_file(source.path, job.output_path) for source in sources):
         raise document.error([ValidationProblem(("output",), "would overwrite the input", "name another file")])
     return job
+
+
+def _with_formats(data: dict[str, Any], folder: Path, allowed: Collection[str] | None) -> dict[str, Any]:
+    """The job, and each of its stages, with the schema that is made of ``output_model``."""
+    stages = data.get("stages")
+    if not isinstance(stages, dict):
+        return dict(with_answer_format(data, folder, allowed=allowed))
+    return {
+        **data,
+        "stages": {
+            name: with_answer_format(stage, folder, allowed=allowed)
+            if isinstance(stage, dict) and stage.get("request")
+            else stage
+            for name, stage in stages.items()
+        },
+    }
+
+
+def _sendable_stage(name: str, section: StageSection) -> StageSection:
+    if section.request is None:
+        return section
+    path = (name, "request")
+    request = _sendable(section.request, path)
+    merge = _sendable({**request, **section.merge}, (name, "merge")) if section.merge is not None else None
+    absent = [replace(each, field=(*path, *each.field)) for each in missing_parameters(request)]
+    refuse("stages", absent)
+    return section.model_copy(update={"request": request, "merge": merge})
+
+
+def _sendable(request: dict[str, Any], path: FieldPath) -> dict[str, Any]:
+    """The request in the types of JSON; refused if it can be sent with no row."""
+    refuse("request", _not_json(request, path))
+    plain: dict[str, Any] = _plain(request)
+    _, template_problems = compile_request(plain)
+    for problems in ([*parameter_problems(plain), *template_problems], schema_problems(plain)):
+        refuse("request", [replace(problem, field=(*path, *problem.field)) for problem in problems])
+    return plain
 
 
 def _same_file(one: Path, other: Path) -> bool:

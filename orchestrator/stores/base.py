@@ -15,9 +15,11 @@ from typing import Protocol
 
 from orchestrator.core.model import MAIN_STAGE, Charge, NewRequest, PastUse, PlanMark, SkippedRow
 from orchestrator.core.money import Picodollars
+from orchestrator.core.stage_rows import NewGroup
 from orchestrator.core.states import RunState, State
 from orchestrator.stores.datasets import DatasetReader, DatasetStore
 from orchestrator.stores.notices import NewNotice, NoticeStore
+from orchestrator.stores.pipeline_rows import StageReader, StageStore
 from orchestrator.stores.reads import (
     AttemptRecord,
     CostRow,
@@ -107,7 +109,7 @@ class Backend(Protocol):
         ...
 
 
-class Store(RetentionStore, UploadStore, StreamEventStore, DatasetStore, NoticeStore, Protocol):
+class Store(RetentionStore, UploadStore, StreamEventStore, DatasetStore, NoticeStore, StageStore, Protocol):
     """The one writer of a database."""
 
     def check_in_place(self) -> None:
@@ -126,12 +128,14 @@ class Store(RetentionStore, UploadStore, StreamEventStore, DatasetStore, NoticeS
         mark: PlanMark,
         *,
         skip_taken: bool = False,
+        groups: Sequence[NewGroup] = (),
     ) -> list[NewRequest]:
         """Add planned rows and move the mark, in one transaction; returns the rows whose key another row has.
 
         Each row begins in ``core.states.first_state``. With ``skip_taken`` rows with a taken key are recorded as
         skipped and the others are added. Without it, one such row keeps the whole batch out and the mark where it
-        was, so that a later process finds it again. Adding a row twice (same key, same position) changes nothing.
+        was, so that a later process finds it again. ``groups`` wait for some of the rows. Adding a
+        row twice (same key, same position) changes nothing.
         """
         ...
 
@@ -427,6 +431,7 @@ class Reader(
     LearnedReader,
     RetentionReader,
     UploadReader,
+    StageReader,
     StreamEventReader,
     DatasetReader,
     Protocol,

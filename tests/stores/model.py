@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from orchestrator.core.model import MAIN_STAGE, Charge, NewRequest, PastUse, PlanMark, SkippedRow, Usage
 from orchestrator.core.money import Bound
+from orchestrator.core.stage_rows import NewGroup
 from orchestrator.core.states import OPEN, SETTLED, TRANSITIONS, Event, RunState, State, first_state, move, settled_by
 from orchestrator.stores import reads, writes
 from orchestrator.stores.notices import MOST_TRIES, REPEAT_AFTER_S, NewNotice, PendingNotice
@@ -28,6 +29,7 @@ from orchestrator.stores.uploaded_files import Upload
 from orchestrator.stores.user_errors import dataset_locked, name_taken, run_locked
 
 from .dataset_model import DatasetModel
+from .stage_model import StageModel
 
 __all__ = ["ModelBackend"]
 
@@ -92,6 +94,12 @@ class _Request:
     # The request of another run that it waits for, and whether that one took its open response over.
     waits_for: _Request | None = None
     adopted: bool = False
+    # Whether rows of later stages must be made of it, and whether they were; of a group, what it waits for.
+    passes_on: bool = False
+    passed: bool = False
+    level: int | None = None
+    rows_missing: int = 0
+    members: list[_Request] = field(default_factory=list)
 
     @property
     def number(self) -> int:
@@ -369,14 +377,21 @@ class _Notice:
     delivered: bool = False
 
 
-class ModelBackend(DatasetModel):
+class ModelBackend(DatasetModel, StageModel):
     """A database in memory, which is its own backend, store and reader."""
 
     address = "model"
     local_path: Path | None = None
 
     def __init__(self) -> None:
-        super().__init__(self._of, _result)
+        DatasetModel.__init__(self, self._of, _result)
+        StageModel.__init__(
+            self,
+            self._of,
+            self._add_one,
+            lambda request: self._requests.pop(request.id),
+            self._settle_dependents,
+        )
         self._ids = count(1)
         self._runs: dict[int, _Run] = {}
         self._requests: dict[int, _Request] = {}
@@ -589,6 +604,7 @@ class ModelBackend(DatasetModel):
         mark: PlanMark,
         *,
         skip_taken: bool = False,
+        groups: Sequence[NewGroup] = (),
     ) -> list[NewRequest]:
         run = self._runs[run_id]
         positions = {(request.stage, request.key): request.position for request in self._of(run_id)}
@@ -602,9 +618,8 @@ class ModelBackend(DatasetModel):
         if taken and not skip_taken:
             return taken
         for row in new:
-            state = first_state(in_chain=row.chain is not None)
-            request = _record(_Request, row, id=next(self._ids), run=run, state=state)
-            self._requests[request.id] = request
+            self._add_one(run_id, row, first_state(in_chain=row.chain is not None))
+        self._add_groups(run_id, groups)
         for each in (*skipped, *(_skipped(row) for row in taken)):
             run.skipped.setdefault(each.position, each)
         before = run.record.plan
@@ -612,6 +627,20 @@ class ModelBackend(DatasetModel):
             plan=PlanMark(position=max(before.position, mark.position), complete=before.complete or mark.complete)
         )
         return taken
+
+    def _add_one(self, run_id: int, row: object, state: State) -> _Request:
+        more = {"id": next(self._ids), "run": self._runs[run_id], "state": state}
+        if not hasattr(row, "chain"):
+            more |= {"chain": None, "place": None}
+        request = _record(_Request, row, **more)
+        self._requests[request.id] = request
+        return request
+
+    def _request_of(self, request_id: int) -> _Request:
+        return self._requests[request_id]
+
+    def _is_planned(self, run_id: int) -> bool:
+        return self._runs[run_id].record.plan.complete
 
     async def link_chains(self, run_id: int, at: float) -> int:
         chains: defaultdict[str, list[_Request]] = defaultdict(list)
@@ -939,22 +968,26 @@ class ModelBackend(DatasetModel):
         chosen = [
             request
             for request in (self._of(run_id, *requeue.states) if requeue.states else [])
-            if code in (None, request.code) and (request.earlier is None or request.earlier.state is State.SUCCEEDED)
+            if code in (None, request.code)
+            and not (request.level is not None and not request.tries)
+            and (request.earlier is None or request.earlier.state is State.SUCCEEDED)
         ]
         for request in chosen:
             if request.code == "previous_response_not_found" and request.state is State.FAILED:
                 request.turn, request.continuation = 0, None
             self._queue_again(request, Event.REQUEUE)
             request.same_as = None
+            request.passes_on = request.passes_on or request.passed
         if requeue.resolution is not None:
             in_doubt = [each for each in self._of(run_id, State.IN_DOUBT) if code in (None, each.code)]
             for request in in_doubt:
                 self._resolve(request, requeue.resolution, requeue.at)
             chosen += in_doubt
-        if not chosen:
+        groups = self._block_groups(run_id, requeue.states) if chosen or code is None else 0
+        if not chosen and not groups:
             return 0
         self._runs[run_id].change(state=RunState.ACTIVE, reason=None, ended_at=None, cancel_requested=False)
-        return len(chosen) + self._block_again(run_id)
+        return len(chosen) + groups + self._block_again(run_id)
 
     def _queue_again(self, request: _Request, event: Event) -> None:
         # What continues a response is not fresh, so that it is read with what it continues.

@@ -18,3 +18,4 @@ async def refuse(run: RunContext, request: PendingRequest, unsendable: Unsendabl
     failed = run.observation.moved(State.PENDING, Event.FAIL)
     run.observation.settled_unsent(request.key, failed, unsendable.code)
     run.observation.dependents(moved)
+    run.status.feed_signal.set()

@@ -23,13 +23,15 @@ __all__ = ["Planner", "key_taken"]
 class Planner:
     """Adds the rows of the input as pending requests of a stage, from where an earlier process stopped.
 
+    Without a ``stage`` they are of several, which the stage feeder seals.
+
     How far the input was read is committed with the rows, so planning twice adds nothing.
     """
 
     def __init__(
         self,
         run: RunContext,
-        stage: Stage,
+        stage: Stage | None,
         queue: SendQueue,
         *,
         batches: Callable[[PlanMark], Iterator[PlannedBatch]],
@@ -41,7 +43,7 @@ class Planner:
         self._queue = queue
         self._batches = batches
         self._skip_bad_rows = skip_bad_rows
-        self._has_chains = stage.settings.chain_mode is not None
+        self._has_chains = stage is not None and stage.settings.chain_mode is not None
         self._night = night
         self._skipped = 0
 
@@ -61,7 +63,10 @@ class Planner:
         if self._has_chains:
             await self._link_chains()
         run.observation.progress.planning_done = True
-        run.status.seal(self._stage.name)
+        if self._stage is not None:
+            run.status.seal(self._stage.name)
+        else:
+            run.status.wake()
 
     async def _link_chains(self) -> None:
         """Unblock the first turn of each chain; only now is it known which one that is."""
@@ -118,18 +123,20 @@ class Planner:
     async def _add(self, batch: PlannedBatch) -> None:
         run, observation = self._run, self._run.observation
         taken = await run.store.add_rows(
-            run.record.id, batch.rows, batch.skipped, batch.mark, skip_taken=self._skip_bad_rows
+            run.record.id, batch.rows, batch.skipped, batch.mark, skip_taken=self._skip_bad_rows, groups=batch.groups
         )
         if taken and not self._skip_bad_rows:
             raise key_taken(taken[0])
         added = len(batch.rows) - len(taken)
         observation.progress.planned += added
         observation.progress.requests[first_state(in_chain=self._has_chains)] += added
+        observation.progress.planned += len(batch.groups)
+        observation.progress.requests[State.BLOCKED] += len(batch.groups)
         for row in batch.skipped:
             observation.observe(RowSkipped(where=row.where, reason=row.reason))
         for repeated in taken:
             observation.observe(RowSkipped(where=repeated.where, reason=key_taken(repeated).message))
-        run.status.send_signal.set()
+        run.status.added()
 
 
 def key_taken(row: NewRequest) -> BadRow:

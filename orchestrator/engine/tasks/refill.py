@@ -34,6 +34,8 @@ class _Cursor:
 
     after_id: int = 0
     exhausted: bool = False
+    # What there was when nothing more was found: how many additions, and whether the stage was sealed.
+    dry_at: tuple[int, bool] | None = None
 
 
 class Refill:
@@ -57,7 +59,7 @@ class Refill:
     async def fill(self) -> None:
         """Make requests ready until there are enough, or no more are pending."""
         now, queue = self._run.clock.now(), self._queue
-        if queue.delayed_at is not None and queue.delayed_at <= now and len(queue) < MOST_READY:
+        if queue.delayed_at is not None and queue.delayed_at <= now and len(queue) < MOST_READY * len(self._cursors):
             await self._take_delayed(now)
         for name, cursor in self._cursors.items():
             if not cursor.exhausted:
@@ -67,12 +69,16 @@ class Refill:
         run = self._run
         most = _READY_WITH_FILES if self._preparations[stage.name].names_files else _READY
         # In a loop: if all that were read are duplicates or refused, nothing else would wake the sender.
-        while not cursor.exhausted and len(self._queue) < most // 2 and run.status.may_send:
+        while not cursor.exhausted and self._queue.of_stage(stage.name) < most // 2 and run.status.may_send:
             # Before the store is asked: rows that are planned from here on wake the sender again.
             sealed = stage.name not in run.status.unsealed_stages
+            asked_at = (run.status.additions, sealed)
+            if len(self._cursors) > 1 and cursor.dry_at == asked_at:
+                return
             fresh = await run.reader.fresh(run.record.id, stage=stage.name, after_id=cursor.after_id, limit=most)
             if not fresh:
                 cursor.exhausted = sealed
+                cursor.dry_at = asked_at
                 self.exhausted = all(each.exhausted for each in self._cursors.values())
                 return
             cursor.after_id = fresh[-1].id

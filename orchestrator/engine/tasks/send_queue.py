@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 from orchestrator.engine.items import Prepared
 from orchestrator.engine.run_status import RunStatus
@@ -16,8 +17,10 @@ class SendQueue:
     Every request of a queue is *in hand*: pending in the store, but not to be read from there a second time.
     """
 
-    def __init__(self, status: RunStatus) -> None:
+    def __init__(self, status: RunStatus, stages: Sequence[str] = ()) -> None:
+        """``stages`` are in the order in which their requests are sent."""
         self._status = status
+        self._places = {name: place for place, name in enumerate(stages)}
         self.ready: dict[tuple[str, str], deque[Prepared]] = {}
         self.in_hand: set[int] = set()
         # The request that is sent for each fingerprint in hand; duplicates wait for its answer.
@@ -28,10 +31,18 @@ class SendQueue:
     def __len__(self) -> int:
         return sum(map(len, self.ready.values()))
 
+    def of_stage(self, stage: str) -> int:
+        """How many requests of a stage are ready."""
+        return sum(len(queue) for (name, _), queue in self.ready.items() if name == stage)
+
     def add(self, prepared: Prepared, *, first: bool = False) -> None:
         """Queue a request for its model, behind the others or before them."""
         self.in_hand.add(prepared.request.id)
-        queue = self.ready.setdefault((prepared.request.stage, prepared.model), deque())
+        name = (prepared.request.stage, prepared.model)
+        queue = self.ready.get(name)
+        if queue is None:
+            queue = self.ready[name] = deque()
+            self.ready = dict(sorted(self.ready.items(), key=lambda each: self._places.get(each[0][0], 0)))
         if first:
             queue.appendleft(prepared)
         else:

@@ -36,7 +36,11 @@ class SendGate:
     def admit(self, now: float) -> Admission:
         """Take from the queue what may be sent now."""
         run, outages = self._run, self._outages
-        places = free_places(now, run.status, run.stages, self._allowances, outages)
+        # Those of which nothing is ready hold back none of the others.
+        stages = run.stages
+        if len(stages) > 1:
+            stages = {name: stage for name, stage in stages.items() if self._queue.of_stage(name)}
+        places = free_places(now, run.status, stages, self._allowances, outages)
         admission = admit(now, self._queue.ready, pools=self._allowances.pools, budget=self._budget, places=places)
         if admission.admitted:
             outages.creates.probing(now)

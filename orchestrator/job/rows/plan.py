@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from orchestrator.core.errors import BadRow
 from orchestrator.core.model import NewRequest, PlanMark, SkippedRow
+from orchestrator.core.stage_rows import NewGroup
 from orchestrator.job.chains import Chain, turn_of
 from orchestrator.job.requests.renderer import Renderer, unexpected
 from orchestrator.job.rows.keyed_rows import Row, UnreadableRow, open_rows
@@ -26,6 +27,7 @@ class PlannedBatch:
     rows: list[NewRequest]
     skipped: list[SkippedRow]
     mark: PlanMark
+    groups: list[NewGroup] = field(default_factory=list)
 
 
 def plan(

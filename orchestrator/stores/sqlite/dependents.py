@@ -49,6 +49,7 @@ def settle_dependents(tx: Transaction, run_id: int, request_id: int, settlement:
         "message": settlement.message,
     }
     duplicates = _move_blocked(tx, "settle_duplicates", settlement.event, chosen | shared)
+    tx.execute(SQL["lower_awaits"], {"request_id": request_id})
     if succeeded:
         tx.totals(run_id)["reused"] += len(duplicates)
         return duplicates + _move_blocked(tx, "unblock_next_turn", Event.UNBLOCK, chosen)

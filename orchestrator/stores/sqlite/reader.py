@@ -44,6 +44,7 @@ from orchestrator.stores.sqlite.datasets import SqliteDatasetReader, changes_of
 from orchestrator.stores.sqlite.queries import queries
 from orchestrator.stores.sqlite.retained import SqliteRetentionReader
 from orchestrator.stores.sqlite.shared_budget import spending
+from orchestrator.stores.sqlite.stage_store import SqliteStageReader
 from orchestrator.stores.stream_events import ProgressEvent
 from orchestrator.stores.uploaded_files import Upload
 
@@ -111,7 +112,7 @@ def _reporting_iteration(method: Callable[..., AsyncIterator[Any]]) -> Callable[
 
 
 @_reporting
-class SqliteReader(SqliteRetentionReader, SqliteDatasetReader):
+class SqliteReader(SqliteRetentionReader, SqliteDatasetReader, SqliteStageReader):
     """Reads a SQLite database through a connection that cannot write; see ``stores.base.Reader``."""
 
     def __init__(self, connection: aiosqlite.Connection, path: Path) -> None:

@@ -37,12 +37,14 @@ _OF_REQUESTS = (
     "clear_waiting",
     "clear_continuation",
     "clear_chain_turn",
+    "clear_member",
     "clear_input_row",
     "unlink_requests",
     "clear_request",
 )
 _OF_RUN = (
     "clear_skipped_row",
+    "clear_stage",
     "clear_conversation",
     "clear_noted_change",
     "clear_tally",

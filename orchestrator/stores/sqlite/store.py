@@ -11,6 +11,7 @@ import anyio
 
 from orchestrator.core.model import Charge, NewRequest, PlanMark, SkippedRow
 from orchestrator.core.money import Picodollars
+from orchestrator.core.stage_rows import NewGroup
 from orchestrator.core.states import RunState
 from orchestrator.stores.notices import NewNotice
 from orchestrator.stores.reads import Dependent, Duplicate, OpenAttempt, OtherRequest, Run, Spending, ToolCall
@@ -20,6 +21,7 @@ from orchestrator.stores.sqlite.datasets import SqliteDatasetStore
 from orchestrator.stores.sqlite.notices import SqliteNoticeStore
 from orchestrator.stores.sqlite.open_files import OpenFiles
 from orchestrator.stores.sqlite.retained import SqliteRetentionStore
+from orchestrator.stores.sqlite.stage_store import SqliteStageStore, block_groups, recount
 from orchestrator.stores.sqlite.writer import Writer
 from orchestrator.stores.stream_events import ProgressEvent
 from orchestrator.stores.uploaded_files import Upload
@@ -28,7 +30,7 @@ from orchestrator.stores.writes import Acceptance, Adoption, Claim, Counts, Endi
 __all__ = ["SqliteStore"]
 
 
-class SqliteStore(SqliteRetentionStore, SqliteDatasetStore, SqliteNoticeStore):
+class SqliteStore(SqliteRetentionStore, SqliteDatasetStore, SqliteNoticeStore, SqliteStageStore):
     """The one writer of a SQLite database; see ``stores.base.Store`` for what the verbs promise."""
 
     def __init__(self, writer: Writer, files: OpenFiles) -> None:
@@ -115,12 +117,15 @@ class SqliteStore(SqliteRetentionStore, SqliteDatasetStore, SqliteNoticeStore):
         bounds = await self._writer.write(bulk_updates.flag_cancel, run_id)
         for ids in bulk_updates.id_ranges(bounds):
             await self._writer.write(bulk_updates.cancel_range, run_id, ids, at)
+        await self._writer.write(recount, run_id)
 
     async def requeue(self, requeue: Requeue) -> int:
         bounds = await self._writer.write(bulk_updates.request_bounds, requeue.run_id)
         moved = 0
         for ids in bulk_updates.id_ranges(bounds):
             moved += await self._writer.write(bulk_updates.requeue_range, requeue, ids)
+        if moved or requeue.code is None:
+            moved += await self._writer.write(block_groups, requeue)
         return moved + (await self._writer.write(bulk_updates.block_again, requeue.run_id) if moved else 0)
 
     # ── requests ──────────────────────────────────────────────────────────────────────────────────────────
@@ -133,8 +138,9 @@ class SqliteStore(SqliteRetentionStore, SqliteDatasetStore, SqliteNoticeStore):
         mark: PlanMark,
         *,
         skip_taken: bool = False,
+        groups: Sequence[NewGroup] = (),
     ) -> list[NewRequest]:
-        return await self._writer.write(write_operations.add_rows, run_id, rows, skipped, mark, skip_taken)
+        return await self._writer.write(write_operations.add_rows, run_id, rows, skipped, mark, skip_taken, groups)
 
     # These three run for every row, so they return the writer's own future: a coroutine around it would cost CPU.
 

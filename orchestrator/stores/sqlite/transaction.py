@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.model import Charge, UnitPrice, Usage
 from orchestrator.core.money import Picodollars
-from orchestrator.core.states import State
+from orchestrator.core.states import SETTLED, State
 from orchestrator.stores.reads import SharedCaps, Spending
 from orchestrator.stores.sqlite.queries import queries
 from orchestrator.stores.sqlite.shared_budget import day_of, spending
@@ -144,6 +144,12 @@ class Transaction:
         self._moves[run_id, stage, target] += requests
         if target is State.BLOCKED:
             self._blocked[run_id] = True
+
+    def unsettled(self, run_id: int, stage: str) -> int:
+        """How many requests of a stage are not settled, with what this transaction has moved so far."""
+        stored = dict(self.execute(SQL["stage_states"], {"run_id": run_id, "stage": stage}).fetchall())
+        open_states = [state for state in State if state not in SETTLED]
+        return sum(stored.get(state.value, 0) + self._moves[run_id, stage, state] for state in open_states)
 
     def has_blocked(self, run_id: int) -> bool:
         """Whether any request of a run may wait for another one; queried once per group: in most runs none does."""

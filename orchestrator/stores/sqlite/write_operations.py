@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from orchestrator.core.model import Charge, NewRequest, PlanMark, SkippedRow
 from orchestrator.core.money import Picodollars
+from orchestrator.core.stage_rows import NewGroup
 from orchestrator.core.states import SETTLED, Event, RunState, State, first_state, move, moves
 from orchestrator.stores.notices import NewNotice
 from orchestrator.stores.reads import Dependent, OtherRequest, Spending
@@ -17,6 +18,7 @@ from orchestrator.stores.sqlite.attempt_ids import attempt_id_of, number_of, req
 from orchestrator.stores.sqlite.compression import pack_body, pack_row
 from orchestrator.stores.sqlite.dependents import Settlement, begin_turn, settle_dependents
 from orchestrator.stores.sqlite.notices import add_notices
+from orchestrator.stores.sqlite.stage_store import add_groups, mark_to_pass_on
 from orchestrator.stores.sqlite.transaction import SQL, USAGE, Claimed, Transaction, storable, usage_columns, usage_of
 from orchestrator.stores.stream_events import ProgressEvent
 from orchestrator.stores.uploaded_files import Upload
@@ -118,6 +120,7 @@ def add_rows(
     skipped: Sequence[SkippedRow],
     mark: PlanMark,
     skip_taken: bool,
+    groups: Sequence[NewGroup] = (),
 ) -> list[NewRequest]:
     """Add rows, skipped rows and the mark; returns the rows whose key belongs to another row.
 
@@ -152,6 +155,9 @@ def add_rows(
         return taken
     for (stage, state), requests in Counter((record["stage"], record["state"]) for record in added).items():
         tx.moved(run_id, stage, None, State(state), requests)
+    if any(row.passes_on for row in rows):
+        passing = {(row.stage, row.key) for row in rows if row.passes_on}
+        mark_to_pass_on(tx, [each["id"] for each in added if (each["stage"], each["key"]) in passing])
     tx.totals(run_id)["skipped_rows"] += tx.execute_many(
         SQL["add_skipped_row"],
         [
@@ -169,6 +175,7 @@ def add_rows(
             "last_id": added[-1]["id"] if added else None,
         },
     )
+    add_groups(tx, run_id, groups)
     return taken
 
 

@@ -74,8 +74,16 @@ _NEVER = {
     "a blocked request that nothing will unblock": """
         SELECT request.id FROM request
         LEFT JOIN request AS other ON other.id = coalesce(request.same_as, request.follows)
-        WHERE request.state = 'blocked' AND (other.id IS NULL OR other.settled_at IS NOT NULL)
+        WHERE request.state = 'blocked' AND request.level IS NULL
+          AND (other.id IS NULL OR other.settled_at IS NOT NULL)
           AND NOT EXISTS (SELECT 1 FROM waiting WHERE waiting.request_id = request.id)""",
+    "a group that counts its open members wrongly": """
+        SELECT request.id FROM request WHERE level IS NOT NULL AND awaits <> (
+          SELECT count(*) FROM member JOIN request AS each ON each.id = member.request_id
+          WHERE member.group_id = request.id AND each.settled_at IS NULL
+        )""",
+    "a group that was asked before its members were settled": """
+        SELECT request.id FROM request WHERE level IS NOT NULL AND awaits > 0 AND number > 0""",
     "a request that waits for itself": "SELECT request_id FROM waiting WHERE request_id = other_id",
     "an adopted response that nobody asked for": """
         SELECT attempt.id FROM attempt

@@ -337,7 +337,7 @@ async def test_the_views_read_well(harness: Harness, database: Path) -> None:
 # ── the queries ───────────────────────────────────────────────────────────────────────────────────────────────
 
 PLANS = {
-    "fresh": "USING INDEX request_fresh (run_id=? AND rowid>?)",
+    "fresh": "USING INDEX request_fresh (run_id=? AND stage=? AND rowid>?)",
     "delayed": "USING INDEX request_delayed (run_id=? AND not_before>?)",
     "open_attempts": "USING INDEX request_open (run_id=?)",
     "results": "request USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",

@@ -52,6 +52,11 @@ WHERE request_id IN (SELECT id FROM request WHERE id BETWEEN :first_id AND :last
 DELETE FROM chain_turn
 WHERE request_id IN (SELECT id FROM request WHERE id BETWEEN :first_id AND :last_id AND run_id = :run_id);
 
+-- name: clear_member
+DELETE FROM member
+WHERE group_id IN (SELECT id FROM request WHERE id BETWEEN :first_id AND :last_id AND run_id = :run_id)
+  OR request_id IN (SELECT id FROM request WHERE id BETWEEN :first_id AND :last_id AND run_id = :run_id);
+
 -- name: clear_input_row
 DELETE FROM input_row
 WHERE request_id IN (SELECT id FROM request WHERE id BETWEEN :first_id AND :last_id AND run_id = :run_id);
@@ -68,6 +73,9 @@ DELETE FROM request WHERE id BETWEEN :first_id AND :last_id AND run_id = :run_id
 
 -- name: clear_skipped_row
 DELETE FROM skipped_row WHERE run_id = :run_id;
+
+-- name: clear_stage
+DELETE FROM stage WHERE run_id = :run_id;
 
 -- name: clear_conversation
 DELETE FROM conversation WHERE run_id = :run_id;

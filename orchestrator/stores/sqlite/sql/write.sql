@@ -258,6 +258,17 @@ WHERE attempt.response_id = :response_id AND attempt.shares_response = 0;
 -- takes: request_id, attempt_id
 UPDATE request SET answered_by = :attempt_id WHERE id = :request_id;
 
+-- name: lower_awaits
+-- What the groups wait for that have this request, or one that has shared its outcome, as a member.
+UPDATE request SET awaits = (
+  SELECT count(*) FROM member JOIN request AS each ON each.id = member.request_id
+  WHERE member.group_id = request.id AND each.settled_at IS NULL
+) WHERE id IN (
+  SELECT group_id FROM member WHERE request_id = :request_id
+  UNION SELECT member.group_id FROM request AS same JOIN member ON member.request_id = same.id
+  WHERE same.same_as = :request_id
+);
+
 -- name: note_status
 UPDATE attempt SET status = :status WHERE id = :attempt_id AND ended_at IS NULL;
 
@@ -319,9 +330,10 @@ DELETE FROM continuation WHERE request_id = :id;
 -- What continues from a response is read among the requests that were put off, not as a fresh one.
 UPDATE request SET
   state = :to_state, attempts = 0, code = NULL, message = NULL, settled_at = NULL, same_as = NULL,
+  to_pass_on = min(to_pass_on, 1),
   not_before = turn > 0 OR EXISTS (SELECT 1 FROM chain_turn WHERE chain_turn.request_id = request.id)
 WHERE id BETWEEN :first_id AND :last_id AND +run_id = :run_id AND stage = :stage AND state = :from_state
-  AND (:code IS NULL OR code = :code)
+  AND (:code IS NULL OR code = :code) AND NOT (level IS NOT NULL AND attempts = 0 AND number = 0)
   AND (follows IS NULL OR (SELECT earlier.state FROM request AS earlier WHERE earlier.id = request.follows) = 'succeeded');
 
 -- name: broken_turns
@@ -366,6 +378,9 @@ UPDATE run SET state = 'active', reason = NULL, ended_at = NULL, cancel_requeste
 
 -- name: any_blocked
 SELECT EXISTS (SELECT 1 FROM tally WHERE run_id = :run_id AND state = 'blocked' AND requests > 0);
+
+-- name: stage_states
+SELECT state, requests FROM tally WHERE run_id = :run_id AND stage = :stage;
 
 -- name: move_tally
 UPDATE tally SET requests = requests + :change WHERE run_id = :run_id AND stage = :stage AND state = :state;

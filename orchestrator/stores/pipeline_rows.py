@@ -1,0 +1,126 @@
+"""Rows that pass from one stage of a run to the next, and groups that wait for several rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from orchestrator.core.model import NewRequest
+from orchestrator.core.stage_rows import NewGroup, NewMember
+from orchestrator.core.states import State
+
+__all__ = [
+    "GroupMember",
+    "PassedOn",
+    "ReadyGroup",
+    "StageReader",
+    "StageStore",
+    "StageTally",
+    "ToPassOn",
+]
+
+StageTally = Mapping[str, Counter[State]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassedOn:
+    """What is made of settled requests, all in one transaction; ``rows`` and ``members`` name theirs by its id."""
+
+    request_ids: Sequence[int]
+    rows: Sequence[tuple[int, NewRequest]] = ()
+    groups: Sequence[tuple[int, NewGroup]] = ()
+    members: Sequence[NewMember] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToPassOn:
+    """A settled request of which rows of later stages must be made. ``answer`` is None if it did not succeed."""
+
+    request_id: int
+    key: str
+    stage: str
+    position: int
+    where: str
+    row: bytes
+    answer: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadyGroup:
+    """A group all of whose members are settled."""
+
+    request_id: int
+    key: str
+    level: int
+    position: int
+    where: str
+    row: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupMember:
+    """A settled member of a group. ``answer`` is None if it did not succeed."""
+
+    key: str
+    row: bytes
+    answer: str | None
+
+
+class StageStore(Protocol):
+    """The verbs of a store for stages; each returns when what it wrote is durable."""
+
+    async def pass_on(self, run_id: int, passed: PassedOn) -> int:
+        """Add what is made of settled requests, once for each of them; returns how many rows and groups were added.
+
+        Of a request that was passed on before, nothing is added.
+        """
+        ...
+
+    async def fill_group(self, group_id: int, row: bytes, *, missing: int, at: float) -> bool:
+        """``UNBLOCK`` a group whose members are settled, with the row that it is asked with."""
+        ...
+
+    async def split_group(self, group: ReadyGroup, parts: Sequence[NewRequest], *, missing: int) -> int:
+        """Let a group wait for new requests, which ask its rows in parts; returns how many were added."""
+        ...
+
+    async def fail_group(self, group_id: int, code: str, message: str, at: float) -> bool:
+        """``FAIL`` a group that cannot be asked."""
+        ...
+
+    async def drop_group(self, group_id: int) -> bool:
+        """Delete a group that has no rows."""
+        ...
+
+    async def seal_stage(self, run_id: int, stage: str, *, source: str | None) -> bool:
+        """Record that no further row comes to a stage, if that is so.
+
+        ``source`` is the stage before it; None is the input.
+        """
+        ...
+
+
+class StageReader(Protocol):
+    """What passes rows on reads."""
+
+    async def to_pass_on(self, run_id: int, *, limit: int) -> list[ToPassOn]: ...
+
+    async def ready_groups(self, run_id: int, stage: str, *, limit: int) -> list[ReadyGroup]:
+        """Groups of a stage that wait for no member; those by a column may still get some until it is sealed."""
+        ...
+
+    async def members(self, group_id: int) -> list[GroupMember]:
+        """The members of a group, in the order of the input."""
+        ...
+
+    async def lost_rows(self, run_id: int, stage: str, *, source: str) -> int:
+        """How many rows of the stage ``source`` failed and belong to no group of ``stage``."""
+        ...
+
+    async def sealed_stages(self, run_id: int) -> set[str]: ...
+
+    async def stage_tally(self, run_id: int) -> StageTally:
+        """How many requests of each stage are in each state."""
+        ...
