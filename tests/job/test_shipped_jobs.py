@@ -8,6 +8,9 @@ from orchestrator.core.model import NewRequest, PlanMark
 from orchestrator.job.requests.renderer import Renderer
 from orchestrator.job.rows.plan import plan
 from orchestrator.job.spec import Job, load_job
+from orchestrator.job.stages.expansion import Pipeline
+from orchestrator.job.stages.planned_rows import plan_stages
+from orchestrator.job.stages.stage_jobs import renderer_of
 
 REPOSITORY = Path(__file__).parent.parent.parent
 JOBS = {"summarise": 1863, "classify": 60, "extract": 1863, "interviews": 24, "research": 6, "tools": 24}
@@ -20,7 +23,17 @@ def requests(job: Job) -> list[NewRequest]:
 
 
 def test_every_job_is_tested() -> None:
-    assert {path.stem for path in (REPOSITORY / "jobs").glob("*.yaml")} == JOBS.keys()
+    assert {path.stem for path in (REPOSITORY / "jobs").glob("*.yaml")} == JOBS.keys() | {"press-digest"}
+
+
+def test_the_pipeline_splits_speeches_and_asks_of_each_part() -> None:
+    job = load_job(REPOSITORY / "jobs/press-digest.yaml", limit=12)
+    batches = plan_stages(job, Pipeline(job), start=PlanMark(position=0, complete=False))
+    rows = [row for batch in batches for row in batch.rows]
+    assert {row.stage for row in rows} == {"facts"}
+    assert len({row.key for row in rows}) == len(rows) > 12
+    facts = renderer_of(job, "facts")
+    assert all("State of the Union" in facts.render(row.row, where=row.where)["input"] for row in rows)
 
 
 @pytest.mark.parametrize("name", JOBS)

@@ -166,7 +166,8 @@ async def test_every_stage_asks_what_its_rows_ask(rehearse: Rehearse) -> None:
 async def test_failures_and_kills_change_no_request(rehearse: Rehearse, seed: int) -> None:
     rng = random.Random(seed)
     rows = some_rows(rng, 10)
-    rehearsal = await rehearse(faults={"content_filter": 0.1, "failed_invalid_prompt": 0.1, "server_error": 0.1}, sandbox={"seed": seed})
+    faults = {"content_filter": 0.1, "failed_invalid_prompt": 0.1, "server_error": 0.1}
+    rehearsal = await rehearse(faults=faults, sandbox={"seed": seed})
     with_stages(rehearsal, three_stages(), rows, retry={"attempts": 2})
     total = sum(len(row["parts"]) for row in rows)
     for after in sorted(rng.sample(range(1, total + len(rows)), 4)):
