@@ -477,12 +477,14 @@ def _with_formats(data: dict[str, Any], folder: Path, allowed: Collection[str] |
     return {
         **data,
         "stages": {
-            name: with_answer_format(stage, folder, allowed=allowed)
-            if isinstance(stage, dict) and stage.get("request")
-            else stage
+            name: with_answer_format(stage, folder, allowed=allowed) if _asks(stage) else stage
             for name, stage in stages.items()
         },
     }
+
+
+def _asks(stage: Any) -> bool:
+    return isinstance(stage, dict) and bool(stage.get("request"))
 
 
 def _sendable_stage(name: str, section: StageSection) -> StageSection:

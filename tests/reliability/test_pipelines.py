@@ -205,7 +205,7 @@ async def test_a_large_group_becomes_a_tree(rehearse: Rehearse) -> None:
     rehearsal = await rehearse()
     merge = {"input": "M{% for row in rows %}|{{ row.digest }}{% endfor %}"}
     small = {**asked(DIGEST), "max_output_tokens": 60, "reasoning": {"effort": "minimal"}}
-    last = {"max_input_tokens": 220, "merge": merge, "request": small, "on_incomplete": "keep"}
+    last: dict[str, Any] = {"max_input_tokens": 220, "merge": merge, "request": small, "on_incomplete": "keep"}
     with_stages(rehearsal, three_stages(**last), rows)
     account = await rehearsal.run()
     assert account.summary.run.state is RunState.FINISHED

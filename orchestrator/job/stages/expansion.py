@@ -155,7 +155,7 @@ class Pipeline:
     """All stages of a job, ready to make rows."""
 
     def __init__(self, job: Job, *, allowed: Collection[str] | None = None) -> None:
-        """``allowed`` are the modules from elsewhere that ``rows`` may name; None allows all. Raises ``SpecError``."""
+        """``allowed`` are the modules from elsewhere that ``rows`` may name, None all; raises ``SpecError``."""
         self.plans = stage_plans(job.stages or {})
         try:
             self._stages = {name: _Stage(plan, job, allowed) for name, plan in self.plans.items()}

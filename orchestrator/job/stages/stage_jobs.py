@@ -36,7 +36,7 @@ def renderer_of(
     private: Iterable[Path] = (),
 ) -> Renderer:
     """The renderer of a stage, or of a job without stages; raises ``SpecError`` as ``Renderer`` does."""
-    files = files or LocalFiles(job.files_folder, private)
+    files = files or LocalFiles(job.files_folder, never=private)
     if job.stages is None:
         return Renderer(job, may_be_unstored=may_be_unstored, files=files)
     section = job.stages[stage]
