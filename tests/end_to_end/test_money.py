@@ -76,7 +76,8 @@ def test_the_estimate_of_the_main_job_holds(rig: MakeRig, rows: int) -> None:
         " JOIN request ON request.id = attempt.request_id JOIN run ON run.id = request.run_id"
         " WHERE run.name = 'all' AND attempt.number = 1"
     )
-    assert before["counted_by"] == "o200k"
+    # The vocabulary of the newest models is not published; the sandbox counts with the same one.
+    assert before["counted_by"] == "o200k-for-another-model"
     assert before["input_tokens"]["likely"] == pytest.approx(counted_once, rel=0.01)
     job = load_job(SPEECHES, limit=rows)
     ruler = Ruler()
