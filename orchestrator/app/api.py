@@ -398,13 +398,20 @@ class Orchestrator:
         return [await self._summary(reader, run) for run in await reader.runs()]
 
     async def results(
-        self, run: str, *, states: Sequence[State] = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
+        self,
+        run: str,
+        *,
+        states: Sequence[State] = (State.SUCCEEDED, State.FAILED, State.CANCELLED),
+        stage: str | None = None,
     ) -> AsyncIterator[ResultRecord]:
-        """The requests of a run in input order, in constant memory."""
+        """The requests of a run, or of one of its stages, in input order, in constant memory."""
         record = await self._find(run)
         reader = await self._open_reader()
+        if stage is not None and stage not in (known := await reader.stage_tally(record.id)):
+            raise UsageError(f"run {run!r} has no stage {stage!r}", hint=f"its stages: {', '.join(known) or 'none'}")
         async for result in reader.results(record.id, states):
-            yield result
+            if stage in (None, result.stage):
+                yield result
 
     async def collect(self, run: str) -> Results:
         """All results of a run at once, for data frames and typed answers; ``results`` needs less memory."""
@@ -421,6 +428,9 @@ class Orchestrator:
         record = await self._find(run)
         reader = await self._open_reader()
         request = await reader.request(record.id, key)
+        if request is None:
+            for stage in await reader.stage_tally(record.id):
+                request = request or await reader.request(record.id, key, stage=stage)
         if request is None:
             raise RunNotFound(
                 f"run {run!r} has no row with the key {key!r}", hint=f"list them: orchestrator export {run}"

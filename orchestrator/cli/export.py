@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, TypeAlias
 
 from cyclopts import Parameter
 
@@ -53,6 +53,9 @@ async def export(
     state: Annotated[
         Which, Parameter(help="Which requests, all that have ended without it; `all` has the others too.")
     ] = "settled",
+    stage: Annotated[
+        str | None, Parameter(metavar="NAME", help="Only the requests of one stage; without it those of all stages.")
+    ] = None,
     output: Annotated[
         str | None,
         Parameter(
@@ -75,13 +78,13 @@ async def export(
     async with opened(db, config) as orchestrator:
         stored = (await orchestrator.status(run) if run else await orchestrator.latest_night(dataset or "")).run
         if path:
-            rows = await export_to_file(orchestrator, stored, path, shape, state, dataset=dataset)
+            rows = await export_to_file(orchestrator, stored, path, shape, state, dataset=dataset, stage=stage)
             note(f"{path}: {rows:,} rows")
-            if run and stored.state is RunState.FINISHED and state in {"settled", "all"}:
+            if run and stage is None and stored.state is RunState.FINISHED and state in {"settled", "all"}:
                 await orchestrator.exported(run)
         else:
             with stdout_bytes() as out:
-                await _write(orchestrator, stored, out, shape, state, dataset)
+                await _write(orchestrator, stored, out, shape, state, dataset, stage)
 
 
 async def export_to_file(
@@ -92,6 +95,7 @@ async def export_to_file(
     which: Which = "settled",
     *,
     dataset: str | None = None,
+    stage: str | None = None,
 ) -> int:
     """Write a file that appears only when it is whole; returns how many rows it has.
 
@@ -102,7 +106,7 @@ async def export_to_file(
     await orchestrator.check_target(path, run=run.name)
     _keep_what_is_left(path, run, await orchestrator.retained(run.name))
     with whole_file(path) as out:
-        return await _write(orchestrator, run, out, shape, which, dataset)
+        return await _write(orchestrator, run, out, shape, which, dataset, stage)
 
 
 def dataset_of(job: Job) -> str | None:
@@ -121,8 +125,20 @@ def _keep_what_is_left(path: Path, run: Run, retained: Retained | None) -> None:
         )
 
 
+def _request_of(spec: dict[str, Any], stage: str | None) -> dict[str, Any]:
+    """The request of a stored job, or of one of its stages."""
+    request = spec.get("request") if stage is None else ((spec.get("stages") or {}).get(stage) or {}).get("request")
+    return request or {}
+
+
 async def _write(
-    orchestrator: Orchestrator, run: Run, out: BinaryIO, shape: Format, which: Which, dataset: str | None
+    orchestrator: Orchestrator,
+    run: Run,
+    out: BinaryIO,
+    shape: Format,
+    which: Which,
+    dataset: str | None,
+    stage: str | None,
 ) -> int:
     from orchestrator.core import exact_json
     from orchestrator.policy.errors.answer_schema import asked_schema
@@ -133,10 +149,10 @@ async def _write(
         return next((each.body for each in history.responses if each.response_id == record.response_id), None)
 
     if dataset is None:
-        records = orchestrator.results(run.name, states=_STATES[which])
+        records = orchestrator.results(run.name, states=_STATES[which], stage=stage)
     else:
         records = orchestrator.dataset(dataset, states=_STATES[which], simulated=run.simulated)
-    schema = asked_schema(exact_json.loads(run.spec_json).get("request", {}))
+    schema = asked_schema(_request_of(exact_json.loads(run.spec_json), stage))
     match shape:
         case files.Format.JSONL:
             return await files.write_jsonl(records, out, schema=schema)

@@ -291,10 +291,16 @@ async def _write_results(
     elif target and finished:
         try:
             rows = await export_to_file(
-                orchestrator, summary.run, target, format_for(target), dataset=dataset_of(job)
+                orchestrator,
+                summary.run,
+                target,
+                format_for(target),
+                dataset=dataset_of(job),
+                stage=list(job.stages)[-1] if job.stages else None,
             )
             places = {"results": f"{target} ({rows:,} rows)", **places}
-            await orchestrator.exported(summary.run.name)
+            if job.stages is None:
+                await orchestrator.exported(summary.run.name)
         except (UsageError, RunBusy) as error:
             error.hint = f"the results are safe in {database}; orchestrator export {summary.run.name} -o FILE"
             problem = error

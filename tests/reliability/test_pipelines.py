@@ -15,6 +15,7 @@ import anyio
 import pytest
 
 from orchestrator.app.api import Orchestrator
+from orchestrator.core.errors import UsageError
 from orchestrator.core.events import RunEvent, Settled
 from orchestrator.core.states import RunState, State
 from orchestrator.job.spec import Job
@@ -231,6 +232,21 @@ async def test_another_last_prompt_sends_only_the_last_stage(rehearse: Rehearse)
     assert again.run.state is RunState.FINISHED
     assert again.attempts == digests
     assert again.reused == before.summary.requests.total - digests
+
+
+async def test_the_rows_of_one_stage_can_be_read_by_themselves(rehearse: Rehearse) -> None:
+    rehearsal, rows = await rehearse(), some_rows(random.Random(5), 4)
+    with_stages(rehearsal, three_stages(), rows)
+    await rehearsal.run()
+    async with rehearsal.orchestrator() as orchestrator:
+        digests = [result.key async for result in orchestrator.results(RUN, stage="digest")]
+        assert sorted(digests) == sorted({row["section"] for row in rows if row["parts"]})
+        assert (await orchestrator.show(RUN, digests[0])).request.stage == "digest"
+        sent = await orchestrator.request_sent(RUN, digests[0])
+        assert sent is not None
+        assert sent["input"].startswith(f"D {digests[0]}")
+        with pytest.raises(UsageError, match="no stage"):
+            [result async for result in orchestrator.results(RUN, stage="summary")]
 
 
 async def test_a_cancelled_pipeline_has_nothing_left(rehearse: Rehearse) -> None:
