@@ -75,11 +75,11 @@ def open_rows(
         stdin = io.BytesIO(job.rows)
     position = 0
     for source in find_sources(place.path, job.base_dir):
+        name = source.name if job.rows is None else "rows"
         for line, unit in reader.units(source, stdin):
             if limit is not None and position >= limit:
                 return
             if position >= start:
-                name = source.name if job.rows is None else "rows"
                 where = name if line is None else f"{name}:{line}"
                 try:
                     data = reader.parse(unit, columns)
