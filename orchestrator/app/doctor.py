@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -21,6 +22,7 @@ from orchestrator.core.errors import OrchestratorError
 from orchestrator.core.money import Picodollars
 from orchestrator.core.problems import NeverSent, Problem, Refused, ReplyLost
 from orchestrator.policy.pricing.prices import Bounds, PriceBook
+from orchestrator.policy.shutdowns import shutdown_warning
 from orchestrator.provider.client import ResponsesClient
 from orchestrator.stores.base import Backend
 
@@ -80,10 +82,10 @@ async def _provider(config: Config, clock: Clock, model: str | None) -> AsyncIte
         # An embedded sandbox keeps its state beside a database; this one must leave nothing behind.
         with TemporaryDirectory() as folder:
             async with open_client(config, Path(folder) / "doctor.db") as client:
-                answer = await call_with_retries(client.models, clock=clock, rng=Random())
+                answer = await call_with_retries(client.offered_models, clock=clock, rng=Random())
                 found = await _judge_models(answer, where, config, clock)
                 yield found
-                models = answer if isinstance(answer, list) else []
+                models = answer if isinstance(answer, dict) else {}
                 if found.ok:
                     async for finding in _tried(config, client, models, clock, model):
                         yield finding
@@ -91,10 +93,12 @@ async def _provider(config: Config, clock: Clock, model: str | None) -> AsyncIte
         yield Finding("provider", False, error.message, error.hint)
 
 
-async def _judge_models(answer: list[str] | Problem, where: str, config: Config, clock: Clock) -> Finding:
+async def _judge_models(
+    answer: Mapping[str, date | None] | Problem, where: str, config: Config, clock: Clock
+) -> Finding:
     """What the answer to ``GET /models`` says about the address and the key."""
     match answer:
-        case list():
+        case Mapping():
             return Finding("provider", True, f"{where} answers, and offers {len(answer)} models")
         case NeverSent(reason=reason):
             return Finding("provider", False, f"{where}: {reason}", "check provider.base_url and the network")
@@ -126,7 +130,7 @@ async def _better_address(config: Config, clock: Clock) -> str | None:
 
 
 async def _tried(
-    config: Config, client: ResponsesClient, models: list[str], clock: Clock, model: str | None
+    config: Config, client: ResponsesClient, models: Mapping[str, date | None], clock: Clock, model: str | None
 ) -> AsyncIterator[Finding]:
     """What one small request shows: to the model that is named, or to a cheap one that is offered."""
     prices = PriceBook(config.price_rules())
@@ -135,13 +139,17 @@ async def _tried(
         affordable = [each for each in models if cost(each) is not None]
         model = min(affordable, key=lambda each: cost(each) or 0) if affordable else None
     elif models and model not in models:
-        hint = f"it offers {', '.join(models[:5])}"
+        hint = f"it offers {', '.join([*models][:5])}"
         yield Finding("model", False, f"the provider does not offer {model}", hint)
         return
     if model is None:
         yield Finding("trial", True, "not tried, for want of a model: doctor --model NAME tries one small request")
         return
     yield Finding("model", True, f"{model}, {_price_in_words(prices, model, clock.now(), config)}")
+    today = datetime.fromtimestamp(clock.now(), UTC).date()
+    until = models.get(model)
+    if until is not None and (warning := shutdown_warning(model, today, offered_until=until)) is not None:
+        yield Finding("shutdown", until > today, warning, "name another model in the job")
     async for step in ServerTrial(client, model, clock).steps():
         yield Finding(*step)
 

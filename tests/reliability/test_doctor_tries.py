@@ -29,10 +29,16 @@ def at_address(at: Rehearsal, base_url: str) -> None:
 
 
 async def test_a_server_with_everything(rehearse: Rehearse) -> None:
-    found = await findings(await rehearse(sandbox={"latency": SLOW}, config=FREE), model="gpt-5-mini")
+    found = await findings(await rehearse(sandbox={"latency": SLOW}, config=FREE), model="gpt-6-luna")
     assert all(finding.ok for finding in found.values())
     assert {"background", "polling", "cancel", "delete", "tokens", "model"} <= set(found)
     assert "queued" in found["background"].detail
+
+
+async def test_the_end_of_a_model_is_reported_with_its_day(rehearse: Rehearse) -> None:
+    found = await findings(await rehearse(config=FREE), model="gpt-5-mini")
+    assert "2026-12-11" in found["shutdown"].detail
+    assert "shutdown" not in await findings(await rehearse(config=FREE), model="gpt-6-luna")
 
 
 @pytest.mark.parametrize("prices", [{}, FREE])
