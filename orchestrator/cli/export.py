@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, TypeAlias
 
@@ -35,14 +36,24 @@ _STATES: dict[str, Sequence[State]] = {
 }
 
 
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class ExportPart:
+    """What is written if it is not all of a run."""
+
+    dataset: Annotated[
+        str | None,
+        Parameter(metavar="NAME", help="Write every row of a dataset, whichever run answered it, in place of a run."),
+    ] = None
+    stage: Annotated[
+        str | None, Parameter(metavar="NAME", help="Only the requests of one stage; without it those of all stages.")
+    ] = None
+
+
 async def export(
     run: Annotated[str | None, Parameter(help="The run's name.")] = None,
     /,
     *,
-    dataset: Annotated[
-        str | None,
-        Parameter(metavar="NAME", help="Write every row of a dataset, whichever run answered it, in place of a run."),
-    ] = None,
+    part: Annotated[ExportPart, Parameter(name="*")] = ExportPart(),
     format: Annotated[  # noqa: A002
         Literal["jsonl", "csv", "safe-csv", "parquet", "openai-batch"] | None,
         Parameter(
@@ -53,9 +64,6 @@ async def export(
     state: Annotated[
         Which, Parameter(help="Which requests, all that have ended without it; `all` has the others too.")
     ] = "settled",
-    stage: Annotated[
-        str | None, Parameter(metavar="NAME", help="Only the requests of one stage; without it those of all stages.")
-    ] = None,
     output: Annotated[
         str | None,
         Parameter(
@@ -71,6 +79,7 @@ async def export(
     """Write the results of a run, in the order of the input, or those of a dataset."""
     from orchestrator.report.export import Format, format_for
 
+    dataset, stage = part.dataset, part.stage
     path = None if output in {None, "-"} else Path(str(output))
     shape = Format(format) if format else format_for(path)
     if (run is None) == (dataset is None):
