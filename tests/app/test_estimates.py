@@ -262,7 +262,7 @@ def test_a_request_is_measured_by_what_decides_its_cost() -> None:
         }
     )
     assert size == RequestSize(
-        model="gpt-5-mini", tier="flex", window="8h", input_tokens=8, shared_tokens=0, max_output_tokens=50
+        model="gpt-5-mini", tier="flex", window="8h", input_tokens=7, shared_tokens=0, max_output_tokens=50
     )
     assert ruler.measure({"model": "m", "input": "hi", "tools": [{"type": "web_search"}]}).open_ended
 
