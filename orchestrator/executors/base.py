@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from orchestrator.core.model import Seen
 from orchestrator.core.problems import Problem
-from orchestrator.provider.streaming import EventStream
+from orchestrator.provider.streaming import EventStream, StreamEvent
 
 __all__ = ["Capabilities", "Executor", "ResponseStreams"]
 
@@ -35,6 +35,14 @@ class ResponseStreams(Protocol):
 
     async def follow(self, response_id: str, *, after: int | None) -> EventStream | Problem:
         """The response's stream, from the event after a number on."""
+        ...
+
+    def keep_end(self, response_id: str, event: StreamEvent) -> None:
+        """Keep the response that the last event of its stream holds, for a server that keeps no responses."""
+        ...
+
+    def forget(self, response_id: str) -> None:
+        """The stream of a response broke off, or is of no more use: only polls say what becomes of it."""
         ...
 
 

@@ -238,9 +238,16 @@ class StreamingClient:
             return parse_refusal(await opened.read(_MOST_REFUSAL_BYTES), now=self._clock())
         return opened
 
+    def ended(self, event: StreamEvent) -> Seen | Problem | None:
+        """The response in the last event of a stream; None if the event holds none."""
+        response = event.fields.get("response")
+        return self._read(response, 200, {}) if isinstance(response, dict) else None
+
     def _seen(self, response: dict[str, Any], reply: OpenReply) -> Seen | ReplyLost:
-        whole = Reply(status=reply.status, headers=reply.headers, body=orjson.dumps(response))
-        return read_response(whole, self._status_aliases)
+        return self._read(response, reply.status, reply.headers)
+
+    def _read(self, response: dict[str, Any], status: int, headers: Mapping[str, str]) -> Seen | ReplyLost:
+        return read_response(Reply(status=status, headers=headers, body=orjson.dumps(response)), self._status_aliases)
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,14 @@ async def test_llama_cpp_answers_in_the_create_and_keeps_nothing(rehearse: Rehea
     assert "not counted" in found["tokens"].detail
 
 
+async def test_llama_cpp_answers_by_the_end_of_a_stream(rehearse: Rehearse) -> None:
+    at = await rehearse(rows=6, sandbox={"like": "llama-cpp"}, config=FREE, job={"stream": True})
+    account = await at.run(same_bill=False)
+    assert account.exit is ExitCode.OK
+    assert account.creates == account.summary.attempts == 6
+    assert all(row.output_text for row in account.results.values())
+
+
 async def test_litellm_has_ids_of_its_own(rehearse: Rehearse) -> None:
     at = await rehearse(rows=6, sandbox={"like": "litellm"}, provider={"profile": "litellm"}, config=FREE)
     account = await at.run(same_bill=False)

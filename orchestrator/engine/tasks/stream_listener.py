@@ -48,6 +48,7 @@ class StreamListener:
     def stop(self, open_: OpenResponse) -> None:
         """The response is settled: its stream is of no more use."""
         self._run.status.poll_queue.forget(open_)
+        self._streams.forget(open_.response_id)
         if (scope := self._scopes.pop(open_.attempt_id, None)) is not None:
             scope.cancel()
 
@@ -81,12 +82,15 @@ class StreamListener:
                 if not event.is_piece:
                     await self._keep(open_, event, after)
                 if event.type in ENDINGS:
+                    self._streams.keep_end(open_.response_id, event)
                     self._poll_now(open_)
                     return after, True
         except StreamLost:
+            self._streams.forget(open_.response_id)
             return after, False
         finally:
             await stream.aclose()
+        self._streams.forget(open_.response_id)
         # It closed without an event for the end, as it does if the response is cancelled.
         self._poll_now(open_)
         return after, False
