@@ -608,7 +608,9 @@ class Orchestrator:
         """Read and check every row and show the first request; nothing is sent, nothing is stored."""
         from orchestrator.app.dry_run import dry_run
         from orchestrator.app.reusable import Reusable
+        from orchestrator.app.run_start import refuse_stages
 
+        refuse_stages(job, "a dry run")
         try:
             reader = await self._open_reader()
         except StoreError:
@@ -624,7 +626,9 @@ class Orchestrator:
         beside; ``learn_from`` is the one run whose answers give the length of answers, in place of all like it.
         """
         from orchestrator.app.connections import open_client
+        from orchestrator.app.run_start import refuse_stages
 
+        refuse_stages(job, "an estimate")
         forecaster = await self._forecaster(job)
         return await forecaster.forecast(
             lambda: open_client(self._config, self._backend.local_path),
