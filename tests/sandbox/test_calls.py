@@ -206,7 +206,8 @@ TOOL = {"type": "function", "name": "look_up", "parameters": {"type": "object", 
 )
 async def test_input_tokens_match_the_estimate(start: Start, fields: dict[str, Any]) -> None:
     caller = await start()
-    reply = await caller.http.post("/responses/input_tokens", json={"model": "gpt-5-mini", **fields})
+    fields = {"model": "gpt-5-mini", **fields}
+    reply = await caller.http.post("/responses/input_tokens", json=fields)
     assert reply.json()["input_tokens"] == estimate_input(fields, token_counter())
 
 
