@@ -23,12 +23,17 @@ FINAL = {
     "refusal": "refusal",
     "requires_action": "requires_action",
     "unprocessable": "invalid_request_error",
+    # Paid for and unreadable: it is not asked again by itself.
+    "unreadable_200": "unreadable_reply",
+    "broken_200": "unreadable_reply",
+    "unreadable_end": "unreadable_reply",
 }
-# Missing quota and permission halt the run, as they should (tests/reliability/test_halts.py); all others are on.
+# Missing quota and permission halt the run, as they should (tests/reliability/test_halts.py), and a full queue leaves
+# few places for the rest of it (tests/reliability/test_places.py); all others are on.
 FAULTS = [
     name
     for name in (*REFUSAL_FAULTS, *DELIVERY_FAULTS, *ENDING_FAULTS, *QUIRKS, *POLL_FAULTS)
-    if name not in ("insufficient_quota", "forbidden")
+    if name not in ("insufficient_quota", "forbidden", "queue_full")
 ]
 JOB: dict[str, Any] = {
     "request": {

@@ -17,7 +17,7 @@ from .station import Provider, Station
 
 @pytest.mark.parametrize(
     ("rows", "within_s"),
-    [(40, 90), pytest.param(400, 120, marks=[pytest.mark.chaos])],
+    [(40, 180), pytest.param(400, 120, marks=[pytest.mark.chaos])],
 )
 def test_every_fault_at_once(tmp_path: Path, note: Note, rows: int, within_s: float) -> None:
     with Provider(tmp_path, {"seed": 5, "faults": rates()}) as provider:
@@ -34,8 +34,10 @@ def test_every_fault_at_once(tmp_path: Path, note: Note, rows: int, within_s: fl
         if each["state"] == "succeeded":
             assert usable[each["response_id"]], each
         else:
-            assert each["error"]["code"] in {*FINAL.values(), "max_output_tokens"}, each
-            assert not usable.get(each["response_id"]), each
+            assert each["error"]["code"] in {*FINAL.values(), "max_output_tokens"}, each["error"]
+            # The answer that cannot be read may be a good one.
+            unreadable = each["error"]["code"] == "unreadable_reply"
+            assert unreadable or not usable.get(each["response_id"]), each
     twice, lost = ledger["duplicates"]["usable"], ledger["replies_lost"]["total"]
     failed = sum(each["state"] == "failed" for each in results)
     bills = f"${summary['cost_usd']}, ${ledger['seen_by_client']['cost_usd']} by the sandbox"
