@@ -89,7 +89,7 @@ def test_typed_records(shell: Shell, tmp_path: Path) -> None:
     shell("orchestrator", "init")
     (tmp_path / "records.py").write_text(RECORDS)
     change(tmp_path / "job.yaml", "output: results.csv", "output_model: records:Complaint\noutput: results.parquet")
-    change(tmp_path / "job.yaml", "max_output_tokens: 200", "max_output_tokens: 2000")
+    change(tmp_path / "job.yaml", "max_output_tokens: 400", "max_output_tokens: 2000")
     assert succeeded(shell("orchestrator", "run", "job.yaml", "--sandbox", "--json")) == 10
     script = "import polars; print(polars.read_parquet('results.parquet').schema['output.urgent'])"
     assert shell("python", "-c", script).out == "Boolean\n"
