@@ -42,7 +42,7 @@ class ResponseStreams(Protocol):
         ...
 
     def forget(self, response_id: str) -> None:
-        """The stream of a response broke off, or is of no more use: only polls say what becomes of it."""
+        """The stream of a response broke off, or is of no more use: only polls say how it ends."""
         ...
 
 
