@@ -16,7 +16,6 @@ __all__ = ["ExactNumber", "RepeatedName", "dumps", "loads", "loads_row", "loads_
 _INTEGERS = range(-(2**63), 2**64)
 # From here on the fast decoder turns whole numbers into floats.
 _LEAST_ROUNDED = float(2**63)
-_NOT_FLAT = frozenset({float, dict, list})
 
 
 class RepeatedName(ValueError):
@@ -65,6 +64,11 @@ def loads_row(data: bytes) -> Any:
         value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         return _decoded_or(error, data, of_row=True)
+    if type(value) is dict:
+        kinds = [*map(type, value.values())]
+        is_flat = float not in kinds and dict not in kinds and list not in kinds
+        if is_flat and 2 * (len(value) + kinds.count(str)) == data.count(b'"'):
+            return value
     quotes, has_floats = _survey(value)
     if has_floats or (quotes != data.count(b'"') and quotes != _quotes_of(data)):
         return _decoded(data, of_row=True)
@@ -109,10 +113,6 @@ def _survey(value: Any) -> tuple[int, bool]:
 
     A document with a repeated name has more of them, because the fast decoder keeps the last field only.
     """
-    if type(value) is dict:
-        kinds = list(map(type, value.values()))
-        if _NOT_FLAT.isdisjoint(kinds):
-            return 2 * (len(value) + kinds.count(str)), False
     texts, has_floats = 0, False
     todo: list[Any] = [(value,)]
     while todo:

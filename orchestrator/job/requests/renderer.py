@@ -65,6 +65,8 @@ class Renderer:
         self.columns: frozenset[str] | None = None if self.carries_requests else self._template.columns
         # In one order, so that every process packs a row to the same bytes.
         self._packed = sorted(self.columns) if self.columns is not None else []
+        # Whether each row that passes ``check`` gives a right request.
+        self.is_certain = self._template.certain and not self.carries_requests
         self.required_columns: Mapping[str, tuple[str | int, ...]] = self._template.required
 
     def pack(self, row: Row) -> bytes:
@@ -77,13 +79,16 @@ class Renderer:
     def check(self, row: Row) -> None:
         """Raises ``BadRow`` if the row cannot be rendered.
 
-        If the template only inserts columns, it is enough that they are present; any other template is rendered.
+        If the template only inserts columns, it is enough that they are present, and text where nothing but text is
+        right; any other template is rendered.
         Any other error is not reported here: it fails the row alone, when the row is prepared.
         """
         data = row.data
-        if self._template.certain and not self.carries_requests:
+        if self.is_certain:
+            texts = self._template.text_columns
             for column in self._template.needed:
-                if data.get(column) is None:
+                value = data.get(column)
+                if value is None or (column in texts and not isinstance(value, str)):
                     break
             else:
                 return
@@ -93,11 +98,6 @@ class Renderer:
             raise
         except Exception:  # noqa: BLE001 – met again by the preparation, which stores it with the row
             return
-
-    @property
-    def is_certain(self) -> bool:
-        """Whether each row that passed ``check`` gives a right request."""
-        return self._template.certain and not self.carries_requests
 
     def rehearse(self, packed: bytes, *, where: str) -> dict[str, Any]:
         """Returns the fields for a packed row, but names files instead of reading them."""

@@ -23,6 +23,8 @@ Build: TypeAlias = Callable[[Row], Any]
 
 # A template among other text gives text whatever the row; only in these fields is text always right.
 _TEXT_FIELDS = frozenset({"input", "instructions", "model"})
+# Of these, any text is right, also an empty one.
+_ANY_TEXT_FIELDS = frozenset({"input", "instructions"})
 
 # The shape of answers is the same for all rows, and the words of a schema are its own, whatever they look like.
 _ANSWER_FORMAT = ("text", "format")
@@ -34,8 +36,8 @@ class RequestTemplate:
 
     ``columns`` are those that any template reads (None: any may be read), ``needed`` those without which one can
     fail; ``required`` names, for each column that a template cannot do without, the field that reads it. ``certain``
-    says that a row which has the needed columns, none of them null, gives a right request. ``judged`` are the
-    top-level fields whose value is known only with a row. ``names_files`` says that the filled request holds marks
+    says that a row which has the needed columns, none of them null and the ``text_columns`` text, gives a right
+    request: these stand alone in a field that takes any text. ``judged`` are the top-level fields whose value is known only with a row. ``names_files`` says that the filled request holds marks
     where files belong.
     """
 
@@ -43,6 +45,7 @@ class RequestTemplate:
     needed: frozenset[str]
     required: Mapping[str, FieldPath]
     certain: bool
+    text_columns: frozenset[str]
     judged: frozenset[str]
     names_files: bool
     _constants: Mapping[str, Any]
@@ -67,6 +70,7 @@ def compile_request(request: Mapping[str, Any]) -> tuple[RequestTemplate, list[V
     constants: dict[str, Any] = {}
     builds: list[tuple[str, Build]] = []
     judged: set[str] = set()
+    text_columns: dict[str, frozenset[str]] = {}
     for name, value in request.items():
         compiler = _Compiler(native=name != "metadata")
         build = compiler.compile(value, (name,))
@@ -78,6 +82,8 @@ def compile_request(request: Mapping[str, Any]) -> tuple[RequestTemplate, list[V
             constants[name] = None
         if build is not None and not _shape_is_known(name, value, compiler.expressions):
             judged.add(name)
+            if name in _ANY_TEXT_FIELDS and isinstance(value, str):
+                text_columns[name] = _union(each.columns for each in compiler.expressions) or frozenset()
         problems += compiler.problems
         expressions += compiler.expressions
         for column, field in compiler.required.items():
@@ -87,7 +93,8 @@ def compile_request(request: Mapping[str, Any]) -> tuple[RequestTemplate, list[V
             columns=_union(expression.columns for expression in expressions),
             needed=frozenset[str]().union(*(expression.needed for expression in expressions)),
             required=required,
-            certain=not judged and all(expression.inserts_only for expression in expressions),
+            certain=judged == text_columns.keys() and all(expression.inserts_only for expression in expressions),
+            text_columns=frozenset[str]().union(*text_columns.values()),
             judged=frozenset(judged),
             names_files=any(expression.names_files for expression in expressions),
             _constants=constants,
