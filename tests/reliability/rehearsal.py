@@ -131,7 +131,11 @@ class Rehearsal:
         Where a gateway makes up answers of its own, the sandbox's bill is another: ``same_bill`` is False.
         """
         async with self.orchestrator() as orchestrator:
-            await orchestrator.run(self.job, name=RUN)
+            summary = await orchestrator.run(self.job, name=RUN)
+            # What a display shows at the end is what is stored.
+            shown = {state: count for state, count in orchestrator.progress.requests.items() if count}
+            stored = {state: count for state, count in summary.requests.items() if count}
+            assert shown == stored or not orchestrator.progress.run
         return await self.account(same_bill=same_bill)
 
     async def account(self, *, same_bill: bool = True) -> Account:

@@ -53,9 +53,10 @@ class StageFeeder:
         if not settled:
             return 0
         passed = await to_thread.run_sync(self._passed_on, settled)
-        await run.store.pass_on(run.record.id, passed)
+        added = await run.store.pass_on(run.record.id, passed)
         self._count(first_state(in_chain=False), len(passed.rows))
-        self._count(first_state(in_chain=True), len(passed.groups))
+        # A group is made by the first of its rows, and only the store knows which that is.
+        self._count(first_state(in_chain=True), added - len(passed.rows))
         if passed.rows:
             self._status.added()
         return len(settled)
