@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 import anyio
 
-from orchestrator.core.clock import AheadClock, Clock, SystemClock
+from orchestrator.core.clock import Clock, SystemClock
 from orchestrator.core.errors import OrchestratorError, RunBusy, RunNotFound, StoreError, UsageError
-from orchestrator.core.events import Observer, Progress, RunEnded, RunEvent, RunStarted, Warned
+from orchestrator.core.events import Observer, Progress, RunEnded, RunEvent
 from orchestrator.core.model import SkippedRow
 from orchestrator.core.states import SETTLED, RunState, State
 from orchestrator.stores.backends import open_backend
@@ -38,28 +38,24 @@ if TYPE_CHECKING:
 
     from orchestrator.app.doctor import Finding
     from orchestrator.app.dry_run import DryRun
+    from orchestrator.app.execution import Execution
     from orchestrator.app.follow import LiveEvent
     from orchestrator.app.forecast.estimates import Forecast
     from orchestrator.app.forecast.forecaster import Exact, Forecaster
-    from orchestrator.app.nights import NightJob, NightOptions
+    from orchestrator.app.nights import NightOptions
     from orchestrator.app.reconcile.matching import Reconciliation
     from orchestrator.app.retention.purge import Purged
     from orchestrator.app.retention.service import RetentionService
-    from orchestrator.app.run_notices import RunNotices
     from orchestrator.app.run_results import Results
     from orchestrator.app.wiring import Work
     from orchestrator.config import Config
     from orchestrator.core.increments import Comparison
-    from orchestrator.engine.loop import Ended, LocalLoop
     from orchestrator.engine.runs import JobIdentity
     from orchestrator.job.spec import Job
-    from orchestrator.stores.notices import NewNotice
 
 __all__ = ["Orchestrator", "RequestHistory"]
 
 _CANCEL_CHECK_S = 0.5
-# Clocks of one machine differ by less from process to process.
-_REPORTED_S = 60.0
 
 
 class Orchestrator:
@@ -88,8 +84,8 @@ class Orchestrator:
         self._resources = AsyncExitStack()
         self._reader: Reader | None = None
         self._store: Store | None = None
-        self._loop: LocalLoop | None = None
-        # A stop may come while the input is still being checked, before there is a loop to stop.
+        self._execution: Execution | None = None
+        # A stop may come while the input is still being checked, before there is an execution to stop.
         self._stopped = False
         self.progress = Progress()
 
@@ -157,7 +153,7 @@ class Orchestrator:
         await anyio.to_thread.run_sync(refuse_bulk, job)
         work = replace(work, tools=function_tools(job, self._config), accept_expired=accept_expired)
         identity = await anyio.to_thread.run_sync(job_identity, job, self._config)
-        return await self._start(work, identity, name=name, new=new, night=night)
+        return await self._carry_out(work, identity, name=name, new=new, night=night)
 
     async def resume(self, run: str) -> Summary:
         """Finish a run with the job and the rows that the database has; raises as ``run``.
@@ -177,86 +173,42 @@ class Orchestrator:
         identity = await anyio.to_thread.run_sync(stored_identity, record, job, self._config)
         work = work_of(self._config, job, may_be_unstored=self._config.provider.store == "optional")
         work = replace(work, tools=function_tools(job, self._config))
-        return await self._start(work, identity, name=run, new=False, night=None)
+        return await self._carry_out(work, identity, name=run)
 
-    async def _start(
-        self, work: Work, identity: JobIdentity, *, name: str | None, new: bool, night: NightOptions | None
+    async def _carry_out(
+        self,
+        work: Work,
+        identity: JobIdentity,
+        *,
+        name: str | None,
+        new: bool = False,
+        night: NightOptions | None = None,
     ) -> Summary:
-        from orchestrator.app.nights import NightJob, NightOptions, open_nights
-
-        job, renderer = work.job, work.renderer
-        if job.increments is None:
-            return await self._run(work, identity, name=name, new=new)
-        night_job = NightJob(job, job.increments, self._config, renderer, night or NightOptions(), self._clock)
-        store, reader = await self._open_store(), await self._open_reader()
-        dataset_id = await store.open_dataset(night_job.dataset, simulated=night_job.simulated)
-        with self._backend.lock_dataset(dataset_id, night_job.dataset):
-            await open_nights(night_job, dataset_id, store=store, reader=reader)
-            if name is not None and not new:
-                name = await night_job.free_name(reader, identity, name)
-            return await self._run(work, identity, name=name, new=new, night_job=night_job)
-
-    async def _run(
-        self, work: Work, identity: JobIdentity, *, name: str | None, new: bool, night_job: NightJob | None = None
-    ) -> Summary:
-        from orchestrator.app.connections import address
-        from orchestrator.app.nights import begin_night, end_night, take_over
-        from orchestrator.app.sent_request import note_sending, sending_note
-        from orchestrator.app.stored_job import note_job_file
-        from orchestrator.engine.runs import choose_run, grows, resume
-
-        job = work.job
-        store, reader = await self._open_store(), await self._open_reader()
-        run, resumed = await choose_run(store, reader, identity, name=name, new=new, now=self._clock.now())
-        if run.state is RunState.CANCELLED or (run.state is RunState.FINISHED and not grows(run, identity)):
-            return await self.status(run.name)
-        with self._backend.lock(run.id, run.name):
-            run = await resume(store, reader, run, identity, self._clock.now())
-            await store.keep_policy(run.id, address(self._config), job.retention.model_dump_json())
-            note = sending_note(job, self._config, work.renderer, now=self._clock.now())
-            await note_sending(store, reader, run, note)
-            await note_job_file(store, reader, run, job)
-            self._observe(RunStarted(run=run.name, job=job.name, resumed=resumed, database=self.database))
-            if night_job is not None:
-                await take_over(night_job, run, self._collect, store=store, reader=reader, now=self._clock.now())
-                work = replace(work, night=await begin_night(night_job, run, store=store, reader=reader))
-            if notices := self._notices:
-                await notices.announce_start(run.uid)
-            ended = await self._carry_out(run, work)
-            if work.night is not None:
-                await end_night(work.night, run, ended.state, store=store, now=self._clock.now())
-            await self._store_end(run, ended, may_be_empty=job.input.may_be_empty)
-        await self._deliver_notices()
-        if ended.error is not None:
+        carried = await (await self._start_execution()).run(work, identity, name=name, new=new, night=night)
+        ended = carried.ended
+        if ended is not None and ended.error is not None:
             raise ended.error
-        summary = await self.status(run.name)
-        self._observe(RunEnded(run=run.name, state=summary.run.state, reason=ended.message or ended.reason))
+        summary = await self.status(carried.run)
+        if ended is not None:
+            reason = ended.message or ended.reason
+            self._observe(RunEnded(run=carried.run, state=summary.run.state, reason=reason))
         return summary
 
     def stop(self) -> None:
         """Send nothing new and return from ``run`` soon; everything on disk stays true and resumable."""
         self._stopped = True
-        if self._loop is not None:
-            self._loop.interrupt()
+        if self._execution is not None:
+            self._execution.interrupt()
 
     async def cancel(self, run: str) -> Summary:
         """Cancel what is pending, and what is open at the provider; late answers are taken and accounted."""
-        from orchestrator.app.wiring import work_of
-        from orchestrator.job.spec import Job
-
         record = await self._find(run)
         store = await self._open_store()
         await store.request_cancel(record.id, self._clock.now())
         if self._backend.is_locked(record.id):
             await self._until_settled(record)
             return await self.status(run)
-        with self._backend.lock(record.id, record.name):
-            job = Job.model_validate_json(record.spec_json)
-            # Nothing is sent any more.
-            work = work_of(self._config, job, may_be_unstored=True)
-            ended = await self._carry_out(await self._find(run), work)
-            await self._store_end(record, ended)
-        await self._deliver_notices()
+        await (await self._start_execution()).cancel(await self._find(run))
         return await self.status(run)
 
     async def cancel_rows(self, run: str, keys: Sequence[str]) -> dict[str, State]:
@@ -653,9 +605,8 @@ class Orchestrator:
             except StoreError:
                 # One that the run is to make whole first, as after a kill at its first moment; or to refuse itself.
                 return None
-            if job.increments is not None:
-                name_of = job.increments.dataset or job.name
-                dataset = await reader.dataset(name_of, simulated=self._config.simulated)
+            if job.dataset is not None:
+                dataset = await reader.dataset(job.dataset, simulated=self._config.simulated)
                 if dataset is not None and dataset.rows:
                     return None
             identity = await anyio.to_thread.run_sync(job_identity, job, self._config)
@@ -707,79 +658,24 @@ class Orchestrator:
             rng=self._rng,
         )
 
-    @property
-    def _notices(self) -> RunNotices | None:
-        """What notifies the receivers of the config; None if it names none."""
-        if not self._config.notify:
-            return None
-        from orchestrator.app.run_notices import RunNotices
+    async def _start_execution(self) -> Execution:
+        from orchestrator.app.execution import Execution
+        from orchestrator.app.wiring import Surroundings
 
-        return RunNotices(self._config.notify, self.database, self._clock)
+        self._execution = Execution(
+            self._config,
+            self._backend,
+            store=await self._open_store(),
+            reader=await self._open_reader(),
+            surroundings=Surroundings(clock=self._clock, rng=self._rng, observe=self._observe),
+            show=self._show,
+        )
+        if self._stopped:
+            self._execution.interrupt()
+        return self._execution
 
-    async def _store_end(self, run: Run, ended: Ended, *, may_be_empty: bool = False) -> None:
-        """Record how a run ended, with the notices of it; nothing if it was only interrupted."""
-        if ended.state is RunState.ACTIVE:
-            return
-        store, notices = await self._open_store(), self._notices
-        of_end: Sequence[NewNotice] = ()
-        if notices is not None:
-            summary = await (await self._open_reader()).summary(run.id)
-            ending = replace(summary, run=replace(summary.run, state=ended.state, reason=ended.reason))
-            of_end = notices.of_end(ending, may_be_empty=may_be_empty)
-        await store.set_run_state(run.id, ended.state, ended.reason, self._clock.now(), notices=of_end)
-
-    async def _deliver_notices(self) -> None:
-        """Deliver what is in the outbox, after the lock is released; a failure is a warning."""
-        if self._notices is not None:
-            for failed in await self._notices.deliver_pending(await self._open_store()):
-                message = f"{failed.receiver} was not notified: {failed.error}; the next run tries again"
-                self._observe(Warned(code="notice_failed", message=message))
-
-    async def _collect(self, run: Run) -> None:
-        """Wait for what a run has open at the provider; nothing of it is sent."""
-        from orchestrator.app.wiring import work_of
-        from orchestrator.job.spec import Job
-
-        job = Job.model_validate_json(run.spec_json)
-        work = replace(work_of(self._config, job, may_be_unstored=True), only_collect=True)
-        with self._backend.lock(run.id, run.name):
-            await self._carry_out(run, work)
-
-    async def _carry_out(self, run: Run, work: Work) -> Ended:
-        from orchestrator.app.connections import open_provider
-        from orchestrator.app.wiring import Storage, Surroundings, assemble
-
-        store, reader = await self._open_store(), await self._open_reader()
-        clock = await self._clock_of(run, reader)
-        async with open_provider(self._config, self._backend.local_path, warn=self._warn_of_sandbox) as provider:
-            self._loop = await assemble(
-                work,
-                run,
-                storage=Storage(store=store, reader=reader, is_at_work=self._backend.is_locked),
-                provider=provider,
-                surroundings=Surroundings(clock=clock, rng=self._rng, observe=self._observe),
-            )
-            self.progress = self._loop.progress
-            if self._stopped:
-                self._loop.interrupt()
-            try:
-                return await self._loop.run()
-            finally:
-                self._loop = None
-
-    async def _clock_of(self, run: Run, reader: RunReader) -> Clock:
-        """A clock that is not behind what is on record; if it were, every wait would take that much longer."""
-        latest = await reader.latest_at(run.id)
-        behind_s = 0.0 if latest is None else latest - self._clock.now()
-        if behind_s <= 0:
-            return self._clock
-        if behind_s > _REPORTED_S:
-            message = f"the clock of this machine was set back by {behind_s:.0f} s; the run continues by its own time"
-            self._observe(Warned(code="clock_set_back", message=message))
-        return AheadClock(self._clock, behind_s)
-
-    def _warn_of_sandbox(self, message: str) -> None:
-        self._observe(Warned(code="sandbox", message=message))
+    def _show(self, progress: Progress) -> None:
+        self.progress = progress
 
     def _observe(self, event: RunEvent) -> None:
         for observer in self._observers:

@@ -68,7 +68,7 @@ class NightJob:
     ) -> None:
         self.job = job
         self.renderer = renderer
-        self.dataset = increments.dataset or job.name
+        self.dataset = job.dataset or job.name
         self.simulated = config.simulated
         increment_rules = IncrementRules(
             ask_again_after_s=increments.ask_again_after,
@@ -171,9 +171,9 @@ async def take_over(
 
     What they had not sent is cancelled: the run that takes over asks it.
     """
-    dataset = await find_dataset(reader, night_job.dataset, simulated=night_job.simulated)
+    dataset_id = await store.open_dataset(night_job.dataset, simulated=night_job.simulated)
     runs = {each.id: each for each in await reader.runs()}
-    for night in await reader.nights(dataset.id):
+    for night in await reader.nights(dataset_id):
         other = runs.get(night.run_id)
         if night.is_closed or other is None or other.id == run.id:
             continue

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from orchestrator.app.api import Orchestrator
-    from orchestrator.job.spec import Job
     from orchestrator.report.export import Format
     from orchestrator.stores.reads import ResultRecord, Run
     from orchestrator.stores.retained import Retained
@@ -116,11 +115,6 @@ async def export_to_file(
     _keep_what_is_left(path, run, await orchestrator.retained(run.name))
     with whole_file(path) as out:
         return await _write(orchestrator, run, out, shape, which, dataset, stage)
-
-
-def dataset_of(job: Job) -> str | None:
-    """The dataset that holds the results of a job, or None if its runs do."""
-    return None if job.increments is None else job.increments.dataset or job.name
 
 
 def _keep_what_is_left(path: Path, run: Run, retained: Retained | None) -> None:

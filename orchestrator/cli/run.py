@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from orchestrator.cli.dry_run import show_dry_run
-from orchestrator.cli.export import dataset_of, export_to_file
+from orchestrator.cli.export import export_to_file
 from orchestrator.cli.options import ConfigFile, Database, JobFile, Json, Limit, ProgressMode, Sandbox
 from orchestrator.cli.output import ReaderGone, note, say, say_json
 from orchestrator.cli.purge import purge_what_is_due
@@ -295,7 +295,7 @@ async def _write_results(
                 summary.run,
                 target,
                 format_for(target),
-                dataset=dataset_of(job),
+                dataset=job.dataset,
                 stage=list(job.stages)[-1] if job.stages else None,
             )
             places = {"results": f"{target} ({rows:,} rows)", **places}
@@ -319,7 +319,7 @@ async def _write_results(
 
 def _would_lose(summary: Summary, target: Path, job: Job) -> bool:
     """Whether the results of a run without a single success would replace a file that may have some."""
-    if summary.requests.get(State.SUCCEEDED, 0) or dataset_of(job) is not None or not target.is_file():
+    if summary.requests.get(State.SUCCEEDED, 0) or job.dataset is not None or not target.is_file():
         return False
     return not (is_empty(summary) and job.input.may_be_empty)
 

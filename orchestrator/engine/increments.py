@@ -138,8 +138,8 @@ class Reading:
         missing: list[int] = []
         after_id = 0
         while page := await self._reader.entries_after(self._dataset.id, after_id, limit=_ENTRIES_AT_ONCE):
-            missing += [entry_id for entry_id, _ in page if entry_id not in self._seen]
-            after_id = page[-1][0]
+            missing += [entry_id for entry_id in page if entry_id not in self._seen]
+            after_id = page[-1]
         return missing
 
 

@@ -276,6 +276,11 @@ class Job(Section):
         return self.budget.pusd if self.budget is not None else None
 
     @property
+    def dataset(self) -> str | None:
+        """The dataset that holds the answers of the job across its runs; None without ``increments``."""
+        return None if self.increments is None else self.increments.dataset or self.name
+
+    @property
     def output_path(self) -> Path | None:
         """Where the results are exported, or None."""
         if self.output is None:

@@ -111,8 +111,8 @@ class DatasetReader(Protocol):
         """How many entries with an answer were made by another stage hash."""
         ...
 
-    async def entries_after(self, dataset_id: int, after_id: int, *, limit: int) -> list[tuple[int, str]]:
-        """Ids and keys of entries that are not removed, by id, from after ``after_id``."""
+    async def entries_after(self, dataset_id: int, after_id: int, *, limit: int) -> list[int]:
+        """Ids of entries that are not removed, in order, from after ``after_id``."""
         ...
 
     async def planned_keys(self, run_id: int, keys: Sequence[str]) -> set[str]:

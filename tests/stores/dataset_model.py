@@ -146,9 +146,8 @@ class DatasetModel:
         live = (held.entry for held in self._live(dataset_id))
         return sum(each.row.stage_hash != stage_hash and each.answered_at is not None for each in live)
 
-    async def entries_after(self, dataset_id: int, after_id: int, *, limit: int) -> list[tuple[int, str]]:
-        live = [(held.entry.id, held.entry.key) for held in self._live(dataset_id)]
-        return [each for each in live if each[0] > after_id][:limit]
+    async def entries_after(self, dataset_id: int, after_id: int, *, limit: int) -> list[int]:
+        return [each for held in self._live(dataset_id) if (each := held.entry.id) > after_id][:limit]
 
     async def planned_keys(self, run_id: int, keys: Sequence[str]) -> set[str]:
         return {request.key for request in self._requests_of(run_id)} & set(keys)

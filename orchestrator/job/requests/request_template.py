@@ -37,8 +37,8 @@ class RequestTemplate:
     ``columns`` are those that any template reads (None: any may be read), ``needed`` those without which one can
     fail; ``required`` names, for each column that a template cannot do without, the field that reads it. ``certain``
     says that a row which has the needed columns, none of them null and the ``text_columns`` text, gives a right
-    request: these stand alone in a field that takes any text. ``judged`` are the top-level fields whose value is known only with a row. ``names_files`` says that the filled request holds marks
-    where files belong.
+    request: these stand alone in a field that takes any text. ``judged`` are the top-level fields whose value is
+    known only with a row. ``names_files`` says that the filled request holds marks where files belong.
     """
 
     columns: frozenset[str] | None

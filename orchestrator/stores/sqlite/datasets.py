@@ -11,7 +11,7 @@ from orchestrator.core.increments import Change, Changes, ComparedRow, DatasetEn
 from orchestrator.core.model import MAIN_STAGE
 from orchestrator.core.states import State
 from orchestrator.stores.datasets import Dataset, KeptRequest, NightRecord
-from orchestrator.stores.sqlite.queries import queries
+from orchestrator.stores.sqlite.queries import queries, rows_of
 from orchestrator.stores.sqlite.transaction import Transaction
 from orchestrator.stores.sqlite.writer import Writer
 
@@ -88,9 +88,9 @@ class SqliteDatasetReader:
         entries: int = found["entries"]
         return entries
 
-    async def entries_after(self, dataset_id: int, after_id: int, *, limit: int) -> list[tuple[int, str]]:
+    async def entries_after(self, dataset_id: int, after_id: int, *, limit: int) -> list[int]:
         rows = await self._ask_datasets("entries_after", dataset_id=dataset_id, after_id=after_id, limit=limit)
-        return [(row["id"], row["key"]) for row in rows]
+        return [row["id"] for row in rows]
 
     async def planned_keys(self, run_id: int, keys: Sequence[str]) -> set[str]:
         rows = await self._ask_datasets("planned_keys", run_id=run_id, stage=MAIN_STAGE, keys=json.dumps(keys))
@@ -112,7 +112,7 @@ class SqliteDatasetReader:
         return [(row["id"], row["request_id"]) for row in rows]
 
     async def _ask_datasets(self, query: str, **parameters: Any) -> list[sqlite3.Row]:
-        return await self._read(lambda connection: _rows(connection, query, parameters))
+        return await self._read(lambda connection: rows_of(connection, _SQL[query], parameters))
 
 
 # ── in the connection's thread ────────────────────────────────────────────────────────────────────────────────
@@ -125,7 +125,7 @@ def _execute(tx: Transaction, statement: str, columns: dict[str, Any]) -> None:
 def _open_dataset(tx: Transaction, name: str, simulated: bool) -> int:
     chosen = {"name": name, "simulated": simulated}
     tx.execute(_SQL["open_dataset"], chosen)
-    dataset_id: int = tx.execute(_SQL["dataset"], chosen).fetchone()[0]
+    dataset_id: int = tx.execute(_SQL["dataset_id"], chosen).fetchone()[0]
     return dataset_id
 
 
@@ -171,7 +171,7 @@ def _dataset(row: sqlite3.Row) -> Dataset:
 
 def changes_of(connection: sqlite3.Connection, run_id: int) -> Changes | None:
     """What a run found changed; None if it adds to no dataset, or has not read its input yet."""
-    found = _rows(connection, "night", {"run_id": run_id})
+    found = rows_of(connection, _SQL["night"], {"run_id": run_id})
     return _changes(found[0]["changes"]) if found and found[0]["changes"] is not None else None
 
 
@@ -197,9 +197,3 @@ def _entry(row: sqlite3.Row) -> DatasetEntry:
         failed_nights=row["failed_nights"],
         removed=bool(row["removed"]),
     )
-
-
-def _rows(connection: sqlite3.Connection, query: str, parameters: dict[str, Any]) -> list[sqlite3.Row]:
-    cursor = connection.cursor()
-    cursor.row_factory = sqlite3.Row
-    return cursor.execute(_SQL[query], parameters).fetchall()

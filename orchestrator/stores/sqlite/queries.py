@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from typing import Any
 
-__all__ = ["migrations", "queries", "statements"]
+__all__ = ["migrations", "queries", "rows_of", "statements"]
 
 _SQL = files("orchestrator.stores.sqlite").joinpath("sql")
 _HEADER = "-- name: "
@@ -45,6 +46,13 @@ def _in_order(statement: str, parameters: list[str]) -> str:
     if {*parameters} != {*_PARAMETER.findall(statement)}:
         raise ValueError(f"the header names other parameters than the statement: {statement}")
     return _PARAMETER.sub(lambda found: f"?{parameters.index(found[1]) + 1}", statement)
+
+
+def rows_of(connection: sqlite3.Connection, statement: str, parameters: Mapping[str, Any]) -> list[sqlite3.Row]:
+    """What a statement finds, each row with its columns by name."""
+    cursor = connection.cursor()
+    cursor.row_factory = sqlite3.Row
+    return cursor.execute(statement, parameters).fetchall()
 
 
 def migrations() -> list[str]:

@@ -41,7 +41,7 @@ from orchestrator.stores.sqlite.attempt_ids import request_id_of
 from orchestrator.stores.sqlite.compression import unpack_body, unpack_row
 from orchestrator.stores.sqlite.database import damaged, in_thread, open_reader, reporting_damage
 from orchestrator.stores.sqlite.datasets import SqliteDatasetReader, changes_of
-from orchestrator.stores.sqlite.queries import queries
+from orchestrator.stores.sqlite.queries import queries, rows_of
 from orchestrator.stores.sqlite.retained import SqliteRetentionReader
 from orchestrator.stores.sqlite.shared_budget import spending
 from orchestrator.stores.sqlite.stage_store import SqliteStageReader
@@ -303,9 +303,7 @@ class SqliteReader(SqliteRetentionReader, SqliteDatasetReader, SqliteStageReader
 
 
 def _rows(query: str, parameters: Mapping[str, Any], connection: sqlite3.Connection) -> list[sqlite3.Row]:
-    cursor = connection.cursor()
-    cursor.row_factory = sqlite3.Row
-    return cursor.execute(_SQL[query], parameters).fetchall()
+    return rows_of(connection, _SQL[query], parameters)
 
 
 def _pending(

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from orchestrator.core.states import State
 from orchestrator.stores.retained import ObjectKind, ProviderObject, Retained
 from orchestrator.stores.sqlite import bulk_updates
-from orchestrator.stores.sqlite.queries import queries
+from orchestrator.stores.sqlite.queries import queries, rows_of
 from orchestrator.stores.sqlite.transaction import Transaction
 from orchestrator.stores.sqlite.writer import Writer
 
@@ -76,7 +76,7 @@ class SqliteRetentionReader:
         return requests
 
     async def _ask(self, query: str, **parameters: Any) -> list[sqlite3.Row]:
-        return await self._read(lambda connection: _rows(connection, query, parameters))
+        return await self._read(lambda connection: rows_of(connection, _SQL[query], parameters))
 
 
 # ── in the connection's thread ────────────────────────────────────────────────────────────────────────────────
@@ -101,11 +101,11 @@ def _drop(tx: Transaction, run_id: int, ids: bulk_updates.IdRange, inputs: bool,
 
 
 def _retained(connection: sqlite3.Connection, run_id: int) -> Retained | None:
-    found = _rows(connection, "retention", {"run_id": run_id})
+    found = rows_of(connection, _SQL["retention"], {"run_id": run_id})
     if not found:
         return None
     deleted, unknown = Counter[ObjectKind](), 0
-    for row in _rows(connection, "deleted_counts", {"run_id": run_id}):
+    for row in rows_of(connection, _SQL["deleted_counts"], {"run_id": run_id}):
         deleted[ObjectKind(row["kind"])] += row["copies"]
         unknown += 0 if row["was_there"] else row["copies"]
     return Retained(
@@ -117,9 +117,3 @@ def _retained(connection: sqlite3.Connection, run_id: int) -> Retained | None:
         deleted=dict(deleted),
         unknown=unknown,
     )
-
-
-def _rows(connection: sqlite3.Connection, query: str, parameters: dict[str, Any]) -> list[sqlite3.Row]:
-    cursor = connection.cursor()
-    cursor.row_factory = sqlite3.Row
-    return cursor.execute(_SQL[query], parameters).fetchall()

@@ -14,7 +14,7 @@ from orchestrator.core.states import Event, State, first_state, move, moves
 from orchestrator.stores.pipeline_rows import GroupMember, PassedOn, ReadyGroup, ToPassOn
 from orchestrator.stores.sqlite.compression import pack_row, unpack_row
 from orchestrator.stores.sqlite.dependents import Settlement, settle_dependents
-from orchestrator.stores.sqlite.queries import queries
+from orchestrator.stores.sqlite.queries import queries, rows_of
 from orchestrator.stores.sqlite.transaction import SQL, Transaction, storable
 from orchestrator.stores.sqlite.writer import Writer
 from orchestrator.stores.writes import Requeue
@@ -104,13 +104,7 @@ class SqliteStageReader:
         return dict(tally)
 
     async def _ask_stages(self, query: str, **parameters: Any) -> list[sqlite3.Row]:
-        return await self._read(lambda connection: _rows(connection, query, parameters))
-
-
-def _rows(connection: sqlite3.Connection, query: str, parameters: dict[str, Any]) -> list[sqlite3.Row]:
-    cursor = connection.cursor()
-    cursor.row_factory = sqlite3.Row
-    return cursor.execute(_SQL[query], parameters).fetchall()
+        return await self._read(lambda connection: rows_of(connection, _SQL[query], parameters))
 
 
 def _answer(row: sqlite3.Row) -> str | None:

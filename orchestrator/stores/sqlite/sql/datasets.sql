@@ -1,6 +1,9 @@
 -- name: open_dataset
 INSERT INTO dataset (name, simulated) VALUES (:name, :simulated) ON CONFLICT DO NOTHING;
 
+-- name: dataset_id
+SELECT id FROM dataset WHERE name = :name AND simulated = :simulated;
+
 -- name: dataset
 SELECT
   dataset.id, dataset.name, dataset.simulated,
@@ -50,7 +53,8 @@ SELECT count(*) AS entries FROM entry
 WHERE dataset_id = :dataset_id AND stage_hash <> :stage_hash AND answered_at IS NOT NULL AND removed_at IS NULL;
 
 -- name: entries_after
-SELECT id, key FROM entry
+-- The plus lets SQLite walk the ids, rather than sort all entries of the dataset for each page.
+SELECT id FROM entry
 WHERE id > :after_id AND +dataset_id = :dataset_id AND removed_at IS NULL
 ORDER BY id LIMIT :limit;
 

@@ -1,0 +1,176 @@
+"""Carries a run out: chooses it, locks it and its dataset, works on it, and records how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from orchestrator.app.connections import address, open_provider
+from orchestrator.app.nights import NightJob, NightOptions, begin_night, end_night, open_nights, take_over
+from orchestrator.app.run_notices import RunNotices
+from orchestrator.app.sent_request import note_sending, sending_note
+from orchestrator.app.stored_job import note_job_file
+from orchestrator.app.wiring import Storage, Surroundings, Work, assemble, work_of
+from orchestrator.config import Config
+from orchestrator.core.clock import AheadClock, Clock
+from orchestrator.core.events import Progress, RunStarted, Warned
+from orchestrator.core.states import RunState
+from orchestrator.engine.loop import Ended, LocalLoop
+from orchestrator.engine.runs import JobIdentity, choose_run, grows, resume
+from orchestrator.job.spec import Job
+from orchestrator.stores.base import Backend, Reader, Store
+from orchestrator.stores.reads import Run
+
+__all__ = ["CarriedOut", "Execution"]
+
+# Clocks of one machine differ by less from process to process.
+_REPORTED_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class CarriedOut:
+    """The run that was worked on, and how that ended; None if nothing was left to do."""
+
+    run: str
+    ended: Ended | None
+
+
+class Execution:
+    """Works on one run at a time. ``show`` is given the live counts as soon as there are some."""
+
+    def __init__(
+        self,
+        config: Config,
+        backend: Backend,
+        *,
+        store: Store,
+        reader: Reader,
+        surroundings: Surroundings,
+        show: Callable[[Progress], None],
+    ) -> None:
+        self._config = config
+        self._backend = backend
+        self._store = store
+        self._reader = reader
+        self._clock = surroundings.clock
+        self._rng = surroundings.rng
+        self._observe = surroundings.observe
+        self._show = show
+        self._notices = RunNotices(config.notify, backend.address, self._clock)
+        self._loop: LocalLoop | None = None
+        # A stop may come before there is a loop to stop.
+        self._interrupted = False
+
+    def interrupt(self) -> None:
+        """Send nothing new, and end soon."""
+        self._interrupted = True
+        if self._loop is not None:
+            self._loop.interrupt()
+
+    async def run(
+        self, work: Work, identity: JobIdentity, *, name: str | None, new: bool, night: NightOptions | None
+    ) -> CarriedOut:
+        """Choose or create the run of a job, and work on it to its end; a job with increments locks its dataset."""
+        job, reader = work.job, self._reader
+        if job.increments is None:
+            return await self._run(work, identity, name=name, new=new)
+        night_job = NightJob(job, job.increments, self._config, work.renderer, night or NightOptions(), self._clock)
+        dataset_id = await self._store.open_dataset(night_job.dataset, simulated=night_job.simulated)
+        with self._backend.lock_dataset(dataset_id, night_job.dataset):
+            await open_nights(night_job, dataset_id, store=self._store, reader=reader)
+            if name is not None and not new:
+                name = await night_job.free_name(reader, identity, name)
+            return await self._run(work, identity, name=name, new=new, night_job=night_job)
+
+    async def cancel(self, run: Run) -> None:
+        """Work on a cancelled run until nothing of it is open any more; for no run that another process holds."""
+        with self._backend.lock(run.id, run.name):
+            await self._store_end(run, await self._carry_out(run, self._stored_work(run)))
+        await self._deliver_notices()
+
+    async def _run(
+        self,
+        work: Work,
+        identity: JobIdentity,
+        *,
+        name: str | None,
+        new: bool,
+        night_job: NightJob | None = None,
+    ) -> CarriedOut:
+        store, reader, job = self._store, self._reader, work.job
+        run, resumed = await choose_run(store, reader, identity, name=name, new=new, now=self._clock.now())
+        if run.state is RunState.CANCELLED or (run.state is RunState.FINISHED and not grows(run, identity)):
+            return CarriedOut(run.name, None)
+        with self._backend.lock(run.id, run.name):
+            run = await resume(store, reader, run, identity, self._clock.now())
+            await store.keep_policy(run.id, address(self._config), job.retention.model_dump_json())
+            note = sending_note(job, self._config, work.renderer, now=self._clock.now())
+            await note_sending(store, reader, run, note)
+            await note_job_file(store, reader, run, job)
+            self._observe(RunStarted(run=run.name, job=job.name, resumed=resumed, database=self._backend.address))
+            if night_job is not None:
+                await take_over(night_job, run, self._collect, store=store, reader=reader, now=self._clock.now())
+                work = replace(work, night=await begin_night(night_job, run, store=store, reader=reader))
+            await self._notices.announce_start(run.uid)
+            ended = await self._carry_out(run, work)
+            if work.night is not None:
+                await end_night(work.night, run, ended.state, store=store, now=self._clock.now())
+            await self._store_end(run, ended, may_be_empty=job.input.may_be_empty)
+        await self._deliver_notices()
+        return CarriedOut(run.name, ended)
+
+    async def _collect(self, run: Run) -> None:
+        """Wait for what a run has open at the provider; nothing of it is sent."""
+        with self._backend.lock(run.id, run.name):
+            await self._carry_out(run, replace(self._stored_work(run), only_collect=True))
+
+    def _stored_work(self, run: Run) -> Work:
+        """The work of a run of which nothing is sent any more."""
+        return work_of(self._config, Job.model_validate_json(run.spec_json), may_be_unstored=True)
+
+    async def _carry_out(self, run: Run, work: Work) -> Ended:
+        clock = await self._clock_of(run)
+        async with open_provider(self._config, self._backend.local_path, warn=self._warn_of_sandbox) as provider:
+            self._loop = await assemble(
+                work,
+                run,
+                storage=Storage(store=self._store, reader=self._reader, is_at_work=self._backend.is_locked),
+                provider=provider,
+                surroundings=Surroundings(clock=clock, rng=self._rng, observe=self._observe),
+            )
+            self._show(self._loop.progress)
+            if self._interrupted:
+                self._loop.interrupt()
+            try:
+                return await self._loop.run()
+            finally:
+                self._loop = None
+
+    async def _store_end(self, run: Run, ended: Ended, *, may_be_empty: bool = False) -> None:
+        """Record how a run ended, with the notices of it; nothing if it was only interrupted."""
+        if ended.state is RunState.ACTIVE:
+            return
+        summary = await self._reader.summary(run.id)
+        ending = replace(summary, run=replace(summary.run, state=ended.state, reason=ended.reason))
+        notices = self._notices.of_end(ending, may_be_empty=may_be_empty)
+        await self._store.set_run_state(run.id, ended.state, ended.reason, self._clock.now(), notices=notices)
+
+    async def _deliver_notices(self) -> None:
+        """Deliver what is in the outbox, after the lock is released; a failure is a warning."""
+        for failed in await self._notices.deliver_pending(self._store):
+            message = f"{failed.receiver} was not notified: {failed.error}; the next run tries again"
+            self._observe(Warned(code="notice_failed", message=message))
+
+    async def _clock_of(self, run: Run) -> Clock:
+        """A clock that is not behind what is on record; if it were, every wait would take that much longer."""
+        latest = await self._reader.latest_at(run.id)
+        behind_s = 0.0 if latest is None else latest - self._clock.now()
+        if behind_s <= 0:
+            return self._clock
+        if behind_s > _REPORTED_S:
+            message = f"the clock of this machine was set back by {behind_s:.0f} s; the run continues by its own time"
+            self._observe(Warned(code="clock_set_back", message=message))
+        return AheadClock(self._clock, behind_s)
+
+    def _warn_of_sandbox(self, message: str) -> None:
+        self._observe(Warned(code="sandbox", message=message))
