@@ -1,4 +1,7 @@
-"""Delivers one notice to one receiver; what goes wrong is a value, because a notice never changes how a run ends."""
+"""Delivers one notice to one receiver; what goes wrong is a value, because a notice never changes how a run ends.
+
+httpx is imported by the first delivery: most runs notify no one, and start sooner without it.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import anyio
-import httpx
 import orjson
 
 from orchestrator.core.errors import OrchestratorError
@@ -41,6 +43,8 @@ async def deliver(
     rule: NotifyRule, notice: Notice, *, now: float, environ: Mapping[str, str] = os.environ
 ) -> str | None:
     """Try once to deliver a notice; returns what went wrong, without any secret, or None."""
+    import httpx
+
     try:
         with anyio.fail_after(rule.timeout):
             match rule.channel:
@@ -65,6 +69,8 @@ async def deliver(
 
 async def ping_start(rule: NotifyRule, run_uid: str, *, environ: Mapping[str, str] = os.environ) -> None:
     """Call a check's ``/start`` once; if that fails, the check notices it by itself."""
+    import httpx
+
     try:
         with anyio.move_on_after(min(rule.timeout, 5.0)):
             await _ping(rule, "/start", run_uid, b"", environ)
@@ -96,6 +102,8 @@ async def _post(rule: NotifyRule, notice: Notice, environ: Mapping[str, str], no
 
 
 async def _ping(rule: NotifyRule, path: str, run_uid: str, body: bytes, environ: Mapping[str, str]) -> str | None:
+    import httpx
+
     url = httpx.URL(secret_of(rule.ping_env or "", environ).rstrip("/") + path)
     return await _send(rule, "POST", str(url.copy_set_param("rid", _as_uuid(run_uid))), body, {})
 
@@ -107,6 +115,8 @@ def _as_uuid(run_uid: str) -> str:
 
 
 async def _send(rule: NotifyRule, method: str, url: str, body: bytes, headers: Mapping[str, str]) -> str | None:
+    import httpx
+
     # Only the status is read: a receiver that sends without end must not fill the memory.
     async with (
         httpx.AsyncClient(timeout=rule.timeout, follow_redirects=False) as client,
