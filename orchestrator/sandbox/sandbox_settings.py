@@ -14,8 +14,10 @@ from pydantic import Discriminator, Field, SecretStr, Tag, model_validator
 from orchestrator.core.section import Section
 
 __all__ = [
+    "BATCH_FAULTS",
     "DELIVERY_FAULTS",
     "ENDING_FAULTS",
+    "FILE_FAULTS",
     "GROUPS",
     "POLL_FAULTS",
     "QUIRKS",
@@ -100,6 +102,8 @@ class AccountLimits(Section):
     """Whether replies report the limits in ``x-ratelimit-*`` headers."""
     polls_per_minute: int | None = Field(default=None, ge=1)
     """Polls (GET), cancels and deletes allowed in a minute, counted separately from creates."""
+    batch_enqueued_tokens: int | None = Field(default=None, ge=1)
+    """Input tokens that batches which have not ended may have; a batch beyond them fails."""
 
 
 class Tools(Section):
@@ -285,6 +289,38 @@ class Faults(Section):
     stream_error: Rate = 0
     """After some events an ``error`` event ends the stream; a response in background mode continues."""
 
+    # Batches: drawn for each batch; one batch has at most one of them.
+    batch_token_limit: Rate = 0
+    """Fails with ``token_limit_exceeded`` when it is validated, however little is enqueued."""
+    batch_line_error: Rate = 0
+    """Fails when it is validated: one of its lines, named by its number, is said to be wrong."""
+    batch_expires: Rate = 0
+    """Ends ``expired`` when half of its lines are answered, without waiting for the day to pass."""
+    batch_no_output: Rate = 0
+    """Ends ``completed`` without an output file: each line is in the error file, with 500, and is not charged."""
+    batch_empty_ids: Rate = 0
+    """Ids of files that do not exist are ``""`` instead of ``null``."""
+    batch_missing_lines: Rate = 0
+    """Every tenth line from the first on is in neither file, although it is charged."""
+    batch_late_lines: Rate = 0
+    """Every tenth line from the first on is in its file only ``batch_late_s`` after the end."""
+    batch_repeated_lines: Rate = 0
+    """Every tenth line from the first on is twice in its file, and once in the error file as ``batch_expired``."""
+    batch_never_ends: Rate = 0
+    """Stays ``in_progress`` until it is cancelled, although its lines are answered."""
+    batch_slow_cancel: Rate = 0
+    """After a cancel, stays ``cancelling`` for ``batch_cancel_s``."""
+    batch_listed_late: Rate = 0
+    """Is not in the list of batches for ``batch_late_s`` after its creation."""
+    batch_reply_lost: Rate = 0
+    """Is created, and a gateway answers with 502."""
+
+    # Files: drawn for each upload.
+    file_late: Rate = 0
+    """Is unknown for ``batch_late_s``: creating a batch of it is refused with 400."""
+    file_reply_lost: Rate = 0
+    """Is stored, and a gateway answers the upload with 502."""
+
     # Schedules: they strike every call from a certain point on.
     quota_exhausted_after: int | None = Field(default=None, ge=0)
     """After this many accepted creates, each further create is refused with ``insufficient_quota``."""
@@ -294,6 +330,13 @@ class Faults(Section):
     """Windows of time in which nothing works."""
     calm_after: int | None = Field(default=None, ge=0)
     """After this many creates, no refusal, fault of delivery, ending or quirk strikes any further create."""
+
+    calm_batches_after: int | None = Field(default=None, ge=0)
+    """After this many batches, no fault of batches or files strikes any further one."""
+    batch_late_s: float = Field(default=5, ge=0)
+    """How late the lines, files and entries are that a fault delays."""
+    batch_cancel_s: float = Field(default=600, ge=0)
+    """How long a batch struck by ``batch_slow_cancel`` is cancelled."""
 
     retry_after: str | None = Field(default="1", pattern=r"^[ -~]*$")
     """The ``Retry-After`` in the 429 of a fault: seconds, a date or nonsense; ``null`` omits the header."""
@@ -322,6 +365,8 @@ ENDING_FAULTS = _fields_between("failed_server_error", "stuck_in_progress")
 QUIRKS = _fields_between("late_after_cancel", "unreadable_end")
 POLL_FAULTS = _fields_between("poll_500", "poll_swapped")
 STREAM_FAULTS = ("stream_drop", "stream_error")
+BATCH_FAULTS = _fields_between("batch_token_limit", "batch_reply_lost")
+FILE_FAULTS = ("file_late", "file_reply_lost")
 GROUPS = {
     "refusals": REFUSAL_FAULTS,
     "faults of delivery": DELIVERY_FAULTS,
@@ -329,6 +374,8 @@ GROUPS = {
     "quirks": QUIRKS,
     "faults of polls": POLL_FAULTS,
     "faults of streams": STREAM_FAULTS,
+    "faults of batches": BATCH_FAULTS,
+    "faults of files": FILE_FAULTS,
 }
 
 

@@ -77,7 +77,7 @@ async def test_a_batch_is_validated_runs_and_completes(client: Client, clock: Fa
     assert (await package.files.retrieve(batch.output_file_id)).purpose == "batch_output"
 
     ledger = await caller.ledger()
-    assert ledger["batches"] == {"calls": 1, "refused": {"total": 0}, "lines": 2}
+    assert ledger["batches"] == {"calls": 1, "refused": {"total": 0}, "most_enqueued_tokens": 94, "lines": 2}
     # Half of the usual price of gpt-4.1-nano.
     cost = sum(50_000 * each["input_tokens"] + 200_000 * each["output_tokens"] for each in tokens)
     assert ledger["cost_pusd"] == ledger["seen_by_client"]["cost_pusd"] == cost

@@ -430,5 +430,5 @@ def test_every_rate_belongs_to_a_group() -> None:
     )
     assert set(Faults.model_fields) - set(grouped) == {
         *("quota_exhausted_after", "bad_key_after", "outages", "calm_after"),
-        *("retry_after", "vanish_after_s", "young_404_s"),
+        *("calm_batches_after", "batch_late_s", "batch_cancel_s", "retry_after", "vanish_after_s", "young_404_s"),
     }

@@ -9,11 +9,11 @@ from typing import TypeAlias
 from starlette.requests import Request
 from starlette.responses import Response
 
-from orchestrator.core.clock import Clock
+from orchestrator.sandbox.endpoints.call_context import CallContext
 from orchestrator.sandbox.endpoints.json_replies import json_reply, page_of
 from orchestrator.sandbox.faults.api_errors import bad_request
-from orchestrator.sandbox.storage.file_store import add_file, delete_file, list_files, read_file, show_file
-from orchestrator.sandbox.storage.sandbox_database import SandboxDatabase
+from orchestrator.sandbox.faults.broken_replies import gateway_error
+from orchestrator.sandbox.storage.file_store import NewFile, add_file, delete_file, list_files, read_file, show_file
 from orchestrator.sandbox.validation.checks import check_lifetime
 
 __all__ = ["FileCalls"]
@@ -34,9 +34,11 @@ _FILENAME = re.compile(r'\bfilename="([^"]*)"')
 class FileCalls:
     """Each call takes the request, and its ordinal among the calls of its kind, which is not used here."""
 
-    def __init__(self, state: SandboxDatabase, clock: Clock) -> None:
-        self._state = state
-        self._clock = clock
+    def __init__(self, context: CallContext) -> None:
+        self._state = context.state
+        self._clock = context.clock
+        self._fault_plan = context.fault_plan
+        self._faults = context.settings.faults
 
     async def create(self, request: Request, _ordinal: int) -> Response:
         """POST /v1/files: store a file, sent as a multipart form."""
@@ -46,10 +48,18 @@ class FileCalls:
         now = self._clock.now()
         lifetime_s = _lifetime_s(form) or (_BATCH_LIFETIME_S if purpose == "batch" else None)
         expires_at = None if lifetime_s is None else now + lifetime_s
-        file_id = add_file(
-            self._state, filename or "upload", content, purpose=purpose, now=now, expires_at=expires_at
+        fault = self._fault_plan.fault_of_file(self._state.count("batch_files")) if purpose == "batch" else None
+        file = NewFile(
+            filename=filename or "upload",
+            content=content,
+            purpose=purpose,
+            expires_at=expires_at,
+            complete_at=now + self._faults.batch_late_s if fault == "file_late" else 0,
         )
+        file_id = add_file(self._state, file, now)
         await self._state.committed()
+        if fault == "file_reply_lost":
+            return gateway_error(502)
         return json_reply(show_file(self._state, file_id, now))
 
     async def retrieve(self, request: Request, _ordinal: int) -> Response:
@@ -63,7 +73,7 @@ class FileCalls:
 
     async def content(self, request: Request, _ordinal: int) -> Response:
         """GET /v1/files/{file_id}/content: the file as it was uploaded."""
-        _, content = read_file(self._state, request.path_params["file_id"], self._clock.now())
+        content = read_file(self._state, request.path_params["file_id"], self._clock.now())
         return Response(content, media_type="application/octet-stream")
 
     async def delete(self, request: Request, _ordinal: int) -> Response:

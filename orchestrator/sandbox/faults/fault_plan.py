@@ -13,8 +13,10 @@ from random import Random
 from statistics import NormalDist
 
 from orchestrator.sandbox.sandbox_settings import (
+    BATCH_FAULTS,
     DELIVERY_FAULTS,
     ENDING_FAULTS,
+    FILE_FAULTS,
     POLL_FAULTS,
     QUIRKS,
     REFUSAL_FAULTS,
@@ -56,7 +58,10 @@ class FaultPlan:
         self._quirks = _shares(settings.faults, QUIRKS)
         self._streams = _shares(settings.faults, STREAM_FAULTS)
         self._polls = _shares(settings.faults, POLL_FAULTS)
+        self._batches = _shares(settings.faults, BATCH_FAULTS)
+        self._files = _shares(settings.faults, FILE_FAULTS)
         self._calm_after = settings.faults.calm_after
+        self._calm_batches_after = settings.faults.calm_batches_after
 
     def of_create(self, ordinal: int) -> DrawnFaults:
         """What is drawn for the create number ``ordinal``."""
@@ -70,6 +75,19 @@ class FaultPlan:
     def of_batch(self, ordinal: int) -> float:
         """How long the batch number ``ordinal`` is validated, in seconds."""
         return draw_duration(self._latency.queue, Random(f"{self._seed}:batch:{ordinal}"))
+
+    def fault_of_batch(self, ordinal: int) -> str | None:
+        """The fault that strikes the batch number ``ordinal``, if any."""
+        return self._of_batches(self._batches, "batch-fault", ordinal)
+
+    def fault_of_file(self, ordinal: int) -> str | None:
+        """The fault that strikes the upload number ``ordinal`` of a batch's input, if any."""
+        return self._of_batches(self._files, "file-fault", ordinal)
+
+    def _of_batches(self, shares: Sequence[tuple[float, str]], kind: str, ordinal: int) -> str | None:
+        if self._calm_batches_after is not None and ordinal > self._calm_batches_after:
+            return None
+        return _pick(shares, Random(f"{self._seed}:{kind}:{ordinal}").random()) if shares else None
 
     def _draw(self, rng: Random, ordinal: int) -> DrawnFaults:
         chances = [rng.random() for _ in range(4)]

@@ -100,7 +100,7 @@ class _Router:
         self._like = ImitatedServer(settings.like, self._started_at)
         self._responses = ResponseCalls(context, hang_up)
         self._conversations = ConversationCalls(conversations, state, clock)
-        self._files = FileCalls(state, clock)
+        self._files = FileCalls(context)
         self._batches = BatchCalls(context)
         self._models = ModelCalls(context.catalogue)
         self._organization = OrganizationCalls(context.responses, clock, prices)

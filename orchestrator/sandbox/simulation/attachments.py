@@ -42,7 +42,7 @@ def attached_texts(item: Mapping[str, Json], state: SandboxDatabase, now: float)
 def _content(part: Mapping[str, Json], state: SandboxDatabase, now: float) -> bytes:
     file_id, data = part.get("file_id"), part.get("file_data")
     if isinstance(file_id, str):
-        return read_file(state, file_id, now)[1]
+        return read_file(state, file_id, now)
     if isinstance(data, str) and data.startswith("data:text/"):
         return b64decode(data.partition(",")[2])
     return b""

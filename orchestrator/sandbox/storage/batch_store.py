@@ -8,26 +8,27 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from secrets import token_hex
 from typing import Any, TypeAlias
 
 import orjson
 
 from orchestrator.sandbox.faults.api_errors import ErrorReply, error_reply
-from orchestrator.sandbox.storage.file_store import add_file
+from orchestrator.sandbox.storage.batch_files import ENDPOINT, BatchLineError, ResultFile, file_line
+from orchestrator.sandbox.storage.file_store import NewFile, add_file
 from orchestrator.sandbox.storage.sandbox_database import SandboxDatabase
 
-__all__ = ["BatchLine", "BatchLineError", "BatchStore", "read_lines"]
+__all__ = ["BatchLine", "BatchStore", "NewBatch"]
 
 Json: TypeAlias = Any
 
-ENDPOINT = "/v1/responses"
 WINDOW_S = 86_400
-MAX_LINES = 50_000
 # How long a cancelled batch is shown as cancelling.
 _CANCELLING_S = 1
+# Faults of lines strike each of so many.
+_STRUCK_EVERY = 10
 _ENDED = ("completed", "failed", "expired", "cancelled")
 # What the error file says about an unanswered line, by the final status of the batch.
 _UNANSWERED = {
@@ -47,59 +48,24 @@ class BatchLine:
     response_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class BatchLineError:
-    """What is wrong with the input file, at a line counted from 1; one error fails the whole batch."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewBatch:
+    """A batch to store; ``fault`` strikes it, and ``late_s`` and ``cancelling_s`` are for the faults that delay.
 
-    message: str
-    line: int | None = None
-    param: str | None = None
+    ``enqueued_tokens`` of the ``model`` count against the limit of what may be enqueued, until it has ended.
+    """
 
-
-def read_lines(content: bytes) -> tuple[list[dict[str, Json]], list[BatchLineError]]:
-    """The requests of an input file, and the errors in it."""
-    requests: list[dict[str, Json]] = []
-    errors: list[BatchLineError] = []
-    known: set[str] = set()
-    for number, text in enumerate(content.splitlines(), start=1):
-        if not text.strip():
-            continue
-        request = _parsed(text)
-        error = _error_in(request, known, number)
-        if error:
-            errors.append(error)
-        else:
-            known.add(request["custom_id"])
-            requests.append(request)
-    if not requests and not errors:
-        errors.append(BatchLineError("The input file is empty."))
-    if len(requests) > MAX_LINES:
-        errors.append(BatchLineError(f"The input file has {len(requests)} lines; at most {MAX_LINES} are allowed."))
-    return requests, errors
-
-
-def _parsed(text: bytes) -> Json:
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return None
-
-
-def _error_in(request: Json, known: set[str], number: int) -> BatchLineError | None:
-    if not isinstance(request, dict):
-        return BatchLineError("This line is not a JSON object.", number)
-    custom_id = request.get("custom_id")
-    if not isinstance(custom_id, str) or not custom_id:
-        return BatchLineError("Missing required parameter: 'custom_id'.", number, "custom_id")
-    if custom_id in known:
-        return BatchLineError(f"The custom_id '{custom_id}' was used before.", number, "custom_id")
-    if request.get("method") != "POST":
-        return BatchLineError("The method must be 'POST'.", number, "method")
-    if request.get("url") != ENDPOINT:
-        return BatchLineError(f"The url must be the batch's endpoint, '{ENDPOINT}'.", number, "url")
-    if not isinstance(request.get("body"), dict):
-        return BatchLineError("The body must be an object.", number, "body")
-    return None
+    lines: Sequence[BatchLine]
+    errors: Sequence[BatchLineError]
+    input_file_id: str
+    metadata: Mapping[str, str]
+    file_lifetime_s: int | None
+    starts_at: float
+    model: str | None = None
+    enqueued_tokens: int = 0
+    fault: str | None = None
+    late_s: float = 0
+    cancelling_s: float = _CANCELLING_S
 
 
 class BatchStore:
@@ -108,36 +74,40 @@ class BatchStore:
     def __init__(self, state: SandboxDatabase) -> None:
         self._state = state
 
-    def create(
-        self,
-        lines: Sequence[BatchLine],
-        errors: Sequence[BatchLineError],
-        *,
-        input_file_id: str,
-        metadata: Mapping[str, str],
-        file_lifetime_s: int | None,
-        starts_at: float,
-        now: float,
-    ) -> str:
+    def create(self, batch: NewBatch, now: float) -> str:
         """Stores a batch; returns its id."""
         batch_id = f"batch_{token_hex(16)}"
-        ends_at = max((line.ends_at for line in lines), default=starts_at)
+        lines, expires_at = list(batch.lines), now + WINDOW_S
+        ends_at = max((line.ends_at for line in lines), default=batch.starts_at)
+        if batch.fault == "batch_expires" and lines:
+            lines, expires_at = _half_answered(lines)
+            ends_at = math.inf
+        if batch.fault == "batch_never_ends":
+            ends_at = expires_at = math.inf
         shown_errors = [
-            {"code": None, "line": each.line, "message": each.message, "param": each.param} for each in errors
+            {"code": each.code, "line": each.line, "message": each.message, "param": each.param}
+            for each in batch.errors
         ]
         self._state.write(
-            "INSERT INTO batch "
-            "(id, created_at, starts_at, ends_at, input_file_id, metadata, file_lifetime_s, errors) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO batch (id, created_at, starts_at, ends_at, input_file_id, metadata, file_lifetime_s, "
+            "errors, fault, expires_at, cancelling_s, listed_at, late_s, model, enqueued_tokens) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 batch_id,
                 now,
-                starts_at,
-                max(starts_at, ends_at),
-                input_file_id,
-                orjson.dumps(metadata),
-                file_lifetime_s,
+                batch.starts_at,
+                max(batch.starts_at, ends_at),
+                batch.input_file_id,
+                orjson.dumps(batch.metadata),
+                batch.file_lifetime_s,
                 orjson.dumps(shown_errors),
+                batch.fault,
+                expires_at,
+                batch.cancelling_s if batch.fault == "batch_slow_cancel" else _CANCELLING_S,
+                now + batch.late_s if batch.fault == "batch_listed_late" else now,
+                batch.late_s,
+                batch.model,
+                batch.enqueued_tokens,
             ),
         )
         for number, line in enumerate(lines):
@@ -148,6 +118,11 @@ class BatchStore:
             )
         return batch_id
 
+    def enqueued_tokens(self, model: str | None, now: float) -> int:
+        """The input tokens of a model's batches that have not ended."""
+        rows = self._state.rows("SELECT * FROM batch WHERE model IS ? AND delivered = 0", (model,))
+        return sum(row["enqueued_tokens"] for row in rows if _status(row, now) not in _ENDED)
+
     def show(self, batch_id: str, now: float) -> dict[str, Json]:
         """The batch as the API shows it; writes its files if it has closed. Raises ``ErrorReply`` (404)."""
         row = self._row(batch_id)
@@ -157,8 +132,8 @@ class BatchStore:
         return self._shown(row, now)
 
     def list_all(self, now: float) -> list[dict[str, Json]]:
-        """All batches, oldest first."""
-        rows = self._state.rows("SELECT id FROM batch ORDER BY position")
+        """All batches that are listed by now, oldest first."""
+        rows = self._state.rows("SELECT id FROM batch WHERE listed_at <= ? ORDER BY position", (now,))
         return [self.show(row["id"], now) for row in rows]
 
     def cancel(self, batch_id: str, now: float) -> bool:
@@ -186,38 +161,48 @@ class BatchStore:
 
     def _close(self, row: sqlite3.Row, now: float) -> None:
         """Writes the files of a batch that has ended, which delivers its answers."""
-        good, bad = list[bytes](), list[bytes]()
-        closed_at, status = _closes_at(row), _status(row, now)
+        closed_at, status, fault = _closes_at(row), _status(row, now), row["fault"]
+        files = {"output": ResultFile(), "error": ResultFile()}
         for line in self._lines(row):
-            if line["ends_at"] > closed_at:
-                bad.append(_file_line(line, error=_UNANSWERED[status]))
-            elif line["status_code"] == 200:
-                good.append(_file_line(line))
-            else:
-                bad.append(_file_line(line))
-        written = [self._write_file(row, kind, lines, now) for kind, lines in (("output", good), ("error", bad))]
+            answered = line["ends_at"] <= closed_at
+            text = file_line(line, error=None if answered else _UNANSWERED[status])
+            struck = fault if line["number"] % _STRUCK_EVERY == 0 else None
+            files["output" if answered and line["status_code"] == 200 else "error"].add(text, struck)
+            if struck == "batch_repeated_lines":
+                files["error"].add(file_line(line, error=_UNANSWERED["expired"]), None)
+        written = [self._write_file(row, kind, file, now) for kind, file in files.items()]
         self._state.write(
             "UPDATE batch SET delivered = 1, output_file_id = ?, error_file_id = ? WHERE id = ?",
             (*written, row["id"]),
         )
         self._state.write(
-            "UPDATE response SET delivered = end_status WHERE ends_at <= ? AND id IN "
-            "(SELECT response_id FROM batch_line WHERE batch_id = ?)",
-            (closed_at, row["id"]),
+            "UPDATE response SET cancel_asked_at = starts_at WHERE cancel_asked_at IS NULL AND id IN "
+            "(SELECT response_id FROM batch_line WHERE batch_id = ? AND ends_at > ?)",
+            (row["id"], closed_at),
+        )
+        lost = fault == "batch_missing_lines"
+        self._state.write(
+            "UPDATE response SET delivered = end_status WHERE id IN "
+            "(SELECT response_id FROM batch_line WHERE batch_id = ? AND ends_at <= ? AND NOT (? AND number % ? = 0))",
+            (row["id"], closed_at, lost, _STRUCK_EVERY),
         )
 
-    def _write_file(self, row: sqlite3.Row, kind: str, lines: Iterable[bytes], now: float) -> str | None:
-        content = b"".join(lines)
-        if not content:
+    def _write_file(self, row: sqlite3.Row, kind: str, file: ResultFile, now: float) -> str | None:
+        if not file.first and not file.late:
             return None
-        expires_at = now + row["file_lifetime_s"] if row["file_lifetime_s"] else None
-        return add_file(
-            self._state, f"{row['id']}_{kind}.jsonl", content, purpose="batch_output", now=now, expires_at=expires_at
+        result = NewFile(
+            filename=f"{row['id']}_{kind}.jsonl",
+            content=b"".join(file.first),
+            purpose="batch_output",
+            expires_at=now + row["file_lifetime_s"] if row["file_lifetime_s"] else None,
+            complete_at=_closes_at(row) + row["late_s"],
+            late_content=b"".join(file.late),
         )
+        return add_file(self._state, result, now)
 
     def _shown(self, row: sqlite3.Row, now: float) -> dict[str, Json]:
         status, closed_at, asked = _status(row, now), _closes_at(row), row["cancel_asked_at"]
-        errors = orjson.loads(row["errors"])
+        errors, no_file = orjson.loads(row["errors"]), "" if row["fault"] == "batch_empty_ids" else None
         times = {
             "in_progress_at": row["starts_at"] if now >= row["starts_at"] and not errors else None,
             "finalizing_at": closed_at if status in ("completed", "expired") else None,
@@ -225,7 +210,7 @@ class BatchStore:
             "failed_at": row["starts_at"] if status == "failed" else None,
             "expired_at": closed_at if status == "expired" else None,
             "cancelling_at": asked,
-            "cancelled_at": None if asked is None or status != "cancelled" else asked + _CANCELLING_S,
+            "cancelled_at": None if asked is None or status != "cancelled" else asked + row["cancelling_s"],
         }
         return {
             "id": row["id"],
@@ -235,8 +220,8 @@ class BatchStore:
             "input_file_id": row["input_file_id"],
             "completion_window": "24h",
             "status": status,
-            "output_file_id": row["output_file_id"],
-            "error_file_id": row["error_file_id"],
+            "output_file_id": row["output_file_id"] or no_file,
+            "error_file_id": row["error_file_id"] or no_file,
             "created_at": int(row["created_at"]),
             "expires_at": int(row["created_at"]) + WINDOW_S,
             **{name: None if at is None else int(at) for name, at in times.items()},
@@ -275,7 +260,7 @@ class BatchStore:
 def _closes_at(row: sqlite3.Row) -> float:
     """When the batch closes: at its last reply, its completion window or its cancel, whichever comes first."""
     asked: float = math.inf if row["cancel_asked_at"] is None else row["cancel_asked_at"]
-    return float(min(row["ends_at"], row["created_at"] + WINDOW_S, asked))
+    return float(min(row["ends_at"], row["expires_at"], asked))
 
 
 def _status(row: sqlite3.Row, now: float) -> str:
@@ -289,26 +274,16 @@ def _status(row: sqlite3.Row, now: float) -> str:
     if closes_at == row["ends_at"]:
         return "completed"
     if closes_at == row["cancel_asked_at"]:
-        return "cancelling" if now < closes_at + _CANCELLING_S else "cancelled"
+        return "cancelling" if now < closes_at + row["cancelling_s"] else "cancelled"
     return "expired"
 
 
-def _file_line(line: sqlite3.Row, *, error: tuple[str, str] | None = None) -> bytes:
-    """One line of an output or error file."""
-    reply: Json = None
-    if error is None:
-        reply = {
-            "status_code": line["status_code"],
-            "request_id": f"req_{token_hex(16)}",
-            "body": orjson.Fragment(line["body"]),
-        }
-    written = {
-        "id": f"batch_req_{token_hex(16)}",
-        "custom_id": line["custom_id"],
-        "response": reply,
-        "error": None if error is None else {"code": error[0], "message": error[1]},
-    }
-    return orjson.dumps(written, option=orjson.OPT_APPEND_NEWLINE)
+def _half_answered(lines: Sequence[BatchLine]) -> tuple[list[BatchLine], float]:
+    """The lines with the later half of them unanswered, and when the last of the others is answered."""
+    order = sorted(range(len(lines)), key=lambda number: (lines[number].ends_at, number))
+    answered = set(order[: (len(lines) + 1) // 2])
+    halved = [line if number in answered else replace(line, ends_at=math.inf) for number, line in enumerate(lines)]
+    return halved, max(lines[number].ends_at for number in answered)
 
 
 def _no_such_batch(batch_id: str) -> ErrorReply:

@@ -29,7 +29,7 @@ Values: TypeAlias = tuple[Any, ...] | dict[str, Any]
 _SCHEMA = resources.files(__package__).joinpath("schema.sql").read_text()
 # Marks a file as the sandbox's ("SBOX"), so that it overwrites no other database by mistake, and says which tables it
 # has. Change the second number with the tables: files of other versions are then refused, not migrated.
-_OWNER = (0x53424F58, 1_518_011_621)
+_OWNER = (0x53424F58, 1_602_336_737)
 _COUNTS_WAIT_S = 0.05
 
 
@@ -75,11 +75,18 @@ class SandboxDatabase:
 
     def count(self, name: str) -> int:
         """Adds one to a counter and returns it; it is on disk with the next commit, at most 0.05 s later."""
-        self.counts[name] += 1
+        self._set_count(name, self.counts[name] + 1)
+        return self.counts[name]
+
+    def raise_count(self, name: str, value: int) -> None:
+        """Sets a counter to a value if that is more than it was."""
+        self._set_count(name, max(self.counts[name], value))
+
+    def _set_count(self, name: str, value: int) -> None:
+        self.counts[name] = value
         self._uncommitted_counts.add(name)
         if self._commit is None and self._counts_timer is None:
             self._counts_timer = asyncio.get_running_loop().call_later(_COUNTS_WAIT_S, self._commit_now)
-        return self.counts[name]
 
     def rows(self, query: str, values: Values = ()) -> list[sqlite3.Row]:
         """The rows of a query, including uncommitted ones."""

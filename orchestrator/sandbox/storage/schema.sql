@@ -70,7 +70,10 @@ CREATE TABLE IF NOT EXISTS file (
   filename TEXT NOT NULL,
   purpose TEXT NOT NULL,
   expires_at REAL,
-  content BLOB NOT NULL
+  content BLOB NOT NULL,
+  -- When batches know it as their input; when the second part of their output joins the first.
+  complete_at REAL NOT NULL,
+  late_content BLOB NOT NULL
 ) STRICT;
 
 CREATE TABLE IF NOT EXISTS counter (
@@ -93,6 +96,15 @@ CREATE TABLE IF NOT EXISTS batch (
   output_file_id TEXT,
   error_file_id TEXT,
   delivered INTEGER NOT NULL DEFAULT 0 CHECK (delivered IN (0, 1)),
+  -- The fault that strikes it; when it ends unfinished; how long a cancel takes; when it is first listed; what of
+  -- the limit on enqueued tokens it takes.
+  fault TEXT,
+  expires_at REAL NOT NULL,
+  cancelling_s REAL NOT NULL,
+  listed_at REAL NOT NULL,
+  late_s REAL NOT NULL,
+  model TEXT,
+  enqueued_tokens INTEGER NOT NULL,
   CHECK (created_at <= starts_at AND starts_at <= ends_at)
 ) STRICT;
 
