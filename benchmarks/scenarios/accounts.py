@@ -12,7 +12,7 @@ from benchmarks.processes import measure
 from benchmarks.product import command, scratch
 from benchmarks.scenarios import Extent
 from orchestrator.stores.sqlite.database import migrate
-from orchestrator.stores.sqlite.queries import migrations
+from orchestrator.stores.sqlite.migrations import migrations
 
 __all__ = ["accounts"]
 

@@ -24,7 +24,7 @@ from orchestrator.sandbox.sandbox_settings import Latency, SandboxSettings, faul
 from orchestrator.sandbox.server.asgi_app import call_table
 from orchestrator.sandbox.simulation.models import RESERVED
 from orchestrator.stores.sqlite.database import migrate
-from orchestrator.stores.sqlite.queries import migrations
+from orchestrator.stores.sqlite.migrations import migrations
 
 __all__ = ["BLOCKS"]
 

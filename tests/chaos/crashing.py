@@ -23,15 +23,15 @@ WHEN = ("before", "during", "after")
 SUBJECTS = {
     "migrate": "orchestrator.stores.sqlite.database:migrate",
     "schema": "orchestrator.stores.sqlite.database:statements",
-    "create_run": "orchestrator.stores.sqlite.store:SqliteStore.create_run",
-    "add_rows": "orchestrator.stores.sqlite.store:SqliteStore.add_rows",
-    "claim": "orchestrator.stores.sqlite.store:SqliteStore.claim",
-    "accept": "orchestrator.stores.sqlite.store:SqliteStore.accept",
-    "release": "orchestrator.stores.sqlite.store:SqliteStore.release",
-    "end": "orchestrator.stores.sqlite.store:SqliteStore.end",
-    "remember": "orchestrator.stores.sqlite.store:SqliteStore.remember",
-    "set_run_state": "orchestrator.stores.sqlite.store:SqliteStore.set_run_state",
-    "commit": "orchestrator.stores.sqlite.transaction:Transaction.write_sums",
+    "create_run": "orchestrator.stores.sql.sql_store:SqlStore.create_run",
+    "add_rows": "orchestrator.stores.sql.sql_store:SqlStore.add_rows",
+    "claim": "orchestrator.stores.sql.sql_store:SqlStore.claim",
+    "accept": "orchestrator.stores.sql.sql_store:SqlStore.accept",
+    "release": "orchestrator.stores.sql.sql_store:SqlStore.release",
+    "end": "orchestrator.stores.sql.sql_store:SqlStore.end",
+    "remember": "orchestrator.stores.sql.sql_store:SqlStore.remember",
+    "set_run_state": "orchestrator.stores.sql.sql_store:SqlStore.set_run_state",
+    "commit": "orchestrator.stores.sql.transaction:Transaction.write_sums",
     "submit": "orchestrator.executors.background:BackgroundExecutor.submit",
     "poll": "orchestrator.executors.background:BackgroundExecutor.poll",
     "recover": "orchestrator.engine.steps:Recover.recover",
@@ -41,12 +41,12 @@ SUBJECTS = {
 # Steps that run only if requests take several turns, wait for each other, or share answers.
 TURNS = {
     "run_tools": "orchestrator.engine.steps:RunTools.run_tools",
-    "add_tool_call": "orchestrator.stores.sqlite.store:SqliteStore.add_tool_call",
-    "leave": "orchestrator.stores.sqlite.store:SqliteStore.leave",
-    "link_chains": "orchestrator.stores.sqlite.store:SqliteStore.link_chains",
-    "keep_conversation": "orchestrator.stores.sqlite.store:SqliteStore.keep_conversation",
+    "add_tool_call": "orchestrator.stores.sql.sql_store:SqlStore.add_tool_call",
+    "leave": "orchestrator.stores.sql.sql_store:SqlStore.leave",
+    "link_chains": "orchestrator.stores.sql.sql_store:SqlStore.link_chains",
+    "keep_conversation": "orchestrator.stores.sql.sql_store:SqlStore.keep_conversation",
     "new_conversation": "orchestrator.executors.background:BackgroundExecutor.new_conversation",
-    "join": "orchestrator.stores.sqlite.store:SqliteStore.join",
+    "join": "orchestrator.stores.sql.sql_store:SqlStore.join",
 }
 _DURING_S = 0.003
 

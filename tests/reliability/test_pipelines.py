@@ -19,7 +19,7 @@ from orchestrator.core.errors import UsageError
 from orchestrator.core.events import RunEvent, Settled
 from orchestrator.core.states import RunState, State
 from orchestrator.job.spec import Job
-from orchestrator.stores.sqlite.compression import unpack_row
+from orchestrator.stores.sql.compression import unpack_row
 from tests.stores.sqlite.audit import audit
 
 from .rehearsal import RUN, Rehearsal, Rehearse

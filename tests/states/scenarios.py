@@ -25,8 +25,8 @@ from orchestrator.app.api import Orchestrator
 from orchestrator.core.states import TRANSITIONS, Event, State
 from orchestrator.sandbox.sandbox_settings import SandboxSettings
 from orchestrator.sandbox.server.serve import running_sandbox
-from orchestrator.stores.sqlite import write_operations
-from orchestrator.stores.sqlite.transaction import Transaction
+from orchestrator.stores.sql import write_operations
+from orchestrator.stores.sql.transaction import Transaction
 from orchestrator.testing import FastClock
 
 __all__ = ["SCENARIOS"]

@@ -10,15 +10,15 @@ __all__ = ["SHARED_PURPOSES", "purposes_missing", "purposes_unused"]
 
 SHARED_PURPOSES: Mapping[str, str] = {
     "base.py": "the protocol of a plug point, beside its implementations",
-    "datasets.py": "answers that hold across runs: the protocol, and its implementation on SQLite",
+    "datasets.py": "answers that hold across runs: the protocol, and its implementation in SQL",
     "doctor.py": "the checks of the machine, and the command that prints them",
     "dry_run.py": "the check of a job without sending it, and the command that prints it",
     "export.py": "results in a file, and the command that writes it",
     "follow.py": "a response as it grows, and the command that prints it",
     "increments.py": "rows compared with earlier answers: values, job section, decision, and the engine's part",
-    "notices.py": "the outbox of notifications: the protocol, and its implementation on SQLite",
+    "notices.py": "the outbox of notifications: the protocol, and its implementation in SQL",
     "purge.py": "the deletion of the provider's copies, and the command that starts it",
-    "retained.py": "what a run keeps, here and at the provider: the protocol, and its implementation on SQLite",
+    "retained.py": "what a run keeps, here and at the provider: the protocol, and its implementation in SQL",
     "request_history.py": "the history of one request: its values, and its text",
     "schema.py": "the JSON Schema of files, and the command that prints it",
     "settings.py": "how something is carried out, as plain values or as a section of the config",

@@ -5,20 +5,21 @@ from __future__ import annotations
 import sqlite3
 import time
 import zlib
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar, cast
 
 import aiosqlite
 import anyio
 
 from orchestrator.core.errors import StoreError
 from orchestrator.stores.private_files import make_private
-from orchestrator.stores.sqlite.queries import migrations, statements
+from orchestrator.stores.sqlite.migrations import migrations, statements
 from orchestrator.stores.user_errors import NAME_ANOTHER, RUN_A_JOB, empty_database, no_database
 
 __all__ = [
+    "SqliteConnection",
     "Synchronous",
     "damaged",
     "despite_locks",
@@ -42,6 +43,15 @@ _OLDEST_SQLITE = (3, 37, 0)
 _BUSY_TIMEOUT_MS = 1000
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 2.0
 _READER_LOCK_TIMEOUT_S = 10.0
+
+
+class SqliteConnection(sqlite3.Connection):
+    """A connection that also gives rows by the names of their columns."""
+
+    def rows(self, statement: str, parameters: Mapping[str, Any]) -> list[sqlite3.Row]:
+        cursor = self.cursor()
+        cursor.row_factory = sqlite3.Row
+        return cursor.execute(statement, parameters).fetchall()
 
 
 async def open_writer(path: Path, *, synchronous: Synchronous, lock_timeout_s: float) -> aiosqlite.Connection:
@@ -108,7 +118,11 @@ async def _open(
             hint="use a newer Python: those from python.org and uv bring their own SQLite",
         )
     connecting = aiosqlite.connect(
-        target, isolation_level=None, cached_statements=256, uri=target.startswith("file:")
+        target,
+        isolation_level=None,
+        cached_statements=256,
+        uri=target.startswith("file:"),
+        factory=SqliteConnection,
     )
     # Python waits at its exit for threads that are not daemons: an exit that could not close would hang.
     connecting._thread.daemon = True  # noqa: SLF001
@@ -134,14 +148,14 @@ async def _open(
     return connection
 
 
-async def in_thread(connection: aiosqlite.Connection, function: Callable[[sqlite3.Connection], T]) -> T:
+async def in_thread(connection: aiosqlite.Connection, function: Callable[[SqliteConnection], T]) -> T:
     """Run a function of many statements in the connection's own thread, with one hop there and back.
 
     aiosqlite's public methods hop once a statement, which costs more than most statements here. It runs functions
     by this private method, so its version is pinned.
     """
     execute: Callable[[Callable[[], T]], Awaitable[T]] = connection._execute  # noqa: SLF001
-    return await execute(lambda: function(connection._conn))  # noqa: SLF001
+    return await execute(lambda: function(cast(SqliteConnection, connection._conn)))  # noqa: SLF001
 
 
 async def despite_locks(write: Callable[[], Awaitable[T]], timeout_s: Callable[[], float]) -> T:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.core.states import State
-from orchestrator.stores.sqlite.transaction import TOTALS
+from orchestrator.stores.sql.transaction import TOTALS
 
 _RECOUNT = """
 SELECT

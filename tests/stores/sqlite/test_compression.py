@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.stores.sqlite.compression import pack_body, pack_row, unpack_body, unpack_row
+from orchestrator.stores.sql.compression import pack_body, pack_row, unpack_body, unpack_row
 
 ID = "resp_" + "0123456789abcdef" * 3
 

@@ -18,9 +18,10 @@ from orchestrator.core.errors import ExitCode, StoreError
 from orchestrator.core.money import Bound
 from orchestrator.core.states import State
 from orchestrator.stores.reads import Duplicate
+from orchestrator.stores.sql.queries import queries
 from orchestrator.stores.sqlite import SqliteReader, SqliteStore
 from orchestrator.stores.sqlite.database import migrate
-from orchestrator.stores.sqlite.queries import migrations, queries, statements
+from orchestrator.stores.sqlite.migrations import migrations, statements
 from tests.stores.builders import NOW, PRICE, Harness, a_charge, an_unknown_charge
 
 from .audit import ask
@@ -411,6 +412,6 @@ def test_a_statement_takes_its_parameters_in_the_order_it_names(tmp_path: Path) 
 
 
 def test_every_statement_is_used() -> None:
-    package = Path(sys.modules[SqliteStore.__module__].__file__ or "").parent
+    package = Path(sys.modules[queries.__module__].__file__ or "").parent
     code = "\n".join(path.read_text(encoding="utf-8") for path in package.glob("*.py"))
     assert [name for name in _all_queries() if f'"{name}"' not in code] == []

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.stores.sqlite import adoption
+from orchestrator.stores.sql import adoption
+from orchestrator.stores.sql.queries import queries
 from orchestrator.stores.sqlite.database import migrate
-from orchestrator.stores.sqlite.queries import migrations, queries
+from orchestrator.stores.sqlite.migrations import migrations
 
 _REQUESTS = """
 WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < :count)

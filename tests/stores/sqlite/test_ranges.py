@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.core.states import State
-from orchestrator.stores.sqlite import bulk_updates
-from orchestrator.stores.sqlite import reader as reader_module
+from orchestrator.stores.sql import bulk_updates
+from orchestrator.stores.sql import sql_reader as reader_module
 from tests.stores.builders import NOW, Harness, a_run
 
 pytestmark = pytest.mark.anyio

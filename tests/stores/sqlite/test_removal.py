@@ -20,6 +20,6 @@ def test_every_table_that_belongs_to_a_run_is_cleared(tmp_path: Path) -> None:
     new_database(tmp_path / "r.db")
     with closing(sqlite3.connect(tmp_path / "r.db")) as connection:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-    sql = resources.files("orchestrator.stores.sqlite").joinpath("sql/removal.sql").read_text(encoding="utf-8")
+    sql = resources.files("orchestrator.stores.sql").joinpath("statements/removal.sql").read_text(encoding="utf-8")
     cleared = set(re.findall(r"^DELETE FROM (\w+)", sql, re.MULTILINE))
     assert tables - SHARED - OF_DATASETS - cleared == set()

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 
+import aiosqlite
 import anyio
 import anyio.lowlevel
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from orchestrator.core.errors import StoreError
 from orchestrator.core.states import State
 from orchestrator.stores.base import Store
+from orchestrator.stores.sql import group_writer
 from orchestrator.stores.sqlite import SqliteReader, SqliteStore, writer
 from orchestrator.stores.sqlite import database as database_module
 from orchestrator.stores.sqlite.database import in_thread
@@ -44,15 +46,20 @@ def locked(database: Path) -> Iterator[None]:
         connection.execute("ROLLBACK")
 
 
+def connection_of(store: Store) -> aiosqlite.Connection:
+    assert isinstance(store, SqliteStore)
+    assert isinstance(store._writer, writer.Writer)
+    return store._writer._connection
+
+
 async def commits_of(store: Store) -> list[str]:
     """Grows by one with each transaction from here on."""
-    assert isinstance(store, SqliteStore)
     commits: list[str] = []
 
     def watch(connection: sqlite3.Connection) -> None:
         connection.set_trace_callback(lambda statement: commits.append(statement) if statement == "COMMIT" else None)
 
-    await in_thread(store._writer._connection, watch)
+    await in_thread(connection_of(store), watch)
     return commits
 
 
@@ -75,7 +82,7 @@ async def test_what_is_queued_together_is_committed_together(harness: Harness) -
 
 async def test_after_a_large_commit_more_writes_gather(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing but closing ends the delay here."""
-    monkeypatch.setattr(writer, "_COMMIT_DELAY_S", 3600.0)
+    monkeypatch.setattr(group_writer, "_COMMIT_DELAY_S", 3600.0)
     async with anyio.create_task_group() as tasks, a_harness(database) as harness:
         await harness.add(9)
         commits = await commits_of(harness.store)
@@ -89,7 +96,7 @@ async def test_after_a_large_commit_more_writes_gather(database: Path, monkeypat
 
 
 async def test_a_single_write_does_not_wait_for_others(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "_COMMIT_DELAY_S", 3600.0)
+    monkeypatch.setattr(group_writer, "_COMMIT_DELAY_S", 3600.0)
     for request in await harness.add(3):
         await harness.claim(request)
 
@@ -160,7 +167,7 @@ async def test_closing_writes_what_is_queued_even_when_cancelled(database: Path)
 async def test_closing_writes_all_that_is_queued_in_as_many_groups_as_it_takes(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "_GROUP", 2)
+    monkeypatch.setattr(group_writer, "_GROUP", 2)
     with anyio.CancelScope() as scope:
         async with SqliteStore.open(database) as store:
             run = await store.create_run(a_run())
@@ -267,8 +274,7 @@ async def test_closing_does_not_wait_long_for_a_lock(database: Path, monkeypatch
 async def test_a_full_disk_fails_what_was_queued_and_loses_nothing_else(database: Path) -> None:
     async with a_harness(database) as harness:
         await harness.add(1)
-        assert isinstance(harness.store, SqliteStore)
-        connection = harness.store._writer._connection
+        connection = connection_of(harness.store)
         await in_thread(connection, lambda raw: raw.execute("PRAGMA max_page_count = 1").fetchall())
         errors: list[str] = []
 
@@ -292,8 +298,7 @@ async def test_a_full_disk_fails_what_was_queued_and_loses_nothing_else(database
 
 async def test_a_file_that_became_read_only_is_an_error(database: Path) -> None:
     async with a_harness(database) as harness:
-        assert isinstance(harness.store, SqliteStore)
-        await in_thread(harness.store._writer._connection, lambda raw: raw.execute("PRAGMA query_only = ON"))
+        await in_thread(connection_of(harness.store), lambda raw: raw.execute("PRAGMA query_only = ON"))
         with pytest.raises(StoreError, match="cannot be written\n  hint: check the permissions"):
             await harness.store.remember("anything", b"")
 

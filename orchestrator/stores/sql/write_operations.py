@@ -13,13 +13,13 @@ from orchestrator.core.stage_rows import NewGroup
 from orchestrator.core.states import SETTLED, Event, RunState, State, first_state, move, moves
 from orchestrator.stores.notices import NewNotice
 from orchestrator.stores.reads import Dependent, OtherRequest, Spending
-from orchestrator.stores.sqlite.adoption import others
-from orchestrator.stores.sqlite.attempt_ids import attempt_id_of, number_of, request_id_of
-from orchestrator.stores.sqlite.compression import pack_body, pack_row
-from orchestrator.stores.sqlite.dependents import Settlement, begin_turn, settle_dependents
-from orchestrator.stores.sqlite.notices import add_notices
-from orchestrator.stores.sqlite.stage_store import add_groups, mark_to_pass_on
-from orchestrator.stores.sqlite.transaction import SQL, USAGE, Claimed, Transaction, storable, usage_columns, usage_of
+from orchestrator.stores.sql.adoption import others
+from orchestrator.stores.sql.attempt_ids import attempt_id_of, number_of, request_id_of
+from orchestrator.stores.sql.compression import pack_body, pack_row
+from orchestrator.stores.sql.dependents import Settlement, begin_turn, settle_dependents
+from orchestrator.stores.sql.notices import add_notices
+from orchestrator.stores.sql.stage_store import add_groups, mark_to_pass_on
+from orchestrator.stores.sql.transaction import SQL, USAGE, Claimed, Transaction, storable, usage_columns, usage_of
 from orchestrator.stores.stream_events import ProgressEvent
 from orchestrator.stores.uploaded_files import Upload
 from orchestrator.stores.user_errors import name_taken

@@ -1,9 +1,8 @@
-"""Stages on SQLite; see ``stores.pipeline_rows`` for what is promised."""
+"""Stages in SQL; see ``stores.pipeline_rows`` for what is promised."""
 
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -12,24 +11,25 @@ from orchestrator.core.model import NewRequest
 from orchestrator.core.stage_rows import NewGroup, NewMember
 from orchestrator.core.states import Event, State, first_state, move, moves
 from orchestrator.stores.pipeline_rows import GroupMember, PassedOn, ReadyGroup, ToPassOn
-from orchestrator.stores.sqlite.compression import pack_row, unpack_row
-from orchestrator.stores.sqlite.dependents import Settlement, settle_dependents
-from orchestrator.stores.sqlite.queries import queries, rows_of
-from orchestrator.stores.sqlite.transaction import SQL, Transaction, storable
-from orchestrator.stores.sqlite.writer import Writer
+from orchestrator.stores.sql.compression import pack_row, unpack_row
+from orchestrator.stores.sql.connection import Row, SqlConnection
+from orchestrator.stores.sql.dependents import Settlement, settle_dependents
+from orchestrator.stores.sql.group_writer import GroupWriter
+from orchestrator.stores.sql.queries import queries
+from orchestrator.stores.sql.transaction import SQL, Transaction, storable
 from orchestrator.stores.writes import Requeue
 
-__all__ = ["SqliteStageReader", "SqliteStageStore", "add_groups", "block_groups", "mark_to_pass_on", "recount"]
+__all__ = ["SqlStageReader", "SqlStageStore", "add_groups", "block_groups", "mark_to_pass_on", "recount"]
 
 T = TypeVar("T")
 
 _SQL = queries("stages.sql")
 
 
-class SqliteStageStore:
+class SqlStageStore:
     """The writing half, for a store that has a writer."""
 
-    _writer: Writer
+    _writer: GroupWriter
 
     async def pass_on(self, run_id: int, passed: PassedOn) -> int:
         return await self._writer.write(_pass_on, run_id, passed)
@@ -50,10 +50,10 @@ class SqliteStageStore:
         return await self._writer.write(_seal_stage, run_id, stage, source)
 
 
-class SqliteStageReader:
+class SqlStageReader:
     """The reading half, for a reader that can run a function on its connection."""
 
-    async def _read(self, function: Callable[[sqlite3.Connection], T]) -> T:
+    async def _read(self, function: Callable[[SqlConnection], T]) -> T:
         raise NotImplementedError
 
     async def to_pass_on(self, run_id: int, *, limit: int) -> list[ToPassOn]:
@@ -91,7 +91,7 @@ class SqliteStageReader:
 
     async def lost_rows(self, run_id: int, stage: str, *, source: str) -> int:
         [row] = await self._ask_stages("lost_rows", run_id=run_id, stage=stage, source=source)
-        lost: int = row[0]
+        lost: int = row["lost"]
         return lost
 
     async def sealed_stages(self, run_id: int) -> set[str]:
@@ -103,11 +103,11 @@ class SqliteStageReader:
             tally[row["stage"]][State(row["state"])] = row["requests"]
         return dict(tally)
 
-    async def _ask_stages(self, query: str, **parameters: Any) -> list[sqlite3.Row]:
-        return await self._read(lambda connection: rows_of(connection, _SQL[query], parameters))
+    async def _ask_stages(self, query: str, **parameters: Any) -> list[Row]:
+        return await self._read(lambda connection: connection.rows(_SQL[query], parameters))
 
 
-def _answer(row: sqlite3.Row) -> str | None:
+def _answer(row: Row) -> str | None:
     return (row["output_text"] or "") if row["state"] == State.SUCCEEDED else None
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
 from datetime import UTC, datetime
 
 from orchestrator.stores.reads import SharedCaps, Spending
-from orchestrator.stores.sqlite.queries import queries
+from orchestrator.stores.sql.connection import SqlConnection
+from orchestrator.stores.sql.queries import queries
 
 __all__ = ["day_of", "spending"]
 
@@ -19,7 +19,7 @@ def day_of(at: float) -> int:
     return int(at // _SECONDS_A_DAY)
 
 
-def spending(caps: SharedCaps, at: float, connection: sqlite3.Connection) -> Spending:
+def spending(caps: SharedCaps, at: float, connection: SqlConnection) -> Spending:
     """What is spent in the day and the month of a time, and set aside now."""
     first_of_month = day_of(datetime.fromtimestamp(at, UTC).replace(day=1).timestamp())
     chosen = {"day": day_of(at), "first_of_month": first_of_month, "simulated": int(caps.simulated)}

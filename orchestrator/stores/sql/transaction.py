@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -14,8 +13,9 @@ from orchestrator.core.model import Charge, UnitPrice, Usage
 from orchestrator.core.money import Picodollars
 from orchestrator.core.states import SETTLED, State
 from orchestrator.stores.reads import SharedCaps, Spending
-from orchestrator.stores.sqlite.queries import queries
-from orchestrator.stores.sqlite.shared_budget import day_of, spending
+from orchestrator.stores.sql.connection import SqlConnection
+from orchestrator.stores.sql.queries import queries
+from orchestrator.stores.sql.shared_budget import day_of, spending
 
 __all__ = ["SQL", "TOTALS", "USAGE", "Claimed", "Known", "Transaction", "storable", "usage_columns", "usage_of"]
 
@@ -96,7 +96,7 @@ class Transaction:
         "execute",
     )
 
-    def __init__(self, connection: sqlite3.Connection, known: Known) -> None:
+    def __init__(self, connection: SqlConnection, known: Known) -> None:
         self._connection = connection
         self.execute = connection.execute
         self._known = known

@@ -1,9 +1,8 @@
-"""Datasets on SQLite; see ``stores.datasets`` for what is promised."""
+"""Datasets in SQL; see ``stores.datasets`` for what is promised."""
 
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -11,11 +10,12 @@ from orchestrator.core.increments import Change, Changes, ComparedRow, DatasetEn
 from orchestrator.core.model import MAIN_STAGE
 from orchestrator.core.states import State
 from orchestrator.stores.datasets import Dataset, KeptRequest, NightRecord
-from orchestrator.stores.sqlite.queries import queries, rows_of
-from orchestrator.stores.sqlite.transaction import Transaction
-from orchestrator.stores.sqlite.writer import Writer
+from orchestrator.stores.sql.connection import Row, SqlConnection
+from orchestrator.stores.sql.group_writer import GroupWriter
+from orchestrator.stores.sql.queries import queries
+from orchestrator.stores.sql.transaction import Transaction
 
-__all__ = ["SqliteDatasetReader", "SqliteDatasetStore", "changes_of"]
+__all__ = ["SqlDatasetReader", "SqlDatasetStore", "changes_of"]
 
 T = TypeVar("T")
 
@@ -24,10 +24,10 @@ _SQL = queries("datasets.sql")
 _GATHERED_AT_ONCE = 5_000
 
 
-class SqliteDatasetStore:
+class SqlDatasetStore:
     """The writing half, for a store that has a writer."""
 
-    _writer: Writer
+    _writer: GroupWriter
 
     async def open_dataset(self, name: str, *, simulated: bool) -> int:
         return await self._writer.write(_open_dataset, name, simulated)
@@ -66,10 +66,10 @@ class SqliteDatasetStore:
         await self._writer.write(_execute, "restore_entries", {"entry_ids": json.dumps(entry_ids)})
 
 
-class SqliteDatasetReader:
+class SqlDatasetReader:
     """The reading half, for a reader that can run a function on its connection."""
 
-    async def _read(self, function: Callable[[sqlite3.Connection], T]) -> T:
+    async def _read(self, function: Callable[[SqlConnection], T]) -> T:
         raise NotImplementedError
 
     async def dataset(self, name: str, *, simulated: bool) -> Dataset | None:
@@ -111,8 +111,8 @@ class SqliteDatasetReader:
         rows = await self._ask_datasets("dataset_requests", dataset_id=dataset_id, after_id=after_id, limit=limit)
         return [(row["id"], row["request_id"]) for row in rows]
 
-    async def _ask_datasets(self, query: str, **parameters: Any) -> list[sqlite3.Row]:
-        return await self._read(lambda connection: rows_of(connection, _SQL[query], parameters))
+    async def _ask_datasets(self, query: str, **parameters: Any) -> list[Row]:
+        return await self._read(lambda connection: connection.rows(_SQL[query], parameters))
 
 
 # ── in the connection's thread ────────────────────────────────────────────────────────────────────────────────
@@ -159,7 +159,7 @@ def _gather(tx: Transaction, run_id: int, after: str) -> str | None:
     return last
 
 
-def _dataset(row: sqlite3.Row) -> Dataset:
+def _dataset(row: Row) -> Dataset:
     return Dataset(
         id=row["id"],
         name=row["name"],
@@ -169,9 +169,9 @@ def _dataset(row: sqlite3.Row) -> Dataset:
     )
 
 
-def changes_of(connection: sqlite3.Connection, run_id: int) -> Changes | None:
+def changes_of(connection: SqlConnection, run_id: int) -> Changes | None:
     """What a run found changed; None if it adds to no dataset, or has not read its input yet."""
-    found = rows_of(connection, _SQL["night"], {"run_id": run_id})
+    found = connection.rows(_SQL["night"], {"run_id": run_id})
     return _changes(found[0]["changes"]) if found and found[0]["changes"] is not None else None
 
 
@@ -179,7 +179,7 @@ def _changes(stored: str | None) -> Changes:
     return Changes({Change(change): count for change, count in json.loads(stored or "{}").items()})
 
 
-def _night(row: sqlite3.Row) -> NightRecord:
+def _night(row: Row) -> NightRecord:
     return NightRecord(
         run_id=row["run_id"],
         dataset_id=row["dataset_id"],
@@ -188,7 +188,7 @@ def _night(row: sqlite3.Row) -> NightRecord:
     )
 
 
-def _entry(row: sqlite3.Row) -> DatasetEntry:
+def _entry(row: Row) -> DatasetEntry:
     return DatasetEntry(
         id=row["id"],
         key=row["key"],

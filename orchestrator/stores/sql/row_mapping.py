@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from sqlite3 import Row
 from typing import Any, TypeAlias
 
 from orchestrator.core.increments import Changes
@@ -27,8 +26,9 @@ from orchestrator.stores.reads import (
     Uncosted,
     Wasted,
 )
-from orchestrator.stores.sqlite.compression import unpack_body, unpack_row
-from orchestrator.stores.sqlite.transaction import USAGE
+from orchestrator.stores.sql.compression import unpack_body, unpack_row
+from orchestrator.stores.sql.connection import Row
+from orchestrator.stores.sql.transaction import USAGE
 
 __all__ = [
     "Spent",

@@ -6,17 +6,17 @@ request that takes it over has an attempt of its own that shares the response; t
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
 from typing import Any
 
 from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.states import SETTLED, Event, State, move, settled_by
 from orchestrator.stores.reads import Dependent, OpenAttempt, OtherRequest, Wait
-from orchestrator.stores.sqlite.attempt_ids import attempt_id_of, request_id_of
-from orchestrator.stores.sqlite.dependents import Settlement, settle_dependents
-from orchestrator.stores.sqlite.queries import queries
-from orchestrator.stores.sqlite.transaction import SQL, Claimed, Transaction
+from orchestrator.stores.sql.attempt_ids import attempt_id_of, request_id_of
+from orchestrator.stores.sql.connection import Cursor
+from orchestrator.stores.sql.dependents import Settlement, settle_dependents
+from orchestrator.stores.sql.queries import queries
+from orchestrator.stores.sql.transaction import SQL, Claimed, Transaction
 from orchestrator.stores.writes import Adoption
 
 __all__ = ["adopt", "end_wait", "others", "waits"]
@@ -27,9 +27,7 @@ _SQL = queries("other_runs.sql")
 # ── what there is ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def others(
-    execute: Callable[..., sqlite3.Cursor], run_id: int, fingerprint: bytes, since: float
-) -> list[OtherRequest]:
+def others(execute: Callable[..., Cursor], run_id: int, fingerprint: bytes, since: float) -> list[OtherRequest]:
     """The requests of other runs that ask the same and are in flight, up to the first that has a whole answer."""
     found: list[OtherRequest] = []
     for request_id, other_run_id, run, state, attempt_id, worst_case_pusd in execute(
@@ -50,7 +48,7 @@ def others(
     return found
 
 
-def waits(execute: Callable[..., sqlite3.Cursor], run_id: int) -> list[Wait]:
+def waits(execute: Callable[..., Cursor], run_id: int) -> list[Wait]:
     return [
         Wait(request_id=request_id, other_id=other_id, run_id=other_run_id, run=run, state=State(state))
         for request_id, other_id, other_run_id, run, state in execute(_SQL["waits"], {"run_id": run_id})

@@ -1,21 +1,21 @@
-"""Retention on SQLite; see ``stores.retained`` for what is promised."""
+"""Retention in SQL; see ``stores.retained`` for what is promised."""
 
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from orchestrator.core.states import State
 from orchestrator.stores.retained import ObjectKind, ProviderObject, Retained
-from orchestrator.stores.sqlite import bulk_updates
-from orchestrator.stores.sqlite.queries import queries, rows_of
-from orchestrator.stores.sqlite.transaction import Transaction
-from orchestrator.stores.sqlite.writer import Writer
+from orchestrator.stores.sql import bulk_updates
+from orchestrator.stores.sql.connection import Row, SqlConnection
+from orchestrator.stores.sql.group_writer import GroupWriter
+from orchestrator.stores.sql.queries import queries
+from orchestrator.stores.sql.transaction import Transaction
 
-__all__ = ["SqliteRetentionReader", "SqliteRetentionStore"]
+__all__ = ["SqlRetentionReader", "SqlRetentionStore"]
 
 T = TypeVar("T")
 
@@ -27,10 +27,10 @@ _OBJECTS = {
 }
 
 
-class SqliteRetentionStore:
+class SqlRetentionStore:
     """The writing half, for a store that has a writer."""
 
-    _writer: Writer
+    _writer: GroupWriter
 
     async def keep_policy(self, run_id: int, provider: str, policy: str) -> None:
         await self._execute("keep_policy", run_id=run_id, provider=provider, policy=policy)
@@ -51,10 +51,10 @@ class SqliteRetentionStore:
         await self._writer.write(_execute, statement, columns)
 
 
-class SqliteRetentionReader:
+class SqlRetentionReader:
     """The reading half, for a reader that can run a function on its connection."""
 
-    async def _read(self, function: Callable[[sqlite3.Connection], T]) -> T:
+    async def _read(self, function: Callable[[SqlConnection], T]) -> T:
         raise NotImplementedError
 
     async def retained(self, run_id: int) -> Retained | None:
@@ -75,8 +75,8 @@ class SqliteRetentionReader:
         requests: int = found["requests"]
         return requests
 
-    async def _ask(self, query: str, **parameters: Any) -> list[sqlite3.Row]:
-        return await self._read(lambda connection: rows_of(connection, _SQL[query], parameters))
+    async def _ask(self, query: str, **parameters: Any) -> list[Row]:
+        return await self._read(lambda connection: connection.rows(_SQL[query], parameters))
 
 
 # ── in the connection's thread ────────────────────────────────────────────────────────────────────────────────
@@ -100,12 +100,12 @@ def _drop(tx: Transaction, run_id: int, ids: bulk_updates.IdRange, inputs: bool,
     tx.execute(_SQL["count_dropped"], {"run_id": run_id, "inputs": dropped["inputs"], "outputs": dropped["outputs"]})
 
 
-def _retained(connection: sqlite3.Connection, run_id: int) -> Retained | None:
-    found = rows_of(connection, _SQL["retention"], {"run_id": run_id})
+def _retained(connection: SqlConnection, run_id: int) -> Retained | None:
+    found = connection.rows(_SQL["retention"], {"run_id": run_id})
     if not found:
         return None
     deleted, unknown = Counter[ObjectKind](), 0
-    for row in rows_of(connection, _SQL["deleted_counts"], {"run_id": run_id}):
+    for row in connection.rows(_SQL["deleted_counts"], {"run_id": run_id}):
         deleted[ObjectKind(row["kind"])] += row["copies"]
         unknown += 0 if row["was_there"] else row["copies"]
     return Retained(

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import asdict
 
 from orchestrator.stores.reads import Needed
-from orchestrator.stores.sqlite.bulk_updates import IdRange
-from orchestrator.stores.sqlite.queries import queries
-from orchestrator.stores.sqlite.transaction import SQL as WRITE_SQL
-from orchestrator.stores.sqlite.transaction import Transaction
+from orchestrator.stores.sql.bulk_updates import IdRange
+from orchestrator.stores.sql.connection import SqlConnection
+from orchestrator.stores.sql.queries import queries
+from orchestrator.stores.sql.transaction import SQL as WRITE_SQL
+from orchestrator.stores.sql.transaction import Transaction
 from orchestrator.stores.writes import NewRun
 
 __all__ = [
@@ -54,7 +54,7 @@ _OF_RUN = (
 _OF_REMOVED = ("clear_retention", "clear_deleted_copy", "clear_upload_use", "clear_night", "clear_notice")
 
 
-def has_accepted(run_id: int, connection: sqlite3.Connection) -> bool:
+def has_accepted(run_id: int, connection: SqlConnection) -> bool:
     """Whether a response of a run is known or may exist, or a request of it has an answer."""
     return bool(connection.execute(_SQL["has_accepted"], {"run_id": run_id}).fetchone()[0])
 
@@ -73,7 +73,7 @@ def clear_range(tx: Transaction, run_id: int, ids: IdRange) -> None:
         tx.execute(_SQL[statement], ids.of(run_id))
 
 
-def needed_by(run_id: int, connection: sqlite3.Connection) -> Needed:
+def needed_by(run_id: int, connection: SqlConnection) -> Needed:
     """What would lose something if a run were removed."""
     datasets, runs = (
         tuple(name for (name,) in connection.execute(_SQL[query], {"run_id": run_id}).fetchall())

@@ -10,8 +10,8 @@ from typing import Any
 from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.states import SETTLED, Event, State, first_state, move, moves, settled_by
 from orchestrator.stores.reads import Continuation, Dependent, Duplicate, ToolCall
-from orchestrator.stores.sqlite.attempt_ids import number_of
-from orchestrator.stores.sqlite.transaction import SQL, Transaction, storable
+from orchestrator.stores.sql.attempt_ids import number_of
+from orchestrator.stores.sql.transaction import SQL, Transaction, storable
 from orchestrator.stores.writes import Leaving
 
 __all__ = [

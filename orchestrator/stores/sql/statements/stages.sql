@@ -116,7 +116,7 @@ ORDER BY input_row.position, member.request_id;
 
 -- name: lost_rows
 -- Failed rows of a stage that are in no group of the stage that groups them.
-SELECT count(*) FROM request
+SELECT count(*) AS lost FROM request
 WHERE request.run_id = :run_id AND request.stage = :source AND request.state <> 'succeeded'
   AND request.settled_at IS NOT NULL
   AND NOT EXISTS (

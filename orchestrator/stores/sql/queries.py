@@ -1,17 +1,14 @@
-"""Reads the SQL files: the statements in them by name, and the migrations."""
+"""Reads the SQL files: the statements in them by name."""
 
 from __future__ import annotations
 
 import re
-import sqlite3
-from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from typing import Any
 
-__all__ = ["migrations", "queries", "rows_of", "statements"]
+__all__ = ["queries"]
 
-_SQL = files("orchestrator.stores.sqlite").joinpath("sql")
+_SQL = files("orchestrator.stores.sql").joinpath("statements")
 _HEADER = "-- name: "
 _TAKES = "-- takes: "
 _PARAMETER = re.compile(r":(\w+)")
@@ -46,28 +43,3 @@ def _in_order(statement: str, parameters: list[str]) -> str:
     if {*parameters} != {*_PARAMETER.findall(statement)}:
         raise ValueError(f"the header names other parameters than the statement: {statement}")
     return _PARAMETER.sub(lambda found: f"?{parameters.index(found[1]) + 1}", statement)
-
-
-def rows_of(connection: sqlite3.Connection, statement: str, parameters: Mapping[str, Any]) -> list[sqlite3.Row]:
-    """What a statement finds, each row with its columns by name."""
-    cursor = connection.cursor()
-    cursor.row_factory = sqlite3.Row
-    return cursor.execute(statement, parameters).fetchall()
-
-
-def migrations() -> list[str]:
-    """The scripts that make the schema, in order: the first brings an empty database to version 1, and so on."""
-    found = sorted(_SQL.joinpath("migrations").iterdir(), key=lambda file: file.name)
-    return [file.read_text(encoding="utf-8") for file in found if file.name.endswith(".sql")]
-
-
-def statements(script: str) -> Iterator[str]:
-    """The statements of a script one by one, with the comments inside them, which SQLite keeps in the schema."""
-    lines: list[str] = []
-    for line in script.splitlines():
-        if not lines and (not line.strip() or line.startswith("--")):
-            continue
-        lines.append(line)
-        if sqlite3.complete_statement("\n".join(lines)):
-            yield "\n".join(lines)
-            lines = []

@@ -1,4 +1,4 @@
-"""The outbox on SQLite; see ``stores.notices`` for what is promised."""
+"""The outbox in SQL; see ``stores.notices`` for what is promised."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from dataclasses import asdict
 from typing import Any
 
 from orchestrator.stores.notices import MOST_TRIES, REPEAT_AFTER_S, NewNotice, PendingNotice
-from orchestrator.stores.sqlite.queries import queries
-from orchestrator.stores.sqlite.transaction import Transaction
-from orchestrator.stores.sqlite.writer import Writer
+from orchestrator.stores.sql.group_writer import GroupWriter
+from orchestrator.stores.sql.queries import queries
+from orchestrator.stores.sql.transaction import Transaction
 
-__all__ = ["SqliteNoticeStore", "add_notices"]
+__all__ = ["SqlNoticeStore", "add_notices"]
 
 _SQL = queries("notices.sql")
 
 
-class SqliteNoticeStore:
+class SqlNoticeStore:
     """The outbox, for a store that has a writer."""
 
-    _writer: Writer
+    _writer: GroupWriter
 
     async def take_notices(self, receivers: Sequence[str], *, at: float, for_s: float) -> list[PendingNotice]:
         chosen = {"receivers": json.dumps(receivers), "at": at, "for_s": for_s, "most_tries": MOST_TRIES}

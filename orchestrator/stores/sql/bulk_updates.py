@@ -13,10 +13,10 @@ from typing import Any
 
 from orchestrator.core.model import Charge
 from orchestrator.core.states import OPEN, SETTLED, Event, State, move, moves
-from orchestrator.stores.sqlite.attempt_ids import attempt_id_of
-from orchestrator.stores.sqlite.dependents import Settlement, settle_dependents
-from orchestrator.stores.sqlite.transaction import SQL, Transaction
-from orchestrator.stores.sqlite.write_operations import add_charge, add_possible_duplicate
+from orchestrator.stores.sql.attempt_ids import attempt_id_of
+from orchestrator.stores.sql.dependents import Settlement, settle_dependents
+from orchestrator.stores.sql.transaction import SQL, Transaction
+from orchestrator.stores.sql.write_operations import add_charge, add_possible_duplicate
 from orchestrator.stores.writes import Requeue
 
 __all__ = ["IdRange", "block_again", "cancel_range", "flag_cancel", "id_ranges", "request_bounds", "requeue_range"]
