@@ -39,6 +39,7 @@ __all__ = [
     "Config",
     "ErrorOverride",
     "InDoubtSettings",
+    "LaneSettings",
     "LimitSettings",
     "ProviderSettings",
     "TimeoutSettings",
@@ -254,6 +255,31 @@ class TimeoutSettings(Section):
     """For a response to end; then it is cancelled and sent again."""
 
 
+class SyncSettings(Section):
+    """The lane `sync`."""
+
+    at_once: int = Field(default=64, ge=1, le=10_000)
+    """Create calls that are held at once, each on a connection of its own. A server of your own answers no faster
+    with more of them than it has slots."""
+
+
+class WindowSettings(Section):
+    """The lanes `window-2h` and `window-8h`."""
+
+    models: list[str] | None = Field(default=None, examples=[["gpt-6.2-sol"]])
+    """The models that take completion windows; for any other, `auto` chooses no window. If absent, each model is
+    tried, and one that refuses is not tried again."""
+
+
+class LaneSettings(Section):
+    """How requests are carried out in each lane."""
+
+    sync: SyncSettings = SyncSettings()
+    """The lane `sync`."""
+    windows: WindowSettings = WindowSettings()
+    """The lanes `window-2h` and `window-8h`."""
+
+
 class InDoubtSettings(Section):
     """What to do with a request that may have been sent although its reply was lost."""
 
@@ -301,6 +327,8 @@ class Config(Section):
     """Rate limits."""
     timeouts: TimeoutSettings = TimeoutSettings()
     """Timeouts."""
+    lanes: LaneSettings = LaneSettings()
+    """How requests are carried out in each lane."""
     in_doubt: InDoubtSettings = InDoubtSettings()
     """What to do with a request that may have been sent although its reply was lost."""
     budget: BudgetSettings = BudgetSettings()

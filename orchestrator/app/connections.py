@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ class Provider:
 
     def __init__(self, config: Config, endpoint: Endpoint) -> None:
         self._config = config.provider
+        self._lanes = config.lanes
+        self._run_timeout_s = config.timeouts.run
         self._endpoint = endpoint
         self._resources = AsyncExitStack()
         self.client = ResponsesClient(
@@ -33,6 +36,19 @@ class Provider:
             status_aliases=self._config.status_aliases,
         )
         self._resources.push_async_callback(self.client.aclose)
+
+    def held(self) -> ResponsesClient:
+        """A client for create calls that last until the answer is there, with connections of its own."""
+        endpoint = replace(
+            self._endpoint, read_timeout_s=self._run_timeout_s, max_connections=self._lanes.sync.at_once
+        )
+        client = ResponsesClient(
+            _transport(self._config.transport, endpoint),
+            create_codes=self._config.create_codes,
+            status_aliases=self._config.status_aliases,
+        )
+        self._resources.push_async_callback(client.aclose)
+        return client
 
     def streams(self) -> StreamingClient:
         """A client for streams, whichever transport the config names for calls: streams are few and last long."""

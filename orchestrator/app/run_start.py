@@ -39,7 +39,7 @@ def job_identity(job: Job, config: Config) -> JobIdentity:
         older_fingerprint=job.fingerprint(with_limit=True),
         input_identity=input_identity(job),
         budget_pusd=job.budget_pusd,
-        deadline_s=job.deadline,
+        deadline=job.deadline_at,
         simulated=config.simulated,
         free_to_change=FREE_TO_CHANGE,
     )
@@ -59,7 +59,7 @@ def stored_identity(run: Run, job: Job, config: Config) -> JobIdentity:
         fingerprint=run.fingerprint,
         input_identity=run.input_identity,
         budget_pusd=run.budget_pusd,
-        deadline_s=job.deadline,
+        deadline=job.deadline_at,
         simulated=config.simulated,
         free_to_change=FREE_TO_CHANGE,
     )

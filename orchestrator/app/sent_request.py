@@ -15,10 +15,13 @@ from orchestrator.app.connections import open_client
 from orchestrator.config import Config
 from orchestrator.core import exact_json
 from orchestrator.core.errors import BadRow, OrchestratorError, ProviderUnreachable, UsageError
+from orchestrator.core.lanes import Lane, first_lane
 from orchestrator.core.problems import Problem, Refused
 from orchestrator.core.states import State
+from orchestrator.engine.lane_notes import lane_notes
 from orchestrator.executors.background import create_body
 from orchestrator.job.requests.compose import compose, request_rules
+from orchestrator.job.requests.lane_fields import in_lane
 from orchestrator.job.requests.local_files import FileToUpload, NamedFiles, UnchangedFiles, uploads_in
 from orchestrator.job.requests.renderer import Renderer, contained
 from orchestrator.job.requests.turns import MOST_TURNS
@@ -73,14 +76,21 @@ async def request_sent(reader: Reader, run: Run, history: RequestHistory) -> dic
     request = history.request
     if not request.row:
         return None
-    number, sent_at = _latest_call(history)
     job = Job.model_validate_json(run.spec_json)
+    number, sent_at = _latest_call(history)
+    lane = await _lane(reader, run, job, history)
     note = await _note_at(reader, run, sent_at)
     earlier = await _earlier_turns(reader, job, request)
     try:
         with contained(request.where):
             fields = await to_thread.run_sync(_composed, job, note, request, earlier, sent_at)
-            body = create_body(fields, run_uid=run.uid, key=request.key, number=number)
+            body = create_body(
+                in_lane(fields, lane),
+                run_uid=run.uid,
+                key=request.key,
+                number=number,
+                background=lane is not Lane.SYNC,
+            )
     except BadRow:
         return None
     for upload in set(uploads_in(fields)):
@@ -95,6 +105,17 @@ def _latest_call(history: RequestHistory) -> tuple[int, float]:
     if latest is None or history.request.state in (State.PENDING, State.BLOCKED):
         return (latest.number if latest is not None else 0) + 1, math.inf
     return latest.number, latest.sent_at
+
+
+async def _lane(reader: Reader, run: Run, job: Job, history: RequestHistory) -> Lane:
+    """Returns the lane of a row's latest create call, or of the one that comes next."""
+    if history.attempts and history.request.state not in (State.PENDING, State.BLOCKED):
+        return history.attempts[-1].lane
+    notes = await lane_notes(reader, run.id)
+    stage = history.request.stage
+    return next(
+        (note.lane for note in reversed(notes) if note.stage == stage), first_lane(stage_job(job, stage).lane)
+    )
 
 
 async def _earlier_turns(reader: Reader, job: Job, request: RequestRecord) -> list[EarlierTurn]:

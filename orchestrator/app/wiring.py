@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from anyio import to_thread
 
@@ -15,6 +16,7 @@ from orchestrator.app.provider_access import compare_access
 from orchestrator.config import Config
 from orchestrator.core.clock import Clock
 from orchestrator.core.events import Observer, Progress
+from orchestrator.core.lanes import Lane, first_lane
 from orchestrator.core.model import MAIN_STAGE, PlanMark
 from orchestrator.core.states import State
 from orchestrator.engine.allowances import Allowances
@@ -46,7 +48,7 @@ from orchestrator.engine.tasks.stream_listener import StreamListener
 from orchestrator.engine.tasks.tool_runner import ToolRunner
 from orchestrator.engine.uploads import Uploads
 from orchestrator.executors.function_tools import FunctionTools
-from orchestrator.executors.registry import open_executor
+from orchestrator.executors.registry import DEFAULT_LANE, Executors
 from orchestrator.job.requests.compose import request_rules
 from orchestrator.job.requests.renderer import Renderer
 from orchestrator.job.rows.plan import PlannedBatch, plan
@@ -178,7 +180,7 @@ async def assemble(
 def _loop(work: Work, run: RunContext, *, allowances: Allowances, funds: Funds, provider: Provider) -> LocalLoop:
     """The steps, the queues between the tasks, and the tasks."""
     config, job = work.config, work.job
-    executor = open_executor(provider, stream=job.stream)
+    executors = Executors(provider, stream=job.stream)
     outages = Outages(run.observation, run.rng)
     learned = LearnedState(
         run.store,
@@ -195,11 +197,11 @@ def _loop(work: Work, run: RunContext, *, allowances: Allowances, funds: Funds, 
         name: Preparation(
             provider=address(config),
             renderer=work.renderer if work.pipeline is None else _renderer(work, name),
-            encode=partial(executor.encode, run_uid=run.record.uid, stage=name),
+            encode=partial(_encode, executors, run_uid=run.record.uid, stage=name),
             prices=funds.prices,
             pools=allowances.pools,
             budget=funds.budget,
-            settings=stage.settings,
+            stage=stage,
         )
         for name, stage in run.stages.items()
     }
@@ -207,7 +209,8 @@ def _loop(work: Work, run: RunContext, *, allowances: Allowances, funds: Funds, 
     settle = Settle(run, allowances, funds, outages)
     recover = Recover(run, funds, settle)
     queue = SendQueue(run.status, list(run.stages))
-    listener = StreamListener(run, executor.streams) if executor.streams is not None else None
+    streams = executors.of(DEFAULT_LANE).streams
+    listener = StreamListener(run, streams) if streams is not None else None
     router = Router(run, queue, listener=listener)
     other_runs = OtherRuns(run, funds, recover, route=router.route)
     tasks: list[Task] = [
@@ -216,7 +219,7 @@ def _loop(work: Work, run: RunContext, *, allowances: Allowances, funds: Funds, 
             run,
             allowances=allowances,
             outages=outages,
-            poll=Poll(run, executor, allowances, outages, settle),
+            poll=Poll(run, executors, allowances, outages, settle),
             router=router,
             listener=listener,
         ),
@@ -233,7 +236,9 @@ def _loop(work: Work, run: RunContext, *, allowances: Allowances, funds: Funds, 
             queue,
             Refill(run, queue, preparations, Deduplicator(run, queue, other_runs, route=router.route)),
             gate=SendGate(run, queue, allowances=allowances, funds=funds, outages=outages),
-            submit=Submit(run, executor, uploads, allowances=allowances, funds=funds, outages=outages, settle=settle),
+            submit=Submit(
+                run, executors, uploads, allowances=allowances, funds=funds, outages=outages, settle=settle
+            ),
             other_runs=other_runs,
             router=router,
         ),
@@ -247,8 +252,12 @@ def _loop(work: Work, run: RunContext, *, allowances: Allowances, funds: Funds, 
         other_runs,
         tasks=tasks if listener is None else [listener, *tasks],
         housekeeping=Housekeeping(run, funds, learned, other_runs),
-        late_costs=LateCosts(run, executor, allowances, funds),
+        late_costs=LateCosts(run, executors.of(DEFAULT_LANE), allowances, funds),
     )
+
+
+def _encode(executors: Executors, lane: Lane, fields: Mapping[str, Any], **marks: Any) -> bytes:
+    return executors.of(lane).encode(fields, **marks)
 
 
 def _batches(work: Work, start: PlanMark) -> Iterator[PlannedBatch]:
@@ -308,6 +317,7 @@ def _stage(work: Work, name: str, rng: random.Random, summary: Summary) -> Stage
         first_creates=FirstCreates(accepted=summary.attempts > 0, overrides=settings.overrides),
         first_polls=FirstPolls(seen=summary.requests.get(State.SUCCEEDED, 0) > 0, overrides=settings.overrides),
         schedules=Schedules(rng, polls_per_minute=config.limits.polls_per_minute),
+        lane=first_lane(work.job.lane),
         cache_is_warm=not settings.warm_cache,
     )
 

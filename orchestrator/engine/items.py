@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from orchestrator.core.fast_dataclass import fast_dataclass
+from orchestrator.core.lanes import Lane
 from orchestrator.core.model import FunctionCall
 from orchestrator.core.money import Picodollars
 from orchestrator.engine.stages import Stage
@@ -51,6 +52,7 @@ class Prepared:
     tokens: int
     worst_case_pusd: Picodollars | None
     max_output_tokens: int | None
+    lane: Lane = Lane.BACKGROUND
     # JSON: the user's own.
     metadata: str | None = None
     # The same for duplicates, if answers are shared.
@@ -93,6 +95,7 @@ class OpenResponse:
     window: str | None
     worst_case_pusd: Picodollars | None
     max_output_tokens: int | None
+    lane: Lane = Lane.BACKGROUND
     # The number of the attempt among those of its request.
     number: int = 1
     # How many turns of this request came before, and how many of those asked for a repaired answer.

@@ -8,9 +8,11 @@ from typing import Any
 
 from orchestrator.core import exact_json
 from orchestrator.core.errors import BadRow
+from orchestrator.core.lanes import Lane
 from orchestrator.engine.items import NewConversation, Prepared
-from orchestrator.engine.settings import StageSettings
+from orchestrator.engine.stages import Stage
 from orchestrator.job.requests.compose import compose, fingerprint
+from orchestrator.job.requests.lane_fields import in_lane
 from orchestrator.job.requests.local_files import uploads_in
 from orchestrator.job.requests.renderer import Renderer, unexpected
 from orchestrator.job.requests.turns import in_conversation
@@ -47,7 +49,7 @@ class Preparation:
         prices: PriceBook,
         pools: Pools,
         budget: Budget,
-        settings: StageSettings,
+        stage: Stage,
     ) -> None:
         self._provider = provider
         self._renderer = renderer
@@ -55,6 +57,8 @@ class Preparation:
         self._prices = prices
         self._pools = pools
         self._budget = budget
+        settings = stage.settings
+        self._stage = stage
         self._settings = settings
         self._rules = settings.rules
         self._shares = settings.ask_once or settings.reuse_max_age_s is not None
@@ -73,13 +77,15 @@ class Preparation:
     def _prepare(self, request: PendingRequest, now: float, earlier: Sequence[EarlierTurn]) -> Prepared | Unsendable:
         continuation = request.continuation
         rendered = self._renderer.render(request.row, where=request.where)
-        fields = compose(
+        asked = compose(
             rendered,
             self._rules,
             request,
             history=((self._input_of(turn), turn.output_text) for turn in earlier) if earlier else (),
             continuation=None if continuation is None else continuation.fields,
         )
+        lane = self._stage.lane
+        fields = in_lane(asked, lane)
         context_tokens = self._context_tokens(request)
         model = str(fields.get("model") or "")
         cap = fields.get("max_output_tokens")
@@ -94,21 +100,22 @@ class Preparation:
         refusal = self._over_budget(worst_case)
         if refusal is not None:
             return refusal
-        asked = self._fingerprint(rendered, fields, request)
+        fingerprinted = self._fingerprint(rendered, asked, request)
         return Prepared(
             request=request,
             number=request.number + 1,
-            body=self._encode(fields, request),
+            body=self._encode(lane, fields, request),
             model=model,
             service_tier=_text(fields.get("service_tier")),
             window=_completion_window(fields),
             tokens=tokens,
             worst_case_pusd=worst_case,
             max_output_tokens=cap if isinstance(cap, int) else None,
+            lane=lane,
             metadata=_pairs(fields.get("metadata")),
-            fingerprint=asked,
-            others_since=self._others_since(asked, now),
-            new_conversation=self._new_conversation(fields, request),
+            fingerprint=fingerprinted,
+            others_since=self._others_since(fingerprinted, now),
+            new_conversation=self._new_conversation(lane, fields, request),
             uploads=tuple(dict.fromkeys(uploads_in(fields))) if self.names_files else (),
         )
 
@@ -117,8 +124,8 @@ class Preparation:
         """Whether preparing reads files, which must not happen in the event loop."""
         return self._renderer.names_files
 
-    def _encode(self, fields: Mapping[str, Any], request: PendingRequest) -> bytes:
-        return self._encode_fields(fields, key=request.key, number=request.number + 1)
+    def _encode(self, lane: Lane, fields: Mapping[str, Any], request: PendingRequest) -> bytes:
+        return self._encode_fields(lane, fields, key=request.key, number=request.number + 1)
 
     def _input_of(self, turn: EarlierTurn) -> Any:
         return self._renderer.render(turn.row, where=turn.where).get("input")
@@ -137,10 +144,12 @@ class Preparation:
         max_age_s = self._settings.reuse_max_age_s
         return None if asked is None or max_age_s is None else usable_since(now, max_age_s, asked)
 
-    def _new_conversation(self, fields: Mapping[str, Any], request: PendingRequest) -> NewConversation | None:
+    def _new_conversation(
+        self, lane: Lane, fields: Mapping[str, Any], request: PendingRequest
+    ) -> NewConversation | None:
         if request.chain is None or request.conversation_id or self._settings.chain_mode != "conversation":
             return None
-        return NewConversation(request.chain, lambda made: self._encode(in_conversation(fields, made), request))
+        return NewConversation(request.chain, lambda made: self._encode(lane, in_conversation(fields, made), request))
 
     def _context_tokens(self, request: PendingRequest) -> int:
         """Returns the tokens that the model reads again and that are not in the request itself."""

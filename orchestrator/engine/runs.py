@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +33,8 @@ class JobIdentity:
     fingerprint: str
     input_identity: str
     budget_pusd: Picodollars | None
-    deadline_s: float | None
+    # When a run that starts at a given time must be done.
+    deadline: Callable[[float], float | None] = lambda _: None
     simulated: bool = False
     free_to_change: tuple[str, ...] = ()
     older_fingerprint: str | None = None
@@ -122,10 +123,11 @@ async def resume(store: Store, reader: RunReader, run: Run, identity: JobIdentit
         return await reader.run(run.name) or run
     deadline_at = run.deadline_at
     begins_again = run.state is RunState.FINISHED or (run.state is RunState.HALTED and run.reason == "deadline")
-    if identity.deadline_s is None:
+    wanted_at = identity.deadline(now)
+    if wanted_at is None:
         deadline_at = None
     elif deadline_at is None or begins_again:
-        deadline_at = now + identity.deadline_s
+        deadline_at = wanted_at
     adapted = (identity.budget_pusd, deadline_at, identity.input_identity)
     if adapted != (run.budget_pusd, run.deadline_at, run.input_identity):
         await store.adapt_run(
@@ -164,7 +166,7 @@ def _new_run(identity: JobIdentity, name: str, now: float) -> NewRun:
         fingerprint=identity.fingerprint,
         input_identity=identity.input_identity,
         budget_pusd=identity.budget_pusd,
-        deadline_at=now + identity.deadline_s if identity.deadline_s is not None else None,
+        deadline_at=identity.deadline(now),
         created_at=now,
         simulated=identity.simulated,
     )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from orchestrator.core.lanes import Lane
 from orchestrator.engine.poll_schedules import Schedules
 from orchestrator.engine.settings import StageSettings
 from orchestrator.policy.errors.first_tries import FirstCreates, FirstPolls
@@ -26,6 +27,8 @@ class Stage:
     first_creates: FirstCreates
     first_polls: FirstPolls
     schedules: Schedules
+    # The lane that its requests take from now on.
+    lane: Lane = Lane.BACKGROUND
     # False while the first request has no answer yet and others wait for it (``settings.warm_cache``).
     cache_is_warm: bool = True
 

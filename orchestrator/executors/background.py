@@ -59,8 +59,16 @@ class BackgroundExecutor:
         return await self._client.create_conversation({RUN: run_uid, KEY: chain[:METADATA_VALUE_LIMIT]})
 
 
-def create_body(fields: Mapping[str, Any], *, run_uid: str, key: str, number: int, stage: str = MAIN_STAGE) -> bytes:
-    """The JSON of a create call: the job's fields, in the background, marked with run, row and attempt.
+def create_body(
+    fields: Mapping[str, Any],
+    *,
+    run_uid: str,
+    key: str,
+    number: int,
+    stage: str = MAIN_STAGE,
+    background: bool = True,
+) -> bytes:
+    """The JSON of a create call: the job's fields, marked with run, row and attempt.
 
     Rows of different stages can share a key, so the mark of an attempt names its stage; in the main stage it is the
     number alone.
@@ -72,4 +80,6 @@ def create_body(fields: Mapping[str, Any], *, run_uid: str, key: str, number: in
         ATTEMPT: str(number) if stage == MAIN_STAGE else f"{stage}/{number}",
     }
     stored = fields.get("store") is not False
-    return exact_json.dumps({**fields, "background": True, "store": stored, "metadata": metadata})
+    if background:
+        return exact_json.dumps({**fields, "background": True, "store": stored, "metadata": metadata})
+    return exact_json.dumps({**fields, "store": stored, "metadata": metadata})

@@ -17,13 +17,15 @@ __all__ = ["Capabilities", "Executor", "ResponseStreams"]
 class Capabilities:
     """What a way of carrying out requests can do; the engine asks these values, never the type of an executor.
 
-    ``requests_per_call`` is how many requests one create call carries at most.
+    ``requests_per_call`` is how many requests one create call carries at most; ``held`` says that the call lasts
+    until the response has ended.
     """
 
     poll: bool
     cancel: bool
     stream: bool = False
     requests_per_call: int = 1
+    held: bool = False
 
 
 class ResponseStreams(Protocol):

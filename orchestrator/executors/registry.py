@@ -1,4 +1,4 @@
-"""Which executors there are, by the name of the lane that a request takes to the provider.
+"""Which executors there are, by the lane that a request takes to the provider.
 
 A new lane is a module beside this one and an entry here.
 """
@@ -8,15 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Protocol, TypeAlias
 
+from orchestrator.core.lanes import Lane
 from orchestrator.executors.background import BackgroundExecutor
 from orchestrator.executors.base import Executor
 from orchestrator.executors.streamed import StreamedExecutor
+from orchestrator.executors.sync import SyncExecutor
 from orchestrator.provider.client import ResponsesClient
 from orchestrator.provider.streaming import StreamingClient
 
-__all__ = ["DEFAULT_LANE", "LANES", "Connections", "open_executor"]
+__all__ = ["DEFAULT_LANE", "LANES", "Connections", "Executors"]
 
-DEFAULT_LANE = "background"
+DEFAULT_LANE = Lane.BACKGROUND
 
 
 class Connections(Protocol):
@@ -27,12 +29,16 @@ class Connections(Protocol):
         """For calls that return at once."""
         ...
 
+    def held(self) -> ResponsesClient:
+        """For create calls that are held until the answer is there; its connections are opened here."""
+        ...
+
     def streams(self) -> StreamingClient:
         """For event streams; its connections are opened here."""
         ...
 
 
-Lane: TypeAlias = Callable[[Connections, bool], Executor]
+LaneFactory: TypeAlias = Callable[[Connections, bool], Executor]
 """Makes an executor; the second argument says whether the job wants its responses streamed."""
 
 
@@ -42,9 +48,31 @@ def _background(connections: Connections, stream: bool) -> Executor:
     return BackgroundExecutor(connections.client)
 
 
-LANES: Mapping[str, Lane] = {DEFAULT_LANE: _background}
+def _sync(connections: Connections, stream: bool) -> Executor:  # noqa: ARG001  # it does not stream
+    return SyncExecutor(connections.client, connections.held())
 
 
-def open_executor(connections: Connections, *, lane: str = DEFAULT_LANE, stream: bool = False) -> Executor:
-    """The executor of a lane; raises ``KeyError`` if no lane has that name."""
-    return LANES[lane](connections, stream)
+LANES: Mapping[Lane, LaneFactory] = {
+    Lane.BACKGROUND: _background,
+    Lane.SYNC: _sync,
+    # They differ from it in the fields that they send.
+    Lane.FLEX: _background,
+    Lane.WINDOW_2H: _background,
+    Lane.WINDOW_8H: _background,
+}
+
+
+class Executors:
+    """The executors of one run, one for each lane, opened when its first request takes that lane."""
+
+    def __init__(self, connections: Connections, *, stream: bool = False) -> None:
+        self._connections = connections
+        self._stream = stream
+        self._opened: dict[Lane, Executor] = {}
+
+    def of(self, lane: Lane) -> Executor:
+        """The executor of a lane; raises ``KeyError`` if the lane has none."""
+        executor = self._opened.get(lane)
+        if executor is None:
+            executor = self._opened[lane] = LANES[lane](self._connections, self._stream)
+        return executor

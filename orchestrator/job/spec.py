@@ -20,11 +20,13 @@ from orchestrator.core.errors import SpecError
 from orchestrator.core.money import Picodollars, parse_usd
 from orchestrator.core.section import Section
 from orchestrator.job.chains import Chain, PromptCache
+from orchestrator.job.documents.deadline_value import DeadlineValue, deadline_at
 from orchestrator.job.documents.document import Document, apply_overrides
 from orchestrator.job.documents.validation_problems import FieldPath, ValidationProblem, refuse
 from orchestrator.job.documents.values import Duration, Usd
 from orchestrator.job.incomplete import OnIncomplete, OnInvalid, RaiseMaxOutputTokens, Repairs
 from orchestrator.job.increments import Increments
+from orchestrator.job.lane_choice import LaneName, lane_problems
 from orchestrator.job.requests.answer_format import (
     NoAnswerFormat,
     format_warnings,
@@ -60,6 +62,7 @@ FREE_TO_CHANGE = (
     "retry",
     "budget",
     "deadline",
+    "lane",
     "output",
     "retention",
     "stream",
@@ -79,6 +82,7 @@ _NOT_IN_FINGERPRINT: dict[str, Any] = {
     "input": {"on_bad_row", "may_be_empty", "caps"},
     # What it makes of the class stands in the request.
     "output_model": True,
+    "stages": {"__all__": {"lane"}},
 }
 
 
@@ -218,8 +222,13 @@ class Job(Section):
     """Help for the provider's prompt cache; without it nothing is set."""
     budget: JobBudget | None = None
     """A hard cap for the cost of the run; without it there is none."""
-    deadline: Annotated[Duration, Field(gt=0)] | None = None
-    """How long after its start the run may send; past it, nothing new is sent."""
+    deadline: DeadlineValue | None = None
+    """When the run must be done: how long after its start, or a time of the clock with its zone, such as
+    `"06:30 Europe/Berlin"` (without a zone, that of this machine). Past it, nothing new is sent."""
+    lane: LaneName = "background"
+    """How requests are carried out: in the `background` (polled until they end), as `sync` calls that are held until
+    the answer is there, in a discounted `window-2h` or `window-8h`, at the `flex` tier; or `auto`: the cheapest of
+    these that meets the deadline."""
     output: str | None = None
     """Where the results are exported at the end, relative to the job file; `.jsonl`, `.csv` or `.parquet`. A trial (a
     run with `--limit`, or with `--set` of what decides rows or requests) does not write it, and neither does a run
@@ -269,6 +278,10 @@ class Job(Section):
             return self.base_dir / self.files
         folder = Path(self.input.path).parent
         return self.base_dir if glob.has_magic(str(folder)) else self.base_dir / folder
+
+    def deadline_at(self, now: float) -> float | None:
+        """When a run that starts now must be done (Unix seconds), or None."""
+        return deadline_at(self.deadline, now)
 
     @property
     def budget_pusd(self) -> Picodollars | None:
@@ -421,6 +434,14 @@ class Job(Section):
         if self.stream and window not in (None, "soonest"):
             hint = "leave one of the two out: the answer of a window comes when there is room for it"
             refuse("job", [ValidationProblem(("stream",), "cannot be used with a completion window", hint)])
+        return self
+
+    @model_validator(mode="after")
+    def _fits_its_lane(self) -> Self:
+        refuse("job", lane_problems(self.lane, self.request, stream=self.stream))
+        for name, stage in (self.stages or {}).items():
+            problems = lane_problems(stage.lane or self.lane, stage.request or {}, stream=False)
+            refuse("job", [replace(problem, field=("stages", name, *problem.field)) for problem in problems])
         return self
 
     @model_validator(mode="after")

@@ -48,6 +48,7 @@ COLUMNS = {
     "reused": Kind.FLAG,
     "cost_estimated": Kind.FLAG,
     "cache_write_12h_tokens": Kind.COUNT,
+    "lane": Kind.TEXT,
 }
 
 
@@ -86,4 +87,5 @@ def flat_row(record: ResultRecord) -> tuple[Any, ...]:
         record.reused,
         record.cost_estimated,
         usage.cache_write_12h_tokens if usage else None,
+        record.lane,
     )

@@ -86,6 +86,7 @@ def _line(record: ResultRecord, output: Any) -> dict[str, Any]:
         "reused": record.reused,
         "cost_upper_bound_usd": _usd(record.upper_bound_pusd),
         "cost_estimated": record.cost_estimated,
+        "lane": record.lane,
     }
 
 
@@ -128,9 +129,9 @@ def _without_formula(value: Any) -> Any:
 
 
 def _csv_row(record: ResultRecord) -> list[Any]:
-    *plain, cost, bound, submitted, settled, reused, estimated, written_12h = flat_row(record)
+    *plain, cost, bound, submitted, settled, reused, estimated, written_12h, lane = flat_row(record)
     flags = (_csv_value(flag, Kind.FLAG) for flag in (reused, estimated))
-    return [*plain, _usd(cost), _usd(bound), stamp(submitted), stamp(settled), *flags, written_12h]
+    return [*plain, _usd(cost), _usd(bound), stamp(submitted), stamp(settled), *flags, written_12h, lane]
 
 
 def _csv_value(value: Any, kind: Kind) -> Any:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from orchestrator.core import exact_json
 from orchestrator.core.errors import CODES
+from orchestrator.core.lanes import Lane
 from orchestrator.core.model import Charge, UnitPrice
 from orchestrator.core.money import format_usd
 from orchestrator.core.states import State
@@ -169,6 +170,7 @@ def _attempt_object(attempt: AttemptRecord) -> dict[str, Any]:
         "charge": _charge_object(attempt.charge) if attempt.charge else None,
         "output_text": attempt.output_text,
         "response": exact_json.loads(attempt.body) if attempt.body else None,
+        "lane": attempt.lane.value,
     }
 
 
@@ -205,6 +207,8 @@ def _price_object(price: UnitPrice) -> dict[str, Any]:
 
 def _headline(attempt: AttemptRecord) -> list[str]:
     words = [attempt.response_id or "no response", attempt.status or ""]
+    if attempt.lane is not Lane.BACKGROUND:
+        words.append(f"({attempt.lane})")
     if attempt.code:
         words.append(f"{attempt.code}: {attempt.message}" if attempt.message else attempt.code)
     if not attempt.counted:

@@ -7,6 +7,7 @@ from decimal import Decimal
 
 from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.increments import Changes
+from orchestrator.core.lanes import Lane
 from orchestrator.core.model import Charge, PlanMark, Usage
 from orchestrator.core.money import Bound, Picodollars, format_usd
 from orchestrator.core.states import OPEN, RunState, State
@@ -146,6 +147,7 @@ class OpenAttempt:
     worst_case_pusd: Picodollars | None
     # Another run's request asked for the response, and its attempt is charged for it.
     adopted: bool = False
+    lane: Lane = Lane.BACKGROUND
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,6 +388,7 @@ class ResultRecord:
     settled_at: float | None
     reused: bool = False
     cost_estimated: bool = False
+    lane: Lane | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -446,6 +449,7 @@ class AttemptRecord:
     body: bytes | None
     # When the provider's copy of the response was found to be gone after its deletion.
     deleted_at: float | None = None
+    lane: Lane = Lane.BACKGROUND
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from orchestrator.core.errors import IllegalTransition, UsageError
 from orchestrator.core.fast_dataclass import fast_dataclass
+from orchestrator.core.lanes import Lane
 from orchestrator.core.model import Charge
 from orchestrator.core.money import Picodollars
 from orchestrator.core.states import IN_FLIGHT, TRANSITIONS, Event, State, move
@@ -66,6 +67,7 @@ class Claim:
     model: str
     service_tier: str | None = None
     window: str | None = None
+    lane: Lane = Lane.BACKGROUND
     # The most this attempt can cost; None if no price is known.
     worst_case_pusd: Picodollars | None
     # The claim is refused if it could exceed these.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +11,17 @@ import pytest
 
 from orchestrator.engine.items import Prepared
 from orchestrator.engine.preparation import Preparation, Unsendable
-from orchestrator.engine.settings import StageSettings
 from orchestrator.executors.background import create_body
 from orchestrator.job.chains import Chain
 from orchestrator.job.requests.compose import RequestRules
 from orchestrator.job.requests.renderer import Renderer
 from orchestrator.job.spec import Job
-from orchestrator.policy.polling.deadlines import Timeouts
 from orchestrator.policy.pricing.budget import Budget, Cap
 from orchestrator.policy.pricing.prices import PriceBook
 from orchestrator.policy.rate_limits.limits import Pools
 from orchestrator.stores.reads import Continuation, PendingRequest
+
+from .builders import a_stage
 
 NOW = 1_790_000_000.0
 REQUEST = {"model": "gpt-5-mini", "input": "{{ text }}", "max_output_tokens": 100}
@@ -44,19 +43,14 @@ def chained(mode: str | None, history_tokens: int = 100_000) -> dict[str, Any]:
 def preparation(folder: Path, **settings: Any) -> Preparation:
     (folder / "rows.jsonl").write_text("")
     job = Job.model_validate({"name": "a", "input": {"path": str(folder / "rows.jsonl")}, "request": REQUEST})
-    plain: dict[str, Any] = {
-        "attempts": 5,
-        "timeouts": Timeouts(queued_s=60, run_s=60),
-        "resend_below_pusd": 0,
-    }
     return Preparation(
         provider="sandbox",
         renderer=Renderer(job),
-        encode=partial(create_body, run_uid="uid"),
+        encode=lambda _, fields, **marks: create_body(fields, run_uid="uid", **marks),
         prices=PriceBook(),
         pools=Pools(requests_per_minute=None, tokens_per_minute=None, now=NOW),
         budget=Budget([Cap(scope="run", limit_pusd=10**13, committed_pusd=0)]),
-        settings=StageSettings(**(plain | settings)),
+        stage=a_stage(**settings),
     )
 
 

@@ -24,9 +24,12 @@ JOB = JobIdentity(
     fingerprint="a" * 64,
     input_identity="rows.jsonl 1",
     budget_pusd=100,
-    deadline_s=None,
     free_to_change=("budget",),
 )
+
+
+def in_a_minute(now: float) -> float:
+    return now + 60
 
 
 async def choose(rig: Rig, job: JobIdentity = JOB, *, name: str | None = None, new: bool = False) -> tuple[Run, bool]:
@@ -95,10 +98,10 @@ async def test_a_run_of_the_first_rows_grows(rig: Rig, state: RunState, wanted: 
 
 
 async def test_a_grown_run_has_a_deadline_of_its_own(rig: Rig) -> None:
-    first = replace(limited(10), deadline_s=60.0)
+    first = replace(limited(10), deadline=in_a_minute)
     run = await planned(rig, first, 10, RunState.FINISHED)
     grown = await resume(
-        rig.store, rig.reader, await current(rig, run), replace(limited(None), deadline_s=60.0), NOW + 99
+        rig.store, rig.reader, await current(rig, run), replace(limited(None), deadline=in_a_minute), NOW + 99
     )
     assert grown.deadline_at == NOW + 159
 
@@ -192,17 +195,17 @@ async def test_a_changed_job_is_refused_by_field_and_never_by_value(rig: Rig) ->
 
 
 async def test_a_resumed_run_takes_over_budget_and_keeps_its_deadline(rig: Rig) -> None:
-    run, _ = await choose(rig, replace(JOB, deadline_s=60.0))
-    again = replace(JOB, budget_pusd=200, deadline_s=60.0)
+    run, _ = await choose(rig, replace(JOB, deadline=in_a_minute))
+    again = replace(JOB, budget_pusd=200, deadline=in_a_minute)
     resumed = await resume(rig.store, rig.reader, run, again, NOW + 30)
     assert (resumed.budget_pusd, resumed.deadline_at) == (200, NOW + 60)
 
 
 async def test_a_run_that_its_deadline_halted_gets_a_new_one(rig: Rig) -> None:
-    run, _ = await choose(rig, replace(JOB, deadline_s=60.0))
+    run, _ = await choose(rig, replace(JOB, deadline=in_a_minute))
     await rig.store.set_run_state(run.id, RunState.HALTED, "deadline", NOW + 60)
     halted, _ = await choose(rig)
-    resumed = await resume(rig.store, rig.reader, halted, replace(JOB, deadline_s=60.0), NOW + 100)
+    resumed = await resume(rig.store, rig.reader, halted, replace(JOB, deadline=in_a_minute), NOW + 100)
     assert (resumed.state, resumed.reason, resumed.deadline_at) == (RunState.ACTIVE, None, NOW + 160)
     without = await resume(rig.store, rig.reader, resumed, JOB, NOW + 101)
     assert without.deadline_at is None

@@ -8,9 +8,10 @@ import anyio
 import orjson
 import pytest
 
+from orchestrator.core.lanes import Lane
 from orchestrator.executors.background import ATTEMPT, KEY, RUN, create_body
 from orchestrator.executors.base import Capabilities
-from orchestrator.executors.registry import DEFAULT_LANE, LANES, open_executor
+from orchestrator.executors.registry import DEFAULT_LANE, LANES, Executors
 from orchestrator.provider.client import ResponsesClient
 from orchestrator.provider.httpx_transport import HttpxTransport
 from orchestrator.provider.streaming import StreamingClient
@@ -23,6 +24,10 @@ class Connections:
     def __init__(self) -> None:
         self.client = ResponsesClient(HttpxTransport(Endpoint(base_url="http://127.0.0.1:9/v1")))
         self.opened: list[StreamingClient] = []
+        self.held_calls = ResponsesClient(HttpxTransport(Endpoint(base_url="http://127.0.0.1:9/v1")))
+
+    def held(self) -> ResponsesClient:
+        return self.held_calls
 
     def streams(self) -> StreamingClient:
         self.opened.append(StreamingClient(HttpxTransport(Endpoint(base_url="http://127.0.0.1:9/v1"))))
@@ -30,6 +35,7 @@ class Connections:
 
     async def aclose(self) -> None:
         await self.client.aclose()
+        await self.held_calls.aclose()
         for client in self.opened:
             await client.aclose()
 
@@ -48,22 +54,35 @@ def test_the_default_lane_is_registered() -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_background_executor_declares_what_it_can_do(connections: Connections, stream: bool) -> None:
-    executor = open_executor(connections, stream=stream)
+    executor = Executors(connections, stream=stream).of(DEFAULT_LANE)
     assert executor.capabilities == Capabilities(poll=True, cancel=True, stream=stream, requests_per_call=1)
     assert (executor.streams is not None) == executor.capabilities.stream
     assert len(connections.opened) == stream
 
 
 @pytest.mark.parametrize("lane", sorted(LANES))
-def test_every_lane_marks_its_create_calls(connections: Connections, lane: str) -> None:
-    executor = open_executor(connections, lane=lane)
+def test_every_lane_marks_its_create_calls(connections: Connections, lane: Lane) -> None:
+    executor = Executors(connections).of(lane)
     body = executor.encode({"model": "m", "input": "x"}, run_uid="uid", key="row-1", stage="main", number=2)
     assert orjson.loads(body)["metadata"] == {RUN: "uid", KEY: "row-1", ATTEMPT: "2"}
 
 
-def test_an_unknown_lane_is_an_error_of_the_caller(connections: Connections) -> None:
-    with pytest.raises(KeyError):
-        open_executor(connections, lane="pigeon")
+def test_a_lane_is_opened_once(connections: Connections) -> None:
+    executors = Executors(connections, stream=True)
+    assert executors.of(DEFAULT_LANE) is executors.of(DEFAULT_LANE)
+    assert len(connections.opened) == 1
+
+
+def test_only_held_calls_are_not_sent_to_the_background(connections: Connections) -> None:
+    executors = Executors(connections)
+    in_background = {
+        lane: orjson.loads(executors.of(lane).encode({}, run_uid="u", key="k", stage="main", number=1)).get(
+            "background"
+        )
+        for lane in LANES
+    }
+    assert {lane for lane, given in in_background.items() if not given} == {Lane.SYNC}
+    assert [lane for lane in LANES if executors.of(lane).capabilities.held] == [Lane.SYNC]
 
 
 def test_attempts_of_stages_that_share_a_key_differ() -> None:

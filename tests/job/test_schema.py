@@ -50,5 +50,6 @@ def test_values_have_the_forms_that_people_write() -> None:
     deadline = job_schema()["properties"]["deadline"]
     assert [kind["type"] for kind in deadline["anyOf"]] == ["string", "number", "null"]
     assert re.fullmatch(deadline["anyOf"][0]["pattern"], "1h 30m")
+    assert re.fullmatch(deadline["anyOf"][0]["pattern"], "2026-12-24 06:30 +01:00")
     assert not re.fullmatch(deadline["anyOf"][0]["pattern"], "soon")
     assert config_schema()["$defs"]["ErrorOverride"]["required"] == ["class"]

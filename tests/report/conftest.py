@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.core.lanes import Lane
 from orchestrator.core.model import PlanMark, Usage
 from orchestrator.core.money import Bound
 from orchestrator.core.states import RunState, State
@@ -87,6 +88,7 @@ def a_result() -> Callable[..., ResultRecord]:
             possible_duplicates=0,
             submitted_at=1_795_291_200.25,
             settled_at=1_795_291_203.75,
+            lane=Lane.BACKGROUND,
         )
         return replace(record, **changes)
 

@@ -17,6 +17,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
+from orchestrator.core.lanes import Lane
 from orchestrator.core.model import MAIN_STAGE, Charge, NewRequest, PastUse, PlanMark, SkippedRow, Usage
 from orchestrator.core.money import Bound
 from orchestrator.core.stage_rows import NewGroup
@@ -140,6 +141,7 @@ class _Attempt:
     worst_case_pusd: int | None
     metadata: dict[str, str]
     sent_at: float
+    lane: Lane
     response_id: str | None = None
     # An earlier attempt holds the same response, and is charged for it; that of another run if it is adopted.
     shares: bool = False
@@ -215,6 +217,7 @@ _GROUPINGS: dict[str, Callable[[_Attempt], str]] = {
     "day": lambda attempt: datetime.fromtimestamp(attempt.charged_at, UTC).date().isoformat(),
     "stage": lambda attempt: attempt.request.stage,
     "state": lambda attempt: attempt.request.state.value,
+    "lane": lambda attempt: attempt.lane.value,
 }
 
 
@@ -295,7 +298,7 @@ def _result(request: _Request) -> reads.ResultRecord:
         request,
         request_id=request.id,
         attempts=request.number,
-        **{name: getattr(shown, name, None) for name in ("response_id", "status", "model", "service_tier")},
+        **{name: getattr(shown, name, None) for name in ("response_id", "status", "model", "service_tier", "lane")},
         output_text=shown and shown.output_text,
         usage=_usage(request.tries),
         cost_pusd=None if bounds else known,
@@ -862,7 +865,7 @@ class ModelBackend(DatasetModel, StageModel):
             return None
         ended = other.state is State.AWAITING_TOOLS
         kept = _some(
-            before, "idempotency_key", "model", "service_tier", "window", "metadata", "sent_at", "response_id"
+            before, "idempotency_key", "model", "service_tier", "window", "metadata", "sent_at", "response_id", "lane"
         )
         attempt = _Attempt(
             id=next(self._ids), request=request, number=given.number, worst_case_pusd=None, shares=True, adopted=True,

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from orchestrator.core.lanes import Lane
 from orchestrator.core.model import PastUse, ToolUse, Usage
 from orchestrator.core.money import Bound
 from orchestrator.core.states import State
@@ -275,6 +276,21 @@ async def test_costs_are_summed_by_any_grouping(harness: Harness) -> None:
     assert await costs(other.run.id, "stage") == {("main",): (1, 300, 0, 0)}
     [total] = await harness.reader.costs(None, [])
     assert total.usage == USAGE + USAGE + USAGE
+
+
+async def test_each_attempt_keeps_its_lane(harness: Harness) -> None:
+    held, batched = await harness.add(2)
+    await harness.end(held, await harness.submit(held, lane=Lane.SYNC), State.SUCCEEDED, charge=a_charge(10))
+    # Its first attempt came to nothing in one lane, and its second succeeds in another.
+    lost = await harness.submit(batched, lane=Lane.WINDOW_8H)
+    [attempt] = [each for each in await harness.reader.open_attempts(harness.run.id) if each.attempt_id == lost]
+    assert attempt.lane is Lane.WINDOW_8H
+    await harness.end(batched, lost, State.PENDING, charge=a_charge(200))
+    await harness.succeed(batched, charge=a_charge(3_000))
+    rows = await harness.reader.costs(harness.run.id, by=["lane"])
+    assert {row.group: row.cost_pusd for row in rows} == {("sync",): 10, ("window-8h",): 200, ("background",): 3_000}
+    assert [each.lane for each in await harness.reader.attempts(batched.id)] == [Lane.WINDOW_8H, Lane.BACKGROUND]
+    assert [each.lane for each in await harness.results()] == [Lane.SYNC, Lane.BACKGROUND]
 
 
 async def test_costs_are_summed_by_the_users_own_metadata(harness: Harness) -> None:

@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import anyio
 import pytest
 
+from orchestrator.core.lanes import Lane
 from orchestrator.core.model import Charge, SkippedRow, ToolUse
 from orchestrator.core.states import IN_FLIGHT, SETTLED, TRANSITIONS, Event, RunState, State
 from orchestrator.stores.base import Backend, Reader, Store
@@ -298,6 +299,7 @@ class Pair:
                 number=len(target.tries) + 1,
                 idempotency_key=name,
                 at=self.at,
+                lane=tuple(Lane)[draw.b % len(Lane)],
                 worst_case_pusd=None if draw.b == 9 else 1_000 * draw.b,
                 caps=caps if draw.a == 4 else None,
                 metadata='{"team": "a"}' if draw.b % 2 else None,

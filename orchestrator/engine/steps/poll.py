@@ -13,7 +13,7 @@ from orchestrator.engine.items import After, Halted, OpenResponse, Waiting
 from orchestrator.engine.outages import Outages
 from orchestrator.engine.run_context import RunContext
 from orchestrator.engine.steps.settle import Settle, verdict_after_cancel
-from orchestrator.executors.base import Executor
+from orchestrator.executors.registry import Executors
 from orchestrator.policy.errors.first_tries import PollRefusals
 from orchestrator.policy.errors.judgement import judge_poll, may_resend
 from orchestrator.policy.errors.verdicts import Expired, Fail, Halt, PollAgain, PollVerdict, RateLimited, Retry
@@ -33,10 +33,10 @@ class Poll:
     """Polls open responses."""
 
     def __init__(
-        self, run: RunContext, executor: Executor, allowances: Allowances, outages: Outages, settle: Settle
+        self, run: RunContext, executors: Executors, allowances: Allowances, outages: Outages, settle: Settle
     ) -> None:
         self._run = run
-        self._executor = executor
+        self._executors = executors
         self._allowances = allowances
         self._outages = outages
         self._settle = settle
@@ -49,7 +49,7 @@ class Poll:
         if run.status.cancelling and open_.cancelled_at is None:
             await self._cancel(open_)
         sent_at = run.clock.now()
-        answer = await self._executor.poll(open_.response_id)
+        answer = await self._executors.of(open_.lane).poll(open_.response_id)
         outages.reached |= not isinstance(answer, NeverSent)
         run.observation.progress.polls += 1
         if isinstance(answer, Seen):
@@ -176,8 +176,9 @@ class Poll:
     async def _cancel(self, open_: OpenResponse) -> None:
         """Ask the provider to cancel; the next poll decides, not the answer to this."""
         open_.cancelled_at = self._run.clock.now()
-        if self._executor.capabilities.cancel:
-            await self._executor.cancel(open_.response_id)
+        executor = self._executors.of(open_.lane)
+        if executor.capabilities.cancel:
+            await executor.cancel(open_.response_id)
 
 
 def _after_expiry(open_: OpenResponse, code: str, message: str) -> Retry | Fail:

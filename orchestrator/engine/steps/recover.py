@@ -62,6 +62,7 @@ class Recover:
             window=attempt.window,
             worst_case_pusd=attempt.worst_case_pusd,
             max_output_tokens=None,
+            lane=attempt.lane,
             accepted_here=False,
             adopted=attempt.adopted,
             number=attempt.number,

@@ -31,7 +31,7 @@ from orchestrator.engine.steps.poll import first_poll
 from orchestrator.engine.steps.refuse import refuse
 from orchestrator.engine.steps.settle import Settle
 from orchestrator.engine.uploads import FileChanged, Uploads
-from orchestrator.executors.base import Executor
+from orchestrator.executors.registry import Executors
 from orchestrator.policy.errors.verdicts import Fail, Found, Full, Halt, InDoubt, Later, Outage, RateLimited, Retry
 from orchestrator.policy.rate_limits.backoff import retry_wait
 from orchestrator.provider.headers import parse_rate_limits
@@ -50,7 +50,7 @@ class Submit:
     def __init__(
         self,
         run: RunContext,
-        executor: Executor,
+        executors: Executors,
         uploads: Uploads | None,
         *,
         allowances: Allowances,
@@ -59,7 +59,7 @@ class Submit:
         settle: Settle,
     ) -> None:
         self._run = run
-        self._executor = executor
+        self._executors = executors
         self._uploads = uploads
         self._allowances = allowances
         self._funds = funds
@@ -91,6 +91,7 @@ class Submit:
                 model=prepared.model,
                 service_tier=prepared.service_tier,
                 window=prepared.window,
+                lane=prepared.lane,
                 worst_case_pusd=prepared.worst_case_pusd,
                 caps=self._funds.caps,
                 metadata=prepared.metadata,
@@ -109,7 +110,8 @@ class Submit:
             self._give_back(prepared, admitted_at)
             return Finished()
         run.observation.moved(State.PENDING, Event.CLAIM)
-        answer = await self._executor.submit(body, idempotency_key=key, client_request_id=f"{key}-{prepared.number}")
+        executor = self._executors.of(prepared.lane)
+        answer = await executor.submit(body, idempotency_key=key, client_request_id=f"{key}-{prepared.number}")
         open_ = _open_response(prepared, run.stages[request.stage], attempt_id, sent_at)
         outages.reached |= not isinstance(answer, NeverSent)
         if isinstance(answer, Seen):
@@ -143,7 +145,7 @@ class Submit:
         if new.body is not None:
             return new.body
         run, sent_at = self._run, self._run.clock.now()
-        made = await self._executor.new_conversation(run.record.uid, new.chain)
+        made = await self._executors.of(prepared.lane).new_conversation(run.record.uid, new.chain)
         if isinstance(made, str):
             await run.store.keep_conversation(run.record.id, new.chain, made)
             new.body = new.encode(made)
@@ -345,6 +347,7 @@ def _open_response(prepared: Prepared, stage: Stage, attempt_id: int, sent_at: f
         window=prepared.window,
         worst_case_pusd=prepared.worst_case_pusd,
         max_output_tokens=prepared.max_output_tokens,
+        lane=prepared.lane,
         number=prepared.number,
         turn=request.turn,
         repairs=request.repairs,

@@ -11,10 +11,12 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from orchestrator.core.money import parse_usd
 
-__all__ = ["Duration", "Usd", "parse_duration"]
+__all__ = ["DURATION_PATTERN", "Duration", "Usd", "parse_duration"]
 
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _PART = r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)"
+# For the JSON Schema, whose readers do not know groups without a number.
+DURATION_PATTERN = rf"^({_PART}\s*)+$".replace("(?:", "(")
 _DURATION = re.compile(rf"{_PART}(?:\s*{_PART})*", re.ASCII)
 _DURATION_RULE = "must be a duration such as 90s, 15m, 1h30m, 2h or 7d (a bare number is seconds)"
 
@@ -69,7 +71,7 @@ Duration: TypeAlias = Annotated[
             "anyOf": [
                 {
                     "type": "string",
-                    "pattern": rf"^({_PART}\s*)+$".replace("(?:", "("),
+                    "pattern": DURATION_PATTERN,
                     "examples": ["90s", "15m", "2h"],
                 },
                 {"type": "number", "minimum": 0},

@@ -49,7 +49,7 @@ def renderer_of(
 def _with(job: Job, section: StageSection, request: dict[str, Any]) -> Job:
     given = {
         name: value
-        for name in ("duplicates", "reuse", "reuse_max_age", "prompt_cache")
+        for name in ("duplicates", "reuse", "reuse_max_age", "prompt_cache", "lane")
         if (value := getattr(section, name)) is not None
     }
     return job.model_copy(

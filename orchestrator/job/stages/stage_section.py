@@ -10,6 +10,7 @@ from orchestrator.core.section import Section
 from orchestrator.job.chains import PromptCache
 from orchestrator.job.documents.values import Duration
 from orchestrator.job.incomplete import OnIncomplete, OnInvalid
+from orchestrator.job.lane_choice import LaneName
 
 __all__ = ["AtMost", "Expand", "StageSection"]
 
@@ -91,6 +92,8 @@ class StageSection(Section):
     reuse_max_age: Annotated[Duration, Field(gt=0)] | None = None
     """As in a job without stages; default: as the job says."""
     prompt_cache: PromptCache | None = None
+    """As in a job without stages; default: as the job says."""
+    lane: LaneName | None = None
     """As in a job without stages; default: as the job says."""
 
     @property

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from orchestrator.core.fast_dataclass import fast_dataclass
+from orchestrator.core.lanes import Lane
 from orchestrator.core.states import SETTLED, Event, State, move, settled_by
 from orchestrator.stores.reads import Dependent, OpenAttempt, OtherRequest, Wait
 from orchestrator.stores.sql.attempt_ids import attempt_id_of, request_id_of
@@ -200,7 +201,7 @@ def _hand_over(tx: Transaction, adoption: Adoption, run_id: int, stage: str, ado
 def _opened(tx: Transaction, attempt_id: int) -> OpenAttempt:
     (
         response_id, status, model, service_tier, window, sent_at, accepted_at, key, stage, state, number, attempts,
-        epoch, turn, worst_case_pusd,
+        epoch, turn, worst_case_pusd, lane,
     ) = tx.execute(_SQL["adopted"], (attempt_id,)).fetchone()  # fmt: skip
     return OpenAttempt(
         attempt_id=attempt_id,
@@ -222,4 +223,5 @@ def _opened(tx: Transaction, attempt_id: int) -> OpenAttempt:
         accepted_at=accepted_at,
         worst_case_pusd=worst_case_pusd,
         adopted=True,
+        lane=Lane(lane),
     )

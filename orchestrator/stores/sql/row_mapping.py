@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 from typing import Any, TypeAlias
 
 from orchestrator.core.increments import Changes
+from orchestrator.core.lanes import Lane
 from orchestrator.core.model import Charge, PlanMark, ToolUse, UnitPrice, Usage
 from orchestrator.core.money import Bound, Picodollars
 from orchestrator.core.states import IN_FLIGHT, RunState, State
@@ -46,6 +47,7 @@ __all__ = [
 ]
 
 _STATES = {state.value: state for state in State}
+_LANES = {lane.value: lane for lane in Lane}
 _IN_FLIGHT = frozenset(state.value for state in IN_FLIGHT)
 
 
@@ -160,6 +162,7 @@ def open_attempt(row: Row) -> OpenAttempt:
         accepted_at=row["accepted_at"],
         worst_case_pusd=row["worst_case_pusd"],
         adopted=bool(row["adopted"]),
+        lane=_LANES[row["lane"]],
     )
 
 
@@ -211,6 +214,7 @@ def attempt(row: Row) -> AttemptRecord:
         output_text=row["output_text"],
         body=unpack_body(row["body"], row["output_text"], row["response_id"]) if row["body"] is not None else None,
         deleted_at=row["deleted_at"],
+        lane=_LANES[row["lane"]],
     )
 
 
@@ -305,7 +309,7 @@ def result(row: tuple[Any, ...], before: Spent | None) -> ResultRecord:
         request_id, key, stage, state, code, message, number, response_id, status, model, service_tier, output_text,
         charged, cost_pusd, upper_bound_pusd, input_tokens, cached_tokens, cache_write_tokens, output_tokens,
         reasoning_tokens, total_tokens, cache_write_12h_tokens, estimated, possible_duplicate, worst_case_pusd,
-        sent_at, settled_at, reused,
+        sent_at, settled_at, reused, lane,
     ) = row
     # fmt: on
     usage = None
@@ -355,6 +359,7 @@ def result(row: tuple[Any, ...], before: Spent | None) -> ResultRecord:
         settled_at=settled_at,
         reused=bool(reused),
         cost_estimated=bool(estimated),
+        lane=None if lane is None else _LANES[lane],
     )
 
 

@@ -224,6 +224,7 @@ def claim(tx: Transaction, claim: Claim) -> int | Spending | list[OtherRequest] 
             claim.worst_case_pusd,
             claim.metadata,
             claim.at,
+            claim.lane.value,
         ),
     )
     tx.note_claim(claim.request_id, Claimed(claim.run_id, claim.stage, claim.worst_case_pusd))

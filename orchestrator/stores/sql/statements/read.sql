@@ -54,7 +54,7 @@ SELECT id FROM attempt WHERE response_id = :response_id AND shares_response = 0;
 SELECT
   attempt.id AS attempt_id, request.id AS request_id, request.key, request.stage, request.state, request.number,
   request.attempts, request.epoch, request.turn, attempt.response_id, attempt.status, attempt.model, attempt.service_tier, attempt.completion_window,
-  attempt.sent_at, attempt.accepted_at, attempt.adopted,
+  attempt.sent_at, attempt.accepted_at, attempt.adopted, attempt.lane,
   iif(attempt.adopted, (
     SELECT worst_case_pusd FROM attempt AS holder
     WHERE holder.response_id = attempt.response_id AND holder.shares_response = 0
@@ -86,7 +86,7 @@ SELECT
     WHEN request.answered_by IS NULL THEN attempt.possible_duplicate
     ELSE (SELECT possible_duplicate FROM attempt AS own WHERE own.id = request.id * 1000000 + request.number)
   END,
-  attempt.worst_case_pusd, attempt.sent_at, request.settled_at, request.answered_by IS NOT NULL
+  attempt.worst_case_pusd, attempt.sent_at, request.settled_at, request.answered_by IS NOT NULL, attempt.lane
 FROM request
 LEFT JOIN attempt ON attempt.id = coalesce(request.answered_by, request.id * 1000000 + request.number)
 LEFT JOIN charge ON charge.attempt_id = request.id * 1000000 + request.number
@@ -167,7 +167,7 @@ SELECT
   attempt.id, attempt.number, attempt.counted, attempt.idempotency_key, attempt.response_id, attempt.status,
   attempt.http_status, attempt.model, attempt.service_tier, attempt.code, attempt.message, attempt.sent_at,
   attempt.accepted_at, attempt.completed_at, attempt.ended_at, attempt.possible_duplicate, attempt.worst_case_pusd,
-  result.output_text, result.body,
+  attempt.lane, result.output_text, result.body,
   charge.attempt_id IS NOT NULL AS charged, charge.cost_pusd, charge.upper_bound_pusd, charge.input_tokens,
   charge.cached_tokens, charge.cache_write_tokens, charge.output_tokens, charge.reasoning_tokens, charge.total_tokens,
   charge.cache_write_12h_tokens, charge.web_searches, charge.file_searches, charge.code_sessions,
@@ -192,6 +192,7 @@ SELECT
   iif(:by_day, date(charged_at, 'unixepoch'), NULL) AS day,
   iif(:by_stage, stage, NULL) AS stage,
   iif(:by_state, state, NULL) AS state,
+  iif(:by_lane, lane, NULL) AS lane,
   CASE
     WHEN :paths IS NULL THEN '[]'
     -- For one field, which is the usual case, this is twice as fast.
@@ -225,7 +226,7 @@ SELECT
   ) AS cache_saved_pusd
 FROM (
   SELECT
-    run.name AS run_name, request.stage, request.state, attempt.model, attempt.service_tier, attempt.metadata,
+    run.name AS run_name, request.stage, request.state, attempt.model, attempt.service_tier, attempt.lane, attempt.metadata,
     attempt.possible_duplicate, charge.*, price.input, price.cached, price.cache_write, price.cache_write_12h,
     CASE
       WHEN attempt.code IS NULL THEN NULL
@@ -246,7 +247,7 @@ FROM (
       (SELECT (last_request_id + 1) * 1000000 FROM run WHERE id = :run_id), 9223372036854775807
     )
 )
-GROUP BY 1, 2, 3, 4, 5, 6, 7;
+GROUP BY 1, 2, 3, 4, 5, 6, 7, 8;
 
 -- name: uncosted
 -- Those that were given up: they may have continued. A response that failed without usage never reports any.

@@ -139,11 +139,12 @@ WHERE request.run_id <> :run_id AND request.answered_by BETWEEN :first_id * 1000
 -- name: copy_attempt
 INSERT INTO attempt (
   id, idempotency_key, model, service_tier, completion_window, worst_case_pusd, sent_at, accepted_at, response_id,
-  shares_response, status, http_status, completed_at, ended_at, code, message, counted
+  shares_response, status, http_status, completed_at, ended_at, code, message, counted, lane
 )
 SELECT
   :attempt_id, idempotency_key, model, service_tier, completion_window, worst_case_pusd, sent_at, accepted_at,
-  response_id, response_id IS NOT NULL, status, http_status, completed_at, ended_at, code, message, 0
+  response_id, response_id IS NOT NULL, status, http_status, completed_at, ended_at, code, message, 0,
+  lane
 FROM attempt WHERE id = :answered_by;
 
 -- name: copy_result

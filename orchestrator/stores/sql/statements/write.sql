@@ -87,9 +87,12 @@ UPDATE request SET state = :to_state, number = :number, fingerprint = coalesce(:
 WHERE id = :request_id AND run_id = :run_id AND stage = :stage AND state = :from_state;
 
 -- name: add_attempt
--- takes: attempt_id, idempotency_key, model, service_tier, window, worst_case_pusd, metadata, at
-INSERT INTO attempt (id, idempotency_key, model, service_tier, completion_window, worst_case_pusd, metadata, sent_at)
-VALUES (:attempt_id, :idempotency_key, :model, :service_tier, :window, :worst_case_pusd, :metadata, :at);
+-- takes: attempt_id, idempotency_key, model, service_tier, window, worst_case_pusd, metadata, at, lane
+INSERT INTO attempt (
+  id, idempotency_key, model, service_tier, completion_window, worst_case_pusd, metadata, sent_at, lane
+) VALUES (
+  :attempt_id, :idempotency_key, :model, :service_tier, :window, :worst_case_pusd, :metadata, :at, :lane
+);
 
 -- name: accept_request
 -- takes: request_id, number, from_state, to_state
