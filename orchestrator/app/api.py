@@ -153,6 +153,7 @@ class Orchestrator:
         await anyio.to_thread.run_sync(refuse_bulk, job)
         work = replace(work, tools=function_tools(job, self._config), accept_expired=accept_expired)
         identity = await anyio.to_thread.run_sync(job_identity, job, self._config)
+        name = job.named_run(name, new=new)
         return await self._carry_out(work, identity, name=name, new=new, night=night)
 
     async def resume(self, run: str) -> Summary:
@@ -537,13 +538,14 @@ class Orchestrator:
             # A run repairs it, or reports what is wrong with it.
             return []
         identity = await anyio.to_thread.run_sync(job_identity, job, self._config)
-        if await find_run(reader, identity, name=name, new=new) is not None:
+        if await find_run(reader, identity, name=job.named_run(name, new=new), new=new) is not None:
             return []
         unfinished = [
             await self._summary(reader, run)
             for run in await reader.runs()
             if run.job == job.name
             and run.simulated == identity.simulated
+            and run.day == identity.day
             and run.state not in (RunState.FINISHED, RunState.CANCELLED)
         ]
         return [summary for summary in unfinished if summary.attempts and summary.run.state is not RunState.ACTIVE]
@@ -611,7 +613,12 @@ class Orchestrator:
                     return None
             identity = await anyio.to_thread.run_sync(job_identity, job, self._config)
             # The next night of a job with increments finds a name of its own.
-            if await find_run(reader, identity, name=None if job.increments else name, new=new) is not None:
+            if (
+                await find_run(
+                    reader, identity, name=None if job.increments else job.named_run(name, new=new), new=new
+                )
+                is not None
+            ):
                 return None
         if job.stages is not None:
             # What later stages ask depends on answers.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Literal
 
@@ -16,14 +17,14 @@ from orchestrator.config import Config
 from orchestrator.core import exact_json
 from orchestrator.core.clock import Clock
 from orchestrator.core.errors import RunChanged, SpecError
-from orchestrator.core.increments import ASKED, Change, Comparison
+from orchestrator.core.increments import ASKED, Change, Comparison, days_since_1970
 from orchestrator.core.model import NewRequest, PlanMark
 from orchestrator.core.money import Picodollars, format_usd
 from orchestrator.core.states import RunState, State
 from orchestrator.engine.increments import Night, NightRules, Reading, RowComparer
 from orchestrator.engine.runs import JobIdentity, find_run
 from orchestrator.job.increments import Increments
-from orchestrator.job.requests.compose import compose_first, fingerprint, request_rules
+from orchestrator.job.requests.compose import NOT_ASKED, compose_first, fingerprint, request_rules
 from orchestrator.job.requests.renderer import Renderer
 from orchestrator.job.rows.plan import plan
 from orchestrator.job.spec import Job
@@ -66,6 +67,8 @@ class NightJob:
         options: NightOptions,
         clock: Clock,
     ) -> None:
+        day = job.day or datetime.fromtimestamp(clock.now(), UTC).date()
+        self.as_of = as_of = days_since_1970(day)
         self.job = job
         self.renderer = renderer
         self.dataset = job.dataset or job.name
@@ -74,6 +77,7 @@ class NightJob:
             ask_again_after_s=increments.ask_again_after,
             give_up_after=increments.give_up_after,
             full_refresh=options.full_refresh,
+            as_of=as_of,
         )
         self.rules = NightRules(
             changed_request=options.changed or increments.changed_request,
@@ -154,7 +158,7 @@ async def open_nights(night_job: NightJob, dataset_id: int, *, store: Store, rea
 async def begin_night(night_job: NightJob, run: Run, *, store: Store, reader: Reader) -> Night:
     """Let a run add to the dataset; for the process that holds the locks of both."""
     dataset = await find_dataset(reader, night_job.dataset, simulated=night_job.simulated)
-    await store.begin_night(run.id, dataset.id)
+    await store.begin_night(run.id, dataset.id, as_of=night_job.as_of)
     return Night(run.id, dataset, night_job.comparer, night_job.rules, store=store, reader=reader)
 
 
@@ -199,7 +203,8 @@ async def end_night(night: Night, run: Run, state: RunState, *, store: Store, no
 def _stage_hash(job: Job, config: Config) -> bytes:
     """Of all that decides the requests beside the rows; where only this changed, the requests are compared."""
     cap = config.output_cap(job.budget_pusd)
-    decisive = orjson.dumps([job.request, cap, address(config), job.stream], option=orjson.OPT_SORT_KEYS, default=str)
+    asked = {name: value for name, value in job.request.items() if name not in NOT_ASKED}
+    decisive = orjson.dumps([asked, cap, address(config), job.stream], option=orjson.OPT_SORT_KEYS, default=str)
     return hashlib.blake2b(decisive, digest_size=16).digest()
 
 

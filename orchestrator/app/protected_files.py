@@ -55,7 +55,7 @@ def _of_job(job: Job | None) -> Iterator[ProtectedFile]:
     if job.source is not None:
         yield ProtectedFile(job.source, "the job file")
     try:
-        sources = find_sources(job.input.path, job.base_dir)
+        sources = find_sources(job.input.path, job.base_dir, job.input.earlier_paths)
     except SpecError:
         # An input that is gone needs no protection.
         return

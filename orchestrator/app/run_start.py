@@ -42,6 +42,7 @@ def job_identity(job: Job, config: Config) -> JobIdentity:
         deadline=job.deadline_at,
         simulated=config.simulated,
         free_to_change=FREE_TO_CHANGE,
+        day=job.day,
     )
 
 
@@ -62,6 +63,7 @@ def stored_identity(run: Run, job: Job, config: Config) -> JobIdentity:
         deadline=job.deadline_at,
         simulated=config.simulated,
         free_to_change=FREE_TO_CHANGE,
+        day=run.day,
     )
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from cyclopts import Parameter
+
+from orchestrator.core.errors import UsageError
 
 __all__ = [
     "ConfigFile",
     "ConfigOfDatabase",
     "Database",
+    "Day",
     "JobFile",
     "Json",
     "Keys",
@@ -21,7 +26,25 @@ __all__ = [
     "Sandbox",
 ]
 
+
+def _day(_: type, tokens: Sequence[Any]) -> date:
+    text = tokens[0].value
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"--date {text}: is no day", hint="write it as 2026-11-29") from None
+
+
 JobFile: TypeAlias = Annotated[Path, Parameter(name="JOB", help="The job file.")]
+Day: TypeAlias = Annotated[
+    date | None,
+    Parameter(
+        name="--date",
+        metavar="DATE",
+        converter=_day,
+        help="The day for which the run stands, {{ run.date }} in the job; without it today.",
+    ),
+]
 Limit: TypeAlias = Annotated[int | None, Parameter(metavar="N", help="Read only the first N rows.")]
 ProgressMode: TypeAlias = Literal["auto", "bar", "plain", "none"]
 

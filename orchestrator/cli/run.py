@@ -15,7 +15,7 @@ from cyclopts import Parameter
 
 from orchestrator.cli.dry_run import show_dry_run
 from orchestrator.cli.export import export_to_file
-from orchestrator.cli.options import ConfigFile, Database, JobFile, Json, Limit, ProgressMode, Sandbox
+from orchestrator.cli.options import ConfigFile, Database, Day, JobFile, Json, Limit, ProgressMode, Sandbox
 from orchestrator.cli.output import ReaderGone, note, say, say_json
 from orchestrator.cli.purge import purge_what_is_due
 from orchestrator.cli.resume_hint import command, given_option, program, resume_command
@@ -82,6 +82,7 @@ class RunOptions:
         Parameter(name="--run", metavar="NAME", help="Create the run of this name, or resume it if it exists."),
     ] = None
     new: Annotated[bool, Parameter(help="Start a new run even if one of this job is unfinished.")] = False
+    day: Day = None
     limit: Limit = None
     set_: Annotated[
         list[str] | None,
@@ -134,7 +135,7 @@ async def run(job: JobFile, /, *, options: Annotated[RunOptions, Parameter(name=
         find_places(options.db, options.config, os.environ, Path.cwd()), sandbox=options.sandbox
     )
     changes = overrides(options.set_ or ())
-    spec = load_job(job, overrides=changes, limit=options.limit, allow_modules=config.allow_modules)
+    spec = load_job(job, overrides=changes, limit=options.limit, allow_modules=config.allow_modules, day=options.day)
     target, left_out = output_target(spec, options), spec.output_path
     live = LiveRun(Mode(options.progress), os.environ, simulated=config.simulated)
     for warning in (*spec.warnings(), *model_warnings(spec, config, datetime.now(UTC).date())):
@@ -192,13 +193,12 @@ def output_target(job: Job, options: RunOptions) -> Path | None:
 
     A trial has other rows or other requests than the job, and would replace the results that the job is for.
     """
-    from orchestrator.job.spec import FREE_TO_CHANGE
+    from orchestrator.job.spec import changes_rows
 
     if options.output is not None:
         return options.output
     changed = overrides(options.set_ or ())
-    harmless = tuple(f"{field}." for field in FREE_TO_CHANGE if field != "input.limit")
-    is_trial = options.limit is not None or any(not f"{field}.".startswith(harmless) for field in changed)
+    is_trial = options.limit is not None or changes_rows(changed)
     return None if is_trial and "output" not in changed else job.output_path
 
 

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from datetime import date
 from enum import StrEnum
 from typing import TypeAlias
 
 from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.money import Picodollars
 
-__all__ = ["ASKED", "Change", "Changes", "ComparedRow", "Comparison", "DatasetEntry", "NotedChange"]
+__all__ = [
+    "ASKED",
+    "Change",
+    "Changes",
+    "ComparedRow",
+    "Comparison",
+    "DatasetEntry",
+    "NotedChange",
+    "days_since_1970",
+]
+
+_FIRST_DAY = date(1970, 1, 1)
 
 
 class Change(StrEnum):
@@ -22,6 +34,7 @@ class Change(StrEnum):
     DUE_AGAIN = "due_again"
     REQUEST_CHANGED = "request_changed"
     UNCHANGED = "unchanged"
+    SUPERSEDED = "superseded"
     GIVEN_UP = "given_up"
     REMOVED = "removed"
 
@@ -30,6 +43,11 @@ class Change(StrEnum):
 ASKED = frozenset({Change.NEW, Change.CHANGED, Change.FAILED_BEFORE, Change.DUE_AGAIN, Change.REQUEST_CHANGED})
 
 Changes: TypeAlias = Counter[Change]
+
+
+def days_since_1970(day: date) -> int:
+    """A day as a dataset stores it."""
+    return (day - _FIRST_DAY).days
 
 
 @fast_dataclass
@@ -45,7 +63,9 @@ class ComparedRow:
 
 @fast_dataclass
 class DatasetEntry:
-    """What a dataset holds of one row. ``answered_at`` is None if the row has no answer that holds."""
+    """What a dataset holds of one row. ``answered_at`` is None if the row has no answer that holds; ``as_of`` is the
+    day of the row, in days since 1970-01-01.
+    """
 
     id: int
     key: str
@@ -53,6 +73,7 @@ class DatasetEntry:
     answered_at: float | None
     failed_nights: int = 0
     removed: bool = False
+    as_of: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

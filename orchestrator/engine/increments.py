@@ -55,10 +55,18 @@ class Compared:
     change: Change
 
     @property
+    def restored_entry(self) -> int | None:
+        """The entry's id, if it was removed from the dataset and its row is in the input again."""
+        entry = self.entry
+        return entry.id if entry is not None and entry.removed and self.change is not Change.SUPERSEDED else None
+
+    @property
     def new_hashes(self) -> KeptRequest | None:
         """The entry's new hashes, if they differ from those it has."""
         entry, row = self.entry, self.row
-        if entry is None or (entry.row.row_hash, entry.row.stage_hash) == (row.row_hash, row.stage_hash):
+        if entry is None or self.change is Change.SUPERSEDED:
+            return None
+        if (entry.row.row_hash, entry.row.stage_hash) == (row.row_hash, row.stage_hash):
             return None
         return KeptRequest(entry_id=entry.id, row_hash=row.row_hash, stage_hash=row.stage_hash)
 
@@ -207,7 +215,7 @@ class Night:
     async def _keep(self, compared: Sequence[Compared]) -> None:
         """Bring the entries up to date whose answers hold, although their rows or requests are written otherwise."""
         kept = [each.new_hashes for each in compared if each.new_hashes is not None]
-        restored = [each.entry.id for each in compared if each.entry is not None and each.entry.removed]
+        restored = [entry_id for each in compared if (entry_id := each.restored_entry) is not None]
         if kept:
             await self._store.keep_requests(kept)
         if restored:

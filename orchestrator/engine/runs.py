@@ -6,6 +6,7 @@ import json
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 from orchestrator.core.errors import RunChanged, UsageError
@@ -38,6 +39,12 @@ class JobIdentity:
     simulated: bool = False
     free_to_change: tuple[str, ...] = ()
     older_fingerprint: str | None = None
+    day: date | None = None
+
+    @property
+    def dated_name(self) -> str | None:
+        """The name of the run for its day, if it stands for one."""
+        return None if self.day is None else f"{self.job}-{self.day}"
 
     @property
     def limit(self) -> int | None:
@@ -58,7 +65,7 @@ async def choose_run(
     run = await find_run(reader, identity, name=name, new=new)
     if run is not None:
         return run, True
-    name = name or _free_name(identity.job, {run.name for run in await reader.runs()})
+    name = name or _free_name(identity, {run.name for run in await reader.runs()})
     return await store.create_run(_new_run(identity, name, now)), False
 
 
@@ -169,14 +176,18 @@ def _new_run(identity: JobIdentity, name: str, now: float) -> NewRun:
         deadline_at=identity.deadline(now),
         created_at=now,
         simulated=identity.simulated,
+        day=identity.day,
     )
 
 
-def _free_name(job: str, taken: set[str]) -> str:
-    number = 1
-    while f"{job}-{number}" in taken:
+def _free_name(identity: JobIdentity, taken: set[str]) -> str:
+    dated = identity.dated_name
+    if dated is not None and dated not in taken:
+        return dated
+    number = 1 if dated is None else 2
+    while (name := f"{dated or identity.job}-{number}") in taken:
         number += 1
-    return f"{job}-{number}"
+    return name
 
 
 def _is_same(run: Run, identity: JobIdentity) -> bool:

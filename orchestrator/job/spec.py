@@ -8,8 +8,9 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -22,6 +23,7 @@ from orchestrator.core.section import Section
 from orchestrator.job.chains import Chain, PromptCache
 from orchestrator.job.documents.deadline_value import DeadlineValue, deadline_at
 from orchestrator.job.documents.document import Document, apply_overrides
+from orchestrator.job.documents.run_date import RunDate, date_document
 from orchestrator.job.documents.validation_problems import FieldPath, ValidationProblem, refuse
 from orchestrator.job.documents.values import Duration, Usd
 from orchestrator.job.incomplete import OnIncomplete, OnInvalid, RaiseMaxOutputTokens, Repairs
@@ -39,6 +41,7 @@ from orchestrator.job.retention import RetentionSection
 from orchestrator.job.rows.caps import InputCaps
 from orchestrator.job.rows.given_rows import as_json_lines
 from orchestrator.job.rows.sources import STDIN, GivenFormat, find_sources, resolve_format
+from orchestrator.job.schedule_section import Schedule
 from orchestrator.job.stages.pipeline import stage_problems
 from orchestrator.job.stages.stage_section import StageSection
 from orchestrator.job.tools import handler_problems
@@ -49,6 +52,7 @@ __all__ = [
     "Job",
     "JobBudget",
     "RetrySection",
+    "changes_rows",
     "load_job",
 ]
 
@@ -76,6 +80,7 @@ FREE_TO_CHANGE = (
     "reuse",
     "reuse_max_age",
     "increments",
+    "schedule",
 )
 _NOT_IN_FINGERPRINT: dict[str, Any] = {
     **{field: True for field in FREE_TO_CHANGE if "." not in field},
@@ -103,6 +108,11 @@ class Input(Section):
     """The encoding of CSV and text files, such as `cp1252` for files of older Windows programs. Default: UTF-8."""
     caps: InputCaps = InputCaps()
     """Bounds of what a file may hold."""
+    lookback: Annotated[Duration, Field(gt=0, le=366 * 86_400)] | None = Field(default=None, examples=["3d"])
+    """Where `path` names `run.date`: read the files of so many days before it too, for rows that come late. A key
+    that several days have counts for the latest of them."""
+    earlier_paths: list[str] = Field(default_factory=list)
+    """The paths of the days before; made of `path` and `lookback` when the job is read."""
     limit: int | None = Field(default=None, ge=1)
     """Read only this many rows. A run with a higher limit, or without one, continues with the others."""
     on_bad_row: Literal["stop", "skip"] = "stop"
@@ -218,6 +228,8 @@ class Job(Section):
     """How long ago an answer may have been given or last used to be reused; for some requests, up to a fifth less."""
     increments: Increments | None = None
     """For the same job night after night: a row that was answered is not asked again until it changes."""
+    schedule: Schedule | None = None
+    """When `run --due` runs the job; each of its runs stands for a day, and is named by it."""
     prompt_cache: PromptCache | None = None
     """Help for the provider's prompt cache; without it nothing is set."""
     budget: JobBudget | None = None
@@ -243,6 +255,8 @@ class Job(Section):
     """What is kept of a run once it is over, at the provider and here."""
 
     _source: Path | None = PrivateAttr(default=None)
+    _run: RunDate | None = PrivateAttr(default=None)
+    _has_dated_requests: bool = PrivateAttr(default=False)
     _places: _Places | None = PrivateAttr(default=None)
     _rows: bytes | None = PrivateAttr(default=None)
 
@@ -265,6 +279,15 @@ class Job(Section):
     def source(self) -> Path | None:
         """The job file, or None for a job made in Python."""
         return self._source
+
+    @property
+    def day(self) -> date | None:
+        """The day for which a run of the job stands, if the job names it, or has a schedule, or a day was given."""
+        return None if self._run is None else self._run.day
+
+    def named_run(self, name: str | None, *, new: bool) -> str | None:
+        """The name of a run: as given, else that of the run for its day; None if runs are only numbered."""
+        return name if name is not None or new or self._run is None else self._run.name
 
     @property
     def base_dir(self) -> Path:
@@ -330,12 +353,16 @@ class Job(Section):
         found = [*parameter_warnings(self.request), *format_warnings(self.request, on_invalid=self.on_invalid)]
         if self.retention.waits_for_export and self.output is None:
             found.append("retention waits for an export, and the job names no output: export the run to a file")
+        if self._has_dated_requests and (self.increments is not None or self.reuse != "never"):
+            found.append("run.date is part of the request, so every row is new each night; in metadata it is not")
         return found
 
     def model_post_init(self, context: Any) -> None:
         if isinstance(context, dict):
             self._source = context.get("source")
             self._places = _Places(context["where"]) if "where" in context else None
+            self._run = context.get("run")
+            self._has_dated_requests = context.get("has_dated_requests", False)
 
     def where(self, field: FieldPath) -> str | None:
         """Where a field of the job is written, as ``file:line``; None for a job made in Python."""
@@ -466,20 +493,24 @@ def load_job(
     overrides: Mapping[str, str] | None = None,
     limit: int | None = None,
     allow_modules: Collection[str] = (),
+    day: date | None = None,
+    now: datetime | None = None,
 ) -> Job:
     """Read a job file; raises ``SpecError`` with file, line and field if it is wrong or its input is missing.
 
     ``overrides`` are ``--set`` paths with values as YAML scalars: ``{"request.model": "gpt-6.1-sol"}``; ``limit``
     stands in for ``input.limit``. ``allow_modules`` are modules that ``output_model`` may name although not beside
-    the file.
+    the file. ``{{ run.date }}`` is ``day``; without one, the day that it is ``now`` in the job's time zone.
     """
     document = Document.read(Path(path), kind="job")
     apply_overrides(document, overrides or {})
     if limit is not None:
         document.set("input.limit", limit, source="--limit")
-    job = document.validate(Job, allow_modules=allow_modules)
+    is_trial = limit is not None or changes_rows(overrides or ())
+    dates = date_document(document, day, now or datetime.now(UTC), is_trial=is_trial)
+    job = document.validate(Job, allow_modules=allow_modules, **dates)
     try:
-        sources = find_sources(job.input.path, job.base_dir)
+        sources = find_sources(job.input.path, job.base_dir, job.input.earlier_paths)
         layout = resolve_format(job.input.path, job.input.format, job.base_dir)
     except SpecError as error:
         if error.where is not None:
@@ -493,6 +524,12 @@ def load_job(
     if job.output_path and any(_same_file(source.path, job.output_path) for source in sources):
         raise document.error([ValidationProblem(("output",), "would overwrite the input", "name another file")])
     return job
+
+
+def changes_rows(overrides: Iterable[str]) -> bool:
+    """Whether one of these fields decides rows or requests; such a run is a trial beside those of the job."""
+    harmless = tuple(f"{field}." for field in FREE_TO_CHANGE if field != "input.limit")
+    return any(not f"{field}.".startswith(harmless) for field in overrides)
 
 
 def _with_formats(data: dict[str, Any], folder: Path, allowed: Collection[str] | None) -> dict[str, Any]:

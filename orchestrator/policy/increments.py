@@ -18,11 +18,15 @@ _FOREVER_S = 100 * 365 * 86_400.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IncrementRules:
-    """Which rows that have an answer are asked again; ``ask_again_after_s`` and ``give_up_after`` None: never."""
+    """Which rows that have an answer are asked again; ``ask_again_after_s`` and ``give_up_after`` None: never.
+
+    ``as_of`` is the day of the rows, in days since 1970-01-01.
+    """
 
     ask_again_after_s: float | None = None
     give_up_after: int | None = None
     full_refresh: bool = False
+    as_of: int = 0
 
 
 def change_of(
@@ -37,11 +41,13 @@ def change_of(
     """Returns how a row compares with its entry.
 
     ``same_request`` is called only if the row or its stage changed: a request that is the same in the end, after a
-    renamed column or a comment, is not asked again.
+    renamed column or a comment, is not asked again. Neither is a row of which the dataset has one of a later day.
     """
     if entry is None:
         return Change.NEW
     same = (same_row and same_stage) or same_request()
+    if entry.as_of > rules.as_of:
+        return Change.UNCHANGED if same else Change.SUPERSEDED
     if not same and not same_row:
         return Change.CHANGED
     if entry.answered_at is None:

@@ -250,9 +250,18 @@ class Store(RetentionStore, UploadStore, StreamEventStore, DatasetStore, NoticeS
         ...
 
     async def set_run_state(
-        self, run_id: int, state: RunState, reason: str | None, at: float, *, notices: Sequence[NewNotice] = ()
+        self,
+        run_id: int,
+        state: RunState,
+        reason: str | None,
+        at: float,
+        *,
+        notices: Sequence[NewNotice] = (),
+        resume_at: float | None = None,
     ) -> None:
-        """Set a run's state, and add notices of it to the outbox in the same transaction.
+        """Set a run's state, and when the cause of a halt is over.
+
+        Notices of it are added to the outbox in the same transaction.
 
         A notice whose receiver had one of the same cause within a day is left out.
         """

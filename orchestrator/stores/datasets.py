@@ -53,8 +53,8 @@ class DatasetStore(Protocol):
         """The id of a dataset, created if absent."""
         ...
 
-    async def begin_night(self, run_id: int, dataset_id: int) -> None:
-        """Record that a run adds to a dataset; may be repeated."""
+    async def begin_night(self, run_id: int, dataset_id: int, *, as_of: int = 0) -> None:
+        """Record that a run adds to a dataset, and the day of its rows; may be repeated."""
         ...
 
     async def note_changes(self, run_id: int, changes: Sequence[NotedChange]) -> None:
@@ -73,7 +73,7 @@ class DatasetStore(Protocol):
         """Take over into the dataset what the settled requests of a run say; may be repeated at any time.
 
         An answer replaces an older one. A row that failed loses its answer if it changed, and counts a night on which
-        it failed. What a later run says is never replaced by an earlier one.
+        it failed. What a later day says is never replaced by an earlier one; on one day, the later run counts.
         """
         ...
 
@@ -86,7 +86,7 @@ class DatasetStore(Protocol):
         ...
 
     async def remove_noted(self, run_id: int, *, drop: bool, at: float) -> None:
-        """Mark as removed what a run noted, or drop it; does nothing if a later run adds to the dataset."""
+        """Mark as removed what a run noted, or drop it; does nothing if a run of a later day adds to the dataset."""
         ...
 
     async def restore_entries(self, entry_ids: Sequence[int]) -> None:

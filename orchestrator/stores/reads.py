@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import date
 from decimal import Decimal
 
 from orchestrator.core.fast_dataclass import fast_dataclass
@@ -39,7 +40,10 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One execution of a job. ``cancel_requested`` asks the process that works on it to cancel what is open."""
+    """One execution of a job. ``cancel_requested`` asks the process that works on it to cancel what is open.
+
+    ``day`` is that for which it stands; ``resume_at`` is when the cause of its halt is over, if that is known.
+    """
 
     id: int
     name: str
@@ -57,6 +61,8 @@ class Run:
     cancel_requested: bool
     plan: PlanMark
     simulated: bool = False
+    day: date | None = None
+    resume_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

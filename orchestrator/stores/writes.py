@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 
 from orchestrator.core.errors import IllegalTransition, UsageError
 from orchestrator.core.fast_dataclass import fast_dataclass
@@ -48,6 +49,8 @@ class NewRun:
     created_at: float
     # In the embedded sandbox, whose money is play money.
     simulated: bool = False
+    # The day for which it stands, if it stands for one.
+    day: date | None = None
 
 
 @fast_dataclass

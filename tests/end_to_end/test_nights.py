@@ -352,3 +352,28 @@ def test_random_nights_leave_what_a_run_from_the_beginning_would(
     assert ledger["creates"]["accepted"] <= len(asked) + in_doubt
     cost = sum(row[0] for row in at.query("SELECT cost_pusd FROM run_total"))
     assert Decimal(ledger["cost_usd"]) == Decimal(cost) / 10**12 or in_doubt
+
+
+# ── days ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_older_day_that_is_run_later_keeps_what_is_newer(nightly: Callable[..., Rig]) -> None:
+    at = nightly(job={"input": {"path": "{{ run.date }}.jsonl", "key": "id"}, "output": "{{ run.date }}.out.jsonl"})
+
+    def day(name: str, **texts: str) -> Ended:
+        rows = [json.dumps({"id": key, "text": text}) for key, text in texts.items()]
+        (at.folder / f"{name}.jsonl").write_text("\n".join(rows))
+        return night(at, "--date", name)
+
+    first = day("2026-11-29", a="Of the 29th.", b="Another.")
+    assert (first.summary["run"], changes(first)) == ("speeches-2026-11-29", {"new": 2})
+    assert changes(day("2026-11-28", a="Of the 28th.", c="Of the 28th.")) == {"new": 1, "superseded": 1}
+    assert dataset(at) == {"a": "Sum up: Of the 29th.", "b": "Sum up: Another.", "c": "Sum up: Of the 28th."}
+    again = night(at, "--date", "2026-11-28")
+    assert (again.summary["run"], again.summary["attempts"]) == ("speeches-2026-11-28", 1)
+    assert at.query("SELECT name, day FROM run ORDER BY id") == [
+        ("speeches-2026-11-29", "2026-11-29"),
+        ("speeches-2026-11-28", "2026-11-28"),
+    ]
+    assert len((at.folder / "2026-11-28.out.jsonl").read_text().splitlines()) == 3
+    assert at.ledger()["creates"]["accepted"] == 3

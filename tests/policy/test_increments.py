@@ -17,9 +17,11 @@ from orchestrator.policy.increments import (
 DAY_S = 86_400.0
 
 
-def an_entry(*, answered_at: float | None = 0.0, failed_nights: int = 0, key: str = "a") -> DatasetEntry:
+def an_entry(
+    *, answered_at: float | None = 0.0, failed_nights: int = 0, key: str = "a", as_of: int = 0
+) -> DatasetEntry:
     row = ComparedRow(row_hash=b"r", stage_hash=b"s", request_hash=b"q")
-    return DatasetEntry(id=1, key=key, row=row, answered_at=answered_at, failed_nights=failed_nights)
+    return DatasetEntry(id=1, key=key, row=row, answered_at=answered_at, failed_nights=failed_nights, as_of=as_of)
 
 
 def compared(
@@ -50,6 +52,16 @@ def test_each_change_by_its_cause() -> None:
     assert compared(an_entry(), row=False, stage=False, request=True) is Change.UNCHANGED
     assert compared(an_entry(answered_at=None, failed_nights=1)) is Change.FAILED_BEFORE
     assert compared(an_entry(), full_refresh=True) is Change.DUE_AGAIN
+
+
+def test_a_row_of_a_later_day_is_kept() -> None:
+    later = an_entry(as_of=2)
+    assert compared(later, as_of=2, row=False) is Change.CHANGED
+    assert compared(later, as_of=1, row=False) is Change.SUPERSEDED
+    assert compared(later, as_of=1, stage=False) is Change.SUPERSEDED
+    assert compared(later, as_of=1, row=False, request=True) is Change.UNCHANGED
+    assert compared(later, as_of=1, full_refresh=True) is Change.UNCHANGED
+    assert compared(an_entry(as_of=2, answered_at=None), as_of=1, row=False) is Change.SUPERSEDED
 
 
 def test_a_row_is_given_up_until_it_or_its_request_changes() -> None:

@@ -24,6 +24,7 @@ class _Held:
 @dataclass(eq=False, kw_only=True)
 class _Night:
     dataset_id: int
+    as_of: int = 0
     is_closed: bool = False
     changes: Changes | None = None
 
@@ -45,8 +46,8 @@ class DatasetModel:
     async def open_dataset(self, name: str, *, simulated: bool) -> int:
         return self._datasets.setdefault((name, simulated), len(self._datasets) + 1)
 
-    async def begin_night(self, run_id: int, dataset_id: int) -> None:
-        self._nights.setdefault(run_id, _Night(dataset_id=dataset_id))
+    async def begin_night(self, run_id: int, dataset_id: int, *, as_of: int = 0) -> None:
+        self._nights.setdefault(run_id, _Night(dataset_id=dataset_id, as_of=as_of))
 
     async def note_changes(self, run_id: int, changes: Sequence[NotedChange]) -> None:
         for each in changes:
@@ -63,13 +64,14 @@ class DatasetModel:
         self._nights[run_id].changes = changes
 
     async def gather(self, run_id: int) -> None:
-        dataset_id = self._nights[run_id].dataset_id
+        night = self._nights[run_id]
         for request in self._requests_of(run_id):
             _, row = self._noted.get((run_id, request.key), ("", None))
             if row is not None and request.state in (State.SUCCEEDED, State.FAILED):
-                self._gather_one(dataset_id, request, row)
+                self._gather_one(night, request, row)
 
-    def _gather_one(self, dataset_id: int, request: Any, row: ComparedRow) -> None:
+    def _gather_one(self, night: _Night, request: Any, row: ComparedRow) -> None:
+        dataset_id = night.dataset_id
         answered_at = request.settled_at if request.state is State.SUCCEEDED else None
         held = self._held.get((dataset_id, request.key))
         if held is None:
@@ -80,10 +82,11 @@ class DatasetModel:
                 row=row,
                 answered_at=answered_at,
                 failed_nights=int(answered_at is None),
+                as_of=night.as_of,
             )
             self._held[dataset_id, request.key] = _Held(entry=entry, dataset_id=dataset_id, request_id=request.id)
             return
-        if request.id < held.request_id:
+        if (night.as_of, request.id) < (held.entry.as_of, held.request_id):
             return
         old, same = held.entry, request.id == held.request_id
         failed = 0 if answered_at is not None else old.failed_nights
@@ -94,7 +97,12 @@ class DatasetModel:
             return
         held.request_id = request.id
         held.entry = replace(
-            old, row=row, answered_at=answered_at, failed_nights=failed, removed=old.removed if same else False
+            old,
+            row=row,
+            answered_at=answered_at,
+            failed_nights=failed,
+            removed=old.removed if same else False,
+            as_of=night.as_of,
         )
 
     async def close_night(self, run_id: int) -> None:
@@ -107,7 +115,8 @@ class DatasetModel:
 
     async def remove_noted(self, run_id: int, *, drop: bool, at: float) -> None:  # noqa: ARG002
         dataset_id = self._nights[run_id].dataset_id
-        if run_id != (await self.nights(dataset_id))[0].run_id:
+        of_dataset = {each: night.as_of for each, night in self._nights.items() if night.dataset_id == dataset_id}
+        if run_id != max(of_dataset, key=lambda each: (of_dataset[each], each)):
             return
         for (run, key), (change, _) in self._noted.items():
             held = self._held.get((dataset_id, key))

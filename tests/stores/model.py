@@ -502,9 +502,10 @@ class ModelBackend(DatasetModel, StageModel):
         at: float,
         *,
         notices: Sequence[NewNotice] = (),
+        resume_at: float | None = None,
     ) -> None:
         ended_at = None if state is RunState.ACTIVE else at
-        self._runs[run_id].change(state=state, reason=reason, ended_at=ended_at)
+        self._runs[run_id].change(state=state, reason=reason, ended_at=ended_at, resume_at=resume_at)
         for notice in notices:
             same = [
                 each.new

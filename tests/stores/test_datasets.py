@@ -26,12 +26,12 @@ def asks(row: str, stage: str = "s", request: str | None = None) -> ComparedRow:
 
 
 async def plan_night(
-    harness: Harness, name: str, texts: dict[int, str], *, dataset: str = "texts", stage: str = "s"
+    harness: Harness, name: str, texts: dict[int, str], *, dataset: str = "texts", stage: str = "s", as_of: int = 0
 ) -> tuple[Run, int]:
     """A run that asks the rows of the given numbers."""
     run = await harness.store.create_run(a_run(name))
     dataset_id = await harness.store.open_dataset(dataset, simulated=False)
-    await harness.store.begin_night(run.id, dataset_id)
+    await harness.store.begin_night(run.id, dataset_id, as_of=as_of)
     noted = [NotedChange(key=f"row-{each}", change=Change.NEW, row=asks(text, stage)) for each, text in texts.items()]
     await harness.store.note_changes(run.id, noted)
     planned = [row for row in rows(10) if row.position in texts]
@@ -177,3 +177,23 @@ async def test_a_dataset_is_locked_once_and_apart_from_runs(backend: Backend, ha
         assert not backend.is_locked(2)
     with backend.lock_dataset(1, "texts"):
         pass
+
+
+async def test_an_earlier_day_replaces_and_removes_nothing_of_a_later_one(harness: Harness) -> None:
+    first, dataset_id = await plan_night(harness, "first", {1: "a", 2: "b"}, as_of=10)
+    await settle(harness, first)
+    await harness.store.gather(first.id)
+    earlier, _ = await plan_night(harness, "earlier", {1: "old", 3: "c"}, as_of=9)
+    await settle(harness, earlier, at=NOW + 5)
+    await harness.store.gather(earlier.id)
+    found = await the_entries(harness, dataset_id)
+    assert found == {"row-1": ("a", NOW, 0), "row-2": ("b", NOW, 0), "row-3": ("c", NOW + 5, 0)}
+    entries = await harness.reader.entries(dataset_id, ["row-1", "row-2", "row-3"])
+    assert [entries[key].as_of for key in sorted(entries)] == [10, 10, 9]
+    await harness.store.note_removed(earlier.id, [entries["row-2"].id])
+    await harness.store.remove_noted(earlier.id, drop=False, at=NOW)
+    assert not (await harness.reader.entries(dataset_id, ["row-2"]))["row-2"].removed
+    later, _ = await plan_night(harness, "later", {1: "new"}, as_of=11)
+    await settle(harness, later, failed=(1,))
+    await harness.store.gather(later.id)
+    assert (await the_entries(harness, dataset_id))["row-1"] == ("new", None, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import date
 
 import pytest
 
@@ -289,3 +290,16 @@ async def test_a_cancelled_duplicate_no_longer_waits_for_its_original(harness: H
     assert await harness.store.cancel_unsent(copy.id, NOW) == []
     await harness.settle(original, attempt_id, State.SUCCEEDED)
     assert (await harness.request("row-1")).state is State.CANCELLED
+
+
+async def test_a_run_stands_for_a_day_and_a_halt_may_be_over_at_a_known_time(harness: Harness) -> None:
+    run = await harness.store.create_run(replace(a_run("dated", uid="dated"), day=date(2026, 11, 29)))
+    assert run.day == date(2026, 11, 29)
+    await harness.store.set_run_state(run.id, RunState.HALTED, "budget", NOW, resume_at=NOW + 600)
+    stored = await harness.reader.run("dated")
+    assert stored is not None
+    assert (stored.day, stored.resume_at) == (run.day, NOW + 600)
+    await harness.store.set_run_state(run.id, RunState.ACTIVE, None, NOW)
+    stored = await harness.reader.run("dated")
+    assert stored is not None
+    assert stored.resume_at is None

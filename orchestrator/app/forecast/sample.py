@@ -115,7 +115,7 @@ def _line_of(where: str) -> int:
 
 def _about_how_many(job: Job, *, rows_a_line: float) -> int | None:
     """Estimates the rows of an input by its size; ``rows_a_line`` is the ratio in the lines read so far."""
-    sources = find_sources(job.input.path, job.base_dir)
+    sources = find_sources(job.input.path, job.base_dir, job.input.earlier_paths)
     match resolve_format(job.input.path, job.input.format, job.base_dir):
         case "text":
             rows: float = len(sources)

@@ -16,10 +16,19 @@ from orchestrator.job.requests.renderer import Renderer
 from orchestrator.job.requests.turns import in_conversation, with_continuation, with_history
 from orchestrator.job.spec import Job
 
-__all__ = ["FIRST", "RequestRules", "RowState", "compose", "compose_first", "fingerprint", "request_rules"]
+__all__ = [
+    "FIRST",
+    "NOT_ASKED",
+    "RequestRules",
+    "RowState",
+    "compose",
+    "compose_first",
+    "fingerprint",
+    "request_rules",
+]
 
 # Fields that say whose a request is, and not what is asked.
-_NOT_ASKED = ("metadata", "safety_identifier", "user", "prompt_cache_key")
+NOT_ASKED = ("metadata", "safety_identifier", "user", "prompt_cache_key")
 # The fields that the model reads before a row's own text, in its order.
 _PREFIX = ("model", "tools", "text", "instructions")
 
@@ -105,7 +114,7 @@ def fingerprint(fields: Mapping[str, Any], *, provider: str) -> bytes | None:
     """
     if "conversation" in fields:
         return None
-    asked = {name: value for name, value in fields.items() if name not in _NOT_ASKED}
+    asked = {name: value for name, value in fields.items() if name not in NOT_ASKED}
     if asked.get("stream") is True:  # set by the job's ``stream``, which changes the delivery and not the answer
         del asked["stream"]
     encoded = exact_json.dumps(asked, option=orjson.OPT_SORT_KEYS)

@@ -162,7 +162,7 @@ def unexpected(error: Exception, *, where: str) -> BadRow:
 
 
 def _never_sent(job: Job) -> list[Path]:
-    files = [job.base_dir / job.input.path]
+    files = [job.base_dir / path for path in (job.input.path, *job.input.earlier_paths)]
     return files if job.source is None else [*files, job.source]
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO
 
+from orchestrator.core.errors import SpecError
 from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.job.documents.validation_problems import did_you_mean, listed
 from orchestrator.job.rows.csv_rows import CsvRows
@@ -15,7 +17,7 @@ from orchestrator.job.rows.formats import Columns, Malformed, ReadingRules, RowF
 from orchestrator.job.rows.jsonl import JsonLines
 from orchestrator.job.rows.openai_batch import OpenAIBatch
 from orchestrator.job.rows.parquet_rows import ParquetFiles
-from orchestrator.job.rows.sources import Format, find_sources, identity_of, names_several, resolve_format
+from orchestrator.job.rows.sources import Format, Source, find_sources, identity_of, names_several, resolve_format
 from orchestrator.job.rows.text_files import TextFiles
 from orchestrator.job.spec import Job
 
@@ -70,16 +72,18 @@ def open_rows(
     if columns is not None and key_column is not None:
         columns |= {key_column}
     # Line numbers of several files are no keys by themselves.
-    several = names_several(place.path, job.base_dir)
+    several = names_several(place.path, job.base_dir) or bool(place.earlier_paths)
+    days = _Days(job.base_dir, place.earlier_paths)
     if job.rows is not None:
         stdin = io.BytesIO(job.rows)
     position = 0
-    for source in find_sources(place.path, job.base_dir):
+    for source in find_sources(place.path, job.base_dir, place.earlier_paths):
+        days.begin(source)
         name = source.name if job.rows is None else "rows"
         for line, unit in reader.units(source, stdin):
             if limit is not None and position >= limit:
                 return
-            if position >= start:
+            if position >= start or days.compares:
                 where = name if line is None else f"{name}:{line}"
                 try:
                     data = reader.parse(unit, columns)
@@ -88,10 +92,44 @@ def open_rows(
                     else:
                         key = f"{source.relative}:{line}" if several else str(line)
                 except Malformed as error:
-                    yield UnreadableRow(position, where, str(error), error.hint)
+                    if position >= start:
+                        yield UnreadableRow(position, where, str(error), error.hint)
                 else:
-                    yield Row(position, where, key, data)
+                    if not days.has_later(key) and position >= start:
+                        yield Row(position, where, key, data)
             position += 1
+
+
+class _Days:
+    """Which keys the files of later days have: these rows replace those of the days before."""
+
+    def __init__(self, base_dir: Path, earlier_paths: Sequence[str]) -> None:
+        self.compares = bool(earlier_paths)
+        self._later: set[bytes] = set()
+        self._of_this_day: set[bytes] = set()
+        # The files come by days, the latest first: each of these begins an earlier one.
+        self._first_of_day = {first for path in earlier_paths if (first := _first_file(path, base_dir)) is not None}
+
+    def begin(self, source: Source) -> None:
+        """Begin to read a file."""
+        if source.path in self._first_of_day:
+            self._later |= self._of_this_day
+            self._of_this_day = set()
+
+    def has_later(self, key: str) -> bool:
+        """Whether a later day has the key; remembers it for the days before."""
+        if not self.compares:
+            return False
+        digest = hashlib.blake2b(key.encode(), digest_size=16).digest()
+        self._of_this_day.add(digest)
+        return digest in self._later
+
+
+def _first_file(path: str, base_dir: Path) -> Path | None:
+    try:
+        return find_sources(path, base_dir)[0].path
+    except SpecError:
+        return None
 
 
 def input_identity(job: Job) -> str:
@@ -102,7 +140,7 @@ def input_identity(job: Job) -> str:
     """
     if job.rows is not None:
         return f"rows in memory, {len(job.rows)} bytes, sha256 {hashlib.sha256(job.rows).hexdigest()}"
-    return identity_of(job.input.path, job.base_dir)
+    return identity_of(job.input.path, job.base_dir, job.input.earlier_paths)
 
 
 def _key(data: dict[str, Any], column: str) -> str:

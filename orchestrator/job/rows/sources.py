@@ -9,8 +9,8 @@ import io
 import os
 import sys
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -106,8 +106,19 @@ def resolve_format(path: str, given: GivenFormat, base_dir: Path) -> Format:
     return "openai-batch" if found == "jsonl" and _starts_as_batch(find_sources(path, base_dir)[0]) else found
 
 
-def find_sources(path: str, base_dir: Path) -> list[Source]:
-    """The input files in the order of their names; raises ``SpecError`` if there is none."""
+def find_sources(path: str, base_dir: Path, earlier: Sequence[str] = ()) -> list[Source]:
+    """The input files in the order of their names; raises ``SpecError`` if there is none.
+
+    Those of ``earlier`` paths follow; of these, any may be absent.
+    """
+    found = _find(path, base_dir)
+    for each in earlier:
+        with suppress(SpecError):
+            found += _find(each, base_dir)
+    return found
+
+
+def _find(path: str, base_dir: Path) -> list[Source]:
     if path == STDIN:
         return [Source(Path(STDIN), STDIN)]
     if not names_several(path, base_dir):
@@ -132,12 +143,12 @@ def find_sources(path: str, base_dir: Path) -> list[Source]:
     return [Source(base_dir / name, _readable_name(name)) for name in names]
 
 
-def identity_of(path: str, base_dir: Path) -> str:
+def identity_of(path: str, base_dir: Path, earlier: Sequence[str] = ()) -> str:
     """Names and sizes of the input files, and a hash of these and of the first and last 64 kB of each."""
     if path == STDIN:
         return "stdin"
     digest, total = hashlib.sha256(), 0
-    sources = find_sources(path, base_dir)
+    sources = find_sources(path, base_dir, earlier)
     for source in sources:
         with _readable(source), source.path.open("rb") as stream:
             size = stream.seek(0, io.SEEK_END)

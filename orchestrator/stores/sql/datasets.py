@@ -32,8 +32,9 @@ class SqlDatasetStore:
     async def open_dataset(self, name: str, *, simulated: bool) -> int:
         return await self._writer.write(_open_dataset, name, simulated)
 
-    async def begin_night(self, run_id: int, dataset_id: int) -> None:
-        await self._writer.write(_execute, "begin_night", {"run_id": run_id, "dataset_id": dataset_id})
+    async def begin_night(self, run_id: int, dataset_id: int, *, as_of: int = 0) -> None:
+        night = {"run_id": run_id, "dataset_id": dataset_id, "as_of": as_of}
+        await self._writer.write(_execute, "begin_night", night)
 
     async def note_changes(self, run_id: int, changes: Sequence[NotedChange]) -> None:
         await self._writer.write(_note_changes, run_id, changes)
@@ -196,4 +197,5 @@ def _entry(row: Row) -> DatasetEntry:
         answered_at=row["answered_at"],
         failed_nights=row["failed_nights"],
         removed=bool(row["removed"]),
+        as_of=row["as_of"],
     )

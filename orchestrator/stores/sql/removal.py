@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 
 from orchestrator.stores.reads import Needed
 from orchestrator.stores.sql.bulk_updates import IdRange
@@ -12,6 +11,7 @@ from orchestrator.stores.sql.connection import SqlConnection
 from orchestrator.stores.sql.queries import queries
 from orchestrator.stores.sql.transaction import SQL as WRITE_SQL
 from orchestrator.stores.sql.transaction import Transaction
+from orchestrator.stores.sql.write_operations import run_columns
 from orchestrator.stores.writes import NewRun
 
 __all__ = [
@@ -120,4 +120,4 @@ def replace_run(tx: Transaction, run_id: int, run: NewRun) -> None:
     for statement in _OF_RUN:
         tx.execute(_SQL[statement], {"run_id": run_id})
     tx.execute(WRITE_SQL["create_total"], {"run_id": run_id})
-    tx.execute(_SQL["replace_run"], {**asdict(run), "run_id": run_id})
+    tx.execute(_SQL["replace_run"], {**run_columns(run), "run_id": run_id})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
+from datetime import date
 from typing import Any, TypeAlias
 
 from orchestrator.core.increments import Changes
@@ -69,6 +70,8 @@ def run(row: Row) -> Run:
         cancel_requested=bool(row["cancel_requested"]),
         plan=PlanMark(position=row["planned_position"], complete=bool(row["planned_complete"])),
         simulated=bool(row["simulated"]),
+        day=None if row["day"] is None else date.fromisoformat(row["day"]),
+        resume_at=row["resume_at"],
     )
 
 

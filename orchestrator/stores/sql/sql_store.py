@@ -50,12 +50,20 @@ class SqlStore(SqlRetentionStore, SqlDatasetStore, SqlNoticeStore, SqlStageStore
             cancel_requested=False,
             plan=PlanMark(position=0, complete=False),
             simulated=run.simulated,
+            day=run.day,
         )
 
     async def set_run_state(
-        self, run_id: int, state: RunState, reason: str | None, at: float, *, notices: Sequence[NewNotice] = ()
+        self,
+        run_id: int,
+        state: RunState,
+        reason: str | None,
+        at: float,
+        *,
+        notices: Sequence[NewNotice] = (),
+        resume_at: float | None = None,
     ) -> None:
-        await self._writer.write(write_operations.set_run_state, run_id, state, reason, at, notices)
+        await self._writer.write(write_operations.set_run_state, run_id, state, reason, at, notices, resume_at)
 
     async def adapt_run(
         self, run_id: int, *, budget_pusd: Picodollars | None, deadline_at: float | None, input_identity: str

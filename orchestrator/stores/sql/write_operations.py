@@ -44,6 +44,7 @@ __all__ = [
     "note_status",
     "release",
     "remember",
+    "run_columns",
     "set_run_state",
     "use_upload",
 ]
@@ -73,7 +74,7 @@ _CLAIM, _ACCEPT, _RELEASE = map(_only_move, (Event.CLAIM, Event.ACCEPT, Event.RE
 
 def create_run(tx: Transaction, run: NewRun) -> int:
     """The new run's id."""
-    created = tx.execute(SQL["create_run"], asdict(run)).fetchall()
+    created = tx.execute(SQL["create_run"], run_columns(run)).fetchall()
     if not created:
         raise name_taken(run.name)
     run_id: int = created[0][0]
@@ -81,10 +82,22 @@ def create_run(tx: Transaction, run: NewRun) -> int:
     return run_id
 
 
+def run_columns(run: NewRun) -> dict[str, Any]:
+    """What is stored of a new run."""
+    return {**asdict(run), "day": None if run.day is None else run.day.isoformat()}
+
+
 def set_run_state(
-    tx: Transaction, run_id: int, state: RunState, reason: str | None, at: float, notices: Sequence[NewNotice]
+    tx: Transaction,
+    run_id: int,
+    state: RunState,
+    reason: str | None,
+    at: float,
+    notices: Sequence[NewNotice],
+    resume_at: float | None,
 ) -> None:
-    tx.execute(SQL["set_run_state"], {"run_id": run_id, "state": state.value, "reason": reason, "at": at})
+    columns = {"run_id": run_id, "state": state.value, "reason": reason, "at": at, "resume_at": resume_at}
+    tx.execute(SQL["set_run_state"], columns)
     add_notices(tx, notices)
 
 

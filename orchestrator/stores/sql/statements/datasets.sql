@@ -13,7 +13,7 @@ FROM dataset WHERE :name IS NULL OR (name = :name AND simulated = :simulated)
 ORDER BY name, simulated;
 
 -- name: begin_night
-INSERT INTO night (run_id, dataset_id) VALUES (:run_id, :dataset_id) ON CONFLICT DO NOTHING;
+INSERT INTO night (run_id, dataset_id, as_of) VALUES (:run_id, :dataset_id, :as_of) ON CONFLICT DO NOTHING;
 
 -- name: count_changes
 UPDATE night SET changes = :changes WHERE run_id = :run_id;
@@ -43,7 +43,7 @@ UPDATE entry SET row_hash = :row_hash, stage_hash = :stage_hash WHERE id = :entr
 -- name: entries
 SELECT
   entry.id, entry.key, entry.row_hash, entry.stage_hash, entry.request_hash, entry.answered_at, entry.failed_nights,
-  entry.removed_at IS NOT NULL AS removed
+  entry.removed_at IS NOT NULL AS removed, entry.as_of
 FROM json_each(:keys) AS wanted
 -- CROSS keeps the order: each key is found by the index, and the entries are never scanned.
 CROSS JOIN entry ON entry.dataset_id = :dataset_id AND entry.key = wanted.value;
@@ -67,13 +67,15 @@ CROSS JOIN request ON request.run_id = :run_id AND request.stage = :stage AND re
 SELECT max(key) FROM (SELECT key FROM noted_change WHERE run_id = :run_id AND key > :after ORDER BY key LIMIT :limit);
 
 -- name: gather
--- Only a later request replaces what is there. One whose outcome was gathered before may have been tried again.
+-- Only a later day, and on it a later request, replaces what is there. One whose outcome was gathered before may have
+-- been tried again.
 INSERT INTO entry (
-  dataset_id, key, row_hash, stage_hash, request_hash, request_id, answered_at, failed_nights
+  dataset_id, key, row_hash, stage_hash, request_hash, request_id, answered_at, failed_nights, as_of
 )
 SELECT
   night.dataset_id, noted_change.key, noted_change.row_hash, noted_change.stage_hash, noted_change.request_hash,
-  request.id, iif(request.state = :answered, request.settled_at, NULL), request.state <> :answered
+  request.id, iif(request.state = :answered, request.settled_at, NULL), request.state <> :answered,
+  night.as_of
 FROM noted_change
 CROSS JOIN night ON night.run_id = noted_change.run_id
 CROSS JOIN request ON request.run_id = noted_change.run_id AND request.stage = :stage AND request.key = noted_change.key
@@ -81,7 +83,7 @@ WHERE noted_change.run_id = :run_id AND noted_change.key > :after AND noted_chan
   AND noted_change.row_hash IS NOT NULL AND (request.state = :answered OR request.state = :failed)
 ON CONFLICT (dataset_id, key) DO UPDATE SET
   row_hash = excluded.row_hash, stage_hash = excluded.stage_hash, request_hash = excluded.request_hash,
-  request_id = excluded.request_id, answered_at = excluded.answered_at,
+  request_id = excluded.request_id, answered_at = excluded.answered_at, as_of = excluded.as_of,
   failed_nights = CASE
     WHEN excluded.answered_at IS NOT NULL THEN 0
     WHEN entry.request_id = excluded.request_id THEN entry.failed_nights
@@ -89,7 +91,7 @@ ON CONFLICT (dataset_id, key) DO UPDATE SET
     ELSE 1
   END,
   removed_at = iif(entry.request_id = excluded.request_id, entry.removed_at, NULL)
-WHERE excluded.request_id > entry.request_id
+WHERE (excluded.as_of, excluded.request_id) > (entry.as_of, entry.request_id)
   OR (excluded.request_id = entry.request_id AND excluded.answered_at IS NOT entry.answered_at);
 
 -- name: note_removed
@@ -99,17 +101,21 @@ WHERE true
 ON CONFLICT DO NOTHING;
 
 -- name: mark_noted
--- Only for the newest run: rows that came back since must stay.
+-- Only for the night of the latest day: rows that came back since must stay.
 UPDATE entry SET removed_at = :at
 WHERE removed_at IS NULL
   AND dataset_id = (SELECT dataset_id FROM night WHERE run_id = :run_id)
-  AND :run_id = (SELECT max(run_id) FROM night WHERE night.dataset_id = entry.dataset_id)
+  AND :run_id = (
+    SELECT run_id FROM night WHERE night.dataset_id = entry.dataset_id ORDER BY as_of DESC, run_id DESC LIMIT 1
+  )
   AND entry.key IN (SELECT key FROM noted_change WHERE run_id = :run_id AND change = :change);
 
 -- name: drop_noted
 DELETE FROM entry
 WHERE dataset_id = (SELECT dataset_id FROM night WHERE run_id = :run_id)
-  AND :run_id = (SELECT max(run_id) FROM night WHERE night.dataset_id = entry.dataset_id)
+  AND :run_id = (
+    SELECT run_id FROM night WHERE night.dataset_id = entry.dataset_id ORDER BY as_of DESC, run_id DESC LIMIT 1
+  )
   AND entry.key IN (SELECT key FROM noted_change WHERE run_id = :run_id AND change = :change);
 
 -- name: restore_entries

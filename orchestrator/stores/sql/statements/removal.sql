@@ -96,7 +96,8 @@ DELETE FROM run_total WHERE run_id = :run_id;
 UPDATE run SET
   job = :job, spec = :spec_json, fingerprint = :fingerprint, input_identity = :input_identity, state = 'active',
   reason = NULL, budget_pusd = :budget_pusd, deadline_at = :deadline_at, ended_at = NULL, cancel_requested = 0,
-  planned_position = 0, planned_complete = 0, first_request_id = NULL, last_request_id = NULL
+  planned_position = 0, planned_complete = 0, first_request_id = NULL, last_request_id = NULL, day = :day,
+  resume_at = NULL
 WHERE id = :run_id;
 
 -- name: keep_spending

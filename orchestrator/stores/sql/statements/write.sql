@@ -6,10 +6,11 @@
 
 -- name: create_run
 INSERT INTO run (
-  name, uid, job, spec, fingerprint, input_identity, state, budget_pusd, deadline_at, created_at, simulated
+  name, uid, job, spec, fingerprint, input_identity, state, budget_pusd, deadline_at, created_at, simulated,
+  day
 ) VALUES (
   :name, :uid, :job, :spec_json, :fingerprint, :input_identity, 'active', :budget_pusd, :deadline_at, :created_at,
-  :simulated
+  :simulated, :day
 ) ON CONFLICT (name) DO NOTHING
 RETURNING id;
 
@@ -17,7 +18,9 @@ RETURNING id;
 INSERT INTO run_total (run_id) VALUES (:run_id);
 
 -- name: set_run_state
-UPDATE run SET state = :state, reason = :reason, ended_at = iif(:state = 'active', NULL, :at) WHERE id = :run_id;
+UPDATE run SET
+  state = :state, reason = :reason, ended_at = iif(:state = 'active', NULL, :at), resume_at = :resume_at
+WHERE id = :run_id;
 
 -- name: adapt_run
 UPDATE run SET budget_pusd = :budget_pusd, deadline_at = :deadline_at, input_identity = :input_identity
