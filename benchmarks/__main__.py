@@ -18,6 +18,7 @@ from benchmarks.scenarios.accounts import accounts
 from benchmarks.scenarios.beside_floor import documents, hot_path
 from benchmarks.scenarios.crowd import crowd
 from benchmarks.scenarios.nights import nights
+from benchmarks.scenarios.pipelines import pipelines
 from benchmarks.scenarios.planning import planning
 from benchmarks.scenarios.polls import polls
 from benchmarks.scenarios.scale import scale
@@ -33,6 +34,7 @@ _SCENARIOS: dict[str, Scenario] = {
     "crowd": crowd,
     "planning": planning,
     "nights": nights,
+    "pipelines": pipelines,
     "scale": scale,
     "accounts": accounts,
 }

@@ -42,8 +42,8 @@ def database_bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.glob("runs.db*"))
 
 
-def start_up() -> Cost:
+def start_up(*, stages: bool = False) -> Cost:
     """The cost of a run of one row: nearly all of it is start and end, which is subtracted from longer runs."""
     with scratch() as folder, responder(Latency(0.05)) as server:
-        Workload(rows=1).write(folder, server.base_url)
+        Workload(rows=1, stages=stages).write(folder, server.base_url)
         return measure(run_command(folder))

@@ -10,11 +10,27 @@ from typing import Any
 
 from benchmarks.words import passage
 
-__all__ = ["Workload"]
+__all__ = ["ROWS_OF_A_GROUP", "Workload"]
 
 # Limits that never delay anything: the rate limiter runs, but has nothing to do.
 _NO_LIMIT = {"requests_per_minute": 100_000_000, "tokens_per_minute": 100_000_000_000}
 PLENTIFUL_POLLS = 6_000_000
+ROWS_OF_A_GROUP = 10
+
+
+def _asked(model: str, template: str) -> dict[str, Any]:
+    return {"model": model, "input": template, "max_output_tokens": 300}
+
+
+_STAGES: dict[str, Any] = {
+    "facts": {"from": "input", "request": _asked("gpt-5-nano", "{{ text }}")},
+    "checked": {"from": "facts", "request": _asked("gpt-5-mini", "{{ text }} {{ facts }}")},
+    "digest": {
+        "from": "checked",
+        "group_by": "section",
+        "request": _asked("gpt-5", "{{ section }}{% for row in rows %} {{ row.checked }}{% endfor %}"),
+    },
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +42,14 @@ class Workload:
     prompt_bytes: int = 200
     polls_per_minute: int = PLENTIFUL_POLLS
     increments: bool = False
+    # Three stages in place of one request: two for each row, and one for each ten rows.
+    stages: bool = False
+    requests_per_minute: int = _NO_LIMIT["requests_per_minute"]
+
+    @property
+    def requests(self) -> int:
+        """How many requests the job makes."""
+        return 2 * self.rows + -(-self.rows // ROWS_OF_A_GROUP) if self.stages else self.rows
 
     def write(self, folder: Path, base_url: str) -> int:
         """Writes ``rows.jsonl``, ``job.yaml`` and ``config.yaml``; returns the bytes of the rows."""
@@ -34,13 +58,14 @@ class Workload:
             for number in range(self.rows):
                 # All different, because duplicates are sent once.
                 text = f"{number} {passage(rng, self.prompt_bytes)}"[: self.prompt_bytes]
-                file.write(f'{{"id":"row-{number:07}","text":"{text}"}}\n')
+                section = f',"section":"{number // ROWS_OF_A_GROUP}"' if self.stages else ""
+                file.write(f'{{"id":"row-{number:07}","text":"{text}"{section}}}\n')
         self.write_config(folder, base_url)
         # JSON is also YAML.
         job: dict[str, Any] = {
             "name": "benchmark",
             "input": {"path": "rows.jsonl", "key": "id"},
-            "request": {"model": "gpt-5-mini", "input": "{{ text }}", "max_output_tokens": 300},
+            **({"stages": _STAGES} if self.stages else {"request": _asked("gpt-5-mini", "{{ text }}")}),
         }
         if self.increments:
             job["increments"] = {}
@@ -53,6 +78,7 @@ class Workload:
             "provider": {"base_url": base_url, "api_key_env": None},
             "limits": {
                 **_NO_LIMIT,
+                "requests_per_minute": self.requests_per_minute,
                 "polls_per_minute": self.polls_per_minute,
                 "max_in_flight": self.in_flight,
             },

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import orjson
-from anyio import to_thread
+from anyio import create_task_group, to_thread
 
 from orchestrator.core.model import NewRequest
 from orchestrator.core.states import Event, State, first_state
@@ -16,12 +16,16 @@ from orchestrator.job.stages.expansion import Made, Pipeline, SettledRow
 from orchestrator.job.stages.groups import Ask, Drop, FailGroup, Group, GroupOutcome, Split, complete
 from orchestrator.job.stages.pipeline import INPUT, StagePlan
 from orchestrator.job.stages.planned_rows import member_of, new_groups, new_requests
-from orchestrator.stores.pipeline_rows import PassedOn, ReadyGroup, ToPassOn
+from orchestrator.stores.pipeline_rows import GroupMember, PassedOn, ReadyGroup, ToPassOn
 
 __all__ = ["StageFeeder"]
 
 _ROWS_AT_ONCE = 256
+_GATHER_S = 0.1
 _GROUPS_AT_ONCE = 64
+_GROUPS_TOGETHER = 4
+# What is made of these takes less time than a thread needs to begin.
+_FEW_MEMBERS = 20
 
 
 class StageFeeder:
@@ -39,11 +43,18 @@ class StageFeeder:
         """Work until every stage is sealed, or until cancelled."""
         self._sealed = await self._run.reader.sealed_stages(self._run.record.id)
         while self._status.may_send and self._status.unsealed_stages:
-            moved = await self._pass_on()
-            moved += await self._ask_groups()
-            moved += await self._seal()
+            passed = await self._pass_on()
+            moved = passed + await self._ask_groups()
+            moved += 0 if passed else await self._seal()
             if not moved and not await self._is_stuck():
                 await self._run.clock.wait(self._status.feed_signal, None)
+            if passed < _ROWS_AT_ONCE:
+                await self._gather()
+
+    async def _gather(self) -> None:
+        """While more is on its way, let some of it come: each round has a fixed cost, whatever it passes on."""
+        if self._status.in_flight:
+            await self._run.clock.sleep_until(self._run.clock.now() + _GATHER_S)
 
     # ── rows ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -112,20 +123,21 @@ class StageFeeder:
         lost = 0
         if not plan.by_parent_at_once:
             lost = await run.reader.lost_rows(run.record.id, plan.name, source=plan.section.from_)
-        for group in groups:
-            await self._ask_group(plan, group, lost)
+        # A few at once, so that one commit holds several of them; no more, because a group may have many rows.
+        for first in range(0, len(groups), _GROUPS_TOGETHER):
+            async with create_task_group() as tasks:
+                for group in groups[first : first + _GROUPS_TOGETHER]:
+                    tasks.start_soon(self._ask_group, plan, group, lost)
         return len(groups)
 
     async def _ask_group(self, plan: StagePlan, ready: ReadyGroup, lost: int) -> None:
         store, now = self._run.store, self._run.clock.now()
         members = await self._run.reader.members(ready.request_id)
-        outcome = await to_thread.run_sync(
-            self._outcome,
-            plan,
-            ready,
-            [SettledRow(each.key, orjson.loads(each.row), each.answer) for each in members],
-            0 if ready.level else lost,
-        )
+        lost = 0 if ready.level else lost
+        if len(members) > _FEW_MEMBERS:
+            outcome = await to_thread.run_sync(self._outcome, plan, ready, members, lost)
+        else:
+            outcome = self._outcome(plan, ready, members, lost)
         match outcome:
             case Ask(row, missing):
                 if await store.fill_group(ready.request_id, orjson.dumps(row), missing=missing, at=now):
@@ -148,14 +160,14 @@ class StageFeeder:
                 if await store.drop_group(ready.request_id):
                     self._count(State.BLOCKED, -1)
 
-    def _outcome(self, plan: StagePlan, ready: ReadyGroup, members: Sequence[SettledRow], lost: int) -> GroupOutcome:
+    def _outcome(self, plan: StagePlan, ready: ReadyGroup, members: Sequence[GroupMember], lost: int) -> GroupOutcome:
         return complete(
             self._pipeline,
             Group(
                 stage=plan.name,
                 key=ready.key,
                 row=orjson.loads(ready.row),
-                members=members,
+                members=[SettledRow(each.key, orjson.loads(each.row), each.answer) for each in members],
                 level=ready.level,
                 lost=lost,
             ),

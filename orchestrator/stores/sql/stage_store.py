@@ -123,25 +123,24 @@ def add_groups(tx: Transaction, run_id: int, groups: Sequence[NewGroup]) -> int:
     """Add groups whose members were added before; one that is there already is left as it is."""
     added = 0
     for group in groups:
-        group_id = _add_group(tx, run_id, group)
-        if group_id is None:
+        if _id_of_key(tx, run_id, group.stage, group.key) is not None:
             continue
-        for key in group.members:
-            chosen = {"run_id": run_id, "stage": group.of, "key": key}
-            member_id, _ = tx.execute(_SQL["id_of_key"], chosen).fetchone()
-            tx.execute(_SQL["add_member"], {"group_id": group_id, "request_id": member_id})
+        group_id = _add_group(tx, run_id, group)
+        tx.execute_many(
+            _SQL["add_member"],
+            [{"group_id": group_id, "request_id": _id_of_key(tx, run_id, group.of, key)} for key in group.members],
+        )
         tx.execute(_SQL["count_awaited"], {"id": group_id})
         added += 1
     return added
 
 
-def _add_group(tx: Transaction, run_id: int, group: NewGroup | NewMember) -> int | None:
-    """The id of a new group; None if it is there already."""
+def _add_group(tx: Transaction, run_id: int, group: NewGroup | NewMember) -> int:
+    """Add a group without members, with a key that no other has; returns its id."""
     group_id: int = tx.execute(SQL["last_request_id"]).fetchone()[0] + 1
     state = first_state(in_chain=True)
     columns = {"id": group_id, "run_id": run_id, "stage": group.stage, "key": group.key, "state": state.value}
-    if not tx.execute(_SQL["add_group"], {**columns, "to_pass_on": int(group.passes_on)}).rowcount:
-        return None
+    tx.execute(_SQL["add_group"], {**columns, "to_pass_on": int(group.passes_on)})
     row = {"id": group_id, "position": group.position, "source": group.where, "data": pack_row(group.row)}
     tx.execute(SQL["add_input_row"], row)
     tx.moved(run_id, group.stage, None, state)
@@ -155,15 +154,14 @@ def _add_requests(tx: Transaction, run_id: int, rows: Sequence[NewRequest]) -> l
         return []
     before: int = tx.execute(SQL["last_request_id"]).fetchone()[0]
     state = first_state(in_chain=False)
-    numbered = list(enumerate(rows, start=before + 1))
-    added = [
-        (request_id, row)
-        for request_id, row in numbered
-        if tx.execute(
-            SQL["add_request"],
-            {"id": request_id, "run_id": run_id, "stage": row.stage, "key": row.key, "state": state.value},
-        ).rowcount
+    added = list(enumerate(rows, start=before + 1))
+    records = [
+        {"id": request_id, "run_id": run_id, "stage": row.stage, "key": row.key, "state": state.value}
+        for request_id, row in added
     ]
+    if tx.execute_many(SQL["add_request"], records) != len(records):
+        ids = {request_id for (request_id,) in tx.execute(SQL["requests_after"], {"id": before})}
+        added = [(request_id, row) for request_id, row in added if request_id in ids]
     tx.execute_many(
         SQL["add_input_row"],
         [
@@ -182,13 +180,31 @@ def _pass_on(tx: Transaction, run_id: int, passed: PassedOn) -> int:
     fresh = {each for each in passed.request_ids if tx.execute(_SQL["passed_on"], {"id": each}).rowcount}
     rows = _add_requests(tx, run_id, [row for source_id, row in passed.rows if source_id in fresh])
     groups = add_groups(tx, run_id, [group for source_id, group in passed.groups if source_id in fresh])
-    for member in passed.members:
-        if member.request_id in fresh:
-            groups += _add_group(tx, run_id, member) is not None
-            chosen = {"run_id": run_id, "stage": member.stage, "key": member.key}
-            group_id, _ = tx.execute(_SQL["id_of_key"], chosen).fetchone()
-            tx.execute(_SQL["add_member"], {"group_id": group_id, "request_id": member.request_id})
-    return len(rows) + groups
+    members = [member for member in passed.members if member.request_id in fresh]
+    return len(rows) + groups + _add_members(tx, run_id, members)
+
+
+def _add_members(tx: Transaction, run_id: int, members: Sequence[NewMember]) -> int:
+    """Add settled requests to their groups; returns how many groups are new."""
+    ids: dict[tuple[str, str], int] = {}
+    added = 0
+    for member in members:
+        name = (member.stage, member.key)
+        if name not in ids:
+            found = _id_of_key(tx, run_id, *name)
+            if found is None:
+                found, added = _add_group(tx, run_id, member), added + 1
+            ids[name] = found
+    tx.execute_many(
+        _SQL["add_member"],
+        [{"group_id": ids[each.stage, each.key], "request_id": each.request_id} for each in members],
+    )
+    return added
+
+
+def _id_of_key(tx: Transaction, run_id: int, stage: str, key: str) -> int | None:
+    found = tx.execute(_SQL["id_of_key"], {"run_id": run_id, "stage": stage, "key": key}).fetchone()
+    return None if found is None else found[0]
 
 
 def _fill_group(tx: Transaction, group_id: int, row: bytes, missing: int, at: float) -> bool:

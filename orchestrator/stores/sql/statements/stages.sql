@@ -9,11 +9,10 @@ UPDATE request SET to_pass_on = 2 WHERE id = :id AND to_pass_on = 1;
 
 -- name: add_group
 INSERT INTO request (id, run_id, stage, key, state, level, to_pass_on)
-VALUES (:id, :run_id, :stage, :key, :state, 0, :to_pass_on)
-ON CONFLICT (run_id, stage, key) DO NOTHING;
+VALUES (:id, :run_id, :stage, :key, :state, 0, :to_pass_on);
 
 -- name: id_of_key
-SELECT id, settled_at IS NULL FROM request WHERE run_id = :run_id AND stage = :stage AND key = :key;
+SELECT id FROM request WHERE run_id = :run_id AND stage = :stage AND key = :key;
 
 -- name: place_of
 SELECT run_id, stage FROM request WHERE id = :id;

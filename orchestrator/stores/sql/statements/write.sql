@@ -240,6 +240,12 @@ UPDATE request SET
 WHERE id = :request_id AND state = :from_state
 RETURNING run_id, stage, key;
 
+-- name: what_waits_for
+SELECT
+  EXISTS (SELECT 1 FROM request WHERE same_as = :request_id),
+  EXISTS (SELECT 1 FROM request WHERE follows = :request_id),
+  EXISTS (SELECT 1 FROM member WHERE request_id = :request_id);
+
 -- name: settle_duplicates
 UPDATE request SET
   state = :to_state, answered_by = :answered_by, code = :code, message = :message, settled_at = :settled_at
