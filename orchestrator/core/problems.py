@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from orchestrator.core.model import RateLimits
 
-__all__ = ["NeverSent", "Problem", "Refused", "ReplyLost"]
+__all__ = ["BatchError", "NeverSent", "Problem", "Refused", "ReplyLost"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,3 +57,12 @@ class Refused:
 
 
 Problem: TypeAlias = NeverSent | ReplyLost | Refused
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchError:
+    """Why the provider refused a whole batch; ``line`` counts from 1, and is None if no line is at fault."""
+
+    code: str | None = None
+    message: str = ""
+    line: int | None = None

@@ -20,6 +20,7 @@ from orchestrator.stores.base import (
     Store,
 )
 from orchestrator.stores.pipeline_rows import StageReader
+from orchestrator.stores.provider_batches import ProviderBatchReader
 from orchestrator.stores.reads import Run
 from orchestrator.stores.stream_events import StreamEventReader
 from orchestrator.stores.uploaded_files import UploadReader
@@ -37,6 +38,7 @@ class EngineReader(
     UploadReader,
     StreamEventReader,
     StageReader,
+    ProviderBatchReader,
     Protocol,
 ):
     """What carrying out a run reads; results, histories and retention are read by others."""

@@ -158,12 +158,12 @@ class ResponsesClient:
         # Unlike other deletions, it answers with the conversation.
         return self._refused(reply) if reply.status >= 300 else True
 
-    async def _listed(self, path: str, order: str) -> AsyncIterator[Any]:
+    async def _listed(self, path: str, order: str | None) -> AsyncIterator[Any]:
         after: str | None = None
         seen: set[str] = set()
         while True:
             # Each page repeats the order: a page requested without it comes in reverse.
-            query = {"limit": str(_PAGE), "order": order} | ({"after": after} if after else {})
+            query = {"limit": str(_PAGE)} | ({"order": order} if order else {}) | ({"after": after} if after else {})
             page = self._read(await self._call("GET", f"{path}?{urlencode(query)}"), _Page)
             if not isinstance(page, _Page):
                 raise CallFailed(page)

@@ -94,7 +94,7 @@ class HttpxTransport:
         method: str,
         path: str,
         *,
-        body: bytes | None = None,
+        body: bytes | AsyncIterator[bytes] | None = None,
         headers: Mapping[str, str] | None = None,
         silence_s: float,
     ) -> HttpxReply:
@@ -130,7 +130,11 @@ class HttpxTransport:
             yield timeout
 
     def _request(
-        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str] | None
+        self,
+        method: str,
+        path: str,
+        body: bytes | AsyncIterator[bytes] | None,
+        headers: Mapping[str, str] | None,
     ) -> httpx.Request:
         connect_s = self._endpoint.connect_timeout_s
         return httpx.Request(

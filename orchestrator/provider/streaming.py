@@ -60,11 +60,13 @@ class StreamTransport(Protocol):
         method: str,
         path: str,
         *,
-        body: bytes | None = None,
+        body: bytes | AsyncIterator[bytes] | None = None,
         headers: Mapping[str, str] | None = None,
         silence_s: float,
     ) -> OpenReply:
         """Send a request and return once the reply has a status; raises ``TransportError`` like ``Transport.call``.
+
+        A body that is sent in pieces needs a ``Content-Length`` among the headers.
 
         A body counts as broken off if nothing of it arrives for ``silence_s``.
         """

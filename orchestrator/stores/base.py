@@ -20,6 +20,7 @@ from orchestrator.core.states import RunState, State
 from orchestrator.stores.datasets import DatasetReader, DatasetStore
 from orchestrator.stores.notices import NewNotice, NoticeStore
 from orchestrator.stores.pipeline_rows import StageReader, StageStore
+from orchestrator.stores.provider_batches import ProviderBatchReader, ProviderBatchStore
 from orchestrator.stores.reads import (
     AttemptRecord,
     CostRow,
@@ -109,7 +110,9 @@ class Backend(Protocol):
         ...
 
 
-class Store(RetentionStore, UploadStore, StreamEventStore, DatasetStore, NoticeStore, StageStore, Protocol):
+class Store(
+    RetentionStore, UploadStore, StreamEventStore, DatasetStore, NoticeStore, StageStore, ProviderBatchStore, Protocol
+):
     """The one writer of a database."""
 
     def check_in_place(self) -> None:
@@ -441,6 +444,7 @@ class Reader(
     RetentionReader,
     UploadReader,
     StageReader,
+    ProviderBatchReader,
     StreamEventReader,
     DatasetReader,
     Protocol,

@@ -162,6 +162,8 @@ class Ending:
     possible_duplicate: bool = False
     # Replaces the job's max_output_tokens from the next attempt on (on_incomplete: raise_max_output_tokens_to).
     max_output_tokens: int | None = None
+    # The id of a response that becomes known with its end: that of a line of a batch.
+    response_id: str | None = None
     # With ``CONTINUE``: the request continues from this response, in a turn of its own with attempts of its own.
     continuation: Continuation | None = None
 

@@ -201,7 +201,7 @@ async def test_lines_of_different_models_fail_the_batch(client: Client, clock: F
 
 
 def test_what_is_drawn_of_a_batch_depends_on_seed_and_ordinal_alone() -> None:
-    def drawn(seed: int, **faults: float) -> list[str | None]:
+    def drawn(seed: int, **faults: Any) -> list[str | None]:
         plan = FaultPlan(SandboxSettings(seed=seed, faults=Faults(**faults)))
         return [plan.fault_of_batch(ordinal) for ordinal in range(1, 41)]
 

@@ -29,6 +29,7 @@ from orchestrator.stores.stream_events import ProgressEvent
 from orchestrator.stores.uploaded_files import Upload
 from orchestrator.stores.user_errors import dataset_locked, name_taken, run_locked
 
+from .batch_model import BatchModel
 from .dataset_model import DatasetModel
 from .stage_model import StageModel
 
@@ -146,6 +147,8 @@ class _Attempt:
     # An earlier attempt holds the same response, and is charged for it; that of another run if it is adopted.
     shares: bool = False
     adopted: bool = False
+    # The batch that it is a line of.
+    batch: int | None = None
     status: str | None = None
     http_status: int | None = None
     accepted_at: float | None = None
@@ -380,7 +383,7 @@ class _Notice:
     delivered: bool = False
 
 
-class ModelBackend(DatasetModel, StageModel):
+class ModelBackend(DatasetModel, StageModel, BatchModel):
     """A database in memory, which is its own backend, store and reader."""
 
     address = "model"
@@ -717,6 +720,8 @@ class ModelBackend(DatasetModel, StageModel):
         attempt = self._latest(ending.request_id, ending.attempt_id)
         if attempt is None or attempt.request.state is not ending.from_state:
             return None
+        if ending.response_id is not None and attempt.response_id is None:
+            _set(attempt, response_id=ending.response_id, shares=self._holder(ending.response_id) is not None)
         charge = None if attempt.shares else ending.charge
         if charge is not None and charge.cost_pusd is not None and attempt.response_id is None:
             raise ValueError("a charge of known cost needs a response id")
@@ -1219,6 +1224,7 @@ class ModelBackend(DatasetModel, StageModel):
             self._open(request, attempt, repairs=request.repairs)
             for request in self._of(run_id, *OPEN)
             for attempt in request.tries[-1:]
+            if attempt.batch is None or request.state is State.AWAITING_TOOLS
         ]
         return sorted(found, key=lambda open_: (open_.accepted_at is None, open_.accepted_at))
 

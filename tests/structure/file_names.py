@@ -17,6 +17,7 @@ SHARED_PURPOSES: Mapping[str, str] = {
     "follow.py": "a response as it grows, and the command that prints it",
     "increments.py": "rows compared with earlier answers: values, job section, decision, and the engine's part",
     "notices.py": "the outbox of notifications: the protocol, and its implementation in SQL",
+    "provider_batches.py": "batches at the provider: the protocol, and its implementation in SQL",
     "purge.py": "the deletion of the provider's copies, and the command that starts it",
     "retained.py": "what a run keeps, here and at the provider: the protocol, and its implementation in SQL",
     "request_history.py": "the history of one request: its values, and its text",

@@ -45,6 +45,7 @@ _OF_REQUESTS = (
 _OF_RUN = (
     "clear_skipped_row",
     "clear_stage",
+    "clear_batch",
     "clear_conversation",
     "clear_noted_change",
     "clear_tally",

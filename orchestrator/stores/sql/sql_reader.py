@@ -34,6 +34,7 @@ from orchestrator.stores.sql.attempt_ids import request_id_of
 from orchestrator.stores.sql.compression import unpack_body, unpack_row
 from orchestrator.stores.sql.connection import Row, SqlConnection
 from orchestrator.stores.sql.datasets import SqlDatasetReader, changes_of
+from orchestrator.stores.sql.provider_batches import SqlBatchReader
 from orchestrator.stores.sql.queries import queries
 from orchestrator.stores.sql.retained import SqlRetentionReader
 from orchestrator.stores.sql.shared_budget import spending
@@ -60,7 +61,7 @@ _PAGE_CHARACTERS = 2_000_000
 _NUMBER = 6
 
 
-class SqlReader(SqlRetentionReader, SqlDatasetReader, SqlStageReader):
+class SqlReader(SqlRetentionReader, SqlDatasetReader, SqlStageReader, SqlBatchReader):
     """Answers questions through a connection of a driver; see ``stores.base.Reader``."""
 
     # ── runs ──────────────────────────────────────────────────────────────────────────────────────────────

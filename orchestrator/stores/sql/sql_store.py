@@ -14,6 +14,7 @@ from orchestrator.stores.sql import adoption, bulk_updates, dependents, removal,
 from orchestrator.stores.sql.datasets import SqlDatasetStore
 from orchestrator.stores.sql.group_writer import GroupWriter
 from orchestrator.stores.sql.notices import SqlNoticeStore
+from orchestrator.stores.sql.provider_batches import SqlBatchStore
 from orchestrator.stores.sql.retained import SqlRetentionStore
 from orchestrator.stores.sql.stage_store import SqlStageStore, block_groups, recount
 from orchestrator.stores.stream_events import ProgressEvent
@@ -23,7 +24,7 @@ from orchestrator.stores.writes import Acceptance, Adoption, Claim, Counts, Endi
 __all__ = ["SqlStore"]
 
 
-class SqlStore(SqlRetentionStore, SqlDatasetStore, SqlNoticeStore, SqlStageStore):
+class SqlStore(SqlRetentionStore, SqlDatasetStore, SqlNoticeStore, SqlStageStore, SqlBatchStore):
     """The verbs, for a driver that opens a writer; see ``stores.base.Store`` for what they promise."""
 
     def __init__(self, writer: GroupWriter) -> None:

@@ -308,6 +308,8 @@ def end(tx: Transaction, ending: Ending) -> list[Dependent] | None:
     ).rowcount:
         return None
     claimed = tx.claimed(ending.request_id)
+    if ending.response_id is not None and claimed.response_id is None:
+        claimed = _name_response(tx, claimed, ending.attempt_id, ending.response_id)
     run_id = claimed.run_id
     tx.note_claim(ending.request_id, None)
     tx.moved(run_id, claimed.stage, ending.from_state, to)
@@ -324,6 +326,15 @@ def end(tx: Transaction, ending: Ending) -> list[Dependent] | None:
         return []
     settlement = Settlement(ending.event, ending.at, attempt_id, ending.code, storable(ending.message))
     return settle_dependents(tx, run_id, ending.request_id, settlement)
+
+
+def _name_response(tx: Transaction, claimed: Claimed, attempt_id: int, response_id: str) -> Claimed:
+    """Give an attempt the id of its response; one that another attempt holds is shared, and charged there."""
+    named = (attempt_id, response_id)
+    shares = not tx.execute(SQL["name_response"], named).rowcount
+    if shares:
+        tx.execute(SQL["share_named"], named)
+    return Claimed(claimed.run_id, claimed.stage, claimed.worst_case_pusd, response_id, shares)
 
 
 def _add_result(tx: Transaction, attempt_id: int, claimed: Claimed, ending: Ending) -> None:

@@ -100,9 +100,9 @@ _NEVER = {
     "a gap in the numbers of attempts": """
         SELECT request.id FROM request LEFT JOIN attempt ON attempt.request_id = request.id
         GROUP BY request.id HAVING count(attempt.id) <> max(request.number)""",
-    "a submitted request without a response id": """
+    "a submitted request without a response id or a batch": """
         SELECT request.id FROM request JOIN attempt ON attempt.id = request.id * 1000000 + request.number
-        WHERE request.state = 'submitted' AND attempt.response_id IS NULL""",
+        WHERE request.state = 'submitted' AND attempt.response_id IS NULL AND attempt.provider_batch IS NULL""",
     "a success without a result": """
         SELECT request.id FROM request
         LEFT JOIN result

@@ -67,6 +67,8 @@ SELECT
 FROM request JOIN attempt ON attempt.id = request.id * 1000000 + request.number
 WHERE request.run_id = :run_id AND request.settled_at IS NULL AND request.state <> 'pending'
   AND request.state <> 'blocked'
+  -- The lines of a batch are resumed with it; their tools are not.
+  AND (attempt.provider_batch IS NULL OR request.state = 'acting')
 ORDER BY attempt.accepted_at IS NULL, attempt.accepted_at, attempt.id;
 
 -- name: latest_at

@@ -77,6 +77,9 @@ DELETE FROM skipped_row WHERE run_id = :run_id;
 -- name: clear_stage
 DELETE FROM stage WHERE run_id = :run_id;
 
+-- name: clear_batch
+DELETE FROM provider_batch WHERE run_id = :run_id;
+
 -- name: clear_conversation
 DELETE FROM conversation WHERE run_id = :run_id;
 

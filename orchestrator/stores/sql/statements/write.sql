@@ -119,6 +119,15 @@ UPDATE attempt SET
   response_id = :response_id, status = :status, accepted_at = :at, code = NULL, message = NULL, shares_response = 1
 WHERE id = :attempt_id;
 
+-- name: name_response
+-- takes: attempt_id, response_id
+-- Changes nothing if another attempt holds the response: that one alone is charged for it.
+UPDATE OR IGNORE attempt SET response_id = :response_id, shares_response = 0 WHERE id = :attempt_id;
+
+-- name: share_named
+-- takes: attempt_id, response_id
+UPDATE attempt SET response_id = :response_id, shares_response = 1 WHERE id = :attempt_id;
+
 -- name: release_request
 -- takes: request_id, number, not_before, from_state, to_state
 UPDATE request SET state = :to_state, not_before = :not_before, number = number - 1
