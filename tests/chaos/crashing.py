@@ -17,7 +17,7 @@ from importlib import import_module
 from itertools import count
 from typing import Any
 
-__all__ = ["SUBJECTS", "TURNS", "WHEN", "place_of"]
+__all__ = ["STAGES", "SUBJECTS", "TURNS", "WHEN", "place_of"]
 
 WHEN = ("before", "during", "after")
 SUBJECTS = {
@@ -47,6 +47,18 @@ TURNS = {
     "keep_conversation": "orchestrator.stores.sql.sql_store:SqlStore.keep_conversation",
     "new_conversation": "orchestrator.executors.background:BackgroundExecutor.new_conversation",
     "join": "orchestrator.stores.sql.sql_store:SqlStore.join",
+}
+# Steps that run only if a job has stages. The last four are parts of one transaction, in the writer's thread.
+STAGES = {
+    "pass_on": "orchestrator.stores.sql.stage_store:SqlStageStore.pass_on",
+    "fill_group": "orchestrator.stores.sql.stage_store:SqlStageStore.fill_group",
+    "split_group": "orchestrator.stores.sql.stage_store:SqlStageStore.split_group",
+    "seal_stage": "orchestrator.stores.sql.stage_store:SqlStageStore.seal_stage",
+    "seal": "orchestrator.engine.run_status:RunStatus.seal",
+    "passing_on": "orchestrator.stores.sql.stage_store:_pass_on",
+    "new_rows": "orchestrator.stores.sql.stage_store:_add_requests",
+    "new_members": "orchestrator.stores.sql.stage_store:_add_members",
+    "filling": "orchestrator.stores.sql.stage_store:_fill_group",
 }
 _DURING_S = 0.003
 
@@ -89,7 +101,7 @@ class Crash:
 
 def place_of(subject: str) -> tuple[Any, str]:
     """The class or module of a step, and the step's name in it."""
-    module, _, path = {**SUBJECTS, **TURNS}[subject].partition(":")
+    module, _, path = {**SUBJECTS, **TURNS, **STAGES}[subject].partition(":")
     owner: Any = import_module(module)
     *parents, name = path.split(".")
     for parent in parents:

@@ -19,7 +19,7 @@ from orchestrator.core.states import State
 from tests.stores.sqlite.audit import audit
 
 from .conftest import Note
-from .crashing import SUBJECTS, TURNS, WHEN, place_of
+from .crashing import STAGES, SUBJECTS, TURNS, WHEN, place_of
 from .station import Provider, Station
 
 # Points that are reached once, at the start of a run or at its end, in this order; and between them, repeatedly.
@@ -151,7 +151,7 @@ def check(run: KilledRun, provider: Provider, summary: dict[str, Any], *, rows: 
     assert Counter(each["key"] for each in created if each["id"] in stored) == dict.fromkeys(of_key, 1)
 
 
-@pytest.mark.parametrize("subject", [*SUBJECTS, *TURNS])
+@pytest.mark.parametrize("subject", [*SUBJECTS, *TURNS, *STAGES])
 def test_every_step_that_can_crash_exists(subject: str) -> None:
     owner, name = place_of(subject)
     assert callable(getattr(owner, name))
