@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from orchestrator.app.wiring import Work
     from orchestrator.config import Config
     from orchestrator.core.increments import Comparison
+    from orchestrator.engine.lane_notes import LaneNote
     from orchestrator.engine.runs import JobIdentity
     from orchestrator.job.spec import Job
 
@@ -442,8 +443,16 @@ class Orchestrator:
         """What a run is to keep and what was deleted of it; None for one that was never worked on."""
         return await (await self._open_reader()).retained((await self._find(run)).id)
 
+    async def lanes(self, run: str) -> list[LaneNote]:
+        """Which lanes the requests of a run take, since when and why; empty if all are sent to the background."""
+        from orchestrator.engine.lane_notes import lane_notes
+
+        return await lane_notes(await self._open_reader(), (await self._find(run)).id)
+
     async def costs(self, run: str | None, by: Sequence[str]) -> list[CostRow]:
-        """Charges summed by ``run``, ``model``, ``tier``, ``day``, ``stage`` or ``state``; of one run or of all."""
+        """Charges of one run, or of all, summed by ``run``, ``model``, ``tier``, ``day``, ``stage``, ``state`` or
+        ``lane``.
+        """
         check_groupings(by)
         reader = await self._open_reader()
         return await reader.costs((await self._find(run)).id if run is not None else None, by)

@@ -23,6 +23,7 @@ from orchestrator.engine.allowances import Allowances
 from orchestrator.engine.funds import Funds
 from orchestrator.engine.increments import Night
 from orchestrator.engine.items import Halted
+from orchestrator.engine.lane_switch import LaneSwitch
 from orchestrator.engine.learned_state import LearnedState, Snapshot
 from orchestrator.engine.loop import LocalLoop, Task
 from orchestrator.engine.observation import Observation
@@ -209,6 +210,7 @@ def _loop(work: Work, run: RunContext, *, allowances: Allowances, funds: Funds, 
     settle = Settle(run, allowances, funds, outages)
     recover = Recover(run, funds, settle)
     queue = SendQueue(run.status, list(run.stages))
+    lanes = LaneSwitch(run, queue, executors)
     streams = executors.of(DEFAULT_LANE).streams
     listener = StreamListener(run, streams) if streams is not None else None
     router = Router(run, queue, listener=listener)
@@ -235,9 +237,15 @@ def _loop(work: Work, run: RunContext, *, allowances: Allowances, funds: Funds, 
             run,
             queue,
             Refill(run, queue, preparations, Deduplicator(run, queue, other_runs, route=router.route)),
-            gate=SendGate(run, queue, allowances=allowances, funds=funds, outages=outages),
+            gate=SendGate(run, queue, executors, allowances=allowances, funds=funds, outages=outages),
             submit=Submit(
-                run, executors, uploads, allowances=allowances, funds=funds, outages=outages, settle=settle
+                run,
+                uploads,
+                allowances=allowances,
+                funds=funds,
+                outages=outages,
+                settle=settle,
+                lanes=lanes,
             ),
             other_runs=other_runs,
             router=router,
@@ -251,7 +259,7 @@ def _loop(work: Work, run: RunContext, *, allowances: Allowances, funds: Funds, 
         recover,
         other_runs,
         tasks=tasks if listener is None else [listener, *tasks],
-        housekeeping=Housekeeping(run, funds, learned, other_runs),
+        housekeeping=Housekeeping(run, funds, learned, other_runs, lanes),
         late_costs=LateCosts(run, executors.of(DEFAULT_LANE), allowances, funds),
     )
 
@@ -329,6 +337,7 @@ def _allowances(config: Config, job: Job, now: float) -> Allowances:
             requests_per_minute=limits.requests_per_minute, tokens_per_minute=limits.tokens_per_minute, now=now
         ),
         polls=Limiter(requests_per_minute=limits.polls_per_minute, tokens_per_minute=None, now=now),
+        held_at_once=config.lanes.sync.at_once,
         places=OpenPlaces(min(limits.max_in_flight, MOST_STREAMS) if job.stream else limits.max_in_flight),
     )
 

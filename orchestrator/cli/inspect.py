@@ -25,18 +25,21 @@ async def status(
     """Show where a run stands: counts, tokens, cost, failures."""
     from orchestrator.app.retention.text import retention_object, retention_words
     from orchestrator.cli.run_outcome import failure_codes
+    from orchestrator.report.lanes_taken import lanes_object, lanes_words
     from orchestrator.report.summary import closing_table, summary_object
 
     async with opened(db, config) as orchestrator:
         summary = await orchestrator.status(run)
         retained = await orchestrator.retained(summary.name)
-        words = retention_words(retained)
+        words, lanes = retention_words(retained), await orchestrator.lanes(summary.name)
         if json:
             more = {"retention": retention_object(retained)} if retained and words else {}
-            say_json({**summary_object(summary, orchestrator.database), **more})
+            taken = {"lanes": lanes_object(lanes)} if lanes else {}
+            say_json({**summary_object(summary, orchestrator.database), **more, **taken})
             return
         failures = await failure_codes(orchestrator, summary)
         places = {"database": orchestrator.database} | ({"retention": words} if words else {})
+        places |= {"lane": lanes_words(lanes)} if lanes else {}
         say(closing_table(summary, places=places, failures=failures))
 
 

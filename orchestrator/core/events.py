@@ -120,3 +120,5 @@ class Progress:
     waiting_for: str | None = None
     waiting_until: float | None = None
     stopping: bool = False
+    # The lanes that requests take now, in the order of the stages.
+    lanes: tuple[str, ...] = ()

@@ -23,3 +23,5 @@ class Allowances:
     polls_at_once: int = 128
     # Creates until the first one is accepted: if nothing can work, at most this many fail.
     first_creates_at_once: int = 64
+    # Create calls that are held until the response has ended, on connections of their own.
+    held_at_once: int = 64

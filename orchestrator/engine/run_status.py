@@ -24,6 +24,8 @@ class RunStatus:
     poll_queue: PollQueue = field(default_factory=PollQueue)
     # Calls on the wire, and responses whose tools are running.
     sending: int = 0
+    # Those of them that are held until their response has ended.
+    holding: int = 0
     polling: int = 0
     running_tools: int = 0
     # Requests in doubt that wait for the operator's decision.

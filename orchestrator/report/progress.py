@@ -75,6 +75,7 @@ class View:
     budget_used: tuple[str, int] | None
     waiting: str | None
     stopping: bool
+    lanes: tuple[str, ...] = ()
 
 
 def view_of(progress: Progress, throughput: Throughput, now: float) -> View:
@@ -105,6 +106,7 @@ def view_of(progress: Progress, throughput: Throughput, now: float) -> View:
         budget_used=progress.budget_used,
         waiting=_waiting(progress, now),
         stopping=progress.stopping,
+        lanes=progress.lanes,
     )
 
 
@@ -147,11 +149,18 @@ def total_text(view: View) -> str:
     return f"{formatting.count(view.settled)} of {formatting.count(view.total)}{'+' if view.reading else ''}"
 
 
+def lane_text(view: View) -> str:
+    """Returns ``lane sync``; nothing if all requests are sent to the background, as usual."""
+    return "" if view.lanes in ((), ("background",)) else f"lane {' and '.join(view.lanes)}"
+
+
 def plain_line(view: View) -> str:
     """Returns the whole view as one line of text."""
     parts = [f"{view.run}: {total_text(view)} settled", *counts_texts(view), *rate_texts(view)]
     if view.left_s is not None:
         parts.append(f"{formatting.duration(view.left_s)} left")
+    if lane := lane_text(view):
+        parts.append(lane)
     if view.waiting:
         parts.append(view.waiting)
     if view.stopping:
@@ -179,4 +188,5 @@ def view_object(view: View) -> dict[str, Any]:
         "budget_used_percent": None if view.budget_used is None else view.budget_used[1],
         "waiting": view.waiting,
         "stopping": view.stopping,
+        "lane": " and ".join(view.lanes),
     }

@@ -18,12 +18,17 @@ from orchestrator.engine.run_status import RunStatus
 from orchestrator.engine.settings import StageSettings
 from orchestrator.engine.stages import Stage
 from orchestrator.engine.steps import OtherRuns, Recover, Settle
+from orchestrator.executors.registry import Executors
 from orchestrator.policy.errors.first_tries import FirstCreates, FirstPolls
 from orchestrator.policy.polling.deadlines import Timeouts
 from orchestrator.policy.pricing.budget import Budget, Cap
 from orchestrator.policy.pricing.prices import PriceBook
 from orchestrator.policy.rate_limits.limits import Limiter, Pools
 from orchestrator.policy.rate_limits.places import OpenPlaces
+from orchestrator.provider.client import ResponsesClient
+from orchestrator.provider.httpx_transport import HttpxTransport
+from orchestrator.provider.streaming import StreamingClient
+from orchestrator.provider.transport import Endpoint
 from orchestrator.stores.base import Reader, Store
 from orchestrator.stores.reads import PendingRequest, Run
 from orchestrator.testing import FakeClock
@@ -135,6 +140,23 @@ class Rig:
         money = self.funds(**funds)
         settle = Settle(self.run, allowances(), money, Outages(self.observation, self.run.rng))
         return OtherRuns(self.run, money, Recover(self.run, money, settle), route=route)
+
+
+class Unconnected:
+    """The clients of a provider that is never called."""
+
+    def __init__(self) -> None:
+        self.client = ResponsesClient(HttpxTransport(Endpoint(base_url="http://127.0.0.1:9/v1")))
+
+    def held(self) -> ResponsesClient:
+        return self.client
+
+    def streams(self) -> StreamingClient:
+        raise AssertionError("nothing is streamed here")
+
+
+def executors() -> Executors:
+    return Executors(Unconnected())
 
 
 def allowances(*, per_minute: int | None = None, tokens: int | None = None, **changes: Any) -> Allowances:

@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.core.events import Progress
+from orchestrator.core.lanes import Lane
 from orchestrator.engine.items import Prepared
 from orchestrator.engine.observation import Observation
 from orchestrator.engine.outages import Outages
 from orchestrator.engine.run_status import RunStatus
-from orchestrator.engine.tasks.admission import Admission, admit, free_places
+from orchestrator.engine.tasks.admission import Admission, FreePlaces, admit, free_places
 from orchestrator.policy.pricing.budget import Budget, Cap
 from orchestrator.policy.rate_limits.limits import Pools
 from orchestrator.policy.rate_limits.places import OpenPlaces
@@ -27,11 +28,11 @@ from .builders import NOW, a_prepared, a_stage, allowances
 def decide(
     *queue: Prepared, places: int = 100, cap: int | None = None, tokens: int | None = None, more: Any = None
 ) -> Admission:
-    queues = {("main", "gpt-5-mini"): deque(queue)} | (more or {})
+    queues = {("main", "gpt-5-mini", Lane.BACKGROUND): deque(queue)} | (more or {})
     budget = Budget([] if cap is None else [Cap(scope="run", limit_pusd=cap, committed_pusd=0)])
     # Idle for a second, so one second's worth may go at once: 100 requests, and a sixtieth of the tokens.
     pools = Pools(requests_per_minute=None, tokens_per_minute=tokens, now=NOW - 1)
-    return admit(NOW, queues, pools=pools, budget=budget, places=places)
+    return admit(NOW, queues, pools=pools, budget=budget, places=lambda _: places)
 
 
 def ids(prepared: tuple[Prepared, ...]) -> list[int]:
@@ -61,7 +62,7 @@ def test_the_budget_holds_the_rest_and_nothing_overtakes() -> None:
 
 
 def test_the_rate_limit_holds_a_model_and_says_when_to_ask_again() -> None:
-    other = {("main", "gpt-5"): deque([a_prepared(9, model="gpt-5", tokens=100)])}
+    other = {("main", "gpt-5", Lane.BACKGROUND): deque([a_prepared(9, model="gpt-5", tokens=100)])}
     decision = decide(*(a_prepared(number, tokens=600) for number in (1, 2)), tokens=60_000, more=other)
     assert ids(decision.admitted) == [1, 9]
     assert decision.held_by == "rate limit"
@@ -79,7 +80,7 @@ def test_what_the_rate_limit_holds_back_reserves_nothing() -> None:
     budget = Budget([Cap(scope="run", limit_pusd=100, committed_pusd=0)])
     pools = Pools(requests_per_minute=None, tokens_per_minute=6_000, now=NOW - 1)
     queue = deque([a_prepared(1, tokens=90), a_prepared(2, tokens=90)])
-    admit(NOW, {("main", "gpt-5-mini"): queue}, pools=pools, budget=budget, places=9)
+    admit(NOW, {("main", "gpt-5-mini", Lane.BACKGROUND): queue}, pools=pools, budget=budget, places=lambda _: 9)
     assert budget.reserved_pusd == 10
     assert len(queue) == 1
 
@@ -101,7 +102,7 @@ def places(
     status: RunStatus, *, broken: Outages | None = None, accepted: bool = True, warm_cache: bool = False
 ) -> int:
     stages = {"main": a_stage(accepted=accepted, warm_cache=warm_cache)}
-    return free_places(NOW, status, stages, allowances(places=OpenPlaces(200)), broken or outages())
+    return free_places(NOW, status, stages, allowances(places=OpenPlaces(200)), broken or outages()).short
 
 
 def test_places_are_bounded_by_calls_and_by_what_is_in_flight() -> None:
@@ -109,6 +110,24 @@ def test_places_are_bounded_by_calls_and_by_what_is_in_flight() -> None:
     assert places(RunStatus(sending=100)) == 28
     assert places(RunStatus(sending=10, running_tools=180)) == 10
     assert places(RunStatus(sending=10, running_tools=500)) == 0
+
+
+def test_calls_that_are_held_have_places_of_their_own() -> None:
+    stages = {"main": a_stage()}
+    busy = RunStatus(sending=120, holding=20)
+    allowed = allowances(places=OpenPlaces(500), held_at_once=24)
+    assert free_places(NOW, busy, stages, allowed, outages()) == FreePlaces(short=28, held=4)
+    # All together are in flight, whichever lane they take.
+    allowed = allowances(places=OpenPlaces(122), held_at_once=24)
+    assert free_places(NOW, busy, stages, allowed, outages()) == FreePlaces(short=2, held=2)
+
+
+def test_a_lane_without_a_place_does_not_hold_up_another() -> None:
+    pools, budget = Pools(requests_per_minute=None, tokens_per_minute=None, now=NOW - 1), Budget([])
+    lanes = (Lane.SYNC, Lane.BATCH, Lane.BACKGROUND)
+    queues = {("main", "gpt-5-mini", lane): deque([a_prepared(n, lane=lane)]) for n, lane in enumerate(lanes)}
+    decision = admit(NOW, queues, pools=pools, budget=budget, places=lambda lane: int(lane is Lane.BACKGROUND))
+    assert ids(decision.admitted) == [2]
 
 
 def test_fewer_go_until_the_first_one_is_accepted() -> None:
@@ -128,4 +147,4 @@ def test_in_an_outage_one_probe_goes_at_a_time() -> None:
     probe_at = broken.next_probe_at
     assert probe_at is not None
     stages = {"main": a_stage()}
-    assert free_places(probe_at, RunStatus(), stages, allowances(), broken) == 1
+    assert free_places(probe_at, RunStatus(), stages, allowances(), broken) == FreePlaces(1, 1)

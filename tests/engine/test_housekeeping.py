@@ -12,13 +12,15 @@ import pytest
 
 from orchestrator.core.errors import StoreError
 from orchestrator.engine.items import Waiting
+from orchestrator.engine.lane_switch import LaneSwitch
 from orchestrator.engine.learned_state import LearnedState, Snapshot
 from orchestrator.engine.tasks.housekeeping import Housekeeping
+from orchestrator.engine.tasks.send_queue import SendQueue
 from orchestrator.policy.pricing.budget import Cap
 from orchestrator.stores.reads import SharedCaps
 from tests.stores.builders import Harness, a_charge, a_run
 
-from .builders import NOW, Rig, an_open_response
+from .builders import NOW, Rig, an_open_response, executors
 
 pytestmark = pytest.mark.anyio
 
@@ -51,7 +53,8 @@ async def keeping_house(rig: Rig, **funds: Any) -> AsyncIterator[House]:
 
     learned = LearnedState(rig.store, rig.reader, [Snapshot("x", dump, lambda _: None)])
     money = rig.funds(**funds) if "caps" not in funds else shared(rig, **funds)
-    task = Housekeeping(rig.run, money, learned, rig.other_runs())
+    lanes = LaneSwitch(rig.run, SendQueue(rig.status), executors())
+    task = Housekeeping(rig.run, money, learned, rig.other_runs(), lanes)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(task.run)
         yield House(rig, task, saved)

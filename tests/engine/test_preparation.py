@@ -9,8 +9,10 @@ from typing import Any
 import orjson
 import pytest
 
+from orchestrator.core.lanes import Lane
 from orchestrator.engine.items import Prepared
 from orchestrator.engine.preparation import Preparation, Unsendable
+from orchestrator.engine.stages import Stage
 from orchestrator.executors.background import create_body
 from orchestrator.job.chains import Chain
 from orchestrator.job.requests.compose import RequestRules
@@ -21,7 +23,7 @@ from orchestrator.policy.pricing.prices import PriceBook
 from orchestrator.policy.rate_limits.limits import Pools
 from orchestrator.stores.reads import Continuation, PendingRequest
 
-from .builders import a_stage
+from .builders import a_request, a_stage
 
 NOW = 1_790_000_000.0
 REQUEST = {"model": "gpt-5-mini", "input": "{{ text }}", "max_output_tokens": 100}
@@ -40,7 +42,7 @@ def chained(mode: str | None, history_tokens: int = 100_000) -> dict[str, Any]:
     return {"chain_mode": mode, "rules": RequestRules(chain=chain)}
 
 
-def preparation(folder: Path, **settings: Any) -> Preparation:
+def preparation(folder: Path, stage: Stage | None = None, **settings: Any) -> Preparation:
     (folder / "rows.jsonl").write_text("")
     job = Job.model_validate({"name": "a", "input": {"path": str(folder / "rows.jsonl")}, "request": REQUEST})
     return Preparation(
@@ -50,7 +52,7 @@ def preparation(folder: Path, **settings: Any) -> Preparation:
         prices=PriceBook(),
         pools=Pools(requests_per_minute=None, tokens_per_minute=None, now=NOW),
         budget=Budget([Cap(scope="run", limit_pusd=10**13, committed_pusd=0)]),
-        stage=a_stage(**settings),
+        stage=stage or a_stage(**settings),
     )
 
 
@@ -127,3 +129,19 @@ def test_the_cache_key_is_set_where_it_is_asked_for(tmp_path: Path) -> None:
     assert orjson.loads(prepared(tmp_path, ROW, rules=RequestRules(cache_key=True)).body)[
         "prompt_cache_key"
     ].startswith("prefix-")
+
+
+@pytest.mark.parametrize("lane", [Lane.BACKGROUND, Lane.SYNC, Lane.FLEX, Lane.WINDOW_2H, Lane.WINDOW_8H])
+def test_a_request_is_made_for_the_lane_that_its_stage_takes(tmp_path: Path, lane: Lane) -> None:
+    stage = a_stage()
+    stage.lane = lane
+    plain, made = (
+        preparation(tmp_path, each).prepare(a_request(1, row=b'{"text": "x"}'), NOW) for each in (a_stage(), stage)
+    )
+    assert isinstance(plain, Prepared)
+    assert isinstance(made, Prepared)
+    assert (made.lane, made.window) == (lane, {Lane.WINDOW_2H: "2h", Lane.WINDOW_8H: "8h"}.get(lane))
+    assert made.service_tier == ("flex" if lane is Lane.FLEX else None)
+    # What is asked is the same, so answers are shared; and a lane that is missed may cost the price of the default.
+    assert made.fingerprint == plain.fingerprint
+    assert worst_case(made) >= worst_case(plain) > 0 or lane is Lane.FLEX

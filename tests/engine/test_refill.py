@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from orchestrator.core.lanes import Lane
 from orchestrator.core.states import State
+from orchestrator.engine.items import Prepared
 from orchestrator.engine.tasks.duplicates import Deduplicator
 from orchestrator.engine.tasks.refill import Refill
 from orchestrator.engine.tasks.send_queue import SendQueue
@@ -27,7 +29,12 @@ class Bench:
         self.queue = SendQueue(rig.status)
         self.harness = Harness(rig.store, rig.reader, rig.record)
         deduplicator = Deduplicator(rig.run, self.queue, rig.other_runs(), route=lambda _: None)
-        self.refill = Refill(rig.run, self.queue, {name: preparation(folder) for name in rig.stages}, deduplicator)
+        self.refill = Refill(
+            rig.run,
+            self.queue,
+            {name: preparation(folder, stage) for name, stage in rig.stages.items()},
+            deduplicator,
+        )
 
     async def add(self, count: int, start: int = 0, **changes: Any) -> None:
         made = [
@@ -36,7 +43,10 @@ class Bench:
         await self.rig.store.add_rows(self.rig.record.id, made, [], mark(start + count))
 
     def keys(self, stage: str = "main") -> list[str]:
-        return [prepared.request.key for prepared in self.queue.ready.get((stage, "gpt-5-mini"), ())]
+        return [prepared.request.key for prepared in self.ready(stage)]
+
+    def ready(self, stage: str = "main") -> list[Prepared]:
+        return [each for (name, _, _), queue in self.queue.ready.items() if name == stage for each in queue]
 
 
 @pytest.fixture
@@ -105,3 +115,39 @@ async def test_stages_are_read_and_sealed_each_by_itself(rig: Rig, tmp_path: Pat
     assert bench.keys("review") == ["row-2", "row-3"]
     await bench.refill.fill()
     assert bench.refill.exhausted
+
+
+async def test_what_is_ready_is_made_ready_again_for_another_lane(bench: Bench) -> None:
+    await bench.add(600)
+    bench.rig.status.seal("main")
+    await bench.refill.fill()
+    sending = [bench.queue.ready["main", "gpt-5-mini", Lane.BACKGROUND].popleft() for _ in range(3)]
+    stage = bench.rig.stages["main"]
+    stage.lane = Lane.SYNC
+    bench.queue.change_lane("main", Lane.BACKGROUND, Lane.SYNC)
+    assert not bench.keys()
+    assert not bench.rig.status.queue_empty
+    await bench.refill.fill()
+    # Those that are being sent stay in their lane, and are not made ready a second time.
+    assert bench.keys() == [f"row-{n}" for n in range(3, 256)]
+    assert {each.lane for each in bench.ready()} == {Lane.SYNC}
+    # One of them could not be sent: it comes back in the new lane, and once.
+    bench.queue.forget(sending[0])
+    bench.queue.take_back(sending[0])
+    bench.queue.ready["main", "gpt-5-mini", Lane.SYNC].clear()
+    await bench.refill.fill()
+    assert bench.keys()[0] == "row-0"
+    assert {each.lane for each in bench.ready()} == {Lane.SYNC}
+
+
+async def test_a_lane_that_was_left_can_be_taken_again(bench: Bench) -> None:
+    await bench.add(2)
+    stage = bench.rig.stages["main"]
+    for old, new in ((Lane.BACKGROUND, Lane.SYNC), (Lane.SYNC, Lane.BACKGROUND)):
+        stage.lane = new
+        bench.queue.change_lane("main", old, new)
+    await bench.refill.fill()
+    assert [(each.request.key, each.lane) for each in bench.ready()] == [
+        ("row-0", Lane.BACKGROUND),
+        ("row-1", Lane.BACKGROUND),
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from orchestrator.core.lanes import Lane
 from orchestrator.engine.items import After, AwaitingTools, Finished, Halted, Held, Queued, Returned, Waiting
 from orchestrator.engine.route import Router
 from orchestrator.engine.tasks.send_queue import SendQueue
@@ -70,7 +71,7 @@ async def test_a_returned_request_is_first_again_and_still_in_hand(rig: Rig, que
     first, second = a_prepared(1, fingerprint=b"one"), a_prepared(2)
     for prepared in (first, second):
         queue.add(prepared)
-    key = ("main", "gpt-5-mini")
+    key = ("main", "gpt-5-mini", Lane.BACKGROUND)
     queue.ready[key].popleft()
     queue.forget(first)
     assert (queue.in_hand, queue.asked) == ({2}, {})

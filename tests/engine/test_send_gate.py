@@ -12,7 +12,7 @@ from orchestrator.engine.tasks.send_queue import SendQueue
 from orchestrator.engine.tasks.sender import SendGate
 from orchestrator.policy.pricing.budget import Cap
 
-from .builders import NOW, Rig, a_prepared, allowances
+from .builders import NOW, Rig, a_prepared, allowances, executors
 
 pytestmark = pytest.mark.anyio
 
@@ -30,7 +30,9 @@ class Bench:
         self.queue.delayed_at = None
         self.outages = Outages(rig.observation, rig.run.rng)
         self.funds = rig.funds(*caps)
-        self.gate = SendGate(rig.run, self.queue, allowances=allowances(), funds=self.funds, outages=self.outages)
+        self.gate = SendGate(
+            rig.run, self.queue, executors(), allowances=allowances(), funds=self.funds, outages=self.outages
+        )
 
     def halts_with(self, admission: Admission = NOTHING) -> str | None:
         halted = self.gate.halt(admission)

@@ -14,6 +14,7 @@ __all__ = ["resend_or_hold"]
 
 # Replies are lost in waves: a request that is sent again at once soon loses all its attempts.
 _BASE_S = 5.0
+_FREE_BASE_S = 0.5
 
 
 async def resend_or_hold(
@@ -30,7 +31,9 @@ async def resend_or_hold(
     resend = may_send and may_resend(open_.worst_case_pusd, below_pusd=settings.resend_below_pusd)
     event = Event.RETRY if resend else Event.LOSE
     now = run.clock.now()
-    again_at = now + (retry_wait(open_.attempts, run.rng, base_s=_BASE_S) if counted else 0.0)
+    # At a free server nothing can be paid for twice, and it is simply asked again.
+    base_s = _FREE_BASE_S if open_.worst_case_pusd == 0 else _BASE_S
+    again_at = now + (retry_wait(open_.attempts, run.rng, base_s=base_s) if counted else 0.0)
     await run.store.end(
         Ending(
             request_id=open_.request_id,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import anyio
 import orjson
 
 from orchestrator.core.model import Seen
@@ -22,6 +25,7 @@ from orchestrator.engine.items import (
     Returned,
     Waiting,
 )
+from orchestrator.engine.lane_switch import LaneSwitch
 from orchestrator.engine.outages import Outages
 from orchestrator.engine.preparation import Unsendable
 from orchestrator.engine.run_context import RunContext
@@ -31,7 +35,6 @@ from orchestrator.engine.steps.poll import first_poll
 from orchestrator.engine.steps.refuse import refuse
 from orchestrator.engine.steps.settle import Settle
 from orchestrator.engine.uploads import FileChanged, Uploads
-from orchestrator.executors.registry import Executors
 from orchestrator.policy.errors.verdicts import Fail, Found, Full, Halt, InDoubt, Later, Outage, RateLimited, Retry
 from orchestrator.policy.rate_limits.backoff import retry_wait
 from orchestrator.provider.headers import parse_rate_limits
@@ -50,21 +53,21 @@ class Submit:
     def __init__(
         self,
         run: RunContext,
-        executors: Executors,
         uploads: Uploads | None,
         *,
         allowances: Allowances,
         funds: Funds,
         outages: Outages,
         settle: Settle,
+        lanes: LaneSwitch,
     ) -> None:
         self._run = run
-        self._executors = executors
         self._uploads = uploads
         self._allowances = allowances
         self._funds = funds
         self._outages = outages
         self._settle = settle
+        self._lanes = lanes
         self._identity = ReplyIdentity(run)
 
     async def submit(self, prepared: Prepared) -> After | AskedElsewhere:
@@ -110,9 +113,14 @@ class Submit:
             self._give_back(prepared, admitted_at)
             return Finished()
         run.observation.moved(State.PENDING, Event.CLAIM)
-        executor = self._executors.of(prepared.lane)
-        answer = await executor.submit(body, idempotency_key=key, client_request_id=f"{key}-{prepared.number}")
         open_ = _open_response(prepared, run.stages[request.stage], attempt_id, sent_at)
+        executor = self._lanes.executor(prepared.lane)
+        try:
+            answer = await executor.submit(body, idempotency_key=key, client_request_id=f"{key}-{prepared.number}")
+        except asyncio.CancelledError:
+            if executor.capabilities.held:
+                await self._return_held(prepared, open_)
+            raise
         outages.reached |= not isinstance(answer, NeverSent)
         if isinstance(answer, Seen):
             outages.record_success(outages.creates, sent_at)
@@ -145,7 +153,7 @@ class Submit:
         if new.body is not None:
             return new.body
         run, sent_at = self._run, self._run.clock.now()
-        made = await self._executors.of(prepared.lane).new_conversation(run.record.uid, new.chain)
+        made = await self._lanes.executor(prepared.lane).new_conversation(run.record.uid, new.chain)
         if isinstance(made, str):
             await run.store.keep_conversation(run.record.id, new.chain, made)
             new.body = new.encode(made)
@@ -222,11 +230,21 @@ class Submit:
         waiting = first_poll(open_, seen)
         if seen is not None and seen.response.ended:
             open_.stage.first_polls.answered()
+            await self._lanes.answered(open_)
             return await self._settle.settle(open_, seen.response)
+        self._lanes.answered_later()
         asked_to_wait = seen is not None and seen.poll_after_s is not None
         if not run.status.queue_empty and not asked_to_wait and open_.stage.first_polls.takes_early_poll():
             return Waiting(open_, now, forced=True)
         return waiting
+
+    async def _return_held(self, prepared: Prepared, open_: OpenResponse) -> None:
+        """The process stops while a call is held, which cancels the response: where that costs nothing, nothing is
+        in doubt, and the request is pending again.
+        """
+        if prepared.worst_case_pusd == 0:
+            with anyio.CancelScope(shield=True):
+                await self._release(prepared, open_, NeverSent(reason="the process stopped"), self._run.clock.now())
 
     async def _not_ours(self, open_: OpenResponse, flaw: str) -> After:
         """The reply is another request's; a response of this one may exist, and its id is not known."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from orchestrator.core.errors import StoreError
 from orchestrator.engine.funds import Funds
 from orchestrator.engine.items import Halted
+from orchestrator.engine.lane_switch import LaneSwitch
 from orchestrator.engine.learned_state import LearnedState
 from orchestrator.engine.run_context import RunContext
 from orchestrator.engine.steps import OtherRuns
@@ -21,12 +22,15 @@ _SAVE_LEARNED_EVERY = 30
 class Housekeeping:
     """Writes counters, notices a cancel by another process, stops the sending at the run's deadline."""
 
-    def __init__(self, run: RunContext, funds: Funds, learned: LearnedState, other_runs: OtherRuns) -> None:
+    def __init__(
+        self, run: RunContext, funds: Funds, learned: LearnedState, other_runs: OtherRuns, lanes: LaneSwitch
+    ) -> None:
         self._run = run
         self._other_runs = other_runs
         self._status = run.status
         self._funds = funds
         self._learned = learned
+        self._lanes = lanes
         self._written_polls = 0
         self._written_at = run.clock.now()
 
@@ -48,6 +52,7 @@ class Housekeeping:
     async def recall(self) -> None:
         """Load what earlier runs learned; the run begins."""
         await self._learned.recall()
+        await self._lanes.recall()
 
     def check_files(self) -> None:
         """Halt the run if the database is no longer where it was: no other process would find what is written."""

@@ -55,10 +55,14 @@ class Refill:
         self._cursors = {name: _Cursor() for name in run.stages}
         # Every row of every stage was read once; what is pending in the store was put off.
         self.exhausted = False
+        self._rereads = False
 
     async def fill(self) -> None:
         """Make requests ready until there are enough, or no more are pending."""
         now, queue = self._run.clock.now(), self._queue
+        while queue.to_reread:
+            self._cursors[queue.to_reread.pop()] = _Cursor()
+            self.exhausted, self._rereads = False, True
         if queue.delayed_at is not None and queue.delayed_at <= now and len(queue) < MOST_READY * len(self._cursors):
             await self._take_delayed(now)
         for name, cursor in self._cursors.items():
@@ -75,6 +79,8 @@ class Refill:
             asked_at = (run.status.additions, sealed)
             if len(self._cursors) > 1 and cursor.dry_at == asked_at:
                 return
+            # What is in hand now is not to be made ready twice, if the stage is read again from its beginning.
+            in_hand = frozenset(self._queue.in_hand) if self._rereads else ()
             fresh = await run.reader.fresh(run.record.id, stage=stage.name, after_id=cursor.after_id, limit=most)
             if not fresh:
                 cursor.exhausted = sealed
@@ -82,7 +88,7 @@ class Refill:
                 self.exhausted = all(each.exhausted for each in self._cursors.values())
                 return
             cursor.after_id = fresh[-1].id
-            await self._make_ready(stage, fresh)
+            await self._make_ready(stage, [each for each in fresh if each.id not in in_hand])
 
     async def _take_delayed(self, now: float) -> None:
         """Put those that are due before all fresh ones, and note when the next is due."""

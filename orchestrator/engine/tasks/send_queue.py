@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
+from orchestrator.core.lanes import Lane
 from orchestrator.engine.items import Prepared
 from orchestrator.engine.run_status import RunStatus
 
@@ -12,7 +13,7 @@ __all__ = ["SendQueue"]
 
 
 class SendQueue:
-    """Requests made ready, a queue for each stage and model, and when the next one that was put off is due.
+    """Requests made ready, a queue for each stage, model and lane, and when the next one that was put off is due.
 
     Every request of a queue is *in hand*: pending in the store, but not to be read from there a second time.
     """
@@ -21,10 +22,14 @@ class SendQueue:
         """``stages`` are in the order in which their requests are sent."""
         self._status = status
         self._places = {name: place for place, name in enumerate(stages)}
-        self.ready: dict[tuple[str, str], deque[Prepared]] = {}
+        self.ready: dict[tuple[str, str, Lane], deque[Prepared]] = {}
         self.in_hand: set[int] = set()
         # The request that is sent for each fingerprint in hand; duplicates wait for its answer.
         self.asked: dict[bytes, int] = {}
+        # Stages whose pending requests must be made ready again, from the first one on.
+        self.to_reread: set[str] = set()
+        # Lanes that were left, by stage.
+        self._left: set[tuple[str, Lane]] = set()
         # When the next request that was put off is due; 0 makes the sender ask the store first.
         self.delayed_at: float | None = 0.0
 
@@ -33,12 +38,16 @@ class SendQueue:
 
     def of_stage(self, stage: str) -> int:
         """How many requests of a stage are ready."""
-        return sum(len(queue) for (name, _), queue in self.ready.items() if name == stage)
+        return sum(len(queue) for (name, _, _), queue in self.ready.items() if name == stage)
 
     def add(self, prepared: Prepared, *, first: bool = False) -> None:
-        """Queue a request for its model, behind the others or before them."""
+        """Queue a request for its model, behind the others or before them; not for a lane that was left meanwhile."""
+        if (prepared.request.stage, prepared.lane) in self._left:
+            self.forget(prepared)
+            self._reread(prepared.request.stage)
+            return
         self.in_hand.add(prepared.request.id)
-        name = (prepared.request.stage, prepared.model)
+        name = (prepared.request.stage, prepared.model, prepared.lane)
         queue = self.ready.get(name)
         if queue is None:
             queue = self.ready[name] = deque()
@@ -59,6 +68,21 @@ class SendQueue:
         self.in_hand.discard(prepared.request.id)
         if prepared.fingerprint is not None:
             self.asked.pop(prepared.fingerprint, None)
+
+    def change_lane(self, stage: str, old: Lane, new: Lane) -> None:
+        """Requests that were made ready for a lane take another one: they are made ready again."""
+        self._left.discard((stage, new))
+        self._left.add((stage, old))
+        for (name, _, lane), queue in self.ready.items():
+            if name == stage and lane is old:
+                while queue:
+                    self.forget(queue.popleft())
+        self._reread(stage)
+
+    def _reread(self, stage: str) -> None:
+        self.to_reread.add(stage)
+        # The sender asks the store first, for those that were put off, too.
+        self.put_off(0.0)
 
     def put_off(self, not_before: float) -> None:
         """A request is pending in the store again and due at that time."""

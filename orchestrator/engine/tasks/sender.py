@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import anyio
 
+from orchestrator.core.lanes import Lane
 from orchestrator.engine.allowances import Allowances
 from orchestrator.engine.funds import Funds
 from orchestrator.engine.items import After, AskedElsewhere, Halted, Prepared
@@ -12,10 +15,11 @@ from orchestrator.engine.preparation import too_large
 from orchestrator.engine.route import Router
 from orchestrator.engine.run_context import RunContext
 from orchestrator.engine.steps import OtherRuns, Submit, refuse
-from orchestrator.engine.tasks.admission import Admission, admit, free_places
+from orchestrator.engine.tasks.admission import Admission, FreePlaces, admit, free_places
 from orchestrator.engine.tasks.refill import MOST_READY, Refill
 from orchestrator.engine.tasks.send_queue import SendQueue
 from orchestrator.engine.tasks.worker_pool import WorkerPool
+from orchestrator.executors.registry import Executors
 from orchestrator.policy.polling.deadlines import may_send
 
 __all__ = ["SendGate", "Sender"]
@@ -25,9 +29,17 @@ class SendGate:
     """What holds requests back: rate limits, the budget, outages, and the number of places."""
 
     def __init__(
-        self, run: RunContext, queue: SendQueue, *, allowances: Allowances, funds: Funds, outages: Outages
+        self,
+        run: RunContext,
+        queue: SendQueue,
+        executors: Executors,
+        *,
+        allowances: Allowances,
+        funds: Funds,
+        outages: Outages,
     ) -> None:
         self._run = run
+        self._executors = executors
         self._queue = queue
         self._allowances = allowances
         self._budget = funds.budget
@@ -41,11 +53,27 @@ class SendGate:
         if len(stages) > 1:
             stages = {name: stage for name, stage in stages.items() if self._queue.of_stage(name)}
         places = free_places(now, run.status, stages, self._allowances, outages)
-        admission = admit(now, self._queue.ready, pools=self._allowances.pools, budget=self._budget, places=places)
+        admission = admit(
+            now,
+            self._queue.ready,
+            pools=self._allowances.pools,
+            budget=self._budget,
+            places=partial(self._places_of, places),
+        )
         if admission.admitted:
             outages.creates.probing(now)
             outages.responses.probing(now)
         return admission
+
+    def holds(self, lane: Lane) -> bool:
+        """Whether create calls of a lane last until the response has ended."""
+        return self._executors.of(lane).capabilities.held
+
+    def _places_of(self, places: FreePlaces, lane: Lane) -> int:
+        capabilities = self._executors.of(lane).capabilities
+        if capabilities.requests_per_call > 1:
+            return 0  # another task sends these, many in one call
+        return places.held if capabilities.held else places.short
 
     def halt(self, admission: Admission) -> Halted | None:
         """Why nothing can ever be sent again, if nothing in flight could change that."""
@@ -122,6 +150,7 @@ class Sender:
         admission = gate.admit(now)
         for prepared in admission.admitted:
             status.sending += 1
+            status.holding += gate.holds(prepared.lane)
             workers.start(prepared)
         for prepared in admission.oversized:
             await refuse(run, prepared.request, too_large(prepared.tokens))
@@ -143,6 +172,7 @@ class Sender:
                 after = await self._other_runs.follow(prepared, after.others)
         finally:
             self._status.sending -= 1
+            self._status.holding -= self._gate.holds(prepared.lane)
             self._queue.forget(prepared)
         self._router.route(after)
         self._note_empty()
