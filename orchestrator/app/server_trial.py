@@ -43,7 +43,7 @@ class ServerTrial:
             return
         response = made.response
         if response.ended:
-            hint = "set timeouts.read longer than the longest answer takes, and limits.max_in_flight to its slots"
+            hint = "write lane: sync in the job, and set lanes.sync.at_once in the config to its slots"
             yield "background", True, "ignored: the create is answered when the response has ended", hint
         else:
             yield "background", True, f"accepted with status {response.status}", None

@@ -52,7 +52,7 @@ async def test_a_server_that_keeps_nothing_is_not_ok(rehearse: Rehearse, prices:
 async def test_a_server_that_ignores_the_background(rehearse: Rehearse) -> None:
     found = await findings(await rehearse(faults={"background_ignored": 1}, config=FREE))
     assert "ignored" in found["background"].detail
-    assert "timeouts.read" in (found["background"].hint or "")
+    assert "lane: sync" in (found["background"].hint or "")
 
 
 @pytest.mark.parametrize(("asked", "right"), [("", "/v1"), ("/v1/v1", "/v1")])
