@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 import anyio
 
+from orchestrator.app.stage_summaries import check_stage, row_of, with_stages
 from orchestrator.core.clock import Clock, SystemClock
 from orchestrator.core.errors import OrchestratorError, RunBusy, RunNotFound, StoreError, UsageError
 from orchestrator.core.events import Observer, Progress, RunEnded, RunEvent
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from orchestrator.app.follow import LiveEvent
     from orchestrator.app.forecast.estimates import Forecast
     from orchestrator.app.forecast.forecaster import Exact, Forecaster
+    from orchestrator.app.forecast.pipeline_forecast import PipelineForecaster
     from orchestrator.app.nights import NightOptions
     from orchestrator.app.reconcile.matching import Reconciliation
     from orchestrator.app.retention.purge import Purged
@@ -134,25 +136,30 @@ class Orchestrator:
         new: bool = False,
         night: NightOptions | None = None,
         accept_expired: bool = False,
+        until: str | None = None,
     ) -> Summary:
         """Run a job, or resume it where an earlier process stopped; ``night`` is for a job with increments.
 
         ``accept_expired`` requests again what the provider does not know, even if it knows no response of the run.
+        ``until`` is a stage: only it and those that it needs are asked, and the next call continues with the others.
 
         Returns when every row is settled, when something halts the run, or soon after ``stop``. Raises ``BadRow``,
         ``SpecError``, ``RunChanged``, ``RunBusy``, ``StoreError``, ``ConfigError`` or ``ProviderUnreachable``.
         """
         from orchestrator.app.run_start import job_identity, refuse_hopeless
         from orchestrator.app.wiring import function_tools, work_of
+        from orchestrator.job.stages.stage_jobs import stages_until
         from orchestrator.job.stream_limit import refuse_bulk
 
+        if until is not None:
+            stages_until(job, until)
         self._config.api_key(os.environ)  # a missing key is reported before a database is created
         self._stopped = False
         work = work_of(self._config, job, may_be_unstored=self._config.provider.store == "optional")
         renderer = work.renderer
         await anyio.to_thread.run_sync(partial(refuse_hopeless, job, renderer, self._config, now=self._clock.now()))
         await anyio.to_thread.run_sync(refuse_bulk, job)
-        work = replace(work, tools=function_tools(job, self._config), accept_expired=accept_expired)
+        work = replace(work, tools=function_tools(job, self._config), accept_expired=accept_expired, until=until)
         identity = await anyio.to_thread.run_sync(job_identity, job, self._config)
         name = job.named_run(name, new=new)
         return await self._carry_out(work, identity, name=name, new=new, night=night)
@@ -213,8 +220,8 @@ class Orchestrator:
         await (await self._start_execution()).cancel(await self._find(run))
         return await self.status(run)
 
-    async def cancel_rows(self, run: str, keys: Sequence[str]) -> dict[str, State]:
-        """Cancel single rows by their keys; returns the state of each now.
+    async def cancel_rows(self, run: str, keys: Sequence[str], *, stage: str | None = None) -> dict[str, State]:
+        """Cancel single rows by their keys, of one stage or of the one that has them; returns the state of each now.
 
         A row that waits is cancelled at once; an open response is cancelled at the provider, and the next poll of the
         run settles its row. Raises ``RunNotFound`` for an unknown key, ``UsageError`` for a row that is in doubt.
@@ -229,7 +236,7 @@ class Orchestrator:
             reader=await self._open_reader(),
             clock=self._clock,
         )
-        return await canceller.cancel(record, keys)
+        return await canceller.cancel(record, keys, stage=stage)
 
     async def retry(
         self,
@@ -238,12 +245,15 @@ class Orchestrator:
         states: Sequence[State] = (State.FAILED,),
         code: str | None = None,
         resolve_in_doubt: str | None = None,
+        stage: str | None = None,
     ) -> int:
-        """Queue settled requests again, by state and code; returns how many. The next ``run`` sends them.
+        """Queue settled requests again, by state, code and stage; returns how many. The next ``run`` sends them.
 
-        Raises ``UsageError`` if no request in these states has the code.
+        Groups that failed for want of them wait for them again. Raises ``UsageError`` if no request in these states
+        has the code, or the run has no such stage.
         """
         record = await self._find(run)
+        check_stage(record, stage)
         if code is not None:
             await self._check_code(record, code, (*states, State.IN_DOUBT) if resolve_in_doubt else states)
         lost = await (await self._open_reader()).without_data(record.id, states, code)
@@ -260,6 +270,7 @@ class Orchestrator:
                     states=states,
                     code=code,
                     resolve_in_doubt=resolve_in_doubt,
+                    stage=stage,
                     at=self._clock.now(),
                 )
             )
@@ -306,12 +317,12 @@ class Orchestrator:
         with self._backend.lock(record.id, record.name):
             return await retention.purge(record)
 
-    async def purge_rows(self, run: str, keys: Sequence[str]) -> Purged:
+    async def purge_rows(self, run: str, keys: Sequence[str], *, stage: str | None = None) -> Purged:
         """Delete what the provider keeps of single rows that are settled; the run need not be over."""
         record = await self._find(run)
         retention = await self._retention()
         with self._backend.lock(record.id, record.name):
-            return await retention.purge_rows(record, keys)
+            return await retention.purge_rows(record, keys, stage=stage)
 
     async def purge_due(self) -> AsyncIterator[tuple[str, Purged | OrchestratorError]]:
         """Do what the retention of each run says is due, the newest run first; those with nothing due are left out.
@@ -337,14 +348,14 @@ class Orchestrator:
     # ── reading ───────────────────────────────────────────────────────────────────────────────────────────
 
     async def status(self, run: str | None = None) -> Summary:
-        """The counts of a run; of the newest run if none is named."""
+        """The counts of a run, and of its stages if it has some; of the newest run if none is named."""
         reader = await self._open_reader()
         if run is None:
             runs = await reader.runs()
             if not runs:
                 raise RunNotFound(f"{self.database} holds no run yet", hint="start one with: orchestrator run JOB")
-            return await self._summary(reader, runs[0])
-        return await self._summary(reader, await self._find(run))
+            return await with_stages(await self._summary(reader, runs[0]), reader)
+        return await with_stages(await self._summary(reader, await self._find(run)), reader)
 
     async def runs(self) -> list[Summary]:
         """Every run of the database, newest first."""
@@ -361,34 +372,29 @@ class Orchestrator:
         """The requests of a run, or of one of its stages, in input order, in constant memory."""
         record = await self._find(run)
         reader = await self._open_reader()
-        if stage is not None and stage not in (known := await reader.stage_tally(record.id)):
-            raise UsageError(f"run {run!r} has no stage {stage!r}", hint=f"its stages: {', '.join(known) or 'none'}")
+        check_stage(record, stage)
         async for result in reader.results(record.id, states):
             if stage in (None, result.stage):
                 yield result
 
-    async def collect(self, run: str) -> Results:
-        """All results of a run at once, for data frames and typed answers; ``results`` needs less memory."""
+    async def collect(self, run: str, *, stage: str | None = None) -> Results:
+        """All results of a run, or of a stage, for data frames and typed answers; ``results`` needs less memory."""
         from orchestrator.app.run_results import Results
 
-        return Results(await self.status(run), tuple([each async for each in self.results(run)]))
+        return Results(await self.status(run), tuple([each async for each in self.results(run, stage=stage)]))
 
     async def skipped(self, run: str, *, most: int = 1000) -> list[SkippedRow]:
         """The first bad rows of a run that ``input.on_bad_row: skip`` left out."""
         return (await (await self._open_reader()).skipped((await self._find(run)).id))[:most]
 
-    async def show(self, run: str, key: str) -> RequestHistory:
-        """Everything that is on record of one row."""
+    async def show(self, run: str, key: str, *, stage: str | None = None) -> RequestHistory:
+        """Everything that is on record of one row, of a stage or of the one that has a row of that key.
+
+        Raises ``RunNotFound`` if there is none, ``UsageError`` if several stages have one.
+        """
         record = await self._find(run)
         reader = await self._open_reader()
-        request = await reader.request(record.id, key)
-        if request is None:
-            for stage in await reader.stage_tally(record.id):
-                request = request or await reader.request(record.id, key, stage=stage)
-        if request is None:
-            raise RunNotFound(
-                f"run {run!r} has no row with the key {key!r}", hint=f"list them: orchestrator export {run}"
-            )
+        request = await row_of(reader, record, key, stage=stage)
         attempts = await reader.attempts(request.id)
         return RequestHistory(
             request,
@@ -398,18 +404,20 @@ class Orchestrator:
             answered_by=await reader.attempt(request.answered_by) if request.answered_by is not None else None,
         )
 
-    async def input_items(self, run: str, key: str) -> AsyncIterator[bytes]:
+    async def input_items(self, run: str, key: str, *, stage: str | None = None) -> AsyncIterator[bytes]:
         """The input items of a row's latest response, each as JSON, asked of the provider; all pages, oldest first.
 
         Raises ``UsageError`` if there is no response, or the provider no longer knows it.
         """
         from orchestrator.app.sent_request import input_items
 
-        history = await self.show(run, key)
+        history = await self.show(run, key, stage=stage)
         async for item in input_items(self._config, self._backend.local_path, history):
             yield item
 
-    async def follow(self, run: str, key: str, *, after: int | None = None) -> AsyncIterator[LiveEvent]:
+    async def follow(
+        self, run: str, key: str, *, after: int | None = None, stage: str | None = None
+    ) -> AsyncIterator[LiveEvent]:
         """Yields what comes of a row's response as it grows, to its end; the text of one that has ended.
 
         ``after`` is the number of the event to continue after. It changes nothing; another process may hold the run.
@@ -417,7 +425,7 @@ class Orchestrator:
         from orchestrator.app.connections import open_provider
         from orchestrator.app.follow import LiveTail, replay_events
 
-        history = await self.show(run, key)
+        history = await self.show(run, key, stage=stage)
         if history.request.state in SETTLED:
             for event in replay_events(history):
                 yield event
@@ -426,18 +434,19 @@ class Orchestrator:
             tail = LiveTail(
                 provider.client,
                 provider.streams(),
-                history=partial(self.show, run, key),
+                history=partial(self.show, run, key, stage=stage),
                 clock=self._clock,
                 rng=self._rng,
             )
             async for event in tail.follow(after=after):
                 yield event
 
-    async def request_sent(self, run: str, key: str) -> dict[str, Any] | None:
+    async def request_sent(self, run: str, key: str, *, stage: str | None = None) -> dict[str, Any] | None:
         """The body of a row's latest create call, composed again from row and job; None if it makes none."""
         from orchestrator.app.sent_request import request_sent
 
-        return await request_sent(await self._open_reader(), await self._find(run), await self.show(run, key))
+        history = await self.show(run, key, stage=stage)
+        return await request_sent(await self._open_reader(), await self._find(run), history)
 
     async def retained(self, run: str) -> Retained | None:
         """What a run is to keep and what was deleted of it; None for one that was never worked on."""
@@ -567,17 +576,17 @@ class Orchestrator:
         renderer = work_of(self._config, job, may_be_unstored=self._config.provider.store == "optional").renderer
         await anyio.to_thread.run_sync(partial(refuse_hopeless, job, renderer, self._config, now=self._clock.now()))
 
-    async def dry_run(self, job: Job) -> DryRun:
-        """Read and check every row and show the first request; nothing is sent, nothing is stored."""
-        from orchestrator.app.dry_run import dry_run
-        from orchestrator.app.reusable import Reusable
-        from orchestrator.app.run_start import refuse_stages
+    async def dry_run(self, job: Job, *, until: str | None = None) -> DryRun:
+        """Read and check every row and show the first request; nothing is sent, nothing is stored.
 
-        refuse_stages(job, "a dry run")
-        try:
-            reader = await self._open_reader()
-        except StoreError:
-            reader = None  # there is nothing to reuse yet
+        ``until`` is the last stage that is asked.
+        """
+        from orchestrator.app.dry_run import dry_run, dry_run_of_stages
+        from orchestrator.app.reusable import Reusable
+
+        if job.stages is not None:
+            return await dry_run_of_stages(await self._pipeline_forecaster(job, until))
+        reader = await self._reader_if_any()
         return await dry_run(job, self._config, Reusable(job, self._config, reader), self._clock.now())
 
     async def estimate(
@@ -589,9 +598,15 @@ class Orchestrator:
         beside; ``learn_from`` is the one run whose answers give the length of answers, in place of all like it.
         """
         from orchestrator.app.connections import open_client
-        from orchestrator.app.run_start import refuse_stages
 
-        refuse_stages(job, "an estimate")
+        if job.stages is not None:
+            if exact is not None:
+                raise UsageError(
+                    "the provider cannot count the tokens of requests that depend on answers",
+                    hint="leave --exact out; tokens are then counted on this machine",
+                )
+            pipeline = await self._pipeline_forecaster(job)
+            return await pipeline.forecast(await pipeline.walk(), compare=compare, learn_from=learn_from)
         forecaster = await self._forecaster(job)
         return await forecaster.forecast(
             lambda: open_client(self._config, self._backend.local_path),
@@ -600,7 +615,9 @@ class Orchestrator:
             learn_from=learn_from,
         )
 
-    async def glance(self, job: Job, *, name: str | None = None, new: bool = False) -> Forecast | None:
+    async def glance(
+        self, job: Job, *, name: str | None = None, new: bool = False, until: str | None = None
+    ) -> Forecast | None:
         """A rough forecast of a new run from its first rows, within a quarter of a second.
 
         None if ``run`` would resume a run that exists, if the first rows are not enough for a forecast, or if the job
@@ -630,8 +647,7 @@ class Orchestrator:
             ):
                 return None
         if job.stages is not None:
-            # What later stages ask depends on answers.
-            return None
+            return await (await self._pipeline_forecaster(job, until)).glance()
         return await (await self._forecaster(job)).glance()
 
     # ── wiring ────────────────────────────────────────────────────────────────────────────────────────────
@@ -648,19 +664,41 @@ class Orchestrator:
         from orchestrator.app.forecast.forecaster import Forecaster
         from orchestrator.policy.pricing.prices import PriceBook
 
-        try:
-            reader = await self._open_reader()
-        except StoreError:
-            # There is none yet, or one that a run is to make whole first: there is nothing to learn from.
-            reader = None
         return Forecaster(
             job,
             self._config,
-            reader=reader,
+            reader=await self._reader_if_any(),
             prices=PriceBook(self._config.price_rules()),
             clock=self._clock,
             rng=self._rng,
         )
+
+    async def _pipeline_forecaster(self, job: Job, until: str | None = None) -> PipelineForecaster:
+        from orchestrator.app.forecast.pipeline_forecast import PipelineForecaster
+        from orchestrator.app.wiring import work_of
+        from orchestrator.job.stages.stage_jobs import stages_until
+        from orchestrator.policy.pricing.prices import PriceBook
+
+        if until is not None:
+            asked = stages_until(job, until)
+            job = job.model_copy(update={"stages": {name: (job.stages or {})[name] for name in asked}})
+        work = work_of(self._config, job, may_be_unstored=self._config.provider.store == "optional")
+        assert work.pipeline is not None  # noqa: S101 – for the type checker: the job has stages
+        return PipelineForecaster(
+            job,
+            self._config,
+            work.pipeline,
+            reader=await self._reader_if_any(),
+            prices=PriceBook(self._config.price_rules()),
+            clock=self._clock,
+        )
+
+    async def _reader_if_any(self) -> Reader | None:
+        """The reader; None if there is no database yet, or one that a run is to make whole first."""
+        try:
+            return await self._open_reader()
+        except StoreError:
+            return None
 
     async def _retention(self) -> RetentionService:
         from orchestrator.app.retention.service import RetentionService

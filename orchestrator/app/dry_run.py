@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 
 import anyio
 
+from orchestrator.app.forecast.estimates import Forecast
+from orchestrator.app.forecast.pipeline_forecast import PipelineForecaster
 from orchestrator.app.reusable import Reusable
 from orchestrator.config import Config
 from orchestrator.core.errors import BadRow
@@ -17,7 +19,7 @@ from orchestrator.job.requests.renderer import Renderer, contained
 from orchestrator.job.rows.plan import plan
 from orchestrator.job.spec import Job
 
-__all__ = ["DryRun", "dry_run"]
+__all__ = ["DryRun", "dry_run", "dry_run_of_stages"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,8 @@ class DryRun:
     invalid: list[SkippedRow]
     first_request: bytes | None
     reused: int = 0
+    # Of a job with stages: what each would send.
+    forecast: Forecast | None = None
 
 
 async def dry_run(job: Job, config: Config, reusable: Reusable, now: float) -> DryRun:
@@ -42,6 +46,15 @@ async def dry_run(job: Job, config: Config, reusable: Reusable, now: float) -> D
     dry = await anyio.to_thread.run_sync(_dry_run, job, config, reusable, marks)
     there = await reusable.among(marks, now)
     return replace(dry, reused=sum(mark in there for mark in marks))
+
+
+async def dry_run_of_stages(forecaster: PipelineForecaster) -> DryRun:
+    """Read every row of a job with stages, and foresee and check the requests of each; raises as ``dry_run``."""
+    walked = await forecaster.walk(every=True)
+    forecast = await forecaster.forecast(walked)
+    return DryRun(
+        walked.rows, walked.skipped, walked.invalid, walked.first_request, forecast.reused or 0, forecast=forecast
+    )
 
 
 def _dry_run(job: Job, config: Config, reusable: Reusable, marks: list[bytes]) -> DryRun:

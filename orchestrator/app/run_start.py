@@ -22,7 +22,7 @@ from orchestrator.job.stages.stage_jobs import renderer_of, requesting_stages, s
 from orchestrator.policy.pricing.prices import Bounds, PriceBook
 from orchestrator.stores.reads import Run
 
-__all__ = ["job_identity", "refuse_hopeless", "refuse_stages", "refuse_unbounded", "stored_identity"]
+__all__ = ["job_identity", "refuse_hopeless", "refuse_unbounded", "stored_identity"]
 
 # So many first rows are read for the models that they name.
 _ROWS_FOR_MODELS = 100
@@ -182,12 +182,3 @@ def _price_lines(models: list[str], prices: str | None) -> str:
     )
     entries = "".join(f"\n    - model: {model}\n      {_TO_FILL_IN}" for model in models[:3])
     return f"{place}:\n  prices:{entries}\n  or bound each request yourself: budget.usd_per_request"
-
-
-def refuse_stages(job: Job, what: str) -> None:
-    """Raises ``UsageError`` for a job with stages: what its later stages send depends on answers."""
-    if job.stages is not None:
-        raise UsageError(
-            f"{what} does not cover a job with stages",
-            hint="with --sandbox it runs without cost; `budget` bounds what it may cost at the provider",
-        )

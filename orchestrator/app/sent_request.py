@@ -89,6 +89,7 @@ async def request_sent(reader: Reader, run: Run, history: RequestHistory) -> dic
                 run_uid=run.uid,
                 key=request.key,
                 number=number,
+                stage=request.stage,
                 background=lane is not Lane.SYNC,
             )
     except BadRow:

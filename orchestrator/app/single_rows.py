@@ -7,31 +7,22 @@ from pathlib import Path
 
 from orchestrator.app.connections import address, open_client
 from orchestrator.app.sent_request import to_user_error
+from orchestrator.app.stage_summaries import row_of
 from orchestrator.config import Config
 from orchestrator.core.clock import Clock
-from orchestrator.core.errors import RunNotFound, UsageError
+from orchestrator.core.errors import UsageError
 from orchestrator.core.problems import NeverSent, Refused, ReplyLost
 from orchestrator.core.states import SETTLED, State
 from orchestrator.provider.client import ResponsesClient
-from orchestrator.stores.base import HistoryReader, Reader, Store
+from orchestrator.stores.base import Reader, Store
 from orchestrator.stores.reads import RequestRecord, Run
 
-__all__ = ["RowCanceller", "row_of"]
+__all__ = ["RowCanceller"]
 
 _UNSENT = (State.PENDING, State.BLOCKED)
 _OPEN = (State.SUBMITTED, State.AWAITING_TOOLS)
 # The provider's refusal to cancel what has ended meanwhile.
 _ENDED_ALREADY = (400, 409)
-
-
-async def row_of(reader: HistoryReader, run: Run, key: str) -> RequestRecord:
-    """The request of a row; raises ``RunNotFound`` if the run has none of that key."""
-    request = await reader.request(run.id, key)
-    if request is None:
-        raise RunNotFound(
-            f"run {run.name!r} has no row with the key {key!r}", hint=f"list them: orchestrator export {run.name}"
-        )
-    return request
 
 
 class RowCanceller:
@@ -48,9 +39,9 @@ class RowCanceller:
         self._reader = reader
         self._clock = clock
 
-    async def cancel(self, run: Run, keys: Sequence[str]) -> dict[str, State]:
+    async def cancel(self, run: Run, keys: Sequence[str], *, stage: str | None = None) -> dict[str, State]:
         """Cancel the rows of these keys; returns the state of each now."""
-        rows = [await row_of(self._reader, run, key) for key in keys]
+        rows = [await row_of(self._reader, run, key, stage=stage) for key in keys]
         for row in rows:
             if row.state not in (*_UNSENT, *_OPEN, *SETTLED):
                 raise UsageError(
@@ -66,7 +57,7 @@ class RowCanceller:
                 for row in rows:
                     if row.state in _OPEN:
                         await self._cancel_response(client, row)
-        return {key: (await row_of(self._reader, run, key)).state for key in keys}
+        return {key: (await row_of(self._reader, run, key, stage=stage)).state for key in keys}
 
     async def _cancel_response(self, client: ResponsesClient, row: RequestRecord) -> None:
         attempts = await self._reader.attempts(row.id)

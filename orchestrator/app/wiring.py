@@ -56,7 +56,7 @@ from orchestrator.job.rows.plan import PlannedBatch, plan
 from orchestrator.job.spec import Job
 from orchestrator.job.stages.expansion import Pipeline
 from orchestrator.job.stages.planned_rows import plan_stages
-from orchestrator.job.stages.stage_jobs import renderer_of, requesting_stages, stage_job
+from orchestrator.job.stages.stage_jobs import renderer_of, requesting_stages, stage_job, stages_until
 from orchestrator.job.stream_limit import MOST_STREAMS
 from orchestrator.job.tools import load_handlers, tool_schemas
 from orchestrator.policy.errors.answer_schema import AnswerSchema, asked_schema
@@ -100,6 +100,8 @@ class Work:
     night: Night | None = None
     # Request again what the provider no longer knows, although it knows nothing that the run left open.
     accept_expired: bool = False
+    # Ask no stage but this one and those that it is made of; what follows waits for the next call.
+    until: str | None = None
     # Ask nothing; only wait for what is open at the provider.
     only_collect: bool = False
 
@@ -285,9 +287,12 @@ def _renderer(work: Work, stage: str) -> Renderer:
 
 
 def _run_status(work: Work, run: Run, stages: Stages, access: Access) -> RunStatus:
+    asked = None if work.until is None else frozenset(stages_until(work.job, work.until)) & set(stages)
     status = RunStatus(
         resumed_polls=ResumedPolls(access, may_expire=work.accept_expired or _may_expire(work.config)),
-        unsealed_stages=set(stages),
+        unsealed_stages=set(stages) if asked is None else set(asked),
+        asked_stages=asked,
+        until=work.until if asked is not None and len(asked) < len(stages) else None,
         plans_first=work.night is not None and work.night.has_entries,
         cancelling=run.cancel_requested,
     )

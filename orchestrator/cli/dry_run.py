@@ -20,6 +20,7 @@ def show_dry_run(dry: DryRun, comparison: Comparison | None, *, json: bool) -> N
     import orjson
     from rich.text import Text
 
+    from orchestrator.app.forecast.stages_text import reuse_words, stages_object, stages_table
     from orchestrator.core import exact_json
     from orchestrator.report.comparison import comparison_object, comparison_table
 
@@ -30,10 +31,11 @@ def show_dry_run(dry: DryRun, comparison: Comparison | None, *, json: bool) -> N
         )
         compared = None if comparison is None else comparison_object(comparison)
         counts = {"rows": dry.rows, "reused": dry.reused, "skipped": skipped, "invalid": invalid}
-        say_json({**counts, "increment": compared, "first_request": first})
+        staged = {} if dry.forecast is None else {"stages": stages_object(dry.forecast)}
+        say_json({**counts, "increment": compared, "first_request": first, **staged})
         return
-    text = Text(f"{dry.rows:,} rows can be sent", "bold")
-    if dry.reused:
+    text = Text(f"{dry.rows:,} rows can be {'sent' if dry.forecast is None else 'read'}", "bold")
+    if dry.reused and dry.forecast is None:
         text.append(f", {dry.reused:,} of them are reused from earlier runs")
     if dry.skipped:
         text.append(f", {len(dry.skipped):,} bad rows would be skipped")
@@ -43,6 +45,10 @@ def show_dry_run(dry: DryRun, comparison: Comparison | None, *, json: bool) -> N
         text.append(f"\n  {row.where}: {row.reason}", "not bold")
     if comparison is not None:
         text.append("\n\n").append_text(comparison_table(comparison))
+    if dry.forecast is not None:
+        text.append("\n\n").append_text(stages_table(dry.forecast))
+        if (words := reuse_words(dry.forecast)) is not None:
+            text.append(f"\n\n{words}", "not bold")
     if first is not None:
         text.append("\n\nfirst request\n")
         text.append(exact_json.dumps(first, option=orjson.OPT_INDENT_2).decode(), "not bold")

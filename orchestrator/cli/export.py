@@ -148,7 +148,7 @@ async def _write(
     from orchestrator.report import export as files
 
     async def body_of(record: ResultRecord) -> bytes | None:
-        history = await orchestrator.show(run.name, record.key)
+        history = await orchestrator.show(run.name, record.key, stage=record.stage)
         return next((each.body for each in history.responses if each.response_id == record.response_id), None)
 
     if dataset is None:

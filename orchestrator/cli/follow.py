@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from orchestrator.cli.options import ConfigFile, Database, RunName
+from orchestrator.cli.options import ConfigFile, Database, RunName, StageOfRow
 from orchestrator.cli.output import note, stdout_bytes
 from orchestrator.cli.session import opened
 from orchestrator.core.errors import ExitCode
@@ -26,6 +26,7 @@ async def follow(
         int | None,
         Parameter(metavar="N", help="Continue after this event; an interrupted follow prints the last one received."),
     ] = None,
+    stage: StageOfRow = None,
     db: Database = None,
     config: ConfigFile = None,
 ) -> int:
@@ -41,7 +42,7 @@ async def follow(
     ends_line = True
     try:
         async with opened(db, config) as orchestrator:
-            async for event in orchestrator.follow(run, key, after=after):
+            async for event in orchestrator.follow(run, key, after=after, stage=stage):
                 match event:
                     case TextDelta(text):
                         _write(text)
@@ -55,7 +56,8 @@ async def follow(
         if not ends_line:
             _write("\n")
         if ended is None and place is not None:
-            note(f"interrupted; continue with: orchestrator follow {run} {key} --after {place}")
+            at = f" --stage {stage}" if stage is not None else ""
+            note(f"interrupted; continue with: orchestrator follow {run} {key}{at} --after {place}")
     if ended is None:
         return ExitCode.BUG
     note(f"{ended.status}: {ended.message}" if ended.message else ended.status)

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from orchestrator.cli.options import ConfigFile, ConfigOfDatabase, Database, Json, RunName, RunNameOrNewest
+from orchestrator.cli.options import (
+    ConfigFile,
+    ConfigOfDatabase,
+    Database,
+    Json,
+    RunName,
+    RunNameOrNewest,
+    StageOfRow,
+)
 from orchestrator.cli.output import say, say_json, stdout_bytes
 from orchestrator.cli.session import opened
 from orchestrator.core.errors import UsageError
@@ -55,15 +64,23 @@ async def runs(*, db: Database = None, config: ConfigOfDatabase = None, json: Js
             say(runs_table(summaries))
 
 
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class ShownPart:
+    """Which row is shown, and what of it."""
+
+    raw: Annotated[bool, Parameter(help="Print the latest response as it was received.")] = False
+    input_items: Annotated[
+        bool, Parameter(help="Ask the provider for the latest response's input items, and print one a line.")
+    ] = False
+    stage: StageOfRow = None
+
+
 async def show(
     run: RunName,
     key: Annotated[str, Parameter(name="KEY", help="The row's key, as in the export.")],
     /,
     *,
-    raw: Annotated[bool, Parameter(help="Print the latest response as it was received.")] = False,
-    input_items: Annotated[
-        bool, Parameter(help="Ask the provider for the latest response's input items, and print one a line.")
-    ] = False,
+    part: Annotated[ShownPart, Parameter(name="*")] = ShownPart(),
     db: Database = None,
     config: ConfigFile = None,
     json: Json = False,
@@ -74,14 +91,15 @@ async def show(
     """
     from orchestrator.report.request_history import history_object, history_text, raw_body
 
+    stage = part.stage
     async with opened(db, config) as orchestrator:
-        if input_items:
-            async for item in orchestrator.input_items(run, key):
+        if part.input_items:
+            async for item in orchestrator.input_items(run, key, stage=stage):
                 with stdout_bytes() as out:
                     out.write(item + b"\n")
             return
-        history = await orchestrator.show(run, key)
-        if raw:
+        history = await orchestrator.show(run, key, stage=stage)
+        if part.raw:
             body = raw_body(history)
             if body is None:
                 raise UsageError(
@@ -90,10 +108,12 @@ async def show(
                 )
             with stdout_bytes() as out:
                 out.write(body if body.endswith(b"\n") else body + b"\n")
-        elif json:
-            say_json(history_object(history, await orchestrator.request_sent(run, key)))
+            return
+        sent = await orchestrator.request_sent(run, key, stage=stage)
+        if json:
+            say_json(history_object(history, sent))
         else:
-            say(history_text(history, await orchestrator.request_sent(run, key)))
+            say(history_text(history, sent))
 
 
 async def costs(

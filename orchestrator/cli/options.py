@@ -24,6 +24,7 @@ __all__ = [
     "RunName",
     "RunNameOrNewest",
     "Sandbox",
+    "StageOfRow",
 ]
 
 
@@ -69,6 +70,10 @@ Sandbox: TypeAlias = Annotated[
 ]
 Keys: TypeAlias = Annotated[
     list[str] | None, Parameter(name="--key", metavar="KEY", help="Only the row with this key (repeatable).")
+]
+StageOfRow: TypeAlias = Annotated[
+    str | None,
+    Parameter(name="--stage", metavar="NAME", help="The stage of the row, if several stages have one of that key."),
 ]
 Json: TypeAlias = Annotated[bool, Parameter(name="--json", help="Print one JSON object for scripts.")]
 RunName: TypeAlias = Annotated[str, Parameter(name="RUN", help="The run's name, as in `orchestrator runs`.")]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from orchestrator.cli.options import ConfigFile, Database, Json, Keys
+from orchestrator.cli.options import ConfigFile, Database, Json, Keys, StageOfRow
 from orchestrator.cli.output import note, say, say_json
 from orchestrator.cli.session import opened
 from orchestrator.core.errors import ExitCode, OrchestratorError, UsageError
@@ -26,6 +26,7 @@ async def purge(
         bool, Parameter(help="Delete what the retention of each run says is due by now; nothing else.")
     ] = False,
     key: Keys = None,
+    stage: StageOfRow = None,
     db: Database = None,
     config: ConfigFile = None,
     json: Json = False,
@@ -35,11 +36,13 @@ async def purge(
     Each object is fetched after its deletion, and counts only if it is gone. May be interrupted and repeated.
     Results, costs and history stay in the database.
     """
+    if stage is not None and not key:
+        raise UsageError("--stage names the stage of a --key", hint="orchestrator purge RUN --key KEY --stage NAME")
     if due == (run is not None) or (key and run is None):
         raise UsageError("purge takes the name of a run, or --due", hint="orchestrator purge RUN, or: purge --due")
     async with opened(db, config) as orchestrator:
         if run is not None:
-            purged = await (orchestrator.purge_rows(run, key) if key else orchestrator.purge(run))
+            purged = await (orchestrator.purge_rows(run, key, stage=stage) if key else orchestrator.purge(run))
             unnamed = 0 if key else await _unnamed(orchestrator, run)
             if json:
                 say_json({**_object(run, purged), "unnamed": unnamed})

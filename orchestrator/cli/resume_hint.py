@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["command", "given_option", "program", "resume_command", "with_given_options"]
+__all__ = ["command", "given_option", "program", "resume_command", "with_given_options", "without_option"]
 
 # The options that say which database a command is about; a command that is offered repeats them as they were given.
 _PLACE = ("--db", "--config")
@@ -60,6 +60,19 @@ def program() -> str:
     if found and called.exists() and Path(found).samefile(called):
         return "orchestrator"
     return shlex.quote(sys.argv[0])
+
+
+def without_option(name: str, arguments: Sequence[str]) -> list[str]:
+    """The arguments without an option and its value."""
+    kept: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        option, separator, _ = argument.partition("=")
+        if option != name:
+            kept.append(argument)
+        elif not separator:
+            next(rest, None)
+    return kept
 
 
 def resume_command(called_as: str, arguments: Sequence[str], run: str, *, budget_usd: str | None = None) -> str:

@@ -3,34 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from orchestrator.cli.options import ConfigFile, ConfigOfDatabase, Database, Json, Keys, RunName
+from orchestrator.cli.options import ConfigFile, ConfigOfDatabase, Database, Json, Keys, RunName, StageOfRow
 from orchestrator.cli.output import say, say_json
 from orchestrator.cli.session import opened
+from orchestrator.core.errors import UsageError
 from orchestrator.core.states import State
 
 __all__ = ["cancel", "retry"]
 
 
-async def retry(
-    run: RunName,
-    /,
-    *,
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class RetryChoice:
+    """Which requests are queued again."""
+
     state: Annotated[
         list[Literal["failed", "cancelled"]] | None,
         Parameter(help="Which to queue again (repeatable); without it failed ones."),
-    ] = None,
-    code: Annotated[str | None, Parameter(metavar="CODE", help="Only those that ended with this code.")] = None,
+    ] = None
+    code: Annotated[str | None, Parameter(metavar="CODE", help="Only those that ended with this code.")] = None
     resolve_in_doubt: Annotated[
         Literal["resend", "fail"] | None,
         Parameter(
             help="Decide on requests whose reply was lost: send them again (they may have been answered and "
             "charged already), or count them as failed. Given alone, nothing else is queued."
         ),
-    ] = None,
+    ] = None
+    stage: Annotated[
+        str | None,
+        Parameter(
+            metavar="NAME",
+            help="Only those of one stage; groups of later stages that failed for want of them wait for them again.",
+        ),
+    ] = None
+
+
+async def retry(
+    run: RunName,
+    /,
+    *,
+    choice: Annotated[RetryChoice, Parameter(name="*")] = RetryChoice(),
     db: Database = None,
     config: ConfigOfDatabase = None,
     json: Json = False,
@@ -39,9 +55,12 @@ async def retry(
 
     The history of each is kept, and so is what it cost.
     """
-    wanted = [State(name) for name in state or ([] if resolve_in_doubt else ["failed"])]
+    resolve_in_doubt = choice.resolve_in_doubt
+    wanted = [State(name) for name in choice.state or ([] if resolve_in_doubt else ["failed"])]
     async with opened(db, config) as orchestrator:
-        moved = await orchestrator.retry(run, states=wanted, code=code, resolve_in_doubt=resolve_in_doubt)
+        moved = await orchestrator.retry(
+            run, states=wanted, code=choice.code, resolve_in_doubt=resolve_in_doubt, stage=choice.stage
+        )
         if json:
             say_json({"run": run, "requeued": moved})
         elif not moved:
@@ -58,6 +77,7 @@ async def cancel(
     /,
     *,
     key: Keys = None,
+    stage: StageOfRow = None,
     db: Database = None,
     config: ConfigFile = None,
     json: Json = False,
@@ -68,9 +88,11 @@ async def cancel(
     """
     from orchestrator.report.summary import closing_table, summary_object
 
+    if stage is not None and not key:
+        raise UsageError("--stage names the stage of a --key", hint=f"orchestrator cancel {run} cancels all of it")
     async with opened(db, config) as orchestrator:
         if key:
-            _say_rows(run, await orchestrator.cancel_rows(run, key), json=json)
+            _say_rows(run, await orchestrator.cancel_rows(run, key, stage=stage), json=json)
             return
         summary = await orchestrator.cancel(run)
         if json:

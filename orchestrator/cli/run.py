@@ -18,7 +18,7 @@ from orchestrator.cli.export import export_to_file
 from orchestrator.cli.options import ConfigFile, Database, Day, JobFile, Json, Limit, ProgressMode, Sandbox
 from orchestrator.cli.output import ReaderGone, note, say, say_json
 from orchestrator.cli.purge import purge_what_is_due
-from orchestrator.cli.resume_hint import command, given_option, program, resume_command
+from orchestrator.cli.resume_hint import command, given_option, program, resume_command, without_option
 from orchestrator.cli.run_outcome import (
     enough_usd,
     failure_codes,
@@ -99,6 +99,13 @@ class RunOptions:
         ),
     ] = None
     full_refresh: Annotated[bool, Parameter(help="Ask every row again, unchanged or not.")] = False
+    until: Annotated[
+        str | None,
+        Parameter(
+            metavar="STAGE",
+            help="Ask only this stage and those that it needs; the same command without it continues from there.",
+        ),
+    ] = None
     accept_expired: Annotated[
         bool, Parameter(help="Ask again what the provider no longer knows, even if it knows no open response.")
     ] = False
@@ -150,20 +157,29 @@ async def run(job: JobFile, /, *, options: Annotated[RunOptions, Parameter(name=
         night = night_options(spec, options)
         if options.dry_run:
             comparison = await orchestrator.compare(spec, night=night)
-            checked = await orchestrator.dry_run(spec)
+            checked = await orchestrator.dry_run(spec, until=options.until)
             show_dry_run(checked, comparison, json=options.json)
             none_there = not checked.rows and not spec.input.may_be_empty
             return ExitCode.SOME_FAILED if none_there or checked.invalid else ExitCode.OK
         await _ask_before_paying_twice(orchestrator, spec, options)
         await _announce_cost(orchestrator, spec, config, options)
         work = orchestrator.run(
-            spec, name=options.run, new=options.new, night=night, accept_expired=options.accept_expired
+            spec,
+            name=options.run,
+            new=options.new,
+            night=night,
+            accept_expired=options.accept_expired,
+            until=options.until,
         )
         outcome = await live.follow(orchestrator, work)
         code = await close(orchestrator, outcome, target, spec, json=options.json)
         if target is None and left_out and outcome.summary.run.state is RunState.FINISHED:
             note(f"a trial, with --limit or --set, does not write {left_out}; -o FILE writes its results")
-        return code
+        summary = outcome.summary
+        if options.until is None or outcome.interrupted is not None or summary.run.state is not RunState.PAUSED:
+            return code
+        # It was asked for its first stages only, and stopped as it should.
+        return ExitCode.SOME_FAILED if summary.requests.failed or summary.requests.cancelled else ExitCode.OK
 
 
 async def close(
@@ -242,7 +258,7 @@ async def _announce_cost(orchestrator: Orchestrator, job: Job, config: Config, o
 
     limit = parse_usd(config.budget.confirm_above_usd)
     has_terminal = sys.stdin.isatty() and sys.stderr.isatty()
-    forecast = await orchestrator.glance(job, name=options.run, new=options.new)
+    forecast = await orchestrator.glance(job, name=options.run, new=options.new, until=options.until)
     if forecast is not None:
         note(f"estimate: {forecast_line(forecast)}")
         most = most_cost(forecast)
@@ -339,6 +355,7 @@ def _on_the_wire(summary: Summary) -> str:
 async def _print_next_steps(orchestrator: Orchestrator, outcome: RunOutcome, job: Job) -> None:
     summary, called_as = outcome.summary, program()
     counts = summary.requests
+    arguments = sys.argv[1:] if outcome.interrupted else without_option("--until", sys.argv[1:])
     if outcome.interrupted and summary.run.state is not RunState.FINISHED:
         settled = sum(counts.get(state, 0) for state in SETTLED)
         open_ones = counts.get(State.SUBMITTED, 0)
@@ -350,7 +367,7 @@ async def _print_next_steps(orchestrator: Orchestrator, outcome: RunOutcome, job
         called_as=called_as,
         database=orchestrator.database,
         config=given_option("--config", sys.argv[1:]),
-        resume=resume_command(called_as, sys.argv[1:], summary.run.name, budget_usd=enough_usd(summary)),
+        resume=resume_command(called_as, arguments, summary.run.name, budget_usd=enough_usd(summary)),
     )
     for step in steps:
         note(f"  {step}")

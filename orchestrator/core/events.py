@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -122,3 +122,5 @@ class Progress:
     stopping: bool = False
     # The lanes that requests take now, in the order of the stages.
     lanes: tuple[str, ...] = ()
+    # Of a job with stages, in their order: how many requests of each are in each state, as of the last second.
+    stages: Mapping[str, Counter[State]] = field(default_factory=dict)

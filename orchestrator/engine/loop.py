@@ -33,7 +33,7 @@ class Task(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How the engine's work ended. ``state`` ACTIVE means that it was interrupted and the run can be resumed."""
+    """How the engine's work ended. ``state`` ACTIVE means that there is more to do and the run can be resumed."""
 
     state: RunState
     reason: str | None = None
@@ -142,4 +142,6 @@ class LocalLoop:
                 f"for your decision: orchestrator retry {status.held_by[0]} --resolve-in-doubt resend|fail"
             )
             return Ended(RunState.HALTED, "in_doubt", message)
+        if status.until is not None:
+            return Ended(RunState.ACTIVE, "until", f"stage {status.until} is answered; later stages were not asked")
         return Ended(RunState.FINISHED)

@@ -35,6 +35,9 @@ class RunStatus:
     held_by: tuple[str, ...] = ()
     # Stages that may still get rows; until all are sealed, an empty queue does not mean that the run is over.
     unsealed_stages: set[str] = field(default_factory=set)
+    # The stages whose requests are sent, if they are not all, and the one that was named for it.
+    asked_stages: frozenset[str] | None = None
+    until: str | None = None
     # Nothing is sent before every row is planned: a comparison of the whole input may forbid it.
     plans_first: bool = False
     queue_empty: bool = False
@@ -96,6 +99,10 @@ class RunStatus:
         if self.halted is not None or self.cancelling:
             return True
         return self.queue_empty and not self.unsealed_stages and not self.waiting
+
+    def asks(self, stage: str) -> bool:
+        """Whether requests of a stage are sent; rows may come to the others, and wait there."""
+        return self.asked_stages is None or stage in self.asked_stages
 
     def added(self) -> None:
         """Rows were added that can be sent."""

@@ -27,6 +27,7 @@ from orchestrator.report.progress import (
     counts_texts,
     plain_line,
     rate_texts,
+    stage_texts,
     total_text,
     view_object,
     view_of,
@@ -170,6 +171,8 @@ def bar_lines(view: View) -> Group:
     if view.failed:
         counts.highlight_words([f"{formatting.count(view.failed)} failed"], "red")
     lines: list[RenderableType] = [bar, counts, Text("  " + " · ".join(rate_texts(view)))]
+    if view.stages:
+        lines.insert(2, Text("  " + " · ".join(stage_texts(view))))
     if view.waiting:
         lines.append(Text(f"  {view.waiting}", "yellow"))
     if view.stopping:

@@ -11,7 +11,7 @@ from orchestrator.core.money import Picodollars, format_usd
 from orchestrator.core.states import SETTLED, State
 from orchestrator.report import formatting
 
-__all__ = ["Throughput", "View", "plain_line", "view_object", "view_of"]
+__all__ = ["Throughput", "View", "plain_line", "stage_texts", "view_object", "view_of"]
 
 _WINDOW_S = 20.0
 _ENOUGH = 5
@@ -76,6 +76,8 @@ class View:
     waiting: str | None
     stopping: bool
     lanes: tuple[str, ...] = ()
+    # Of a job with stages: name, settled requests, and all that it has so far.
+    stages: tuple[tuple[str, int, int], ...] = ()
 
 
 def view_of(progress: Progress, throughput: Throughput, now: float) -> View:
@@ -107,6 +109,10 @@ def view_of(progress: Progress, throughput: Throughput, now: float) -> View:
         waiting=_waiting(progress, now),
         stopping=progress.stopping,
         lanes=progress.lanes,
+        stages=tuple(
+            (name, sum(states[state] for state in SETTLED), states.total())
+            for name, states in progress.stages.items()
+        ),
     )
 
 
@@ -127,6 +133,15 @@ def counts_texts(view: View) -> list[str]:
     if view.in_doubt:
         texts.append(f"{formatting.count(view.in_doubt)} in doubt")
     return [*texts, f"{formatting.count(view.in_flight)} in flight"]
+
+
+def stage_texts(view: View) -> list[str]:
+    """Returns ``["facts 12 of 18", "brief 0 of 5"]``; stages without a request yet are left out."""
+    return [
+        f"{name} {formatting.count(settled)} of {formatting.count(total)}"
+        for name, settled, total in view.stages
+        if total
+    ]
 
 
 def rate_texts(view: View) -> list[str]:
@@ -156,7 +171,7 @@ def lane_text(view: View) -> str:
 
 def plain_line(view: View) -> str:
     """Returns the whole view as one line of text."""
-    parts = [f"{view.run}: {total_text(view)} settled", *counts_texts(view), *rate_texts(view)]
+    parts = [f"{view.run}: {total_text(view)} settled", *counts_texts(view), *stage_texts(view), *rate_texts(view)]
     if view.left_s is not None:
         parts.append(f"{formatting.duration(view.left_s)} left")
     if lane := lane_text(view):
@@ -189,4 +204,5 @@ def view_object(view: View) -> dict[str, Any]:
         "waiting": view.waiting,
         "stopping": view.stopping,
         "lane": " and ".join(view.lanes),
+        **({"stages": {name: [settled, total] for name, settled, total in view.stages}} if view.stages else {}),
     }

@@ -34,10 +34,7 @@ def summary_object(summary: Summary, database: str) -> dict[str, Any]:
         "job": run.job,
         "state": run.state.value,
         "reason": run.reason,
-        "requests": {
-            "total": sum(summary.requests.values()),
-            **{state.value: summary.requests.get(state, 0) for state in State},
-        },
+        "requests": _requests_object(summary.requests),
         "attempts": summary.attempts,
         "polls": summary.polls,
         "rate_limited": summary.rate_limited,
@@ -55,7 +52,26 @@ def summary_object(summary: Summary, database: str) -> dict[str, Any]:
         "cost_unbounded": summary.cost_unknown_bound.unbounded,
         "cost_estimated_usd": format_usd(summary.cost_estimated_pusd),
         **({} if summary.changes is None else {"increment": changes_object(summary.changes)}),
+        **({"stages": stages_object(summary)} if summary.stages else {}),
     }
+
+
+def stages_object(summary: Summary) -> dict[str, Any]:
+    """Returns the counts and the cost of each stage, by name, in their order."""
+    return {
+        name: {
+            "requests": _requests_object(stage.requests),
+            "cost_usd": format_usd(stage.cost_pusd),
+            "cost_unknown": stage.cost_unknown,
+            "partial": stage.partial,
+            "outdated": stage.outdated,
+        }
+        for name, stage in summary.stages.items()
+    }
+
+
+def _requests_object(requests: Mapping[State, int]) -> dict[str, int]:
+    return {"total": sum(requests.values()), **{state.value: requests.get(state, 0) for state in State}}
 
 
 def changes_object(changes: Changes) -> dict[str, int]:
@@ -107,6 +123,7 @@ def closing_table(
     for name, figure, notes in lines:
         if figure or notes:
             text.append(f"\n  {name:<12}{figure:>{width}}   {' · '.join(notes)}".rstrip())
+    text.append_text(_stage_lines(summary))
     text.append("\n" if places else "")
     for name, place in places.items():
         text.append(f"\n  {name:<12}{place}")
@@ -141,18 +158,21 @@ def _compared(changes: Changes | None) -> tuple[str, list[str]]:
 
 
 def _request_notes(summary: Summary) -> list[str]:
-    counts = summary.requests
+    return _state_notes(summary.requests, reused=summary.reused, skipped=summary.skipped_rows)
+
+
+def _state_notes(counts: Mapping[State, int], *, reused: int = 0, skipped: int = 0) -> list[str]:
     in_flight = sum(counts.get(state, 0) for state in OPEN - {State.IN_DOUBT})
     parts = [
         ("succeeded", counts.get(State.SUCCEEDED, 0)),
-        ("reused", summary.reused),
+        ("reused", reused),
         ("failed", counts.get(State.FAILED, 0)),
         ("cancelled", counts.get(State.CANCELLED, 0)),
         ("in doubt", counts.get(State.IN_DOUBT, 0)),
         ("in flight", in_flight),
         ("waiting", counts.get(State.PENDING, 0)),
         ("blocked", counts.get(State.BLOCKED, 0)),
-        ("bad rows skipped", summary.skipped_rows),
+        ("bad rows skipped", skipped),
     ]
     return [f"{formatting.count(number)} {word}" for word, number in parts if number]
 
@@ -165,6 +185,32 @@ def _attempt_notes(summary: Summary) -> list[str]:
         bound = formatting.at_most(summary.possible_duplicates_bound)
         notes.append(f"{formatting.count(summary.possible_duplicates)} possibly sent twice ({bound})")
     return notes
+
+
+def _stage_lines(summary: Summary) -> Text:
+    """A line for each stage, and what is wrong with its groups."""
+    text = Text()
+    if not summary.stages:
+        return text
+    rows = [
+        (
+            f"  {name}",
+            formatting.count(sum(stage.requests.values())),
+            formatting.dollars(stage.cost_pusd) + ("+" if stage.cost_unknown else ""),
+            " · ".join(_state_notes(stage.requests)),
+        )
+        for name, stage in summary.stages.items()
+    ]
+    text.append("\n\n").append_text(columns(("  STAGE", "REQUESTS", "COST", ""), rows, right=(1, 2)))
+    for name, stage in summary.stages.items():
+        for number, what in (
+            (stage.partial, "answered without rows that failed"),
+            (stage.outdated, "answered without rows that are there now; a new run asks them again"),
+        ):
+            if number:
+                groups = f"group of {name} was" if number == 1 else f"groups of {name} were"
+                text.append(f"\n  {formatting.count(number)} {groups} {what}")
+    return text
 
 
 def _part(number: int, word: str) -> list[str]:

@@ -392,6 +392,10 @@ class ResultReader(Protocol):
 
     async def skipped(self, run_id: int) -> list[SkippedRow]: ...
 
+    async def answers(self, attempt_ids: Sequence[int]) -> dict[int, str]:
+        """The texts of the answers of attempts, without those that have none."""
+        ...
+
 
 class HistoryReader(Protocol):
     """What ``show`` reads of one request."""

@@ -13,6 +13,7 @@ from orchestrator.core.states import State
 
 __all__ = [
     "GroupMember",
+    "PartialGroups",
     "PassedOn",
     "ReadyGroup",
     "StageReader",
@@ -68,6 +69,15 @@ class GroupMember:
     answer: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class PartialGroups:
+    """Of the answered groups of a stage: how many were asked without failed rows, and how many lack rows that are
+    there now."""
+
+    partial: int = 0
+    outdated: int = 0
+
+
 class StageStore(Protocol):
     """The verbs of a store for stages; each returns when what it wrote is durable."""
 
@@ -120,6 +130,10 @@ class StageReader(Protocol):
         ...
 
     async def sealed_stages(self, run_id: int) -> set[str]: ...
+
+    async def partial_groups(self, run_id: int) -> Mapping[str, PartialGroups]:
+        """The stages with answered groups; a row of a group that was split into parts is not looked for."""
+        ...
 
     async def stage_tally(self, run_id: int) -> StageTally:
         """How many requests of each stage are in each state."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
@@ -30,6 +31,7 @@ __all__ = [
     "Run",
     "SharedCaps",
     "Spending",
+    "StageSummary",
     "Summary",
     "ToolCall",
     "Uncosted",
@@ -300,6 +302,20 @@ class RequestCounts(dict[State, int]):
         return self.get(State.CANCELLED, 0)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageSummary:
+    """The counts of one stage of a run.
+
+    ``partial`` groups were asked without rows that had failed; of ``outdated`` ones, such rows are there now.
+    """
+
+    requests: RequestCounts
+    cost_pusd: Picodollars = 0
+    cost_unknown: int = 0
+    partial: int = 0
+    outdated: int = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Summary:
     """The counts of one run, as ``status`` shows them.
@@ -328,6 +344,8 @@ class Summary:
     cost_estimated_pusd: Picodollars = 0
     # What a job with increments found changed; None for any other, and until the input was read.
     changes: Changes | None = None
+    # Of a job with stages, in their order; empty for any other, and in lists of runs.
+    stages: Mapping[str, StageSummary] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         """Without the job, which may be long."""

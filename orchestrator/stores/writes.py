@@ -198,7 +198,8 @@ class Leaving:
 class Requeue:
     """Which requests of a run are tried again, for ``retry``; what succeeded never is.
 
-    ``states`` are those that can ``REQUEUE``; ``code`` narrows it to requests that ended with that code.
+    ``states`` are those that can ``REQUEUE``; ``code`` narrows it to requests that ended with that code, ``stage`` to
+    those of a stage. Groups of later stages that failed for want of them wait for them again.
     ``resolve_in_doubt`` is ``"resend"`` (the lost attempt becomes a possible duplicate), ``"fail"`` or None (requests
     in doubt stay); either way the lost attempt's cost is unknown, with its worst case as the upper bound. Attempts
     count from 0 again, history stays, and the run becomes active again if anything moved. Raises ``UsageError`` for a
@@ -209,6 +210,7 @@ class Requeue:
     states: Sequence[State]
     code: str | None = None
     resolve_in_doubt: str | None = None
+    stage: str | None = None
     at: float
 
     def __post_init__(self) -> None:

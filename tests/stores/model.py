@@ -978,6 +978,7 @@ class ModelBackend(DatasetModel, StageModel, BatchModel):
             request
             for request in (self._of(run_id, *requeue.states) if requeue.states else [])
             if code in (None, request.code)
+            and requeue.stage in (None, request.stage)
             and not (request.level is not None and not request.tries)
             and (request.earlier is None or request.earlier.state is State.SUCCEEDED)
         ]
@@ -989,10 +990,11 @@ class ModelBackend(DatasetModel, StageModel, BatchModel):
             request.passes_on = request.passes_on or request.passed
         if requeue.resolution is not None:
             in_doubt = [each for each in self._of(run_id, State.IN_DOUBT) if code in (None, each.code)]
+            in_doubt = [each for each in in_doubt if requeue.stage in (None, each.stage)]
             for request in in_doubt:
                 self._resolve(request, requeue.resolution, requeue.at)
             chosen += in_doubt
-        groups = self._block_groups(run_id, requeue.states) if chosen or code is None else 0
+        groups = self._block_groups(requeue) if chosen or code is None else 0
         if not chosen and not groups:
             return 0
         self._runs[run_id].change(state=RunState.ACTIVE, reason=None, ended_at=None, cancel_requested=False)
@@ -1258,6 +1260,10 @@ class ModelBackend(DatasetModel, StageModel, BatchModel):
     async def attempt(self, attempt_id: int) -> reads.AttemptRecord | None:
         attempt = self._attempts.get(attempt_id)
         return None if attempt is None else self._attempt(attempt)
+
+    async def answers(self, attempt_ids: Sequence[int]) -> dict[int, str]:
+        texts = {each: self._attempts[each].output_text for each in attempt_ids if each in self._attempts}
+        return {each: text for each, text in texts.items() if text is not None}
 
     def _attempt(self, attempt: _Attempt) -> reads.AttemptRecord:
         gone = self._deleted.get((ObjectKind.RESPONSE, attempt.response_id or ""))

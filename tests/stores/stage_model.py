@@ -9,7 +9,8 @@ from typing import Any
 from orchestrator.core.model import NewRequest
 from orchestrator.core.stage_rows import NewGroup, NewMember
 from orchestrator.core.states import SETTLED, Event, State
-from orchestrator.stores.pipeline_rows import GroupMember, PassedOn, ReadyGroup, ToPassOn
+from orchestrator.stores.pipeline_rows import GroupMember, PartialGroups, PassedOn, ReadyGroup, ToPassOn
+from orchestrator.stores.writes import Requeue
 
 __all__ = ["StageModel"]
 
@@ -114,12 +115,27 @@ class StageModel:
     def _is_planned(self, run_id: int) -> bool:
         raise NotImplementedError
 
-    def _block_groups(self, run_id: int, states: Sequence[State]) -> int:
-        self._sealed[run_id].clear()
-        broken = [each for each in self._stage_requests(run_id, *states) if each.level is not None and not each.tries]
+    def _block_groups(self, requeue: Requeue) -> int:
+        self._sealed[requeue.run_id].clear()
+        broken = [
+            each
+            for each in self._stage_requests(requeue.run_id, *requeue.states)
+            if each.level is not None and not each.tries
+            if requeue.stage in (None, each.stage) or each.code == "group_incomplete"
+        ]
         for each in broken:
             each.move(Event.BLOCK, attempts=0, code=None, message=None, settled_at=None, not_before=0.0)
         return len(broken)
+
+    async def partial_groups(self, run_id: int) -> dict[str, PartialGroups]:
+        groups = [each for each in self._stage_requests(run_id, State.SUCCEEDED) if each.level is not None]
+        return {
+            stage: PartialGroups(
+                sum(each.rows_missing > 0 for each in groups if each.stage == stage),
+                sum(_is_outdated(each) for each in groups if each.stage == stage),
+            )
+            for stage in {each.stage for each in groups}
+        }
 
     # ── readers ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -183,3 +199,8 @@ def _answer(request: Any) -> str | None:
         return None
     attempt = request.answer or request.latest
     return (attempt.output_text if attempt is not None else None) or ""
+
+
+def _is_outdated(group: Any) -> bool:
+    asked_at = group.tries[0].sent_at if group.tries else group.settled_at
+    return any(each.state is State.SUCCEEDED and each.settled_at > asked_at for each in group.members)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from orchestrator.core.model import NewRequest
 from orchestrator.core.stage_rows import NewGroup, NewMember
 from orchestrator.core.states import State
-from orchestrator.stores.pipeline_rows import PassedOn, ReadyGroup
+from orchestrator.stores.pipeline_rows import PartialGroups, PassedOn, ReadyGroup
 from orchestrator.stores.reads import PendingRequest
 from orchestrator.stores.writes import Requeue
 
@@ -234,3 +235,76 @@ async def test_a_later_stage_is_sealed_when_all_before_it_is_settled_and_passed_
     assert await harness.store.seal_stage(harness.run.id, "second", source="main")
     await harness.store.requeue(Requeue(run_id=harness.run.id, states=[State.FAILED], at=NOW))
     assert await harness.reader.sealed_stages(harness.run.id) == set()
+
+
+# ── retries of one stage, and groups that lack rows ───────────────────────────────────────────────────────────
+
+
+async def partly_failed(harness: Harness) -> tuple[PendingRequest, PendingRequest, ReadyGroup]:
+    """Two rows of which the second failed, and the group that waits for neither of them any more."""
+    first, second = await plan(harness, groups=(a_group("row-0", "row-1"),))
+    await settle(harness, first)
+    await settle(harness, second, State.FAILED)
+    [group] = await ready(harness)
+    return first, second, group
+
+
+async def test_a_retry_of_one_stage_leaves_the_others_and_lets_broken_groups_wait(harness: Harness) -> None:
+    _, _, group = await partly_failed(harness)
+    await harness.store.fail_group(group.request_id, "group_incomplete", "1 of 2 rows are missing", NOW)
+    other = Requeue(run_id=harness.run.id, states=[State.FAILED], stage="second", at=NOW)
+    assert await harness.store.requeue(replace(other, stage="main")) == 2
+    states = await tally(harness)
+    assert states["main"] == {State.SUCCEEDED: 1, State.PENDING: 1}
+    assert states["groups"] == {State.BLOCKED: 1}
+    assert await ready(harness) == []
+
+
+async def test_a_retry_of_a_stage_without_failures_changes_no_request(harness: Harness) -> None:
+    _, _, group = await partly_failed(harness)
+    await harness.store.fail_group(group.request_id, "row_too_large", "a row is too large", NOW)
+    chosen = Requeue(run_id=harness.run.id, states=[State.FAILED], stage="second", at=NOW)
+    assert await harness.store.requeue(chosen) == 0
+    assert (await tally(harness))["main"] == {State.SUCCEEDED: 1, State.FAILED: 1}
+    assert await harness.store.requeue(replace(chosen, stage="groups")) == 1
+    assert await tally(harness) == {
+        "main": {State.SUCCEEDED: 1, State.FAILED: 1},
+        "groups": {State.BLOCKED: 1},
+    }
+
+
+async def test_a_group_that_was_answered_without_a_row_is_outdated_once_the_row_is_there(harness: Harness) -> None:
+    _, second, group = await partly_failed(harness)
+    assert await harness.store.fill_group(group.request_id, b"{}", missing=1, at=NOW)
+    [asked] = await harness.reader.delayed(harness.run.id, limit=10)
+    await harness.settle(asked, await harness.submit(asked, at=NOW + 50), State.SUCCEEDED, at=NOW + 60)
+    assert await harness.reader.partial_groups(harness.run.id) == {"groups": PartialGroups(1, 0)}
+    retried = Requeue(run_id=harness.run.id, states=[State.FAILED], stage="main", at=NOW)
+    assert await harness.store.requeue(retried) == 1
+    [again] = await harness.fresh()
+    assert again.key == second.key
+    await settle(harness, again, at=NOW + 100)
+    assert await harness.reader.partial_groups(harness.run.id) == {"groups": PartialGroups(1, 1)}
+
+
+async def test_whole_groups_are_neither_partial_nor_outdated(harness: Harness) -> None:
+    first, second = await plan(harness, groups=(a_group("row-0", "row-1"),))
+    assert await harness.reader.partial_groups(harness.run.id) == {}
+    await settle(harness, first)
+    await settle(harness, second)
+    [group] = await ready(harness)
+    assert await harness.store.fill_group(group.request_id, b"{}", missing=0, at=NOW)
+    [asked] = await harness.reader.delayed(harness.run.id, limit=10)
+    await harness.settle(asked, await harness.submit(asked, at=NOW + 50), State.SUCCEEDED, at=NOW + 60)
+    assert await harness.reader.partial_groups(harness.run.id) == {"groups": PartialGroups(0, 0)}
+
+
+async def test_the_texts_of_answers_are_read_by_their_attempts(harness: Harness) -> None:
+    first, second = await plan(harness)
+    answered, failed = await harness.submit(first), await harness.submit(second)
+    await harness.settle(first, answered, State.SUCCEEDED)
+    await harness.settle(second, failed, State.FAILED, code="content_filter")
+    texts = await harness.reader.answers([answered, failed])
+    [result] = [each async for each in harness.reader.results(harness.run.id, [State.SUCCEEDED])]
+    assert texts == {answered: result.output_text}
+    assert await harness.reader.answers([]) == {}

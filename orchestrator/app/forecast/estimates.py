@@ -22,6 +22,7 @@ __all__ = [
     "Forecast",
     "LeastTime",
     "Span",
+    "StageForecast",
     "Variant",
     "basis",
     "estimate",
@@ -50,6 +51,17 @@ class Span:
     low: int
     likely: int | None
     high: int | None
+
+    def __add__(self, other: Span) -> Span:
+        return Span(
+            low=self.low + other.low,
+            likely=_sum(self.likely, other.likely),
+            high=_sum(self.high, other.high),
+        )
+
+
+def _sum(one: int | None, other: int | None) -> int | None:
+    return None if one is None or other is None else one + other
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +143,29 @@ class Forecast:
     budget_pusd: Picodollars | None
     # Requests that earlier runs have already, beside ``requests``; None: some may be, and how many was not counted.
     reused: int | None = 0
+    # Of a job with stages: each of them, and the most that all can cost, whatever the answers are.
+    stages: tuple[StageForecast, ...] = ()
+    worst_pusd: Picodollars | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageForecast:
+    """What one stage of a job will take and cost. Where its rows depend on answers, their number is a range.
+
+    ``reused`` and ``failing`` are not among ``requests``: they have answers of earlier runs, or cannot be sent.
+    """
+
+    name: str
+    models: tuple[str, ...]
+    requests: Span
+    reused: int | None
+    duplicates: int
+    failing: int
+    basis: Basis
+    learned_from: tuple[str, ...]
+    estimate: Estimate
+    compared: tuple[Estimate, ...]
+    worst_pusd: Picodollars | None
 
 
 def variants(models: Sequence[str], windows: Sequence[str]) -> list[Variant]:

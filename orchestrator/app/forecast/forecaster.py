@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from typing import Any, Literal, TypeAlias
 
@@ -21,14 +21,14 @@ from orchestrator.app.forecast.estimates import (
     least_time,
     variants,
 )
+from orchestrator.app.forecast.past_answers import Past, find_past
 from orchestrator.app.forecast.request_size import Counting, Measured, RequestSize, Ruler
-from orchestrator.app.forecast.sample import EvenSample, glance, requests_of
+from orchestrator.app.forecast.sample import GLANCE_S, EvenSample, glance, requests_of
 from orchestrator.app.reusable import Reusable
 from orchestrator.config import Config
 from orchestrator.core import exact_json
 from orchestrator.core.clock import Clock
 from orchestrator.core.errors import BadRow, UsageError
-from orchestrator.core.model import PastUse
 from orchestrator.core.problems import NeverSent, Problem, Refused, ReplyLost
 from orchestrator.job.incomplete import RaiseMaxOutputTokens
 from orchestrator.job.requests.compose import fingerprint, request_rules
@@ -40,42 +40,21 @@ from orchestrator.policy.pricing.tokens import token_counter
 from orchestrator.policy.rate_limits.limits import Pools
 from orchestrator.provider.client import ResponsesClient
 from orchestrator.stores.base import Reader
-from orchestrator.stores.reads import Run
 
-__all__ = ["Exact", "Forecaster"]
+__all__ = ["Exact", "Forecaster", "Sizer"]
 
 Exact: TypeAlias = int | Literal["all"]
 
 # At least this many requests of a job are measured; if it has fewer, all are.
 _SAMPLE = 20_000
-# Before it starts, ``run`` estimates its cost from at most this many rows, in at most this time: more of either would
-# make the range little narrower and the start later.
-_GLANCE_S = 0.25
+# Before it starts, ``run`` estimates its cost from at most this many rows.
 _MEASURED = 200
 # The relative error of a number of rows that is estimated from the size of the input.
 _ROWS_ERROR = 0.2
-_PAST_RUNS = 3
-_PAST_REQUESTS = 10_000
 # Counts asked for at once, and how often one is asked for.
 _COUNTS_AT_ONCE = 8
 _COUNT_TRIES = 6
 _ASKED_TOGETHER = 64
-# What decides the answers: earlier runs whose requests differ in anything else are like this one.
-_INDIFFERENT = frozenset(
-    {
-        "background",
-        "background_options",
-        "metadata",
-        "model",
-        "prompt_cache_key",
-        "prompt_cache_options",
-        "prompt_cache_retention",
-        "safety_identifier",
-        "service_tier",
-        "store",
-        "user",
-    }
-)
 # What ``POST /responses/input_tokens`` takes (responses API, "Other operations").
 _COUNTED_FIELDS = (
     "model",
@@ -92,14 +71,7 @@ _COUNTED_FIELDS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Past:
-    use: PastUse = PastUse()
-    runs: tuple[str, ...] = ()
-    model: str | None = None
-
-
-class _Sizer:
+class Sizer:
     """Measures what a run would send: duplicates once, and with no upper bound what may take further turns."""
 
     def __init__(self, job: Job, ruler: Ruler, reusable: Reusable) -> None:
@@ -156,7 +128,7 @@ class Forecaster:
             )
         counter = token_counter()
         sample: EvenSample[RequestSize | None] = EvenSample(_SAMPLE)
-        await anyio.to_thread.run_sync(self._measure, _Sizer(self._job, Ruler(counter), self._reusable), sample)
+        await anyio.to_thread.run_sync(self._measure, Sizer(self._job, Ruler(counter), self._reusable), sample)
         sizes = [size for size in sample.kept if size is not None]
         if not counter.exact:
             counting = Counting.HEURISTIC
@@ -181,7 +153,7 @@ class Forecaster:
         """A forecast from the first rows, within a quarter of a second; None if the number of rows stays unknown."""
         if self._job.input.path == STDIN:
             return None
-        ends_at, sizer = self._clock.now() + _GLANCE_S, _Sizer(self._job, Ruler(), self._reusable)
+        ends_at, sizer = self._clock.now() + GLANCE_S, Sizer(self._job, Ruler(), self._reusable)
         seen = await anyio.to_thread.run_sync(
             lambda: glance(
                 self._job,
@@ -221,7 +193,7 @@ class Forecaster:
     async def _forecast(
         self, measured: Measured, *, rows: int, compare: Sequence[str], learn_from: str | None
     ) -> Forecast:
-        past = await self._find_past(learn_from)
+        past = await find_past(self._job, self._reader, run=learn_from)
         incomplete = self._job.on_incomplete
         raised_to = incomplete.raise_max_output_tokens_to if isinstance(incomplete, RaiseMaxOutputTokens) else None
         await anyio.to_thread.run_sync(self._prices.load)
@@ -250,7 +222,7 @@ class Forecaster:
 
     # ── the rows ──────────────────────────────────────────────────────────────────────────────────────────
 
-    def _measure(self, sizer: _Sizer, sample: EvenSample[RequestSize | None]) -> None:
+    def _measure(self, sizer: Sizer, sample: EvenSample[RequestSize | None]) -> None:
         for render in requests_of(self._job, self._renderer, self._rules):
             if sample.wants_next:
                 sample.keep(_size(sizer, render))
@@ -294,46 +266,9 @@ class Forecaster:
             hint="leave --exact out; tokens are then counted on this machine",
         )
 
-    # ── what earlier runs show ─────────────────────────────────────────────────────────────────────────
+    # ── time ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _find_past(self, name: str | None) -> _Past:
-        """What requests took that were like these; of the same model if there are any."""
-        if self._reader is None:
-            return _Past()
-        wanted = self._job.model_dump(mode="json")
-        alike = [
-            (run, spec["request"].get("model"))
-            for run in await self._reader.runs()
-            if run.job == self._job.name and (name is None or run.name == name)
-            for spec in (exact_json.loads(run.spec_json),)
-            if _answers_alike(spec, wanted)
-        ]
-        model = wanted["request"].get("model")
-        same = await self._use([run for run, its_model in alike if its_model == model])
-        if same.use.requests or not alike:
-            return same
-        others: dict[str | None, list[Run]] = {}
-        for run, its_model in alike:
-            others.setdefault(its_model, []).append(run)
-        for its_model, runs in others.items():
-            found = await self._use(runs)
-            if found.use.requests:
-                return _Past(found.use, found.runs, its_model)
-        return _Past()
-
-    async def _use(self, runs: Sequence[Run]) -> _Past:
-        assert self._reader is not None  # noqa: S101 – for the type checker; the caller has looked
-        use, names = PastUse(), list[str]()
-        for run in runs:
-            one = await self._reader.past_use(run.id, most=_PAST_REQUESTS)
-            if one.requests:
-                use += one
-                names.append(run.name)
-            if len(names) == _PAST_RUNS:
-                break
-        return _Past(use, tuple(names))
-
-    async def _least_time(self, measured: Measured, past: _Past) -> LeastTime:
+    async def _least_time(self, measured: Measured, past: Past) -> LeastTime:
         limits = self._config.limits
         pools = Pools(
             requests_per_minute=limits.requests_per_minute,
@@ -365,23 +300,11 @@ def _models(sizes: Sequence[RequestSize]) -> tuple[str, ...]:
     return tuple(sorted({size.model for size in sizes}))
 
 
-def _size(sizer: _Sizer, render: Callable[[], dict[str, Any]]) -> RequestSize | None:
+def _size(sizer: Sizer, render: Callable[[], dict[str, Any]]) -> RequestSize | None:
     """Returns the size of a request; None if it costs nothing, as one that cannot be made."""
     with suppress(BadRow), contained(""):
         return sizer(render())
     return None
-
-
-def _answers_alike(spec: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Whether two jobs ask the same of each row, so that answers are about as long."""
-    return (
-        _deciding(spec["request"]) == _deciding(wanted["request"])
-        and spec["on_incomplete"] == wanted["on_incomplete"]
-    )
-
-
-def _deciding(request: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in request.items() if name not in _INDIFFERENT}
 
 
 def _words(problem: Problem) -> str:

@@ -15,10 +15,13 @@ from orchestrator.job.rows.keyed_rows import Row, open_rows
 from orchestrator.job.rows.sources import STDIN, Source, find_sources, resolve_format
 from orchestrator.job.spec import Job
 
-__all__ = ["EvenSample", "Glance", "glance", "requests_of"]
+__all__ = ["GLANCE_S", "EvenSample", "Glance", "about_how_many_rows", "glance", "requests_of"]
 
 T = TypeVar("T")
 
+# Before it starts, ``run`` estimates its cost in at most this time: more would make the range little narrower and the
+# start later.
+GLANCE_S = 0.25
 _CHUNK = 256 * 1024
 _GZIP = 31
 
@@ -99,7 +102,7 @@ def glance(
         if enough():
             counted = False
             break
-    rows = seen if counted else _about_how_many(job, rows_a_line=seen / line if line else 1.0)
+    rows = seen if counted else about_how_many_rows(job, rows_a_line=seen / line if line else 1.0)
     good = len(things) / tried if tried else 1.0
     return Glance(things, None if rows is None else max(len(things), round(rows * good)), counted)
 
@@ -113,7 +116,7 @@ def _line_of(where: str) -> int:
     return int(line) if line.isdigit() else 0
 
 
-def _about_how_many(job: Job, *, rows_a_line: float) -> int | None:
+def about_how_many_rows(job: Job, *, rows_a_line: float = 1.0) -> int | None:
     """Estimates the rows of an input by its size; ``rows_a_line`` is the ratio in the lines read so far."""
     sources = find_sources(job.input.path, job.base_dir, job.input.earlier_paths)
     match resolve_format(job.input.path, job.input.format, job.base_dir):

@@ -7,8 +7,9 @@ from typing import Any
 
 from rich.text import Text
 
-from orchestrator.app.forecast.estimates import Basis, Estimate, Forecast, Span, Variant
+from orchestrator.app.forecast.estimates import Basis, Forecast, Span, Variant
 from orchestrator.app.forecast.request_size import Counting
+from orchestrator.app.forecast.stages_text import reuse_words, stages_object, stages_table, sums_object
 from orchestrator.core.money import Picodollars, format_usd
 from orchestrator.report import formatting
 from orchestrator.report.table import columns
@@ -22,6 +23,7 @@ _COUNTED = {
     Counting.OTHER_VOCABULARY: "counted with o200k; this model's own vocabulary is not published",
     Counting.HEURISTIC: "estimated from the characters; the extra `tokens` counts them",
 }
+_BY_CAP = "answers up to max_output_tokens; a run of some rows (--pilot 20) estimates them more closely"
 
 
 def forecast_object(forecast: Forecast) -> dict[str, Any]:
@@ -38,7 +40,7 @@ def forecast_object(forecast: Forecast) -> dict[str, Any]:
         "output_by": forecast.basis.value,
         "learnt_from": list(forecast.learned_from),
         "learnt_model": forecast.learned_model,
-        **_sums(forecast.estimate),
+        **sums_object(forecast.estimate),
         "least_time_s": None if forecast.time.seconds is None else round(forecast.time.seconds, 1),
         "time_held_by": forecast.time.held_by,
         "budget_usd": None if forecast.budget_pusd is None else format_usd(forecast.budget_pusd),
@@ -47,15 +49,25 @@ def forecast_object(forecast: Forecast) -> dict[str, Any]:
                 "model": each.variant.model,
                 "service_tier": each.variant.tier,
                 "completion_window": each.variant.window,
-                **_sums(each),
+                **sums_object(each),
             }
             for each in forecast.compared
         ],
+        **_of_stages(forecast),
     }
+
+
+def _of_stages(forecast: Forecast) -> dict[str, Any]:
+    if not forecast.stages:
+        return {}
+    worst = None if forecast.worst_pusd is None else format_usd(forecast.worst_pusd)
+    return {"stages": stages_object(forecast), "worst_case_usd": worst}
 
 
 def forecast_text(forecast: Forecast) -> Text:
     """A forecast in half a dozen lines, and the comparison under it."""
+    if forecast.stages:
+        return _text_of_stages(forecast)
     estimate = forecast.estimate
     text = Text.assemble((forecast.job, "bold"), f"  {_requests(forecast)}")
     if forecast.reused:
@@ -73,6 +85,23 @@ def forecast_text(forecast: Forecast) -> Text:
         text.append(f"\n  {name:<12}{figure}")
         for note in notes:
             text.append(f"\n  {'':<12}{note}", "dim")
+    if forecast.compared:
+        text.append("\n\n").append_text(_comparison(forecast))
+    return text
+
+
+def _text_of_stages(forecast: Forecast) -> Text:
+    text = Text.assemble((forecast.job, "bold"), f"  {formatting.count(forecast.rows)} rows\n\n")
+    text.append_text(stages_table(forecast)).append("\n")
+    if (words := reuse_words(forecast)) is not None:
+        text.append(f"\n{words}", "not bold")
+    basis = "as long as earlier ones of each stage, else up to max_output_tokens"
+    notes = [_COUNTED[forecast.counting], f"answers {basis}" if forecast.learned_from else _BY_CAP]
+    notes += _cost_notes(forecast)
+    held_by = f", by {forecast.time.held_by}" if forecast.time.held_by else ""
+    for name, lines in (("tokens", notes), ("time", [_time(forecast) + held_by])):
+        for index, note in enumerate(lines):
+            text.append(f"\n  {'' if index else name:<12}{note}", "not bold")
     if forecast.compared:
         text.append("\n\n").append_text(_comparison(forecast))
     return text
@@ -105,6 +134,10 @@ def forecast_line(forecast: Forecast) -> str:
 
 def _requests(forecast: Forecast) -> str:
     word = "request" if forecast.requests == 1 else "requests"
+    low = sum(each.requests.low for each in forecast.stages)
+    if forecast.stages and low != forecast.requests:
+        models = ", ".join(forecast.models) or "no model"
+        return f"{formatting.count(low)} to {formatting.count(forecast.requests)} {word} to {models}"
     return f"{formatting.count(forecast.requests)} {word} to {', '.join(forecast.models) or 'no model'}"
 
 
@@ -132,20 +165,6 @@ def _tier(variant: Variant) -> str:
 
 def _or_dash(amount: int | None) -> str:
     return "-" if amount is None else formatting.short_dollars(amount)
-
-
-def _sums(estimate: Estimate) -> dict[str, Any]:
-    return {
-        "input_tokens": _plain(estimate.input_tokens, lambda figure: figure),
-        "output_tokens": _plain(estimate.output_tokens, lambda figure: figure),
-        "cost_usd": None if estimate.cost is None else _plain(estimate.cost, format_usd),
-        "price_estimated": estimate.price_estimated,
-    }
-
-
-def _plain(span: Span, write: Callable[[int], Any]) -> dict[str, Any]:
-    likely, high = (None if figure is None else write(figure) for figure in (span.likely, span.high))
-    return {"low": write(span.low), "likely": likely, "high": high}
 
 
 def _range(span: Span, write: Callable[[int], str]) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from orchestrator.app.connections import address, open_client
 from orchestrator.app.retention.purge import Purge, Purged
-from orchestrator.app.single_rows import row_of
+from orchestrator.app.stage_summaries import row_of
 from orchestrator.config import Config
 from orchestrator.core.clock import Clock
 from orchestrator.core.errors import UsageError
@@ -59,12 +59,12 @@ class RetentionService:
         self._refuse_stranger(run, await self._reader.retained(run.id))
         return await self._delete(run, _ENDLESS, tuple(ObjectKind))
 
-    async def purge_rows(self, run: Run, keys: Sequence[str]) -> Purged:
+    async def purge_rows(self, run: Run, keys: Sequence[str], *, stage: str | None = None) -> Purged:
         """Delete the responses of single rows; raises ``UsageError`` if one is not settled."""
         self._refuse_stranger(run, await self._reader.retained(run.id))
         objects: list[ProviderObject] = []
         for key in keys:
-            request = await row_of(self._reader, run, key)
+            request = await row_of(self._reader, run, key, stage=stage)
             if request.state not in SETTLED:
                 raise UsageError(
                     f"{key!r} is {request.state.value}, not settled: its response is still needed",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from orchestrator.core.errors import StoreError
+from orchestrator.core.model import MAIN_STAGE
 from orchestrator.engine.funds import Funds
 from orchestrator.engine.items import Halted
 from orchestrator.engine.lane_switch import LaneSwitch
@@ -42,6 +45,7 @@ class Housekeeping:
             rounds += 1
             self.check_files()
             await self._write_counts()
+            await self._count_stages()
             await self._check_cancel()
             await self._refresh_spending()
             await self._other_runs.check()
@@ -67,6 +71,7 @@ class Housekeeping:
     async def flush(self) -> None:
         """Write what is only in memory; the run is over or interrupted."""
         await self._write_counts()
+        await self._count_stages()
         await self._learned.save()
 
     async def _write_counts(self) -> None:
@@ -75,6 +80,15 @@ class Housekeeping:
         counts = Counts(polls=polls - self._written_polls, elapsed_s=now - self._written_at)
         self._written_polls, self._written_at = polls, now
         await self._run.store.add_counts(self._run.record.id, counts)
+
+    async def _count_stages(self) -> None:
+        """Show how far each stage is; a run without stages shows its own counts."""
+        if MAIN_STAGE in self._run.stages:
+            return
+        tally = await self._run.reader.stage_tally(self._run.record.id)
+        # The last stage is sent first, and shown last.
+        names = reversed([*self._run.stages])
+        self._run.observation.progress.stages = {name: Counter(tally.get(name, {})) for name in names}
 
     async def _check_cancel(self) -> None:
         if self._status.cancelling:

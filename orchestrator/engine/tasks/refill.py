@@ -52,7 +52,7 @@ class Refill:
         self._queue = queue
         self._preparations = preparations
         self._deduplicator = deduplicator
-        self._cursors = {name: _Cursor() for name in run.stages}
+        self._cursors = {name: _Cursor() for name in run.stages if run.status.asks(name)}
         # Every row of every stage was read once; what is pending in the store was put off.
         self.exhausted = False
         self._rereads = False
@@ -102,7 +102,7 @@ class Refill:
         delayed = await self._run.reader.delayed(self._run.record.id, limit=limit)
         due: defaultdict[str, list[PendingRequest]] = defaultdict(list)
         for request in reversed(delayed):
-            if request.id in in_hand:
+            if request.id in in_hand or not self._run.status.asks(request.stage):
                 continue
             if request.not_before > now:
                 queue.delayed_at = min(queue.delayed_at, request.not_before)
@@ -110,7 +110,7 @@ class Refill:
                 due[request.stage].append(request)
         for name, requests in due.items():
             await self._make_ready(self._run.stages[name], requests, first=True)
-        if len(delayed) == limit and delayed[-1].not_before <= now:
+        if len(delayed) == limit and delayed[-1].not_before <= now and (due or in_hand):
             queue.delayed_at = now
         elif queue.delayed_at == math.inf:
             queue.delayed_at = None

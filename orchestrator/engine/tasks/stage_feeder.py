@@ -108,7 +108,7 @@ class StageFeeder:
     async def _ask_groups(self) -> int:
         asked = 0
         for plan in self._pipeline.requesting:
-            if plan.section.group_by is None:
+            if plan.section.group_by is None or not self._status.asks(plan.name):
                 continue
             if not plan.by_parent_at_once and plan.name not in self._sealed:
                 continue
@@ -178,6 +178,8 @@ class StageFeeder:
     async def _seal(self) -> int:
         run, done = self._run, 0
         for plan in self._pipeline.requesting:
+            if not self._status.asks(plan.name):
+                continue
             if plan.name not in self._sealed:
                 source = None if plan.source == INPUT else plan.source
                 if not await run.store.seal_stage(run.record.id, plan.name, source=source):

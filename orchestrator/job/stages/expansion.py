@@ -17,7 +17,7 @@ from orchestrator.job.stages.text_parts import text_parts
 from orchestrator.policy.errors.answer_schema import asked_schema
 from orchestrator.policy.pricing.tokens import token_counter
 
-__all__ = ["GroupedRow", "Made", "MadeGroup", "MadeRow", "Pipeline", "SettledRow", "StageFailed"]
+__all__ = ["GroupedRow", "Made", "MadeGroup", "MadeRow", "Pipeline", "SettledRow", "StageFailed", "group_key"]
 
 Row = Mapping[str, Any]
 
@@ -199,6 +199,10 @@ class Pipeline:
                 answer = settled.answer
         return {**settled.row, stage: answer}
 
+    def children(self, stage: str, key: str, row: Row) -> Iterator[tuple[str, Row]]:
+        """The rows that a stage makes of one row, with their keys; raises whatever the row or a function raises."""
+        return self._stages[stage].children(key, row)
+
     def keeps(self, stage: str, row: Row) -> bool:
         """Whether a stage takes a row; raises ``StageFailed``."""
         try:
@@ -216,7 +220,7 @@ class Pipeline:
         if columns is None:
             key = settled.key.rpartition("#")[0]
         elif all(each in row for each in columns):
-            key = _group_key([row[each] for each in columns])
+            key = group_key([row[each] for each in columns])
         else:
             return
         shared = {name: row[name] for name in (columns or ()) if name in row}
@@ -273,7 +277,8 @@ def _kept(row: Row, columns: Columns) -> dict[str, Any]:
     return {name: row[name] for name in sorted(columns) if name in row}
 
 
-def _group_key(values: list[Any]) -> str:
+def group_key(values: list[Any]) -> str:
+    """The key of the group of rows that have these values in the columns of the group."""
     if len(values) == 1 and isinstance(values[0], str):
         return values[0]
     return orjson.dumps(values[0] if len(values) == 1 else values).decode()

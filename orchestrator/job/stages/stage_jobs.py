@@ -6,18 +6,31 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from orchestrator.core.errors import UsageError
 from orchestrator.job.requests.local_files import LocalFiles, NamedFiles
 from orchestrator.job.requests.renderer import Renderer
 from orchestrator.job.spec import Job, RetrySection
 from orchestrator.job.stages.stage_renderer import StageRenderer
 from orchestrator.job.stages.stage_section import StageSection
 
-__all__ = ["renderer_of", "requesting_stages", "stage_job"]
+__all__ = ["renderer_of", "requesting_stages", "stage_job", "stages_until"]
 
 
 def requesting_stages(job: Job) -> dict[str, StageSection]:
     """The stages of a job that make requests, in their order."""
     return {name: section for name, section in (job.stages or {}).items() if section.request is not None}
+
+
+def stages_until(job: Job, stage: str) -> list[str]:
+    """A stage with those that its rows are made of, in their order; raises ``UsageError`` if it asks nothing."""
+    asking = requesting_stages(job)
+    if stage not in asking:
+        known = f"its stages that ask: {', '.join(asking)}" if asking else "a job without stages has only one"
+        raise UsageError(f"job {job.name!r} has no stage {stage!r} that asks anything", hint=known)
+    stages, found = job.stages or {}, [stage]
+    while (before := stages[found[0]].from_) in stages:
+        found.insert(0, before)
+    return found
 
 
 def stage_job(job: Job, stage: str) -> Job:

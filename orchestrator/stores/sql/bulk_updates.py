@@ -62,7 +62,7 @@ def cancel_range(tx: Transaction, run_id: int, ids: IdRange, at: float) -> None:
 
 def requeue_range(tx: Transaction, requeue: Requeue, ids: IdRange) -> int:
     """Put settled requests back into the queue and resolve those in doubt; returns how many were moved."""
-    chosen = {**ids.of(requeue.run_id), "code": requeue.code}
+    chosen = {**ids.of(requeue.run_id), "code": requeue.code, "only_stage": requeue.stage}
     moved = 0
     if requeue.states:
         lost = tx.execute(SQL["restart_turns"], {**chosen, "states": _json(requeue.states)}).fetchall()
@@ -71,8 +71,9 @@ def requeue_range(tx: Transaction, requeue: Requeue, ids: IdRange) -> int:
     if requeue.resolution is not None:
         source = State.IN_DOUBT
         for doubted in tx.execute(SQL["doubted_in_range"], {**chosen, "from_state": source.value}).fetchall():
-            _resolve(tx, requeue, requeue.resolution, doubted)
-            moved += 1
+            if requeue.stage in (None, doubted[1]):
+                _resolve(tx, requeue, requeue.resolution, doubted)
+                moved += 1
     if moved:
         tx.execute(SQL["reopen_run"], {"run_id": requeue.run_id})
     return moved
@@ -85,7 +86,7 @@ def _move_range(
     moved = 0
     for stage, state in tx.execute(SQL["states_in_range"], chosen).fetchall():
         source = State(state)
-        if source in sources:
+        if source in sources and chosen.get("only_stage") in (None, stage):
             to = move(source, event)
             states = {"stage": stage, "from_state": source.value, "to_state": to.value}
             requests = tx.execute(SQL[statement], {**chosen, **states}).rowcount

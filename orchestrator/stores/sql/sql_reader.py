@@ -142,6 +142,10 @@ class SqlReader(SqlRetentionReader, SqlDatasetReader, SqlStageReader, SqlBatchRe
                 yield record
             after_id = page[-1][0]
 
+    async def answers(self, attempt_ids: Sequence[int]) -> dict[int, str]:
+        found = await self._rows("answers", attempt_ids=json.dumps(attempt_ids))
+        return {row["attempt_id"]: row["output_text"] for row in found}
+
     async def request(self, run_id: int, key: str, *, stage: str = MAIN_STAGE) -> RequestRecord | None:
         found = await self._rows("request_by_key", run_id=run_id, stage=stage, key=key)
         return row_mapping.request(found[0]) if found else None

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from orchestrator.core.model import NewRequest
 from orchestrator.core.stage_rows import NewGroup, NewMember
 from orchestrator.core.states import Event, State, first_state, move, moves
-from orchestrator.stores.pipeline_rows import GroupMember, PassedOn, ReadyGroup, ToPassOn
+from orchestrator.stores.pipeline_rows import GroupMember, PartialGroups, PassedOn, ReadyGroup, ToPassOn
 from orchestrator.stores.sql.compression import pack_row, unpack_row
 from orchestrator.stores.sql.connection import Row, SqlConnection
 from orchestrator.stores.sql.dependents import Settlement, settle_dependents
@@ -96,6 +96,10 @@ class SqlStageReader:
 
     async def sealed_stages(self, run_id: int) -> set[str]:
         return {row["name"] for row in await self._ask_stages("sealed_stages", run_id=run_id)}
+
+    async def partial_groups(self, run_id: int) -> dict[str, PartialGroups]:
+        rows = await self._ask_stages("partial_groups", run_id=run_id)
+        return {row["stage"]: PartialGroups(row["partial"], row["outdated"]) for row in rows}
 
     async def stage_tally(self, run_id: int) -> dict[str, Counter[State]]:
         tally: dict[str, Counter[State]] = defaultdict(Counter)
@@ -276,7 +280,9 @@ def block_groups(tx: Transaction, requeue: Requeue) -> int:
     """Let groups that were never sent wait for their rows again, and open the stages; returns how many groups."""
     run_id, blocked = requeue.run_id, dict(moves(Event.BLOCK))
     states = json.dumps([state.value for state in requeue.states])
-    broken = tx.execute(_SQL["broken_groups"], {"run_id": run_id, "states": states}).fetchall()
+    broken = tx.execute(
+        _SQL["broken_groups"], {"run_id": run_id, "states": states, "stage": requeue.stage}
+    ).fetchall()
     for group_id, stage, state in broken:
         to = blocked[State(state)]
         tx.execute(SQL["block_again"], {"id": group_id, "from_state": state, "to_state": to.value})

@@ -98,6 +98,10 @@ WHERE request.id > max(:after_id, (SELECT coalesce(first_request_id - 1, 0) FROM
   AND request.state IN (SELECT value FROM json_each(:states))
 ORDER BY request.id LIMIT :limit;
 
+-- name: answers
+SELECT attempt_id, output_text FROM result
+WHERE attempt_id IN (SELECT value FROM json_each(:attempt_ids)) AND output_text IS NOT NULL;
+
 -- name: spent_before
 SELECT
   request.id AS request_id, coalesce(sum(charge.cost_pusd), 0) AS cost_pusd,

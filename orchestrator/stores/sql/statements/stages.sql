@@ -33,7 +33,7 @@ UPDATE request SET awaits = (
 UPDATE request INDEXED BY request_groups SET awaits = (
   SELECT count(*) FROM member JOIN request AS each ON each.id = member.request_id
   WHERE member.group_id = request.id AND each.settled_at IS NULL
-) WHERE run_id = :run_id AND level IS NOT NULL;
+) WHERE run_id = :run_id AND level IS NOT NULL AND state = 'blocked';
 
 -- name: move_last_id
 UPDATE run SET
@@ -65,7 +65,8 @@ DELETE FROM request WHERE id = :id AND state = :from_state AND awaits = 0;
 -- name: broken_groups
 SELECT id, stage, state FROM request
 WHERE run_id = :run_id AND level IS NOT NULL AND number = 0
-  AND state IN (SELECT value FROM json_each(:states));
+  AND state IN (SELECT value FROM json_each(:states))
+  AND (:stage IS NULL OR stage = :stage OR code = 'group_incomplete');
 
 -- name: unseal_stages
 DELETE FROM stage WHERE run_id = :run_id;
@@ -122,6 +123,19 @@ WHERE request.run_id = :run_id AND request.stage = :source AND request.state <> 
     SELECT 1 FROM member JOIN request AS grouping ON grouping.id = member.group_id
     WHERE member.request_id = request.id AND grouping.stage = :stage
   );
+
+-- name: partial_groups
+-- How many groups of each stage were asked without failed rows, and of how many groups rows are there now that were not
+-- when they were asked.
+SELECT stage, sum(rows_missing > 0) AS partial, sum(EXISTS (
+  SELECT 1 FROM member JOIN request AS each ON each.id = member.request_id
+  WHERE member.group_id = request.id AND each.state = 'succeeded' AND each.settled_at > coalesce(
+    (SELECT sent_at FROM attempt WHERE attempt.id = request.id * 1000000 + 1), request.settled_at
+  )
+)) AS outdated
+FROM request INDEXED BY request_groups
+WHERE run_id = :run_id AND level IS NOT NULL AND state = 'succeeded'
+GROUP BY stage;
 
 -- name: stage_tally
 SELECT stage, state, requests FROM tally WHERE run_id = :run_id AND requests > 0;

@@ -341,6 +341,7 @@ WHERE id BETWEEN :first_id AND :last_id AND +run_id = :run_id AND stage = :stage
 UPDATE request SET turn = 0
 WHERE id BETWEEN :first_id AND :last_id AND +run_id = :run_id AND turn > 0 AND code = 'previous_response_not_found'
   AND state IN (SELECT value FROM json_each(:states)) AND (:code IS NULL OR code = :code)
+  AND (:only_stage IS NULL OR stage = :only_stage)
 RETURNING id;
 
 -- name: drop_continuation
