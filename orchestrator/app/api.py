@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 import anyio
 
+from orchestrator.app.histories import history_of
 from orchestrator.app.stage_summaries import check_stage, row_of, with_stages
 from orchestrator.core.clock import Clock, SystemClock
 from orchestrator.core.errors import OrchestratorError, RunBusy, RunNotFound, StoreError, UsageError
@@ -111,6 +112,10 @@ class Orchestrator:
     async def database_exists(self) -> bool:
         """Whether there is a database yet; the first run creates it."""
         return await self._backend.exists()
+
+    async def prepare_database(self) -> None:
+        """Create the database if it is absent, and upgrade an older one, so that others can read it at once."""
+        await self._open_store()
 
     async def check_target(self, path: Path, *, run: str | None = None, job: Job | None = None) -> None:
         """Raise ``UsageError`` if an output must not be written to a file.
@@ -244,19 +249,22 @@ class Orchestrator:
         *,
         states: Sequence[State] = (State.FAILED,),
         code: str | None = None,
+        flag: str | None = None,
         resolve_in_doubt: str | None = None,
         stage: str | None = None,
     ) -> int:
-        """Queue settled requests again, by state, code and stage; returns how many. The next ``run`` sends them.
+        """Queue settled requests again, by state, code, flag and stage; returns how many. ``run`` sends them.
 
         Groups that failed for want of them wait for them again. Raises ``UsageError`` if no request in these states
-        has the code, or the run has no such stage.
+        has the code, no row has the flag, or the run has no such stage.
         """
         record = await self._find(run)
         check_stage(record, stage)
         if code is not None:
             await self._check_code(record, code, (*states, State.IN_DOUBT) if resolve_in_doubt else states)
-        lost = await (await self._open_reader()).without_data(record.id, states, code)
+        if flag is not None:
+            await self._check_flag(record, flag)
+        lost = await (await self._open_reader()).without_data(record.id, states, code, flag=flag)
         if lost:
             raise UsageError(
                 f"{lost:,} of these requests cannot be sent again: the data of their rows was dropped",
@@ -269,6 +277,7 @@ class Orchestrator:
                     run_id=record.id,
                     states=states,
                     code=code,
+                    flag=flag,
                     resolve_in_doubt=resolve_in_doubt,
                     stage=stage,
                     at=self._clock.now(),
@@ -284,6 +293,14 @@ class Orchestrator:
                 codes[record.code or "none"] += 1
         known = ", ".join(f"{each} {number:,}" for each, number in codes.most_common()) or "none"
         raise UsageError(f"no request of {run.name} has ended with the code {code!r}", hint=f"its codes: {known}")
+
+    async def _check_flag(self, run: Run, flag: str) -> None:
+        async with self._backend.open_view() as reader:
+            flags = await reader.flags_of_run(run.id)
+        if flag not in flags:
+            raise UsageError(
+                f"no row of {run.name} has the flag {flag!r}", hint=f"its flags: {', '.join(flags) or 'none'}"
+            )
 
     async def remove(self, run: str) -> None:
         """Remove a run from the database with all that belongs to it; the budgets still count what it spent.
@@ -368,13 +385,16 @@ class Orchestrator:
         *,
         states: Sequence[State] = (State.SUCCEEDED, State.FAILED, State.CANCELLED),
         stage: str | None = None,
+        flag: str | None = None,
     ) -> AsyncIterator[ResultRecord]:
-        """The requests of a run, or of one of its stages, in input order, in constant memory."""
+        """The requests of a run, of one of its stages or with a flag, in input order, in constant memory."""
         record = await self._find(run)
+        if flag is not None:
+            await self._check_flag(record, flag)
         reader = await self._open_reader()
         check_stage(record, stage)
         async for result in reader.results(record.id, states):
-            if stage in (None, result.stage):
+            if stage in (None, result.stage) and flag in (None, result.flag):
                 yield result
 
     async def collect(self, run: str, *, stage: str | None = None) -> Results:
@@ -395,14 +415,7 @@ class Orchestrator:
         record = await self._find(run)
         reader = await self._open_reader()
         request = await row_of(reader, record, key, stage=stage)
-        attempts = await reader.attempts(request.id)
-        return RequestHistory(
-            request,
-            attempts,
-            tool_calls={each.id: await reader.tool_calls(each.id) for each in attempts},
-            progress={each.id: await reader.progress(each.id) for each in attempts},
-            answered_by=await reader.attempt(request.answered_by) if request.answered_by is not None else None,
-        )
+        return await history_of(reader, request)
 
     async def input_items(self, run: str, key: str, *, stage: str | None = None) -> AsyncIterator[bytes]:
         """The input items of a row's latest response, each as JSON, asked of the provider; all pages, oldest first.
@@ -516,6 +529,7 @@ class Orchestrator:
         *,
         states: Sequence[State] = (State.SUCCEEDED, State.FAILED, State.CANCELLED),
         simulated: bool | None = None,
+        flag: str | None = None,
     ) -> AsyncIterator[ResultRecord]:
         """The latest request of each row of a dataset, in constant memory; raises ``RunNotFound`` if there is none.
 
@@ -524,7 +538,7 @@ class Orchestrator:
         """
         found = await find_dataset(await self._open_reader(), name, simulated=simulated)
         async for result in (await self._open_reader()).dataset_results(found.id):
-            if result.state in states:
+            if result.state in states and flag in (None, result.flag):
                 yield result
 
     async def latest_night(self, dataset: str) -> Summary:

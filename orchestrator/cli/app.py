@@ -26,6 +26,7 @@ from orchestrator.cli.retry_cancel import cancel, retry
 from orchestrator.cli.run import EPILOGUE, run
 from orchestrator.cli.sandbox import sandbox
 from orchestrator.cli.schema import schema
+from orchestrator.cli.view import view
 from orchestrator.core.errors import ExitCode, OrchestratorError, UsageError, cause_of
 from orchestrator.core.version import __version__
 
@@ -70,7 +71,7 @@ def completion(
 
 _COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
     "Work": (run, resume, retry, cancel, purge, remove),
-    "Look": (status, runs, show, follow, export, costs),
+    "Look": (view, status, runs, show, follow, export, costs),
     "Prepare": (init, estimate, doctor, notify, schema, sandbox, completion, help_page),
 }
 _NAMES: dict[Callable[..., Any], tuple[str, ...]] = {runs: ("runs", "list"), help_page: ("help",)}
@@ -97,7 +98,7 @@ def build_app() -> App:
             epilogue = EPILOGUE if command is run else ""
             names = _NAMES.get(command)
             app.command(command, name=names, group=group, sort_key=order, help_epilogue=epilogue)
-    for name in ("status", "costs", "purge"):
+    for name in ("status", "view", "costs", "purge"):
         app[name].usage = f"orchestrator {name} [OPTIONS] [RUN]"
     options = Group("Options", sort_key=len(_COMMANDS))
     for flag, meaning in (("--help", "Show this page, or that of a command."), ("--version", "Show the version.")):

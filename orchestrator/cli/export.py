@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from orchestrator.stores.reads import ResultRecord, Run
     from orchestrator.stores.retained import Retained
 
-__all__ = ["export", "export_to_file"]
+__all__ = ["ExportPart", "export", "export_to_file"]
 
 Which: TypeAlias = Literal["settled", "succeeded", "failed", "cancelled", "all"]
 
@@ -35,7 +35,7 @@ _STATES: dict[str, Sequence[State]] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class ExportPart:
     """What is written if it is not all of a run."""
 
@@ -45,6 +45,9 @@ class ExportPart:
     ] = None
     stage: Annotated[
         str | None, Parameter(metavar="NAME", help="Only the requests of one stage; without it those of all stages.")
+    ] = None
+    flag: Annotated[
+        str | None, Parameter(metavar="FLAG", help="Only the rows with this flag, which people set in the web view.")
     ] = None
 
 
@@ -78,7 +81,7 @@ async def export(
     """Write the results of a run, in the order of the input, or those of a dataset."""
     from orchestrator.report.export import Format, format_for
 
-    dataset, stage = part.dataset, part.stage
+    dataset = part.dataset
     path = None if output in {None, "-"} else Path(str(output))
     shape = Format(format) if format else format_for(path)
     if (run is None) == (dataset is None):
@@ -86,13 +89,13 @@ async def export(
     async with opened(db, config) as orchestrator:
         stored = (await orchestrator.status(run) if run else await orchestrator.latest_night(dataset or "")).run
         if path:
-            rows = await export_to_file(orchestrator, stored, path, shape, state, dataset=dataset, stage=stage)
+            rows = await export_to_file(orchestrator, stored, path, shape, state, part)
             note(f"{path}: {rows:,} rows")
-            if run and stage is None and stored.state is RunState.FINISHED and state in {"settled", "all"}:
+            if run and part == ExportPart() and stored.state is RunState.FINISHED and state in {"settled", "all"}:
                 await orchestrator.exported(run)
         else:
             with stdout_bytes() as out:
-                await _write(orchestrator, stored, out, shape, state, dataset, stage)
+                await _write(orchestrator, stored, out, shape, state, part)
 
 
 async def export_to_file(
@@ -101,20 +104,18 @@ async def export_to_file(
     path: Path,
     shape: Format,
     which: Which = "settled",
-    *,
-    dataset: str | None = None,
-    stage: str | None = None,
+    part: ExportPart = ExportPart(),
 ) -> int:
     """Write a file that appears only when it is whole; returns how many rows it has.
 
-    With a ``dataset``, its rows are written in place of the run's, which is the latest one that added to it.
+    With a dataset, its rows are written in place of the run's, which is the latest one that added to it.
     """
     from orchestrator.report.output_file import whole_file
 
     await orchestrator.check_target(path, run=run.name)
     _keep_what_is_left(path, run, await orchestrator.retained(run.name))
     with whole_file(path) as out:
-        return await _write(orchestrator, run, out, shape, which, dataset, stage)
+        return await _write(orchestrator, run, out, shape, which, part)
 
 
 def _keep_what_is_left(path: Path, run: Run, retained: Retained | None) -> None:
@@ -140,8 +141,7 @@ async def _write(
     out: BinaryIO,
     shape: Format,
     which: Which,
-    dataset: str | None,
-    stage: str | None,
+    part: ExportPart,
 ) -> int:
     from orchestrator.core import exact_json
     from orchestrator.policy.errors.answer_schema import asked_schema
@@ -151,11 +151,11 @@ async def _write(
         history = await orchestrator.show(run.name, record.key, stage=record.stage)
         return next((each.body for each in history.responses if each.response_id == record.response_id), None)
 
-    if dataset is None:
-        records = orchestrator.results(run.name, states=_STATES[which], stage=stage)
+    if part.dataset is None:
+        records = orchestrator.results(run.name, states=_STATES[which], stage=part.stage, flag=part.flag)
     else:
-        records = orchestrator.dataset(dataset, states=_STATES[which], simulated=run.simulated)
-    schema = asked_schema(_request_of(exact_json.loads(run.spec_json), stage))
+        records = orchestrator.dataset(part.dataset, states=_STATES[which], simulated=run.simulated, flag=part.flag)
+    schema = asked_schema(_request_of(exact_json.loads(run.spec_json), part.stage))
     match shape:
         case files.Format.JSONL:
             return await files.write_jsonl(records, out, schema=schema)

@@ -40,6 +40,9 @@ class RetryChoice:
             help="Only those of one stage; groups of later stages that failed for want of them wait for them again.",
         ),
     ] = None
+    flag: Annotated[
+        str | None, Parameter(metavar="FLAG", help="Only those with this flag, which people set in the web view.")
+    ] = None
 
 
 async def retry(
@@ -59,7 +62,12 @@ async def retry(
     wanted = [State(name) for name in choice.state or ([] if resolve_in_doubt else ["failed"])]
     async with opened(db, config) as orchestrator:
         moved = await orchestrator.retry(
-            run, states=wanted, code=choice.code, resolve_in_doubt=resolve_in_doubt, stage=choice.stage
+            run,
+            states=wanted,
+            code=choice.code,
+            flag=choice.flag,
+            resolve_in_doubt=resolve_in_doubt,
+            stage=choice.stage,
         )
         if json:
             say_json({"run": run, "requeued": moved})

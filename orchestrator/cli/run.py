@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from orchestrator.cli.dry_run import show_dry_run
-from orchestrator.cli.export import export_to_file
+from orchestrator.cli.export import ExportPart, export_to_file
 from orchestrator.cli.options import ConfigFile, Database, Day, JobFile, Json, Limit, ProgressMode, Sandbox
 from orchestrator.cli.output import ReaderGone, note, say, say_json
 from orchestrator.cli.purge import purge_what_is_due
@@ -27,6 +27,7 @@ from orchestrator.cli.run_outcome import (
     what_is_left,
 )
 from orchestrator.cli.session import find_places, read_config
+from orchestrator.cli.view import shown_in_browser
 from orchestrator.core.errors import ExitCode, OrchestratorError, RunBusy, UsageError
 from orchestrator.core.states import SETTLED, RunState, State
 from orchestrator.report.exit_code import exit_code, is_empty
@@ -118,6 +119,7 @@ class RunOptions:
         ProgressMode,
         Parameter(help="Progress on standard error; auto is a bar on a terminal and plain lines elsewhere."),
     ] = "auto"
+    view: Annotated[bool, Parameter(help="Show the run in a browser while it goes.")] = False
     yes: Annotated[bool, Parameter(name=["--yes", "-y"], help="Ask nothing.")] = False
     json: Json = False
 
@@ -171,7 +173,8 @@ async def run(job: JobFile, /, *, options: Annotated[RunOptions, Parameter(name=
             accept_expired=options.accept_expired,
             until=options.until,
         )
-        outcome = await live.follow(orchestrator, work)
+        async with shown_in_browser(orchestrator) if options.view else nullcontext():
+            outcome = await live.follow(orchestrator, work)
         code = await close(orchestrator, outcome, target, spec, json=options.json)
         if target is None and left_out and outcome.summary.run.state is RunState.FINISHED:
             note(f"a trial, with --limit or --set, does not write {left_out}; -o FILE writes its results")
@@ -311,8 +314,7 @@ async def _write_results(
                 summary.run,
                 target,
                 format_for(target),
-                dataset=job.dataset,
-                stage=list(job.stages)[-1] if job.stages else None,
+                part=ExportPart(dataset=job.dataset, stage=list(job.stages)[-1] if job.stages else None),
             )
             places = {"results": f"{target} ({rows:,} rows)", **places}
             if job.stages is None:

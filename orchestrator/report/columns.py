@@ -49,6 +49,8 @@ COLUMNS = {
     "cost_estimated": Kind.FLAG,
     "cache_write_12h_tokens": Kind.COUNT,
     "lane": Kind.TEXT,
+    "flag": Kind.TEXT,
+    "note": Kind.TEXT,
 }
 
 
@@ -88,4 +90,6 @@ def flat_row(record: ResultRecord) -> tuple[Any, ...]:
         record.cost_estimated,
         usage.cache_write_12h_tokens if usage else None,
         record.lane,
+        record.flag,
+        record.note,
     )

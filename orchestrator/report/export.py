@@ -87,6 +87,8 @@ def _line(record: ResultRecord, output: Any) -> dict[str, Any]:
         "cost_upper_bound_usd": _usd(record.upper_bound_pusd),
         "cost_estimated": record.cost_estimated,
         "lane": record.lane,
+        "flag": record.flag,
+        "note": record.note,
     }
 
 
@@ -129,9 +131,9 @@ def _without_formula(value: Any) -> Any:
 
 
 def _csv_row(record: ResultRecord) -> list[Any]:
-    *plain, cost, bound, submitted, settled, reused, estimated, written_12h, lane = flat_row(record)
+    *plain, cost, bound, submitted, settled, reused, estimated, written_12h, lane, flag, note = flat_row(record)
     flags = (_csv_value(flag, Kind.FLAG) for flag in (reused, estimated))
-    return [*plain, _usd(cost), _usd(bound), stamp(submitted), stamp(settled), *flags, written_12h, lane]
+    return [*plain, _usd(cost), _usd(bound), stamp(submitted), stamp(settled), *flags, written_12h, lane, flag, note]
 
 
 def _csv_value(value: Any, kind: Kind) -> Any:

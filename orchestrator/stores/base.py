@@ -18,9 +18,11 @@ from orchestrator.core.money import Picodollars
 from orchestrator.core.stage_rows import NewGroup
 from orchestrator.core.states import RunState, State
 from orchestrator.stores.datasets import DatasetReader, DatasetStore
+from orchestrator.stores.flags import FlagStore
 from orchestrator.stores.notices import NewNotice, NoticeStore
 from orchestrator.stores.pipeline_rows import StageReader, StageStore
 from orchestrator.stores.provider_batches import ProviderBatchReader, ProviderBatchStore
+from orchestrator.stores.pulses import PulseStore
 from orchestrator.stores.reads import (
     AttemptRecord,
     CostRow,
@@ -42,6 +44,7 @@ from orchestrator.stores.reads import (
     Wait,
 )
 from orchestrator.stores.retained import RetentionReader, RetentionStore
+from orchestrator.stores.row_pages import PageReader
 from orchestrator.stores.stream_events import StreamEventReader, StreamEventStore
 from orchestrator.stores.uploaded_files import UploadReader, UploadStore
 from orchestrator.stores.writes import Acceptance, Adoption, Claim, Counts, Ending, Leaving, NewRun, Release, Requeue
@@ -59,6 +62,7 @@ __all__ = [
     "ResultReader",
     "RunReader",
     "Store",
+    "ViewReader",
 ]
 
 # The database unless the user names another one: a file in the working directory.
@@ -86,6 +90,10 @@ class Backend(Protocol):
         """Open an existing database for reading. Raises ``StoreError`` if it is absent or cannot be read."""
         ...
 
+    def open_view(self) -> AbstractAsyncContextManager[ViewReader]:
+        """Open an existing database for the web view; raises as ``open_reader``."""
+        ...
+
     async def exists(self) -> bool:
         """Whether the database exists; it may still be unusable."""
         ...
@@ -111,7 +119,16 @@ class Backend(Protocol):
 
 
 class Store(
-    RetentionStore, UploadStore, StreamEventStore, DatasetStore, NoticeStore, StageStore, ProviderBatchStore, Protocol
+    RetentionStore,
+    UploadStore,
+    StreamEventStore,
+    DatasetStore,
+    NoticeStore,
+    StageStore,
+    ProviderBatchStore,
+    FlagStore,
+    PulseStore,
+    Protocol,
 ):
     """The one writer of a database."""
 
@@ -454,3 +471,7 @@ class Reader(
     Protocol,
 ):
     """All read-only views of a database; never blocks the writer."""
+
+
+class ViewReader(Reader, PageReader, Protocol):
+    """All that the web view reads."""

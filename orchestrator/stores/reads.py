@@ -413,6 +413,9 @@ class ResultRecord:
     reused: bool = False
     cost_estimated: bool = False
     lane: Lane | None = None
+    # What a person noted on it.
+    flag: str | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -86,6 +86,8 @@ class RetentionReader(Protocol):
         """
         ...
 
-    async def without_data(self, run_id: int, states: Sequence[State], code: str | None) -> int:
+    async def without_data(
+        self, run_id: int, states: Sequence[State], code: str | None, *, flag: str | None = None
+    ) -> int:
         """How many requests in these states cannot be sent again because the data of their rows was dropped."""
         ...

@@ -199,7 +199,8 @@ class Requeue:
     """Which requests of a run are tried again, for ``retry``; what succeeded never is.
 
     ``states`` are those that can ``REQUEUE``; ``code`` narrows it to requests that ended with that code, ``stage`` to
-    those of a stage. Groups of later stages that failed for want of them wait for them again.
+    those of a stage, ``flag`` to those that a person gave that flag. Groups of later stages that failed for want of
+    them wait for them again.
     ``resolve_in_doubt`` is ``"resend"`` (the lost attempt becomes a possible duplicate), ``"fail"`` or None (requests
     in doubt stay); either way the lost attempt's cost is unknown, with its worst case as the upper bound. Attempts
     count from 0 again, history stays, and the run becomes active again if anything moved. Raises ``UsageError`` for a
@@ -212,6 +213,7 @@ class Requeue:
     resolve_in_doubt: str | None = None
     stage: str | None = None
     at: float
+    flag: str | None = None
 
     def __post_init__(self) -> None:
         wrong = [state.value for state in self.states if (state, Event.REQUEUE) not in TRANSITIONS]

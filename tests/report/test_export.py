@@ -31,7 +31,8 @@ CONTRACT = """
  "usage":{"input_tokens":1000,"cached_tokens":200,"cache_write_tokens":10,"output_tokens":50,"reasoning_tokens":20,
           "total_tokens":1050,"cache_write_12h_tokens":0},
  "cost_usd":"0.000001","submitted_at":"2026-11-21T20:00:00Z","settled_at":"2026-11-21T20:00:03Z",
- "reused":false,"cost_upper_bound_usd":null,"cost_estimated":false,"lane":"background"}
+ "reused":false,"cost_upper_bound_usd":null,"cost_estimated":false,"lane":"background",
+ "flag":null,"note":null}
 """
 FAILED = {
     "state": State.FAILED,

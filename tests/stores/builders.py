@@ -184,10 +184,15 @@ class Harness:
         return attempt_id
 
     async def requeue(
-        self, *states: State, code: str | None = None, in_doubt: str | None = None, at: float = NOW + 30
+        self,
+        *states: State,
+        code: str | None = None,
+        flag: str | None = None,
+        in_doubt: str | None = None,
+        at: float = NOW + 30,
     ) -> int:
         return await self.store.requeue(
-            Requeue(run_id=self.run.id, states=states, code=code, resolve_in_doubt=in_doubt, at=at)
+            Requeue(run_id=self.run.id, states=states, code=code, flag=flag, resolve_in_doubt=in_doubt, at=at)
         )
 
     async def flush(self) -> None:

@@ -10,19 +10,21 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
+from orchestrator.core.errors import StoreError
 from orchestrator.core.lanes import Lane
 from orchestrator.core.model import MAIN_STAGE, Charge, NewRequest, PastUse, PlanMark, SkippedRow, Usage
 from orchestrator.core.money import Bound
 from orchestrator.core.stage_rows import NewGroup
 from orchestrator.core.states import OPEN, SETTLED, TRANSITIONS, Event, RunState, State, first_state, move, settled_by
 from orchestrator.stores import reads, writes
+from orchestrator.stores.base import ViewReader
 from orchestrator.stores.notices import MOST_TRIES, REPEAT_AFTER_S, NewNotice, PendingNotice
 from orchestrator.stores.retained import ObjectKind, ProviderObject, Retained
 from orchestrator.stores.stream_events import ProgressEvent
@@ -102,6 +104,11 @@ class _Request:
     level: int | None = None
     rows_missing: int = 0
     members: list[_Request] = field(default_factory=list)
+    # What a person noted on it: a flag and a note.
+    flagged: tuple[str, str] | None = None
+
+    def has_flag(self, flag: str | None) -> bool:
+        return flag is None or (self.flagged is not None and self.flagged[0] == flag)
 
     @property
     def number(self) -> int:
@@ -310,6 +317,8 @@ def _result(request: _Request) -> reads.ResultRecord:
         submitted_at=shown and shown.sent_at,
         reused=request.answer is not None,
         cost_estimated=any(_is_estimated(attempt) for attempt in request.tries),
+        flag=request.flagged and request.flagged[0],
+        note=(request.flagged and request.flagged[1]) or None,
     )
 
 
@@ -420,6 +429,9 @@ class ModelBackend(DatasetModel, StageModel, BatchModel):
     async def open_reader(self) -> AsyncIterator[ModelBackend]:
         yield self
 
+    def open_view(self) -> AbstractAsyncContextManager[ViewReader]:
+        raise StoreError("the web view does not read the model")
+
     async def exists(self) -> bool:
         return True
 
@@ -518,6 +530,16 @@ class ModelBackend(DatasetModel, StageModel, BatchModel):
             ]
             if all(notice.created_at - each.created_at >= REPEAT_AFTER_S for each in same):
                 self._notices.setdefault(notice.message_id, _Notice(new=notice))
+
+    async def set_flag(self, request_id: int, flag: str | None, note: str, at: float) -> bool:
+        request = self._requests.get(request_id)
+        if request is not None:
+            assert at
+            request.flagged = None if flag is None else (flag, note.encode(errors="replace").decode())
+        return request is not None
+
+    async def add_pulse(self, run_id: int, at: float) -> None:
+        """Samples are for the web view, which does not read the model."""
 
     async def take_notices(self, receivers: Sequence[str], *, at: float, for_s: float) -> list[PendingNotice]:
         taken = [
@@ -978,6 +1000,7 @@ class ModelBackend(DatasetModel, StageModel, BatchModel):
             request
             for request in (self._of(run_id, *requeue.states) if requeue.states else [])
             if code in (None, request.code)
+            and request.has_flag(requeue.flag)
             and requeue.stage in (None, request.stage)
             and not (request.level is not None and not request.tries)
             and (request.earlier is None or request.earlier.state is State.SUCCEEDED)
@@ -990,11 +1013,13 @@ class ModelBackend(DatasetModel, StageModel, BatchModel):
             request.passes_on = request.passes_on or request.passed
         if requeue.resolution is not None:
             in_doubt = [each for each in self._of(run_id, State.IN_DOUBT) if code in (None, each.code)]
-            in_doubt = [each for each in in_doubt if requeue.stage in (None, each.stage)]
+            in_doubt = [
+                each for each in in_doubt if requeue.stage in (None, each.stage) and each.has_flag(requeue.flag)
+            ]
             for request in in_doubt:
                 self._resolve(request, requeue.resolution, requeue.at)
             chosen += in_doubt
-        groups = self._block_groups(requeue) if chosen or code is None else 0
+        groups = self._block_groups(requeue) if chosen or (code is None and requeue.flag is None) else 0
         if not chosen and not groups:
             return 0
         self._runs[run_id].change(state=RunState.ACTIVE, reason=None, ended_at=None, cancel_requested=False)
@@ -1062,9 +1087,11 @@ class ModelBackend(DatasetModel, StageModel, BatchModel):
         others = {user for each, user in self._uses if each == file_id and user != run_id}
         return any(self._runs[user].record.state in (RunState.ACTIVE, RunState.HALTED) for user in others)
 
-    async def without_data(self, run_id: int, states: Sequence[State], code: str | None) -> int:
+    async def without_data(
+        self, run_id: int, states: Sequence[State], code: str | None, *, flag: str | None = None
+    ) -> int:
         return sum(
-            request.state in states and request.row == b"" and code in (None, request.code)
+            request.state in states and request.row == b"" and code in (None, request.code) and request.has_flag(flag)
             for request in self._of(run_id)
         )
 

@@ -45,6 +45,7 @@ class Housekeeping:
             rounds += 1
             self.check_files()
             await self._write_counts()
+            await self._run.store.add_pulse(self._run.record.id, clock.now())
             await self._count_stages()
             await self._check_cancel()
             await self._refresh_spending()

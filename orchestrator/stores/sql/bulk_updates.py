@@ -62,7 +62,7 @@ def cancel_range(tx: Transaction, run_id: int, ids: IdRange, at: float) -> None:
 
 def requeue_range(tx: Transaction, requeue: Requeue, ids: IdRange) -> int:
     """Put settled requests back into the queue and resolve those in doubt; returns how many were moved."""
-    chosen = {**ids.of(requeue.run_id), "code": requeue.code, "only_stage": requeue.stage}
+    chosen = {**ids.of(requeue.run_id), "code": requeue.code, "only_stage": requeue.stage, "flag": requeue.flag}
     moved = 0
     if requeue.states:
         lost = tx.execute(SQL["restart_turns"], {**chosen, "states": _json(requeue.states)}).fetchall()

@@ -69,9 +69,11 @@ class SqlRetentionReader:
             return [ProviderObject(kind, row["provider_id"], row["place"]) for row in rows]
         return [ProviderObject(kind, row["provider_id"]) for row in rows]
 
-    async def without_data(self, run_id: int, states: Sequence[State], code: str | None) -> int:
+    async def without_data(
+        self, run_id: int, states: Sequence[State], code: str | None, *, flag: str | None = None
+    ) -> int:
         wanted = json.dumps([state.value for state in states])
-        [found] = await self._ask("without_data", run_id=run_id, states=wanted, code=code)
+        [found] = await self._ask("without_data", run_id=run_id, states=wanted, code=code, flag=flag)
         requests: int = found["requests"]
         return requests
 

@@ -42,7 +42,7 @@ from orchestrator.stores.sql.stage_store import SqlStageReader
 from orchestrator.stores.stream_events import ProgressEvent
 from orchestrator.stores.uploaded_files import Upload
 
-__all__ = ["SqlReader"]
+__all__ = ["SqlReader", "excerpts_of", "summary_of"]
 
 T = TypeVar("T")
 
@@ -52,6 +52,9 @@ _RESULTS_OF = (
     _SQL["results"].partition("\nWHERE")[0]  # noqa: S608  # both parts are constants
     + "\nWHERE request.id IN (SELECT value FROM json_each(:request_ids))"
 )
+# And with answers cut to their beginning.
+_EXCERPT_CHARACTERS = 400
+_EXCERPTS_OF = _RESULTS_OF.replace("result.output_text", f"substr(result.output_text, 1, {_EXCERPT_CHARACTERS})")
 # At most this many results are read at once, and fewer if their texts are long: memory stays small, and the writer's
 # log is held back for a few milliseconds only.
 _PAGE = 1_000
@@ -74,7 +77,7 @@ class SqlReader(SqlRetentionReader, SqlDatasetReader, SqlStageReader, SqlBatchRe
         return [row_mapping.run(row) for row in await self._rows("runs")]
 
     async def summary(self, run_id: int) -> Summary:
-        return await self._read(partial(_summary, run_id))
+        return await self._read(partial(summary_of, run_id))
 
     async def skipped(self, run_id: int) -> list[SkippedRow]:
         found = await self._rows("skipped", run_id=run_id)
@@ -255,7 +258,8 @@ def _others(run_id: int, since: Mapping[bytes, float], connection: SqlConnection
     return {fingerprint: others for fingerprint, others in found.items() if others}
 
 
-def _summary(run_id: int, connection: SqlConnection) -> Summary:
+def summary_of(run_id: int, connection: SqlConnection) -> Summary:
+    """The counts of a run, as they are stored."""
     parameters = {"run_id": run_id}
     [run] = _rows("run_by_id", parameters, connection)
     [totals] = _rows("totals", parameters, connection)
@@ -265,6 +269,12 @@ def _summary(run_id: int, connection: SqlConnection) -> Summary:
 
 def _results(chosen: Mapping[str, Any], connection: SqlConnection) -> list[ResultRecord]:
     return _records(connection, connection.execute(_SQL["results"], chosen).fetchall())
+
+
+def excerpts_of(request_ids: Sequence[int], connection: SqlConnection) -> dict[int, ResultRecord]:
+    """Requests of any runs by their ids, with the beginning of their answers."""
+    rows = connection.execute(_EXCERPTS_OF, {"request_ids": json.dumps(request_ids)}).fetchall()
+    return {record.request_id: record for record in _records(connection, rows)}
 
 
 def _results_of(request_ids: Sequence[int], connection: SqlConnection) -> list[ResultRecord]:

@@ -12,6 +12,7 @@ from orchestrator.stores.notices import NewNotice
 from orchestrator.stores.reads import Dependent, Duplicate, OpenAttempt, OtherRequest, Run, Spending, ToolCall
 from orchestrator.stores.sql import adoption, bulk_updates, dependents, removal, write_operations
 from orchestrator.stores.sql.datasets import SqlDatasetStore
+from orchestrator.stores.sql.flag_store import SqlFlagStore
 from orchestrator.stores.sql.group_writer import GroupWriter
 from orchestrator.stores.sql.notices import SqlNoticeStore
 from orchestrator.stores.sql.provider_batches import SqlBatchStore
@@ -24,7 +25,7 @@ from orchestrator.stores.writes import Acceptance, Adoption, Claim, Counts, Endi
 __all__ = ["SqlStore"]
 
 
-class SqlStore(SqlRetentionStore, SqlDatasetStore, SqlNoticeStore, SqlStageStore, SqlBatchStore):
+class SqlStore(SqlRetentionStore, SqlDatasetStore, SqlNoticeStore, SqlStageStore, SqlBatchStore, SqlFlagStore):
     """The verbs, for a driver that opens a writer; see ``stores.base.Store`` for what they promise."""
 
     def __init__(self, writer: GroupWriter) -> None:
@@ -102,7 +103,7 @@ class SqlStore(SqlRetentionStore, SqlDatasetStore, SqlNoticeStore, SqlStageStore
         moved = 0
         for ids in bulk_updates.id_ranges(bounds):
             moved += await self._writer.write(bulk_updates.requeue_range, requeue, ids)
-        if moved or requeue.code is None:
+        if moved or (requeue.code is None and requeue.flag is None):
             moved += await self._writer.write(block_groups, requeue)
         return moved + (await self._writer.write(bulk_updates.block_again, requeue.run_id) if moved else 0)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
@@ -12,6 +13,9 @@ from orchestrator.stores.sqlite.database import Synchronous
 from orchestrator.stores.sqlite.reader import SqliteReader
 from orchestrator.stores.sqlite.run_lock import DatasetLock, RunLock, is_locked
 from orchestrator.stores.sqlite.store import SqliteStore
+
+if TYPE_CHECKING:
+    from orchestrator.stores.sqlite.page_reader import SqlitePageReader
 
 __all__ = ["SqliteBackend"]
 
@@ -35,6 +39,12 @@ class SqliteBackend:
 
     def open_reader(self) -> AbstractAsyncContextManager[SqliteReader]:
         return SqliteReader.open(self.local_path)
+
+    def open_view(self) -> AbstractAsyncContextManager[SqlitePageReader]:
+        # No other command needs it.
+        from orchestrator.stores.sqlite.page_reader import SqlitePageReader
+
+        return SqlitePageReader.open(self.local_path)
 
     async def exists(self) -> bool:
         return await anyio.Path(self.local_path).exists()

@@ -88,8 +88,10 @@ SELECT
     WHEN request.answered_by IS NULL THEN attempt.possible_duplicate
     ELSE (SELECT possible_duplicate FROM attempt AS own WHERE own.id = request.id * 1000000 + request.number)
   END,
-  attempt.worst_case_pusd, attempt.sent_at, request.settled_at, request.answered_by IS NOT NULL, attempt.lane
+  attempt.worst_case_pusd, attempt.sent_at, request.settled_at, request.answered_by IS NOT NULL, attempt.lane,
+  flag.flag, flag.note
 FROM request
+LEFT JOIN flag ON flag.request_id = request.id
 LEFT JOIN attempt ON attempt.id = coalesce(request.answered_by, request.id * 1000000 + request.number)
 LEFT JOIN charge ON charge.attempt_id = request.id * 1000000 + request.number
 LEFT JOIN result ON result.attempt_id = attempt.id

@@ -57,6 +57,10 @@ DELETE FROM member
 WHERE group_id IN (SELECT id FROM request WHERE id BETWEEN :first_id AND :last_id AND run_id = :run_id)
   OR request_id IN (SELECT id FROM request WHERE id BETWEEN :first_id AND :last_id AND run_id = :run_id);
 
+-- name: clear_flag
+DELETE FROM flag
+WHERE request_id IN (SELECT id FROM request WHERE id BETWEEN :first_id AND :last_id AND run_id = :run_id);
+
 -- name: clear_input_row
 DELETE FROM input_row
 WHERE request_id IN (SELECT id FROM request WHERE id BETWEEN :first_id AND :last_id AND run_id = :run_id);
@@ -85,6 +89,9 @@ DELETE FROM conversation WHERE run_id = :run_id;
 
 -- name: clear_noted_change
 DELETE FROM noted_change WHERE run_id = :run_id;
+
+-- name: clear_pulse
+DELETE FROM pulse WHERE run_id = :run_id;
 
 -- name: clear_tally
 DELETE FROM tally WHERE run_id = :run_id;

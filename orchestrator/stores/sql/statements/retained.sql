@@ -95,4 +95,5 @@ WHERE run_id = :run_id;
 -- name: without_data
 SELECT count(*) AS requests FROM request JOIN input_row ON input_row.request_id = request.id
 WHERE request.run_id = :run_id AND input_row.data = '' AND (:code IS NULL OR request.code = :code)
+  AND (:flag IS NULL OR EXISTS (SELECT 1 FROM flag WHERE flag.request_id = request.id AND flag.flag = :flag))
   AND request.state IN (SELECT value FROM json_each(:states));

@@ -342,6 +342,7 @@ UPDATE request SET turn = 0
 WHERE id BETWEEN :first_id AND :last_id AND +run_id = :run_id AND turn > 0 AND code = 'previous_response_not_found'
   AND state IN (SELECT value FROM json_each(:states)) AND (:code IS NULL OR code = :code)
   AND (:only_stage IS NULL OR stage = :only_stage)
+  AND (:flag IS NULL OR EXISTS (SELECT 1 FROM flag WHERE flag.request_id = request.id AND flag.flag = :flag))
 RETURNING id;
 
 -- name: drop_continuation
@@ -355,7 +356,9 @@ UPDATE request SET
   to_pass_on = min(to_pass_on, 1),
   not_before = turn > 0 OR EXISTS (SELECT 1 FROM chain_turn WHERE chain_turn.request_id = request.id)
 WHERE id BETWEEN :first_id AND :last_id AND +run_id = :run_id AND stage = :stage AND state = :from_state
-  AND (:code IS NULL OR code = :code) AND NOT (level IS NOT NULL AND attempts = 0 AND number = 0)
+  AND (:code IS NULL OR code = :code)
+  AND (:flag IS NULL OR EXISTS (SELECT 1 FROM flag WHERE flag.request_id = request.id AND flag.flag = :flag))
+  AND NOT (level IS NOT NULL AND attempts = 0 AND number = 0)
   AND (follows IS NULL OR (SELECT earlier.state FROM request AS earlier WHERE earlier.id = request.follows) = 'succeeded');
 
 -- name: broken_turns
@@ -380,7 +383,8 @@ SELECT request.id, request.stage, request.number, request.code, request.message,
 FROM request JOIN attempt ON attempt.id = request.id * 1000000 + request.number
 WHERE request.id BETWEEN :first_id AND :last_id AND request.run_id = :run_id AND request.state = :from_state
   AND request.settled_at IS NULL AND request.state <> 'pending' AND request.state <> 'blocked'
-  AND (:code IS NULL OR request.code = :code);
+  AND (:code IS NULL OR request.code = :code)
+  AND (:flag IS NULL OR EXISTS (SELECT 1 FROM flag WHERE flag.request_id = request.id AND flag.flag = :flag));
 
 -- name: resolve_request
 UPDATE request SET

@@ -1,0 +1,1 @@
+"""The web view: pages over a database of runs, for one person on their own machine."""
