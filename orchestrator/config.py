@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, PrivateAttr, field_validator, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, field_validator, model_validator
 
 from orchestrator.core.errors import ConfigError
 from orchestrator.core.money import Picodollars, parse_usd
@@ -31,6 +31,7 @@ from orchestrator.policy.pricing.price_rules import PriceRules
 from orchestrator.provider.reply_memory import DEFAULT_MOST_BYTES
 from orchestrator.provider.transport import DEFAULT_REPLY_BYTES
 from orchestrator.sandbox.sandbox_settings import SandboxSettings
+from orchestrator.stores.addresses import is_server
 from orchestrator.stores.base import DEFAULT_DATABASE
 from orchestrator.stores.reads import SharedCaps
 
@@ -318,6 +319,11 @@ class BudgetSettings(Section):
         )
 
 
+def _database(given: object) -> object:
+    """A path stays a path; the URL of a server would lose a slash as one."""
+    return Path(given) if isinstance(given, str) and not is_server(given) else given
+
+
 class Config(Section):
     """The settings of runs; every field has a default, which is the real API at OpenAI."""
 
@@ -338,9 +344,10 @@ class Config(Section):
     prices: str | None = Field(default=None, min_length=1)
     """A file of your own prices, relative to this file; they take precedence over the published ones. `free` says
     that nothing costs anything, as at a server of your own."""
-    database: Path = Path(DEFAULT_DATABASE)
-    """The database of runs, relative to the working directory, like `--db`: so commands without a config find the
-    same one."""
+    database: Annotated[Path | str, BeforeValidator(_database)] = Path(DEFAULT_DATABASE)
+    """The database of runs, like `--db`: a file, relative to the working directory, so that commands without a config
+    find the same one; or the URL of a PostgreSQL server, `postgresql://user@host/name`, whose password is better kept
+    in PGPASSWORD or ~/.pgpass."""
 
     allow_modules: list[Annotated[str, Field(pattern=_MODULE)]] = Field(default_factory=list, examples=[["my_tools"]])
     """Python modules that a job file may name in `handlers` and `output_model` although they are not beside it. Only

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from orchestrator.cli.options import ConfigFile, Json
 from orchestrator.cli.output import say, say_json
 from orchestrator.core.errors import ExitCode, UsageError
+from orchestrator.stores.addresses import shown_address
 
 __all__ = ["notify"]
 
@@ -33,7 +34,7 @@ async def notify(
         raise UsageError(
             "the config names no receiver", hint="add a section notify; see docs/how-to/notifications.md"
         )
-    tried = await RunNotices(settings.notify, str(settings.database), SystemClock()).test()
+    tried = await RunNotices(settings.notify, shown_address(str(settings.database)), SystemClock()).test()
     if json:
         say_json([{"receiver": each.receiver, "error": each.error} for each in tried])
     else:

@@ -50,8 +50,12 @@ Limit: TypeAlias = Annotated[int | None, Parameter(metavar="N", help="Read only 
 ProgressMode: TypeAlias = Literal["auto", "bar", "plain", "none"]
 
 Database: TypeAlias = Annotated[
-    Path | None,
-    Parameter(name="--db", metavar="FILE", help="The database of runs; else $ORCHESTRATOR_DB, else the config's."),
+    str | None,
+    Parameter(
+        name="--db",
+        metavar="FILE|URL",
+        help="The database of runs, a file or postgresql://…; else $ORCHESTRATOR_DB, else the config's.",
+    ),
 ]
 ConfigFile: TypeAlias = Annotated[
     Path | None,

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from orchestrator.stores.addresses import shown_address
+
 __all__ = ["command", "given_option", "program", "resume_command", "with_given_options", "without_option"]
 
 # The options that say which database a command is about; a command that is offered repeats them as they were given.
@@ -45,8 +47,13 @@ def with_given_options(message: str, arguments: Sequence[str]) -> str:
 
 def _given_options(name: str, arguments: Sequence[str]) -> list[str]:
     values = ((option, given_option(option, arguments)) for option in _PLACE)
-    given = [part for option, value in values if value is not None for part in (option, value)]
+    given = [part for option, value in values if value is not None for part in (option, shown_address(value))]
     return [*given, _REHEARSAL] if name in _REHEARSED and _REHEARSAL in arguments else given
+
+
+def _without_password(argument: str) -> str:
+    option, separator, value = argument.partition("=")
+    return f"{option}={shown_address(value)}" if option == "--db" and separator else shown_address(argument)
 
 
 def program() -> str:
@@ -82,8 +89,8 @@ def resume_command(called_as: str, arguments: Sequence[str], run: str, *, budget
     """
     kept: list[str] = []
     if arguments and arguments[0] == "resume":
-        return f"{called_as} {shlex.join(arguments)}"
-    rest = iter(arguments)
+        return f"{called_as} {shlex.join(map(_without_password, arguments))}"
+    rest = map(_without_password, arguments)
     for argument in rest:
         option, separator, value = argument.partition("=")
         if option in {"--run", "--set"} and not separator:

@@ -37,9 +37,9 @@ class Places:
     beside: Path | None
 
 
-def find_places(db: Path | None, config: Path | None, environ: Mapping[str, str], folder: Path) -> Places:
+def find_places(db: str | None, config: Path | None, environ: Mapping[str, str], folder: Path) -> Places:
     """The places that options, environment and folder name; empty variables count as unset."""
-    database = str(db) if db is not None else environ.get(DATABASE_VARIABLE) or None
+    database = db if db is not None else environ.get(DATABASE_VARIABLE) or None
     named = config or (Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None)
     if named is not None:
         return Places(named, database, None)
@@ -57,12 +57,13 @@ def read_config(places: Places, *, sandbox: bool = False) -> tuple[Config, str |
     config = load_config(places.config)
     database = places.database
     if database is None and places.beside is not None:
-        database = str(_seen_from_here(places.beside / config.database))
+        named = config.database
+        database = named if isinstance(named, str) else str(_seen_from_here(places.beside / named))
     return rehearsal(config) if sandbox else config, database
 
 
 @asynccontextmanager
-async def opened(db: Path | None, config: Path | None, *, sandbox: bool = False) -> AsyncIterator[Orchestrator]:
+async def opened(db: str | None, config: Path | None, *, sandbox: bool = False) -> AsyncIterator[Orchestrator]:
     """The orchestrator that the options describe; what it does not need it does not open."""
     from orchestrator.app.api import Orchestrator
 

@@ -5,22 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 
 from orchestrator.core.errors import UsageError
+from orchestrator.stores.addresses import is_server
 from orchestrator.stores.base import Backend
 from orchestrator.stores.sqlite.backend import SqliteBackend
 from orchestrator.stores.user_errors import NAME_ANOTHER
 
 __all__ = ["open_backend"]
 
-_UNSUPPORTED = ("postgres", "postgresql")
-
 
 def open_backend(address: str | Path) -> Backend:
-    """The backend of an address: a path is a SQLite file. Raises ``UsageError`` for a server it cannot use."""
-    # A path made of a URL has lost one of its two slashes.
-    scheme, separator, _ = str(address).partition(":/")
-    if separator and scheme in _UNSUPPORTED:
+    """The backend of an address: a URL is a PostgreSQL server, a path is a SQLite file.
+
+    Raises ``UsageError`` if the driver of the server is not installed.
+    """
+    if not is_server(address):
+        return SqliteBackend(Path(address))
+    try:
+        from orchestrator.stores.postgres.postgres_backend import PostgresBackend
+    except ModuleNotFoundError as error:
         raise UsageError(
-            f"this version cannot keep runs in {scheme}",
-            hint=f"only SQLite files are supported: {NAME_ANOTHER}",
-        )
-    return SqliteBackend(Path(address))
+            f"PostgreSQL needs a package that is not installed: {error.name}",
+            hint=f"pip install 'responses-orchestrator[postgres]', or {NAME_ANOTHER}",
+        ) from error
+    return PostgresBackend(str(address))

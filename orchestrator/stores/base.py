@@ -74,12 +74,12 @@ class Backend(Protocol):
 
     @property
     def address(self) -> str:
-        """The database as the user named it."""
+        """The database as the user named it, without a password."""
         ...
 
     @property
-    def local_path(self) -> Path | None:
-        """The database's file on this machine, beside which other state may be kept; None if there is none."""
+    def local_path(self) -> Path:
+        """The database's file, or a name on this machine if it is on a server; beside it other state may be kept."""
         ...
 
     def open_store(self) -> AbstractAsyncContextManager[Store]:

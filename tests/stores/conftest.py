@@ -27,10 +27,19 @@ class Driver:
 DRIVERS = {
     "sqlite": Driver(lambda folder: new_database(folder / "runs.db"), lambda folder: audit(folder / "runs.db")),
     "model": Driver(lambda _: ModelBackend()),
+    "postgres": Driver(lambda _: _postgres()),
 }
 
 
-@pytest.fixture(params=DRIVERS)
+def _postgres() -> Backend:
+    from .postgres.new_schema import new_schema
+
+    return new_schema()
+
+
+@pytest.fixture(
+    params=[pytest.param(name, marks=pytest.mark.services if name == "postgres" else ()) for name in DRIVERS]
+)
 def driver(request: pytest.FixtureRequest) -> Driver:
     return DRIVERS[request.param]
 

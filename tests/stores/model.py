@@ -396,7 +396,7 @@ class ModelBackend(DatasetModel, StageModel, BatchModel):
     """A database in memory, which is its own backend, store and reader."""
 
     address = "model"
-    local_path: Path | None = None
+    local_path = Path("model-of-a-database")
 
     def __init__(self) -> None:
         DatasetModel.__init__(self, self._of, _result)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import anyio
@@ -21,12 +22,31 @@ def test_a_path_is_a_sqlite_file(address: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["postgresql://me@host/runs", "postgres://host/runs", Path("postgresql://host/runs")]
+    ("address", "shown"),
+    [
+        ("postgresql://me:secret@host:5433/runs", "postgresql://me@host:5433/runs"),
+        ("postgres://host/runs?password=secret&sslmode=require", "postgres://host/runs?sslmode=require"),
+        ("postgresql:///runs", "postgresql:///runs"),
+        ("postgresql://me:se%40cret@[::1]/runs", "postgresql://me@[::1]/runs"),
+        ("postgresql://me:p@ss@host/runs", "postgresql://me@host/runs"),
+        ("postgresql://me:secret@[host/runs", "postgresql://…"),
+    ],
 )
-def test_a_server_is_refused_with_a_hint(address: str | Path) -> None:
-    with pytest.raises(UsageError, match="cannot keep runs in postgres") as raised:
-        open_backend(address)
-    assert raised.value.hint == "only SQLite files are supported: name another file with --db FILE"
+def test_a_url_is_a_server_whose_password_is_never_shown(address: str, shown: str) -> None:
+    backend = open_backend(address)
+    assert type(backend).__name__ == "PostgresBackend"
+    assert backend.address == shown
+
+
+def test_a_server_needs_its_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    for name in [name for name in sys.modules if name.startswith("orchestrator.stores.postgres")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(UsageError, match="needs a package that is not installed: psycopg") as raised:
+        open_backend("postgresql://host/runs")
+    assert raised.value.hint == (
+        "pip install 'responses-orchestrator[postgres]', or name another file with --db FILE"
+    )
 
 
 def test_a_check_leaves_no_trace(tmp_path: Path) -> None:

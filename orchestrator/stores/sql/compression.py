@@ -148,8 +148,10 @@ def pack_row(data: bytes) -> str | bytes:
 
 
 def unpack_row(stored: str | bytes) -> bytes:
-    """The JSON that ``pack_row`` was given."""
-    return stored.encode() if isinstance(stored, str) else _expand(stored, b"")
+    """The JSON that ``pack_row`` was given; where a column has one type only, its text comes as bytes."""
+    if isinstance(stored, str):
+        return stored.encode()
+    return _expand(stored, b"") if stored and stored[0] <= _HOLES_ASCII else stored
 
 
 def pack_body(body: bytes, text: str | None, response_id: str | None) -> bytes:

@@ -23,8 +23,9 @@ def spending(caps: SharedCaps, at: float, connection: SqlConnection) -> Spending
     """What is spent in the day and the month of a time, and set aside now."""
     first_of_month = day_of(datetime.fromtimestamp(at, UTC).replace(day=1).timestamp())
     chosen = {"day": day_of(at), "first_of_month": first_of_month, "simulated": int(caps.simulated)}
-    day_pusd, month_pusd = connection.execute(_SQL["spent"], chosen).fetchone()
+    # In this order: what is charged between the two is counted twice rather than not at all.
     aside = dict(connection.execute(_SQL["set_aside"], chosen).fetchall())
+    day_pusd, month_pusd = connection.execute(_SQL["spent"], chosen).fetchone()
     own_pusd = aside.pop(caps.run_id, 0)
     return Spending(
         day_pusd=day_pusd,

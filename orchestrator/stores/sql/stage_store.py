@@ -141,7 +141,7 @@ def add_groups(tx: Transaction, run_id: int, groups: Sequence[NewGroup]) -> int:
 
 def _add_group(tx: Transaction, run_id: int, group: NewGroup | NewMember) -> int:
     """Add a group without members, with a key that no other has; returns its id."""
-    group_id: int = tx.execute(SQL["last_request_id"]).fetchone()[0] + 1
+    group_id = tx.last_request_id() + 1
     state = first_state(in_chain=True)
     columns = {"id": group_id, "run_id": run_id, "stage": group.stage, "key": group.key, "state": state.value}
     tx.execute(_SQL["add_group"], {**columns, "to_pass_on": int(group.passes_on)})
@@ -156,7 +156,7 @@ def _add_requests(tx: Transaction, run_id: int, rows: Sequence[NewRequest]) -> l
     """Add requests with keys that no other request of their stage has; returns them with their ids."""
     if not rows:
         return []
-    before: int = tx.execute(SQL["last_request_id"]).fetchone()[0]
+    before = tx.last_request_id()
     state = first_state(in_chain=False)
     added = list(enumerate(rows, start=before + 1))
     records = [

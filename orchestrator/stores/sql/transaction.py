@@ -13,7 +13,7 @@ from orchestrator.core.model import Charge, UnitPrice, Usage
 from orchestrator.core.money import Picodollars
 from orchestrator.core.states import SETTLED, State
 from orchestrator.stores.reads import SharedCaps, Spending
-from orchestrator.stores.sql.connection import SqlConnection
+from orchestrator.stores.sql.connection import Parameters, SqlConnection
 from orchestrator.stores.sql.queries import queries
 from orchestrator.stores.sql.shared_budget import day_of, spending
 
@@ -94,11 +94,14 @@ class Transaction:
         "_spent",
         "_totals",
         "execute",
+        "later",
     )
 
     def __init__(self, connection: SqlConnection, known: Known) -> None:
         self._connection = connection
         self.execute = connection.execute
+        # For what no later statement of the verb reads: a driver may run it with others, before the commit.
+        self.later: Callable[[str, Parameters], object] = connection.execute
         self._known = known
         # Kept apart until the commit: after a rollback none of it is true. A claim that has ended is None.
         self._prices: dict[UnitPrice, int] = {}
@@ -112,6 +115,15 @@ class Transaction:
     def execute_many(self, statement: str, rows: Iterable[Mapping[str, Any]]) -> int:
         """Run a statement for each row; returns how many rows it changed in all."""
         return self._connection.executemany(statement, rows).rowcount
+
+    def alone(self, purpose: str) -> None:
+        """Keep other writers from the same purpose until the commit; a driver that has one writer need do nothing."""
+
+    def last_request_id(self) -> int:
+        """The last id that a request has; no other writer takes the next ones before the commit."""
+        self.alone("request ids")
+        last: int = self.execute(SQL["last_request_id"]).fetchone()[0]
+        return last
 
     def note_claim(self, request_id: int, claimed: Claimed | None) -> None:
         """Remember a request's claim; None if its attempt has ended."""

@@ -27,7 +27,10 @@ from orchestrator.stores.writes import Acceptance, Claim, Counts, Ending, NewRun
 
 __all__ = [
     "accept",
+    "accepted_attempt",
+    "accepted_request",
     "adapt_run",
+    "add_attempt",
     "add_charge",
     "add_counts",
     "add_possible_duplicate",
@@ -36,12 +39,17 @@ __all__ = [
     "add_upload",
     "cancel_unsent",
     "claim",
+    "claimed_request",
     "create_run",
     "end",
+    "ended_request",
     "fail_pending",
     "keep_spec",
     "late_charge",
+    "note_acceptance",
+    "note_ending",
     "note_status",
+    "refusal_of",
     "release",
     "remember",
     "run_columns",
@@ -66,7 +74,7 @@ def _only_move(event: Event) -> _Move:
     return _Move(source, to, (source.value, to.value))
 
 
-_CLAIM, _ACCEPT, _RELEASE = map(_only_move, (Event.CLAIM, Event.ACCEPT, Event.RELEASE))
+CLAIM, ACCEPT, _RELEASE = map(_only_move, (Event.CLAIM, Event.ACCEPT, Event.RELEASE))
 
 
 # ── runs ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -140,7 +148,7 @@ def add_rows(
     If there are such rows and they must not be skipped, nothing is added.
     """
     tx.execute("SAVEPOINT planning")
-    before: int = tx.execute(SQL["last_request_id"]).fetchone()[0]
+    before = tx.last_request_id()
     records: list[dict[str, Any]] = [
         {
             "id": request_id,
@@ -213,20 +221,40 @@ def claim(tx: Transaction, claim: Claim) -> int | Spending | list[OtherRequest] 
 
     Or what other runs have of the same request.
     """
+    refusal = refusal_of(tx, claim)
+    if refusal is None:
+        moved = tx.execute(SQL["claim_request"], claimed_request(claim)).rowcount
+        return add_attempt(tx, claim) if moved else None
+    if isinstance(refusal, Spending):
+        return refusal
+    pending = tx.execute(SQL["is_in_state"], (claim.request_id, CLAIM.source.value)).fetchone()
+    return refusal if pending else None
+
+
+def refusal_of(tx: Transaction, claim: Claim) -> Spending | list[OtherRequest] | None:
+    """Why a claim must not be made; None if it may."""
     if claim.others_since is not None and claim.fingerprint is not None:
+        tx.alone("claims")
         found = others(tx.execute, claim.run_id, claim.fingerprint, claim.others_since)
         if found:
-            pending = tx.execute(SQL["is_in_state"], (claim.request_id, _CLAIM.source.value)).fetchone()
-            return found if pending else None
+            return found
     if claim.caps is not None:
+        tx.alone("claims")
         spent = tx.spending(claim.caps, claim.at)
         if not spent.has_room(claim.caps, claim.worst_case_pusd or 0):
             return spent
+    return None
+
+
+def claimed_request(claim: Claim) -> tuple[Any, ...]:
+    """What the statement ``claim_request`` takes."""
+    return (claim.request_id, claim.run_id, claim.stage, claim.number, claim.fingerprint, *CLAIM.stored)
+
+
+def add_attempt(tx: Transaction, claim: Claim) -> int:
+    """Write the attempt of a request that has been claimed."""
     attempt_id = attempt_id_of(claim.request_id, claim.number)
-    request = (claim.request_id, claim.run_id, claim.stage, claim.number, claim.fingerprint)
-    if not tx.execute(SQL["claim_request"], request + _CLAIM.stored).rowcount:
-        return None
-    tx.execute(
+    tx.later(
         SQL["add_attempt"],
         (
             attempt_id,
@@ -241,7 +269,7 @@ def claim(tx: Transaction, claim: Claim) -> int | Spending | list[OtherRequest] 
         ),
     )
     tx.note_claim(claim.request_id, Claimed(claim.run_id, claim.stage, claim.worst_case_pusd))
-    tx.moved(claim.run_id, claim.stage, _CLAIM.source, _CLAIM.to)
+    tx.moved(claim.run_id, claim.stage, CLAIM.source, CLAIM.to)
     tx.happened(claim.run_id, claim.at)
     totals = tx.totals(claim.run_id)
     totals["attempts"] += 1
@@ -250,22 +278,36 @@ def claim(tx: Transaction, claim: Claim) -> int | Spending | list[OtherRequest] 
 
 
 def accept(tx: Transaction, acceptance: Acceptance) -> bool:
-    request_id, response_id = acceptance.request_id, acceptance.response_id
-    request = (request_id, number_of(acceptance.attempt_id))
-    if not tx.execute(SQL["accept_request"], request + _ACCEPT.stored).rowcount:
+    if not tx.execute(SQL["accept_request"], accepted_request(acceptance)).rowcount:
         return False
+    held = not tx.execute(SQL["accept_attempt"], accepted_attempt(acceptance)).rowcount
+    return note_acceptance(tx, acceptance, held=held)
+
+
+def accepted_request(acceptance: Acceptance) -> tuple[Any, ...]:
+    """What the statement ``accept_request`` takes."""
+    return (acceptance.request_id, number_of(acceptance.attempt_id), *ACCEPT.stored)
+
+
+def accepted_attempt(acceptance: Acceptance) -> tuple[Any, ...]:
+    """What the statement ``accept_attempt`` takes."""
+    return (acceptance.attempt_id, acceptance.response_id, acceptance.status, acceptance.at)
+
+
+def note_acceptance(tx: Transaction, acceptance: Acceptance, *, held: bool) -> bool:
+    """Finish the acceptance of a request that has been moved; ``held``: another attempt has the response."""
+    request_id, response_id = acceptance.request_id, acceptance.response_id
     claimed = tx.claimed(request_id)
     run_id, stage = claimed.run_id, claimed.stage
-    attempt = (acceptance.attempt_id, response_id, acceptance.status, acceptance.at)
-    shares = not tx.execute(SQL["accept_attempt"], attempt).rowcount
-    if shares:
+    if held:
         [held_by] = tx.execute(SQL["holder"], (response_id,)).fetchone()
         if request_id_of(held_by) != request_id and not acceptance.adopted:
-            tx.execute(SQL["accept_request"], (*request, *reversed(_ACCEPT.stored)))
+            request = (request_id, number_of(acceptance.attempt_id))
+            tx.execute(SQL["accept_request"], (*request, *reversed(ACCEPT.stored)))
             return False
-        tx.execute(SQL["share_response"], attempt)
-    tx.note_claim(request_id, Claimed(run_id, stage, claimed.worst_case_pusd, response_id, shares))
-    tx.moved(run_id, stage, _ACCEPT.source, _ACCEPT.to)
+        tx.execute(SQL["share_response"], accepted_attempt(acceptance))
+    tx.note_claim(request_id, Claimed(run_id, stage, claimed.worst_case_pusd, response_id, held))
+    tx.moved(run_id, stage, ACCEPT.source, ACCEPT.to)
     tx.happened(run_id, acceptance.at)
     return True
 
@@ -287,26 +329,33 @@ def release(tx: Transaction, release: Release) -> bool:
 
 
 def end(tx: Transaction, ending: Ending) -> list[Dependent] | None:
+    moved = tx.execute(SQL["end_request"], ended_request(ending)).rowcount
+    return note_ending(tx, ending) if moved else None
+
+
+def ended_request(ending: Ending) -> tuple[Any, ...]:
+    """What the statement ``end_request`` takes."""
     to = ending.to
     pending, settled = to is State.PENDING, to in SETTLED
-    if not tx.execute(
-        SQL["end_request"],
-        (
-            ending.request_id,
-            number_of(ending.attempt_id),
-            ending.from_state.value,
-            to.value,
-            # 0 would mean "never put off", and the reader of fresh requests is past this one.
-            max(ending.not_before, ending.at) if pending else 0.0,
-            int(ending.count_attempt and ending.event is not Event.LOSE),
-            int(ending.renew_idempotency),
-            ending.max_output_tokens,
-            None if pending else ending.code,
-            None if pending else storable(ending.message),
-            ending.at if settled else None,
-        ),
-    ).rowcount:
-        return None
+    return (
+        ending.request_id,
+        number_of(ending.attempt_id),
+        ending.from_state.value,
+        to.value,
+        # 0 would mean "never put off", and the reader of fresh requests is past this one.
+        max(ending.not_before, ending.at) if pending else 0.0,
+        int(ending.count_attempt and ending.event is not Event.LOSE),
+        int(ending.renew_idempotency),
+        ending.max_output_tokens,
+        None if pending else ending.code,
+        None if pending else storable(ending.message),
+        ending.at if settled else None,
+    )
+
+
+def note_ending(tx: Transaction, ending: Ending) -> list[Dependent]:
+    """Write all else that belongs to the end of an attempt whose request has been moved."""
+    to = ending.to
     claimed = tx.claimed(ending.request_id)
     if ending.response_id is not None and claimed.response_id is None:
         claimed = _name_response(tx, claimed, ending.attempt_id, ending.response_id)
@@ -322,7 +371,7 @@ def end(tx: Transaction, ending: Ending) -> list[Dependent] | None:
         attempt_id = _end_holder(tx, claimed, ending)
     else:
         _add_result(tx, attempt_id, claimed, ending)
-    if not settled:
+    if to not in SETTLED:
         return []
     settlement = Settlement(ending.event, ending.at, attempt_id, ending.code, storable(ending.message))
     return settle_dependents(tx, run_id, ending.request_id, settlement)
@@ -341,7 +390,7 @@ def _add_result(tx: Transaction, attempt_id: int, claimed: Claimed, ending: Endi
     if ending.body is not None or ending.output_text:
         text = storable(ending.output_text)
         packed = None if ending.body is None else pack_body(ending.body, text, claimed.response_id)
-        tx.execute(SQL["add_result"], (attempt_id, text, packed))
+        tx.later(SQL["add_result"], (attempt_id, text, packed))
 
 
 def _end_holder(tx: Transaction, claimed: Claimed, ending: Ending) -> int:
@@ -365,7 +414,7 @@ def _end_holder(tx: Transaction, claimed: Claimed, ending: Ending) -> int:
 def _end_attempt(tx: Transaction, claimed: Claimed, ending: Ending) -> None:
     doubted = ending.event is Event.LOSE
     possible_duplicate = ending.possible_duplicate and not doubted
-    tx.execute(
+    tx.later(
         SQL["end_attempt"],
         (
             ending.attempt_id,
@@ -420,7 +469,7 @@ def _settle_unsent(tx: Transaction, request_id: int, source: State, settled: Set
 
 
 def note_status(tx: Transaction, attempt_id: int, status: str) -> None:
-    tx.execute(SQL["note_status"], {"attempt_id": attempt_id, "status": status})
+    tx.later(SQL["note_status"], {"attempt_id": attempt_id, "status": status})
 
 
 # ── uploads and stream events ─────────────────────────────────────────────────────────────────────────────────
@@ -444,7 +493,7 @@ def add_progress(tx: Transaction, attempt_id: int, events: Sequence[ProgressEven
 
 def add_charge(tx: Transaction, run_id: int, attempt_id: int, charge: Charge, *, at: float) -> None:
     """Charge an attempt that has no charge yet."""
-    tx.execute(SQL["add_charge"], (*_charge_columns(tx, attempt_id, charge), at))
+    tx.later(SQL["add_charge"], (*_charge_columns(tx, attempt_id, charge), at))
     tx.charged(run_id, charge, at=at)
 
 

@@ -30,7 +30,7 @@ SELECT run_id, dataset_id, is_closed, changes FROM night WHERE dataset_id = :dat
 -- name: note_change
 INSERT INTO noted_change (run_id, key, change, row_hash, stage_hash, request_hash)
 VALUES (:run_id, :key, :change, :row_hash, :stage_hash, :request_hash)
-ON CONFLICT DO UPDATE SET
+ON CONFLICT (run_id, key) DO UPDATE SET
   change = excluded.change, row_hash = excluded.row_hash, stage_hash = excluded.stage_hash,
   request_hash = excluded.request_hash;
 
@@ -64,7 +64,7 @@ CROSS JOIN request ON request.run_id = :run_id AND request.stage = :stage AND re
 
 -- name: noted_bounds
 -- The page of keys that is gathered next: its last key, or NULL.
-SELECT max(key) FROM (SELECT key FROM noted_change WHERE run_id = :run_id AND key > :after ORDER BY key LIMIT :limit);
+SELECT max(key) FROM (SELECT key FROM noted_change WHERE run_id = :run_id AND key > :after ORDER BY key LIMIT :limit) AS page;
 
 -- name: gather
 -- Only a later day, and on it a later request, replaces what is there. One whose outcome was gathered before may have
@@ -74,7 +74,7 @@ INSERT INTO entry (
 )
 SELECT
   night.dataset_id, noted_change.key, noted_change.row_hash, noted_change.stage_hash, noted_change.request_hash,
-  request.id, iif(request.state = :answered, request.settled_at, NULL), request.state <> :answered,
+  request.id, CASE WHEN request.state = :answered THEN request.settled_at ELSE NULL END, CASE WHEN request.state = :answered THEN 0 ELSE 1 END,
   night.as_of
 FROM noted_change
 CROSS JOIN night ON night.run_id = noted_change.run_id
@@ -90,7 +90,7 @@ ON CONFLICT (dataset_id, key) DO UPDATE SET
     WHEN entry.row_hash = excluded.row_hash AND entry.stage_hash = excluded.stage_hash THEN entry.failed_nights + 1
     ELSE 1
   END,
-  removed_at = iif(entry.request_id = excluded.request_id, entry.removed_at, NULL)
+  removed_at = CASE WHEN entry.request_id = excluded.request_id THEN entry.removed_at ELSE NULL END
 WHERE (excluded.as_of, excluded.request_id) > (entry.as_of, entry.request_id)
   OR (excluded.request_id = entry.request_id AND excluded.answered_at IS NOT entry.answered_at);
 
@@ -98,7 +98,7 @@ WHERE (excluded.as_of, excluded.request_id) > (entry.as_of, entry.request_id)
 INSERT INTO noted_change (run_id, key, change)
 SELECT :run_id, entry.key, :change FROM json_each(:entry_ids) AS gone CROSS JOIN entry ON entry.id = gone.value
 WHERE true
-ON CONFLICT DO NOTHING;
+ON CONFLICT (run_id, key) DO NOTHING;
 
 -- name: mark_noted
 -- Only for the night of the latest day: rows that came back since must stay.

@@ -17,6 +17,6 @@ RETURNING created_at, message_id, run_id, event, receiver, payload, tries;
 
 -- name: note_delivery
 UPDATE notice SET
-  tries = tries + 1, taken_until = iif(:delivered, taken_until, 0), error = :error,
-  delivered_at = iif(:delivered, :at, delivered_at)
+  tries = tries + 1, taken_until = CASE WHEN :delivered = 1 THEN taken_until ELSE 0 END, error = :error,
+  delivered_at = CASE WHEN :delivered = 1 THEN :at ELSE delivered_at END
 WHERE message_id = :message_id;

@@ -31,11 +31,11 @@ SELECT
   request.not_before, request.max_output_tokens, input_row.data, request.turn, request.follows, chain_turn.chain,
   continuation.fields, continuation.context_tokens, conversation.conversation_id,
   earlier_attempt.response_id AS earlier_response_id, earlier_charge.total_tokens AS earlier_tokens,
-  iif(request.turn = 0, 0, min(request.turn, (
+  CASE WHEN request.turn = 0 THEN 0 ELSE min(request.turn, (
     SELECT count(*) FROM attempt AS flawed
     WHERE flawed.id BETWEEN request.id * 1000000 AND request.id * 1000000 + request.number
       AND flawed.code = 'output_invalid'
-  ))) AS repairs
+  )) END AS repairs
 FROM request JOIN input_row ON input_row.request_id = request.id
 LEFT JOIN continuation ON continuation.request_id = request.id
 LEFT JOIN chain_turn ON chain_turn.request_id = request.id
@@ -55,15 +55,15 @@ SELECT
   attempt.id AS attempt_id, request.id AS request_id, request.key, request.stage, request.state, request.number,
   request.attempts, request.epoch, request.turn, attempt.response_id, attempt.status, attempt.model, attempt.service_tier, attempt.completion_window,
   attempt.sent_at, attempt.accepted_at, attempt.adopted, attempt.lane,
-  iif(attempt.adopted, (
+  CASE WHEN attempt.adopted = 1 THEN (
     SELECT worst_case_pusd FROM attempt AS holder
     WHERE holder.response_id = attempt.response_id AND holder.shares_response = 0
-  ), attempt.worst_case_pusd) AS worst_case_pusd,
-  iif(request.turn = 0, 0, min(request.turn, (
+  ) ELSE attempt.worst_case_pusd END AS worst_case_pusd,
+  CASE WHEN request.turn = 0 THEN 0 ELSE min(request.turn, (
     SELECT count(*) FROM attempt AS flawed
     WHERE flawed.id BETWEEN request.id * 1000000 AND request.id * 1000000 + request.number
       AND flawed.code = 'output_invalid'
-  ))) AS repairs
+  )) END AS repairs
 FROM request JOIN attempt ON attempt.id = request.id * 1000000 + request.number
 WHERE request.run_id = :run_id AND request.settled_at IS NULL AND request.state <> 'pending'
   AND request.state <> 'blocked'
@@ -109,7 +109,7 @@ SELECT
   request.id AS request_id, coalesce(sum(charge.cost_pusd), 0) AS cost_pusd,
   count(charge.attempt_id) - count(charge.cost_pusd) AS cost_unknown,
   count(charge.attempt_id) - count(coalesce(charge.cost_pusd, charge.upper_bound_pusd)) AS cost_unbounded,
-  coalesce(sum(iif(charge.cost_pusd IS NULL, charge.upper_bound_pusd, 0)), 0) AS upper_bound_pusd,
+  coalesce(sum(CASE WHEN charge.cost_pusd IS NULL THEN charge.upper_bound_pusd ELSE 0 END), 0) AS upper_bound_pusd,
   count(charge.input_tokens) AS with_usage,
   coalesce(sum(charge.input_tokens), 0) AS input_tokens, coalesce(sum(charge.cached_tokens), 0) AS cached_tokens,
   coalesce(sum(charge.cache_write_tokens), 0) AS cache_write_tokens,
@@ -194,13 +194,13 @@ ORDER BY attempt.id;
 -- name: costs
 -- A grouping that was not asked for is constant, so that one statement serves them all.
 SELECT
-  iif(:by_run, run_name, NULL) AS run,
-  iif(:by_model, coalesce(model, 'unknown'), NULL) AS model,
-  iif(:by_tier, coalesce(service_tier, 'unknown'), NULL) AS tier,
-  iif(:by_day, date(charged_at, 'unixepoch'), NULL) AS day,
-  iif(:by_stage, stage, NULL) AS stage,
-  iif(:by_state, state, NULL) AS state,
-  iif(:by_lane, lane, NULL) AS lane,
+  CASE WHEN :by_run = 1 THEN run_name ELSE NULL END AS run,
+  CASE WHEN :by_model = 1 THEN coalesce(model, 'unknown') ELSE NULL END AS model,
+  CASE WHEN :by_tier = 1 THEN coalesce(service_tier, 'unknown') ELSE NULL END AS tier,
+  CASE WHEN :by_day = 1 THEN date(charged_at, 'unixepoch') ELSE NULL END AS day,
+  CASE WHEN :by_stage = 1 THEN stage ELSE NULL END AS stage,
+  CASE WHEN :by_state = 1 THEN state ELSE NULL END AS state,
+  CASE WHEN :by_lane = 1 THEN lane ELSE NULL END AS lane,
   CASE
     WHEN :paths IS NULL THEN '[]'
     -- For one field, which is the usual case, this is twice as fast.
@@ -213,17 +213,17 @@ SELECT
   coalesce(sum(total_tokens), 0) AS total_tokens,
   coalesce(sum(cache_write_12h_tokens), 0) AS cache_write_12h_tokens, coalesce(sum(cost_pusd), 0) AS cost_pusd,
   count(*) - count(cost_pusd) AS cost_unknown,
-  coalesce(sum(iif(cost_pusd IS NULL, upper_bound_pusd, 0)), 0) AS upper_bound_pusd,
+  coalesce(sum(CASE WHEN cost_pusd IS NULL THEN upper_bound_pusd ELSE 0 END), 0) AS upper_bound_pusd,
   count(*) - count(coalesce(cost_pusd, upper_bound_pusd)) AS cost_unbounded,
-  coalesce(sum(iif(estimated, cost_pusd, 0)), 0) AS cost_estimated_pusd,
-  coalesce(sum(iif(waste = 'failed', cost_pusd, 0)), 0) AS wasted_failed,
-  coalesce(sum(iif(waste = 'incomplete', cost_pusd, 0)), 0) AS wasted_incomplete,
-  coalesce(sum(iif(waste = 'empty', cost_pusd, 0)), 0) AS wasted_empty,
-  coalesce(sum(iif(waste = 'duplicate', cost_pusd, 0)), 0) AS wasted_duplicate,
+  coalesce(sum(CASE WHEN estimated = 1 THEN cost_pusd ELSE 0 END), 0) AS cost_estimated_pusd,
+  coalesce(sum(CASE WHEN waste = 'failed' THEN cost_pusd ELSE 0 END), 0) AS wasted_failed,
+  coalesce(sum(CASE WHEN waste = 'incomplete' THEN cost_pusd ELSE 0 END), 0) AS wasted_incomplete,
+  coalesce(sum(CASE WHEN waste = 'empty' THEN cost_pusd ELSE 0 END), 0) AS wasted_empty,
+  coalesce(sum(CASE WHEN waste = 'duplicate' THEN cost_pusd ELSE 0 END), 0) AS wasted_duplicate,
   sum(possible_duplicate) AS possible_duplicates,
-  coalesce(sum(iif(possible_duplicate AND cost_pusd IS NULL, upper_bound_pusd, 0)), 0)
+  coalesce(sum(CASE WHEN possible_duplicate = 1 AND cost_pusd IS NULL THEN upper_bound_pusd ELSE 0 END), 0)
     AS possible_duplicates_upper_bound_pusd,
-  coalesce(sum(possible_duplicate AND cost_pusd IS NULL AND upper_bound_pusd IS NULL), 0)
+  count(CASE WHEN possible_duplicate = 1 AND cost_pusd IS NULL AND upper_bound_pusd IS NULL THEN 1 END)
     AS possible_duplicates_unbounded,
   coalesce(
     sum(
@@ -238,7 +238,7 @@ FROM (
     attempt.possible_duplicate, charge.*, price.input, price.cached, price.cache_write, price.cache_write_12h,
     CASE
       WHEN attempt.code IS NULL THEN NULL
-      WHEN attempt.possible_duplicate THEN 'duplicate'
+      WHEN attempt.possible_duplicate = 1 THEN 'duplicate'
       WHEN attempt.code = 'empty_output' THEN 'empty'
       WHEN attempt.status = 'incomplete' THEN 'incomplete'
       ELSE 'failed'
@@ -254,7 +254,7 @@ FROM (
     AND charge.attempt_id < coalesce(
       (SELECT (last_request_id + 1) * 1000000 FROM run WHERE id = :run_id), 9223372036854775807
     )
-)
+) AS charged
 GROUP BY 1, 2, 3, 4, 5, 6, 7, 8;
 
 -- name: uncosted
@@ -298,7 +298,7 @@ FROM (
     )
     AND request.run_id = :run_id AND request.stage = :stage AND request.settled_at IS NOT NULL
   GROUP BY request.id
-);
+) AS answered;
 
 -- name: skipped
 SELECT position, source, reason FROM skipped_row WHERE run_id = :run_id ORDER BY position;

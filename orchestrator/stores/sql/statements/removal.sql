@@ -114,7 +114,7 @@ WHERE id = :run_id;
 INSERT INTO removed_spending (day, simulated, pusd)
 SELECT spending.day, run.simulated, spending.pusd FROM spending JOIN run ON run.id = spending.run_id
 WHERE spending.run_id = :run_id
-ON CONFLICT (day, simulated) DO UPDATE SET pusd = pusd + excluded.pusd;
+ON CONFLICT (day, simulated) DO UPDATE SET pusd = removed_spending.pusd + excluded.pusd;
 
 -- name: datasets_with_answers
 SELECT DISTINCT dataset.name
@@ -154,7 +154,7 @@ INSERT INTO attempt (
 )
 SELECT
   :attempt_id, idempotency_key, model, service_tier, completion_window, worst_case_pusd, sent_at, accepted_at,
-  response_id, response_id IS NOT NULL, status, http_status, completed_at, ended_at, code, message, 0,
+  response_id, CASE WHEN response_id IS NULL THEN 0 ELSE 1 END, status, http_status, completed_at, ended_at, code, message, 0,
   lane
 FROM attempt WHERE id = :answered_by;
 

@@ -1,13 +1,13 @@
 -- What all runs that spend the same money have spent and set aside; asked by readers, and by the writer in its claims.
 
 -- name: spent
-SELECT coalesce(sum(iif(day = :day, pusd, 0)), 0), coalesce(sum(pusd), 0)
+SELECT coalesce(sum(CASE WHEN day = :day THEN pusd ELSE 0 END), 0), coalesce(sum(pusd), 0)
 FROM (
   SELECT spending.day, spending.pusd FROM spending JOIN run ON run.id = spending.run_id
   WHERE spending.day >= :first_of_month AND run.simulated = :simulated
   UNION ALL
   SELECT day, pusd FROM removed_spending WHERE day >= :first_of_month AND simulated = :simulated
-);
+) AS spent;
 
 -- name: set_aside
 SELECT run_total.run_id, run_total.reserved_pusd

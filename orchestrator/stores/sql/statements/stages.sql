@@ -73,13 +73,13 @@ DELETE FROM stage WHERE run_id = :run_id;
 
 -- name: may_seal
 SELECT
-  iif(:source IS NULL, run.planned_complete, (
+  CASE WHEN :source IS NULL THEN run.planned_complete = 1 ELSE (
     EXISTS (SELECT 1 FROM stage WHERE stage.run_id = run.id AND stage.name = :source)
     AND NOT EXISTS (
       SELECT 1 FROM request INDEXED BY request_to_pass_on
       WHERE run_id = run.id AND stage = :source AND to_pass_on = 1 AND settled_at IS NOT NULL
     )
-  ))
+  ) END
 FROM run WHERE run.id = :run_id;
 
 -- name: seal_stage

@@ -19,7 +19,7 @@ INSERT INTO run_total (run_id) VALUES (:run_id);
 
 -- name: set_run_state
 UPDATE run SET
-  state = :state, reason = :reason, ended_at = iif(:state = 'active', NULL, :at), resume_at = :resume_at
+  state = :state, reason = :reason, ended_at = CASE WHEN :state = 'active' THEN NULL ELSE :at END, resume_at = :resume_at
 WHERE id = :run_id;
 
 -- name: adapt_run
@@ -28,8 +28,8 @@ WHERE id = :run_id;
 
 -- name: keep_spec
 UPDATE run SET
-  spec = :spec_json, planned_complete = iif(:reopen_plan, 0, planned_complete), state = iif(:reopen_plan, 'active', state),
-  reason = iif(:reopen_plan, NULL, reason), ended_at = iif(:reopen_plan, NULL, ended_at)
+  spec = :spec_json, planned_complete = CASE WHEN :reopen_plan = 1 THEN 0 ELSE planned_complete END, state = CASE WHEN :reopen_plan = 1 THEN 'active' ELSE state END,
+  reason = CASE WHEN :reopen_plan = 1 THEN NULL ELSE reason END, ended_at = CASE WHEN :reopen_plan = 1 THEN NULL ELSE ended_at END
 WHERE id = :run_id;
 
 -- name: flag_cancel
@@ -354,7 +354,9 @@ DELETE FROM continuation WHERE request_id = :id;
 UPDATE request SET
   state = :to_state, attempts = 0, code = NULL, message = NULL, settled_at = NULL, same_as = NULL,
   to_pass_on = min(to_pass_on, 1),
-  not_before = turn > 0 OR EXISTS (SELECT 1 FROM chain_turn WHERE chain_turn.request_id = request.id)
+  not_before = CASE
+    WHEN turn > 0 OR EXISTS (SELECT 1 FROM chain_turn WHERE chain_turn.request_id = request.id) THEN 1 ELSE 0
+  END
 WHERE id BETWEEN :first_id AND :last_id AND +run_id = :run_id AND stage = :stage AND state = :from_state
   AND (:code IS NULL OR code = :code)
   AND (:flag IS NULL OR EXISTS (SELECT 1 FROM flag WHERE flag.request_id = request.id AND flag.flag = :flag))
@@ -389,9 +391,12 @@ WHERE request.id BETWEEN :first_id AND :last_id AND request.run_id = :run_id AND
 -- name: resolve_request
 UPDATE request SET
   state = :to_state,
-  not_before = :resent AND (turn > 0 OR EXISTS (SELECT 1 FROM chain_turn WHERE chain_turn.request_id = request.id)),
-  attempts = iif(:resent, 0, attempts + 1),
-  code = iif(:resent, NULL, code), message = iif(:resent, NULL, message), settled_at = :settled_at
+  not_before = CASE
+    WHEN :resent = 1
+      AND (turn > 0 OR EXISTS (SELECT 1 FROM chain_turn WHERE chain_turn.request_id = request.id)) THEN 1 ELSE 0
+  END,
+  attempts = CASE WHEN :resent = 1 THEN 0 ELSE attempts + 1 END,
+  code = CASE WHEN :resent = 1 THEN NULL ELSE code END, message = CASE WHEN :resent = 1 THEN NULL ELSE message END, settled_at = :settled_at
 WHERE id = :request_id AND state = :from_state;
 
 -- name: resolve_attempt

@@ -1,0 +1,46 @@
+"""An empty database for each test, on a server that all tests of a process share."""
+
+from __future__ import annotations
+
+import atexit
+from functools import cache
+
+import anyio
+import psycopg
+
+from orchestrator.stores.postgres.postgres_backend import PostgresBackend
+from tests.postgres_server import PostgresServer, a_server
+
+__all__ = ["new_schema", "shared_server"]
+
+
+@cache
+def shared_server() -> PostgresServer:
+    server = a_server()
+    atexit.register(server.stop)
+    return server
+
+
+def new_schema() -> PostgresBackend:
+    """The backend of a database without a run."""
+    backend = PostgresBackend(_migrated())
+    with psycopg.connect(_migrated(), autocommit=True) as connection:
+        connection.execute(f"TRUNCATE {', '.join(_tables(connection))} RESTART IDENTITY")
+    return backend
+
+
+@cache
+def _migrated() -> str:
+    url = shared_server().url()
+
+    async def migrate() -> None:
+        async with PostgresBackend(url).open_store():
+            pass
+
+    anyio.run(migrate)
+    return url
+
+
+def _tables(connection: psycopg.Connection[tuple[str]]) -> list[str]:
+    found = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'orchestrator'").fetchall()
+    return [f"orchestrator.{name}" for (name,) in found if name != "schema_version"]
