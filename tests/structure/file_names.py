@@ -10,6 +10,8 @@ __all__ = ["SHARED_PURPOSES", "purposes_missing", "purposes_unused"]
 
 SHARED_PURPOSES: Mapping[str, str] = {
     "base.py": "the protocol of a plug point, beside its implementations",
+    "connection.py": "a connection that runs the shared statements: the protocol, and the one to PostgreSQL",
+    "database.py": "opens a database of one kind, upgrades its schema and words its errors",
     "datasets.py": "answers that hold across runs: the protocol, and its implementation in SQL",
     "doctor.py": "the checks of the machine, and the command that prints them",
     "dry_run.py": "the check of a job without sending it, and the command that prints it",
@@ -24,6 +26,7 @@ SHARED_PURPOSES: Mapping[str, str] = {
     "schema.py": "the JSON Schema of files, and the command that prints it",
     "settings.py": "how something is carried out, as plain values or as a section of the config",
     "text.py": "the printed text of one use case, in the folder of that use case",
+    "transaction.py": "one transaction of a writer, and what PostgreSQL does in it for many rows at a time",
 }
 
 

@@ -116,7 +116,7 @@ class PostgresConnection:
 
 
 def holder_name() -> str:
-    """This process, as others are told who holds a run."""
+    """This process, under which others see it as the holder of a run."""
     return f"process {os.getpid()} on {socket.gethostname()}"
 
 

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 from orchestrator.stores.sql.queries import queries
 
-__all__ = ["Dialect", "Prepared", "Widened"]
+__all__ = ["Dialect", "ForMany", "Translated"]
 
 Encoder: TypeAlias = Callable[[Any], Any]
 # Type of each column, by table and column.
@@ -26,6 +26,14 @@ _NAMED = re.compile(r"(?<!:):(\w+)")
 _NUMBERED = re.compile(r"\?(\d+)")
 # The type of a parameter follows from its use, and this is none.
 _IS_NULL = re.compile(r"(?<!:):(\w+) IS NULL")
+# A response id that another attempt holds is the one thing that such an update may meet.
+_OR_IGNORE = "UPDATE OR IGNORE attempt SET"
+_RESPONSE_ID = re.compile(r"\bresponse_id = (:\w+|\?\d+)")
+_UNLESS_HELD = """ AND NOT EXISTS (
+  SELECT 1 FROM attempt AS holder
+  WHERE holder.response_id = {0} AND holder.shares_response = 0 AND holder.id <> attempt.id
+)"""
+_FLAG = re.compile(r":?[\w.]+")
 _JSON_EACH = re.compile(r"json_each\((:\w+)\)(\s+AS \w+)?")
 _METADATA = re.compile(r"CASE\s+WHEN :paths IS NULL THEN.*?END AS metadata", re.DOTALL)
 _METADATA_IN_POSTGRESQL = """CASE WHEN :paths::text IS NULL THEN '[]' ELSE (
@@ -41,6 +49,15 @@ _WORDS = (
         r"to_char(to_timestamp(\1) AT TIME ZONE 'UTC', 'YYYY-MM-DD')",
     ),
     (_METADATA, _METADATA_IN_POSTGRESQL),
+    # No index covers the state, so these keep to the range of the run's ids.
+    (
+        re.compile(
+            r"WHERE request\.run_id = :run_id AND "
+            r"(?=request\.state = 'pending' AND request\.not_before = 0|request\.settled_at IS NULL)"
+        ),
+        """WHERE request.id >= (SELECT first_request_id FROM run WHERE id = :run_id)
+  AND request.id <= (SELECT last_request_id FROM run WHERE id = :run_id) AND request.run_id + 0 = :run_id AND """,
+    ),
 )
 _INSERT = re.compile(r"\s*INSERT INTO (\w+) \(([^)]*)\)\s*VALUES \(([^)]*)\)(.*)", re.DOTALL)
 _TABLE = re.compile(r"\s*(?:UPDATE|INSERT INTO) (\w+)")
@@ -59,7 +76,7 @@ _TYPES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class Translated:
     """A statement as PostgreSQL takes it: its parameters by number, and their names if they are given by name."""
 
     text: str
@@ -78,7 +95,7 @@ class Prepared:
 
 
 @dataclass(frozen=True, slots=True)
-class Widened:
+class ForMany:
     """A statement for many rows: one array for each parameter."""
 
     text: str
@@ -103,26 +120,26 @@ class Dialect:
     def __init__(self, columns: Columns) -> None:
         self._columns = columns
         self._own, self._takes = _own_statements()
-        self._prepared: dict[str, Prepared] = {}
-        self._widened: dict[str, Widened | None] = {}
+        self._prepared: dict[str, Translated] = {}
+        self._widened: dict[str, ForMany | None] = {}
 
-    def prepared(self, statement: str) -> Prepared:
+    def prepared(self, statement: str) -> Translated:
         """A statement for one row."""
         found = self._prepared.get(statement)
         if found is None:
             found = self._prepared[statement] = self._prepare(statement)
         return found
 
-    def widened(self, statement: str) -> Widened | None:
+    def widened(self, statement: str) -> ForMany | None:
         """The same for many rows; None if it is not an UPDATE or an INSERT of values, or one row could come twice."""
         if statement not in self._widened:
             self._widened[statement] = self._widen(statement)
         return self._widened[statement]
 
-    def _prepare(self, statement: str) -> Prepared:
+    def _prepare(self, statement: str) -> Translated:
         text = self._text(statement)
         if _NUMBERED.search(text):
-            return Prepared(_NUMBERED.sub(r"$\1", text), None, {})
+            return Translated(_NUMBERED.sub(r"$\1", text), None, {})
         text, names = _number(text)
         types = self._insert_types(text, names) if _INSERT.match(text) else {}
         encoders = {
@@ -130,7 +147,7 @@ class Dialect:
             for place, name in enumerate(names)
             if (encode := _ENCODERS.get(types.get(name) or ("bytea" if name == "data" else "")))
         }
-        return Prepared(text, names, encoders)
+        return Translated(text, names, encoders)
 
     def _text(self, statement: str) -> str:
         if statement.startswith("PRAGMA"):
@@ -140,8 +157,12 @@ class Dialect:
             return own
         for pattern, replacement in _WORDS:
             statement = pattern.sub(lambda found, to=replacement: found.expand(to), statement)  # type: ignore[misc]
+        if _OR_IGNORE in statement:
+            statement = statement.replace(_OR_IGNORE, "UPDATE attempt SET") + _UNLESS_HELD.format(
+                *_RESPONSE_ID.findall(statement)
+            )
         statement = _IS_NULL.sub(lambda found: f":{found[1]}::{_type_of(found[1])} IS NULL", statement)
-        return _of_two(_JSON_EACH.sub(_json_values, statement))
+        return _of_two(_spelt_out(_JSON_EACH.sub(_json_values, statement)))
 
     def _insert_types(self, text: str, names: Sequence[str]) -> dict[str, str]:
         """The type of each parameter that is the value of a column."""
@@ -156,7 +177,7 @@ class Dialect:
             if value.startswith("$")
         }
 
-    def _widen(self, statement: str) -> Widened | None:
+    def _widen(self, statement: str) -> ForMany | None:
         prepared = self.prepared(statement)
         text, by_name = prepared.text, prepared.names is not None
         names = prepared.names if prepared.names is not None else self._takes.get(statement)
@@ -178,7 +199,7 @@ class Dialect:
         else:
             return None
         encoders = tuple(_ENCODERS_OF_ARRAYS[types[name]] for name in names)
-        return Widened(wide, tuple(names), encoders, by_name)
+        return ForMany(wide, tuple(names), encoders, by_name)
 
 
 def _own_statements() -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
@@ -210,7 +231,8 @@ def _takes(text: str) -> dict[str, tuple[str, ...]]:
 
 
 def _type_of(parameter: str) -> str:
-    return _TYPES.get(parameter, "bigint")
+    # Several ids come as JSON.
+    return _TYPES.get(parameter, "text" if parameter.endswith("_ids") else "bigint")
 
 
 def _number(text: str) -> tuple[str, tuple[str, ...]]:
@@ -230,23 +252,32 @@ def _of_two(text: str) -> str:
     """The greater and the smaller of two values: PostgreSQL's ``max`` and ``min`` are only aggregates."""
     for name, other in (("max", "greatest"), ("min", "least")):
         for found in reversed(list(re.finditer(rf"\b{name}\(", text))):
-            if _has_two_arguments(text, found.end()):
+            if len(_arguments(text, found.end())[0]) > 1:
                 text = text[: found.start()] + other + text[found.end() - 1 :]
     return text
 
 
-def _has_two_arguments(text: str, start: int) -> bool:
-    depth = 0
-    for character in text[start:]:
-        if character == "(":
-            depth += 1
-        elif character == ")":
-            depth -= 1
-            if depth < 0:
-                return False
-        elif character == "," and depth == 0:
-            return True
-    return False
+def _spelt_out(text: str) -> str:
+    """``iif`` as a ``CASE``, with a condition of its own where a number stands for yes and no."""
+    for found in reversed(list(re.finditer(r"\biif\(", text))):
+        (condition, yes, no), end = _arguments(text, found.end())
+        test = f"{condition} <> 0" if _FLAG.fullmatch(condition) else condition
+        text = f"{text[: found.start()]}CASE WHEN {test} THEN {yes} ELSE {no} END{text[end:]}"
+    return text
+
+
+def _arguments(text: str, start: int) -> tuple[list[str], int]:
+    """The arguments of a call, and the place behind it."""
+    depth, found = 0, [""]
+    for place, character in enumerate(text[start:], start=start):
+        depth += (character == "(") - (character == ")")
+        if depth < 0:
+            return [each.strip() for each in found], place + 1
+        if character == "," and depth == 0:
+            found.append("")
+        else:
+            found[-1] += character
+    raise ValueError(f"a call that is not closed: {text[start:]}")
 
 
 def _listed(columns: str) -> list[str]:

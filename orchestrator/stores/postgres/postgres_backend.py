@@ -16,9 +16,9 @@ from orchestrator.core.errors import RunBusy
 from orchestrator.stores.addresses import shown_address
 from orchestrator.stores.postgres.connection import SCHEMA, connect
 from orchestrator.stores.postgres.database import migrations, store_error
-from orchestrator.stores.postgres.postgres_store import PATIENCE_S, PostgresReader, PostgresStore
+from orchestrator.stores.postgres.postgres_store import SERVER_TIMEOUT_S, PostgresReader, PostgresStore
 from orchestrator.stores.postgres.postgres_writer import PostgresWriter
-from orchestrator.stores.postgres.session import RUN_LOCKS, Session
+from orchestrator.stores.postgres.writing_session import RUN_LOCKS, Session
 from orchestrator.stores.user_errors import dataset_locked, run_locked
 
 __all__ = ["PostgresBackend"]
@@ -37,9 +37,9 @@ class PostgresBackend:
     The locks of runs are held by the session that writes: a write can only be committed while its lock is held.
     """
 
-    def __init__(self, url: str, *, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, url: str, *, server_timeout_s: float = SERVER_TIMEOUT_S) -> None:
         self._url = url
-        self._patience_s = patience_s
+        self._server_timeout_s = server_timeout_s
         self._writers: list[PostgresWriter] = []
         self._held: set[int] = set()
 
@@ -56,7 +56,7 @@ class PostgresBackend:
 
     @asynccontextmanager
     async def open_store(self) -> AsyncIterator[PostgresStore]:
-        async with PostgresStore.open(self._url, patience_s=self._patience_s) as store:
+        async with PostgresStore.open(self._url, server_timeout_s=self._server_timeout_s) as store:
             self._writers.append(store.writer)
             try:
                 yield store
@@ -64,7 +64,7 @@ class PostgresBackend:
                 self._writers.remove(store.writer)
 
     def open_reader(self) -> AbstractAsyncContextManager[PostgresReader]:
-        return PostgresReader.open(self._url, patience_s=self._patience_s)
+        return PostgresReader.open(self._url, server_timeout_s=self._server_timeout_s)
 
     async def exists(self) -> bool:
         return await anyio.to_thread.run_sync(self._exists)
@@ -111,7 +111,7 @@ class PostgresBackend:
         if self._writers:
             yield self._writers[-1].now
             return
-        session = Session(self._url, patience_s=self._patience_s)
+        session = Session(self._url, server_timeout_s=self._server_timeout_s)
         try:
             yield lambda function: function(session)
         finally:

@@ -17,7 +17,7 @@ from orchestrator.stores.addresses import shown_address
 from orchestrator.stores.postgres.connection import PostgresConnection
 from orchestrator.stores.postgres.database import is_lost, open_connection, store_error
 from orchestrator.stores.postgres.postgres_writer import PostgresWriter
-from orchestrator.stores.postgres.session import Session
+from orchestrator.stores.postgres.writing_session import Session
 from orchestrator.stores.sql.connection import SqlConnection
 from orchestrator.stores.sql.sql_reader import SqlReader
 from orchestrator.stores.sql.sql_store import SqlStore
@@ -27,7 +27,7 @@ __all__ = ["PostgresReader", "PostgresStore"]
 T = TypeVar("T")
 
 # How long a restart of the server may take.
-PATIENCE_S = 120.0
+SERVER_TIMEOUT_S = 120.0
 _BETWEEN_TRIES_S = 0.25
 _SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
@@ -41,14 +41,14 @@ class PostgresStore(SqlStore):
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, url: str, *, patience_s: float = PATIENCE_S) -> AsyncIterator[Self]:
+    async def open(cls, url: str, *, server_timeout_s: float = SERVER_TIMEOUT_S) -> AsyncIterator[Self]:
         """Open a database for writing, and make its tables if there are none.
 
-        ``patience_s`` is how long to wait for a server that is being restarted.
+        ``server_timeout_s`` is how long to wait for a server that is being restarted.
         """
         thread = ThreadPoolExecutor(1, thread_name_prefix="store writer")
         try:
-            session = await asyncio.wrap_future(thread.submit(Session, url, patience_s=patience_s))
+            session = await asyncio.wrap_future(thread.submit(Session, url, server_timeout_s=server_timeout_s))
         except BaseException:
             thread.shutdown(wait=False)
             raise
@@ -67,17 +67,17 @@ class PostgresReader(SqlReader):
     """Reads through a connection of its own, in snapshots."""
 
     def __init__(
-        self, url: str, connection: PostgresConnection, thread: ThreadPoolExecutor, patience_s: float
+        self, url: str, connection: PostgresConnection, thread: ThreadPoolExecutor, server_timeout_s: float
     ) -> None:
         self._url = url
         self._connection = connection
         self._thread = thread
-        self._patience_s = patience_s
+        self._server_timeout_s = server_timeout_s
         self._closing = threading.Event()
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, url: str, *, patience_s: float = PATIENCE_S) -> AsyncIterator[Self]:
+    async def open(cls, url: str, *, server_timeout_s: float = SERVER_TIMEOUT_S) -> AsyncIterator[Self]:
         """Open a database that has been written to; raises ``StoreError`` if it has not."""
         thread = ThreadPoolExecutor(1, thread_name_prefix="store reader")
         try:
@@ -85,7 +85,7 @@ class PostgresReader(SqlReader):
         except BaseException:
             thread.shutdown(wait=False)
             raise
-        reader = cls(url, connection, thread, patience_s)
+        reader = cls(url, connection, thread, server_timeout_s)
         try:
             yield reader
         finally:
@@ -109,7 +109,7 @@ class PostgresReader(SqlReader):
                 cause = error if isinstance(error, psycopg.Error) else error.__cause__
                 if not isinstance(cause, psycopg.Error):
                     raise
-                if not is_lost(cause) or self._closing.is_set() or time.monotonic() - began > self._patience_s:
+                if not is_lost(cause) or self._closing.is_set() or time.monotonic() - began > self._server_timeout_s:
                     raise store_error(cause, shown_address(self._url)) from cause
             self._closing.wait(_BETWEEN_TRIES_S)
 

@@ -16,8 +16,8 @@ from orchestrator.stores.addresses import shown_address
 from orchestrator.stores.postgres.connection import PostgresConnection
 from orchestrator.stores.postgres.database import is_unusable, store_error
 from orchestrator.stores.postgres.group_verbs import GROUPED
-from orchestrator.stores.postgres.session import Session
 from orchestrator.stores.postgres.transaction import PostgresTransaction
+from orchestrator.stores.postgres.writing_session import Session
 from orchestrator.stores.sql.group_writer import GroupWriter, Outcome, Write, apart_if_refused
 from orchestrator.stores.sql.transaction import Known
 

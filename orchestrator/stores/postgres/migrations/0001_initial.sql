@@ -371,7 +371,7 @@ CREATE TABLE member (
   PRIMARY KEY (group_id, request_id)
 );
 
--- Which group of writes a connection committed last: after the connection was lost, it tells whether the commit arrived.
+-- Which group of writes a connection committed last: after the connection was lost, it says whether the commit arrived.
 CREATE TABLE writer (
   uid text PRIMARY KEY,
   last_group bigint NOT NULL,

@@ -1,15 +1,5 @@
 -- What PostgreSQL words differently; each replaces the shared statement of the same name.
 
--- name: accept_attempt
--- takes: attempt_id, response_id, status, at
--- Changes nothing if another attempt holds the response: that one alone is charged for it.
-UPDATE attempt SET
-  response_id = :response_id, status = :status, accepted_at = :at, code = NULL, message = NULL, shares_response = 0
-WHERE id = :attempt_id AND NOT EXISTS (
-  SELECT 1 FROM attempt AS holder
-  WHERE holder.response_id = :response_id AND holder.shares_response = 0 AND holder.id <> :attempt_id
-);
-
 -- name: link_turns
 -- Numbers come before texts.
 UPDATE request SET follows = linked.before

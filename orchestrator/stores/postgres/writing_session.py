@@ -37,9 +37,9 @@ ON CONFLICT (key) DO UPDATE SET epoch = holder.epoch + 1, name = excluded.name R
 class Session:
     """One connection of a writer, and the locks that it holds; used by one thread at a time."""
 
-    def __init__(self, url: str, *, patience_s: float) -> None:
+    def __init__(self, url: str, *, server_timeout_s: float) -> None:
         self._url = url
-        self._patience_s = patience_s
+        self._server_timeout_s = server_timeout_s
         self._uid = secrets.token_hex(16)
         self._groups = 0
         self._held: dict[int, int] = {}
@@ -112,7 +112,7 @@ class Session:
                 if cause is None or not is_lost(cause):
                     raise
                 error = cause if isinstance(cause, psycopg.Error) else error
-            if self.closing.is_set() or time.monotonic() - began > self._patience_s:
+            if self.closing.is_set() or time.monotonic() - began > self._server_timeout_s:
                 raise store_error(error, shown_address(self._url)) from error
             self.closing.wait(wait_s)
             wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
