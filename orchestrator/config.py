@@ -20,7 +20,7 @@ from orchestrator.core.money import Picodollars, parse_usd
 from orchestrator.core.section import Section
 from orchestrator.job.documents.document import Document, load_document
 from orchestrator.job.documents.validation_problems import ValidationProblem, did_you_mean, refuse
-from orchestrator.job.documents.values import Duration, Usd
+from orchestrator.job.documents.values import Duration, FileSize, Usd
 from orchestrator.job.requests.parameters import LEAST_OUTPUT_TOKENS
 from orchestrator.job.schema import DIALECT
 from orchestrator.notify.settings import NotifyRule
@@ -272,11 +272,30 @@ class WindowSettings(Section):
     tried, and one that refuses is not tried again."""
 
 
+class BatchSettings(Section):
+    """The lane `batch`."""
+
+    max_lines: int = Field(default=10_000, ge=1, le=50_000)
+    """Requests in one batch. Smaller batches end sooner, and less is asked again if one expires."""
+    max_bytes: Annotated[FileSize, Field(ge=1_000, le=200_000_000)] = 190_000_000
+    """The size of one file; the provider takes 200 MB."""
+    enqueued_tokens: int = Field(default=20_000_000, ge=1)
+    """Input tokens that all batches of a model may have enqueued together: the account's limit. It is lowered by
+    itself where the provider refuses a batch for it."""
+    grace: Annotated[Duration, Field(ge=0)] = 120.0
+    """How long something that the provider shows late is waited for: a new file, a new batch in the list, and lines
+    that are in neither file of an ended batch. A line that does not come is asked again, as a possible duplicate."""
+    give_up_after: Annotated[Duration, Field(gt=0)] = 90_000.0
+    """A batch that has not ended by then (25 hours) is cancelled, and what it has not answered is asked again."""
+
+
 class LaneSettings(Section):
     """How requests are carried out in each lane."""
 
     sync: SyncSettings = SyncSettings()
     """The lane `sync`."""
+    batch: BatchSettings = BatchSettings()
+    """The lane `batch`."""
     windows: WindowSettings = WindowSettings()
     """The lanes `window-2h` and `window-8h`."""
 

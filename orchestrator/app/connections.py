@@ -16,9 +16,14 @@ from orchestrator.provider.streaming import StreamingClient
 from orchestrator.provider.transport import Endpoint, Transport
 
 if TYPE_CHECKING:
+    from orchestrator.provider.batches import BatchClient
     from orchestrator.provider.organization import OrganizationClient
 
 __all__ = ["Provider", "address", "limits_snapshot", "open_client", "open_organization", "open_provider"]
+
+
+# A file of 200 MB over a slow line.
+_FILE_TIMEOUT_S = 900.0
 
 
 class Provider:
@@ -46,6 +51,21 @@ class Provider:
             _transport(self._config.transport, endpoint),
             create_codes=self._config.create_codes,
             status_aliases=self._config.status_aliases,
+        )
+        self._resources.push_async_callback(client.aclose)
+        return client
+
+    def batches(self) -> BatchClient:
+        """A client for batches, with connections of its own: their files are large."""
+        from orchestrator.provider.batches import BatchClient
+        from orchestrator.provider.httpx_transport import HttpxTransport
+
+        files = replace(self._endpoint, read_timeout_s=max(self._endpoint.read_timeout_s, _FILE_TIMEOUT_S))
+        client = BatchClient(
+            _transport(self._config.transport, self._endpoint),
+            HttpxTransport(files),
+            status_aliases=self._config.status_aliases,
+            most_line_bytes=self._endpoint.max_reply_bytes,
         )
         self._resources.push_async_callback(client.aclose)
         return client

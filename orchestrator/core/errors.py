@@ -116,6 +116,11 @@ class IllegalTransition(RuntimeError):
 CODES: dict[str, str] = {
     "answer_invalid": "the response was received, and charged, but judging it failed",
     "attempts_exhausted": "every attempt allowed by the job's retry.attempts ended in a transient fault",
+    "batch_cancelled": "the batch was cancelled before it came to this request",
+    "batch_expired": "the batch expired before it came to this request",
+    "batch_line_missing": "the batch has ended, and this request is in none of its files; it may have been answered, "
+    "and charged",
+    "batch_refused": "the provider refused the batch that this request was in",
     "cancelled": "the request was cancelled, by you or at the provider",
     "chain_broken": "an earlier turn of the chain failed; `orchestrator retry` continues from that one",
     "connection_failed": "no connection could be made; nothing was sent",

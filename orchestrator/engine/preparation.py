@@ -12,13 +12,13 @@ from orchestrator.core.lanes import Lane
 from orchestrator.engine.items import NewConversation, Prepared
 from orchestrator.engine.stages import Stage
 from orchestrator.job.requests.compose import compose, fingerprint
-from orchestrator.job.requests.lane_fields import in_lane
+from orchestrator.job.requests.lane_fields import in_lane, lane_of, priced_in_lane
 from orchestrator.job.requests.local_files import uploads_in
 from orchestrator.job.requests.renderer import Renderer, unexpected
 from orchestrator.job.requests.turns import in_conversation
 from orchestrator.policy.pricing.budget import Budget
 from orchestrator.policy.pricing.prices import PriceBook
-from orchestrator.policy.pricing.tokens import estimate_request
+from orchestrator.policy.pricing.tokens import estimate_input, estimate_request
 from orchestrator.policy.rate_limits.limits import Pools
 from orchestrator.policy.reuse import usable_since
 from orchestrator.stores.reads import EarlierTurn, PendingRequest
@@ -85,15 +85,20 @@ class Preparation:
             continuation=None if continuation is None else continuation.fields,
         )
         lane = self._stage.lane
+        if lane is Lane.BATCH:
+            lane = lane_of(lane, asked, continues=continuation is not None or request.chain is not None)
         fields = in_lane(asked, lane)
+        priced = priced_in_lane(fields, lane)
         context_tokens = self._context_tokens(request)
         model = str(fields.get("model") or "")
         cap = fields.get("max_output_tokens")
-        tokens = estimate_request(fields) + context_tokens
+        # What waits in a batch counts by its input alone.
+        counted = estimate_input(fields) if lane is Lane.BATCH else estimate_request(fields)
+        tokens = counted + context_tokens
         if self._pools.pool(model).never_fits(tokens):
             return too_large(tokens)
         worst_case = self._prices.worst_case_of(
-            _bounded(fields, request, context_tokens), at=now, context_tokens=context_tokens
+            _bounded(priced, request, context_tokens), at=now, context_tokens=context_tokens
         )
         if worst_case is None:
             worst_case = self._settings.request_bound_pusd
@@ -106,7 +111,7 @@ class Preparation:
             number=request.number + 1,
             body=self._encode(lane, fields, request),
             model=model,
-            service_tier=_text(fields.get("service_tier")),
+            service_tier=_text(priced.get("service_tier")),
             window=_completion_window(fields),
             tokens=tokens,
             worst_case_pusd=worst_case,

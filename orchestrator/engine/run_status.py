@@ -28,6 +28,8 @@ class RunStatus:
     holding: int = 0
     polling: int = 0
     running_tools: int = 0
+    # Batches at the provider whose lines are not collected; one more until the stored ones are known.
+    batches: int = 0
     # Requests in doubt that wait for the operator's decision.
     held: int = 0
     # Requests that wait for a request of another run, and the runs that hold one in doubt.
@@ -54,6 +56,8 @@ class RunStatus:
     poll_signal: Signal = field(default_factory=Signal)
     # Something was settled, of which rows of later stages may be made.
     feed_signal: Signal = field(default_factory=Signal)
+    # Requests wait for a batch, or something has changed for one.
+    batch_signal: Signal = field(default_factory=Signal)
     end_signal: Signal = field(default_factory=Signal)
 
     @property
@@ -64,7 +68,7 @@ class RunStatus:
     @property
     def in_flight(self) -> int:
         """How many requests are being sent, are open at the provider, or have tools running."""
-        return self.sending + self.polling + self.running_tools + len(self.poll_queue)
+        return self.sending + self.polling + self.running_tools + len(self.poll_queue) + self.batches
 
     @property
     def may_send(self) -> bool:
@@ -131,4 +135,5 @@ class RunStatus:
         self.send_signal.set()
         self.poll_signal.set()
         self.feed_signal.set()
+        self.batch_signal.set()
         self.end_signal.set()

@@ -11,6 +11,7 @@ from typing import Protocol, TypeAlias
 from orchestrator.core.lanes import Lane
 from orchestrator.executors.background import BackgroundExecutor
 from orchestrator.executors.base import Executor
+from orchestrator.executors.batch import BatchExecutor
 from orchestrator.executors.streamed import StreamedExecutor
 from orchestrator.executors.sync import SyncExecutor
 from orchestrator.provider.client import ResponsesClient
@@ -52,9 +53,14 @@ def _sync(connections: Connections, stream: bool) -> Executor:  # noqa: ARG001  
     return SyncExecutor(connections.client, connections.held())
 
 
+def _batch(connections: Connections, stream: bool) -> Executor:  # noqa: ARG001  # it does not stream
+    return BatchExecutor(connections.client)
+
+
 LANES: Mapping[Lane, LaneFactory] = {
     Lane.BACKGROUND: _background,
     Lane.SYNC: _sync,
+    Lane.BATCH: _batch,
     # They differ from it in the fields that they send.
     Lane.FLEX: _background,
     Lane.WINDOW_2H: _background,

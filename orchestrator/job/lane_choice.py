@@ -10,7 +10,7 @@ from orchestrator.job.documents.validation_problems import ValidationProblem
 
 __all__ = ["LaneName", "lane_problems"]
 
-LaneName: TypeAlias = Literal["background", "sync", "window-2h", "window-8h", "flex", "auto"]
+LaneName: TypeAlias = Literal["background", "sync", "window-2h", "window-8h", "flex", "batch", "auto"]
 
 
 def lane_problems(lane: LaneName, request: Mapping[str, Any], *, stream: bool) -> list[ValidationProblem]:

@@ -93,6 +93,10 @@ class ProviderBatchReader(Protocol):
         """The lines of a batch whose requests have not ended, or those among some attempts, in their order."""
         ...
 
+    async def line_attempts(self, batch: int, numbers: Sequence[int]) -> dict[int, int]:
+        """The attempts at some places of a batch's file, which count from 1: its lines are in the order of theirs."""
+        ...
+
     async def reserved_for_batch(self, batch: int) -> Picodollars:
         """What is reserved for the lines of a batch that have not ended."""
         ...

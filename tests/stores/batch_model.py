@@ -69,6 +69,10 @@ class BatchModel:
         wanted = [each for each in lines if attempt_ids is None or each.id in attempt_ids]
         return [replace(self._open(each.request, each, repairs=0)) for each in wanted[:limit]]
 
+    async def line_attempts(self, batch: int, numbers: Sequence[int]) -> dict[int, int]:
+        ids = sorted(each.id for each in self._attempts.values() if each.batch == batch)
+        return {number: ids[number - 1] for number in numbers if 0 < number <= len(ids)}
+
     async def reserved_for_batch(self, batch: int) -> int:
         return sum(each.worst_case_pusd or 0 for each in self._lines(batch))
 

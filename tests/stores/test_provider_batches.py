@@ -71,6 +71,7 @@ async def test_lines_are_found_by_their_attempts(harness: Harness) -> None:
     assert [each.attempt_id for each in found] == [attempts[2]]
     assert len(await harness.reader.open_lines(batch, limit=2)) == 2
     assert [each.key for each in await harness.reader.open_lines(other, limit=9)] == ["row-3"]
+    assert await harness.reader.line_attempts(batch, [1, 3, 9]) == {1: attempts[0], 3: attempts[2]}
 
 
 async def test_the_lines_of_batches_are_not_resumed_one_by_one(harness: Harness) -> None:

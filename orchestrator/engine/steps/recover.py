@@ -6,6 +6,7 @@ from orchestrator.core.states import State
 from orchestrator.engine.funds import Funds
 from orchestrator.engine.items import After, AwaitingTools, Held, OpenResponse, Waiting
 from orchestrator.engine.run_context import RunContext
+from orchestrator.engine.stages import Stage
 from orchestrator.engine.steps.in_doubt import resend_or_hold
 from orchestrator.engine.steps.poll import first_poll
 from orchestrator.engine.steps.settle import Settle, context_tokens
@@ -13,7 +14,7 @@ from orchestrator.policy.errors.verdicts import Cancelled
 from orchestrator.provider.wire import function_calls, parse_response
 from orchestrator.stores.reads import OpenAttempt
 
-__all__ = ["Recover"]
+__all__ = ["Recover", "opened"]
 
 
 class Recover:
@@ -26,7 +27,8 @@ class Recover:
 
     async def recover(self, attempt: OpenAttempt) -> After:
         """Resume one attempt, by the state of its request."""
-        run, open_ = self._run, self._open(attempt)
+        run = self._run
+        open_ = opened(attempt, run.stages[attempt.stage])
         if attempt.state is State.AWAITING_TOOLS:
             # Its response has ended and is charged; only its tools remain.
             return await self._awaiting_tools(open_)
@@ -46,32 +48,34 @@ class Recover:
             return await self._settle.end(open_, State.IN_DOUBT, Cancelled("cancelled at your request"))
         return after
 
-    def _open(self, attempt: OpenAttempt) -> OpenResponse:
-        return OpenResponse(
-            request_id=attempt.request_id,
-            attempt_id=attempt.attempt_id,
-            key=attempt.key,
-            stage=self._run.stages[attempt.stage],
-            attempts=attempt.attempts,
-            response_id=attempt.response_id or "",
-            status=attempt.status or "",
-            sent_at=attempt.sent_at,
-            accepted_at=attempt.accepted_at or attempt.sent_at,
-            model=attempt.model,
-            service_tier=attempt.service_tier,
-            window=attempt.window,
-            worst_case_pusd=attempt.worst_case_pusd,
-            max_output_tokens=None,
-            lane=attempt.lane,
-            accepted_here=False,
-            adopted=attempt.adopted,
-            number=attempt.number,
-            turn=attempt.turn,
-            repairs=attempt.repairs,
-        )
-
     async def _awaiting_tools(self, open_: OpenResponse) -> AwaitingTools:
         reader = self._run.reader
         body = await reader.body(open_.attempt_id) or b"{}"
         answers = {call.call_id: call.output for call in await reader.tool_calls(open_.attempt_id)}
         return AwaitingTools(open_, function_calls(body), context_tokens(parse_response(body)), answers)
+
+
+def opened(attempt: OpenAttempt, stage: Stage) -> OpenResponse:
+    """An attempt of an earlier process, or a line of a batch, as the engine follows it."""
+    return OpenResponse(
+        request_id=attempt.request_id,
+        attempt_id=attempt.attempt_id,
+        key=attempt.key,
+        stage=stage,
+        attempts=attempt.attempts,
+        response_id=attempt.response_id or "",
+        status=attempt.status or "",
+        sent_at=attempt.sent_at,
+        accepted_at=attempt.accepted_at or attempt.sent_at,
+        model=attempt.model,
+        service_tier=attempt.service_tier,
+        window=attempt.window,
+        worst_case_pusd=attempt.worst_case_pusd,
+        max_output_tokens=None,
+        lane=attempt.lane,
+        accepted_here=False,
+        adopted=attempt.adopted,
+        number=attempt.number,
+        turn=attempt.turn,
+        repairs=attempt.repairs,
+    )

@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 from orchestrator.core.errors import CODES
 from orchestrator.core.fast_dataclass import fast_dataclass
+from orchestrator.core.lanes import Lane
 from orchestrator.core.model import Response
 from orchestrator.core.problems import Problem, Refused, ReplyLost
 from orchestrator.core.states import SETTLED, Event, State
@@ -80,18 +81,21 @@ class Settle:
         response: Response | None = None,
         problem: Problem | None = None,
         blameless: bool = False,
+        possible_duplicate: bool = False,
     ) -> After:
         """End an attempt with its charge, and settle its request or queue it again.
 
-        The attempt does not count in an outage, or if it is ``blameless``: the request did not cause its end.
+        The attempt does not count in an outage, or if it is ``blameless``: the request did not cause its end. It is a
+        ``possible_duplicate`` if its response may exist and the request is asked again.
         """
         run, funds, observation = self._run, self._funds, self._run.observation
         now = run.clock.now()
         created = from_state is State.SUBMITTED
-        if created:
+        in_batch = open_.lane is Lane.BATCH
+        if created and not in_batch:
             _learn_latency(open_, response, now)
         # Without a readable reply to the create, a response may exist and cost money.
-        spent = from_state is not State.SUBMITTING or isinstance(problem, ReplyLost)
+        spent = isinstance(problem, ReplyLost) or (problem is None and from_state is not State.SUBMITTING)
         charge = funds.charge(open_, response) if spent else None
         # A request whose create failed goes back to the queue, where the cancel finds it.
         if created and run.status.cancelling and isinstance(verdict, Retry | Continue):
@@ -119,6 +123,8 @@ class Settle:
                 not_before=goal.not_before,
                 renew_idempotency=created,
                 count_attempt=counted,
+                possible_duplicate=possible_duplicate and goal.event is Event.RETRY,
+                response_id=open_.response_id or None if in_batch else None,
                 max_output_tokens=verdict.max_output_tokens if isinstance(verdict, Retry) else None,
                 continuation=goal.continuation,
             )

@@ -63,6 +63,9 @@ def admit(
     held_by: str | None = None
     ask_again_at: float | None = None
     for (_, model, lane), queue in queues.items():
+        if lane is Lane.BATCH:
+            # These wait for a batch, which has other limits.
+            continue
         pool, free = pools.pool(model), places(lane)
         while queue:
             head = queue[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from orchestrator.core.lanes import Lane
 from orchestrator.engine.items import Prepared
@@ -30,6 +30,10 @@ class SendQueue:
         self.to_reread: set[str] = set()
         # Lanes that were left, by stage.
         self._left: set[tuple[str, Lane]] = set()
+        # How many requests have a place in a batch that is not claimed yet.
+        self.in_forming_batches = 0
+        # Whether every row was read once, so that what is pending in the store was put off.
+        self.all_read = False
         # When the next request that was put off is due; 0 makes the sender ask the store first.
         self.delayed_at: float | None = 0.0
 
@@ -39,6 +43,15 @@ class SendQueue:
     def of_stage(self, stage: str) -> int:
         """How many requests of a stage are ready."""
         return sum(len(queue) for (name, _, _), queue in self.ready.items() if name == stage)
+
+    @property
+    def drained(self) -> bool:
+        """Nothing is left to be sent, unless something that is in flight comes back."""
+        return self.delayed_at is None and self.all_read and not len(self)
+
+    def for_batches(self) -> list[tuple[str, str]]:
+        """The stages and models of which requests wait for a place in a batch."""
+        return [(stage, model) for (stage, model, lane), queue in self.ready.items() if queue and lane is Lane.BATCH]
 
     def add(self, prepared: Prepared, *, first: bool = False) -> None:
         """Queue a request for its model, behind the others or before them; not for a lane that was left meanwhile."""
@@ -56,6 +69,8 @@ class SendQueue:
             queue.appendleft(prepared)
         else:
             queue.append(prepared)
+        if prepared.lane is Lane.BATCH:
+            self._status.batch_signal.set()
 
     def take_back(self, prepared: Prepared) -> None:
         """Put a request that could not be sent now back at the head of its queue."""
@@ -78,6 +93,12 @@ class SendQueue:
                 while queue:
                     self.forget(queue.popleft())
         self._reread(stage)
+
+    def read_again(self, requests: Iterable[Prepared]) -> None:
+        """Requests in hand are not sent as they are: they are read from the store once more."""
+        for prepared in requests:
+            self.forget(prepared)
+            self._reread(prepared.request.stage)
 
     def _reread(self, stage: str) -> None:
         self.to_reread.add(stage)

@@ -181,6 +181,9 @@ class Sender:
 
     def _note_empty(self) -> None:
         status, queue = self._status, self._queue
-        status.queue_empty = queue.delayed_at is None and self._refill.exhausted and not len(queue)
+        queue.all_read = self._refill.exhausted
+        if queue.in_forming_batches and queue.drained:
+            status.batch_signal.set()
+        status.queue_empty = queue.drained and not queue.in_forming_batches
         if status.queue_empty:
             status.notify_if_done()

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from orchestrator.core.money import parse_usd
 
-__all__ = ["DURATION_PATTERN", "Duration", "Usd", "parse_duration"]
+__all__ = ["DURATION_PATTERN", "Duration", "FileSize", "Usd", "parse_duration"]
 
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _PART = r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)"
@@ -22,6 +22,9 @@ _DURATION_RULE = "must be a duration such as 90s, 15m, 1h30m, 2h or 7d (a bare n
 
 # No duration is longer: a date so far in the future is none that a clock can show.
 _MOST_S = 100 * 365 * 86400
+
+_SIZE = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*(B|kB|MB|GB)", re.ASCII | re.IGNORECASE)
+_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 
 # A picodollar sum must fit a 64-bit integer (9.2 million dollars); no single amount comes near that.
 _MOST_USD = 1_000_000
@@ -51,6 +54,15 @@ def parse_duration(value: object) -> float:
     return seconds
 
 
+def _bytes(value: object) -> int:
+    """Bytes of ``"190MB"``, ``"1.5 GB"``, or of a whole number of bytes."""
+    if isinstance(value, str) and (found := _SIZE.fullmatch(value.strip())):
+        return int(Decimal(found[1]) * _UNITS[found[2].upper()])
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    raise ValueError("must be a size such as 190MB or 500kB (a bare number is bytes)")
+
+
 def _exact_usd(value: object) -> Decimal:
     # A float from Python code means the digits it prints as, not the binary fraction behind them.
     amount = repr(value) if isinstance(value, float) else value
@@ -78,6 +90,12 @@ Duration: TypeAlias = Annotated[
             ]
         }
     ),
+]
+
+FileSize: TypeAlias = Annotated[
+    int,
+    BeforeValidator(_bytes),
+    WithJsonSchema({"anyOf": [{"type": "string", "examples": ["190MB"]}, {"type": "integer", "minimum": 0}]}),
 ]
 
 Usd: TypeAlias = Annotated[

@@ -63,6 +63,10 @@ class SqlBatchReader:
         rows = await self._ask_batches("open_lines", batch_id=batch, attempt_ids=ids, limit=limit)
         return [row_mapping.open_attempt(row) for row in rows]
 
+    async def line_attempts(self, batch: int, numbers: Sequence[int]) -> dict[int, int]:
+        rows = await self._ask_batches("lines_by_number", batch_id=batch, numbers=json.dumps(list(numbers)))
+        return {row["number"]: row["id"] for row in rows}
+
     async def reserved_for_batch(self, batch: int) -> Picodollars:
         [row] = await self._ask_batches("open_worst_case", batch_id=batch)
         reserved: Picodollars = row["pusd"]

@@ -62,3 +62,8 @@ FROM attempt JOIN request ON request.id = attempt.request_id AND attempt.id = re
 WHERE attempt.provider_batch = :batch_id AND request.state IN ('submitting', 'submitted')
   AND (:attempt_ids IS NULL OR attempt.id IN (SELECT value FROM json_each(:attempt_ids)))
 ORDER BY attempt.id LIMIT :limit;
+
+-- name: lines_by_number
+SELECT number, id
+FROM (SELECT row_number() OVER (ORDER BY id) AS number, id FROM attempt WHERE provider_batch = :batch_id) AS line
+WHERE number IN (SELECT value FROM json_each(:numbers));
