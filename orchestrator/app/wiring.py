@@ -11,6 +11,7 @@ from typing import Any
 
 from anyio import to_thread
 
+from orchestrator.app.batch_wiring import LearnedOfBatches, SharedParts, batch_lane
 from orchestrator.app.connections import Provider, address, limits_snapshot
 from orchestrator.app.provider_access import compare_access
 from orchestrator.config import Config
@@ -185,6 +186,7 @@ def _loop(work: Work, run: RunContext, *, allowances: Allowances, funds: Funds, 
     config, job = work.config, work.job
     executors = Executors(provider, stream=job.stream)
     outages = Outages(run.observation, run.rng)
+    of_batches = LearnedOfBatches(config)
     learned = LearnedState(
         run.store,
         run.reader,
@@ -194,6 +196,7 @@ def _loop(work: Work, run: RunContext, *, allowances: Allowances, funds: Funds, 
                 for stage in run.stages.values()
             ),
             Snapshot(limits_snapshot(config), allowances.pools.snapshot, allowances.pools.restore),
+            of_batches.snapshot,
         ],
     )
     preparations = {
@@ -253,6 +256,16 @@ def _loop(work: Work, run: RunContext, *, allowances: Allowances, funds: Funds, 
             router=router,
         ),
     ]
+    shared = SharedParts(
+        queue=queue,
+        executors=executors,
+        funds=funds,
+        outages=outages,
+        settle=settle,
+        other_runs=other_runs,
+        router=router,
+    )
+    tasks.append(batch_lane(config, run, of_batches, shared))
     if work.pipeline is not None:
         tasks.append(StageFeeder(run, work.pipeline, queue))
     return LocalLoop(
@@ -295,6 +308,7 @@ def _run_status(work: Work, run: Run, stages: Stages, access: Access) -> RunStat
         until=work.until if asked is not None and len(asked) < len(stages) else None,
         plans_first=work.night is not None and work.night.has_entries,
         cancelling=run.cancel_requested,
+        batches=1,
     )
     if work.only_collect:
         status.halt(Halted("taken_over", "another run asks the rest", collect=True))

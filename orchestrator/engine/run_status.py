@@ -30,6 +30,8 @@ class RunStatus:
     running_tools: int = 0
     # Batches at the provider whose lines are not collected; one more until the stored ones are known.
     batches: int = 0
+    # Stages whose open batches are cancelled: what these have not answered is sent in another lane.
+    recalled_stages: set[str] = field(default_factory=set)
     # Requests in doubt that wait for the operator's decision.
     held: int = 0
     # Requests that wait for a request of another run, and the runs that hold one in doubt.

@@ -6,7 +6,7 @@ A new lane is a module beside this one and an entry here.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from orchestrator.core.lanes import Lane
 from orchestrator.executors.background import BackgroundExecutor
@@ -16,6 +16,9 @@ from orchestrator.executors.streamed import StreamedExecutor
 from orchestrator.executors.sync import SyncExecutor
 from orchestrator.provider.client import ResponsesClient
 from orchestrator.provider.streaming import StreamingClient
+
+if TYPE_CHECKING:
+    from orchestrator.provider.batches import BatchClient
 
 __all__ = ["DEFAULT_LANE", "LANES", "Connections", "Executors"]
 
@@ -36,6 +39,10 @@ class Connections(Protocol):
 
     def streams(self) -> StreamingClient:
         """For event streams; its connections are opened here."""
+        ...
+
+    def batches(self) -> BatchClient:
+        """For batches and their files; its connections are opened here."""
         ...
 
 
@@ -75,6 +82,7 @@ class Executors:
         self._connections = connections
         self._stream = stream
         self._opened: dict[Lane, Executor] = {}
+        self._batches: BatchClient | None = None
 
     def of(self, lane: Lane) -> Executor:
         """The executor of a lane; raises ``KeyError`` if the lane has none."""
@@ -82,3 +90,9 @@ class Executors:
         if executor is None:
             executor = self._opened[lane] = LANES[lane](self._connections, self._stream)
         return executor
+
+    def batches(self) -> BatchClient:
+        """The client for batches, opened when the first one is sent or found."""
+        if self._batches is None:
+            self._batches = self._connections.batches()
+        return self._batches

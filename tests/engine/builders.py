@@ -25,6 +25,7 @@ from orchestrator.policy.pricing.budget import Budget, Cap
 from orchestrator.policy.pricing.prices import PriceBook
 from orchestrator.policy.rate_limits.limits import Limiter, Pools
 from orchestrator.policy.rate_limits.places import OpenPlaces
+from orchestrator.provider.batches import BatchClient
 from orchestrator.provider.client import ResponsesClient
 from orchestrator.provider.httpx_transport import HttpxTransport
 from orchestrator.provider.streaming import StreamingClient
@@ -153,6 +154,9 @@ class Unconnected:
 
     def streams(self) -> StreamingClient:
         raise AssertionError("nothing is streamed here")
+
+    def batches(self) -> BatchClient:
+        raise AssertionError("nothing is sent in a batch here")
 
 
 def executors() -> Executors:

@@ -12,6 +12,7 @@ from orchestrator.core.lanes import Lane
 from orchestrator.executors.background import ATTEMPT, KEY, RUN, create_body
 from orchestrator.executors.base import Capabilities
 from orchestrator.executors.registry import DEFAULT_LANE, LANES, Executors
+from orchestrator.provider.batches import BatchClient
 from orchestrator.provider.client import ResponsesClient
 from orchestrator.provider.httpx_transport import HttpxTransport
 from orchestrator.provider.streaming import StreamingClient
@@ -26,6 +27,9 @@ class Connections:
         self.opened: list[StreamingClient] = []
         self.held_calls = ResponsesClient(HttpxTransport(Endpoint(base_url="http://127.0.0.1:9/v1")))
 
+        endpoint = Endpoint(base_url="http://127.0.0.1:9/v1")
+        self.batch_calls = BatchClient(HttpxTransport(endpoint), HttpxTransport(endpoint))
+
     def held(self) -> ResponsesClient:
         return self.held_calls
 
@@ -33,8 +37,12 @@ class Connections:
         self.opened.append(StreamingClient(HttpxTransport(Endpoint(base_url="http://127.0.0.1:9/v1"))))
         return self.opened[-1]
 
+    def batches(self) -> BatchClient:
+        return self.batch_calls
+
     async def aclose(self) -> None:
         await self.client.aclose()
+        await self.batch_calls.aclose()
         await self.held_calls.aclose()
         for client in self.opened:
             await client.aclose()
@@ -73,7 +81,7 @@ def test_a_lane_is_opened_once(connections: Connections) -> None:
     assert len(connections.opened) == 1
 
 
-def test_only_held_calls_are_not_sent_to_the_background(connections: Connections) -> None:
+def test_only_held_calls_and_lines_are_not_sent_to_the_background(connections: Connections) -> None:
     executors = Executors(connections)
     in_background = {
         lane: orjson.loads(executors.of(lane).encode({}, run_uid="u", key="k", stage="main", number=1)).get(
@@ -81,7 +89,7 @@ def test_only_held_calls_are_not_sent_to_the_background(connections: Connections
         )
         for lane in LANES
     }
-    assert {lane for lane, given in in_background.items() if not given} == {Lane.SYNC}
+    assert {lane for lane, given in in_background.items() if not given} == {Lane.SYNC, Lane.BATCH}
     assert [lane for lane in LANES if executors.of(lane).capabilities.held] == [Lane.SYNC]
 
 

@@ -70,11 +70,11 @@ def test_a_refusal_lowers_what_may_be_enqueued_until_one_has_ended() -> None:
     assert not tokens.has_room("m", 400_000, 0.0)
     assert tokens.has_room("other", 400_000, 0.0)
     again_at = tokens.refused("m", 400_000, 0.0)
-    assert tokens.limit("m") == 600_000
+    assert tokens.limit("m") == 400_000
     assert not tokens.has_room("m", 100_000, again_at - 1)
     tokens.ended("m", 400_000, taken=True)
     assert tokens.has_room("m", 100_000, 1.0), "the end of another one frees the tokens"
-    assert tokens.limit("m") == 660_000
+    assert tokens.limit("m") == 420_000
 
 
 def test_refusals_in_a_row_wait_longer_and_never_for_ever() -> None:
@@ -84,7 +84,7 @@ def test_refusals_in_a_row_wait_longer_and_never_for_ever() -> None:
         waits.append(tokens.refused("m", 50_000, 0.0))
     assert waits[:3] == [60, 120, 240]
     assert waits[-1] == 1800
-    assert tokens.limit("m") == 37_500
+    assert tokens.limit("m") == 25_000
     assert tokens.enqueued("m") == 0
     assert tokens.has_room("m", 10**9, 1800.0), "one alone is always tried"
 
@@ -118,7 +118,7 @@ def test_what_was_learned_is_taken_over() -> None:
     again, others = EnqueuedTokens(10**6), BatchDurations()
     again.load(tokens.dump())
     others.load(durations.dump())
-    assert again.limit("m") == 75_000
+    assert again.limit("m") == 50_000
     assert others.of("m") == list(range(10, 60))
 
 

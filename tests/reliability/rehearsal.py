@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import anyio
 import httpx
 
 from orchestrator import Config, load_job
@@ -137,6 +138,30 @@ class Rehearsal:
             stored = {state: count for state, count in summary.requests.items() if count}
             assert shown == stored or not orchestrator.progress.run
         return await self.account(same_bill=same_bill)
+
+    async def stopped_after(self, seconds: float) -> Account:
+        """Run the job, and stop it by a signal after so long."""
+        async with self.orchestrator() as orchestrator, anyio.create_task_group() as tasks:
+            tasks.start_soon(self._interrupt_after, orchestrator, seconds)
+            await orchestrator.run(self.job, name=RUN)
+        return await self.account()
+
+    async def _interrupt_after(self, orchestrator: Orchestrator, seconds: float) -> None:
+        await self.clock.sleep_until(self.clock.now() + seconds)
+        orchestrator.stop()
+
+    async def cancelled_after(self, seconds: float) -> Account:
+        """Run the job, stop it after so long, and cancel the run."""
+        await self.stopped_after(seconds)
+        async with self.orchestrator() as orchestrator:
+            await orchestrator.cancel(RUN)
+        return await self.account()
+
+    async def files(self) -> list[dict[str, Any]]:
+        """What the sandbox keeps of uploaded files and of those that batches wrote."""
+        async with httpx.AsyncClient(verify=False, timeout=600) as http:  # noqa: S501
+            reply = await http.get(f"{self.base_url}/files", headers={"Authorization": "Bearer sk-test"})
+        return list(reply.json()["data"])
 
     async def account(self, *, same_bill: bool = True) -> Account:
         """Returns the current state of both sides."""

@@ -222,7 +222,7 @@ class SendBatch:
             run.status.halt(halted)
             return None
         verdict = judge_create(problem, overrides=batch.stage.settings.overrides)
-        after_s = None
+        after_s: float | None = None
         match verdict:
             case Halt():
                 run.status.halt(Halted.by(verdict, collect=True))
@@ -231,13 +231,8 @@ class SendBatch:
                 text = f"the provider takes no batches: {message}; lane: background asks without them"
                 run.status.halt(Halted(code, text, collect=True))
                 return None
-            case (
-                Retry(after_s=after_s)
-                | RateLimited(after_s=after_s)
-                | Later(after_s=after_s)
-                | Outage(after_s=after_s)
-            ):
-                pass
+            case Retry() | RateLimited() | Later() | Outage():
+                after_s = verdict.after_s
         return retry_wait(tries, run.rng, at_least_s=after_s, cap_s=_LONGEST_WAIT_S)
 
     async def release(self, batch: OpenBatch) -> None:

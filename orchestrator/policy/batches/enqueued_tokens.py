@@ -8,8 +8,8 @@ from typing import Any
 __all__ = ["EnqueuedTokens"]
 
 # After a refusal this share of what was tried is allowed, and after a batch that was taken a little more again.
-_LOWERED = 0.75
-_RAISED = 1.1
+_LOWERED = 0.5
+_RAISED = 1.05
 # However often the provider refuses, one batch of this size is still tried.
 _LEAST = 10_000
 # The waits between tries while none of our batches is open: others use the limit up.

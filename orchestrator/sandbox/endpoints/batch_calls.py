@@ -183,8 +183,8 @@ class BatchCalls:
         )
         return LineReply(
             line=line,
-            # The answer is stored with the line, and only the batch's file shows it.
-            record=replace(record, tier="batch", stored=False, background=True, echo=b"{}", output=b"[]"),
+            # A request may continue from it, as from any other response that is stored.
+            record=replace(record, tier="batch", background=True),
             input_json=orjson.dumps(fields.get("input")),
             model=model.name,
             tokens=prompt.tokens,

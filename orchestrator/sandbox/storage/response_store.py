@@ -56,7 +56,7 @@ class ResponseStore:
             self._bodies.append(record.ordinal)
 
     def add_batch_response(self, record: ResponseRecord, input_json: bytes) -> None:
-        """Stores a response that only the file of its batch shows, so that it is billed."""
+        """Stores a response of a batch, which keeps its text."""
         values = {name: getattr(record, name) for name in (*_PLAIN, *_BODIES)}
         values |= {name: getattr(record.usage, name, None) for name in _USAGE}
         self._state.write(_INSERT, values | {"input": input_json})
