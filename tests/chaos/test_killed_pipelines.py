@@ -19,7 +19,7 @@ from .conftest import Note
 from .station import KEY, Provider, Station
 from .test_crashes import KilledRun
 
-# Each model is asked by one stage, so that the sandbox's ledger tells the stages apart.
+# Each model is asked by one stage, so that the sandbox's ledger distinguishes the stages.
 MODELS = {"facts": "gpt-5-nano", "article": "gpt-5-mini", "digest": "gpt-5"}
 # In the order in which a run can reach them again and again; the end of a stage is reached once for each stage.
 POINTS = [
