@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
+from orchestrator.cli.diagram import plan
 from orchestrator.cli.doctor import doctor
 from orchestrator.cli.error_messages import report_bug, report_misuse, report_problem
 from orchestrator.cli.estimate import estimate
@@ -72,7 +73,7 @@ def completion(
 _COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
     "Work": (run, resume, retry, cancel, purge, remove),
     "Look": (view, status, runs, show, follow, export, costs),
-    "Prepare": (init, estimate, doctor, notify, schema, sandbox, completion, help_page),
+    "Prepare": (init, plan, estimate, doctor, notify, schema, sandbox, completion, help_page),
 }
 _NAMES: dict[Callable[..., Any], tuple[str, ...]] = {runs: ("runs", "list"), help_page: ("help",)}
 
