@@ -20,7 +20,14 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import anyio
 
 from orchestrator.app.histories import history_of
-from orchestrator.app.stage_summaries import check_stage, row_of, with_stages
+from orchestrator.app.stage_summaries import (
+    check_stage,
+    grouping_stages,
+    note_exported,
+    row_of,
+    states_by_stage,
+    with_stages,
+)
 from orchestrator.core.clock import Clock, SystemClock
 from orchestrator.core.errors import OrchestratorError, RunBusy, RunNotFound, StoreError, UsageError
 from orchestrator.core.events import Observer, Progress, RunEnded, RunEvent
@@ -286,7 +293,9 @@ class Orchestrator:
 
     async def _check_code(self, run: Run, code: str, states: Sequence[State]) -> None:
         codes: Counter[str] = Counter()
-        async with aclosing(cast("AsyncGenerator[ResultRecord]", self.results(run.name, states=states))) as ended:
+        async with aclosing(
+            cast("AsyncGenerator[ResultRecord]", self.results(run.name, states=states, with_parts=True))
+        ) as ended:
             async for record in ended:
                 if record.code == code:
                     return
@@ -316,12 +325,17 @@ class Orchestrator:
         with self._backend.lock(record.id, record.name):
             await remove_run(record, store=store, reader=await self._open_reader())
 
-    async def exported(self, run: str) -> None:
-        """Note that all results of a finished run are in a file; what its retention waits for happens, or is due."""
+    async def exported(self, run: str, *, stage: str | None = None) -> None:
+        """Note that all results of a finished run are in a file; what its retention waits for happens, or is due.
+
+        With a ``stage``, only those of that stage are: the run is exported when all of its stages are.
+        """
         record = await self._find(run)
+        check_stage(record, stage)
         retention = await self._retention()
         with self._backend.lock(record.id, record.name):
-            await retention.exported(record)
+            if await note_exported(record, stage, store=await self._open_store(), reader=await self._open_reader()):
+                await retention.exported(record)
 
     async def purge(self, run: str) -> Purged:
         """Delete what the provider keeps of a run that is over: responses, conversations, uploaded files.
@@ -385,16 +399,27 @@ class Orchestrator:
         *,
         states: Sequence[State] = (State.SUCCEEDED, State.FAILED, State.CANCELLED),
         stage: str | None = None,
+        with_parts: bool = False,
         flag: str | None = None,
     ) -> AsyncIterator[ResultRecord]:
-        """The requests of a run, of one of its stages or with a flag, in input order, in constant memory."""
+        """The requests of a run, of one of its stages or with a flag, in input order, in constant memory.
+
+        The results of a stage include the rows that an earlier stage lost, as failed ones of that stage, if each of
+        them would have been one of this stage. ``with_parts`` includes the parts in which large groups were asked.
+        """
         record = await self._find(run)
+        check_stage(record, stage)
         if flag is not None:
             await self._check_flag(record, flag)
         reader = await self._open_reader()
-        check_stage(record, stage)
-        async for result in reader.results(record.id, states):
-            if stage in (None, result.stage) and flag in (None, result.flag):
+        if stage is None:
+            found = reader.results(record.id, states)
+        else:
+            found = reader.stage_results(record.id, states_by_stage(record, stage, states))
+        grouping = grouping_stages(record)
+        async for result in found:
+            is_wanted = with_parts or result.is_group or result.stage not in grouping
+            if is_wanted and flag in (None, result.flag):
                 yield result
 
     async def collect(self, run: str, *, stage: str | None = None) -> Results:

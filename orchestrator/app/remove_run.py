@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.app.sent_request import name_of_notes
+from orchestrator.app.stage_summaries import name_of_exports
 from orchestrator.app.stored_job import name_of_job_file
 from orchestrator.core.errors import UsageError
 from orchestrator.core.states import State
@@ -32,7 +33,9 @@ async def refuse_removal(run: Run, reader: Reader) -> None:
 async def remove_run(run: Run, *, store: Store, reader: Reader) -> None:
     """Remove a run with all that belongs to it; for the process that holds its lock."""
     await refuse_removal(run, reader)
-    await store.remove_run(run.id, names=[name_of_notes(run), name_of_job_file(run), name_of_lanes(run.id)])
+    await store.remove_run(
+        run.id, names=[name_of_notes(run), name_of_exports(run), name_of_job_file(run), name_of_lanes(run.id)]
+    )
 
 
 def _reason(needed: Needed) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from orchestrator.core.errors import UsageError
 from orchestrator.core.money import format_usd
 from orchestrator.core.states import State
-from orchestrator.report.columns import COLUMNS, Kind, flat_row
+from orchestrator.report.columns import Kind, columns_of, flat_row, stage_values
 from orchestrator.stores.reads import ResultRecord, Summary
 
 if TYPE_CHECKING:
@@ -41,6 +41,10 @@ class Results(Sequence[ResultRecord]):
     def __iter__(self) -> Iterator[ResultRecord]:
         return iter(self.records)
 
+    @property
+    def _columns(self) -> dict[str, Kind]:
+        return columns_of(staged=bool(self.summary.stages))
+
     def texts(self) -> dict[str, str]:
         """The answers by key; rows without one are left out."""
         return {each.key: each.output_text for each in self._answered() if each.output_text is not None}
@@ -52,17 +56,24 @@ class Results(Sequence[ResultRecord]):
     def rows(self) -> list[dict[str, Any]]:
         """The columns of an export, a mapping for each row; money in dollars, times in Unix seconds."""
         return [
-            {name: _value(value, kind) for (name, kind), value in zip(COLUMNS.items(), flat_row(each), strict=True)}
+            {
+                name: _value(value, kind)
+                for (name, kind), value in zip(
+                    self._columns.items(),
+                    (*flat_row(each), *(stage_values(each) if self.summary.stages else ())),
+                    strict=True,
+                )
+            }
             for each in self.records
         ]
 
     def to_pandas(self) -> Any:
         """The rows as a data frame of pandas, which must be installed; raises ``UsageError``."""
-        return _package("pandas").DataFrame(self.rows(), columns=list(COLUMNS))
+        return _package("pandas").DataFrame(self.rows(), columns=list(self._columns))
 
     def to_polars(self) -> Any:
         """The rows as a data frame of polars, which must be installed; raises ``UsageError``."""
-        return _package("polars").DataFrame(self.rows(), schema=list(COLUMNS), infer_schema_length=None)
+        return _package("polars").DataFrame(self.rows(), schema=list(self._columns), infer_schema_length=None)
 
     def _answered(self) -> Iterator[ResultRecord]:
         return (each for each in self.records if each.state is State.SUCCEEDED)

@@ -44,11 +44,14 @@ class ExportPart:
         Parameter(metavar="NAME", help="Write every row of a dataset, whichever run answered it, in place of a run."),
     ] = None
     stage: Annotated[
-        str | None, Parameter(metavar="NAME", help="Only the requests of one stage; without it those of all stages.")
+        str | None, Parameter(metavar="NAME", help="Only the results of one stage; without it those of all stages.")
     ] = None
     flag: Annotated[
         str | None, Parameter(metavar="FLAG", help="Only the rows with this flag, which people set in the web view.")
     ] = None
+    with_parts: Annotated[
+        bool, Parameter(help="Write the answers to parts of groups that were too large for one request, too.")
+    ] = False
 
 
 async def export(
@@ -89,10 +92,11 @@ async def export(
     async with opened(db, config) as orchestrator:
         stored = (await orchestrator.status(run) if run else await orchestrator.latest_night(dataset or "")).run
         if path:
-            rows = await export_to_file(orchestrator, stored, path, shape, state, part)
+            rows = await export_to_file(orchestrator, stored, path, shape, state, part=part)
             note(f"{path}: {rows:,} rows")
-            if run and part == ExportPart() and stored.state is RunState.FINISHED and state in {"settled", "all"}:
-                await orchestrator.exported(run)
+            is_whole = part.flag is None and state in {"settled", "all"}
+            if run and is_whole and stored.state is RunState.FINISHED:
+                await orchestrator.exported(run, stage=part.stage)
         else:
             with stdout_bytes() as out:
                 await _write(orchestrator, stored, out, shape, state, part)
@@ -104,6 +108,7 @@ async def export_to_file(
     path: Path,
     shape: Format,
     which: Which = "settled",
+    *,
     part: ExportPart = ExportPart(),
 ) -> int:
     """Write a file that appears only when it is whole; returns how many rows it has.
@@ -152,19 +157,24 @@ async def _write(
         return next((each.body for each in history.responses if each.response_id == record.response_id), None)
 
     if part.dataset is None:
-        records = orchestrator.results(run.name, states=_STATES[which], stage=part.stage, flag=part.flag)
+        records = orchestrator.results(
+            run.name, states=_STATES[which], stage=part.stage, with_parts=part.with_parts, flag=part.flag
+        )
     else:
         records = orchestrator.dataset(part.dataset, states=_STATES[which], simulated=run.simulated, flag=part.flag)
-    schema = asked_schema(_request_of(exact_json.loads(run.spec_json), part.stage))
+    spec = exact_json.loads(run.spec_json)
+    schema = asked_schema(_request_of(spec, part.stage))
+    stages = spec.get("stages") or {}
+    typed = {name for name in stages if asked_schema(_request_of(spec, name)) is not None}
     match shape:
         case files.Format.JSONL:
-            return await files.write_jsonl(records, out, schema=schema)
+            return await files.write_jsonl(records, out, schema=schema, typed_stages=typed)
         case files.Format.CSV | files.Format.SAFE_CSV:
             safe = shape is files.Format.SAFE_CSV
-            return await files.write_csv(records, out, schema=schema, without_formulas=safe)
+            return await files.write_csv(records, out, schema=schema, staged=bool(stages), without_formulas=safe)
         case files.Format.OPENAI_BATCH:
             return await files.write_openai_batch(records, out, body_of=body_of)
         case files.Format.PARQUET:
             from orchestrator.report.parquet_file import write_parquet
 
-            return await write_parquet(records, out, schema=schema)
+            return await write_parquet(records, out, schema=schema, staged=bool(stages))

@@ -49,8 +49,8 @@ async def resume(
     live = LiveRun(Mode(progress), os.environ, simulated=loaded.simulated)
     async with Orchestrator(loaded, database=database, observers=live.observers) as orchestrator:
         job = await orchestrator.job_of(run)
-        target = output or job.output_path
-        if target:
+        targets = {job.last_stage: output} if output is not None else job.output_paths
+        for target in targets.values():
             await orchestrator.check_target(target, job=job)
         outcome = await live.follow(orchestrator, orchestrator.resume(run))
-        return await close(orchestrator, outcome, target, job, json=json)
+        return await close(orchestrator, outcome, targets, job, json=json)

@@ -9,7 +9,7 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from cyclopts import Parameter
 
@@ -38,7 +38,10 @@ if TYPE_CHECKING:
     from orchestrator.cli.live_run import RunOutcome
     from orchestrator.config import Config
     from orchestrator.job.spec import Job
-    from orchestrator.stores.reads import Summary
+    from orchestrator.stores.reads import Run, Summary
+
+    # Files for the results of stages; the one without stages is None.
+    Targets: TypeAlias = dict[str | None, Path]
 
 # Runs of the same job that are named before a new one starts.
 _SHOWN_RUNS = 3
@@ -145,15 +148,15 @@ async def run(job: JobFile, /, *, options: Annotated[RunOptions, Parameter(name=
     )
     changes = overrides(options.set_ or ())
     spec = load_job(job, overrides=changes, limit=options.limit, allow_modules=config.allow_modules, day=options.day)
-    target, left_out = output_target(spec, options), spec.output_path
+    targets, left_out = output_targets(spec, options), spec.output_path
     live = LiveRun(Mode(options.progress), os.environ, simulated=config.simulated)
     for warning in (*spec.warnings(), *model_warnings(spec, config, datetime.now(UTC).date())):
         live.warn(warning)
-    if target is None:
+    if not targets:
         # So that the run does not write it when it is resumed either.
         spec = spec.model_copy(update={"output": None})
     async with Orchestrator(config, database=database, observers=live.observers) as orchestrator:
-        if target:
+        for target in targets.values():
             await orchestrator.check_target(target, job=spec)
         await orchestrator.check(spec)
         night = night_options(spec, options)
@@ -175,8 +178,8 @@ async def run(job: JobFile, /, *, options: Annotated[RunOptions, Parameter(name=
         )
         async with shown_in_browser(orchestrator) if options.view else nullcontext():
             outcome = await live.follow(orchestrator, work)
-        code = await close(orchestrator, outcome, target, spec, json=options.json)
-        if target is None and left_out and outcome.summary.run.state is RunState.FINISHED:
+        code = await close(orchestrator, outcome, targets, spec, json=options.json)
+        if not targets and left_out and outcome.summary.run.state is RunState.FINISHED:
             note(f"a trial, with --limit or --set, does not write {left_out}; -o FILE writes its results")
         summary = outcome.summary
         if options.until is None or outcome.interrupted is not None or summary.run.state is not RunState.PAUSED:
@@ -186,10 +189,10 @@ async def run(job: JobFile, /, *, options: Annotated[RunOptions, Parameter(name=
 
 
 async def close(
-    orchestrator: Orchestrator, outcome: RunOutcome, target: Path | None, job: Job, *, json: bool
+    orchestrator: Orchestrator, outcome: RunOutcome, targets: Targets, job: Job, *, json: bool
 ) -> ExitCode:
     """Write the results, print how the run ended and what to type next; returns the exit code."""
-    await _write_results(orchestrator, outcome, target, job, json=json)
+    await _write_results(orchestrator, outcome, targets, job, json=json)
     if outcome.interrupted is None:
         await purge_what_is_due(orchestrator)
     await _print_next_steps(orchestrator, outcome, job)
@@ -207,18 +210,18 @@ def overrides(texts: Sequence[str]) -> dict[str, str]:
     return changes
 
 
-def output_target(job: Job, options: RunOptions) -> Path | None:
-    """Where the results go: where the command line says, else where the job says.
+def output_targets(job: Job, options: RunOptions) -> Targets:
+    """Where the results of each stage go: where the command line says, else where the job says.
 
     A trial has other rows or other requests than the job, and would replace the results that the job is for.
     """
     from orchestrator.job.spec import changes_rows
 
     if options.output is not None:
-        return options.output
+        return {job.last_stage: options.output}
     changed = overrides(options.set_ or ())
     is_trial = options.limit is not None or changes_rows(changed)
-    return None if is_trial and "output" not in changed else job.output_path
+    return {} if is_trial and "output" not in changed else job.output_paths
 
 
 def night_options(job: Job, options: RunOptions) -> NightOptions:
@@ -295,33 +298,27 @@ async def _announce_cost(orchestrator: Orchestrator, job: Job, config: Config, o
 
 
 async def _write_results(
-    orchestrator: Orchestrator, outcome: RunOutcome, target: Path | None, job: Job, *, json: bool
+    orchestrator: Orchestrator, outcome: RunOutcome, targets: Targets, job: Job, *, json: bool
 ) -> None:
-    """Write the results if the run is complete, so that the file is always whole, and print how the run ended."""
-    from orchestrator.report.export import format_for
+    """Write the results if the run is complete, so that each file is always whole, and print how the run ended."""
     from orchestrator.report.summary import closing_table, summary_object
 
     summary, database = outcome.summary, orchestrator.database
     finished = summary.run.state is RunState.FINISHED
-    places = {"database": database}
+    places: dict[str, str] = {}
     problem: OrchestratorError | None = None
-    if target and finished and _would_lose(summary, target, job):
-        note(f"{target} is left as it was: no request of {summary.run.name} succeeded; export writes it all the same")
-    elif target and finished:
+    for stage, target in targets.items() if finished else ():
+        if _would_lose(summary, target, job, stage):
+            lost = f"no request of {summary.run.name} succeeded"
+            note(f"{target} is left as it was: {lost}; export writes it all the same")
+            continue
         try:
-            rows = await export_to_file(
-                orchestrator,
-                summary.run,
-                target,
-                format_for(target),
-                part=ExportPart(dataset=job.dataset, stage=list(job.stages)[-1] if job.stages else None),
-            )
-            places = {"results": f"{target} ({rows:,} rows)", **places}
-            if job.stages is None:
-                await orchestrator.exported(summary.run.name)
+            rows = await _export(orchestrator, summary.run, target, job, stage)
+            places["results" if len(targets) == 1 else str(stage)] = f"{target} ({rows:,} rows)"
         except (UsageError, RunBusy) as error:
             error.hint = f"the results are safe in {database}; orchestrator export {summary.run.name} -o FILE"
-            problem = error
+            problem = problem or error
+    places["database"] = database
     if finished and not outcome.began:
         note(f"nothing was left to do: every request of {summary.run.name} is settled")
     # The reader of standard output may be gone; the run ended the same way.
@@ -335,9 +332,19 @@ async def _write_results(
         raise problem
 
 
-def _would_lose(summary: Summary, target: Path, job: Job) -> bool:
+async def _export(orchestrator: Orchestrator, run: Run, target: Path, job: Job, stage: str | None) -> int:
+    from orchestrator.report.export import format_for
+
+    part = ExportPart(dataset=job.dataset if stage is None else None, stage=stage)
+    rows = await export_to_file(orchestrator, run, target, format_for(target), part=part)
+    await orchestrator.exported(run.name, stage=stage)
+    return rows
+
+
+def _would_lose(summary: Summary, target: Path, job: Job, stage: str | None) -> bool:
     """Whether the results of a run without a single success would replace a file that may have some."""
-    if summary.requests.get(State.SUCCEEDED, 0) or job.dataset is not None or not target.is_file():
+    counts = summary.requests if stage is None else summary.stages[stage].requests
+    if counts.get(State.SUCCEEDED, 0) or job.dataset is not None or not target.is_file():
         return False
     return not (is_empty(summary) and job.input.may_be_empty)
 

@@ -46,7 +46,7 @@ async def failure_codes(orchestrator: Orchestrator, summary: Summary) -> Mapping
     """Failed requests by code, most frequent first; of very many, the first ten thousand."""
     codes: Counter[str] = Counter()
     if summary.requests.get(State.FAILED, 0):
-        records = orchestrator.results(summary.run.name, states=(State.FAILED,))
+        records = orchestrator.results(summary.run.name, states=(State.FAILED,), with_parts=True)
         async with aclosing(cast("AsyncGenerator[ResultRecord]", records)) as failed:
             async for record in failed:
                 codes[record.code or "unknown"] += 1

@@ -241,8 +241,9 @@ class Job(Section):
     """How requests are carried out: in the `background` (polled until they end), as `sync` calls that are held until
     the answer is there, in a discounted `window-2h` or `window-8h`, at the `flex` tier; or `auto`: the cheapest of
     these that meets the deadline."""
-    output: str | None = None
-    """Where the results are exported at the end, relative to the job file; `.jsonl`, `.csv` or `.parquet`. A trial (a
+    output: str | dict[str, str] | None = None
+    """Where the results are exported at the end, relative to the job file; `.jsonl`, `.csv` or `.parquet`. For a job
+    with stages: those of the last stage, or of several stages, each by its name with a file of its own. A trial (a
     run with `--limit`, or with `--set` of what decides rows or requests) does not write it, and neither does a run
     without a success if it exists."""
     files: str | None = Field(default=None, min_length=1)
@@ -318,10 +319,26 @@ class Job(Section):
 
     @property
     def output_path(self) -> Path | None:
-        """Where the results are exported, or None."""
+        """Where the results are exported, or None; the first file of several."""
+        return next(iter(self.output_paths.values()), None)
+
+    @property
+    def output_paths(self) -> dict[str | None, Path]:
+        """Where the results of each stage are exported that has an output; None is the stage of a job without any."""
         if self.output is None:
-            return None
-        path = self.base_dir / self.output
+            return {}
+        if isinstance(self.output, dict):
+            return {stage: self._beside(path) for stage, path in self.output.items()}
+        return {self.last_stage: self._beside(self.output)}
+
+    @property
+    def last_stage(self) -> str | None:
+        """The last stage that asks, whose answers are the results; None for a job without stages."""
+        asking = [name for name, section in (self.stages or {}).items() if section.request is not None]
+        return asking[-1] if asking else None
+
+    def _beside(self, output: str) -> Path:
+        path = self.base_dir / output
         # "results/x.jsonl" reads better than "jobs/../results/x.jsonl", where it is the same place.
         plain = Path(os.path.normpath(path))
         return plain if plain.resolve() == path.resolve() else path
@@ -417,10 +434,23 @@ class Job(Section):
 
     @field_validator("output")
     @classmethod
-    def _can_be_exported(cls, output: str | None) -> str | None:
-        if output is not None and not output.endswith(_OUTPUT_SUFFIXES):
+    def _can_be_exported(cls, output: str | dict[str, str] | None) -> str | dict[str, str] | None:
+        files = [output] if isinstance(output, str) else [*(output or {}).values()]
+        if not all(each.endswith(_OUTPUT_SUFFIXES) for each in files):
             raise ValueError(f"must end in {', '.join(_OUTPUT_SUFFIXES[:-1])} or {_OUTPUT_SUFFIXES[-1]}")
+        if len({*files}) < len(files):
+            raise ValueError("names one file for two stages")
         return output
+
+    @model_validator(mode="after")
+    def _exports_its_stages(self) -> Self:
+        if not isinstance(self.output, dict):
+            return self
+        asking = [name for name, section in (self.stages or {}).items() if section.request is not None]
+        hint = f"the stages that ask: {', '.join(asking)}" if asking else "name one file; the job has no stages"
+        unknown = [name for name in self.output if name not in asking]
+        refuse("job", [ValidationProblem(("output", name), "is no stage that asks", hint) for name in unknown])
+        return self
 
     @model_validator(mode="after")
     def _has_handlers_for_its_tools(self) -> Self:
@@ -521,7 +551,8 @@ def load_job(
     if job.increments is not None and job.input.key is None and layout in ("jsonl", "csv", "parquet"):
         hint = "name the column that identifies a row; line numbers change when rows are added"
         raise document.error([ValidationProblem(("increments",), "needs input.key", hint)])
-    if job.output_path and any(_same_file(source.path, job.output_path) for source in sources):
+    outputs = job.output_paths.values()
+    if any(_same_file(source.path, output) for source in sources for output in outputs):
         raise document.error([ValidationProblem(("output",), "would overwrite the input", "name another file")])
     return job
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
+from orchestrator.core.model import MAIN_STAGE
 from orchestrator.core.states import State
 from orchestrator.stores.reads import ResultRecord
 
-__all__ = ["COLUMNS", "Kind", "error_of", "flat_row"]
+__all__ = ["COLUMNS", "STAGE_COLUMNS", "Kind", "columns_of", "error_of", "flat_row", "stage_values"]
 
 
 class Kind(StrEnum):
@@ -54,11 +55,26 @@ COLUMNS = {
 }
 
 
+# What follows them for a run with stages.
+STAGE_COLUMNS = {"stage": Kind.TEXT, "rows_missing": Kind.COUNT}
+
+
+def columns_of(*, staged: bool) -> dict[str, Kind]:
+    """Returns the columns of an export, with those of stages if the run has some."""
+    return {**COLUMNS, **STAGE_COLUMNS} if staged else COLUMNS
+
+
 def error_of(record: ResultRecord) -> dict[str, str] | None:
-    """Returns ``{"code", "message"}`` of a request that did not succeed."""
+    """Returns ``{"code", "message"}`` of a request that did not succeed, and the ``"stage"`` where that was."""
     if record.state is State.SUCCEEDED or record.code is None:
         return None
-    return {"code": record.code, "message": record.message or ""}
+    stage = {} if record.stage == MAIN_STAGE else {"stage": record.stage}
+    return {"code": record.code, "message": record.message or "", **stage}
+
+
+def stage_values(record: ResultRecord) -> tuple[str, int]:
+    """Returns the values of ``STAGE_COLUMNS``, in order."""
+    return record.stage, record.rows_missing
 
 
 def flat_row(record: ResultRecord) -> tuple[Any, ...]:

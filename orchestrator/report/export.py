@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -13,9 +13,10 @@ from typing import Any, BinaryIO, TypeAlias
 import orjson
 
 from orchestrator.core import exact_json
+from orchestrator.core.model import MAIN_STAGE
 from orchestrator.core.money import Picodollars, format_usd
 from orchestrator.report.answer_columns import answer_columns, answer_of, value_in
-from orchestrator.report.columns import COLUMNS, Kind, error_of, flat_row
+from orchestrator.report.columns import STAGE_COLUMNS, Kind, columns_of, error_of, flat_row, stage_values
 from orchestrator.report.formatting import stamp
 from orchestrator.stores.reads import ResultRecord
 
@@ -46,13 +47,21 @@ def format_for(path: Path | None) -> Format:
 
 
 async def write_jsonl(
-    records: AsyncIterator[ResultRecord], out: BinaryIO, *, schema: Mapping[str, Any] | None = None
+    records: AsyncIterator[ResultRecord],
+    out: BinaryIO,
+    *,
+    schema: Mapping[str, Any] | None = None,
+    typed_stages: Collection[str] = (),
 ) -> int:
-    """Write one object per line; returns how many. With a ``schema``, ``output`` is the answer as a value."""
+    """Write one object per line; returns how many.
+
+    With a ``schema``, or at one of ``typed_stages``, ``output`` is the answer as a value.
+    """
     rows = 0
     write = out.write
     async for record in records:
-        write(_encoded(record, answer_of(record) if schema is not None else None))
+        is_typed = schema is not None or record.stage in typed_stages
+        write(_encoded(record, answer_of(record) if is_typed else None))
         rows += 1
     return rows
 
@@ -89,6 +98,7 @@ def _line(record: ResultRecord, output: Any) -> dict[str, Any]:
         "lane": record.lane,
         "flag": record.flag,
         "note": record.note,
+        **({} if record.stage == MAIN_STAGE else dict(zip(STAGE_COLUMNS, stage_values(record), strict=True))),
     }
 
 
@@ -97,22 +107,24 @@ async def write_csv(
     out: BinaryIO,
     *,
     schema: Mapping[str, Any] | None = None,
+    staged: bool = False,
     without_formulas: bool = False,
 ) -> int:
     """Write one row per request under a header, in UTF-8; unknown values are empty. Returns the number of rows.
 
-    With a ``schema``, the fields of the answers follow the other columns. ``without_formulas`` puts an apostrophe
-    before each text that a spreadsheet would calculate.
+    With a ``schema``, the fields of the answers follow the other columns; ``staged`` adds those of stages.
+    ``without_formulas`` puts an apostrophe before each text that a spreadsheet would calculate.
     """
     answers = answer_columns(schema or {})
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     quoting = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    writer.writerow([*COLUMNS, *(column.name for column in answers)])
+    writer.writerow([*columns_of(staged=staged), *(column.name for column in answers)])
     rows = 0
     async for record in records:
         answer = answer_of(record) if answers else None
-        row = [*_csv_row(record), *(_csv_value(value_in(answer, each), each.kind) for each in answers)]
+        stages = stage_values(record) if staged else ()
+        row = [*_csv_row(record), *stages, *(_csv_value(value_in(answer, each), each.kind) for each in answers)]
         if without_formulas:
             row = [_without_formula(value) for value in row]
         # Without its quotation marks, a carriage return would end the row for every reader.

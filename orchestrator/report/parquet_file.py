@@ -11,7 +11,7 @@ import anyio.to_thread
 from orchestrator.core.errors import UsageError
 from orchestrator.core.money import format_usd
 from orchestrator.report.answer_columns import AnswerColumn, answer_columns, answer_of, fits_parquet, value_in
-from orchestrator.report.columns import COLUMNS, Kind, flat_row
+from orchestrator.report.columns import Kind, columns_of, flat_row, stage_values
 from orchestrator.stores.reads import ResultRecord
 
 if TYPE_CHECKING:
@@ -35,19 +35,24 @@ def require_parquet() -> None:
 
 
 async def write_parquet(
-    records: AsyncIterator[ResultRecord], out: BinaryIO, *, schema: Mapping[str, Any] | None = None
+    records: AsyncIterator[ResultRecord],
+    out: BinaryIO,
+    *,
+    schema: Mapping[str, Any] | None = None,
+    staged: bool = False,
 ) -> int:
     """Write typed columns: times as UTC timestamps, money as exact decimals. Returns the number of rows.
 
-    With a ``schema``, the fields of the answers follow the other columns. Raises ``UsageError`` if the extra is not
-    installed.
+    With a ``schema``, the fields of the answers follow the other columns; ``staged`` adds those of stages.
+    Raises ``UsageError`` if the extra is not installed.
     """
     require_parquet()
     from arro3.core import RecordBatchReader
     from arro3.io import write_parquet as write
 
     answers = answer_columns(schema or {})
-    table = _schema(answers)
+    kinds = {**columns_of(staged=staged), **{column.name: column.kind for column in answers}}
+    table = _schema(kinds)
     rows = 0
     problem: list[BaseException] = []
 
@@ -58,7 +63,7 @@ async def write_parquet(
             while page := anyio.from_thread.run(_page, records):
                 anyio.from_thread.check_cancelled()
                 rows += len(page)
-                yield _batch(page, answers, table)
+                yield _batch(list(_rows(page, answers, staged=staged)), kinds, table)
         except BaseException as error:
             problem.append(error)
             raise
@@ -85,11 +90,7 @@ async def _page(records: AsyncIterator[ResultRecord]) -> list[ResultRecord]:
     return page
 
 
-def _kinds(answers: Sequence[AnswerColumn]) -> dict[str, Kind]:
-    return {**COLUMNS, **{column.name: column.kind for column in answers}}
-
-
-def _schema(answers: Sequence[AnswerColumn]) -> Schema:
+def _schema(kinds: Mapping[str, Kind]) -> Schema:
     from arro3.core import DataType, Field, Schema
 
     types = {
@@ -101,21 +102,24 @@ def _schema(answers: Sequence[AnswerColumn]) -> Schema:
         Kind.TIME: DataType.timestamp("us", tz="UTC"),
         Kind.JSON: DataType.string(),
     }
-    return Schema([Field(name, types[kind]) for name, kind in _kinds(answers).items()])
+    return Schema([Field(name, types[kind]) for name, kind in kinds.items()])
 
 
-def _rows(page: Iterable[ResultRecord], answers: Sequence[AnswerColumn]) -> Iterator[tuple[Any, ...]]:
+def _rows(
+    page: Iterable[ResultRecord], answers: Sequence[AnswerColumn], *, staged: bool
+) -> Iterator[tuple[Any, ...]]:
     for record in page:
+        stages = stage_values(record) if staged else ()
         answer = answer_of(record) if answers else None
         values = ((value_in(answer, column), column.kind) for column in answers)
-        yield (*flat_row(record), *(value if fits_parquet(value, kind) else None for value, kind in values))
+        yield (*flat_row(record), *stages, *(value if fits_parquet(value, kind) else None for value, kind in values))
 
 
-def _batch(page: list[ResultRecord], answers: Sequence[AnswerColumn], schema: Schema) -> RecordBatch:
+def _batch(rows: list[tuple[Any, ...]], kinds: Mapping[str, Kind], schema: Schema) -> RecordBatch:
     from arro3.core import Array, DataType, RecordBatch
 
     arrays = []
-    for (name, kind), values in zip(_kinds(answers).items(), zip(*_rows(page, answers), strict=True), strict=True):
+    for (name, kind), values in zip(kinds.items(), zip(*rows, strict=True), strict=True):
         # Decimals and timestamps cannot be built from Python values, only cast from text and integers.
         match kind:
             case Kind.TEXT | Kind.JSON | Kind.COUNT | Kind.NUMBER | Kind.FLAG:

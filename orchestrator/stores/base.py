@@ -407,6 +407,10 @@ class ResultReader(Protocol):
         """Requests in input order, in constant memory; each is read when its turn comes, not in one snapshot."""
         ...
 
+    def stage_results(self, run_id: int, wanted: Mapping[str, Sequence[State]]) -> AsyncIterator[ResultRecord]:
+        """Requests of these stages in these states, in the order of the rows of the input that they were made of."""
+        ...
+
     async def skipped(self, run_id: int) -> list[SkippedRow]: ...
 
     async def answers(self, attempt_ids: Sequence[int]) -> dict[int, str]:

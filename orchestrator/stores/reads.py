@@ -416,6 +416,9 @@ class ResultRecord:
     # What a person noted on it.
     flag: str | None = None
     note: str | None = None
+    # Made of several rows; and of how many more it would have been, had they not failed.
+    is_group: bool = False
+    rows_missing: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

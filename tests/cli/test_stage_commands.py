@@ -169,6 +169,92 @@ def test_a_dry_run_says_which_stages_ask_and_what_that_costs(pipeline: Path, cli
     assert low <= float(again["cost_usd"]) <= high
 
 
+def exported(cli: Cli, *arguments: str) -> list[dict[str, Any]]:
+    ended = cli("export", "digest-1", *arguments, *ON)
+    assert ended.code == 0, ended.err
+    return [json.loads(line) for line in ended.out.splitlines()]
+
+
+def test_exports_have_the_stages_that_are_asked_for_in_the_order_of_the_input(pipeline: Path, cli: Cli) -> None:
+    (pipeline / "job.yaml").write_text(JOB + "output: {brief: out/briefs.csv, digest: out/digests.jsonl}\n")
+    ended = cli(*RUN)
+    assert ended.code == 0, ended.err
+    assert [line[1:] for line in lines_of(ended.out, "brief")[1:]] == [["out/briefs.csv", "(3", "rows)"]]
+    lines = (pipeline / "out/digests.jsonl").read_text().splitlines()
+    assert [json.loads(line)["key"] for line in lines] == ["a", "b"]
+    header, *rows = (pipeline / "out/briefs.csv").read_text().splitlines()
+    assert header.split(",")[-2:] == ["stage", "rows_missing"]
+    assert [row.split(",")[0] for row in rows] == ["one", "two", "six"]
+    assert len(exported(cli)) == FACTS + BRIEFS + DIGESTS
+    facts = exported(cli, "--stage", "facts")
+    assert [each["key"] for each in facts] == ["one#1", "one#2", "two#1", "six#1", "six#2", "six#3"]
+    assert {(each["stage"], each["rows_missing"], each["error"]) for each in facts} == {("facts", 0, None)}
+    assert cli("export", "digest-1", "--stage", "nope", *ON).code == 2
+
+
+@pytest.mark.parametrize(
+    ("output", "complaint"),
+    [
+        ("{briefs: x.jsonl}", "is no stage that asks"),
+        ("{brief: x.txt}", "must end in"),
+        ("{brief: x.jsonl, digest: x.jsonl}", "names one file for two stages"),
+        ("{brief: rows.jsonl}", "would overwrite the input"),
+    ],
+)
+def test_outputs_of_stages_are_checked_before_anything_is_sent(
+    pipeline: Path, cli: Cli, output: str, complaint: str
+) -> None:
+    (pipeline / "job.yaml").write_text(JOB + f"output: {output}\n")
+    ended = cli(*RUN)
+    assert (ended.code, complaint in ended.err) == (2, True), ended.err
+    assert not (pipeline / "runs.db").exists()
+
+
+def test_a_row_that_an_earlier_stage_lost_is_failed_in_a_later_one(pipeline: Path, cli: Cli) -> None:
+    (pipeline / "job.yaml").write_text(
+        JOB.partition("  brief:")[0].replace("{{ item }}", "{{ item }} {{ title[0] if item != 'salt' else oops[0] }}")
+        + "  check: {from: facts, request: {model: gpt-5-mini, input: '{{ facts }}'}}\n"
+        + "  last: {from: check, request: {model: gpt-5-mini, input: '{{ check }}'}}\n"
+    )
+    assert cli(*RUN).code == 3
+    last = exported(cli, "--stage", "last")
+    assert [each["key"] for each in last] == ["one#1", "one#2", "two#1", "six#1", "six#2", "six#3"]
+    assert [each["state"] for each in last] == ["failed", *["succeeded"] * 5]
+    assert (last[0]["error"]["code"], last[0]["error"]["stage"]) == ("row_invalid", "facts")
+    assert exported(cli, "--stage", "last", "--state", "succeeded") == last[1:]
+    assert [each["stage"] for each in exported(cli, "--state", "failed")] == ["facts"]
+
+
+def test_parts_of_large_groups_are_exported_only_if_they_are_asked_for(pipeline: Path, cli: Cli) -> None:
+    rows = [{"id": f"r{n}", "title": "word " * 30, "section": "a", "parts": [f"p{n}"]} for n in range(6)]
+    (pipeline / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    whole, _, _ = JOB.rpartition("      max_output_tokens: 200\n")
+    (pipeline / "job.yaml").write_text(
+        whole.replace("row.brief }}", "row.title }} {{ row.brief }}")
+        + "      max_output_tokens: 60\n      reasoning: {effort: minimal}\n"
+        + "    on_incomplete: keep\n    max_input_tokens: 400\n"
+        + "    merge: {input: 'Merge:{% for row in rows %} {{ row.digest }}{% endfor %}'}\n"
+    )
+    ended = cli(*RUN)
+    assert ended.code == 0, ended.err
+    assert [each["key"] for each in exported(cli, "--stage", "digest")] == ["a"]
+    parts = [each["key"] for each in exported(cli, "--stage", "digest", "--with-parts")]
+    assert parts[0] == "a"
+    assert parts[1:3] == ["a/0.0", "a/0.1"]
+    assert len(exported(cli, "--with-parts")) - len(exported(cli)) == len(parts) - 1
+
+
+def test_a_run_counts_as_exported_when_all_of_its_stages_are(pipeline: Path, cli: Cli) -> None:
+    (pipeline / "job.yaml").write_text(JOB + "output: digests.jsonl\nretention: {outputs: drop}\n")
+    ended = cli(*RUN)
+    assert ended.code == 0, ended.err
+    assert all(each["output_text"] for each in exported(cli))
+    for stage in ("facts", "brief"):
+        assert all(each["output_text"] for each in exported(cli, "--stage", stage)), "nothing of it is in a file yet"
+        assert cli("export", "digest-1", "--stage", stage, "-o", f"{stage}.jsonl", *ON).code == 0
+    assert not any(each["output_text"] for each in exported(cli))
+
+
 def test_an_estimate_names_what_cannot_be_estimated(pipeline: Path, cli: Cli) -> None:
     refused = cli("estimate", "job.yaml", "--exact", "all", *ON)
     assert (refused.code, "depend on answers" in refused.err) == (2, True)

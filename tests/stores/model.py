@@ -316,6 +316,7 @@ def _result(request: _Request) -> reads.ResultRecord:
         possible_duplicates=sum(attempt.possible_duplicate for attempt in request.tries),
         submitted_at=shown and shown.sent_at,
         reused=request.answer is not None,
+        is_group=request.level is not None,
         cost_estimated=any(_is_estimated(attempt) for attempt in request.tries),
         flag=request.flagged and request.flagged[0],
         note=(request.flagged and request.flagged[1]) or None,
@@ -1274,6 +1275,13 @@ class ModelBackend(DatasetModel, StageModel, BatchModel):
     async def results(self, run_id: int, states: Sequence[State]) -> AsyncIterator[reads.ResultRecord]:
         for request in self._of(run_id):
             if request.state in states:
+                yield _result(request)
+
+    async def stage_results(
+        self, run_id: int, wanted: Mapping[str, Sequence[State]]
+    ) -> AsyncIterator[reads.ResultRecord]:
+        for request in sorted(self._of(run_id), key=lambda each: (each.position, each.id)):
+            if request.state in wanted.get(request.stage, ()):
                 yield _result(request)
 
     async def request(self, run_id: int, key: str, *, stage: str = MAIN_STAGE) -> reads.RequestRecord | None:

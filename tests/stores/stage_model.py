@@ -78,6 +78,7 @@ class StageModel:
             return False
         group.move(Event.UNBLOCK, row=row, not_before=at)
         group.rows_missing += missing
+        group.position = _place(group)
         return True
 
     async def split_group(self, group: ReadyGroup, parts: Sequence[NewRequest], *, missing: int) -> int:
@@ -86,6 +87,7 @@ class StageModel:
             return 0
         split.level += 1
         split.rows_missing += missing
+        split.position = _place(split)
         split.members = self._add_new(split.run.id, parts)
         return len(split.members)
 
@@ -204,3 +206,8 @@ def _answer(request: Any) -> str | None:
 def _is_outdated(group: Any) -> bool:
     asked_at = group.tries[0].sent_at if group.tries else group.settled_at
     return any(each.state is State.SUCCEEDED and each.settled_at > asked_at for each in group.members)
+
+
+def _place(group: Any) -> int:
+    places: list[int] = [group.position, *(each.position for each in group.members)]
+    return min(places)

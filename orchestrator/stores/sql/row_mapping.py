@@ -312,7 +312,7 @@ def result(row: tuple[Any, ...], before: Spent | None) -> ResultRecord:
         request_id, key, stage, state, code, message, number, response_id, status, model, service_tier, output_text,
         charged, cost_pusd, upper_bound_pusd, input_tokens, cached_tokens, cache_write_tokens, output_tokens,
         reasoning_tokens, total_tokens, cache_write_12h_tokens, estimated, possible_duplicate, worst_case_pusd,
-        sent_at, settled_at, reused, lane, flag, note,
+        sent_at, settled_at, reused, lane, flag, note, is_group, rows_missing,
     ) = row
     # fmt: on
     usage = None
@@ -365,6 +365,8 @@ def result(row: tuple[Any, ...], before: Spent | None) -> ResultRecord:
         lane=None if lane is None else _LANES[lane],
         flag=flag,
         note=note or None,
+        is_group=bool(is_group),
+        rows_missing=rows_missing,
     )
 
 

@@ -136,6 +136,15 @@ class SqlReader(SqlRetentionReader, SqlDatasetReader, SqlStageReader, SqlBatchRe
             characters = sum(len(record.output_text or "") for record in found)
             limit = max(1, limit // 2) if characters > _PAGE_CHARACTERS else min(2 * limit, _PAGE)
 
+    async def stage_results(self, run_id: int, wanted: Mapping[str, Sequence[State]]) -> AsyncIterator[ResultRecord]:
+        chosen = [f"{stage}/{state.value}" for stage, states in wanted.items() for state in states]
+        ids = [row["id"] for row in await self._rows("places_in_input", run_id=run_id, wanted=json.dumps(chosen))]
+        for start in range(0, len(ids), _FIRST_PAGE):
+            page = {request_id: place for place, request_id in enumerate(ids[start : start + _FIRST_PAGE])}
+            found = await self._read(partial(_results_of, list(page)))
+            for record in sorted(found, key=lambda each: page[each.request_id]):
+                yield record
+
     async def dataset_results(self, dataset_id: int) -> AsyncIterator[ResultRecord]:
         after_id, limit = 0, _FIRST_PAGE
         while page := await self._dataset_requests(dataset_id, after_id, limit):

@@ -218,6 +218,7 @@ def _fill_group(tx: Transaction, group_id: int, row: bytes, missing: int, at: fl
         return False
     run_id, stage = _place_of(tx, group_id)
     tx.execute(_SQL["put_row"], {"id": group_id, "data": pack_row(row)})
+    tx.execute(_SQL["place_group"], {"group_id": group_id})
     tx.moved(run_id, stage, source, to)
     return True
 
@@ -233,6 +234,7 @@ def _split_group(tx: Transaction, group: ReadyGroup, parts: Sequence[NewRequest]
         return 0
     run_id, _ = _place_of(tx, group.request_id)
     added = _add_requests(tx, run_id, parts)
+    tx.execute(_SQL["place_group"], {"group_id": group.request_id})
     tx.execute(_SQL["drop_members"], {"group_id": group.request_id})
     tx.execute_many(
         _SQL["add_member"], [{"group_id": group.request_id, "request_id": request_id} for request_id, _ in added]

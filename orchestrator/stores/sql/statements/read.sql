@@ -89,7 +89,7 @@ SELECT
     ELSE (SELECT possible_duplicate FROM attempt AS own WHERE own.id = request.id * 1000000 + request.number)
   END,
   attempt.worst_case_pusd, attempt.sent_at, request.settled_at, request.answered_by IS NOT NULL, attempt.lane,
-  flag.flag, flag.note
+  flag.flag, flag.note, request.level IS NOT NULL, request.rows_missing
 FROM request
 LEFT JOIN flag ON flag.request_id = request.id
 LEFT JOIN attempt ON attempt.id = coalesce(request.answered_by, request.id * 1000000 + request.number)
@@ -99,6 +99,12 @@ WHERE request.id > max(:after_id, (SELECT coalesce(first_request_id - 1, 0) FROM
   AND request.id <= (SELECT last_request_id FROM run WHERE id = :run_id) AND +request.run_id = :run_id
   AND request.state IN (SELECT value FROM json_each(:states))
 ORDER BY request.id LIMIT :limit;
+
+-- name: places_in_input
+-- The requests of some stages in the order of the rows of the input that they were made of.
+SELECT request.id FROM request JOIN input_row ON input_row.request_id = request.id
+WHERE request.run_id = :run_id AND request.stage || '/' || request.state IN (SELECT value FROM json_each(:wanted))
+ORDER BY input_row.position, request.id;
 
 -- name: answers
 SELECT attempt_id, output_text FROM result

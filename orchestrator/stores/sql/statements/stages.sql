@@ -47,6 +47,14 @@ WHERE id = :id AND state = :from_state AND awaits = 0;
 -- name: put_row
 UPDATE input_row SET data = :data WHERE request_id = :id;
 
+-- name: place_group
+-- The place of a group in the input is that of its first row.
+UPDATE input_row SET position = (
+  SELECT min(position) FROM input_row AS each WHERE each.request_id IN (
+    SELECT :group_id UNION ALL SELECT request_id FROM member WHERE group_id = :group_id
+  )
+) WHERE request_id = :group_id;
+
 -- name: split_group
 UPDATE request SET level = level + 1, rows_missing = rows_missing + :missing
 WHERE id = :id AND state = :from_state AND awaits = 0 AND level = :level;
