@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
-from orchestrator.cli.diagram import plan
 from orchestrator.cli.doctor import doctor
 from orchestrator.cli.error_messages import report_bug, report_misuse, report_problem
 from orchestrator.cli.estimate import estimate
@@ -27,6 +26,7 @@ from orchestrator.cli.retry_cancel import cancel, retry
 from orchestrator.cli.run import EPILOGUE, run
 from orchestrator.cli.sandbox import sandbox
 from orchestrator.cli.schema import schema
+from orchestrator.cli.stage_plan import plan
 from orchestrator.cli.view import view
 from orchestrator.core.errors import ExitCode, OrchestratorError, UsageError, cause_of
 from orchestrator.core.version import __version__

@@ -166,7 +166,7 @@ class Rehearsal:
     async def account(self, *, same_bill: bool = True) -> Account:
         """Returns the current state of both sides."""
         async with self.orchestrator() as orchestrator:
-            results = {row.key: row async for row in orchestrator.results(RUN, states=tuple(State))}
+            results = {row.key: row async for row in orchestrator.results(RUN, states=tuple(State), with_parts=True)}
             account = Account(
                 summary=await orchestrator.status(RUN), results=results, ledger=await self.ask("/_ledger")
             )
@@ -196,7 +196,7 @@ class Rehearsal:
 
     async def _keys(self) -> list[str]:
         async with self.orchestrator() as orchestrator:
-            return [row.key async for row in orchestrator.results(RUN, states=tuple(State))]
+            return [row.key async for row in orchestrator.results(RUN, states=tuple(State), with_parts=True)]
 
     async def responses(self) -> list[dict[str, Any]]:
         """Returns what the sandbox reports of each response that it created, in order."""
