@@ -20,7 +20,9 @@ WINDOW_LANES = (Lane.WINDOW_2H, Lane.WINDOW_8H)
 QUICK = LaneHistory(paces=(10.0,))
 
 
-def choose(hours: float | None, *, rows: int = 1_000, history: LaneHistory = QUICK, lanes: object = ALL) -> LaneChoice:
+def choose(
+    hours: float | None, *, rows: int = 1_000, history: LaneHistory = QUICK, lanes: object = ALL
+) -> LaneChoice:
     deadline_at = None if hours is None else NOW + hours * HOUR
     assert isinstance(lanes, tuple)
     return choose_lane(NOW, deadline_at, rows, history, PRICES, lanes)
