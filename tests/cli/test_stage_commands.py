@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +67,7 @@ def lines_of(text: str, word: str) -> list[list[str]]:
     return [line.split() for line in text.splitlines() if line.split()[:1] == [word]]
 
 
-@pytest.mark.usefixtures("pipeline")
-def test_every_command_knows_the_stages_of_a_run(cli: Cli) -> None:
+def test_every_command_knows_the_stages_of_a_run(pipeline: Path, cli: Cli) -> None:
     foreseen = printed(cli, "estimate", "job.yaml", "--json")
     assert foreseen["stages"]["facts"]["requests"] == {"low": FACTS, "likely": FACTS, "high": FACTS}
     assert list(foreseen["stages"]) == ["facts", "brief", "digest"]
@@ -91,6 +92,15 @@ def test_every_command_knows_the_stages_of_a_run(cli: Cli) -> None:
         name: each["cost_usd"] for name, each in status["stages"].items()
     }
     assert by_stage["total"]["cost_usd"] == status["cost_usd"]
+    with closing(sqlite3.connect(pipeline / "runs.db")) as database:
+        in_sql = database.execute("SELECT stage, requests, succeeded, cost_usd FROM stages WHERE run = 'digest-1'")
+        assert sorted(in_sql) == sorted(
+            (name, each["requests"]["total"], each["requests"]["succeeded"], each["cost_usd"])
+            for name, each in status["stages"].items()
+        )
+        told_apart = "SELECT key, stage, rows_missing FROM results WHERE key = 'six'"
+        assert database.execute(told_apart).fetchall() == [("six", "brief", 0)]
+        assert database.execute("SELECT count(*) FROM attempts WHERE stage = 'facts'").fetchone() == (FACTS,)
 
     shown = printed(cli, "show", "digest-1", "six#2", "--json")
     assert shown["stage"] == "facts"
