@@ -1280,7 +1280,7 @@ class ModelBackend(DatasetModel, StageModel, BatchModel):
     async def stage_results(
         self, run_id: int, wanted: Mapping[str, Sequence[State]]
     ) -> AsyncIterator[reads.ResultRecord]:
-        for request in sorted(self._of(run_id), key=lambda each: (each.position, each.id)):
+        for request in sorted(self._of(run_id), key=lambda each: (each.position, len(each.key), each.key)):
             if request.state in wanted.get(request.stage, ()):
                 yield _result(request)
 

@@ -299,6 +299,35 @@ async def test_whole_groups_are_neither_partial_nor_outdated(harness: Harness) -
     assert await harness.reader.partial_groups(harness.run.id) == {"groups": PartialGroups(0, 0)}
 
 
+async def test_the_results_of_stages_are_in_the_order_of_the_input(harness: Harness) -> None:
+    first, second = await plan(harness)
+    await settle(harness, second)
+    await settle(harness, first)
+    made = {1: ["row-1#10", "row-1#2", "row-1#1"], 0: ["row-0#2", "row-0#1"]}
+    for position, request in ((1, second), (0, first)):
+        children = [(request.id, replace(child(key), position=position)) for key in made[position]]
+        await harness.store.pass_on(harness.run.id, PassedOn(request_ids=[request.id], rows=children))
+    wanted = {"second": [State.PENDING], "main": [State.FAILED]}
+    found = [each.key async for each in harness.reader.stage_results(harness.run.id, wanted)]
+    assert found == ["row-0#1", "row-0#2", "row-1#1", "row-1#2", "row-1#10"]
+    both = {"second": [State.PENDING], "main": [State.SUCCEEDED]}
+    mixed = [each.key async for each in harness.reader.stage_results(harness.run.id, both)]
+    assert mixed == ["row-0", "row-0#1", "row-0#2", "row-1", "row-1#1", "row-1#2", "row-1#10"]
+
+
+async def test_a_group_has_the_place_of_its_first_row(harness: Harness) -> None:
+    first, second = await plan(harness)
+    for each in (second, first):
+        await settle(harness, each)
+        member = replace(a_member(each.id), position=int(each.key[-1]))
+        await harness.store.pass_on(harness.run.id, PassedOn(request_ids=[each.id], members=[member]))
+    [group] = await ready(harness)
+    assert group.position == 1, "that of the row that came first"
+    assert await harness.store.fill_group(group.request_id, b"{}", missing=0, at=NOW)
+    [filled] = [each async for each in harness.reader.stage_results(harness.run.id, {"groups": [State.PENDING]})]
+    assert (filled.key, filled.is_group, filled.rows_missing) == ("group", True, 0)
+
+
 async def test_the_texts_of_answers_are_read_by_their_attempts(harness: Harness) -> None:
     first, second = await plan(harness)
     answered, failed = await harness.submit(first), await harness.submit(second)

@@ -101,10 +101,11 @@ WHERE request.id > max(:after_id, (SELECT coalesce(first_request_id - 1, 0) FROM
 ORDER BY request.id LIMIT :limit;
 
 -- name: places_in_input
--- The requests of some stages in the order of the rows of the input that they were made of.
+-- The requests of some stages in the order of the rows of the input that they were made of; those of one row by the
+-- number at the end of their keys, which is in the order of texts where it has as many digits.
 SELECT request.id FROM request JOIN input_row ON input_row.request_id = request.id
 WHERE request.run_id = :run_id AND request.stage || '/' || request.state IN (SELECT value FROM json_each(:wanted))
-ORDER BY input_row.position, request.id;
+ORDER BY input_row.position, length(request.key), request.key, request.id;
 
 -- name: answers
 SELECT attempt_id, output_text FROM result
