@@ -17,7 +17,7 @@ from importlib import import_module
 from itertools import count
 from typing import Any
 
-__all__ = ["STAGES", "SUBJECTS", "TURNS", "WHEN", "place_of"]
+__all__ = ["BATCHES", "STAGES", "SUBJECTS", "TURNS", "WHEN", "place_of"]
 
 WHEN = ("before", "during", "after")
 SUBJECTS = {
@@ -60,6 +60,17 @@ STAGES = {
     "new_members": "orchestrator.stores.sql.stage_store:_add_members",
     "filling": "orchestrator.stores.sql.stage_store:_fill_group",
 }
+# Steps that run only in the lane of batches.
+BATCHES = {
+    "claim_batch": "orchestrator.stores.sql.provider_batches:SqlBatchStore.claim_batch",
+    "upload_batch": "orchestrator.provider.batches:BatchClient.upload_batch",
+    "create_batch": "orchestrator.provider.batches:BatchClient.create_batch",
+    "attach_batch": "orchestrator.stores.sql.provider_batches:SqlBatchStore.attach_batch",
+    "find_batches": "orchestrator.provider.batches:BatchClient.find_batches",
+    "advance": "orchestrator.engine.steps.collect_batch:CollectBatch.advance",
+    "settle_lines": "orchestrator.engine.steps.collect_batch:CollectBatch._settle_lines",
+    "delete_file": "orchestrator.engine.steps.collect_batch:CollectBatch.delete_file",
+}
 _DURING_S = 0.003
 
 
@@ -101,7 +112,7 @@ class Crash:
 
 def place_of(subject: str) -> tuple[Any, str]:
     """The class or module of a step, and the step's name in it."""
-    module, _, path = {**SUBJECTS, **TURNS, **STAGES}[subject].partition(":")
+    module, _, path = {**SUBJECTS, **TURNS, **STAGES, **BATCHES}[subject].partition(":")
     owner: Any = import_module(module)
     *parents, name = path.split(".")
     for parent in parents:
