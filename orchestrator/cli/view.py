@@ -80,7 +80,7 @@ async def shown_in_browser(orchestrator: Orchestrator) -> AsyncIterator[None]:
         yield
 
 
-def _database_of(db: Path | None, config: Path | None) -> str:
+def _database_of(db: str | None, config: Path | None) -> str:
     """The database that the options name, or the one that other commands would read."""
     from orchestrator.stores.base import DEFAULT_DATABASE
 

@@ -86,10 +86,10 @@ class PostgresConnection:
 
     def __init__(self, raw: psycopg.Connection[Any], dialect: Dialect) -> None:
         self.raw = raw
-        self._dialect = dialect
+        self.dialect = dialect
 
     def execute(self, statement: str, parameters: Parameters = ()) -> psycopg.Cursor[Any]:
-        prepared = self._dialect.prepared(statement)
+        prepared = self.dialect.translated(statement)
         # A transaction's own words, such as BEGIN, have no parameters and no plan.
         return self.raw.execute(prepared.text, prepared.values(parameters), prepare=bool(parameters) or None)
 
@@ -100,16 +100,16 @@ class PostgresConnection:
         self, statement: str, rows: Sequence[Parameters], *, returning: str = ""
     ) -> psycopg.Cursor[Any]:
         """Run a statement for many rows, as one statement where that is possible."""
-        widened = self._dialect.widened(statement)
+        widened = self.dialect.for_many(statement)
         if widened is not None:
             return self.raw.execute(widened.text + returning, widened.values(rows), prepare=True)
-        prepared = self._dialect.prepared(statement)
+        prepared = self.dialect.translated(statement)
         cursor = self.raw.cursor()
         cursor.executemany(prepared.text, [prepared.values(row) for row in rows])
         return cursor
 
     def rows(self, statement: str, parameters: Mapping[str, Any]) -> list[Row]:
-        prepared = self._dialect.prepared(statement)
+        prepared = self.dialect.translated(statement)
         with self.raw.cursor(row_factory=dict_row) as cursor:
             cursor.execute(prepared.text, prepared.values(parameters))
             return cursor.fetchall()

@@ -60,6 +60,7 @@ _WORDS = (
     ),
 )
 _INSERT = re.compile(r"\s*INSERT INTO (\w+) \(([^)]*)\)\s*VALUES \(([^)]*)\)(.*)", re.DOTALL)
+_PAIR = re.compile(r"\b(\w+) = (?:coalesce\()?\$(\d+)")
 _TABLE = re.compile(r"\s*(?:UPDATE|INSERT INTO) (\w+)")
 # Types of the parameters that are not values of a column of their name; all others are integers.
 _TYPES = {
@@ -67,7 +68,7 @@ _TYPES = {
     **dict.fromkeys(
         (
             "stage", "state", "from_state", "to_state", "response_id", "status", "model", "service_tier", "code",
-            "message", "key", "name", "source", "output_text", "idempotency_key", "window", "metadata",
+            "message", "key", "name", "source", "flag", "output_text", "idempotency_key", "window", "metadata",
         ),
         "text",
     ),
@@ -123,14 +124,14 @@ class Dialect:
         self._prepared: dict[str, Translated] = {}
         self._widened: dict[str, ForMany | None] = {}
 
-    def prepared(self, statement: str) -> Translated:
+    def translated(self, statement: str) -> Translated:
         """A statement for one row."""
         found = self._prepared.get(statement)
         if found is None:
             found = self._prepared[statement] = self._prepare(statement)
         return found
 
-    def widened(self, statement: str) -> ForMany | None:
+    def for_many(self, statement: str) -> ForMany | None:
         """The same for many rows; None if it is not an UPDATE or an INSERT of values, or one row could come twice."""
         if statement not in self._widened:
             self._widened[statement] = self._widen(statement)
@@ -161,7 +162,8 @@ class Dialect:
             statement = statement.replace(_OR_IGNORE, "UPDATE attempt SET") + _UNLESS_HELD.format(
                 *_RESPONSE_ID.findall(statement)
             )
-        statement = _IS_NULL.sub(lambda found: f":{found[1]}::{_type_of(found[1])} IS NULL", statement)
+        text = statement
+        statement = _IS_NULL.sub(lambda found: f":{found[1]}::{_type_in(text, found[1])} IS NULL", statement)
         return _of_two(_spelt_out(_JSON_EACH.sub(_json_values, statement)))
 
     def _insert_types(self, text: str, names: Sequence[str]) -> dict[str, str]:
@@ -177,15 +179,23 @@ class Dialect:
             if value.startswith("$")
         }
 
+    def _update_types(self, text: str, names: Sequence[str]) -> dict[str, str]:
+        """The type of each parameter of an UPDATE: that of the column that it is set to or compared with."""
+        [table] = _TABLE.findall(text)[:1]
+        compared = {
+            names[int(place) - 1]: self._columns.get((table, column)) for column, place in _PAIR.findall(text)
+        }
+        return {name: compared.get(name) or _type_of(name) for name in names}
+
     def _widen(self, statement: str) -> ForMany | None:
-        prepared = self.prepared(statement)
+        prepared = self.translated(statement)
         text, by_name = prepared.text, prepared.names is not None
         names = prepared.names if prepared.names is not None else self._takes.get(statement)
         if names is None or not _TABLE.match(text) or "DO UPDATE" in text:
             return None
         types = self._insert_types(text, names)
         if _INSERT.match(text) is None:
-            types = {name: _type_of(name) for name in names}
+            types = self._update_types(text, names)
         arrays = ", ".join(f"${place}::{types[name]}[]" for place, name in enumerate(names, start=1))
         source = f"unnest({arrays}) AS c ({', '.join(f'p_{name}' for name in names)})"
         wide = re.sub(r"\$(\d+)", lambda found: f"c.p_{names[int(found[1]) - 1]}", text)
@@ -233,6 +243,12 @@ def _takes(text: str) -> dict[str, tuple[str, ...]]:
 def _type_of(parameter: str) -> str:
     # Several ids come as JSON.
     return _TYPES.get(parameter, "text" if parameter.endswith("_ids") else "bigint")
+
+
+def _type_in(statement: str, parameter: str) -> str:
+    """The type of a parameter that may be absent: that of the column that it is compared with otherwise."""
+    compared = re.search(rf"\b(\w+) = :{parameter}\b", statement)
+    return _TYPES.get(parameter) or _type_of(compared[1] if compared else parameter)
 
 
 def _number(text: str) -> tuple[str, tuple[str, ...]]:

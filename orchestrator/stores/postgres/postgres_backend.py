@@ -12,8 +12,9 @@ from typing import Any
 import anyio.to_thread
 import psycopg
 
-from orchestrator.core.errors import RunBusy
+from orchestrator.core.errors import RunBusy, StoreError
 from orchestrator.stores.addresses import shown_address
+from orchestrator.stores.base import ViewReader
 from orchestrator.stores.postgres.connection import SCHEMA, connect
 from orchestrator.stores.postgres.database import migrations, store_error
 from orchestrator.stores.postgres.postgres_store import SERVER_TIMEOUT_S, PostgresReader, PostgresStore
@@ -65,6 +66,13 @@ class PostgresBackend:
 
     def open_reader(self) -> AbstractAsyncContextManager[PostgresReader]:
         return PostgresReader.open(self._url, server_timeout_s=self._server_timeout_s)
+
+    def open_view(self) -> AbstractAsyncContextManager[ViewReader]:
+        raise StoreError(
+            "the web view cannot read a PostgreSQL database yet",
+            where=self.address,
+            hint="see the run with orchestrator status and show, or copy it: orchestrator copy --help",
+        )
 
     async def exists(self) -> bool:
         return await anyio.to_thread.run_sync(self._exists)

@@ -11,7 +11,7 @@ import psycopg
 from orchestrator.stores.postgres.postgres_backend import PostgresBackend
 from tests.postgres_server import PostgresServer, a_server
 
-__all__ = ["new_schema", "shared_server"]
+__all__ = ["migrated", "new_schema", "shared_server"]
 
 
 @cache
@@ -23,14 +23,15 @@ def shared_server() -> PostgresServer:
 
 def new_schema() -> PostgresBackend:
     """The backend of a database without a run."""
-    backend = PostgresBackend(_migrated())
-    with psycopg.connect(_migrated(), autocommit=True) as connection:
+    backend = PostgresBackend(migrated())
+    with psycopg.connect(migrated(), autocommit=True) as connection:
         connection.execute(f"TRUNCATE {', '.join(_tables(connection))} RESTART IDENTITY")
     return backend
 
 
 @cache
-def _migrated() -> str:
+def migrated() -> str:
+    """The address of a database with the tables."""
     url = shared_server().url()
 
     async def migrate() -> None:

@@ -67,12 +67,12 @@ def test_both_databases_have_the_same_columns() -> None:
 @pytest.mark.parametrize("file", FILES)
 def test_no_word_of_sqlite_is_left(file: str) -> None:
     dialect = Dialect(postgres_columns())
-    left = {name: FOREIGN.findall(dialect.prepared(statement).text) for name, statement in queries(file).items()}
+    left = {name: FOREIGN.findall(dialect.translated(statement).text) for name, statement in queries(file).items()}
     assert {name: words for name, words in left.items() if words} == {}
 
 
 def prepared(statement: str) -> tuple[str, tuple[str, ...] | None]:
-    found = Dialect({("pair", "a"): "text", ("pair", "b"): "double precision"}).prepared(statement)
+    found = Dialect({("pair", "a"): "text", ("pair", "b"): "double precision"}).translated(statement)
     return found.text, found.names
 
 
@@ -108,14 +108,14 @@ def test_words_are_replaced(sqlite: str, postgres: str) -> None:
 
 def test_a_statement_for_one_row_becomes_one_for_many() -> None:
     dialect = Dialect({("pair", "a"): "text", ("pair", "b"): "double precision"})
-    inserted = dialect.widened("INSERT INTO pair (a, b) VALUES (:a, :b) ON CONFLICT DO NOTHING")
+    inserted = dialect.for_many("INSERT INTO pair (a, b) VALUES (:a, :b) ON CONFLICT DO NOTHING")
     assert inserted is not None
     assert inserted.text == (
         "INSERT INTO pair (a, b) SELECT c.p_a, c.p_b FROM unnest($1::text[], $2::double precision[]) "
         "AS c (p_a, p_b) ON CONFLICT DO NOTHING"
     )
     assert inserted.values([{"a": "x", "b": 1}, {"a": None, "b": None}]) == [["x", None], [1.0, None]]
-    updated = dialect.widened("UPDATE pair SET a = :status WHERE id = :id")
+    updated = dialect.for_many("UPDATE pair SET a = :status WHERE id = :id")
     assert updated is not None
     assert updated.text == (
         "UPDATE pair SET a = c.p_status FROM unnest($1::text[], $2::bigint[]) AS c (p_status, p_id)\n"
@@ -133,4 +133,4 @@ def test_a_statement_for_one_row_becomes_one_for_many() -> None:
     ],
 )
 def test_others_are_run_row_by_row(statement: str) -> None:
-    assert Dialect({("pair", "a"): "text", ("pair", "b"): "double precision"}).widened(statement) is None
+    assert Dialect({("pair", "a"): "text", ("pair", "b"): "double precision"}).for_many(statement) is None

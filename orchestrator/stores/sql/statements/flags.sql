@@ -28,7 +28,7 @@ FROM run_total LEFT JOIN (
     sum(iif(state = 'submitting' OR state = 'submitted' OR state = 'acting' OR state = 'in_doubt', requests, 0))
       AS in_flight
   FROM tally WHERE run_id = :run_id
-)
+) AS counted ON true
 WHERE run_id = :run_id
 ON CONFLICT (run_id, number) DO NOTHING;
 

@@ -135,12 +135,12 @@ WHERE request.run_id = :run_id AND request.stage = :source AND request.state <> 
 -- name: partial_groups
 -- How many groups of each stage were asked without failed rows, and of how many groups rows are there now that were not
 -- when they were asked.
-SELECT stage, sum(rows_missing > 0) AS partial, sum(EXISTS (
+SELECT stage, count(CASE WHEN rows_missing > 0 THEN 1 END) AS partial, count(CASE WHEN EXISTS (
   SELECT 1 FROM member JOIN request AS each ON each.id = member.request_id
   WHERE member.group_id = request.id AND each.state = 'succeeded' AND each.settled_at > coalesce(
     (SELECT sent_at FROM attempt WHERE attempt.id = request.id * 1000000 + 1), request.settled_at
   )
-)) AS outdated
+) THEN 1 END) AS outdated
 FROM request INDEXED BY request_groups
 WHERE run_id = :run_id AND level IS NOT NULL AND state = 'succeeded'
 GROUP BY stage;
