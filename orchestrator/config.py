@@ -31,8 +31,8 @@ from orchestrator.policy.pricing.price_rules import PriceRules
 from orchestrator.provider.reply_memory import DEFAULT_MOST_BYTES
 from orchestrator.provider.transport import DEFAULT_REPLY_BYTES
 from orchestrator.sandbox.sandbox_settings import SandboxSettings
-from orchestrator.stores.addresses import is_server
 from orchestrator.stores.base import DEFAULT_DATABASE
+from orchestrator.stores.database_address import is_server
 from orchestrator.stores.reads import SharedCaps
 
 __all__ = [

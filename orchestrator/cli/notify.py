@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from orchestrator.cli.options import ConfigFile, Json
 from orchestrator.cli.output import say, say_json
 from orchestrator.core.errors import ExitCode, UsageError
-from orchestrator.stores.addresses import shown_address
+from orchestrator.stores.database_address import shown_address
 
 __all__ = ["notify"]
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from orchestrator.stores.addresses import shown_address
+from orchestrator.stores.database_address import shown_address
 
 __all__ = ["command", "given_option", "program", "resume_command", "with_given_options", "without_option"]
 

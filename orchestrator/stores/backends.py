@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from orchestrator.core.errors import UsageError
-from orchestrator.stores.addresses import is_server
 from orchestrator.stores.base import Backend
+from orchestrator.stores.database_address import is_server
 from orchestrator.stores.sqlite.backend import SqliteBackend
 from orchestrator.stores.user_errors import NAME_ANOTHER
 

@@ -11,7 +11,7 @@ import psycopg
 from psycopg import errors
 
 from orchestrator.core.errors import StoreError
-from orchestrator.stores.addresses import shown_address
+from orchestrator.stores.database_address import shown_address
 from orchestrator.stores.postgres.connection import SCHEMA, PostgresConnection, connect
 from orchestrator.stores.postgres.dialect import Columns, Dialect
 from orchestrator.stores.user_errors import RUN_A_JOB, empty_database

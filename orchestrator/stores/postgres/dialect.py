@@ -242,7 +242,7 @@ def _takes(text: str) -> dict[str, tuple[str, ...]]:
 
 def _type_of(parameter: str) -> str:
     # Several ids come as JSON.
-    return _TYPES.get(parameter, "text" if parameter.endswith("_ids") else "bigint")
+    return _TYPES.get(parameter, "text" if parameter.endswith(("_ids", "numbers")) else "bigint")
 
 
 def _type_in(statement: str, parameter: str) -> str:
@@ -260,7 +260,7 @@ def _number(text: str) -> tuple[str, tuple[str, ...]]:
 
 def _json_values(found: re.Match[str]) -> str:
     parameter, alias = found.groups()
-    value = "value::bigint" if parameter.endswith("_ids") else "value"
+    value = "value::bigint" if parameter.endswith(("_ids", "numbers")) else "value"
     return f"(SELECT {value} AS value FROM json_array_elements_text({parameter}::json)){alias or ' AS each'}"  # noqa: S608
 
 

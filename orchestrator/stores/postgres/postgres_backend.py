@@ -13,8 +13,8 @@ import anyio.to_thread
 import psycopg
 
 from orchestrator.core.errors import RunBusy, StoreError
-from orchestrator.stores.addresses import shown_address
 from orchestrator.stores.base import ViewReader
+from orchestrator.stores.database_address import shown_address
 from orchestrator.stores.postgres.connection import SCHEMA, connect
 from orchestrator.stores.postgres.database import migrations, store_error
 from orchestrator.stores.postgres.postgres_store import SERVER_TIMEOUT_S, PostgresReader, PostgresStore

@@ -13,7 +13,7 @@ from typing import Self, TypeVar
 import anyio
 import psycopg
 
-from orchestrator.stores.addresses import shown_address
+from orchestrator.stores.database_address import shown_address
 from orchestrator.stores.postgres.connection import PostgresConnection
 from orchestrator.stores.postgres.database import is_lost, open_connection, store_error
 from orchestrator.stores.postgres.postgres_writer import PostgresWriter

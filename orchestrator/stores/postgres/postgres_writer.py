@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import psycopg
 
 from orchestrator.core.errors import StoreError
-from orchestrator.stores.addresses import shown_address
+from orchestrator.stores.database_address import shown_address
 from orchestrator.stores.postgres.connection import PostgresConnection
 from orchestrator.stores.postgres.database import is_unusable, store_error
 from orchestrator.stores.postgres.group_verbs import GROUPED

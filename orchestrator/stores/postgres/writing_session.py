@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import psycopg
 
 from orchestrator.core.errors import StoreError
-from orchestrator.stores.addresses import shown_address
+from orchestrator.stores.database_address import shown_address
 from orchestrator.stores.postgres.connection import PostgresConnection, holder_name
 from orchestrator.stores.postgres.database import is_lost, open_connection, store_error
 
