@@ -7,7 +7,7 @@ RUN ?= demo
 SOAK_MINUTES ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-services lint format bench chaos soak constraints clean
+.PHONY: help setup demo test test-all test-services browser lint format bench chaos soak constraints clean
 
 help:
 	@echo "make demo         summarise 1,863 documents in the sandbox: no key, no cost"
@@ -45,8 +45,25 @@ test-all: $(READY) lint
 	@$(BIN)/python -m pytest -n 3 --dist worksteal -m 'not chaos and not services' --hypothesis-profile thorough
 
 # Exit code 5 says that no test has the mark.
-test-services: $(READY)
+test-services: $(READY) browser
 	@$(BIN)/python -m pytest -v -m services || { code=$$?; test $$code -eq 5 && echo "no test needs a service"; }
+
+# What the tests of the web view need. Without a browser they are skipped, and this says so.
+browser: $(READY)
+	@$(BIN)/python -c "import playwright" 2>/dev/null \
+		|| $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser]' \
+		|| true
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null \
+		|| { test "$$(id -u)" -eq 0 && command -v apt-get >/dev/null && echo "installing chromium" \
+			&& apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+			apt-get install -y -qq --no-install-recommends chromium >/dev/null; } \
+		|| true
+	@{ command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null \
+		&& $(BIN)/python -c "import playwright" 2>/dev/null \
+		|| printf '%s\n' "################################################################" \
+			"# NO BROWSER: the tests of the web view in a browser are SKIPPED" \
+			"# install chromium, and the extra: pip install -e '.[browser]'" \
+			"################################################################"
 
 lint: $(READY)
 	@$(BIN)/ruff check .

@@ -23,6 +23,7 @@ from benchmarks.scenarios.planning import planning
 from benchmarks.scenarios.polls import polls
 from benchmarks.scenarios.scale import scale
 from benchmarks.scenarios.start_up import startup
+from benchmarks.scenarios.view import view
 
 __all__ = ["main"]
 
@@ -36,6 +37,7 @@ _SCENARIOS: dict[str, Scenario] = {
     "nights": nights,
     "pipelines": pipelines,
     "scale": scale,
+    "view": view,
     "accounts": accounts,
 }
 

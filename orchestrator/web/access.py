@@ -81,12 +81,19 @@ class ViewAccess:
         return hmac.compare_digest(given.encode("utf-8", "replace"), self._token.encode())
 
     def _may_post(self, scope: Scope, headers: Headers) -> bool:
-        origin = headers.get("origin", "")
-        same = urlsplit(origin).netloc == headers.get("host") and headers.get("sec-fetch-site", "same-origin") in (
-            "same-origin",
-            "none",
+        """Whether a call may write: a browser says from which site its form comes, and no site can change that.
+
+        A page without referrer has ``null`` as the origin of its forms; then only ``Sec-Fetch-Site`` says it.
+        """
+        origin, site = headers.get("origin", ""), headers.get("sec-fetch-site")
+        is_own = site == "same-origin" if origin == "null" else urlsplit(origin).netloc == headers.get("host")
+        return (
+            self._may_write
+            and scope["method"] == "POST"
+            and bool(origin)
+            and is_own
+            and site in (None, "same-origin")
         )
-        return self._may_write and scope["method"] == "POST" and bool(origin) and same
 
     def _welcome(self, scope: Scope) -> Response:
         """Exchange the token for a cookie, and continue without it in the address."""

@@ -21,6 +21,7 @@ __all__ = ["figures_of_run", "latest_rate", "overview_page", "run_page"]
 _RUNS = 30
 _RATE_OVER_S = 60.0
 _CODES, _KEYS_OF_A_CODE = 12, 3
+_CHARTED = 300
 # The order of the bar: what is done first, and what needs a person before what waits.
 BAR = (
     State.SUCCEEDED,
@@ -74,12 +75,13 @@ async def run_page(view: PageContext, request: Request) -> dict[str, Any]:
     reader = view.browser.quick
     pulses = await reader.pulses(run.id)
     figures = await figures_of_run(view, run, pulses)
-    if request.url.path.endswith(".json"):
+    is_object = request.url.path.endswith(".json")
+    if is_object:
         whole = await view.browser.summary_with_stages(run)
         figures["summary"] = summary_object(whole, view.browser.database)
     return {
         **figures,
-        "pulses": [pulse_object(each) for each in pulses],
+        "pulses": [pulse_object(each) for each in (pulses if is_object else _charted(pulses))],
         "failures": await _failures(view, run),
         "flags": [
             {"flag": flag, "rows": rows, "page": path_of_run(run, "rows") + query_of({"flag": flag})}
@@ -87,6 +89,12 @@ async def run_page(view: PageContext, request: Request) -> dict[str, Any]:
         ],
         "skipped": [{"where": each.where, "reason": each.reason} for each in (await reader.skipped(run.id))[:_CODES]],
     }
+
+
+def _charted(pulses: Sequence[Pulse]) -> Sequence[Pulse]:
+    """As many samples as a chart has room for, the latest one among them."""
+    step = -(-len(pulses) // _CHARTED)
+    return pulses if step <= 1 else [*pulses[:-1:step], pulses[-1]]
 
 
 async def figures_of_run(view: PageContext, run: Run, pulses: Sequence[Pulse] | None = None) -> dict[str, Any]:

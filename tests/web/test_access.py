@@ -134,6 +134,8 @@ async def test_with_control_a_flag_is_written_and_taken_away(harness: Harness, d
         {"origin": "null"},
         {"origin": "http://127.0.0.1:9999"},
         {"origin": ""},
+        {"origin": "null", "sec-fetch-site": "cross-site"},
+        {"origin": "null", "sec-fetch-site": "none"},
         {"sec-fetch-site": "cross-site"},
         {"sec-fetch-site": "same-site"},
     ],
@@ -143,6 +145,12 @@ async def test_a_form_of_another_site_is_refused(harness: Harness, database: Pat
     async with visitor(database, may_write=True) as client:
         assert (await post(client, headers)).status_code == 403
         assert await flag_of(client) is None
+
+
+async def test_the_form_of_a_page_without_referrer_is_known_by_its_site(harness: Harness, database: Path) -> None:
+    await fill(harness)
+    async with visitor(database, may_write=True) as client:
+        assert (await post(client, {"origin": "null", "sec-fetch-site": "same-origin"})).status_code == 303
 
 
 @pytest.mark.parametrize(
