@@ -138,10 +138,10 @@ def _watched(folder: Path, client: httpx.Client) -> Cost:
                         if ended.is_set():
                             return
 
-    follower = Thread(target=follow)
-    follower.start()
+    listener = Thread(target=follow)
+    listener.start()
     try:
         return measure(run_command(folder))
     finally:
         ended.set()
-        follower.join()
+        listener.join()

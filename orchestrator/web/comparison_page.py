@@ -10,7 +10,7 @@ from orchestrator.core.errors import UsageError
 from orchestrator.core.money import format_usd
 from orchestrator.stores.reads import ResultRecord, Run
 from orchestrator.stores.row_pages import ComparedRows, Differing
-from orchestrator.web.addresses import path_of_row, place_of, query_of
+from orchestrator.web.page_addresses import path_of_row, place_of, query_of
 from orchestrator.web.page_context import SEARCH_S, PageContext
 from orchestrator.web.row_listing import record_object
 from orchestrator.web.run_pages import head_of

@@ -16,7 +16,7 @@ from orchestrator.report.costs import costs_object
 from orchestrator.report.summary import summary_object
 from orchestrator.stores.cost_groupings import COST_GROUPINGS, METADATA_GROUPING, check_groupings
 from orchestrator.stores.reads import Run
-from orchestrator.web.addresses import path_of_run, query_of
+from orchestrator.web.page_addresses import path_of_run, query_of
 from orchestrator.web.page_context import PAGE_WAIT_S, PageContext, version_of
 from orchestrator.web.run_pages import BAR, head_of
 

@@ -9,7 +9,7 @@ from starlette.requests import Request
 
 from orchestrator.app.run_browser import RunBrowser
 from orchestrator.stores.reads import Run, Summary
-from orchestrator.web.addresses import NUMBERED
+from orchestrator.web.page_addresses import NUMBERED
 from orchestrator.web.slow_figures import SlowFigures
 
 __all__ = ["PAGE_WAIT_S", "SEARCH_S", "PageContext", "version_of"]

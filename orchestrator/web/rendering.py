@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from orchestrator.core.money import format_usd, parse_usd
 from orchestrator.core.version import __version__
 from orchestrator.report import formatting
-from orchestrator.web.addresses import query_of
+from orchestrator.web.page_addresses import query_of
 from orchestrator.web.visible_text import finalize, shortened
 
 __all__ = ["render"]

@@ -14,7 +14,7 @@ from orchestrator.report.columns import error_of
 from orchestrator.report.summary import usage_object
 from orchestrator.stores.reads import ResultRecord, Run
 from orchestrator.stores.row_pages import RowOrder
-from orchestrator.web.addresses import (
+from orchestrator.web.page_addresses import (
     STATE_GROUPS,
     filter_of,
     kept_fields,

@@ -17,8 +17,8 @@ from orchestrator.report.request_history import history_object
 from orchestrator.stores.reads import AttemptRecord, Run
 from orchestrator.stores.request_history import RequestHistory
 from orchestrator.stores.row_pages import RowPlace
-from orchestrator.web.addresses import filter_of, kept_fields, path_of_row, path_of_run, query_of
 from orchestrator.web.charge_parts import charge_parts
+from orchestrator.web.page_addresses import filter_of, kept_fields, path_of_row, path_of_run, query_of
 from orchestrator.web.page_context import SEARCH_S, PageContext
 from orchestrator.web.prompt_parts import SHOWN_CHARACTERS, prompt_parts, text_object
 from orchestrator.web.run_pages import head_of

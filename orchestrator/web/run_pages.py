@@ -13,7 +13,7 @@ from orchestrator.report.summary import changes_object, summary_object
 from orchestrator.stores.pulses import Pulse
 from orchestrator.stores.reads import Run, Summary
 from orchestrator.stores.row_pages import RowFilter, RowPlace
-from orchestrator.web.addresses import STATE_GROUPS, name_in_paths, path_of_row, path_of_run, place_of, query_of
+from orchestrator.web.page_addresses import STATE_GROUPS, name_in_paths, path_of_row, path_of_run, place_of, query_of
 from orchestrator.web.page_context import SEARCH_S, PageContext
 
 __all__ = ["figures_of_run", "latest_rate", "overview_page", "run_page"]

@@ -17,8 +17,8 @@ from orchestrator.core.errors import UsageError
 from orchestrator.sandbox.server.socket_listener import SocketListener
 from orchestrator.stores.reads import Run
 from orchestrator.web.access import is_loopback_host
-from orchestrator.web.addresses import path_of_run
 from orchestrator.web.application import create_view
+from orchestrator.web.page_addresses import path_of_run
 from orchestrator.web.page_context import PageContext
 
 __all__ = ["Serving", "check_address", "serving_view"]

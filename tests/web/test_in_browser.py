@@ -121,7 +121,7 @@ def shown_key(visit: Visit) -> str:
     return visit.page.locator("h2.key").inner_text()
 
 
-def test_figures_change_without_a_reload_while_a_run_goes_on(tmp_path: Path) -> None:
+def test_figures_change_without_a_reload_while_a_run_is_worked_on(tmp_path: Path) -> None:
     with running(tmp_path, rows=400, run_s=0.7) as process:
         _until_run(tmp_path)
         with serving(tmp_path / "runs.db") as address, visiting(address) as visit:

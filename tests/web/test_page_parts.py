@@ -14,8 +14,8 @@ from orchestrator.core.model import Charge, ToolUse, Usage
 from orchestrator.core.states import SETTLED, State
 from orchestrator.policy.pricing.prices import charge as cost_of
 from orchestrator.stores.pulses import Pulse
-from orchestrator.web.addresses import STATE_GROUPS, filter_of, kept_fields, place_of, query_of
 from orchestrator.web.charge_parts import charge_parts
+from orchestrator.web.page_addresses import STATE_GROUPS, filter_of, kept_fields, place_of, query_of
 from orchestrator.web.prompt_parts import SHOWN_CHARACTERS, prompt_parts, text_object
 from orchestrator.web.rendering import render
 from orchestrator.web.run_pages import latest_rate
