@@ -29,6 +29,7 @@ _LONG = {
         "follow-a-long-task",
         "function-tools",
         "images-and-files",
+        "pipelines",
         "rehearse-faults",
         "typed-records",
     )

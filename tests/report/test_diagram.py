@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from orchestrator.job.spec import Job
+from orchestrator.job.spec import Job, load_job
 from orchestrator.report.diagram import diagram_mermaid, diagram_object, diagram_text
 
 
@@ -61,6 +62,14 @@ def test_a_mermaid_diagram_has_the_same_stages_and_ways() -> None:
         '  facts -->|"group by year, place; may lack 20% of its rows"| brief',
         '  brief -->|"one group of all; may lack rows; in parts above 4,000 tokens"| digest',
     ]
+
+
+def test_the_page_on_pipelines_shows_the_diagram_of_the_example() -> None:
+    root = Path(__file__).parents[2]
+    example, page = load_job(root / "jobs/press-digest.yaml"), (root / "docs/how-to/pipelines.md").read_text()
+    assert diagram_mermaid(example) in page
+    # The path of the input is relative to the job.
+    assert all(line in page for line in diagram_text(example).splitlines()[2:])
 
 
 def test_words_of_mermaid_are_no_names_of_its_nodes() -> None:
