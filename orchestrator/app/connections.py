@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     from orchestrator.provider.batches import BatchClient
     from orchestrator.provider.organization import OrganizationClient
 
-__all__ = ["Provider", "address", "limits_snapshot", "open_client", "open_organization", "open_provider"]
+__all__ = [
+    "Provider",
+    "address",
+    "lanes_snapshot",
+    "limits_snapshot",
+    "open_client",
+    "open_organization",
+    "open_provider",
+]
 
 
 # A file of 200 MB over a slow line.
@@ -159,6 +167,11 @@ def _transport(name: str, endpoint: Endpoint) -> Transport:
 def limits_snapshot(config: Config) -> str:
     """The name under which learned limits are stored: another server has other limits."""
     return f"limits:{address(config)}"
+
+
+def lanes_snapshot(config: Config) -> str:
+    """The name under which what is learned of lanes is stored."""
+    return f"lane-history:{address(config)}"
 
 
 def address(config: Config) -> str:

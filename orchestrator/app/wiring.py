@@ -12,7 +12,8 @@ from typing import Any
 from anyio import to_thread
 
 from orchestrator.app.batch_wiring import LearnedOfBatches, SharedParts, batch_lane
-from orchestrator.app.connections import Provider, address, limits_snapshot
+from orchestrator.app.connections import Provider, address, lanes_snapshot, limits_snapshot
+from orchestrator.app.lane_plans import lane_plans
 from orchestrator.app.provider_access import compare_access
 from orchestrator.config import Config
 from orchestrator.core.clock import Clock
@@ -24,6 +25,7 @@ from orchestrator.engine.allowances import Allowances
 from orchestrator.engine.funds import Funds
 from orchestrator.engine.increments import Night
 from orchestrator.engine.items import Halted
+from orchestrator.engine.lane_memory import LaneMemory
 from orchestrator.engine.lane_switch import LaneSwitch
 from orchestrator.engine.learned_state import LearnedState, Snapshot
 from orchestrator.engine.loop import LocalLoop, Task
@@ -39,6 +41,7 @@ from orchestrator.engine.stages import Stage, Stages
 from orchestrator.engine.steps import OtherRuns, Poll, Recover, RunTools, Settle, Submit
 from orchestrator.engine.tasks.duplicates import Deduplicator
 from orchestrator.engine.tasks.housekeeping import Housekeeping
+from orchestrator.engine.tasks.lane_chooser import LaneChooser
 from orchestrator.engine.tasks.late_costs import LateCosts
 from orchestrator.engine.tasks.planner import Planner
 from orchestrator.engine.tasks.poller import Poller
@@ -187,6 +190,7 @@ def _loop(work: Work, run: RunContext, *, allowances: Allowances, funds: Funds, 
     executors = Executors(provider, stream=job.stream)
     outages = Outages(run.observation, run.rng)
     of_batches = LearnedOfBatches(config)
+    memory = LaneMemory(of_batches.durations.of)
     learned = LearnedState(
         run.store,
         run.reader,
@@ -195,6 +199,7 @@ def _loop(work: Work, run: RunContext, *, allowances: Allowances, funds: Funds, 
                 Snapshot(_latency_name(job, stage), stage.schedules.dump, stage.schedules.load)
                 for stage in run.stages.values()
             ),
+            Snapshot(lanes_snapshot(config), memory.dump, memory.load),
             Snapshot(limits_snapshot(config), allowances.pools.snapshot, allowances.pools.restore),
             of_batches.snapshot,
         ],
@@ -215,7 +220,8 @@ def _loop(work: Work, run: RunContext, *, allowances: Allowances, funds: Funds, 
     settle = Settle(run, allowances, funds, outages)
     recover = Recover(run, funds, settle)
     queue = SendQueue(run.status, list(run.stages))
-    lanes = LaneSwitch(run, queue, executors)
+    lanes = LaneSwitch(run, queue, executors, memory)
+    chooser = LaneChooser(run, lanes, memory, lane_plans(config, job, list(run.stages)))
     streams = executors.of(DEFAULT_LANE).streams
     listener = StreamListener(run, streams) if streams is not None else None
     router = Router(run, queue, listener=listener)
@@ -274,7 +280,7 @@ def _loop(work: Work, run: RunContext, *, allowances: Allowances, funds: Funds, 
         recover,
         other_runs,
         tasks=tasks if listener is None else [listener, *tasks],
-        housekeeping=Housekeeping(run, funds, learned, other_runs, lanes),
+        housekeeping=Housekeeping(run, funds, learned, other_runs, chooser),
         late_costs=LateCosts(run, executors.of(DEFAULT_LANE), allowances, funds),
     )
 

@@ -130,6 +130,7 @@ CODES: dict[str, str] = {
     "deadline_exceeded": "the run's deadline passed before the request could be sent",
     "empty_output": "the response completed, and was charged, but holds no text",
     "incomplete": "the response ended before it was complete, and the provider gives no reason",
+    "lane_changed": "too little time was left for the lane of the response: it was cancelled and asked for again",
     "max_output_tokens": "the answer was cut off at max_output_tokens",
     "max_turns": "after the job's max_turns the model still asked for tools, or its answer was still invalid",
     "output_invalid": "the answer is not the JSON that the job's schema asks for",

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from orchestrator.core.lanes import Lane
-from orchestrator.engine.items import OpenResponse
+from orchestrator.core import exact_json
+from orchestrator.core.lanes import WINDOWS, Lane
+from orchestrator.core.model import Response
+from orchestrator.engine.items import OpenResponse, Prepared
+from orchestrator.engine.lane_memory import LaneMemory
 from orchestrator.engine.lane_notes import LaneNote, lane_notes, note_lane
 from orchestrator.engine.run_context import RunContext
 from orchestrator.engine.stages import Stage
@@ -16,19 +19,23 @@ from orchestrator.executors.registry import Executors
 __all__ = ["LaneSwitch"]
 
 _ASKED = "the job says so"
+# So many replies in a row that are whole are no chance.
+_QUICK_ONES = 5
 _IGNORED = "the server ignores background: true, so calls are held until the answer is there"
 
 
 class LaneSwitch:
     """Knows which lane each stage takes, and moves a stage to another one."""
 
-    def __init__(self, run: RunContext, queue: SendQueue, executors: Executors) -> None:
+    def __init__(self, run: RunContext, queue: SendQueue, executors: Executors, memory: LaneMemory) -> None:
         self._run = run
+        self.memory = memory
         self._queue = queue
         self._executors = executors
         self._notes: Sequence[LaneNote] = ()
         # Whether a create call in the background came back before its response had ended.
         self._has_background = False
+        self._ended_at_once = 0
         self._warned = False
 
     def executor(self, lane: Lane) -> Executor:
@@ -39,32 +46,81 @@ class LaneSwitch:
         """Read what an earlier process of the run noted; the run begins."""
         self._notes = await lane_notes(self._run.reader, self._run.record.id)
         for stage in self._run.stages.values():
-            latest = next((note for note in reversed(self._notes) if note.stage == stage.name), None)
-            if latest is not None and latest.why == _IGNORED and stage.lane is Lane.BACKGROUND:
+            stage.refused |= self.memory.refusals()
+            latest = self.latest(stage)
+            if latest is not None and latest.why != _ASKED and self._continues(stage, latest):
                 stage.lane = latest.lane
+                left = {note.lane for note in self._notes if note.stage == stage.name} - {latest.lane}
+                stage.cancelled_lanes |= left & WINDOWS.keys()
+                if Lane.BATCH in left:
+                    self._run.status.recalled_stages.add(stage.name)
             elif stage.lane is not Lane.BACKGROUND:
                 await self.change(stage, stage.lane, _ASKED)
         self._show()
 
-    async def change(self, stage: Stage, lane: Lane, why: str, *, reconsider_at: float | None = None) -> None:
-        """From now on the requests of a stage take a lane; what is sent already stays in its own."""
+    def _continues(self, stage: Stage, latest: LaneNote) -> bool:
+        """Whether what an earlier process chose still holds: not if the job has asked for another lane since."""
+        return stage.lane is Lane.BACKGROUND or any(
+            note.lane is stage.lane and note.at <= latest.at for note in self._notes if note.stage == stage.name
+        )
+
+    def latest(self, stage: Stage) -> LaneNote | None:
+        """The latest note of a stage, of this process or of an earlier one of the run."""
+        return next((note for note in reversed(self._notes) if note.stage == stage.name), None)
+
+    async def refused(self, stage: Stage, prepared: Prepared) -> None:
+        """A model has refused a lane: from now on its requests are sent to the background, in later runs too."""
+        model, lane = prepared.model, prepared.lane
+        if (model, lane) in stage.refused:
+            return
+        stage.refused.add((model, lane))
+        self.memory.note_refusal(model, lane)
+        self._queue.leave_lane(stage.name, lane, model)
+        message = f"{model} refuses the lane {lane}; its requests are sent to the background, at the standard price"
+        self._run.observation.warn("lane_refused", message)
+
+    async def change(
+        self, stage: Stage, lane: Lane, why: str, *, reconsider_at: float | None = None, cancel: bool = False
+    ) -> None:
+        """From now on the requests of a stage take a lane; with ``cancel``, open ones of the old lane do, too."""
         old = stage.lane
         note = LaneNote(at=self._run.clock.now(), stage=stage.name, lane=lane, why=why, reconsider_at=reconsider_at)
         stage.lane = lane
+        stage.cancelled_lanes.discard(lane)
+        if lane is Lane.BATCH:
+            self._run.status.recalled_stages.discard(stage.name)
         if old is not lane:
             self._queue.change_lane(stage.name, old, lane)
+            if cancel:
+                self._cancel_open(stage, old)
         self._show()
         self._notes = await note_lane(self._run.store, self._run.record.id, self._notes, note)
+
+    def _cancel_open(self, stage: Stage, lane: Lane) -> None:
+        status = self._run.status
+        if lane is Lane.BATCH:
+            status.recalled_stages.add(stage.name)
+            status.batch_signal.set()
+            return
+        stage.cancelled_lanes.add(lane)
+        status.poll_queue.poll_all_now(self._run.clock.now())
+        status.poll_signal.set()
 
     def answered_later(self) -> None:
         """A create call in the background came back before its response had ended: the server does not ignore it."""
         self._has_background = True
 
-    async def answered(self, open_: OpenResponse) -> None:
-        """A create call came back with the ended response: if that is what this server does, calls are held."""
+    async def answered(self, open_: OpenResponse, response: Response) -> None:
+        """A create call came back with the ended response: if that is what this server does, calls are held.
+
+        One such reply says so, unless it claims to be of a background response: that may just have been quick.
+        """
         if self._has_background or open_.lane is not Lane.BACKGROUND or open_.stage.lane is not Lane.BACKGROUND:
             return
         if not self._executors.of(Lane.BACKGROUND).capabilities.poll or self._executors.of(open_.lane).streams:
+            return
+        self._ended_at_once += 1
+        if self._ended_at_once < _QUICK_ONES and _claims_background(response):
             return
         for stage in self._run.stages.values():
             if stage.lane is Lane.BACKGROUND:
@@ -78,3 +134,11 @@ class LaneSwitch:
     def _show(self) -> None:
         lanes = dict.fromkeys(stage.lane.value for stage in self._run.stages.values())
         self._run.observation.progress.lanes = tuple(lanes)
+
+
+def _claims_background(response: Response) -> bool:
+    try:
+        said = exact_json.loads(response.body)
+    except ValueError:
+        return False
+    return isinstance(said, dict) and said.get("background") is True

@@ -84,13 +84,13 @@ class Preparation:
             history=((self._input_of(turn), turn.output_text) for turn in earlier) if earlier else (),
             continuation=None if continuation is None else continuation.fields,
         )
-        lane = self._stage.lane
+        model = str(asked.get("model") or "")
+        lane = self._stage.lane_for(model)
         if lane is Lane.BATCH:
             lane = lane_of(lane, asked, continues=continuation is not None or request.chain is not None)
         fields = in_lane(asked, lane)
         priced = priced_in_lane(fields, lane)
         context_tokens = self._context_tokens(request)
-        model = str(fields.get("model") or "")
         cap = fields.get("max_output_tokens")
         # What waits in a batch counts by its input alone.
         counted = estimate_input(fields) if lane is Lane.BATCH else estimate_request(fields)

@@ -44,6 +44,8 @@ class RunStatus:
     until: str | None = None
     # Nothing is sent before every row is planned: a comparison of the whole input may forbid it.
     plans_first: bool = False
+    # Nothing is sent before its lane is chosen.
+    lane_undecided: bool = False
     queue_empty: bool = False
     # What polls have shown of the responses that an earlier process left open.
     resumed_polls: ResumedPolls = field(default_factory=ResumedPolls)
@@ -89,8 +91,8 @@ class RunStatus:
 
     @property
     def waits_for_plan(self) -> bool:
-        """Nothing may be sent yet, because rows are still being planned."""
-        return self.plans_first and not self.planned
+        """Nothing may be sent yet, because rows are still being planned or their lane is not chosen."""
+        return self.lane_undecided or (self.plans_first and not self.planned)
 
     @property
     def only_polls(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from orchestrator.core.lanes import Lane
@@ -27,10 +27,19 @@ class Stage:
     first_creates: FirstCreates
     first_polls: FirstPolls
     schedules: Schedules
-    # The lane that its requests take from now on.
+    # The lane that its requests take from now on, and those whose open responses are cancelled.
     lane: Lane = Lane.BACKGROUND
+    cancelled_lanes: set[Lane] = field(default_factory=set)
+    # What a lane took for an ended response, until it is remembered: model, lane, seconds.
+    took: list[tuple[str, Lane, float]] = field(default_factory=list)
+    # Lanes that a model has refused: its requests are sent to the background.
+    refused: set[tuple[str, Lane]] = field(default_factory=set)
     # False while the first request has no answer yet and others wait for it (``settings.warm_cache``).
     cache_is_warm: bool = True
+
+    def lane_for(self, model: str) -> Lane:
+        """The lane that a request to a model takes now."""
+        return Lane.BACKGROUND if (model, self.lane) in self.refused else self.lane
 
 
 Stages: TypeAlias = Mapping[str, Stage]

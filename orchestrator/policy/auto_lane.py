@@ -16,8 +16,8 @@ __all__ = ["FEWEST_ROWS", "LaneChoice", "LaneHistory", "choose_lane", "switch_ti
 
 # So few rows are done soon, whatever they cost.
 FEWEST_ROWS = 50
-# What is kept free for the background: a slower pace than the learned one, and a cancel, which takes ten minutes for a
-# batch (responses API, "Batch").
+# What is kept free for the background: a slower pace than the learned one, and a cancel, which takes ten minutes for
+# a batch (responses API, "Batch").
 _SLOWER, _CANCEL_S = 1.3, 15 * 60.0
 # Rows per second, while none is learned.
 _ASSUMED_PACE = 1.0
@@ -138,8 +138,8 @@ def _assumed(lane: Lane, within_s: float) -> float:
 def _why(plan: _Plan, now: float, prices: Mapping[Lane, float]) -> str:
     hours, share = (plan.until - now) / 3600, round(plan.chance * 100)
     return (
-        f"it costs {prices[plan.lane]:.0%} of the standard price, and with {hours:.1f} h to spare it ends in time for "
-        f"about {share} % of the rows; the rest can still be sent by a faster lane"
+        f"it costs {prices[plan.lane]:.0%} of the standard price, and with {hours:.1f} h to spare it ends in time "
+        f"for about {share} % of the rows; the rest can still be sent by a faster lane"
     )
 
 

@@ -408,6 +408,15 @@ class ServerKind(StrEnum):
     LITELLM = "litellm"
 
 
+class CompletionWindows(Section):
+    """The discounted completion windows of ``background_options``."""
+
+    models: tuple[str, ...] | None = None
+    """The models that take one; others refuse it. By default, all do."""
+    used: float = Field(default=0, ge=0)
+    """How much of its window a response waits in ``queued`` before it runs; more than 1 misses the target."""
+
+
 class SandboxSettings(Section):
     """A provider for rehearsals: the API's real shapes and usage counts, but no model and no cost."""
 
@@ -421,6 +430,8 @@ class SandboxSettings(Section):
     kept. ``litellm``: ids ``litellm_poll_…``, and 400 ``no_db_connection`` for a wrong key."""
     latency: Latency = Latency()
     """How long responses take."""
+    windows: CompletionWindows = CompletionWindows()
+    """Completion windows."""
     limits: AccountLimits = AccountLimits()
     """Rate limits."""
     tools: Tools = Tools()

@@ -12,9 +12,11 @@ import pytest
 
 from orchestrator.core.errors import StoreError
 from orchestrator.engine.items import Waiting
+from orchestrator.engine.lane_memory import LaneMemory
 from orchestrator.engine.lane_switch import LaneSwitch
 from orchestrator.engine.learned_state import LearnedState, Snapshot
 from orchestrator.engine.tasks.housekeeping import Housekeeping
+from orchestrator.engine.tasks.lane_chooser import LaneChooser, LanePlan
 from orchestrator.engine.tasks.send_queue import SendQueue
 from orchestrator.policy.pricing.budget import Cap
 from orchestrator.stores.reads import SharedCaps
@@ -53,7 +55,10 @@ async def keeping_house(rig: Rig, **funds: Any) -> AsyncIterator[House]:
 
     learned = LearnedState(rig.store, rig.reader, [Snapshot("x", dump, lambda _: None)])
     money = rig.funds(**funds) if "caps" not in funds else shared(rig, **funds)
-    lanes = LaneSwitch(rig.run, SendQueue(rig.status), executors())
+    memory = LaneMemory()
+    switch = LaneSwitch(rig.run, SendQueue(rig.status), executors(), memory)
+    plan = LanePlan(asked="background", model="", offered=(), prices={})
+    lanes = LaneChooser(rig.run, switch, memory, dict.fromkeys(rig.stages, plan))
     task = Housekeeping(rig.run, money, learned, rig.other_runs(), lanes)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(task.run)

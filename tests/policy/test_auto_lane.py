@@ -103,7 +103,7 @@ def test_the_reason_names_price_and_chance() -> None:
 
 @dataclass(frozen=True)
 class Night:
-    """What a night brings: nobody knows it in advance but the oracle."""
+    """What a night brings; only the oracle knows it in advance."""
 
     rows: int
     hours: float

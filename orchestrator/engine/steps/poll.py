@@ -12,7 +12,7 @@ from orchestrator.engine.identity import ReplyIdentity
 from orchestrator.engine.items import After, Halted, OpenResponse, Waiting
 from orchestrator.engine.outages import Outages
 from orchestrator.engine.run_context import RunContext
-from orchestrator.engine.steps.settle import Settle, verdict_after_cancel
+from orchestrator.engine.steps.settle import LANE_CHANGED, Settle, verdict_after_cancel
 from orchestrator.executors.registry import Executors
 from orchestrator.policy.errors.first_tries import PollRefusals
 from orchestrator.policy.errors.judgement import judge_poll, may_resend
@@ -46,7 +46,8 @@ class Poll:
     async def poll(self, open_: OpenResponse) -> After:
         """Ask for the state of a response, and settle it if it has ended."""
         run, outages = self._run, self._outages
-        if run.status.cancelling and open_.cancelled_at is None:
+        if open_.cancelled_at is None and (run.status.cancelling or open_.lane in open_.stage.cancelled_lanes):
+            open_.given_up = None if run.status.cancelling else LANE_CHANGED
             await self._cancel(open_)
         sent_at = run.clock.now()
         answer = await self._executors.of(open_.lane).poll(open_.response_id)

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from orchestrator.core.errors import CODES
 from orchestrator.core.fast_dataclass import fast_dataclass
-from orchestrator.core.lanes import Lane
+from orchestrator.core.lanes import WINDOWS, Lane
 from orchestrator.core.model import Response
 from orchestrator.core.problems import Problem, Refused, ReplyLost
 from orchestrator.core.states import SETTLED, Event, State
@@ -33,7 +33,10 @@ from orchestrator.provider.wire import function_calls
 from orchestrator.stores.reads import Continuation
 from orchestrator.stores.writes import Ending
 
-__all__ = ["Settle", "context_tokens", "verdict_after_cancel"]
+__all__ = ["LANE_CHANGED", "Settle", "context_tokens", "verdict_after_cancel"]
+
+# Why a response was given up: too little time was left for its lane.
+LANE_CHANGED = "lane_changed"
 
 _Verdict: TypeAlias = Succeed | Retry | CallTools | Continue | Fail | Cancelled
 
@@ -101,7 +104,7 @@ class Settle:
         if created and run.status.cancelling and isinstance(verdict, Retry | Continue):
             verdict = Cancelled("cancelled at your request")
         outage = isinstance(verdict, Retry) and verdict.outage and self._in_outage(open_, verdict.code)
-        counted = not (outage or blameless)
+        counted = not (outage or blameless or open_.given_up == LANE_CHANGED)
         goal = self._move_by(open_, verdict, response, now, counted=counted)
         moved = await run.store.end(
             Ending(
@@ -201,6 +204,8 @@ def verdict_after_cancel(open_: OpenResponse) -> Retry | Cancelled | Fail:
     if open_.shows_nothing:
         # It may have ended well and been paid for; another attempt could end the same way.
         return Fail("unreadable_reply", "until it was given up, the provider's replies were not readable")
+    if open_.given_up == LANE_CHANGED:
+        return Retry(LANE_CHANGED, message="too little time was left for its lane, so it is asked for in another")
     return Retry(open_.given_up, message="the response took too long and was given up")
 
 
@@ -210,6 +215,8 @@ def _learn_latency(open_: OpenResponse, response: Response | None, now: float) -
         schedule.drop(open_.watch)
         return
     began, ended = response.created_at, response.completed_at
+    if open_.lane in WINDOWS and began is not None and ended is not None:
+        open_.stage.took.append((open_.model, open_.lane, ended - began))
     schedule.ended(open_.watch, now, took_s=ended - began if began is not None and ended is not None else None)
 
 

@@ -35,6 +35,7 @@ from orchestrator.engine.steps.poll import first_poll
 from orchestrator.engine.steps.refuse import refuse
 from orchestrator.engine.steps.settle import Settle
 from orchestrator.engine.uploads import FileChanged, Uploads
+from orchestrator.policy.errors.lane_refusals import refuses_lane
 from orchestrator.policy.errors.verdicts import Fail, Found, Full, Halt, InDoubt, Later, Outage, RateLimited, Retry
 from orchestrator.policy.rate_limits.backoff import retry_wait
 from orchestrator.provider.headers import parse_rate_limits
@@ -230,7 +231,7 @@ class Submit:
         waiting = first_poll(open_, seen)
         if seen is not None and seen.response.ended:
             open_.stage.first_polls.answered()
-            await self._lanes.answered(open_)
+            await self._lanes.answered(open_, seen.response)
             return await self._settle.settle(open_, seen.response)
         self._lanes.answered_later()
         asked_to_wait = seen is not None and seen.poll_after_s is not None
@@ -254,6 +255,10 @@ class Submit:
     async def _not_accepted(self, prepared: Prepared, open_: OpenResponse, problem: Problem) -> After:
         """Either no response was created, or that is in doubt."""
         run, outages, now = self._run, self._outages, self._run.clock.now()
+        if refuses_lane(prepared.lane, problem):
+            await self._lanes.refused(open_.stage, prepared)
+            await self._release(prepared, open_, problem, now)
+            return Returned(prepared)
         verdict = open_.stage.first_creates.judge(problem)
         match verdict:
             case Found(response_id):

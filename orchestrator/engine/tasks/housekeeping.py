@@ -8,10 +8,10 @@ from orchestrator.core.errors import StoreError
 from orchestrator.core.model import MAIN_STAGE
 from orchestrator.engine.funds import Funds
 from orchestrator.engine.items import Halted
-from orchestrator.engine.lane_switch import LaneSwitch
 from orchestrator.engine.learned_state import LearnedState
 from orchestrator.engine.run_context import RunContext
 from orchestrator.engine.steps import OtherRuns
+from orchestrator.engine.tasks.lane_chooser import LaneChooser
 from orchestrator.policy.polling.deadlines import may_send
 from orchestrator.stores.writes import Counts
 
@@ -26,7 +26,7 @@ class Housekeeping:
     """Writes counters, notices a cancel by another process, stops the sending at the run's deadline."""
 
     def __init__(
-        self, run: RunContext, funds: Funds, learned: LearnedState, other_runs: OtherRuns, lanes: LaneSwitch
+        self, run: RunContext, funds: Funds, learned: LearnedState, other_runs: OtherRuns, lanes: LaneChooser
     ) -> None:
         self._run = run
         self._other_runs = other_runs
@@ -51,6 +51,7 @@ class Housekeeping:
             await self._refresh_spending()
             await self._other_runs.check()
             self._check_deadline()
+            await self._lanes.check()
             if rounds % _SAVE_LEARNED_EVERY == 0:
                 await self._learned.save()
 
@@ -71,6 +72,7 @@ class Housekeeping:
 
     async def flush(self) -> None:
         """Write what is only in memory; the run is over or interrupted."""
+        self._lanes.finish()
         await self._write_counts()
         await self._count_stages()
         await self._learned.save()

@@ -28,8 +28,8 @@ class SendQueue:
         self.asked: dict[bytes, int] = {}
         # Stages whose pending requests must be made ready again, from the first one on.
         self.to_reread: set[str] = set()
-        # Lanes that were left, by stage.
-        self._left: set[tuple[str, Lane]] = set()
+        # Lanes that were left, by stage; where only one model has left it, with the model.
+        self._left: set[tuple[str, Lane, str | None]] = set()
         # How many requests have a place in a batch that is not claimed yet.
         self.in_forming_batches = 0
         # Whether every row was read once, so that what is pending in the store was put off.
@@ -55,7 +55,7 @@ class SendQueue:
 
     def add(self, prepared: Prepared, *, first: bool = False) -> None:
         """Queue a request for its model, behind the others or before them; not for a lane that was left meanwhile."""
-        if (prepared.request.stage, prepared.lane) in self._left:
+        if self._has_left(prepared):
             self.forget(prepared)
             self._reread(prepared.request.stage)
             return
@@ -86,10 +86,17 @@ class SendQueue:
 
     def change_lane(self, stage: str, old: Lane, new: Lane) -> None:
         """Requests that were made ready for a lane take another one: they are made ready again."""
-        self._left.discard((stage, new))
-        self._left.add((stage, old))
-        for (name, _, lane), queue in self.ready.items():
-            if name == stage and lane is old:
+        self._left.discard((stage, new, None))
+        self._leave(stage, old, None)
+
+    def leave_lane(self, stage: str, lane: Lane, model: str) -> None:
+        """A model has refused a lane: its requests that were made ready for it are made ready again."""
+        self._leave(stage, lane, model)
+
+    def _leave(self, stage: str, lane: Lane, model: str | None) -> None:
+        self._left.add((stage, lane, model))
+        for (name, of_model, taken), queue in self.ready.items():
+            if name == stage and taken is lane and model in (None, of_model):
                 while queue:
                     self.forget(queue.popleft())
         self._reread(stage)
@@ -99,6 +106,12 @@ class SendQueue:
         for prepared in requests:
             self.forget(prepared)
             self._reread(prepared.request.stage)
+
+    def _has_left(self, prepared: Prepared) -> bool:
+        if not self._left:
+            return False
+        stage, lane = prepared.request.stage, prepared.lane
+        return not self._left.isdisjoint(((stage, lane, None), (stage, lane, prepared.model)))
 
     def _reread(self, stage: str) -> None:
         self.to_reread.add(stage)

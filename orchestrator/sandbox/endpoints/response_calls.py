@@ -167,12 +167,21 @@ class ResponseCalls:
         fields = parse_object(body)
         model = check_create(fields, self._catalogue)
         _refuse_unsupported(fields)
+        self._refuse_window(fields, model)
         self._like.refuse_create(self._clock.now())
         if model.name == "sandbox-rate-limited":
             self._refuse("rate_limited")
         if fields.get("service_tier") == "flex":
             self._refuse(drawn.refusal)
         return fields, model
+
+    def _refuse_window(self, fields: Mapping[str, Json], model: Model) -> None:
+        taken = self._settings.windows.models
+        window = (fields.get("background_options") or {}).get("completion_window")
+        if taken is not None and window in ("2h", "8h") and model.name not in taken:
+            # The provider's own words are not known.
+            param = "background_options.completion_window"
+            raise bad_request(f"'{window}' is not supported with this model.", code="unsupported_value", param=param)
 
     def _refuse(self, fault: str | None) -> None:
         if fault is not None:

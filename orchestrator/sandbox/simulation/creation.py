@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from orchestrator.core.lanes import WINDOWS
 from orchestrator.core.model import Usage
 from orchestrator.sandbox.faults.api_errors import bad_request
 from orchestrator.sandbox.faults.fault_plan import DrawnFaults
@@ -61,6 +62,10 @@ class SimulatedCache:
         if known:
             return self.TOKENS, 0
         return 0, self.TOKENS if model.cache_writes else 0
+
+
+# Seconds, by the name of a completion window.
+_WINDOW_S = dict(WINDOWS.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +153,9 @@ def _times(call: CreateCall, ending: str | None, quirk: str | None, settings: Sa
         return call.now, call.now
     if ending == "stuck_queued":
         return math.inf, math.inf
-    starts_at = call.now + call.drawn.queue_s
+    options = call.fields.get("background_options") or {}
+    window_s = _WINDOW_S.get(options.get("completion_window") or "", 0.0)
+    starts_at = call.now + call.drawn.queue_s + settings.windows.used * window_s
     if ending == "stuck_in_progress":
         return starts_at, math.inf
     return starts_at, starts_at + (settings.slow_run_s if call.model.name == "sandbox-slow" else call.drawn.run_s)
