@@ -5,9 +5,9 @@ from __future__ import annotations
 import atexit
 from functools import cache
 
-import anyio
 import psycopg
 
+from orchestrator.stores.postgres.database import open_connection
 from orchestrator.stores.postgres.postgres_backend import PostgresBackend
 from tests.postgres_server import PostgresServer, a_server
 
@@ -33,12 +33,7 @@ def new_schema() -> PostgresBackend:
 def migrated() -> str:
     """The address of a database with the tables."""
     url = shared_server().url()
-
-    async def migrate() -> None:
-        async with PostgresBackend(url).open_store():
-            pass
-
-    anyio.run(migrate)
+    open_connection(url, writes=True).raw.close()
     return url
 
 
