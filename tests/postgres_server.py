@@ -66,7 +66,8 @@ class PostgresServer:
         os.kill(self.pid, signal.SIGKILL)
 
     def stop(self) -> None:
-        self._run("pg_ctl", "-D", self._data, "-m", "immediate", "-w", "stop", check=False)
+        if self._folder.exists():
+            self._run("pg_ctl", "-D", self._data, "-m", "immediate", "-w", "stop", check=False)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     @property
