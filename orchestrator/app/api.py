@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from orchestrator.engine.lane_notes import LaneNote
     from orchestrator.engine.runs import JobIdentity
     from orchestrator.job.spec import Job
+    from orchestrator.stores.provider_batches import ProviderBatch
 
 __all__ = ["Orchestrator", "RequestHistory"]
 
@@ -495,6 +496,10 @@ class Orchestrator:
         from orchestrator.engine.lane_notes import lane_notes
 
         return await lane_notes(await self._open_reader(), (await self._find(run)).id)
+
+    async def batches(self, run: str) -> list[ProviderBatch]:
+        """The batches that the requests of a run were sent in, in order; empty if there are none."""
+        return await (await self._open_reader()).batches((await self._find(run)).id, unfinished=False)
 
     async def costs(self, run: str | None, by: Sequence[str]) -> list[CostRow]:
         """Charges of one run, or of all, summed by ``run``, ``model``, ``tier``, ``day``, ``stage``, ``state`` or

@@ -15,7 +15,7 @@ from orchestrator.app.connections import open_client
 from orchestrator.config import Config
 from orchestrator.core import exact_json
 from orchestrator.core.errors import BadRow, OrchestratorError, ProviderUnreachable, UsageError
-from orchestrator.core.lanes import Lane, first_lane
+from orchestrator.core.lanes import Lane, first_lane, in_background
 from orchestrator.core.problems import Problem, Refused
 from orchestrator.core.states import State
 from orchestrator.engine.lane_notes import lane_notes
@@ -90,7 +90,7 @@ async def request_sent(reader: Reader, run: Run, history: RequestHistory) -> dic
                 key=request.key,
                 number=number,
                 stage=request.stage,
-                background=lane is not Lane.SYNC,
+                background=in_background(lane),
             )
     except BadRow:
         return None

@@ -34,6 +34,7 @@ async def status(
     """Show where a run stands: counts, tokens, cost, failures."""
     from orchestrator.app.retention.text import retention_object, retention_words
     from orchestrator.cli.run_outcome import failure_codes
+    from orchestrator.report.batches_sent import batches_object, batches_words
     from orchestrator.report.lanes_taken import lanes_object, lanes_words
     from orchestrator.report.summary import closing_table, summary_object
 
@@ -41,14 +42,17 @@ async def status(
         summary = await orchestrator.status(run)
         retained = await orchestrator.retained(summary.name)
         words, lanes = retention_words(retained), await orchestrator.lanes(summary.name)
+        batches = await orchestrator.batches(summary.name)
         if json:
             more = {"retention": retention_object(retained)} if retained and words else {}
             taken = {"lanes": lanes_object(lanes)} if lanes else {}
+            taken |= {"batches": batches_object(batches)} if batches else {}
             say_json({**summary_object(summary, orchestrator.database), **more, **taken})
             return
         failures = await failure_codes(orchestrator, summary)
         places = {"database": orchestrator.database} | ({"retention": words} if words else {})
         places |= {"lane": lanes_words(lanes)} if lanes else {}
+        places |= {"batches": batches_words(batches)} if batches else {}
         say(closing_table(summary, places=places, failures=failures))
 
 

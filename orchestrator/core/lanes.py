@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-__all__ = ["AUTO", "BATCH_WINDOW_S", "WINDOWS", "Lane", "first_lane"]
+__all__ = ["AUTO", "BATCH_WINDOW_S", "WINDOWS", "Lane", "first_lane", "in_background"]
 
 
 class Lane(StrEnum):
@@ -33,3 +33,8 @@ BATCH_WINDOW_S = 24 * 3600.0
 def first_lane(asked: str) -> Lane:
     """The lane with which a job begins; with ``auto`` it may choose another one before anything is sent."""
     return Lane.BACKGROUND if asked == AUTO else Lane(asked)
+
+
+def in_background(lane: Lane) -> bool:
+    """Whether create calls of the lane say ``background: true``."""
+    return lane not in (Lane.SYNC, Lane.BATCH)

@@ -13,14 +13,21 @@ __all__ = ["LaneName", "lane_problems"]
 LaneName: TypeAlias = Literal["background", "sync", "window-2h", "window-8h", "flex", "batch", "auto"]
 
 
-def lane_problems(lane: LaneName, request: Mapping[str, Any], *, stream: bool) -> list[ValidationProblem]:
+def lane_problems(
+    lane: LaneName, request: Mapping[str, Any], *, stream: bool, chain: bool = False
+) -> list[ValidationProblem]:
     """What a lane cannot carry out, or what the request decides in its place."""
-    return list(_problems(lane, request, stream=stream))
+    return list(_problems(lane, request, stream=stream, chain=chain))
 
 
-def _problems(lane: LaneName, request: Mapping[str, Any], *, stream: bool) -> Iterator[ValidationProblem]:
+def _problems(
+    lane: LaneName, request: Mapping[str, Any], *, stream: bool, chain: bool
+) -> Iterator[ValidationProblem]:
     if lane == "background":
         return
+    if chain and lane == "batch":
+        hint = "leave one of the two out: a turn of a chain waits for the one before it"
+        yield ValidationProblem(("lane",), "cannot be batch beside chain", hint)
     if stream:
         hint = "leave one of the two out: only background responses are streamed"
         yield ValidationProblem(("lane",), f"cannot be {lane} beside stream", hint)

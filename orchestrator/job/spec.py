@@ -239,8 +239,8 @@ class Job(Section):
     `"06:30 Europe/Berlin"` (without a zone, that of this machine). Past it, nothing new is sent."""
     lane: LaneName = "background"
     """How requests are carried out: in the `background` (polled until they end), as `sync` calls that are held until
-    the answer is there, in a discounted `window-2h` or `window-8h`, at the `flex` tier; or `auto`: the cheapest of
-    these that meets the deadline."""
+    the answer is there, in a discounted `window-2h` or `window-8h`, at the `flex` tier, in files of a `batch` at
+    half the price; or `auto`: the cheapest of these that meets the deadline."""
     output: str | dict[str, str] | None = None
     """Where the results are exported at the end, relative to the job file; `.jsonl`, `.csv` or `.parquet`. For a job
     with stages: those of the last stage, or of several stages, each by its name with a file of its own. A trial (a
@@ -495,7 +495,7 @@ class Job(Section):
 
     @model_validator(mode="after")
     def _fits_its_lane(self) -> Self:
-        refuse("job", lane_problems(self.lane, self.request, stream=self.stream))
+        refuse("job", lane_problems(self.lane, self.request, stream=self.stream, chain=self.chain is not None))
         for name, stage in (self.stages or {}).items():
             problems = lane_problems(stage.lane or self.lane, stage.request or {}, stream=False)
             refuse("job", [replace(problem, field=("stages", name, *problem.field)) for problem in problems])

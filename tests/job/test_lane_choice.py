@@ -8,7 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from orchestrator.core.lanes import Lane
-from orchestrator.job.requests.lane_fields import in_lane
+from orchestrator.job.requests.lane_fields import in_lane, lane_of, priced_in_lane
+from orchestrator.job.requests.local_files import FileToUpload
 from orchestrator.job.spec import Job
 from orchestrator.job.stages.stage_jobs import stage_job
 
@@ -81,3 +82,24 @@ def test_a_lane_sets_the_fields_that_decide_its_price() -> None:
     assert in_lane(REQUEST, Lane.FLEX) == {**REQUEST, "service_tier": "flex"}
     for lane in (Lane.BACKGROUND, Lane.SYNC):
         assert in_lane(fields, lane) == fields
+
+
+@pytest.mark.parametrize("beside", [{"stream": True}, {"chain": {"by": "topic"}}])
+def test_a_batch_has_neither_streams_nor_chains(beside: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="cannot be batch beside"):
+        Job.model_validate({**JOB, "lane": "batch", **beside})
+
+
+def test_a_request_that_cannot_be_a_line_goes_to_the_background() -> None:
+    upload = FileToUpload.__new__(FileToUpload)
+    with_file = {"input": [{"role": "user", "content": [{"type": "input_file", "file_id": upload}]}]}
+    assert lane_of(Lane.BATCH, REQUEST, continues=False) is Lane.BATCH
+    assert lane_of(Lane.BATCH, REQUEST, continues=True) is Lane.BACKGROUND
+    assert lane_of(Lane.BATCH, with_file, continues=False) is Lane.BACKGROUND
+    assert lane_of(Lane.FLEX, with_file, continues=True) is Lane.FLEX
+
+
+def test_a_line_is_priced_as_a_batch_and_does_not_say_so() -> None:
+    assert priced_in_lane(REQUEST, Lane.BATCH) == {**REQUEST, "service_tier": "batch"}
+    assert priced_in_lane(REQUEST, Lane.FLEX) == REQUEST
+    assert in_lane(REQUEST, Lane.BATCH) == REQUEST

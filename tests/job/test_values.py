@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from orchestrator.core.money import parse_usd
-from orchestrator.job.documents.values import Duration, Usd, parse_duration
+from orchestrator.job.documents.values import Duration, FileSize, Usd, parse_duration
 
 UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 numbers = st.decimals(min_value=0, max_value=10_000, places=3).map(lambda number: format(number, "f"))
@@ -88,3 +88,17 @@ def test_amounts_are_exact(written: object, picodollars: int) -> None:
 def test_what_is_no_amount_is_refused(written: object) -> None:
     with pytest.raises(ValidationError):
         TypeAdapter(Usd).validate_python(written)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("190MB", 190_000_000), ("1.5 GB", 1_500_000_000), ("500kB", 500_000), ("7b", 7), (12, 12), ("0.0000019MB", 1)],
+)
+def test_sizes_of_files(text: object, size: int) -> None:
+    assert TypeAdapter(FileSize).validate_python(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "MB", "-1MB", "1 TB", "1MiB", "1e3MB", -1, True, 1.5, None, "9" * 400 + "B"])
+def test_what_is_no_size_of_a_file(text: object) -> None:
+    with pytest.raises(ValidationError):
+        TypeAdapter(FileSize).validate_python(text)
