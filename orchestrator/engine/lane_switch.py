@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from http import HTTPStatus
 
 from orchestrator.core import exact_json
 from orchestrator.core.lanes import WINDOWS, Lane
 from orchestrator.core.model import Response
+from orchestrator.core.problems import Refused
 from orchestrator.engine.items import OpenResponse, Prepared
 from orchestrator.engine.lane_memory import LaneMemory
 from orchestrator.engine.lane_notes import LaneNote, lane_notes, note_lane
@@ -19,8 +21,6 @@ from orchestrator.executors.registry import Executors
 __all__ = ["LaneSwitch"]
 
 _ASKED = "the job says so"
-# So many replies in a row that are whole are no chance.
-_QUICK_ONES = 5
 _IGNORED = "the server ignores background: true, so calls are held until the answer is there"
 
 
@@ -35,7 +35,6 @@ class LaneSwitch:
         self._notes: Sequence[LaneNote] = ()
         # Whether a create call in the background came back before its response had ended.
         self._has_background = False
-        self._ended_at_once = 0
         self._warned = False
 
     def executor(self, lane: Lane) -> Executor:
@@ -96,6 +95,12 @@ class LaneSwitch:
         self._show()
         self._notes = await note_lane(self._run.store, self._run.record.id, self._notes, note)
 
+    async def _is_unknown(self, response_id: str) -> bool:
+        """Whether the server says that it does not know a response that it has just answered with."""
+        answer = await self._executors.of(Lane.BACKGROUND).poll(response_id)
+        self._run.observation.progress.polls += 1
+        return isinstance(answer, Refused) and answer.status == HTTPStatus.NOT_FOUND
+
     def _cancel_open(self, stage: Stage, lane: Lane) -> None:
         status = self._run.status
         if lane is Lane.BATCH:
@@ -113,15 +118,18 @@ class LaneSwitch:
     async def answered(self, open_: OpenResponse, response: Response) -> None:
         """A create call came back with the ended response: if that is what this server does, calls are held.
 
-        One such reply says so, unless it claims to be of a background response: that may just have been quick.
+        One such reply says so, unless it claims to be of a background response and the server keeps it: that was
+        only quick.
         """
         if self._has_background or open_.lane is not Lane.BACKGROUND or open_.stage.lane is not Lane.BACKGROUND:
             return
         if not self._executors.of(Lane.BACKGROUND).capabilities.poll or self._executors.of(open_.lane).streams:
             return
-        self._ended_at_once += 1
-        if self._ended_at_once < _QUICK_ONES and _claims_background(response):
-            return
+        if _claims_background(response):
+            # One answer is enough for all.
+            self._has_background = True
+            if not await self._is_unknown(response.id):
+                return
         for stage in self._run.stages.values():
             if stage.lane is Lane.BACKGROUND:
                 await self.change(stage, Lane.SYNC, _IGNORED)

@@ -76,7 +76,7 @@ async def test_a_server_that_ignores_background_is_found_out_once(rehearse: Rehe
     at = await rehearse(rows=40, job={"request": {"model": "my-model"}}, **OWN)
     account = await at.run(same_bill=False)
     assert account.states == {"succeeded": 40}
-    assert account.summary.polls == 0
+    assert account.summary.polls <= 1  # whether the server keeps what it has answered
     assert len(lanes_of(at)) == 1
     async with at.orchestrator() as orchestrator:
         notes = await orchestrator.lanes(RUN)
