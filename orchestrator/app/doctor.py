@@ -54,7 +54,10 @@ async def check(config: Config, database: Backend, *, clock: Clock, model: str |
 async def _findings(config: Config, database: Backend, clock: Clock, model: str | None) -> AsyncIterator[Finding]:
     yield Finding("python", True, platform.python_version())
     yield Finding("sqlite", True, sqlite3.sqlite_version)
-    yield await _database(database)
+    yield (found := await _database(database))
+    if found.ok:
+        for each in await database.advice():
+            yield Finding(each.subject, True, each.detail, each.hint)
     yield Finding("config", True, str(config.source) if config.source else "defaults: OpenAI's own API")
     try:
         config.api_key(os.environ)

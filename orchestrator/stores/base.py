@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -51,6 +52,7 @@ from orchestrator.stores.writes import Acceptance, Adoption, Claim, Counts, Endi
 
 __all__ = [
     "DEFAULT_DATABASE",
+    "Advice",
     "Backend",
     "CostReader",
     "DuplicateReader",
@@ -67,6 +69,15 @@ __all__ = [
 
 # The database unless the user names another one: a file in the working directory.
 DEFAULT_DATABASE = "orchestrator.db"
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """One fact about a database and, if something should be done, what."""
+
+    subject: str
+    detail: str
+    hint: str | None = None
 
 
 class Backend(Protocol):
@@ -100,6 +111,10 @@ class Backend(Protocol):
 
     async def check(self) -> None:
         """Open the database for writing and leave no trace; raises ``StoreError`` if it cannot be used."""
+        ...
+
+    async def advice(self) -> Sequence[Advice]:
+        """What an operator should know of a database that can be used, such as a setting that risks commits."""
         ...
 
     def lock(self, run_id: int, name: str) -> AbstractContextManager[object]:

@@ -24,7 +24,7 @@ from orchestrator.core.money import Bound
 from orchestrator.core.stage_rows import NewGroup
 from orchestrator.core.states import OPEN, SETTLED, TRANSITIONS, Event, RunState, State, first_state, move, settled_by
 from orchestrator.stores import reads, writes
-from orchestrator.stores.base import ViewReader
+from orchestrator.stores.base import Advice, ViewReader
 from orchestrator.stores.notices import MOST_TRIES, REPEAT_AFTER_S, NewNotice, PendingNotice
 from orchestrator.stores.retained import ObjectKind, ProviderObject, Retained
 from orchestrator.stores.stream_events import ProgressEvent
@@ -437,6 +437,9 @@ class ModelBackend(DatasetModel, StageModel, BatchModel):
         return True
 
     async def check(self) -> None: ...
+
+    async def advice(self) -> Sequence[Advice]:
+        return ()
 
     @contextmanager
     def lock(self, run_id: int, name: str) -> Iterator[None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -13,8 +13,9 @@ import anyio.to_thread
 import psycopg
 
 from orchestrator.core.errors import RunBusy, StoreError
-from orchestrator.stores.base import ViewReader
+from orchestrator.stores.base import Advice, ViewReader
 from orchestrator.stores.database_address import shown_address
+from orchestrator.stores.postgres.advice import advice
 from orchestrator.stores.postgres.connection import SCHEMA, connect
 from orchestrator.stores.postgres.database import migrations, store_error
 from orchestrator.stores.postgres.postgres_store import SERVER_TIMEOUT_S, PostgresReader, PostgresStore
@@ -84,6 +85,9 @@ class PostgresBackend:
         if not existed:
             await anyio.to_thread.run_sync(self._remove)
 
+    async def advice(self) -> Sequence[Advice]:
+        return await anyio.to_thread.run_sync(self._advice)
+
     def lock(self, run_id: int, name: str) -> AbstractContextManager[object]:
         return self._lock(run_id, lambda holder: run_locked(name, holder=holder))
 
@@ -130,6 +134,10 @@ class PostgresBackend:
             return self._writers[-1].now(lambda session: session.ask(query, parameters))
         with self._connected() as raw:
             return raw.execute(query, parameters).fetchall()
+
+    def _advice(self) -> list[Advice]:
+        with self._connected() as raw:
+            return advice(raw)
 
     @contextmanager
     def _connected(self) -> Iterator[psycopg.Connection[Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.to_thread
 
+from orchestrator.stores.base import Advice
 from orchestrator.stores.sqlite.database import Synchronous
 from orchestrator.stores.sqlite.reader import SqliteReader
 from orchestrator.stores.sqlite.run_lock import DatasetLock, RunLock, is_locked
@@ -55,6 +57,9 @@ class SqliteBackend:
             pass
         if not existed:
             await anyio.to_thread.run_sync(self._remove)
+
+    async def advice(self) -> Sequence[Advice]:
+        return ()
 
     def lock(self, run_id: int, name: str) -> RunLock:
         return RunLock(self.local_path, run_id, name)
