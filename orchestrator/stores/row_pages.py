@@ -12,6 +12,7 @@ from orchestrator.stores.pulses import Pulse
 from orchestrator.stores.reads import ResultRecord, Summary
 
 __all__ = [
+    "COMPARED_CHARACTERS",
     "ComparedRows",
     "ComparisonPage",
     "Differing",
@@ -21,6 +22,10 @@ __all__ = [
     "RowPage",
     "RowPlace",
 ]
+
+
+# Of the answers of rows that are compared.
+COMPARED_CHARACTERS = 3_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +129,6 @@ class PageReader(Protocol):
         """How many rows of a run have each flag, by name."""
         ...
 
-    async def pulses(self, run_id: int) -> list[Pulse]:
-        """The samples of a run, the oldest first."""
+    async def pulses(self, run_id: int, *, most: int | None = None) -> list[Pulse]:
+        """The samples of a run, the oldest first; about ``most`` of them, at even distances."""
         ...

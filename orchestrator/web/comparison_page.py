@@ -9,7 +9,7 @@ from starlette.requests import Request
 from orchestrator.core.errors import UsageError
 from orchestrator.core.money import format_usd
 from orchestrator.stores.reads import ResultRecord, Run
-from orchestrator.stores.row_pages import ComparedRows, Differing
+from orchestrator.stores.row_pages import COMPARED_CHARACTERS, ComparedRows, Differing
 from orchestrator.web.page_addresses import path_of_row, place_of, query_of
 from orchestrator.web.page_context import SEARCH_S, PageContext
 from orchestrator.web.row_listing import record_object
@@ -18,7 +18,7 @@ from orchestrator.web.word_diff import word_diff
 
 __all__ = ["comparison_page"]
 
-_PAIRS = 20
+_PAIRS = 10
 _CHOICE = 200
 
 
@@ -88,12 +88,17 @@ def _pair(pair: ComparedRows, one: Run, other: Run) -> dict[str, Any]:
 
 
 def _side(record: ResultRecord, run: Run) -> dict[str, Any]:
-    return {**record_object(record), "text": record.output_text or "", "page": path_of_row(run, record)}
+    return {
+        **record_object(record),
+        "text": record.output_text or "",
+        "is_cut": len(record.output_text or "") == COMPARED_CHARACTERS,
+        "page": path_of_row(run, record),
+    }
 
 
 def _pieces(ours: ResultRecord, theirs: ResultRecord | None) -> dict[str, Any] | None:
     """The pieces of both answers; None if there is nothing to compare."""
-    if theirs is None or ours.output_text is None or theirs.output_text is None:
+    if theirs is None or not ours.output_text or not theirs.output_text:
         return None
     found = word_diff(ours.output_text, theirs.output_text)
     return None if found is None else {"a": found[0], "b": found[1]}

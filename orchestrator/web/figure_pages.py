@@ -23,6 +23,8 @@ from orchestrator.web.run_pages import BAR, head_of
 __all__ = ["costs_page", "dataset_page", "stages_page"]
 
 _NIGHTS = 60
+# Changes that have a column even if there were none.
+_ALWAYS = (Change.NEW, Change.CHANGED, Change.REMOVED)
 _DEFAULT_GROUPS = "model,tier"
 
 
@@ -54,13 +56,15 @@ async def stages_page(view: PageContext, request: Request) -> dict[str, Any]:
     run = await view.run_of(request)
     tally: Mapping[str, Mapping[State, int]] = await view.browser.quick.stage_tally(run.id)
     sealed = await view.browser.quick.sealed_stages(run.id)
-    stages = _stages_of(run) or {MAIN_STAGE: "input"}
+    sections = _sections_of(run) or {MAIN_STAGE: {"request": {}}}
+    stages = {name: str(section.get("from") or "input") for name, section in sections.items()}
     return {
         **head_of(run, await view.browser.summary(run)),
         "stages": [
             {
                 "name": name,
                 "from": source,
+                "asks": sections[name].get("request") is not None,
                 "depth": _depth(stages, name),
                 "requests": sum(tally.get(name, {}).values()),
                 "is_complete": name in sealed or (name == MAIN_STAGE and run.plan.complete),
@@ -80,11 +84,11 @@ async def stages_page(view: PageContext, request: Request) -> dict[str, Any]:
     }
 
 
-def _stages_of(run: Run) -> dict[str, str]:
-    """Where the rows of each stage of the stored job come from; nothing for a job without stages."""
+def _sections_of(run: Run) -> dict[str, Mapping[str, Any]]:
+    """The stages of the stored job; nothing for a job without stages."""
     spec = exact_json.loads(run.spec_json.encode())
     found = spec.get("stages") if isinstance(spec, dict) else None
-    return {name: str(stage.get("from", "input")) for name, stage in found.items()} if found else {}
+    return dict(found) if found else {}
 
 
 def _depth(stages: dict[str, str], name: str) -> int:
@@ -104,7 +108,9 @@ async def dataset_page(view: PageContext, request: Request) -> dict[str, Any]:
     nights = await view.browser.nights(name, limit=_NIGHTS)
     return {
         "dataset": name,
-        "changes": [each.value for each in Change],
+        "changes": [
+            each.value for each in Change if each in _ALWAYS or any(night.record.changes[each] for night in nights)
+        ],
         "nights": [
             {
                 **summary_object(each.summary, view.browser.database),

@@ -37,6 +37,7 @@ def _environment() -> Environment:
         words=lambda state: state.replace("_", " "),
         share=_share,
         wasted=_wasted,
+        signed_usd=_signed_usd,
         cut=shortened,
         query=query_of,
     )
@@ -59,6 +60,11 @@ def _usd_short(amount: str | None) -> str:
     pusd = parse_usd(amount)
     sign = "−" if pusd < 0 else ""
     return f"{sign}{formatting.short_dollars(abs(pusd))}" if pusd else "$0"
+
+
+def _signed_usd(amount: str) -> str:
+    pusd = parse_usd(amount)
+    return f"{'−' if pusd < 0 else '+'}{formatting.dollars(abs(pusd))}"
 
 
 def _wasted(sums: Mapping[str, Any]) -> str:

@@ -73,15 +73,15 @@ async def run_page(view: PageContext, request: Request) -> dict[str, Any]:
     """One run: its figures, its samples, why rows failed, and what people flagged."""
     run = await view.run_of(request)
     reader = view.browser.quick
-    pulses = await reader.pulses(run.id)
-    figures = await figures_of_run(view, run, pulses)
     is_object = request.url.path.endswith(".json")
+    pulses = await reader.pulses(run.id, most=None if is_object else _CHARTED)
+    figures = await figures_of_run(view, run, pulses)
     if is_object:
         whole = await view.browser.summary_with_stages(run)
         figures["summary"] = summary_object(whole, view.browser.database)
     return {
         **figures,
-        "pulses": [pulse_object(each) for each in (pulses if is_object else _charted(pulses))],
+        "pulses": [pulse_object(each) for each in pulses],
         "failures": await _failures(view, run),
         "flags": [
             {"flag": flag, "rows": rows, "page": path_of_run(run, "rows") + query_of({"flag": flag})}
@@ -91,17 +91,11 @@ async def run_page(view: PageContext, request: Request) -> dict[str, Any]:
     }
 
 
-def _charted(pulses: Sequence[Pulse]) -> Sequence[Pulse]:
-    """As many samples as a chart has room for, the latest one among them."""
-    step = -(-len(pulses) // _CHARTED)
-    return pulses if step <= 1 else [*pulses[:-1:step], pulses[-1]]
-
-
 async def figures_of_run(view: PageContext, run: Run, pulses: Sequence[Pulse] | None = None) -> dict[str, Any]:
     """What changes while a run is worked on: the object of ``status --json``, and what follows from it."""
     summary = await view.browser.summary(run)
     if pulses is None:
-        pulses = await view.browser.quick.pulses(run.id)
+        pulses = await view.browser.quick.pulses(run.id, most=_CHARTED)
     counts = summary.requests
     settled = sum(counts.get(state, 0) for state in SETTLED)
     is_active = summary.run.state is RunState.ACTIVE

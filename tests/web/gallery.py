@@ -39,7 +39,7 @@ async def _write(database: Path) -> None:
         await _second(await new("second"))
         await _doubt(await new("doubt"))
         await _failed(await new("failed"))
-        stages = {"read": {"from": "input"}, "merge": {"from": "read"}}
+        stages = {"read": {"from": "input", "request": {}}, "merge": {"from": "read", "request": {}}}
         await _staged(await new("staged", json.dumps({"name": "digest", "stages": stages})))
         await _hostile(await new(HOSTILE_RUN))
 

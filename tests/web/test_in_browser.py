@@ -212,7 +212,7 @@ def test_two_runs_that_are_ticked_are_compared(visit: Visit) -> None:
         page.get_by_label(f"Compare {name}", exact=True).check()
     button.click()
     page.wait_for_url("**/compare?a=mixed&b=second")
-    assert page.locator("article.pair").count() == 20
+    assert page.locator("article.pair").count() == 10
     assert "yellow" in page.locator("del").all_inner_texts()[0] or page.locator("ins").count()
     page.get_by_label("Rows", exact=True).select_option("outcomes")
     page.get_by_role("button", name="Filter").click()

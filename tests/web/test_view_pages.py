@@ -230,7 +230,7 @@ async def test_two_runs_are_compared_word_by_word(harness: Harness, client: http
 async def test_stages_are_counted_in_the_order_of_the_job(harness: Harness, database: Path) -> None:
     spec = {
         "name": "digest",
-        "stages": {"read": {"from": "input"}, "merge": {"from": "read"}, "side": {"from": "input"}},
+        "stages": {"read": {"from": "input", "request": {}}, "merge": {"from": "read"}, "side": {"from": "input"}},
     }
     run = await harness.store.create_run(a_run("staged", spec_json=json.dumps(spec)))
     staged = Harness(harness.store, harness.reader, run)

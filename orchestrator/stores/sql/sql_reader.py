@@ -53,8 +53,7 @@ _RESULTS_OF = (
     + "\nWHERE request.id IN (SELECT value FROM json_each(:request_ids))"
 )
 # And with answers cut to their beginning.
-_EXCERPT_CHARACTERS = 400
-_EXCERPTS_OF = _RESULTS_OF.replace("result.output_text", f"substr(result.output_text, 1, {_EXCERPT_CHARACTERS})")
+_EXCERPTS_OF = _RESULTS_OF.replace("result.output_text", "substr(result.output_text, 1, :characters)")
 # At most this many results are read at once, and fewer if their texts are long: memory stays small, and the writer's
 # log is held back for a few milliseconds only.
 _PAGE = 1_000
@@ -280,9 +279,13 @@ def _results(chosen: Mapping[str, Any], connection: SqlConnection) -> list[Resul
     return _records(connection, connection.execute(_SQL["results"], chosen).fetchall())
 
 
-def excerpts_of(request_ids: Sequence[int], connection: SqlConnection) -> dict[int, ResultRecord]:
+def excerpts_of(
+    request_ids: Sequence[int], connection: SqlConnection, *, characters: int = 400
+) -> dict[int, ResultRecord]:
     """Requests of any runs by their ids, with the beginning of their answers."""
-    rows = connection.execute(_EXCERPTS_OF, {"request_ids": json.dumps(request_ids)}).fetchall()
+    rows = connection.execute(
+        _EXCERPTS_OF, {"request_ids": json.dumps(request_ids), "characters": characters}
+    ).fetchall()
     return {record.request_id: record for record in _records(connection, rows)}
 
 

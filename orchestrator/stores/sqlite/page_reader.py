@@ -20,6 +20,7 @@ from orchestrator.core.states import OPEN, State
 from orchestrator.stores.pulses import Pulse
 from orchestrator.stores.reads import ResultRecord, Summary
 from orchestrator.stores.row_pages import (
+    COMPARED_CHARACTERS,
     ComparedRows,
     ComparisonPage,
     Differing,
@@ -109,7 +110,8 @@ class SqlitePageReader(SqliteReader):
         def read(connection: SqlConnection) -> ComparisonPage:
             spans = _ranges(*_bounds(connection, run_ids[0], place), place.backward, _TEXT_RANGE)
             found = _walk(spans, partial(_compare, connection, run_ids, differing), place, limit, within_s)
-            records = excerpts_of([each for pair in found.ids for each in pair if each is not None], connection)
+            both = [each for pair in found.ids for each in pair if each is not None]
+            records = excerpts_of(both, connection, characters=COMPARED_CHARACTERS)
             rows = [
                 ComparedRows(one=records[one], other=None if other is None else records[other])
                 for one, other in found.ids
@@ -135,8 +137,11 @@ class SqlitePageReader(SqliteReader):
     async def flags_of_run(self, run_id: int) -> dict[str, int]:
         return {row["flag"]: row["requests"] for row in await self._page_rows("flags", run_id=run_id)}
 
-    async def pulses(self, run_id: int) -> list[Pulse]:
-        return [Pulse(**dict(row)) for row in await self._page_rows("pulses", run_id=run_id)]
+    async def pulses(self, run_id: int, *, most: int | None = None) -> list[Pulse]:
+        rows = await self._page_rows("pulses", run_id=run_id)
+        step = 1 if most is None else -(-len(rows) // most) or 1
+        # The latest one is always among them.
+        return [Pulse(**dict(row)) for row in ([*rows[:-1:step], rows[-1]] if step > 1 else rows)]
 
     async def _page_rows(self, query: str, **parameters: Any) -> list[Row]:
         return await self._read(lambda connection: connection.rows(_SQL[query], parameters))

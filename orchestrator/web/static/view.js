@@ -30,7 +30,7 @@ function draw() {
     const series = data.slice(1).map((_, i) => ({ stroke: strokes[i], width: 1.5, points: { show: pulses.length < 3 }, dash: name === "cost" && i ? [4, 4] : undefined }));
     const y = { ...axis, size: 52, values: (_, ticks) => ticks.map((v) => (name === "cost" ? `$${short(v)}` : short(v))) };
     const range = (_, low, high) => [0, high > 0 ? high * 1.1 : 1];
-    charts[name] = new uPlot({ width: place.clientWidth, height: 130, tzDate, legend: { show: false }, cursor: { y: false }, scales: { y: { range } }, axes: [{ ...axis, space: 90, values: (_, ticks) => ticks.map(time) }, y], series: [{}, ...series] }, data, place);
+    charts[name] = new uPlot({ width: place.clientWidth, height: 130, tzDate, legend: { show: false }, cursor: { y: false }, scales: { y: { range } }, axes: [{ ...axis, size: 26, space: 90, incrs: [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400], values: (_, ticks) => ticks.map(time) }, y], series: [{}, ...series] }, data, place);
   }
 }
 if (area) {
