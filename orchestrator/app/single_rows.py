@@ -11,6 +11,7 @@ from orchestrator.app.stage_summaries import row_of
 from orchestrator.config import Config
 from orchestrator.core.clock import Clock
 from orchestrator.core.errors import UsageError
+from orchestrator.core.lanes import Lane
 from orchestrator.core.problems import NeverSent, Refused, ReplyLost
 from orchestrator.core.states import SETTLED, State
 from orchestrator.provider.client import ResponsesClient
@@ -61,6 +62,11 @@ class RowCanceller:
 
     async def _cancel_response(self, client: ResponsesClient, row: RequestRecord) -> None:
         attempts = await self._reader.attempts(row.id)
+        if attempts and attempts[-1].lane is Lane.BATCH:
+            raise UsageError(
+                f"{row.key!r} is a line of a batch, which cannot be cancelled alone",
+                hint="orchestrator cancel RUN cancels all that is open",
+            )
         response_id = attempts[-1].response_id if attempts else None
         if response_id is None:
             return

@@ -139,7 +139,8 @@ class LocalLoop:
         if status.held_by:
             message = (
                 f"requests wait for those of run {', '.join(status.held_by)} that may have been sent and are held "
-                f"for your decision: orchestrator retry {status.held_by[0]} --resolve-in-doubt resend|fail"
+                f"for your decision: orchestrator retry {status.held_by[0]} --resolve-in-doubt resend|fail; if that "
+                "run was stopped with batches open, run it again"
             )
             return Ended(RunState.HALTED, "in_doubt", message)
         if status.until is not None:

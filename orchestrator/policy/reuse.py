@@ -29,8 +29,10 @@ class Reuse(Enum):
         return [*Reuse].index(self)
 
 
-def reuse(state: State, *, at_work: bool) -> Reuse:
+def reuse(state: State, *, at_work: bool, in_batch: bool = False) -> Reuse:
     """What to do about a request in ``state``; ``at_work`` says whether a process works on its run.
+
+    A line of a batch (``in_batch``) has no response that could be taken over: only its own run collects it.
 
     Asking again is right only if the other request cannot have been paid for, or is not going to be answered.
     """
@@ -42,6 +44,8 @@ def reuse(state: State, *, at_work: bool) -> Reuse:
         return Reuse.HOLD
     if at_work:
         return Reuse.WAIT
+    if in_batch and state in (State.SUBMITTING, State.SUBMITTED):
+        return Reuse.HOLD
     return {
         State.SUBMITTED: Reuse.ADOPT,
         State.AWAITING_TOOLS: Reuse.ADOPT,

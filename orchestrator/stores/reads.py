@@ -188,6 +188,8 @@ class OtherRequest:
     state: State
     attempt_id: int
     worst_case_pusd: Picodollars | None
+    # It is a line of a batch that has not been collected: only its own run can find its response.
+    in_batch: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,6 +201,7 @@ class Wait:
     run_id: int
     run: str
     state: State
+    in_batch: bool = False
 
 
 @dataclass(frozen=True, slots=True)

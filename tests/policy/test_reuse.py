@@ -65,3 +65,10 @@ def test_the_answers_of_one_night_expire_over_many() -> None:
     assert expired[-1] == len(requests)
     assert max(nights) < len(requests) / 4
     assert sum(night > 0 for night in nights) >= 6
+
+
+@pytest.mark.parametrize("state", [State.SUBMITTING, State.SUBMITTED])
+def test_a_line_of_a_batch_is_left_to_its_own_run(state: State) -> None:
+    assert reuse(state, at_work=False, in_batch=True) is Reuse.HOLD
+    assert reuse(state, at_work=True, in_batch=True) is Reuse.WAIT
+    assert reuse(State.SUCCEEDED, at_work=False, in_batch=True) is Reuse.TAKE

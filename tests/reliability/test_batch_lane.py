@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.core.errors import ExitCode
+from orchestrator.core.errors import ExitCode, UsageError
 from orchestrator.core.lanes import Lane
 from orchestrator.core.states import State
 from orchestrator.sandbox.sandbox_settings import BATCH_FAULTS, FILE_FAULTS
@@ -240,3 +240,26 @@ async def test_all_faults_at_once(
     assert account.summary.requests[State.IN_DOUBT] == 0
     assert ledger["duplicates"]["usable"] <= account.summary.possible_duplicates
     assert ledger["seen_by_client"]["cost_pusd"] == account.summary.cost_pusd
+
+
+async def test_another_run_waits_for_a_batch_that_a_stopped_run_left_open(rehearse: Rehearse) -> None:
+    slow = {"latency": {"queue": 5, "run": {"from_s": 200, "to_s": 220}}}
+    rehearsal = await batched(rehearse, job={"reuse": "same-request"}, sandbox=slow)
+    await rehearsal.stopped_after(90)
+    async with rehearsal.orchestrator() as orchestrator:
+        second = await orchestrator.run(rehearsal.job, name="second")
+        assert (second.run.state.value, second.run.reason) == ("halted", "in_doubt")
+        assert second.attempts == 0
+    check_answered(await rehearsal.run())
+    async with rehearsal.orchestrator() as orchestrator:
+        second = await orchestrator.run(rehearsal.job, name="second")
+    assert (second.requests[State.SUCCEEDED], second.reused, second.cost_pusd) == (ROWS, ROWS, 0)
+
+
+async def test_one_line_of_a_batch_cannot_be_cancelled_alone(rehearse: Rehearse) -> None:
+    slow = {"latency": {"queue": 5, "run": {"from_s": 200, "to_s": 220}}}
+    rehearsal = await batched(rehearse, rows=4, sandbox=slow)
+    await rehearsal.stopped_after(90)
+    async with rehearsal.orchestrator() as orchestrator:
+        with pytest.raises(UsageError, match="line of a batch"):
+            await orchestrator.cancel_rows(RUN, ["row-1"])

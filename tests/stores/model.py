@@ -207,6 +207,10 @@ def _record(kind: type[T], source: object, **more: Any) -> T:
     return kind(**({name: getattr(source, name) for name in names} | more))
 
 
+def _is_in_batch(attempt: _Attempt | None) -> bool:
+    return attempt is not None and attempt.batch is not None and attempt.response_id is None
+
+
 def _day(at: float) -> int:
     return int(at // 86_400)
 
@@ -1214,6 +1218,7 @@ class ModelBackend(DatasetModel, StageModel, BatchModel):
                             run=request.run.record.name,
                             attempt_id=shown.id,
                             worst_case_pusd=shown.worst_case_pusd,
+                            in_batch=shown.batch is not None and shown.response_id is None,
                         )
                     )
                 if request.state is State.SUCCEEDED and others and others[-1].request_id == request.id:
@@ -1230,6 +1235,7 @@ class ModelBackend(DatasetModel, StageModel, BatchModel):
                 run_id=other.run.id,
                 run=other.run.record.name,
                 state=other.state,
+                in_batch=_is_in_batch(other.latest),
             )
             for request in self._of(run_id, State.BLOCKED)
             if (other := request.waits_for) is not None

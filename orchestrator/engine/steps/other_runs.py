@@ -12,7 +12,7 @@ from orchestrator.engine.run_context import RunContext
 from orchestrator.engine.steps.recover import Recover
 from orchestrator.policy.errors.judgement import may_resend
 from orchestrator.policy.reuse import Reuse, reuse
-from orchestrator.stores.reads import Dependent, Duplicate, OtherRequest
+from orchestrator.stores.reads import Dependent, Duplicate, OtherRequest, Wait
 from orchestrator.stores.writes import Adoption, Ending
 
 __all__ = ["OtherRuns"]
@@ -31,7 +31,7 @@ class OtherRuns:
 
     async def follow(self, prepared: Prepared, others: Sequence[OtherRequest]) -> After:
         """Do not send a request that other runs ask too; ``Returned`` if it must be sent or claimed again."""
-        decided = [(self._decide(other.state, other.run_id), other) for other in others]
+        decided = [(self._decide(other), other) for other in others]
         how, other = min(decided, key=lambda each: each[0].rank)
         self._report(how, other.run)
         match how:
@@ -50,7 +50,7 @@ class OtherRuns:
         run, waiting, held = self._run, 0, set[str]()
         taken_back: set[int] = set()
         for wait in await run.reader.waits(run.record.id):
-            how = self._decide(wait.state, wait.run_id)
+            how = self._decide(wait)
             if how is Reuse.HOLD:
                 held.add(wait.run)
             elif how is Reuse.WAIT:
@@ -67,8 +67,9 @@ class OtherRuns:
                     self._route(await self._recover.recover(attempt))
         run.status.notify_if_done()
 
-    def _decide(self, state: State, run_id: int) -> Reuse:
-        return reuse(state, at_work=state not in SETTLED and self._is_at_work(run_id))
+    def _decide(self, other: OtherRequest | Wait) -> Reuse:
+        at_work = other.state not in SETTLED and self._is_at_work(other.run_id)
+        return reuse(other.state, at_work=at_work, in_batch=other.in_batch)
 
     def _note_moved(self, moved: Sequence[Dependent] | None) -> bool:
         """Show what moved; True if it was the waiting request's own response that came back."""

@@ -203,6 +203,7 @@ class BatchLane:
                 self._queue.read_again([prepared])
             else:
                 self._router.route(after)
+        forming.requests.clear()
         if claimed.batch is None:
             forming.close()
         else:
@@ -219,6 +220,8 @@ class BatchLane:
                 sent = await send.send(batch, forming, lines)
             finally:
                 forming.close()
+                # A batch may be open for a day, and has no use for them.
+                forming, lines = None, ()
         else:
             sent = batch.batch_id is not None or await send.resume(batch)
         if sent:

@@ -31,7 +31,7 @@ _SQL = queries("other_runs.sql")
 def others(execute: Callable[..., Cursor], run_id: int, fingerprint: bytes, since: float) -> list[OtherRequest]:
     """The requests of other runs that ask the same and are in flight, up to the first that has a whole answer."""
     found: list[OtherRequest] = []
-    for request_id, other_run_id, run, state, attempt_id, worst_case_pusd in execute(
+    for request_id, other_run_id, run, state, attempt_id, worst_case_pusd, in_batch in execute(
         _SQL["others"], (fingerprint, run_id, since)
     ):
         found.append(
@@ -42,6 +42,7 @@ def others(execute: Callable[..., Cursor], run_id: int, fingerprint: bytes, sinc
                 state=State(state),
                 attempt_id=attempt_id,
                 worst_case_pusd=worst_case_pusd,
+                in_batch=bool(in_batch),
             )
         )
         if found[-1].state is State.SUCCEEDED:
@@ -51,8 +52,15 @@ def others(execute: Callable[..., Cursor], run_id: int, fingerprint: bytes, sinc
 
 def waits(execute: Callable[..., Cursor], run_id: int) -> list[Wait]:
     return [
-        Wait(request_id=request_id, other_id=other_id, run_id=other_run_id, run=run, state=State(state))
-        for request_id, other_id, other_run_id, run, state in execute(_SQL["waits"], {"run_id": run_id})
+        Wait(
+            request_id=request_id,
+            other_id=other_id,
+            run_id=other_run_id,
+            run=run,
+            state=State(state),
+            in_batch=bool(in_batch),
+        )
+        for request_id, other_id, other_run_id, run, state, in_batch in execute(_SQL["waits"], {"run_id": run_id})
     ]
 
 

@@ -3,7 +3,9 @@
 -- name: others
 -- takes: fingerprint, run_id, since
 -- The latest first: what has a whole answer, and what is in flight.
-SELECT request.id, request.run_id, run.name, request.state, attempt.id, attempt.worst_case_pusd
+SELECT
+  request.id, request.run_id, run.name, request.state, attempt.id, attempt.worst_case_pusd,
+  attempt.provider_batch IS NOT NULL AND attempt.response_id IS NULL AS in_batch
 FROM request
 JOIN run ON run.id = request.run_id
 JOIN attempt ON attempt.id = coalesce(request.answered_by, request.id * 1000000 + request.number)
@@ -17,11 +19,14 @@ WHERE request.fingerprint = :fingerprint AND request.same_as IS NULL AND request
 ORDER BY request.id DESC;
 
 -- name: waits
-SELECT waiting.request_id, other.id, other.run_id, run.name, other.state
+SELECT
+  waiting.request_id, other.id, other.run_id, run.name, other.state,
+  attempt.provider_batch IS NOT NULL AND attempt.response_id IS NULL AS in_batch
 FROM waiting
 JOIN request ON request.id = waiting.request_id
 JOIN request AS other ON other.id = waiting.other_id
 JOIN run ON run.id = other.run_id
+LEFT JOIN attempt ON attempt.id = other.id * 1000000 + other.number
 WHERE waiting.run_id = :run_id AND request.state = 'blocked'
 ORDER BY waiting.request_id;
 
