@@ -11,10 +11,12 @@ from orchestrator.app.forecast.pipeline_forecast import PipelineForecaster
 from orchestrator.app.reusable import Reusable
 from orchestrator.config import Config
 from orchestrator.core.errors import BadRow
+from orchestrator.core.lanes import Lane, first_lane, in_background
 from orchestrator.core.model import NewRequest, PlanMark, SkippedRow
 from orchestrator.engine.tasks.planner import key_taken
 from orchestrator.executors.background import create_body
 from orchestrator.job.requests.compose import RequestRules, compose, compose_first, fingerprint, request_rules
+from orchestrator.job.requests.lane_fields import in_lane
 from orchestrator.job.requests.renderer import Renderer, contained
 from orchestrator.job.rows.plan import plan
 from orchestrator.job.spec import Job
@@ -76,7 +78,7 @@ def _dry_run(job: Job, config: Config, reusable: Reusable, marks: list[bytes]) -
                 continue
             keys.add(row.key)
             try:
-                first = _first_request(row, renderer, rules, first)
+                first = _first_request(row, renderer, rules, first_lane(job.lane), first)
                 if reusable.is_possible:
                     mark = reusable.fingerprint(compose_first(renderer, rules, row.row, where=row.where))
                     marks += [mark] if mark is not None else []
@@ -85,7 +87,9 @@ def _dry_run(job: Job, config: Config, reusable: Reusable, marks: list[bytes]) -
     return DryRun(len(keys) - len(invalid), skipped, invalid, first)
 
 
-def _first_request(row: NewRequest, renderer: Renderer, rules: RequestRules, first: bytes | None) -> bytes:
+def _first_request(
+    row: NewRequest, renderer: Renderer, rules: RequestRules, lane: Lane, first: bytes | None
+) -> bytes:
     """The body of the first request that can be made; raises ``BadRow`` if none can be made of this row."""
     if first is not None and renderer.is_certain:
         return first
@@ -95,5 +99,6 @@ def _first_request(row: NewRequest, renderer: Renderer, rules: RequestRules, fir
         else:
             fields = compose(renderer.rehearse(row.row, where=row.where), rules)
         fingerprint(fields, provider="")
-        body = create_body(fields, run_uid="dry-run", key=row.key, number=1)
+        marks = {"run_uid": "dry-run", "key": row.key}
+        body = create_body(in_lane(fields, lane), **marks, number=1, background=in_background(lane))
     return first or body

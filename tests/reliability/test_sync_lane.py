@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import anyio
@@ -110,3 +111,14 @@ async def test_held_rows_are_pending_again_after_a_stop_where_that_costs_nothing
     counts = {state.value: n for state, n in summary.requests.items() if n}
     assert counts == ({"pending": 8} if free else {"submitting": 8})
     assert summary.attempts == (0 if free else 8)
+
+
+async def test_an_answer_that_is_held_need_not_be_stored(rehearse: Rehearse) -> None:
+    at = await rehearse(rows=3, job={**SYNC, "request": {"store": False}})
+    async with at.orchestrator() as orchestrator:
+        first = (await orchestrator.dry_run(at.job)).first_request
+    assert first is not None
+    sent = json.loads(first)
+    assert sent["store"] is False
+    assert "background" not in sent
+    assert (await at.run()).states == {"succeeded": 3}

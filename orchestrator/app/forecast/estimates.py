@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from orchestrator.app.forecast.request_size import Counting, Measured, RequestSize
+from orchestrator.core.lanes import Lane
 from orchestrator.core.model import PastUse, UnitPrice
 from orchestrator.core.money import Picodollars
 from orchestrator.policy.pricing.price_rules import tier_of
@@ -20,6 +21,7 @@ __all__ = [
     "Basis",
     "Estimate",
     "Forecast",
+    "LaneForecast",
     "LeastTime",
     "Span",
     "StageForecast",
@@ -117,6 +119,24 @@ def least_time(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LaneForecast:
+    """One lane: its cost, the time in which all is done, the chance to be done by the deadline, and the reason.
+
+    ``half_pusd`` and ``all_pusd`` are what it comes to, likely or at most, if half or all of the rows must be sent at
+    the standard price in the end. ``chosen`` marks the lane that the run would begin with.
+    """
+
+    lane: Lane
+    cost: Span | None
+    ends_in_s: float | None
+    chance: float | None
+    half_pusd: Picodollars | None
+    all_pusd: Picodollars | None
+    chosen: bool
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
     """What a job will take and cost, and what that rests on.
 
@@ -146,6 +166,8 @@ class Forecast:
     # Of a job with stages: each of them, and the most that all can cost, whatever the answers are.
     stages: tuple[StageForecast, ...] = ()
     worst_pusd: Picodollars | None = None
+    # What it would be in each lane that the job may take; empty if it has no use for a slower one.
+    lanes: tuple[LaneForecast, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -332,7 +354,8 @@ def _usual_rate(price: UnitPrice, past: PastUse) -> float:
 
 def _unit_price(size: RequestSize, prices: PriceBook, variant: Variant, at: float) -> UnitPrice | None:
     if variant.model is None:
-        variant = Variant(model=size.model, tier=tier_of(size.tier) or "default", window=size.window)
+        by_size = tier_of(size.tier) or "default"
+        variant = Variant(model=size.model, tier=variant.tier or by_size, window=variant.window or size.window)
     model, tier, window = variant.model or "", variant.tier, variant.window
     return prices.price(model, tier, at=at, input_tokens=size.input_tokens, window=window)
 

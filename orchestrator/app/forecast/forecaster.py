@@ -21,6 +21,7 @@ from orchestrator.app.forecast.estimates import (
     least_time,
     variants,
 )
+from orchestrator.app.forecast.lane_forecasts import compare_lanes
 from orchestrator.app.forecast.past_answers import Past, find_past
 from orchestrator.app.forecast.request_size import Counting, Measured, RequestSize, Ruler
 from orchestrator.app.forecast.sample import GLANCE_S, EvenSample, glance, requests_of
@@ -29,9 +30,11 @@ from orchestrator.config import Config
 from orchestrator.core import exact_json
 from orchestrator.core.clock import Clock
 from orchestrator.core.errors import BadRow, UsageError
+from orchestrator.core.lanes import first_lane
 from orchestrator.core.problems import NeverSent, Problem, Refused, ReplyLost
 from orchestrator.job.incomplete import RaiseMaxOutputTokens
 from orchestrator.job.requests.compose import fingerprint, request_rules
+from orchestrator.job.requests.lane_fields import in_lane, priced_in_lane
 from orchestrator.job.requests.renderer import Renderer, contained
 from orchestrator.job.rows.sources import STDIN
 from orchestrator.job.spec import Job
@@ -79,6 +82,7 @@ class Sizer:
         self._reusable = reusable
         self._once = job.duplicates == "once" and job.chain is None
         self._takes_turns = job.chain is not None or bool(job.handlers) or job.on_invalid != "fail"
+        self._lane = first_lane(job.lane)
         self._asked: set[bytes] = set()
 
     def __call__(self, fields: Mapping[str, Any]) -> RequestSize | None:
@@ -88,7 +92,7 @@ class Sizer:
             return None
         if asked is not None:
             self._asked.add(asked)
-        size = self._ruler.measure(fields)
+        size = self._ruler.measure(priced_in_lane(in_lane(fields, self._lane), self._lane))
         if self._reusable.is_possible:
             size = replace(size, fingerprint=self._reusable.fingerprint(fields))
         return replace(size, open_ended=True) if self._takes_turns else size
@@ -202,6 +206,16 @@ class Forecaster:
             estimate(measured, self._prices, at=now, past=past.use, raised_to=raised_to, variant=variant)
             for variant in (None, *variants(compare, self._prices.windows))
         ]
+        lanes = await compare_lanes(
+            self._job,
+            self._config,
+            rows=measured.rows,
+            now=now,
+            reader=self._reader,
+            price=lambda variant: estimate(
+                measured, self._prices, at=now, past=past.use, raised_to=raised_to, variant=variant
+            ),
+        )
         return Forecast(
             job=self._job.name,
             models=_models(measured.sizes),
@@ -218,6 +232,7 @@ class Forecaster:
             raised_to=raised_to,
             time=await self._least_time(measured, past),
             budget_pusd=self._job.budget_pusd,
+            lanes=lanes,
         )
 
     # ── the rows ──────────────────────────────────────────────────────────────────────────────────────────

@@ -8,6 +8,7 @@ from typing import Any
 from rich.text import Text
 
 from orchestrator.app.forecast.estimates import Basis, Forecast, Span, Variant
+from orchestrator.app.forecast.lane_forecasts import lanes_object, lanes_text
 from orchestrator.app.forecast.request_size import Counting
 from orchestrator.app.forecast.stages_text import reuse_words, stages_object, stages_table, sums_object
 from orchestrator.core.money import Picodollars, format_usd
@@ -54,6 +55,7 @@ def forecast_object(forecast: Forecast) -> dict[str, Any]:
             for each in forecast.compared
         ],
         **_of_stages(forecast),
+        **({"lanes": lanes_object(forecast.lanes)} if forecast.lanes else {}),
     }
 
 
@@ -81,6 +83,9 @@ def forecast_text(forecast: Forecast) -> Text:
         ("cost", _figure(estimate.cost, formatting.short_dollars), _cost_notes(forecast)),
         ("time", _time(forecast), [f"by {forecast.time.held_by}"] if forecast.time.held_by else []),
     ]
+    if forecast.lanes:
+        first, *others = lanes_text(forecast.lanes)
+        lines.append(("lanes", first, others))
     for name, figure, notes in lines:
         text.append(f"\n  {name:<12}{figure}")
         for note in notes:

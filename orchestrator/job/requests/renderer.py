@@ -55,9 +55,10 @@ class Renderer:
             problems += missing_parameters(job.request)
         self.names_files = self._template.names_files
         self._files = files or LocalFiles(job.files_folder, never=[*_never_sent(job), *private])
-        self._may_be_unstored = may_be_unstored
+        # Only what runs in the background must be stored to be fetched.
+        self._may_be_unstored = may_be_unstored or job.lane == "sync"
         self._where = job.where
-        if not may_be_unstored:
+        if not self._may_be_unstored:
             problems += store_problems(job.request)
         for problem in problems:
             where = str(job.source) if job.source is not None else None
