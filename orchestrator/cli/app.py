@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
+from orchestrator.cli.copy_runs import copy
 from orchestrator.cli.doctor import doctor
 from orchestrator.cli.error_messages import report_bug, report_misuse, report_problem
 from orchestrator.cli.estimate import estimate
@@ -71,7 +72,7 @@ def completion(
 
 
 _COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
-    "Work": (run, resume, retry, cancel, purge, remove),
+    "Work": (run, resume, retry, cancel, purge, remove, copy),
     "Look": (view, status, runs, show, follow, export, costs),
     "Prepare": (init, plan, estimate, doctor, notify, schema, sandbox, completion, help_page),
 }

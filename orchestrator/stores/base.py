@@ -47,6 +47,7 @@ from orchestrator.stores.reads import (
 from orchestrator.stores.retained import RetentionReader, RetentionStore
 from orchestrator.stores.row_pages import PageReader
 from orchestrator.stores.stream_events import StreamEventReader, StreamEventStore
+from orchestrator.stores.tables import Tables
 from orchestrator.stores.uploaded_files import UploadReader, UploadStore
 from orchestrator.stores.writes import Acceptance, Adoption, Claim, Counts, Ending, Leaving, NewRun, Release, Requeue
 
@@ -111,6 +112,10 @@ class Backend(Protocol):
 
     async def check(self) -> None:
         """Open the database for writing and leave no trace; raises ``StoreError`` if it cannot be used."""
+        ...
+
+    def open_tables(self, *, writes: bool) -> AbstractContextManager[Tables]:
+        """All tables of an existing database in one transaction, for a copy of it."""
         ...
 
     async def advice(self) -> Sequence[Advice]:

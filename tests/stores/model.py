@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from itertools import count
@@ -28,6 +28,7 @@ from orchestrator.stores.base import Advice, ViewReader
 from orchestrator.stores.notices import MOST_TRIES, REPEAT_AFTER_S, NewNotice, PendingNotice
 from orchestrator.stores.retained import ObjectKind, ProviderObject, Retained
 from orchestrator.stores.stream_events import ProgressEvent
+from orchestrator.stores.tables import Tables
 from orchestrator.stores.uploaded_files import Upload
 from orchestrator.stores.user_errors import dataset_locked, name_taken, run_locked
 
@@ -441,6 +442,9 @@ class ModelBackend(DatasetModel, StageModel, BatchModel):
         return True
 
     async def check(self) -> None: ...
+
+    def open_tables(self, *, writes: bool) -> AbstractContextManager[Tables]:
+        raise NotImplementedError
 
     async def advice(self) -> Sequence[Advice]:
         return ()

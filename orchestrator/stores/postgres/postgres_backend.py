@@ -19,8 +19,10 @@ from orchestrator.stores.postgres.advice import advice
 from orchestrator.stores.postgres.connection import SCHEMA, connect
 from orchestrator.stores.postgres.database import migrations, store_error
 from orchestrator.stores.postgres.postgres_store import SERVER_TIMEOUT_S, PostgresReader, PostgresStore
+from orchestrator.stores.postgres.postgres_tables import open_tables
 from orchestrator.stores.postgres.postgres_writer import PostgresWriter
 from orchestrator.stores.postgres.writing_session import RUN_LOCKS, Session
+from orchestrator.stores.tables import Tables
 from orchestrator.stores.user_errors import dataset_locked, run_locked
 
 __all__ = ["PostgresBackend"]
@@ -84,6 +86,9 @@ class PostgresBackend:
             pass
         if not existed:
             await anyio.to_thread.run_sync(self._remove)
+
+    def open_tables(self, *, writes: bool) -> AbstractContextManager[Tables]:
+        return open_tables(self._url, writes=writes)
 
     async def advice(self) -> Sequence[Advice]:
         return await anyio.to_thread.run_sync(self._advice)

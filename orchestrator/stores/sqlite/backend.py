@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,8 @@ from orchestrator.stores.sqlite.store import SqliteStore
 
 if TYPE_CHECKING:
     from orchestrator.stores.sqlite.page_reader import SqlitePageReader
+
+from orchestrator.stores.tables import Tables
 
 __all__ = ["SqliteBackend"]
 
@@ -57,6 +59,12 @@ class SqliteBackend:
             pass
         if not existed:
             await anyio.to_thread.run_sync(self._remove)
+
+    def open_tables(self, *, writes: bool) -> AbstractContextManager[Tables]:
+        # Only a copy needs it.
+        from orchestrator.stores.sqlite.sqlite_tables import open_tables
+
+        return open_tables(self.local_path, writes=writes)
 
     async def advice(self) -> Sequence[Advice]:
         return ()
