@@ -87,7 +87,7 @@ async def test_a_copy_and_its_copy_are_the_same(source: Backend, between: Backen
     audit(tmp_path / "back.db")
 
 
-async def test_work_goes_on_in_a_copy(source: Backend, between: Backend) -> None:
+async def test_a_copy_is_worked_on_as_the_original(source: Backend, between: Backend) -> None:
     await copy_database(await filled(source), between)
     async with between.open_store() as store, between.open_reader() as reader:
         run = await reader.run("demo")
