@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import os
 from collections.abc import Mapping
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -46,17 +47,27 @@ class ViewAccess:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        refusal = self._refusal(scope)
+        refusal, begun = self._refusal(scope), False
 
         async def send_with_headers(message: Message) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
+                begun = True
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     if not (name == "cache-control" and name in headers):
                         headers[name] = value
             await send(message)
 
-        await (refusal or self._app)(scope, receive, send_with_headers)
+        try:
+            await (refusal or self._app)(scope, receive, send_with_headers)
+        except Exception:
+            # One page that fails ends no other; its texts are in no log.
+            if os.environ.get("ORCHESTRATOR_DEBUG"):
+                raise
+            if not begun:
+                message = "this page failed, which is our bug; ORCHESTRATOR_DEBUG=1 prints why\n"
+                await PlainTextResponse(message, status_code=500)(scope, receive, send_with_headers)
 
     def _refusal(self, scope: Scope) -> Response | None:
         """The reply to a call that reaches no page; None for one that may."""

@@ -84,8 +84,8 @@ def answer_of(history: RequestHistory) -> str | None:
 async def _sent(view: PageContext, run: Run, history: RequestHistory) -> dict[str, Any] | None:
     try:
         return await view.browser.request_sent(run, history)
-    except OrchestratorError:
-        # A job whose files or modules are elsewhere; the row is there all the same.
+    except (OrchestratorError, ValueError):
+        # A job whose files or modules are elsewhere, or of another version; the row is there all the same.
         return None
 
 

@@ -16,6 +16,7 @@ from orchestrator.web.access import COOKIE
 from orchestrator.web.application import create_view
 from orchestrator.web.page_context import PageContext
 from tests.stores.builders import NOW, Harness, a_charge, a_run
+from tests.stores.sqlite.new_database import new_database
 
 TOKEN = "a-token-that-is-in-the-printed-address"
 FORM_TOKEN = "a-token-that-is-in-each-form"
@@ -28,6 +29,7 @@ SPEC = (
 
 @pytest.fixture
 def database(tmp_path: Path) -> Path:
+    new_database(tmp_path / "runs.db")
     return tmp_path / "runs.db"
 
 

@@ -193,6 +193,21 @@ async def test_other_methods_change_nothing(harness: Harness, database: Path, me
         assert reply.status_code in (403, 405)
 
 
+async def test_a_page_that_fails_ends_no_other_and_shows_no_text(
+    harness: Harness, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with visitor(database) as client:
+        with monkeypatch.context() as broken:
+            broken.setattr("orchestrator.web.application.render", lambda *_: 1 / 0)
+            reply = await client.get("/")
+            assert (reply.status_code, "ZeroDivision" in reply.text) == (500, False)
+            assert reply.headers["content-security-policy"]
+            broken.setenv("ORCHESTRATOR_DEBUG", "1")
+            with pytest.raises(ZeroDivisionError):
+                await client.get("/")
+        assert (await client.get("/")).status_code == 200
+
+
 def test_an_address_of_other_machines_needs_a_name() -> None:
     for host in ("0.0.0.0", "192.168.1.7", "::", "box.lan"):  # noqa: S104  # refused
         with pytest.raises(UsageError, match="allowed-host"):

@@ -14,9 +14,11 @@ from orchestrator.core.states import SETTLED, State
 from orchestrator.stores.pulses import MOST_PULSES, pulse_step
 from orchestrator.stores.reads import ResultRecord
 from orchestrator.stores.row_pages import Differing, PageReader, RowFilter, RowPlace
+from orchestrator.stores.sqlite.backend import SqliteBackend
 from orchestrator.stores.sqlite.page_reader import SqlitePageReader
-from orchestrator.stores.sqlite.store import SqliteStore
 from tests.stores.builders import NOW, Harness, a_run
+
+from .new_database import new_database
 
 pytestmark = pytest.mark.anyio
 
@@ -24,11 +26,13 @@ LONG_S = 60.0
 
 
 @pytest.fixture
-async def harness(tmp_path: Path) -> AsyncIterator[Harness]:
-    async with (
-        SqliteStore.open(tmp_path / "runs.db", synchronous="NORMAL") as store,
-        SqlitePageReader.open(tmp_path / "runs.db") as reader,
-    ):
+def backend(tmp_path: Path) -> SqliteBackend:
+    return new_database(tmp_path / "runs.db")
+
+
+@pytest.fixture
+async def harness(backend: SqliteBackend) -> AsyncIterator[Harness]:
+    async with backend.open_store() as store, backend.open_view() as reader:
         yield Harness(store, reader, await store.create_run(a_run()))
 
 
