@@ -55,7 +55,7 @@ class LiveFigures:
 
 
 def _encoded(figures: dict[str, Any]) -> bytes:
-    html = render("run_figures.html", figures)
+    html = render("run_figures.html", figures) + render("run_tokens.html", figures)
     # The sample has a time of its own each second; without a change it is no event.
     sample = figures["now"] if figures["is_active"] else {**figures["now"], "at": 0}
     return b"data: " + orjson.dumps({"is_active": figures["is_active"], "html": html, "now": sample}) + b"\n\n"

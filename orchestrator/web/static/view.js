@@ -50,7 +50,7 @@ function listen() {
     const fresh = document.createElement("template");
     fresh.innerHTML = figures.html;
     for (const part of all("[data-live]", fresh.content)) {
-      const old = one(`#live [data-live="${part.dataset.live}"]`);
+      const old = one(`[data-live="${part.dataset.live}"]`);
       if (old && old.outerHTML !== part.outerHTML) old.replaceWith(part);
     }
     if (figures.now.at > (pulses.at(-1)?.at ?? 0)) pulses.push(figures.now);
