@@ -15,7 +15,7 @@ from benchmarks.figures import as_json, table_lines
 from benchmarks.processes import CLIENT_CORE, SERVER_CORE, Broken
 from benchmarks.scenarios import Extent, Scenario
 from benchmarks.scenarios.accounts import accounts
-from benchmarks.scenarios.beside_floor import documents, hot_path
+from benchmarks.scenarios.beside_floor import documents, held_calls, hot_path
 from benchmarks.scenarios.crowd import crowd
 from benchmarks.scenarios.nights import nights
 from benchmarks.scenarios.pipelines import pipelines
@@ -31,6 +31,7 @@ _SCENARIOS: dict[str, Scenario] = {
     "start-up": startup,
     "hot-path": hot_path,
     "documents": documents,
+    "held-calls": held_calls,
     "polls": polls,
     "crowd": crowd,
     "planning": planning,

@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("--in-flight", type=int, required=True)
     parser.add_argument("--latency", type=float, required=True, metavar="SECONDS")
     parser.add_argument("--prompt-bytes", type=int, required=True)
+    parser.add_argument("--held", action="store_true", help="hold each create until its answer is there")
     wanted = parser.parse_args()
     asyncio.run(_answer_all(wanted))
 
@@ -40,17 +41,20 @@ async def _answer_all(wanted: argparse.Namespace) -> None:
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
         started, cpu_before = time.perf_counter(), _cpu_s()
         url = f"{wanted.base_url}/responses"
-        await asyncio.gather(*(_answer(session, url, prompts, wanted.latency) for _ in range(wanted.in_flight)))
+        await asyncio.gather(*(_answer(session, url, prompts, wanted) for _ in range(wanted.in_flight)))
         print(json.dumps({"cpu_s": _cpu_s() - cpu_before, "wall_s": time.perf_counter() - started}))
 
 
-async def _answer(session: aiohttp.ClientSession, url: str, prompts: Iterator[str], latency_s: float) -> None:
+async def _answer(
+    session: aiohttp.ClientSession, url: str, prompts: Iterator[str], wanted: argparse.Namespace
+) -> None:
     for prompt in prompts:
-        body = orjson.dumps({"model": "gpt-5-mini", "input": prompt, "background": True, "store": True})
+        background = {} if wanted.held else {"background": True}
+        body = orjson.dumps({"model": "gpt-5-mini", "input": prompt, **background, "store": True})
         async with session.post(url, data=body, headers={"Content-Type": "application/json"}) as reply:
             response = orjson.loads(await reply.read())
         while response["status"] != "completed":
-            await asyncio.sleep(latency_s)
+            await asyncio.sleep(wanted.latency)
             async with session.get(f"{url}/{response['id']}") as reply:
                 response = orjson.loads(await reply.read())
 

@@ -53,6 +53,18 @@ class Responses:
         self._seen.append(0)
         return self._replies.queued(number, int(now))
 
+    def hold(self) -> tuple[float, bytes]:
+        """Creates a response whose call is held: after how many seconds it is answered, and with what."""
+        now, latency_s = self._called(), next(self._latencies)
+        number = len(self._ends_at)
+        if self._first_create_at is None:
+            self._first_create_at = now
+        self._created_at.append(now)
+        self._ends_at.append(now + latency_s)
+        self._seen.append(0)
+        self._saw(number, now + latency_s, 0.0)
+        return latency_s, self._replies.completed(number, int(now), int(now + latency_s))
+
     def poll(self, response_id: bytes) -> bytes:
         now = self._called()
         number = _number(response_id)
@@ -104,8 +116,9 @@ class Responses:
 class Connection(asyncio.Protocol):
     """One client connection; requests that arrive together are answered together, in their order."""
 
-    def __init__(self, responses: Responses) -> None:
+    def __init__(self, responses: Responses, *, hold: bool = False) -> None:
         self._responses = responses
+        self._hold = hold
         self._unread = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -131,13 +144,19 @@ class Connection(asyncio.Protocol):
             return self._responses.poll(path[len(_RESPONSES) + 1 :])
         match method, path:
             case b"POST", b"/v1/responses":
-                return self._responses.create()
+                return self._held() if self._hold else self._responses.create()
             case b"GET", b"/_stats":
                 return http_reply(200, self._responses.stats())
             case b"POST", b"/_mark":
                 self._responses.mark()
                 return http_reply(200, {})
         return _NOT_FOUND
+
+    def _held(self) -> bytes:
+        """Answers later; a client holds one call on each connection."""
+        latency_s, answer = self._responses.hold()
+        asyncio.get_running_loop().call_later(latency_s, self._transport.write, answer)
+        return b""
 
 
 def main() -> None:
@@ -146,15 +165,16 @@ def main() -> None:
     parser.add_argument("--latency", type=parse_latency, default=parse_latency("0.05"), metavar="SECONDS[:SIGMA]")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--reply-bytes", type=int, default=1500, help="size of a completed response object")
+    parser.add_argument("--hold", action="store_true", help="answer a create when its response has ended")
     wanted = parser.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    asyncio.run(_serve(Responses(wanted.latency.draws(wanted.seed), Replies(wanted.reply_bytes))))
+    asyncio.run(_serve(Responses(wanted.latency.draws(wanted.seed), Replies(wanted.reply_bytes)), hold=wanted.hold))
 
 
-async def _serve(responses: Responses) -> None:
+async def _serve(responses: Responses, *, hold: bool) -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(responses), "127.0.0.1", 0, backlog=4096)
+    server = await loop.create_server(lambda: Connection(responses, hold=hold), "127.0.0.1", 0, backlog=4096)
     closed = asyncio.Event()
     loop.add_reader(sys.stdin, closed.set)
     print(server.sockets[0].getsockname()[1], flush=True)

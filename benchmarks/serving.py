@@ -78,9 +78,9 @@ class Responder:
 
 
 @contextmanager
-def responder(latency: Latency, *, seed: int = 1, reply_bytes: int = 1500) -> Iterator[Responder]:
+def responder(latency: Latency, *, seed: int = 1, reply_bytes: int = 1500, hold: bool = False) -> Iterator[Responder]:
     """Starts a responder on the server's core; it ends with the block, or with this process."""
-    sizes = ("--latency", str(latency), "--seed", seed, "--reply-bytes", reply_bytes)
+    sizes = ("--latency", str(latency), "--seed", seed, "--reply-bytes", reply_bytes, *(["--hold"] if hold else []))
     with on_core(SERVER_CORE):
         process = subprocess.Popen(
             python("-m", "benchmarks.responder", *sizes), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

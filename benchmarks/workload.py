@@ -42,6 +42,8 @@ class Workload:
     prompt_bytes: int = 200
     polls_per_minute: int = PLENTIFUL_POLLS
     increments: bool = False
+    # Whether create calls are held until the answer is there.
+    held: bool = False
     # Three stages in place of one request: two for each row, and one for each ten rows.
     stages: bool = False
     requests_per_minute: int = _NO_LIMIT["requests_per_minute"]
@@ -67,6 +69,8 @@ class Workload:
             "input": {"path": "rows.jsonl", "key": "id"},
             **({"stages": _STAGES} if self.stages else {"request": _asked("gpt-5-mini", "{{ text }}")}),
         }
+        if self.held:
+            job["lane"] = "sync"
         if self.increments:
             job["increments"] = {}
         (folder / "job.yaml").write_text(json.dumps(job))
@@ -82,5 +86,6 @@ class Workload:
                 "polls_per_minute": self.polls_per_minute,
                 "max_in_flight": self.in_flight,
             },
+            "lanes": {"sync": {"at_once": self.in_flight}},
         }
         (folder / "config.yaml").write_text(json.dumps(config))

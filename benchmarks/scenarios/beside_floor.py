@@ -20,9 +20,10 @@ from benchmarks.scenarios import Extent
 from benchmarks.serving import responder
 from benchmarks.workload import Workload
 
-__all__ = ["documents", "hot_path"]
+__all__ = ["documents", "held_calls", "hot_path"]
 
 _LATENCY = Latency(0.05)
+_HELD_LATENCY = Latency(0.2)
 
 
 def hot_path(extent: Extent) -> Iterator[Figure]:
@@ -34,6 +35,12 @@ def hot_path(extent: Extent) -> Iterator[Figure]:
 def documents(extent: Extent) -> Iterator[Figure]:
     """The same with prompts of 8 kB and responses of 10 kB."""
     return _beside_floor(extent, Workload(rows=3000, prompt_bytes=8000), _Bounds(cpu=2.0), reply_bytes=10_000)
+
+
+def held_calls(extent: Extent) -> Iterator[Figure]:
+    """The lane sync: CPU per row, 200 calls held at 200 ms, compared with a bare loop of the same calls."""
+    # The floor makes one call a row and keeps nothing, so storing weighs more than in the other scenarios.
+    return _beside_floor(extent, Workload(rows=6000, held=True), _Bounds(cpu=2.5), reply_bytes=1500)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,9 +83,13 @@ def _beside_floor(extent: Extent, workload: Workload, bounds: _Bounds, *, reply_
 
 
 def _floor(workload: Workload, reply_bytes: int) -> _Taken:
-    with responder(_LATENCY, reply_bytes=reply_bytes) as server:
+    latency = _HELD_LATENCY if workload.held else _LATENCY
+    with responder(latency, reply_bytes=reply_bytes, hold=workload.held) as server:
         sizes = ("--rows", workload.rows, "--in-flight", workload.in_flight, "--prompt-bytes", workload.prompt_bytes)
-        cost = measure(python("-m", "benchmarks.floor", server.base_url, "--latency", _LATENCY.median_s, *sizes))
+        held = ["--held"] if workload.held else []
+        cost = measure(
+            python("-m", "benchmarks.floor", server.base_url, "--latency", latency.median_s, *sizes, *held)
+        )
         seen = server.seen()
     cpu_s: float = json.loads(cost.output)["cpu_s"]
     return _Taken(cpu_s / workload.rows * 1e3, seen.rows_per_s, cost.peak_mb, seen.busy)
@@ -86,7 +97,8 @@ def _floor(workload: Workload, reply_bytes: int) -> _Taken:
 
 def _product(workload: Workload, reply_bytes: int) -> _Taken:
     start = start_up()
-    with scratch() as folder, responder(_LATENCY, reply_bytes=reply_bytes) as server:
+    latency = _HELD_LATENCY if workload.held else _LATENCY
+    with scratch() as folder, responder(latency, reply_bytes=reply_bytes, hold=workload.held) as server:
         workload.write(folder, server.base_url)
         cost = measure(run_command(folder))
         seen = server.seen()

@@ -123,3 +123,20 @@ def test_the_floor_polls_each_response_once() -> None:
     assert seen.polls <= 44  # one each, unless a timer fires early
     assert 0.0 < json.loads(cost.output)["cpu_s"] < cost.cpu_s
     assert cost.peak_mb > 10
+
+
+async def test_a_call_is_held_until_its_response_has_ended(anyio_backend: str) -> None:
+    responses = Responses(repeat(0.05), Replies(body_bytes=3000))
+    listen = asyncio.get_running_loop().create_server
+    server = await listen(lambda: Connection(responses, hold=True), "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    client, begun = Client(reader, writer), time.monotonic()
+    for _ in range(2):
+        await client.send(CREATE)
+        response = parse_response((await client.receive())[1])
+        assert response.ended
+    assert time.monotonic() - begun >= 0.1
+    stats = await client.get("/_stats")
+    assert (stats["creates"], stats["polls"], stats["seen"]) == (2, 0, 2)
+    writer.close()
+    server.close()
