@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ def test_sixty_thousand_rows_in_batches(tmp_path: Path, note: Note) -> None:
         text = "The harvest was good this year, and trade with our neighbors grew in every port. " * 12
         station.write_rows({"id": f"row-{n}", "text": f"{n}. {text}"} for n in range(ROWS))
         with (tmp_path / "out.json").open("w") as out:
-            process = station.start(*station.run_arguments("--yes"), stdout=out)
+            process = station.start(*station.run_arguments("--yes"), stdout=out, stderr=subprocess.DEVNULL)
             _, status, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         summary, ledger = json.loads((tmp_path / "out.json").read_text()), provider.ledger()

@@ -71,8 +71,8 @@ async def test_rows_are_answered_in_batches_at_half_the_price(rehearse: Rehearse
 
 # Every batch but the last ones is struck; then each row is answered, in a batch of its own or a later one.
 SURVIVED: dict[str, dict[str, Any]] = {
-    "batch_token_limit": {"rate": 1, "calm": 2},
-    "batch_expires": {"rate": 1, "calm": 4},
+    "batch_token_limit": {"rate": 1, "calm": 2, "attempts": 1},
+    "batch_expires": {"rate": 1, "calm": 4, "attempts": 1},
     "batch_no_output": {"rate": 1, "calm": 2},
     "batch_empty_ids": {"rate": 1},
     "batch_late_lines": {"rate": 1},
@@ -98,7 +98,10 @@ RARELY = {"batch_token_limit", "batch_slow_cancel", "batch_empty_ids", "file_lat
 )
 async def test_every_row_is_answered_in_spite_of(rehearse: Rehearse, fault: str) -> None:
     case = SURVIVED[fault]
-    rehearsal = await batched(rehearse, faults={fault: case["rate"], "calm_batches_after": case.get("calm")})
+    # What is not the fault of a request spends none of its attempts.
+    job = {"retry": {"attempts": case.get("attempts", 20)}}
+    faults = {fault: case["rate"], "calm_batches_after": case.get("calm")}
+    rehearsal = await batched(rehearse, faults=faults, job=job)
     account = await rehearsal.run()
     check_answered(account)
     assert account.ledger["cost_pusd"] == account.summary.cost_pusd
