@@ -72,7 +72,9 @@ def _pages(rows: int) -> Mapping[str, list[str]]:
 def _serving(folder: Path) -> Iterator[tuple[httpx.Client, subprocess.Popen[str]]]:
     """The command with a client that has its cookie."""
     with on_core(SERVER_CORE):
-        process = subprocess.Popen(command(folder, "view", "--no-browser"), stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command(folder, "view", "--no-browser"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
     try:
         assert process.stdout is not None  # noqa: S101  # it is a pipe
         address = httpx.URL(process.stdout.readline().strip())

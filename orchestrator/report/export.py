@@ -20,7 +20,7 @@ from orchestrator.report.columns import STAGE_COLUMNS, Kind, columns_of, error_o
 from orchestrator.report.formatting import stamp
 from orchestrator.stores.reads import ResultRecord
 
-__all__ = ["BodyOf", "Format", "format_for", "write_csv", "write_jsonl", "write_openai_batch"]
+__all__ = ["BodyOf", "Format", "format_for", "jsonl_line", "write_csv", "write_jsonl", "write_openai_batch"]
 
 BodyOf: TypeAlias = Callable[[ResultRecord], Awaitable[bytes | None]]
 
@@ -64,6 +64,11 @@ async def write_jsonl(
         write(_encoded(record, answer_of(record) if is_typed else None))
         rows += 1
     return rows
+
+
+def jsonl_line(record: ResultRecord) -> bytes:
+    """Returns one line of a JSON Lines export."""
+    return _encoded(record, None)
 
 
 def _encoded(record: ResultRecord, output: Any) -> bytes:

@@ -22,8 +22,10 @@ from orchestrator.web.access import ViewAccess
 from orchestrator.web.comparison_page import comparison_page
 from orchestrator.web.figure_pages import costs_page, dataset_page, stages_page
 from orchestrator.web.live_figures import LiveFigures
+from orchestrator.web.page_addresses import filter_of
 from orchestrator.web.page_context import PageContext
 from orchestrator.web.rendering import render
+from orchestrator.web.row_download import file_name, lines_of
 from orchestrator.web.row_listing import rows_page
 from orchestrator.web.row_page import answer_of, history_named, row_page
 from orchestrator.web.run_pages import overview_page, run_page
@@ -58,6 +60,7 @@ def create_view(view: PageContext, *, token: str, hosts: frozenset[str] = frozen
         Route("/static/{name}", _static),
         Route("/run/{run}/live", partial(_live, view, LiveFigures(view))),
         Route("/run/{run}/answer", partial(_answer, view)),
+        Route("/run/{run}/rows.jsonl", partial(_download, view)),
         Route("/run/{run}/flag", partial(_set_flag, view), methods=["POST"]),
         *(Route(path, partial(_as_html, view, template, page)) for path, template, page in PAGES),
     ]
@@ -104,6 +107,14 @@ async def _answer(view: PageContext, request: Request) -> Response:
     history = await history_named(view, await view.run_of(request), request)
     answer = answer_of(history) or ""
     return PlainTextResponse(answer.encode("utf-8", "replace"), headers={"content-disposition": "inline"})
+
+
+async def _download(view: PageContext, request: Request) -> Response:
+    """The rows of a list as a file."""
+    run = await view.run_of(request)
+    lines = lines_of(view.browser.slow, run, filter_of(request.query_params))
+    headers = {"content-disposition": f'attachment; filename="{file_name(run)}"'}
+    return StreamingResponse(lines, media_type="application/x-ndjson", headers=headers)
 
 
 async def _set_flag(view: PageContext, request: Request) -> Response:

@@ -59,6 +59,7 @@ async def rows_page(view: PageContext, request: Request) -> dict[str, Any]:
         "searched_to": listed.searched_to,
         "is_current": listed.is_current,
         "rows_page": path_of_run(run, "rows"),
+        "download": path_of_run(run, "rows.jsonl") + query_of({**kept, "sort": None}),
     }
 
 

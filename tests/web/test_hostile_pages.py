@@ -108,6 +108,17 @@ async def test_a_run_is_found_by_any_name(harness: Harness, client: httpx.AsyncC
         assert (await client.get(f"{path}.json")).json()["run"] == name
 
 
+@pytest.mark.parametrize("name", ['a"; filename="b', "\r\nset-cookie: a=b", "../../x", "\u202e", "ü"])
+async def test_the_name_of_a_downloaded_file_is_plain(harness: Harness, client: httpx.AsyncClient, name: str) -> None:
+    run = await harness.store.create_run(a_run(name))
+    reply = await client.get(f"/run/~{run.id}/rows.jsonl")
+    assert reply.status_code == 200
+    given = reply.headers["content-disposition"].removeprefix('attachment; filename="').removesuffix('"')
+    assert given.isascii()
+    assert set(given) <= set("abcdefghijklmnopqrstuvwxyz0123456789.-_")
+    assert ".." not in given.removesuffix(".jsonl") or not given.startswith(".")
+
+
 async def test_no_key_and_no_environment_is_on_a_page(
     harness: Harness, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ import pytest
 from orchestrator.app.api import Orchestrator
 from orchestrator.core.states import RunState, State
 from orchestrator.report.costs import costs_object
+from orchestrator.report.export import jsonl_line
 from orchestrator.report.request_history import history_object
 from orchestrator.report.summary import summary_object
 from tests.stores.builders import NOW, Harness, a_run, an_unknown_charge
@@ -130,6 +131,24 @@ async def test_a_key_that_is_searched_for_is_found_at_once(harness: Harness, cli
     assert (await client.get(page["named"]["page"])).status_code == 200
     answers = await object_of(client, "/run/demo/rows.json?q=the+ANSWER+to")
     assert [row["key"] for row in answers["rows"]] == ["row-2", "row-3", "row-4"]
+
+
+@pytest.mark.parametrize("query", ["", "state=failed", "q=the+ANSWER+to", "state=settled&code=refusal", "flag=check"])
+async def test_a_list_is_downloaded_as_the_export_writes_it(
+    harness: Harness, client: httpx.AsyncClient, database: Path, query: str
+) -> None:
+    await fill(harness)
+    await harness.store.set_flag((await harness.request("row-3")).id, "check", "", NOW)
+    listed = await object_of(client, f"/run/demo/rows.json?{query}")
+    reply = await client.get(listed["download"])
+    assert reply.headers["content-disposition"] == 'attachment; filename="demo.jsonl"'
+    lines = [json.loads(line) for line in reply.text.splitlines()]
+    assert [line["key"] for line in lines] == [row["key"] for row in listed["rows"]]
+    async with Orchestrator(database=database) as orchestrator:
+        records = [each async for each in orchestrator.results("demo", states=list(State))]
+    assert reply.content == b"".join(
+        jsonl_line(each) for each in records if each.key in {line["key"] for line in lines}
+    )
 
 
 async def test_rows_are_sorted_by_what_they_cost(harness: Harness, client: httpx.AsyncClient) -> None:

@@ -65,9 +65,10 @@ if (live) {
   addEventListener("pagehide", () => stream.close());
 }
 
-// ── keys: j and k move in a list, Enter opens; on a row, j and k go to the next and the previous one ──
+// ── keys: j and k move in a list, Enter opens; on a row, j and k go to the next and the previous one, f to its flag ──
 addEventListener("keydown", (event) => {
   if (event.target.closest("input, select, textarea") || event.metaKey || event.ctrlKey || event.altKey) return;
+  if (event.key === "f" && one(".flagform")) { event.preventDefault(); one(".flagform [name=flag]").focus(); }
   const links = all("#rows a.row"), step = { j: 1, k: -1 }[event.key];
   if (!step) return;
   if (links.length) links[Math.min(links.length - 1, Math.max(0, links.indexOf(document.activeElement) + step))].focus();
