@@ -34,6 +34,7 @@ async def status(
     """Show where a run stands: counts, tokens, cost, failures."""
     from orchestrator.app.retention.text import retention_object, retention_words
     from orchestrator.cli.run_outcome import failure_codes
+    from orchestrator.core.states import RunState
     from orchestrator.report.batches_sent import batches_object, batches_words
     from orchestrator.report.lanes_taken import lanes_object, lanes_words
     from orchestrator.report.summary import closing_table, summary_object
@@ -51,7 +52,8 @@ async def status(
             return
         failures = await failure_codes(orchestrator, summary)
         places = {"database": orchestrator.database} | ({"retention": words} if words else {})
-        places |= {"lane": lanes_words(lanes)} if lanes else {}
+        over = summary.run.state in (RunState.FINISHED, RunState.CANCELLED)
+        places |= {"lane": lanes_words(lanes, over=over)} if lanes else {}
         places |= {"batches": batches_words(batches)} if batches else {}
         say(closing_table(summary, places=places, failures=failures))
 

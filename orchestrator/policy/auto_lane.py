@@ -138,8 +138,8 @@ def _assumed(lane: Lane, within_s: float) -> float:
 def _why(plan: _Plan, now: float, prices: Mapping[Lane, float]) -> str:
     hours, share = (plan.until - now) / 3600, round(plan.chance * 100)
     return (
-        f"it costs {prices[plan.lane]:.0%} of the standard price, and with {hours:.1f} h to spare it ends in time "
-        f"for about {share} % of the rows; the rest can still be sent by a faster lane"
+        f"it costs {prices[plan.lane]:.0%} of the standard price, and with {hours:.1f} h to spare it is about "
+        f"{share} % likely to be done in time; what is not can still be sent by a faster lane"
     )
 
 

@@ -45,15 +45,15 @@ def lanes_object(taken: Sequence[LaneTaken]) -> list[dict[str, Any]]:
     ]
 
 
-def lanes_words(taken: Sequence[LaneTaken]) -> str:
-    """Returns the lane that each stage takes now, with the reason."""
+def lanes_words(taken: Sequence[LaneTaken], *, over: bool = False) -> str:
+    """Returns the lane that each stage takes now, with the reason; ``over`` says that the run has ended."""
     latest = {each.stage: each for each in taken}
-    return "; ".join(map(_words, latest.values()))
+    return "; ".join(_words(each, over=over) for each in latest.values())
 
 
-def _words(each: LaneTaken) -> str:
+def _words(each: LaneTaken, *, over: bool) -> str:
     name = "" if each.stage == MAIN_STAGE else f"{each.stage}: "
     later = ""
-    if each.reconsider_at is not None:
+    if each.reconsider_at is not None and not over:
         later = f"; to be reconsidered at {formatting.date_time(each.reconsider_at)} UTC"
     return f"{name}{each.lane}, because {each.why}{later}"

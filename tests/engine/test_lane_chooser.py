@@ -107,13 +107,15 @@ async def test_what_is_not_done_is_asked_for_in_a_faster_lane(rig: Rig) -> None:
     assert (first.lane, second.lane, second.reconsider_at) == (Lane.WINDOW_8H, Lane.BACKGROUND, None)
 
 
-@pytest.mark.parametrize(("asked", "cancels"), [("window-2h", True), ("flex", False)])
+@pytest.mark.parametrize(("asked", "cancels"), [("window-2h", True), ("flex", False), ("batch", False)])
 async def test_a_lane_that_the_job_names_is_left_in_time_too(rig: Rig, asked: str, cancels: bool) -> None:
     chooser = Bench(rig, 3, asked=asked)
     assert await chooser.begin() is Lane(asked)
     assert await chooser.at(2.5) is Lane(asked)
     assert await chooser.at(2.8) is Lane.BACKGROUND
     assert chooser.stage.cancelled_lanes == ({Lane(asked)} if cancels else set())
+    # A batch is cancelled as a whole.
+    assert rig.status.recalled_stages == ({"main"} if asked == "batch" else set())
 
 
 async def test_a_lane_that_the_job_names_is_kept_without_a_deadline(rig: Rig) -> None:

@@ -93,8 +93,8 @@ def test_it_is_reconsidered_while_the_background_can_still_do_it_all(hours: floa
 
 def test_the_reason_names_price_and_chance() -> None:
     assert choose(9, lanes=WINDOW_LANES).why == (
-        "it costs 60% of the standard price, and with 8.7 h to spare it ends in time for about 100 % of the rows; "
-        "the rest can still be sent by a faster lane"
+        "it costs 60% of the standard price, and with 8.7 h to spare it is about 100 % likely to be done in "
+        "time; what is not can still be sent by a faster lane"
     )
 
 

@@ -16,6 +16,7 @@ def test_the_latest_lane_is_given_with_its_reason() -> None:
     assert lanes_words([EARLIER]) == (
         "window-8h, because it ends in time; to be reconsidered at 2026-11-21 21:00:00 UTC"
     )
+    assert lanes_words([EARLIER], over=True) == "window-8h, because it ends in time"
     assert lanes_words([EARLIER, LATER]) == "background, because little time is left"
 
 

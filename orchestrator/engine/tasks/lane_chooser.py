@@ -15,6 +15,8 @@ from orchestrator.policy.auto_lane import FEWEST_ROWS, choose_lane, switch_time
 
 __all__ = ["LaneChooser", "LanePlan"]
 
+# Lanes that a job may name and that may not be done by its deadline.
+_SLOW = (*WINDOWS, Lane.FLEX, Lane.BATCH)
 _TIME_IS_SHORT = "the background needs all the time that is left before the deadline"
 # A stage whose rows are still being made is given another choice so often.
 _CHOOSE_AGAIN_S = 60.0
@@ -68,7 +70,7 @@ class LaneChooser:
             plan = self._plans[stage.name]
             if plan.asked == AUTO:
                 await self._choose(stage, plan)
-            elif stage.lane in (*WINDOWS, Lane.FLEX):
+            elif stage.lane in _SLOW:
                 await self._leave_in_time(stage, plan)
             self._was_slow |= stage.lane is not Lane.BACKGROUND
 
@@ -111,7 +113,8 @@ class LaneChooser:
             return
         rows = await self._rows_left(stage) * plan.stages_left
         if run.clock.now() >= switch_time(run.record.deadline_at, rows, self._memory.history(plan.model)):
-            cancel = stage.lane in WINDOWS
+            # What runs at the tier flex is not faster elsewhere.
+            cancel = stage.lane is not Lane.FLEX
             await self._switch.change(stage, Lane.BACKGROUND, _TIME_IS_SHORT, cancel=cancel)
 
     async def _rows_left(self, stage: Stage) -> int:
