@@ -72,7 +72,7 @@ class PostgresWriter(GroupWriter):
         return apart_if_refused(self._transact, group, unusable=_ends_the_group)
 
     def _transact(self, writes: Sequence[Write]) -> list[Any]:
-        values, tx = self._session.commit(partial(_write, self._known, writes))
+        values, tx = self._session.commit(partial(_write, self._known, writes), _finish)
         tx.committed()
         return values
 
@@ -88,8 +88,11 @@ def _write(
     values: list[Any] = []
     for verb, same in groupby(writes, key=lambda write: write.verb):
         values += _write_all(tx, verb, list(same))
-    tx.write_sums()
     return values, tx
+
+
+def _finish(written: tuple[list[Any], PostgresTransaction]) -> None:
+    written[1].write_sums()
 
 
 def _write_all(tx: PostgresTransaction, verb: Callable[..., Any], writes: list[Write]) -> list[Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from orchestrator.stores.postgres.connection import PostgresConnection
 from orchestrator.stores.sql.connection import Cursor, Parameters
-from orchestrator.stores.sql.transaction import SQL, TOTALS, Known, Transaction
+from orchestrator.stores.sql.transaction import TOTALS, Known, Transaction
 
 __all__ = ["PostgresTransaction"]
 
@@ -15,6 +15,24 @@ __all__ = ["PostgresTransaction"]
 _PURPOSES = {"claims": 1, "request ids": 2}
 _OF_TRANSACTIONS = 0x6F72_6374
 _SUMMED = ", ".join(f"{name} = {name} + ${place}" for place, name in enumerate(TOTALS, start=3))
+# Sums may be lowered, so a row is added only where there is none.
+_ADD_MOVES = """WITH c AS (
+  SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[]) AS c (run_id, stage, state, change)
+), moved AS (
+  UPDATE tally SET requests = requests + c.change FROM c
+  WHERE tally.run_id = c.run_id AND tally.stage = c.stage AND tally.state = c.state
+  RETURNING tally.run_id, tally.stage, tally.state
+)
+INSERT INTO tally (run_id, stage, state, requests)
+SELECT * FROM c WHERE (run_id, stage, state) NOT IN (SELECT run_id, stage, state FROM moved)"""
+_ADD_SPENDING = """WITH c AS (
+  SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS c (day, run_id, change)
+), moved AS (
+  UPDATE spending SET pusd = pusd + c.change FROM c WHERE spending.day = c.day AND spending.run_id = c.run_id
+  RETURNING spending.day, spending.run_id
+)
+INSERT INTO spending (day, run_id, pusd)
+SELECT * FROM c WHERE (day, run_id) NOT IN (SELECT day, run_id FROM moved)"""
 _ADD_TOTALS = f"UPDATE run_total SET latest_at = greatest(latest_at, $2), {_SUMMED} WHERE run_id = $1"  # noqa: S608  # our own names
 
 
@@ -38,31 +56,27 @@ class PostgresTransaction(Transaction):
 
     def swap_all(self, statement: str, rows: Sequence[Parameters]) -> set[int]:
         """Run a compare-and-set for many rows; returns the ids of those that it changed."""
-        self._write_held_back()
-        changed = self._postgres.execute_for_all(statement, rows, returning="\nRETURNING id").fetchall()
-        return {row_id for (row_id,) in changed}
+        with self._postgres.raw.pipeline():
+            self._write_held_back()
+            changed = self._postgres.execute_for_all(statement, rows, returning="\nRETURNING id")
+        return {row_id for (row_id,) in changed.fetchall()}
 
     def write_sums(self) -> None:
+        """As the shared one, with statements that no result is read of: all of them are sent in one trip."""
         self._write_held_back()
-        self._add_moves()
+        execute = self._postgres.raw.execute
+        moves = sorted(
+            (run, stage, state.value, change) for (run, stage, state), change in self._moves.items() if change
+        )
+        if moves:
+            execute(_ADD_MOVES, [list(column) for column in zip(*moves, strict=True)], prepare=True)
         # In one order in all processes, so that none waits for another one that waits for it.
         for run_id, totals in sorted(self._totals.items()):
-            self._postgres.raw.execute(
-                _ADD_TOTALS, [run_id, float(totals["latest_at"]), *(totals[name] for name in TOTALS)], prepare=True
-            )
-        for (day, run_id), change in sorted(self._spent.items()):
-            if change:
-                spent = {"day": day, "run_id": run_id, "change": change}
-                if not self.execute(SQL["move_spending"], spent).rowcount:
-                    self.execute(SQL["add_spending"], spent)
-
-    def _add_moves(self) -> None:
-        moves = sorted((run_id, stage, state.value, change) for (run_id, stage, state), change in self._moves.items())
-        for run_id, stage, state, change in moves:
-            if change:
-                row = {"run_id": run_id, "stage": stage, "state": state, "change": change}
-                if not self.execute(SQL["move_tally"], row).rowcount:
-                    self.execute(SQL["add_tally"], row)
+            sums = (totals[name] for name in TOTALS)
+            execute(_ADD_TOTALS, [run_id, float(totals["latest_at"]), *sums], prepare=True)
+        spent = sorted((day, run_id, change) for (day, run_id), change in self._spent.items() if change)
+        if spent:
+            execute(_ADD_SPENDING, [list(column) for column in zip(*spent, strict=True)], prepare=True)
 
     def _execute(self, statement: str, parameters: Parameters = (), /) -> Cursor:
         self._write_held_back()

@@ -28,6 +28,7 @@ T = TypeVar("T")
 RUN_LOCKS = 0x6F72_6368
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 1.0
 _OPEN = """INSERT INTO writer (uid, last_group, session) VALUES ($1, 0, pg_backend_pid())"""
+_MARK = "UPDATE writer SET last_group = $2 WHERE uid = $1"
 _FORGET = """DELETE FROM writer WHERE opened_at < now() - interval '1 day'
 AND NOT EXISTS (SELECT 1 FROM pg_stat_activity WHERE pid = session)"""
 _TAKE = """INSERT INTO holder (key, epoch, name) VALUES ($1, 1, $2)
@@ -51,10 +52,12 @@ class Session:
 
     # ── groups ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def commit(self, write: Callable[[PostgresConnection], T]) -> T:
-        """Run a function in a transaction; if the connection is lost, again on another one."""
+    def commit(self, write: Callable[[PostgresConnection], T], finish: Callable[[T], None]) -> T:
+        """Run a function in a transaction; if the connection is lost, again on another one.
+
+        ``finish`` is run before the commit, and sent with it in one trip: it reads no results.
+        """
         self._groups += 1
-        mark = f"UPDATE writer SET last_group = {self._groups} WHERE uid = '{self._uid}'; COMMIT"  # noqa: S608
         began: float | None = None
         while True:
             if self._ended is not None:
@@ -63,7 +66,10 @@ class Session:
             try:
                 self.connection.execute("BEGIN")
                 result.append(write(self.connection))
-                self.connection.raw.execute(mark)  # two statements in one trip
+                with self.connection.raw.pipeline():
+                    finish(result[0])
+                    self.connection.raw.execute(_MARK, [self._uid, self._groups], prepare=True)
+                    self.connection.raw.execute("COMMIT", prepare=False)
                 return result[0]
             except psycopg.Error as error:
                 self._undo()
