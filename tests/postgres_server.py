@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["PostgresServer", "a_server"]
+__all__ = ["PostgresServer", "a_server", "free_port"]
 
 _MISSING = "NO POSTGRESQL SERVER HERE: install Debian's postgresql (its binaries are enough); these tests did not run"
 _STARTING_S = 60.0
@@ -33,7 +33,7 @@ class PostgresServer:
         if self._user is not None:
             os.chown(self._folder, self._user.pw_uid, self._user.pw_gid)
         self._data = self._folder / "data"
-        self.port = _free_port()
+        self.port = free_port()
         self._run("initdb", "-D", self._data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "-N")
         self.start()
 
@@ -104,7 +104,8 @@ def _binaries() -> Path | None:
     return found[-1].parent if found else None
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port on which no process listens now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -42,8 +42,8 @@ def open_connection(url: str, *, writes: bool) -> PostgresConnection:
         raise store_error(error, where) from error
     try:
         _check_server(raw, where)
+        _refuse_shared_sessions(raw, lambda: connect(url), where)
         if writes:
-            _refuse_shared_sessions(raw, lambda: connect(url), where)
             _migrate(raw, where)
         else:
             _check_version(raw, where)
@@ -83,7 +83,7 @@ def _check_server(raw: psycopg.Connection[Any], where: str) -> None:
 def _refuse_shared_sessions(
     raw: psycopg.Connection[Any], connect_again: Callable[[], psycopg.Connection[Any]], where: str
 ) -> None:
-    """Raise ``StoreError`` if a pooler gives each transaction another session: locks would not hold."""
+    """Raise ``StoreError`` if a pooler gives each transaction another session: no lock or setting would hold."""
     if _session_of(raw) == raw.info.backend_pid:
         return
     with connect_again() as other:

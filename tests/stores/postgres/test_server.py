@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import socket
+import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -15,6 +20,8 @@ from orchestrator.core.errors import StoreError
 from orchestrator.stores.backends import open_backend
 from orchestrator.stores.postgres import database
 from orchestrator.stores.postgres.postgres_backend import PostgresBackend
+from tests.postgres_server import free_port
+from tests.stores.builders import Harness, a_run
 
 from .new_schema import migrated, new_schema, shared_server
 
@@ -86,6 +93,54 @@ async def test_two_processes_make_the_tables_once() -> None:
     with psycopg.connect(url) as connection:
         found = connection.execute("SELECT version FROM orchestrator.schema_version ORDER BY 1").fetchall()
     assert found == [(number,) for number in range(1, len(database.migrations()) + 1)]
+
+
+@contextmanager
+def pooler(mode: str) -> Iterator[str]:
+    """PgBouncer in front of the server; yields the address of a database behind it."""
+    program = shutil.which("pgbouncer")
+    if program is None:
+        pytest.skip("NO PGBOUNCER HERE: install Debian's pgbouncer; this test did not run")
+    folder = Path(tempfile.mkdtemp(prefix="orchestrator-pgbouncer-"))
+    port = free_port()
+    server = f"host=127.0.0.1 port={shared_server().port} dbname=postgres user=postgres"
+    (folder / "pgbouncer.ini").write_text(
+        f"[databases]\npooled = {server}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n"
+        f"auth_type = any\npool_mode = {mode}\nunix_socket_dir =\n"
+    )
+    folder.chmod(0o755)
+    # It refuses to run as root.
+    user = "postgres" if os.geteuid() == 0 else None
+    with subprocess.Popen(
+        [program, folder / "pgbouncer.ini"], user=user, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stderr is not None
+            assert any("process up" in line for line in process.stderr)
+            yield f"postgresql://postgres@127.0.0.1:{port}/pooled"
+        finally:
+            process.terminate()
+            shutil.rmtree(folder)
+
+
+async def test_pgbouncer_in_transaction_mode_is_refused() -> None:
+    new_schema()
+    with pooler("transaction") as url:
+        assert "a connection pooler shares one session among several clients" in await opening_fails(url)
+        with pytest.raises(StoreError, match="pool_mode = session"):
+            async with open_backend(url).open_reader():
+                pass
+
+
+async def test_pgbouncer_in_session_mode_is_used() -> None:
+    new_schema()
+    with pooler("session") as url:
+        backend = open_backend(url)
+        async with backend.open_store() as store, backend.open_reader() as reader:
+            run = await store.create_run(a_run())
+            with backend.lock(run.id, run.name):
+                assert open_backend(migrated()).is_locked(run.id)
+                assert len(await Harness(store, reader, run).add(3)) == 3
 
 
 @contextmanager
