@@ -25,6 +25,7 @@ from orchestrator.report.progress import (
     Throughput,
     View,
     counts_texts,
+    lane_text,
     plain_line,
     rate_texts,
     stage_texts,
@@ -167,7 +168,8 @@ def bar_lines(view: View) -> Group:
         total_text(view),
         f"{formatting.duration(view.left_s)} left" if view.left_s is not None else "",
     )
-    counts = Text("  " + " · ".join(counts_texts(view)))
+    lane = lane_text(view)
+    counts = Text("  " + " · ".join([*counts_texts(view), *([lane] if lane else [])]))
     if view.failed:
         counts.highlight_words([f"{formatting.count(view.failed)} failed"], "red")
     lines: list[RenderableType] = [bar, counts, Text("  " + " · ".join(rate_texts(view)))]

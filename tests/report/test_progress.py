@@ -186,3 +186,19 @@ def test_a_closed_terminal_does_not_stop_the_bar(monkeypatch: pytest.MonkeyPatch
     with Bar() as bar:
         bar.draw(view_of(a_progress(), a_throughput(), START + 10))
         bar.draw(view_of(a_progress(), a_throughput(), START + 11))
+
+
+@pytest.mark.parametrize(
+    ("lanes", "shown"),
+    [
+        ((), ""),
+        (("background",), ""),
+        (("sync",), "lane sync"),
+        (("batch", "background"), "lane batch and background"),
+    ],
+)
+def test_a_lane_is_shown_if_it_is_not_the_usual_one(lanes: tuple[str, ...], shown: str) -> None:
+    view = view_of(a_progress(lanes=lanes), a_throughput(), START + 10)
+    assert ("lane" in plain_line(view)) == bool(shown)
+    assert shown in plain_line(view)
+    assert ("lane" in "\n".join(drawn(view, 100))) == bool(shown)
