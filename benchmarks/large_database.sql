@@ -72,7 +72,10 @@ INSERT INTO tally SELECT run_id, stage, state, count(*) FROM request WHERE run_i
 
 -- name: totals
 UPDATE run_total SET (attempts, cost_pusd, input_tokens, output_tokens, total_tokens, elapsed_s) = (
-  SELECT count(*), sum(cost_pusd), sum(input_tokens), sum(output_tokens), sum(total_tokens), 3600 FROM charge
+  SELECT
+    count(*), coalesce(sum(cost_pusd), 0), coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0),
+    coalesce(sum(total_tokens), 0), 3600
+  FROM charge
   WHERE attempt_id BETWEEN :first * 1000000 AND (:first + :rows) * 1000000
 )
 WHERE run_id = :run_id;
