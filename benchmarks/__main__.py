@@ -18,6 +18,7 @@ from benchmarks.scenarios.accounts import accounts
 from benchmarks.scenarios.beside_floor import documents, held_calls, hot_path
 from benchmarks.scenarios.crowd import crowd
 from benchmarks.scenarios.nights import nights
+from benchmarks.scenarios.on_postgres import on_postgres
 from benchmarks.scenarios.pipelines import pipelines
 from benchmarks.scenarios.planning import planning
 from benchmarks.scenarios.polls import polls
@@ -30,6 +31,7 @@ __all__ = ["main"]
 _SCENARIOS: dict[str, Scenario] = {
     "start-up": startup,
     "hot-path": hot_path,
+    "postgres": on_postgres,
     "documents": documents,
     "held-calls": held_calls,
     "polls": polls,

@@ -360,3 +360,10 @@ def test_the_options_shown_as_comments_are_right_too(tmp_path: Path, name: str) 
     uncommented = re.sub(r"(?m)^(\s*)# (?=[a-z_]+:(?: |$)|  - |  OpenAI-)", r"\1", text)
     assert uncommented != text
     assert load(tmp_path, uncommented).model_dump() != load(tmp_path, text).model_dump()
+
+
+@pytest.mark.parametrize("address", ["postgresql:///team", "postgres://me@host:5433/team?sslmode=require"])
+def test_the_url_of_a_server_stays_as_it_is_written(tmp_path: Path, address: str) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(f"database: {address}")
+    assert load_config(file).database == address

@@ -116,6 +116,11 @@ class TestOfferedCommands:
             "or orchestrator export --db 'my runs.db' --config c.yaml greet-1 -o FILE"
         )
 
+    def test_a_password_of_the_database_is_left_out(self) -> None:
+        for given in (["--db", "postgresql://me:secret@host/team"], ["--db=postgresql://me:secret@host/team"]):
+            offered = with_given_options("see orchestrator runs", ["status", *given])
+            assert offered == "see orchestrator runs --db postgresql://me@host/team"
+
     def test_what_has_them_or_takes_none_stays(self) -> None:
         for hint in ("orchestrator runs --db a.db", "orchestrator schema job", "this is a bug in orchestrator"):
             assert with_given_options(hint, ["status", "--db", "b.db"]) == hint

@@ -118,6 +118,15 @@ def test_a_halted_run_is_resumed_and_what_is_in_doubt_is_decided() -> None:
         (["run", "j.yaml", "--run", "n-1", "--json"], "o run j.yaml --json --run n-1"),
         (["run", "--run=n-1", "j.yaml"], "o run j.yaml --run n-1"),
         (
+            ["run", "j.yaml", "--db", "postgresql://me:secret@host/team"],
+            "o run j.yaml --db postgresql://me@host/team --run n-1",
+        ),
+        (
+            ["run", "j.yaml", "--db=postgresql://me:secret@host/t"],
+            "o run j.yaml --db=postgresql://me@host/t --run n-1",
+        ),
+        (["resume", "n-1", "--db", "postgres://me:secret@host/team"], "o resume n-1 --db postgres://me@host/team"),
+        (
             ["run", "j.yaml", "--set", "request.input=it's $5"],
             "o run j.yaml --set 'request.input=it'\"'\"'s $5' --run n-1",
         ),
