@@ -43,8 +43,9 @@ class LaneHistory:
     durations: Mapping[Lane, tuple[float, ...]] = field(default_factory=dict)
 
     def background_s(self, rows: int) -> float:
-        """How long the background takes for so many rows, at the slowest pace that was seen."""
-        return rows / min(self.paces, default=_ASSUMED_PACE)
+        """How long the background takes for so many rows, at a pace that nine of ten runs have kept."""
+        paces = sorted(self.paces)
+        return rows / (paces[len(paces) // 10] if paces else _ASSUMED_PACE)
 
     def chance(self, lane: Lane, within_s: float) -> float:
         """How likely what a lane is given has ended after a time."""

@@ -82,6 +82,13 @@ def test_no_lane_is_taken_that_is_not_offered_or_not_cheaper() -> None:
     assert choose(100, lanes=(Lane.FLEX, Lane.SYNC)).lane is Lane.BACKGROUND
 
 
+def test_one_slow_run_in_ten_does_not_decide() -> None:
+    usual = (10.0,) * 19
+    assert LaneHistory(paces=(0.01, *usual)).background_s(1_000) == 100
+    assert LaneHistory(paces=(0.5, 10.0)).background_s(1_000) == 2_000
+    assert LaneHistory().background_s(60) == 60
+
+
 @pytest.mark.parametrize("hours", [0.1, 1, 2.5, 7, 9, 30, 1000])
 def test_it_is_reconsidered_while_the_background_can_still_do_it_all(hours: float) -> None:
     choice = choose(hours)

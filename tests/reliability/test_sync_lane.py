@@ -93,7 +93,7 @@ async def test_one_answer_that_comes_at_once_says_nothing_about_the_server(rehea
     assert lanes.count(Lane.BACKGROUND) >= 1
 
 
-@pytest.mark.parametrize("free", [True, False])
+@pytest.mark.parametrize("free", [True, pytest.param(False, marks=pytest.mark.long)])
 async def test_held_rows_are_pending_again_after_a_stop_where_that_costs_nothing(
     rehearse: Rehearse, free: bool
 ) -> None:
