@@ -101,16 +101,17 @@ class ForMany:
 
     text: str
     names: tuple[str, ...]
-    encoders: tuple[Encoder, ...]
+    encoders: tuple[Callable[[Any], str], ...]
     by_name: bool
 
-    def values(self, rows: Sequence[Mapping[str, Any] | Sequence[Any]]) -> list[list[Any]]:
+    def values(self, rows: Sequence[Mapping[str, Any] | Sequence[Any]]) -> list[str]:
+        """The array of each parameter, as text: the driver's own way takes five times the CPU."""
         if self.by_name:
             columns = [[row[name] for row in rows] for name in self.names]  # type: ignore[call-overload]  # mappings
         else:
             columns = [list(column) for column in zip(*rows, strict=True)]
         return [
-            [None if value is None else encode(value) for value in column]
+            f"{{{','.join(['NULL' if value is None else encode(value) for value in column])}}}"
             for encode, column in zip(self.encoders, columns, strict=True)
         ]
 
@@ -312,10 +313,17 @@ def _json(value: Any) -> Any:
 
 
 _ENCODERS: Mapping[str, Encoder] = {"bytea": _bytes, "jsonb": _json}
-_ENCODERS_OF_ARRAYS: Mapping[str, Encoder] = {
-    "bigint": int,
-    "double precision": float,
-    "text": str,
-    "bytea": _bytes,
-    "jsonb": _json,
+
+
+def _quoted(value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+_ENCODERS_OF_ARRAYS: Mapping[str, Callable[[Any], str]] = {
+    "bigint": lambda value: str(int(value)),
+    "double precision": lambda value: repr(float(value)),
+    "text": _quoted,
+    "bytea": lambda value: f'"\\\\x{_bytes(value).hex()}"',
+    "jsonb": lambda value: _quoted(json.dumps(value)),
 }

@@ -114,7 +114,7 @@ def test_a_statement_for_one_row_becomes_one_for_many() -> None:
         "INSERT INTO pair (a, b) SELECT c.p_a, c.p_b FROM unnest($1::text[], $2::double precision[]) "
         "AS c (p_a, p_b) ON CONFLICT DO NOTHING"
     )
-    assert inserted.values([{"a": "x", "b": 1}, {"a": None, "b": None}]) == [["x", None], [1.0, None]]
+    assert inserted.values([{"a": "x", "b": 1}, {"a": None, "b": None}]) == ['{"x",NULL}', "{1.0,NULL}"]
     updated = dialect.for_many("UPDATE pair SET a = :status WHERE id = :id")
     assert updated is not None
     assert updated.text == (
