@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from orchestrator.core.errors import ExitCode
-from orchestrator.sandbox.sandbox_settings import Faults
+from orchestrator.sandbox.sandbox_settings import BATCH_FAULTS, FILE_FAULTS, Faults
 
 from .rehearsal import Account, Rehearsal, Rehearse
 
@@ -262,8 +262,10 @@ ELSEWHERE = {
     *("insufficient_quota", "quota_exhausted_after", "bad_key_after", "outages", "calm_after"),
     *("invalid_json", "wrong_schema", "unknown_tool", "broken_arguments", "wrong_arguments"),
     *("unreadable_200", "unreadable_end", "poll_swapped"),
+    *BATCH_FAULTS,
+    *FILE_FAULTS,
 }
-SETTINGS = {"retry_after", "vanish_after_s", "young_404_s"}
+SETTINGS = {"retry_after", "vanish_after_s", "young_404_s", "calm_batches_after", "batch_late_s", "batch_cancel_s"}
 
 
 def test_every_fault_is_tested() -> None:
