@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import anyio
 from cyclopts import Parameter
 
 from orchestrator.cli.options import ConfigOfDatabase, Database
@@ -50,6 +49,8 @@ async def view(
     It reads the database beside the process that works on it, changes nothing, and is reached only from this machine,
     at an address with a token. Ctrl-C ends it.
     """
+    import anyio
+
     from orchestrator.web.view_server import serving_view
 
     async with serving_view(
@@ -94,6 +95,8 @@ def _database_of(db: str | None, config: Path | None) -> str:
 async def _open_browser(address: str) -> None:
     """Open an address in the user's browser; if there is none, the printed address must do."""
     import webbrowser
+
+    import anyio
 
     with suppress(webbrowser.Error, OSError):
         await anyio.to_thread.run_sync(webbrowser.open, address)
