@@ -473,6 +473,7 @@ class Orchestrator:
             tail = LiveTail(
                 provider.client,
                 provider.streams(),
+                redaction=provider.redaction,
                 history=partial(self.show, run, key, stage=stage),
                 clock=self._clock,
                 rng=self._rng,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.config import Config
 from orchestrator.provider.client import ResponsesClient
+from orchestrator.provider.redaction import Redaction
 from orchestrator.provider.reply_memory import ReplyMemory
 from orchestrator.provider.streaming import StreamingClient
 from orchestrator.provider.transport import Endpoint, Transport
@@ -89,6 +90,11 @@ class Provider:
         )
         self._resources.push_async_callback(client.aclose)
         return client
+
+    @property
+    def redaction(self) -> Redaction:
+        """Removes the secrets of the request headers from text."""
+        return self._endpoint.redaction
 
     async def aclose(self) -> None:
         """Close every connection."""

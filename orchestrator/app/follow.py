@@ -16,6 +16,7 @@ from orchestrator.policy.errors.stream_errors import cannot_stream
 from orchestrator.policy.errors.verdicts import Expired, Halt
 from orchestrator.policy.rate_limits.backoff import retry_wait
 from orchestrator.provider.client import ResponsesClient
+from orchestrator.provider.redaction import Redaction
 from orchestrator.provider.streaming import ENDINGS, EventStream, StreamingClient, StreamLost
 from orchestrator.stores.request_history import RequestHistory
 
@@ -66,6 +67,7 @@ class LiveTail:
         client: ResponsesClient,
         streams: StreamingClient,
         *,
+        redaction: Redaction,
         history: Callable[[], Awaitable[RequestHistory]],
         clock: Clock,
         rng: random.Random,
@@ -75,6 +77,7 @@ class LiveTail:
         self._history = history
         self._clock = clock
         self._rng = rng
+        self._pieces = redaction.pieces()
         self._shown = ""
         # Whether an earlier follow received the beginning, and whether the stream reported the end.
         self._begun_before = False
@@ -100,6 +103,8 @@ class LiveTail:
                 await self._sleep(_UNSENT_S)
         async for event in self._stream(response_id, after):
             yield event
+        for rest in self._show(self._pieces.rest()):
+            yield rest
         async for event in self._poll(response_id):
             yield event
 
@@ -114,8 +119,9 @@ class LiveTail:
                         tries = 0
                         after = event.sequence if event.sequence is not None else after
                         if event.type == "response.output_text.delta":
-                            self._shown += str(event.fields.get("delta", ""))
-                            yield TextDelta(str(event.fields.get("delta", "")))
+                            text = str(event.fields.get("delta", ""))
+                            for ready in self._show(self._pieces.feed(text.encode("utf-8", "surrogatepass"))):
+                                yield ready
                         elif not event.is_piece:
                             yield ResponseProgress(event.type, event.item_type, after)
                         if event.type in ENDINGS:
@@ -164,6 +170,14 @@ class LiveTail:
                     return
             polls += 1
             await self._sleep(min(_FIRST_POLL_S * 1.5**polls, _LAST_POLL_S))
+
+    def _show(self, text: bytes) -> list[TextDelta]:
+        """Returns a piece of the answer to show, which counts as shown from now on."""
+        if not text:
+            return []
+        piece = text.decode("utf-8", "surrogatepass")
+        self._shown += piece
+        return [TextDelta(piece)]
 
     def _rest(self, text: str) -> list[TextDelta]:
         """Returns the part of the whole text that was not shown yet."""

@@ -192,17 +192,13 @@ class HttpxReply:
         self.headers: Mapping[str, str] = dict(response.headers)
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        redaction, held = self._endpoint.redaction, b""
+        pieces = self._endpoint.redaction.pieces()
         try:
             async for chunk in self._arriving():
-                text = redaction.redact(held + chunk)
-                # What may be the beginning of a secret waits for the rest of it.
-                ready = len(text) - redaction.unfinished(text)
-                held = text[ready:]
-                if ready:
-                    yield text[:ready]
-            if held:
-                yield held
+                if ready := pieces.feed(chunk):
+                    yield ready
+            if rest := pieces.rest():
+                yield rest
         except _NETWORK_ERRORS as error:
             problem = ReplyLost(reason=_lost(error, self._silence_s), status=self.status)
             raise TransportError(problem) from None

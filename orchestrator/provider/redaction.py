@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from html import escape
 from urllib.parse import quote, quote_plus
 
-__all__ = ["Redaction"]
+__all__ = ["RedactedPieces", "Redaction"]
 
 _REDACTED = b"[redacted]"
 # An escape of a printable ASCII character, which a secret consists of.
@@ -42,12 +42,36 @@ class Redaction:
                 body = pattern.sub(_REDACTED, body)
         return body
 
+    def pieces(self) -> RedactedPieces:
+        """Returns a redaction of one body that arrives in pieces."""
+        return RedactedPieces(self)
+
     def unfinished(self, chunk: bytes) -> int:
         """Returns how many bytes at the end of a chunk may be the beginning of a secret."""
         for start in range(max(0, len(chunk) - self._window), len(chunk)):
             if any(_begins(chunk[start:], secret) for secret in self._secrets):
                 return len(chunk) - start
         return 0
+
+
+class RedactedPieces:
+    """Redacts secrets that may be split between the pieces of one body."""
+
+    def __init__(self, redaction: Redaction) -> None:
+        self._redaction = redaction
+        self._held = b""
+
+    def feed(self, piece: bytes) -> bytes:
+        """Returns what is ready; what may be the beginning of a secret waits for the rest of it."""
+        text = self._redaction.redact(self._held + piece)
+        ready = len(text) - self._redaction.unfinished(text)
+        self._held = text[ready:]
+        return text[:ready]
+
+    def rest(self) -> bytes:
+        """Returns what was held back, once no more pieces come."""
+        rest, self._held = self._held, b""
+        return rest
 
 
 def _forms(secret: bytes) -> Iterator[bytes]:
