@@ -29,12 +29,14 @@ class ReplyLost:
     ``status`` is the HTTP status if one arrived (a 2xx whose body is unreadable). ``response_id`` is an id salvaged
     from the part that arrived. ``unreadable`` says that the reply itself arrived, from the API and not from a gateway
     in front of it, so that the request was certainly received and asking again may bring the same reply.
+    ``too_large`` says that it would, because the reply exceeds the limit.
     """
 
     reason: str
     status: int | None = None
     response_id: str | None = None
     unreadable: bool = False
+    too_large: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from dataclasses import replace
 from datetime import date
 from typing import Any, Literal, TypeAlias, TypeVar
 from urllib.parse import quote, urlencode
@@ -217,13 +218,9 @@ class ResponsesClient:
             if partial.status >= 300:
                 # The status is the answer, even if the explanation is missing.
                 return partial
-            created = method == "POST" and path == "/responses"
-            return ReplyLost(
-                reason=error.problem.reason,
-                status=partial.status,
-                response_id=salvage_id(partial.body) if created else None,
-                unreadable=isinstance(error.problem, ReplyLost) and error.problem.unreadable,
-            )
+            lost = error.problem if isinstance(error.problem, ReplyLost) else ReplyLost(reason=error.problem.reason)
+            found = salvage_id(partial.body) if path.startswith("/responses") else None
+            return replace(lost, status=partial.status, response_id=found)
 
     def _seen(self, reply: Reply | Problem, *, created: bool = False) -> Seen | Problem:
         if not isinstance(reply, Reply):

@@ -205,7 +205,7 @@ def too_large(endpoint: Endpoint, partial: Reply) -> TransportError:
     reason = (
         f"the reply is larger than {endpoint.max_reply_bytes} bytes; limits.reply_bytes in the config sets the limit"
     )
-    return TransportError(ReplyLost(reason=reason, status=partial.status, unreadable=True), partial)
+    return TransportError(ReplyLost(reason=reason, status=partial.status, unreadable=True, too_large=True), partial)
 
 
 def was_stopped(due_at: float, now: float) -> bool:

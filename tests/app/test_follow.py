@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from itertools import pairwise
 
 import orjson
 import pytest
@@ -28,7 +29,7 @@ TEXT = f"The key is {KEY}, they say; sk-"
 
 def deltas(*cuts: int) -> list[str]:
     edges = [0, *cuts, len(TEXT)]
-    return [TEXT[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    return [TEXT[start:end] for start, end in pairwise(edges)]
 
 
 def event(kind: str, number: int, **fields: object) -> bytes:
@@ -91,4 +92,5 @@ async def test_a_key_split_between_deltas_is_never_shown(cuts: tuple[int, ...]) 
 
 
 async def test_text_without_a_key_is_shown_as_it_comes() -> None:
-    assert [text async for text in followed(["Für ", "alle \U0001f600", " da."])] == ["Für ", "alle \U0001f600", " da."]
+    pieces = ["Für ", "alle \U0001f600", " da."]
+    assert [text async for text in followed(pieces)] == pieces

@@ -100,10 +100,17 @@ def test_a_response_that_is_not_found(age_s: float, misses: int, missing_s: floa
     assert judge_poll(NOT_FOUND, age_s=age_s, misses=misses, missing_s=missing_s) == verdict
 
 
-def test_a_reply_that_stays_unreadable_is_given_up_at_its_fifth_poll() -> None:
-    reply = ReplyLost(reason="not JSON", status=200, unreadable=True)
+@pytest.mark.parametrize("response_id", [None, "resp_1"])
+def test_a_reply_that_stays_unreadable_is_given_up_at_its_fifth_poll(response_id: str | None) -> None:
+    reply = ReplyLost(reason="not JSON", status=200, response_id=response_id, unreadable=True)
     verdicts = [judge_poll(reply, age_s=1, misses=n, missing_s=0, unreadable=n) for n in range(1, 6)]
     assert verdicts == [PollAgain()] * 4 + [Fail("unreadable_reply", "not JSON")]
+
+
+@pytest.mark.parametrize("response_id", [None, "resp_1"])
+def test_a_reply_beyond_the_limit_is_not_fetched_again(response_id: str | None) -> None:
+    reply = ReplyLost(reason="too large", status=200, response_id=response_id, unreadable=True, too_large=True)
+    assert judge_poll(reply, age_s=1, misses=1, missing_s=0, unreadable=1) == Fail("unreadable_reply", "too large")
 
 
 def test_a_request_in_doubt_is_sent_again_only_if_its_worst_case_is_known_and_cheap() -> None:

@@ -67,9 +67,7 @@ class Poll:
         response = seen.response
         open_.misses, open_.missing_since, open_.unreadable, open_.shows_nothing = 0, None, 0, False
         self._refusals.seen()
-        if not open_.stage.first_polls.has_seen:
-            open_.stage.first_polls.seen()
-            self._run.status.send_signal.set()
+        self._found(open_)
         if not open_.accepted_here and self._run.status.resumed_polls.found():
             self._run.status.send_signal.set()
         if response.ended:
@@ -81,6 +79,12 @@ class Poll:
         if (given_up := await self._give_up_overdue(open_, sent_at)) is not None:
             return given_up
         return self._next_poll(open_, sent_at, seen.poll_after_s)
+
+    def _found(self, open_: OpenResponse) -> None:
+        """Record that the server keeps the response."""
+        if not open_.stage.first_polls.has_seen:
+            open_.stage.first_polls.seen()
+            self._run.status.send_signal.set()
 
     def _next_poll(self, open_: OpenResponse, sent_at: float, poll_after_s: float | None) -> Waiting:
         if open_.cancelled_at is not None:
@@ -95,6 +99,9 @@ class Poll:
         # The server answers, only not with a response.
         open_.shows_nothing = isinstance(problem, ReplyLost) and problem.status is not None
         open_.unreadable += isinstance(problem, ReplyLost) and problem.unreadable
+        if isinstance(problem, ReplyLost) and problem.response_id == open_.response_id:
+            # Only this reply was too large or broke off: that concerns no other row.
+            self._found(open_)
         verdict = self._judge(open_, problem, now)
         match verdict:
             case Expired(message, code):

@@ -7,7 +7,7 @@ tables hold the answers, ``ERROR_TABLE`` and ``OUTCOMES``; the functions here fi
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 from orchestrator.core.model import Response
@@ -96,6 +96,9 @@ def judge_poll(
     including this one; ``missing_s`` is the time since the first of them that did not find it, ``unreadable`` the
     number of those that brought a whole reply that cannot be read.
     """
+    if isinstance(problem, ReplyLost):
+        # Which response a poll is about was known before: what else is wrong with its reply decides.
+        problem = replace(problem, response_id=None)
     rule = deciding_rule(problem, Phase.POLL, overrides)
     match rule.action:
         case Action.HALT:
@@ -104,7 +107,7 @@ def judge_poll(
             return _rate_limited(rule, problem)
         case Action.MISSING:
             return _missing(problem, age_s=age_s, misses=misses, missing_s=missing_s)
-        case Action.UNREADABLE if unreadable >= _UNREADABLE_POLLS:
+        case Action.UNREADABLE if unreadable >= _UNREADABLE_POLLS or _is_too_large(problem):
             return Fail(_code(rule, problem), message_of(problem))
         case _:
             return PollAgain(_wait_s(rule, problem), outage=_is_outage(rule))
@@ -227,6 +230,10 @@ def _code(rule: ErrorRule, problem: Problem) -> str:
     if rule.code is not None:
         return rule.code
     return code_of(problem) if isinstance(problem, Refused) else "unreadable_reply"
+
+
+def _is_too_large(problem: Problem) -> bool:
+    return isinstance(problem, ReplyLost) and problem.too_large
 
 
 def code_of(error: Refused) -> str:
