@@ -12,7 +12,7 @@ import pytest
 from orchestrator.app.forecast.foresight import Expected, Foreseen, Foresight
 from orchestrator.job.spec import Job
 from orchestrator.job.stages.expansion import Pipeline
-from orchestrator.policy.pricing.tokens import count_tokens
+from orchestrator.policy.pricing.tokens import count_tokens, token_counter
 
 MOST_TOKENS = 60
 WORDS = ("fire", "river", "stone", "cloud", "amber", "north")
@@ -114,7 +114,7 @@ def all_foreseen(
     pipeline: Pipeline, rows: list[dict[str, Any]], rng: random.Random | None
 ) -> tuple[Foresight, dict[str, list[Foreseen]]]:
     """Everything that is foreseen: with answers by chance, or if no answer is known."""
-    foresight, found = Foresight(pipeline), defaultdict[str, list[Foreseen]](list)
+    foresight, found = Foresight(pipeline, token_counter()), defaultdict[str, list[Foreseen]](list)
     for number, row in enumerate(rows):
         foresight.of_input(f"r{number}", row, f"rows.jsonl:{number + 1}")
     for plan in pipeline.requesting:

@@ -12,6 +12,7 @@ from orchestrator.app.forecast.stand_ins import stand_in_text
 from orchestrator.app.forecast.trees import tree_of
 from orchestrator.job.spec import Job
 from orchestrator.job.stages.expansion import Pipeline
+from orchestrator.policy.pricing.tokens import token_counter
 
 REQUEST = {"model": "gpt-5-mini", "max_output_tokens": 50}
 
@@ -20,7 +21,7 @@ def foresee(stages: dict[str, Any], *rows: dict[str, Any], answer: Expected) -> 
     """Everything that is foreseen, if nothing but ``answer`` is known of any answer."""
     job = Job.model_validate({"name": "job", "input": {"path": "rows.jsonl"}, "stages": stages})
     pipeline = Pipeline(job)
-    foresight, found = Foresight(pipeline), dict[str, list[Foreseen]]()
+    foresight, found = Foresight(pipeline, token_counter()), dict[str, list[Foreseen]]()
     for number, row in enumerate(rows):
         foresight.of_input(f"r{number}", row, f"rows.jsonl:{number + 1}")
     for plan in pipeline.requesting:

@@ -125,3 +125,18 @@ async def test_a_row_that_cannot_be_asked_is_reported_with_its_place(rehearse: R
     async with rehearsal.orchestrator() as orchestrator:
         with pytest.raises(BadRow, match="another row has the key"):
             await orchestrator.dry_run(rehearsal.job)
+
+
+async def test_the_estimate_before_a_run_loads_no_vocabulary(
+    rehearse: Rehearse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load() -> None:
+        pytest.fail("half a second and 80 MB, for a job that needs no count")
+
+    rehearsal = await rehearse()
+    monkeypatch.setattr("orchestrator.policy.pricing.tokens._batch_count", load)
+    with_stages(rehearsal, three_stages(), some_rows(random.Random(2), 3))
+    async with rehearsal.orchestrator() as orchestrator:
+        forecast = await orchestrator.glance(rehearsal.job)
+    assert forecast is not None
+    assert forecast.requests

@@ -21,7 +21,7 @@ from orchestrator.job.stages.groups import MERGES, Ask, FailGroup, Group, Split,
 from orchestrator.job.stages.pipeline import MISSING, Columns, StagePlan
 from orchestrator.job.stages.read_columns import ROWS, columns_read, texts_of
 from orchestrator.policy.errors.answer_schema import asked_schema
-from orchestrator.policy.pricing.tokens import token_counter
+from orchestrator.policy.pricing.tokens import TokenCounter
 
 __all__ = ["Expected", "Foreseen", "Foresight", "Range"]
 
@@ -109,8 +109,9 @@ class _Group:
 class Foresight:
     """Makes the rows of the stages as a run would, from the first stage to the last."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Pipeline, counter: TokenCounter) -> None:
         self._pipeline = pipeline
+        self._counter = counter
         self._waiting: dict[str, list[Foreseen]] = defaultdict(list)
         # Groups by parent, by the requests that they wait for; groups by column; rows whose group is not known.
         self._awaited: dict[tuple[str, str], list[_Group]] = defaultdict(list)
@@ -367,7 +368,7 @@ class Foresight:
             if kept is None:
                 continue
             read = _kept(row, frozenset({plan.name}) if is_merge else plan.members)
-            tokens = token_counter().count(orjson.dumps(read).decode())
+            tokens = self._counter.count(orjson.dumps(read).decode())
             least += [tokens] * kept
             most += [_sum(tokens, self.unseen_tokens(plan, _of(member.unseen, read)))] * member.most
         return least, most

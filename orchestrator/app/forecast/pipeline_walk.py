@@ -28,7 +28,7 @@ from orchestrator.job.stages.expansion import Pipeline
 from orchestrator.job.stages.pipeline import StagePlan
 from orchestrator.job.stages.read_columns import texts_of
 from orchestrator.job.stages.stage_jobs import renderer_of, stage_job
-from orchestrator.policy.pricing.tokens import TokenCounter, count_tokens
+from orchestrator.policy.pricing.tokens import TokenCounter
 from orchestrator.stores.base import Reader
 
 __all__ = ["PipelineWalk", "StageTotals", "Walked"]
@@ -96,9 +96,8 @@ class _Asking:
         self.takes_turns = own.chain is not None or bool(own.handlers)
         incomplete = own.on_incomplete
         self.raised_to = incomplete.raise_max_output_tokens_to if isinstance(incomplete, RaiseMaxOutputTokens) else 0
-        self.template_tokens = sum(
-            count_tokens(text) for text in texts_of([plan.section.request, plan.section.merge])
-        )
+        texts = texts_of([plan.section.request, plan.section.merge])
+        self.template_tokens = sum(counter.count(text) for text in texts)
         given = own.request.get("max_output_tokens", self.rules.cap_output_tokens)
         self.answer_tokens = max(given, self.raised_to) if isinstance(given, int) else None
 
@@ -140,7 +139,7 @@ class PipelineWalk:
     ) -> None:
         self._job = job
         self._pipeline = pipeline
-        self._foresight = Foresight(pipeline)
+        self._foresight = Foresight(pipeline, counter)
         self._now = now
         self._every = False
         self._asking = {
