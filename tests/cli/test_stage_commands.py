@@ -98,8 +98,8 @@ def test_every_command_knows_the_stages_of_a_run(pipeline: Path, cli: Cli) -> No
             (name, each["requests"]["total"], each["requests"]["succeeded"], each["cost_usd"])
             for name, each in status["stages"].items()
         )
-        told_apart = "SELECT key, stage, rows_missing FROM results WHERE key = 'six'"
-        assert database.execute(told_apart).fetchall() == [("six", "brief", 0)]
+        one_stage = "SELECT key, stage, rows_missing FROM results WHERE key = 'six'"
+        assert database.execute(one_stage).fetchall() == [("six", "brief", 0)]
         assert database.execute("SELECT count(*) FROM attempts WHERE stage = 'facts'").fetchone() == (FACTS,)
 
     shown = printed(cli, "show", "digest-1", "six#2", "--json")

@@ -15,7 +15,7 @@ __all__ = ["PostgresTransaction"]
 _PURPOSES = {"claims": 1, "request ids": 2}
 _OF_TRANSACTIONS = 0x6F72_6374
 _SUMMED = ", ".join(f"{name} = {name} + ${place}" for place, name in enumerate(TOTALS, start=3))
-# Sums may be lowered, so a row is added only where there is none.
+# Sums may be lowered, so a row is added only if it is missing.
 _ADD_MOVES = """WITH c AS (
   SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[]) AS c (run_id, stage, state, change)
 ), moved AS (

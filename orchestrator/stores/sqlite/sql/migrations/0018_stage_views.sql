@@ -1,4 +1,4 @@
--- Views that tell the stages of a run apart.
+-- Views that distinguish the stages of a run.
 
 DROP VIEW results;
 DROP VIEW attempts;
