@@ -118,7 +118,7 @@ def settled(visit: Visit) -> int:
 
 
 def shown_key(visit: Visit) -> str:
-    return visit.page.locator("h2.key").inner_text()
+    return str(visit.page.locator("h2.key").inner_text())
 
 
 def test_figures_change_without_a_reload_while_a_run_is_worked_on(tmp_path: Path) -> None:
