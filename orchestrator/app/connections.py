@@ -1,4 +1,4 @@
-"""Opens connections to the provider that a config names, the embedded sandbox included."""
+"""Opens connections to the provider that a config names, an embedded one included."""
 
 from __future__ import annotations
 
@@ -105,13 +105,19 @@ class Provider:
 async def open_provider(
     config: Config, database: Path | None, *, warn: Callable[[str], None] = lambda _: None
 ) -> AsyncIterator[Provider]:
-    """The provider of the config, or the embedded sandbox, which keeps its state beside the database.
+    """The provider of the config, a local model, or the embedded sandbox, which keeps its state beside the database.
 
     All processes that work on one database share its sandbox; ``warn`` is called with the reason for a long wait.
     """
     async with AsyncExitStack() as stack:
         provider = config.provider
-        if provider.sandbox is None:
+        api_key: str | None
+        if provider.local_model is not None:
+            from orchestrator.local_model.model_process import local_model
+
+            model = await stack.enter_async_context(local_model(provider.local_model, config.local_model_file))
+            base_url, api_key = model.base_url, model.api_key
+        elif provider.sandbox is None:
             base_url, api_key = provider.base_url, config.api_key(os.environ)
         else:
             from orchestrator.sandbox.server.process import embedded_sandbox
@@ -182,4 +188,4 @@ def lanes_snapshot(config: Config) -> str:
 
 def address(config: Config) -> str:
     """Which provider it is: learned limits and ids of objects are valid there and nowhere else."""
-    return "sandbox" if config.provider.sandbox is not None else config.provider.base_url
+    return config.provider.address

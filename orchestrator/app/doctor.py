@@ -64,7 +64,7 @@ async def _findings(config: Config, database: Backend, clock: Clock, model: str 
     except OrchestratorError as error:
         yield Finding("key", False, error.message, error.hint)
         return
-    needed = config.provider.sandbox is None and config.provider.api_key_env is not None
+    needed = not config.provider.is_embedded and config.provider.api_key_env is not None
     yield Finding("key", True, f"{config.provider.api_key_env} is set" if needed else "none is needed")
     async for finding in _provider(config, clock, model):
         yield finding
@@ -80,7 +80,7 @@ async def _database(database: Backend) -> Finding:
 
 
 async def _provider(config: Config, clock: Clock, model: str | None) -> AsyncIterator[Finding]:
-    where = "sandbox" if config.provider.sandbox is not None else config.provider.base_url
+    where = config.provider.address
     try:
         # An embedded sandbox keeps its state beside a database; this one must leave nothing behind.
         with TemporaryDirectory() as folder:
@@ -124,7 +124,7 @@ async def _better_address(config: Config, clock: Clock) -> str | None:
     """The address with ``/v1`` added or left out, if the models are listed there."""
     base_url = config.provider.base_url
     other = base_url.removesuffix("/v1") if base_url.endswith("/v1") else f"{base_url}/v1"
-    if config.provider.sandbox is not None:
+    if config.provider.is_embedded:
         return None
     provider = config.provider.model_copy(update={"base_url": other})
     async with open_client(config.model_copy(update={"provider": provider}), None) as client:

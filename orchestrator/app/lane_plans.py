@@ -26,13 +26,18 @@ def lane_plans(config: Config, job: Job, stages: Sequence[str]) -> dict[str, Lan
     for left, name in enumerate(stages, start=1):
         of_stage = stage_job(job, name)
         plans[name] = LanePlan(
-            asked=of_stage.lane,
+            asked=_asked(config, of_stage),
             model=_model(of_stage),
             offered=offered_lanes(config, of_stage),
             prices=prices,
             stages_left=left,
         )
     return plans
+
+
+def _asked(config: Config, job: Job) -> str:
+    """The lane that the job names; llama.cpp has no background mode, so there calls are held."""
+    return Lane.SYNC if config.provider.local_model and job.lane == "background" else job.lane
 
 
 def lane_prices(config: Config) -> Mapping[Lane, float]:

@@ -32,6 +32,6 @@ async def compare_access(config: Config, run: Run, *, store: Store, reader: Engi
 def access_hash(config: Config, run: Run) -> bytes:
     """Returns a hash of address, key and headers under the run's own secret, from which no key can be found."""
     provider = config.provider
-    headers = {} if provider.sandbox is not None else provider.request_headers(config.api_key(os.environ))
+    headers = {} if provider.is_embedded else provider.request_headers(config.api_key(os.environ))
     access = orjson.dumps([address(config), headers, provider.query], option=orjson.OPT_SORT_KEYS)
     return hashlib.blake2b(access, digest_size=16, key=run.uid.encode()).digest()
