@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
     from orchestrator.app.doctor import Finding
     from orchestrator.app.dry_run import DryRun
+    from orchestrator.app.due_jobs import DueJobs
     from orchestrator.app.execution import Execution
     from orchestrator.app.follow import LiveEvent
     from orchestrator.app.forecast.estimates import Forecast
@@ -175,6 +176,8 @@ class Orchestrator:
         work = replace(work, tools=function_tools(job, self._config), accept_expired=accept_expired, until=until)
         identity = await anyio.to_thread.run_sync(job_identity, job, self._config)
         name = job.named_run(name, new=new)
+        if night is not None and night.due is not None:
+            identity = replace(identity, closes_at=night.due.closes_at)
         return await self._carry_out(work, identity, name=name, new=new, night=night)
 
     async def resume(self, run: str) -> Summary:
@@ -376,6 +379,23 @@ class Orchestrator:
                 yield record.name, error
             else:
                 yield record.name, purged
+
+    async def due_jobs(self) -> DueJobs:
+        """What is due of jobs with a schedule."""
+        from orchestrator.app.due_jobs import DueJobs
+        from orchestrator.app.run_notices import RunNotices
+
+        try:
+            reader = await self._open_reader()
+        except StoreError:
+            reader = None  # the first run makes the database
+        return DueJobs(
+            RunNotices(self._config.notify, self._backend.address, self._clock),
+            store=self._open_store,
+            reader=reader,
+            is_at_work=self._backend.is_locked,
+            simulated=self._config.simulated,
+        )
 
     # ── reading ───────────────────────────────────────────────────────────────────────────────────────────
 

@@ -18,6 +18,7 @@ from orchestrator.core.states import RunState
 from orchestrator.engine.loop import Ended, LocalLoop
 from orchestrator.engine.runs import JobIdentity, choose_run, grows, resume
 from orchestrator.job.spec import Job
+from orchestrator.policy.due_nights import resume_at
 from orchestrator.stores.base import Backend, Reader, Store
 from orchestrator.stores.reads import Run
 
@@ -77,15 +78,22 @@ class Execution:
         night_job = NightJob(job, job.increments, self._config, work.renderer, night or NightOptions(), self._clock)
         dataset_id = await self._store.open_dataset(night_job.dataset, simulated=night_job.simulated)
         with self._backend.lock_dataset(dataset_id, night_job.dataset):
+            if night is not None and night.due is not None and await self._is_over(name):
+                return CarriedOut(name or "", None)
             await open_nights(night_job, dataset_id, store=self._store, reader=reader)
             if name is not None and not new:
                 name = await night_job.free_name(reader, identity, name)
             return await self._run(work, identity, name=name, new=new, night_job=night_job)
 
+    async def _is_over(self, name: str | None) -> bool:
+        run = None if name is None else await self._reader.run(name)
+        return run is not None and run.state in (RunState.FINISHED, RunState.CANCELLED)
+
     async def cancel(self, run: Run) -> None:
         """Work on a cancelled run until nothing of it is open any more; for no run that another process holds."""
         with self._backend.lock(run.id, run.name):
-            await self._store_end(run, await self._carry_out(run, self._stored_work(run)))
+            work = self._stored_work(run)
+            await self._store_end(run, await self._carry_out(run, work), work.job)
         await self._deliver_notices()
 
     async def _run(
@@ -115,7 +123,7 @@ class Execution:
             ended = await self._carry_out(run, work)
             if work.night is not None:
                 await end_night(work.night, run, ended.state, store=store, now=self._clock.now())
-            await self._store_end(run, ended, may_be_empty=job.input.may_be_empty)
+            await self._store_end(run, ended, job)
         await self._deliver_notices()
         return CarriedOut(run.name, ended)
 
@@ -146,14 +154,15 @@ class Execution:
             finally:
                 self._loop = None
 
-    async def _store_end(self, run: Run, ended: Ended, *, may_be_empty: bool = False) -> None:
+    async def _store_end(self, run: Run, ended: Ended, job: Job) -> None:
         """Record how a run ended, with the notices of it; nothing if it was only interrupted."""
         if ended.state is RunState.ACTIVE:
             return
         summary = await self._reader.summary(run.id)
         ending = replace(summary, run=replace(summary.run, state=ended.state, reason=ended.reason))
-        notices = self._notices.of_end(ending, may_be_empty=may_be_empty)
-        await self._store.set_run_state(run.id, ended.state, ended.reason, self._clock.now(), notices=notices)
+        notices, now = self._notices.of_end(ending, may_be_empty=job.input.may_be_empty), self._clock.now()
+        again_at = _resume_at(ended, job, now)
+        await self._store.set_run_state(run.id, ended.state, ended.reason, now, notices=notices, resume_at=again_at)
 
     async def _deliver_notices(self) -> None:
         """Deliver what is in the outbox, after the lock is released; a failure is a warning."""
@@ -174,3 +183,10 @@ class Execution:
 
     def _warn_of_sandbox(self, message: str) -> None:
         self._observe(Warned(code="sandbox", message=message))
+
+
+def _resume_at(ended: Ended, job: Job, now: float) -> float | None:
+    if ended.state is not RunState.HALTED:
+        return None
+    following = None if job.schedule is None else next(job.schedule.timetable.after(now), None)
+    return resume_at(ended.reason, cap=ended.cap, now=now, next_slot=None if following is None else following.at)

@@ -28,6 +28,7 @@ from orchestrator.job.requests.compose import NOT_ASKED, compose_first, fingerpr
 from orchestrator.job.requests.renderer import Renderer
 from orchestrator.job.rows.plan import plan
 from orchestrator.job.spec import Job
+from orchestrator.policy.due_nights import DueNight
 from orchestrator.policy.increments import IncrementRules, reuse_max_age_s
 from orchestrator.stores.base import Reader, Store
 from orchestrator.stores.datasets import Dataset, find_dataset
@@ -49,10 +50,14 @@ _SHOWN_CHARACTERS = 160
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NightOptions:
-    """What the user says for one run: ``changed`` in place of ``changed_request``, and whether to ask all again."""
+    """What the user says for one run: ``changed`` in place of ``changed_request``, and whether to ask all again.
+
+    ``due`` is the night that is due; if another process finished it meanwhile, nothing is done.
+    """
 
     changed: Literal["ask", "keep"] | None = None
     full_refresh: bool = False
+    due: DueNight | None = None
 
 
 class NightJob:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import socket
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -21,7 +21,7 @@ from orchestrator.stores.base import Store
 from orchestrator.stores.notices import NewNotice, PendingNotice
 from orchestrator.stores.reads import Summary
 
-__all__ = ["Delivered", "RunNotices", "event_of"]
+__all__ = ["Delivered", "JobEvent", "RunNotices", "event_of"]
 
 # Three tries within ten seconds; what is left is delivered by the next run.
 _PAUSES_S = (2.0, 6.0)
@@ -35,6 +35,22 @@ class Delivered:
 
     receiver: str
     error: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobEvent:
+    """Something that receivers are notified of that is no end of a run.
+
+    ``says`` goes into the subject, ``next`` is the command to type. For what is the same in ``once`` each receiver is
+    notified at most once.
+    """
+
+    event: str
+    job: str
+    run: str
+    says: str
+    next: str | None
+    once: str
 
 
 def event_of(summary: Summary) -> str | None:
@@ -84,6 +100,35 @@ class RunNotices:
             for receiver, rule in self._rules.items()
             if rule.wants(event)
         ]
+
+    async def announce(
+        self, about: JobEvent, store: Callable[[], Awaitable[Store]], *, summary: Summary | None = None
+    ) -> list[Delivered]:
+        """Add the notices of an event that is no end of a run, and deliver what is pending."""
+        now, wanted = self._clock.now(), {}
+        for receiver, rule in self._rules.items():
+            told = summary is not None and (end := event_of(summary)) is not None and rule.wants(end)
+            if rule.channel is not Channel.PING and rule.wants(about.event) and not told:
+                wanted[receiver] = _message_id(about.once, about.event, rule, 0.0)
+        if not wanted:
+            return []
+        payload = self._job_payload(about, summary)
+        outbox = await store()
+        await outbox.add_notices(
+            [
+                NewNotice(
+                    message_id=message_id,
+                    run_id=None if summary is None else summary.run.id,
+                    event=about.event,
+                    cause=about.once,
+                    receiver=receiver,
+                    payload=payload,
+                    created_at=now,
+                )
+                for receiver, message_id in wanted.items()
+            ]
+        )
+        return await self.deliver_pending(outbox)
 
     async def deliver_pending(self, store: Store) -> list[Delivered]:
         """Deliver what is in the outbox, each notice up to three times; returns those that were given up for now."""
@@ -143,6 +188,20 @@ class RunNotices:
             **summary_object(summary, self._database),
         }
         return orjson.dumps(fields)
+
+    def _job_payload(self, about: JobEvent, summary: Summary | None) -> bytes:
+        fields = {
+            "event": about.event,
+            "subject": f"{about.run} {about.event}: {about.says}",
+            "host": _host(),
+            "exit_code": int(ExitCode.OK),
+            "next": about.next,
+            "run_uid": "" if summary is None else summary.run.uid,
+            "run": about.run,
+            "job": about.job,
+            "database": self._database,
+        }
+        return orjson.dumps(fields if summary is None else {**summary_object(summary, self._database), **fields})
 
 
 def _notice(pending: PendingNotice, database: str) -> Notice:

@@ -20,6 +20,7 @@ __all__ = [
     "Json",
     "Keys",
     "Limit",
+    "MoreJobs",
     "ProgressMode",
     "RunName",
     "RunNameOrNewest",
@@ -46,6 +47,7 @@ Day: TypeAlias = Annotated[
         help="The day for which the run stands, {{ run.date }} in the job; without it today.",
     ),
 ]
+MoreJobs: TypeAlias = Annotated[Path, Parameter(name="JOB", help="More job files, with --due.")]
 Limit: TypeAlias = Annotated[int | None, Parameter(metavar="N", help="Read only the first N rows.")]
 ProgressMode: TypeAlias = Literal["auto", "bar", "plain", "none"]
 

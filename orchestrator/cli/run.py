@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 from cyclopts import Parameter
 
 from orchestrator.cli.dry_run import show_dry_run
+from orchestrator.cli.due import refuse_beside_due, run_due
 from orchestrator.cli.export import ExportPart, export_to_file
-from orchestrator.cli.options import ConfigFile, Database, Day, JobFile, Json, Limit, ProgressMode, Sandbox
+from orchestrator.cli.options import ConfigFile, Database, Day, JobFile, Json, Limit, MoreJobs, ProgressMode, Sandbox
 from orchestrator.cli.output import ReaderGone, note, say, say_json
 from orchestrator.cli.purge import purge_what_is_due
 from orchestrator.cli.resume_hint import command, given_option, program, resume_command, without_option
@@ -63,7 +64,7 @@ Exit codes
   3         finished, but some requests failed, or there was none to send
   4         halted by key, quota, budget, deadline or doubt; resumable
   5         the database cannot be used
-  6         busy: another process works on the run
+  6         busy: another process works on the run (with --due: 0)
   130, 143  interrupted; resumable
 
 Environment
@@ -85,6 +86,10 @@ class RunOptions:
         str | None,
         Parameter(name="--run", metavar="NAME", help="Create the run of this name, or resume it if it exists."),
     ] = None
+    due: Annotated[
+        bool,
+        Parameter(help="Run what is due by the schedule of each job, once; do nothing if nothing is due."),
+    ] = False
     new: Annotated[bool, Parameter(help="Start a new run even if one of this job is unfinished.")] = False
     day: Day = None
     limit: Limit = None
@@ -127,13 +132,20 @@ class RunOptions:
     json: Json = False
 
 
-async def run(job: JobFile, /, *, options: Annotated[RunOptions, Parameter(name="*")] = RunOptions()) -> int:
+async def run(
+    job: JobFile, /, *more: MoreJobs, options: Annotated[RunOptions, Parameter(name="*")] = RunOptions()
+) -> int:
     """Run a job, or resume it where it stopped.
 
     Every row of the job's input becomes a background response; results and costs are stored in the database as they
     arrive. Without --run, the newest unfinished run of the same job is resumed, else a new one is created. Ctrl-C
-    loses nothing, and the last message says how to resume.
+    loses nothing, and the last message says how to resume. With --due, of each job with a schedule the night that is
+    due is run, once; call it as often as you like.
     """
+    if options.due:
+        return await _run_due([job, *more], options)
+    if more:
+        raise UsageError("only one job can be run at a time", hint="with --due, several are run one after the other")
     if sys.stderr.isatty():
         # What follows imports and reads for up to a second, or three on a cold disk.
         note(f"reading {job}")
@@ -186,6 +198,49 @@ async def run(job: JobFile, /, *, options: Annotated[RunOptions, Parameter(name=
             return code
         # It was asked for its first stages only, and stopped as it should.
         return ExitCode.SOME_FAILED if summary.requests.failed or summary.requests.cancelled else ExitCode.OK
+
+
+async def _run_due(jobs: Sequence[Path], options: RunOptions) -> ExitCode:
+    refuse_beside_due(
+        {
+            "--run": options.run,
+            "--new": options.new,
+            "--date": options.day,
+            "--limit": options.limit,
+            "--set": options.set_,
+            "--output": options.output,
+            "--dry-run": options.dry_run,
+            "--full-refresh": options.full_refresh,
+            "--changed": options.changed,
+        }
+    )
+    places = find_places(options.db, options.config, os.environ, Path.cwd())
+    config, database = read_config(places, sandbox=options.sandbox)
+
+    async def run_night(job: Job, name: str | None, night: NightOptions) -> ExitCode:
+        return await _run_night(job, name, night, config=config, database=database, options=options)
+
+    return await run_due(jobs, config, database, run_night, json=options.json)
+
+
+async def _run_night(
+    job: Job, name: str | None, night: NightOptions, *, config: Config, database: str | None, options: RunOptions
+) -> ExitCode:
+    """Run a job that stands for a day to its end."""
+    from orchestrator.app.api import Orchestrator
+    from orchestrator.cli.live_run import LiveRun
+    from orchestrator.report.display import Mode
+
+    live = LiveRun(Mode(options.progress), os.environ, simulated=config.simulated)
+    targets = output_targets(job, options)
+    for warning in job.warnings():
+        live.warn(warning)
+    async with Orchestrator(config, database=database, observers=live.observers) as orchestrator:
+        for target in targets.values():
+            await orchestrator.check_target(target, job=job)
+        await orchestrator.check(job)
+        outcome = await live.follow(orchestrator, orchestrator.run(job, name=name, night=night))
+        return await close(orchestrator, outcome, targets, job, json=options.json)
 
 
 async def close(

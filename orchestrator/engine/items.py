@@ -169,11 +169,15 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Halted:
-    """Nothing more may be sent in this run. ``collect`` says whether open responses can still be fetched."""
+    """Nothing more may be sent in this run. ``collect`` says whether open responses can still be fetched.
+
+    ``cap`` is the scope of the budget that is used up, if it is one.
+    """
 
     code: str
     message: str
     collect: bool
+    cap: str | None = None
 
     @classmethod
     def by(cls, halt: Halt, *, collect: bool) -> Halted:

@@ -33,12 +33,16 @@ class Task(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How the engine's work ended. ``state`` ACTIVE means that there is more to do and the run can be resumed."""
+    """How the engine's work ended. ``state`` ACTIVE means that there is more to do and the run can be resumed.
+
+    ``cap`` is the scope of the budget that is used up, if that halted the run.
+    """
 
     state: RunState
     reason: str | None = None
     message: str | None = None
     error: OrchestratorError | None = None
+    cap: str | None = None
 
 
 class LocalLoop:
@@ -128,7 +132,8 @@ class LocalLoop:
         if status.cancelling and not status.in_flight:
             return Ended(RunState.CANCELLED, "cancelled")
         if status.halted is not None:
-            return Ended(RunState.HALTED, status.halted.code, status.halted.message, status.error)
+            halted = status.halted
+            return Ended(RunState.HALTED, halted.code, halted.message, status.error, halted.cap)
         if status.interrupted:
             return Ended(RunState.ACTIVE)
         if status.held:

@@ -40,11 +40,18 @@ class JobIdentity:
     free_to_change: tuple[str, ...] = ()
     older_fingerprint: str | None = None
     day: date | None = None
+    # Nothing is sent after this time, whatever deadline the run has.
+    closes_at: float | None = None
 
     @property
     def dated_name(self) -> str | None:
         """The name of the run for its day, if it stands for one."""
         return None if self.day is None else f"{self.job}-{self.day}"
+
+    def done_by(self, now: float) -> float | None:
+        """When a run that starts now must be done."""
+        times = [at for at in (self.deadline(now), self.closes_at) if at is not None]
+        return min(times, default=None)
 
     @property
     def limit(self) -> int | None:
@@ -130,10 +137,10 @@ async def resume(store: Store, reader: RunReader, run: Run, identity: JobIdentit
         return await reader.run(run.name) or run
     deadline_at = run.deadline_at
     begins_again = run.state is RunState.FINISHED or (run.state is RunState.HALTED and run.reason == "deadline")
-    wanted_at = identity.deadline(now)
+    wanted_at = identity.done_by(now)
     if wanted_at is None:
         deadline_at = None
-    elif deadline_at is None or begins_again:
+    elif deadline_at is None or begins_again or identity.closes_at is not None:
         deadline_at = wanted_at
     adapted = (identity.budget_pusd, deadline_at, identity.input_identity)
     if adapted != (run.budget_pusd, run.deadline_at, run.input_identity):
@@ -173,7 +180,7 @@ def _new_run(identity: JobIdentity, name: str, now: float) -> NewRun:
         fingerprint=identity.fingerprint,
         input_identity=identity.input_identity,
         budget_pusd=identity.budget_pusd,
-        deadline_at=identity.deadline(now),
+        deadline_at=identity.done_by(now),
         created_at=now,
         simulated=identity.simulated,
         day=identity.day,

@@ -53,7 +53,9 @@ __all__ = [
     "JobBudget",
     "RetrySection",
     "changes_rows",
+    "check_document",
     "load_job",
+    "with_input",
 ]
 
 _NO_DELIMITERS = '\r\n"\0'
@@ -537,8 +539,24 @@ def load_job(
     if limit is not None:
         document.set("input.limit", limit, source="--limit")
     is_trial = limit is not None or changes_rows(overrides or ())
+    return with_input(document, check_document(document, allow_modules, day=day, now=now, is_trial=is_trial))
+
+
+def check_document(
+    document: Document,
+    allow_modules: Collection[str] = (),
+    *,
+    day: date | None = None,
+    now: datetime | None = None,
+    is_trial: bool = False,
+) -> Job:
+    """The job of a file, whose input may be missing; raises ``SpecError``."""
     dates = date_document(document, day, now or datetime.now(UTC), is_trial=is_trial)
-    job = document.validate(Job, allow_modules=allow_modules, **dates)
+    return document.validate(Job, allow_modules=allow_modules, **dates)
+
+
+def with_input(document: Document, job: Job) -> Job:
+    """The same job; raises ``SpecError`` if its input is missing, or does not fit it."""
     try:
         sources = find_sources(job.input.path, job.base_dir, job.input.earlier_paths)
         layout = resolve_format(job.input.path, job.input.format, job.base_dir)

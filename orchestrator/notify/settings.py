@@ -16,7 +16,9 @@ from orchestrator.job.documents.values import Duration
 
 __all__ = ["Channel", "NotifyRule", "secret_of"]
 
-EventName: TypeAlias = Literal["finished", "failed", "halted", "cancelled"]
+EventName: TypeAlias = Literal[
+    "finished", "failed", "halted", "cancelled", "late", "broken", "stalled", "budget_80", "budget_100"
+]
 
 
 class Channel(StrEnum):
@@ -32,8 +34,10 @@ class NotifyRule(Section):
     """One receiver and the events it receives. Exactly one of `command`, `webhook`, `ping_env` and `apprise_env`."""
 
     on: list[EventName] = Field(default=["failed", "halted"], min_length=1)
-    """The ends of a run that the receiver is notified of: `finished` (all rows succeeded), `failed` (finished with
-    failed rows), `halted`, `cancelled`. A ping receives all of them."""
+    """What the receiver is notified of. Ends of a run: `finished` (all rows succeeded), `failed` (finished with
+    failed rows), `halted`, `cancelled`; a ping receives all of these, and nothing else. Before the end: `late` (not
+    finished after `schedule.late_after`), `stalled` (nothing ends for very long), `budget_80` and `budget_100` (so
+    much of a budget is used). Of `run --due`: `broken` (the job file cannot be used)."""
     command: list[str] | None = Field(default=None, min_length=1, examples=[["bin/load", "{run}", "{database}"]])
     """A program and its arguments; `{run}`, `{event}` and `{database}` are filled in. It gets the notice as JSON on
     standard input, and runs in the working directory after the run's lock is released."""

@@ -14,7 +14,7 @@ __all__ = ["NotATime", "Slot", "Timetable", "wall_time"]
 
 _WALL_TIME = re.compile(r"(\d{1,2}):(\d{2})", re.ASCII)
 # A slot of the 29th of February may be eight years away.
-_SEARCHED_DAYS = (8, 370, 9 * 366)
+_SEARCHED_DAYS = (2, 8, 370, 9 * 366)
 
 
 class NotATime(ValueError):

@@ -51,6 +51,8 @@ def summary_object(summary: Summary, database: str) -> dict[str, Any]:
         "database": database,
         "cost_unbounded": summary.cost_unknown_bound.unbounded,
         "cost_estimated_usd": format_usd(summary.cost_estimated_pusd),
+        "date": None if run.day is None else run.day.isoformat(),
+        "resume_at": formatting.stamp(run.resume_at),
         **({} if summary.changes is None else {"increment": changes_object(summary.changes)}),
         **({"stages": stages_object(summary)} if summary.stages else {}),
     }

@@ -16,10 +16,13 @@ MOST_TRIES = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewNotice:
-    """A notice for one receiver. ``cause`` distinguishes ends of the same event, such as two reasons for a halt."""
+    """A notice for one receiver. ``cause`` distinguishes ends of the same event, such as two reasons for a halt.
+
+    ``run_id`` is None if it is about a job that has no run.
+    """
 
     message_id: str
-    run_id: int
+    run_id: int | None
     event: str
     cause: str
     receiver: str
@@ -32,7 +35,7 @@ class PendingNotice:
     """A notice that was not delivered yet, and how often that was tried."""
 
     message_id: str
-    run_id: int
+    run_id: int | None
     event: str
     receiver: str
     payload: bytes
@@ -40,7 +43,11 @@ class PendingNotice:
 
 
 class NoticeStore(Protocol):
-    """The verbs of a store for notices that ``set_run_state`` added; each returns when what it wrote is durable."""
+    """The verbs of a store for notices; each returns when what it wrote is durable. ``set_run_state`` adds most."""
+
+    async def add_notices(self, notices: Sequence[NewNotice]) -> None:
+        """Add notices that are of no end of a run; one whose id is known is left out."""
+        ...
 
     async def take_notices(self, receivers: Sequence[str], *, at: float, for_s: float) -> list[PendingNotice]:
         """Notices for these receivers that are not delivered, taken by this caller for a time: no other gets them."""

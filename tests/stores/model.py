@@ -533,12 +533,16 @@ class ModelBackend(DatasetModel, StageModel, BatchModel):
     ) -> None:
         ended_at = None if state is RunState.ACTIVE else at
         self._runs[run_id].change(state=state, reason=reason, ended_at=ended_at, resume_at=resume_at)
+        await self.add_notices(notices)
+
+    async def add_notices(self, notices: Sequence[NewNotice]) -> None:
         for notice in notices:
             same = [
                 each.new
                 for each in self._notices.values()
                 if each.new.receiver == notice.receiver
-                and (each.new.run_id, each.new.event, each.new.cause) == (run_id, notice.event, notice.cause)
+                and (each.new.run_id, each.new.event, each.new.cause) == (notice.run_id, notice.event, notice.cause)
+                and notice.run_id is not None
             ]
             if all(notice.created_at - each.created_at >= REPEAT_AFTER_S for each in same):
                 self._notices.setdefault(notice.message_id, _Notice(new=notice))

@@ -22,6 +22,9 @@ class SqlNoticeStore:
 
     _writer: GroupWriter
 
+    async def add_notices(self, notices: Sequence[NewNotice]) -> None:
+        await self._writer.write(add_notices, notices)
+
     async def take_notices(self, receivers: Sequence[str], *, at: float, for_s: float) -> list[PendingNotice]:
         chosen = {"receivers": json.dumps(receivers), "at": at, "for_s": for_s, "most_tries": MOST_TRIES}
         return await self._writer.write(_take, chosen)
