@@ -55,7 +55,9 @@ class NothingDue:
     until: float | None
 
 
-def decide(timetable: Timetable, catch_up: CatchUp, nights: Sequence[KnownNight], now: float) -> DueNight | NothingDue:
+def decide(
+    timetable: Timetable, catch_up: CatchUp, nights: Sequence[KnownNight], now: float
+) -> DueNight | NothingDue:
     """What is due now; asked again after each night that was worked on."""
     latest = timetable.latest(now)
     if latest is None:
