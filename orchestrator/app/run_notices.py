@@ -107,8 +107,8 @@ class RunNotices:
         """Add the notices of an event that is no end of a run, and deliver what is pending."""
         now, wanted = self._clock.now(), {}
         for receiver, rule in self._rules.items():
-            told = summary is not None and (end := event_of(summary)) is not None and rule.wants(end)
-            if rule.channel is not Channel.PING and rule.wants(about.event) and not told:
+            informed = summary is not None and (end := event_of(summary)) is not None and rule.wants(end)
+            if rule.channel is not Channel.PING and rule.wants(about.event) and not informed:
                 wanted[receiver] = _message_id(about.once, about.event, rule, 0.0)
         if not wanted:
             return []

@@ -21,7 +21,7 @@ TICK_S = 900.0
 
 @dataclass
 class Machine:
-    """What runs made of a schedule, with runs that take a while, end as told, and block a second one."""
+    """What runs made of a schedule, with runs that take a while, end as informed, and block a second one."""
 
     table: Timetable
     catch_up: CatchUp = "latest"
@@ -157,7 +157,7 @@ def test_a_machine_that_is_asleep_now_and_then_runs_each_night_at_most_once() ->
 # ── halts ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_night_that_used_up_the_days_budget_goes_on_after_midnight_utc() -> None:
+def test_a_night_that_used_up_the_days_budget_continues_after_midnight_utc() -> None:
     midnight = datetime(2026, 11, 30, tzinfo=UTC).timestamp()
 
     def ends(_: date, now: float) -> tuple[RunState, str | None]:
