@@ -21,7 +21,7 @@ TICK_S = 900.0
 
 @dataclass
 class Machine:
-    """What runs made of a schedule, with runs that take a while, end as informed, and block a second one."""
+    """What runs made of a schedule, with runs that take a while, end as given, and block a second one."""
 
     table: Timetable
     catch_up: CatchUp = "latest"
