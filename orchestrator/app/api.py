@@ -443,6 +443,15 @@ class Orchestrator:
             if is_wanted and flag in (None, result.flag):
                 yield result
 
+    async def with_details(
+        self, records: AsyncIterator[ResultRecord], *, bodies: bool = False
+    ) -> AsyncIterator[ResultRecord]:
+        """The same results with their rows, and with the ``bodies`` of their responses, in ``details``."""
+        from orchestrator.app.result_details import with_details
+
+        async for record in with_details(records, await self._open_reader(), bodies=bodies):
+            yield record
+
     async def collect(self, run: str, *, stage: str | None = None) -> Results:
         """All results of a run, or of a stage, for data frames and typed answers; ``results`` needs less memory."""
         from orchestrator.app.run_results import Results

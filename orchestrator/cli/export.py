@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal, TypeAlias
 
 from cyclopts import Parameter
 
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from orchestrator.app.api import Orchestrator
+    from orchestrator.job.result_file import Included
     from orchestrator.report.export import Format
-    from orchestrator.stores.reads import ResultRecord, Run
+    from orchestrator.stores.reads import Run
     from orchestrator.stores.retained import Retained
 
 __all__ = ["ExportPart", "export", "export_to_file"]
@@ -37,7 +39,7 @@ _STATES: dict[str, Sequence[State]] = {
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class ExportPart:
-    """What is written if it is not all of a run."""
+    """What is written: if not all of a run, and what beside the answers."""
 
     dataset: Annotated[
         str | None,
@@ -52,6 +54,14 @@ class ExportPart:
     with_parts: Annotated[
         bool, Parameter(help="Write the answers to parts of groups that were too large for one request, too.")
     ] = False
+    include: Annotated[
+        list[str] | None,
+        Parameter(
+            metavar="COLUMNS",
+            help="Columns of the rows to write beside their answers: `title,author`, `all`, or `none`; without it "
+            "those that the job's `output` includes (repeatable).",
+        ),
+    ] = None
 
 
 async def export(
@@ -89,10 +99,12 @@ async def export(
     shape = Format(format) if format else format_for(path)
     if (run is None) == (dataset is None):
         raise UsageError("name either a run or a dataset", hint="orchestrator export RUN, or export --dataset NAME")
+    if part.include and shape is Format.OPENAI_BATCH:
+        raise UsageError("a file of OpenAI's Batch API has no columns of rows", hint="leave --include out")
     async with opened(db, config) as orchestrator:
         stored = (await orchestrator.status(run) if run else await orchestrator.latest_night(dataset or "")).run
         if path:
-            rows = await export_to_file(orchestrator, stored, path, shape, state, part=part)
+            rows = await export_to_file(orchestrator, stored, path, shape, state, part)
             note(f"{path}: {rows:,} rows")
             is_whole = part.flag is None and state in {"settled", "all"}
             if run and is_whole and stored.state is RunState.FINISHED:
@@ -108,12 +120,12 @@ async def export_to_file(
     path: Path,
     shape: Format,
     which: Which = "settled",
-    *,
     part: ExportPart = ExportPart(),
 ) -> int:
     """Write a file that appears only when it is whole; returns how many rows it has.
 
-    With a dataset, its rows are written in place of the run's, which is the latest one that added to it.
+    With a dataset as the ``part``, its rows are written in place of the run's, which is the latest one that added to
+    it.
     """
     from orchestrator.report.output_file import whole_file
 
@@ -134,47 +146,35 @@ def _keep_what_is_left(path: Path, run: Run, retained: Retained | None) -> None:
         )
 
 
-def _request_of(spec: dict[str, Any], stage: str | None) -> dict[str, Any]:
-    """The request of a stored job, or of one of its stages."""
-    request = spec.get("request") if stage is None else ((spec.get("stages") or {}).get(stage) or {}).get("request")
-    return request or {}
+def _include(part: ExportPart) -> Included | None:
+    """The columns of the rows that the command names; None if it does not say."""
+    if part.include is None:
+        return None
+    # A name with a comma is written in quotes.
+    named = [name.strip() for line in csv.reader(part.include, skipinitialspace=True) for name in line]
+    match tuple(dict.fromkeys(name for name in named if name)):
+        case ("all",):
+            return "all"
+        case ("none",):
+            return "none"
+        case ():
+            raise UsageError("--include names no column", hint="--include title,author, or --include all")
+        case names:
+            return names
 
 
 async def _write(
-    orchestrator: Orchestrator,
-    run: Run,
-    out: BinaryIO,
-    shape: Format,
-    which: Which,
-    part: ExportPart,
+    orchestrator: Orchestrator, run: Run, out: BinaryIO, shape: Format, which: Which, part: ExportPart
 ) -> int:
-    from orchestrator.core import exact_json
-    from orchestrator.policy.errors.answer_schema import asked_schema
-    from orchestrator.report import export as files
+    from orchestrator.app.write_results import Selection, write_results
 
-    async def body_of(record: ResultRecord) -> bytes | None:
-        history = await orchestrator.show(run.name, record.key, stage=record.stage)
-        return next((each.body for each in history.responses if each.response_id == record.response_id), None)
-
-    if part.dataset is None:
-        records = orchestrator.results(
-            run.name, states=_STATES[which], stage=part.stage, with_parts=part.with_parts, flag=part.flag
-        )
-    else:
-        records = orchestrator.dataset(part.dataset, states=_STATES[which], simulated=run.simulated, flag=part.flag)
-    spec = exact_json.loads(run.spec_json)
-    schema = asked_schema(_request_of(spec, part.stage))
-    stages = spec.get("stages") or {}
-    typed = {name for name in stages if asked_schema(_request_of(spec, name)) is not None}
-    match shape:
-        case files.Format.JSONL:
-            return await files.write_jsonl(records, out, schema=schema, typed_stages=typed)
-        case files.Format.CSV | files.Format.SAFE_CSV:
-            safe = shape is files.Format.SAFE_CSV
-            return await files.write_csv(records, out, schema=schema, staged=bool(stages), without_formulas=safe)
-        case files.Format.OPENAI_BATCH:
-            return await files.write_openai_batch(records, out, body_of=body_of)
-        case files.Format.PARQUET:
-            from orchestrator.report.parquet_file import write_parquet
-
-            return await write_parquet(records, out, schema=schema, staged=bool(stages))
+    selection = Selection(
+        run=run,
+        states=_STATES[which],
+        dataset=part.dataset,
+        stage=part.stage,
+        flag=part.flag,
+        with_parts=part.with_parts,
+        include=_include(part),
+    )
+    return await write_results(orchestrator, selection, out, shape)

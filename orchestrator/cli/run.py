@@ -166,7 +166,7 @@ async def run(
         live.warn(warning)
     if not targets:
         # So that the run does not write it when it is resumed either.
-        spec = spec.model_copy(update={"output": None})
+        spec = spec.without_output()
     async with Orchestrator(config, database=database, observers=live.observers) as orchestrator:
         for target in targets.values():
             await orchestrator.check_target(target, job=spec)

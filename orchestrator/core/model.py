@@ -92,6 +92,8 @@ class Response:
     uncertain_use: bool = False
     # Whether its output is known to hold only messages and reasoning, and no tool call.
     no_tool_items: bool = False
+    # Whether it made a picture, which is an answer too.
+    has_image: bool = False
     error_code: str | None = None
     error_message: str | None = None
     incomplete_reason: str | None = None

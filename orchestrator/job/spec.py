@@ -37,6 +37,7 @@ from orchestrator.job.requests.answer_format import (
 )
 from orchestrator.job.requests.parameters import missing_parameters, parameter_problems, parameter_warnings
 from orchestrator.job.requests.request_template import compile_request
+from orchestrator.job.result_file import Included, Output, included_columns, result_path, without_path
 from orchestrator.job.retention import RetentionSection
 from orchestrator.job.rows.caps import InputCaps
 from orchestrator.job.rows.given_rows import as_json_lines
@@ -60,7 +61,6 @@ __all__ = [
 
 _NO_DELIMITERS = '\r\n"\0'
 _NAME = "^[a-z0-9][a-z0-9-]*$"
-_OUTPUT_SUFFIXES = (".jsonl", ".csv", ".parquet")
 
 # What does not change the requests, and may therefore differ when a run is resumed.
 FREE_TO_CHANGE = (
@@ -243,11 +243,12 @@ class Job(Section):
     """How requests are carried out: in the `background` (polled until they end), as `sync` calls that are held until
     the answer is there, in a discounted `window-2h` or `window-8h`, at the `flex` tier, in files of a `batch` at
     half the price; or `auto`: the cheapest of these that meets the deadline."""
-    output: str | dict[str, str] | None = None
-    """Where the results are exported at the end, relative to the job file; `.jsonl`, `.csv` or `.parquet`. For a job
-    with stages: those of the last stage, or of several stages, each by its name with a file of its own. A trial (a
-    run with `--limit`, or with `--set` of what decides rows or requests) does not write it, and neither does a run
-    without a success if it exists."""
+    output: Output = None
+    """Where the results are exported at the end, relative to the job file; `.jsonl`, `.csv` or `.parquet`. With
+    columns of the rows beside the answers: `{path: results.jsonl, include: [title, author]}`. For a job with stages:
+    the results of the last stage, or of several stages, each by its name with a file of its own. A trial (a run with
+    `--limit`, or with `--set` of what decides rows or requests) does not write it, and neither does a run without a
+    success if it exists."""
     files: str | None = Field(default=None, min_length=1)
     """The folder of the files that rows name for the template filters `data_url` and `upload`, relative to the job
     file; those outside it are not read. Default: the folder of the input file."""
@@ -327,11 +328,10 @@ class Job(Section):
     @property
     def output_paths(self) -> dict[str | None, Path]:
         """Where the results of each stage are exported that has an output; None is the stage of a job without any."""
-        if self.output is None:
-            return {}
         if isinstance(self.output, dict):
             return {stage: self._beside(path) for stage, path in self.output.items()}
-        return {self.last_stage: self._beside(self.output)}
+        given = result_path(self.output)
+        return {} if given is None else {self.last_stage: self._beside(given)}
 
     @property
     def last_stage(self) -> str | None:
@@ -344,6 +344,15 @@ class Job(Section):
         # "results/x.jsonl" reads better than "jobs/../results/x.jsonl", where it is the same place.
         plain = Path(os.path.normpath(path))
         return plain if plain.resolve() == path.resolve() else path
+
+    @property
+    def included_columns(self) -> Included:
+        """Which columns of the rows are kept for their results, besides those that templates read."""
+        return included_columns(self.output)
+
+    def without_output(self) -> Self:
+        """The same job, which writes no file; the columns for a later export are kept."""
+        return self.model_copy(update={"output": without_path(self.output)})
 
     def to_store(self) -> dict[str, Any]:
         """The job as a run keeps it: with what was found, so that it can be read where input and code are gone.
@@ -370,7 +379,7 @@ class Job(Section):
     def warnings(self) -> list[str]:
         """What looks like a slip of the pen but may be meant: nothing of it is refused."""
         found = [*parameter_warnings(self.request), *format_warnings(self.request, on_invalid=self.on_invalid)]
-        if self.retention.waits_for_export and self.output is None:
+        if self.retention.waits_for_export and self.output_path is None:
             found.append("retention waits for an export, and the job names no output: export the run to a file")
         if self._has_dated_requests and (self.increments is not None or self.reuse != "never"):
             found.append("run.date is part of the request, so every row is new each night; in metadata it is not")
@@ -433,16 +442,6 @@ class Job(Section):
         hint = "say it in the stage that it is meant for, if that is possible there"
         refuse("job", [ValidationProblem((name,), "cannot stand beside stages", hint) for name in given])
         return self
-
-    @field_validator("output")
-    @classmethod
-    def _can_be_exported(cls, output: str | dict[str, str] | None) -> str | dict[str, str] | None:
-        files = [output] if isinstance(output, str) else [*(output or {}).values()]
-        if not all(each.endswith(_OUTPUT_SUFFIXES) for each in files):
-            raise ValueError(f"must end in {', '.join(_OUTPUT_SUFFIXES[:-1])} or {_OUTPUT_SUFFIXES[-1]}")
-        if len({*files}) < len(files):
-            raise ValueError("names one file for two stages")
-        return output
 
     @model_validator(mode="after")
     def _exports_its_stages(self) -> Self:

@@ -7,15 +7,16 @@ field: building objects of the whole body would cost more than all other steps.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Annotated, Any, NotRequired, TypeAlias
+from typing import Annotated, Any, NotRequired
 
 from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from orchestrator.core.model import FunctionCall, Response, ToolUse, Usage
+from orchestrator.provider.answer_items import Item, has_image, items_of, refusal_of, text_of
 from orchestrator.provider.body_text import body_text, collapse, is_html
 from orchestrator.provider.refusal import code_text, error_fields
 from orchestrator.provider.reply_json import leading_fields, read_json
@@ -89,9 +90,6 @@ class _ReportedUsage(TypedDict):
 # Every response has one, and a pydantic model takes three times as long as a dictionary.
 _USAGE = TypeAdapter(_ReportedUsage)
 
-# An output item: a JSON object that says what type it is of.
-_Item: TypeAlias = Mapping[str, Any]
-
 
 def parse_response(body: bytes, *, status_aliases: Mapping[str, str] | None = None) -> Response:
     """Returns the response in a body; raises ``UnreadableReply`` if there is none.
@@ -111,7 +109,7 @@ def parse_response(body: bytes, *, status_aliases: Mapping[str, str] | None = No
     metadata = metadata if isinstance(metadata, dict) else None
     if status not in ENDED:
         return Response(id=response_id, status=status, ended=False, body=body, metadata=metadata)
-    items = _items(wire)
+    items = items_of(wire)
     messages = [item for item in items if item["type"] == "message"]
     others = [item for item in items if item["type"] not in _MESSAGES_AND_REASONING]
     code, message = _fault(wire.get("error"))
@@ -132,11 +130,12 @@ def parse_response(body: bytes, *, status_aliases: Mapping[str, str] | None = No
         tool_use=tool_use,
         uncertain_use=uncertain or is_guess,
         no_tool_items=not others,
+        has_image=bool(others) and has_image(others),
         error_code=code,
         error_message=message,
         incomplete_reason=_reason(wire.get("incomplete_details")),
-        output_text=_output_text(messages),
-        refusal=_refusal(messages),
+        output_text=text_of(messages, wire),
+        refusal=refusal_of(messages),
         waits_for=_waits_for(others),
         created_at=_timestamp(wire.get("created_at")),
         completed_at=_timestamp(wire.get("completed_at")),
@@ -150,7 +149,7 @@ def function_calls(body: bytes) -> list[FunctionCall]:
         wire, _ = _document(body)
     except UnreadableReply:
         return []
-    items = _items(wire) if isinstance(wire, dict) else []
+    items = items_of(wire) if isinstance(wire, dict) else []
     answered = [item.get("call_id") for item in items if item["type"].endswith("_output")]
     return [
         FunctionCall(call_id=call_id, name=str(item.get("name")), arguments=_text(item.get("arguments")) or "{}")
@@ -178,13 +177,6 @@ def _document(body: bytes) -> tuple[Any, bytes]:
         return read_json(body)
     except ValueError:
         raise _not_json(body) from None
-
-
-def _items(wire: Mapping[str, Any]) -> list[_Item]:
-    output = wire.get("output")
-    if not isinstance(output, list):
-        return []
-    return [item for item in output if isinstance(item, dict) and isinstance(item.get("type"), str)]
 
 
 def _usage(reported: Any) -> Usage | None:
@@ -229,7 +221,7 @@ def _with_long_writes(usage: Usage, wire: Mapping[str, Any]) -> tuple[Usage, boo
     return replace(usage, cache_write_12h_tokens=usage.cache_write_tokens), True
 
 
-def _tool_use(items: Sequence[_Item], reported: Any) -> tuple[ToolUse, bool]:
+def _tool_use(items: Sequence[Item], reported: Any) -> tuple[ToolUse, bool]:
     """Returns what tools used that are charged apart, and whether the number of searches is a guess.
 
     ``reported`` is the response's own account, ``tool_usage``: only it says which searches are billed. Without it,
@@ -252,7 +244,7 @@ def _tool_use(items: Sequence[_Item], reported: Any) -> tuple[ToolUse, bool]:
     return tool_use, is_guess
 
 
-def _is_search(item: _Item) -> bool:
+def _is_search(item: Item) -> bool:
     action = item.get("action")
     kind = action.get("type") if isinstance(action, dict) else None
     return item["type"] == "web_search_call" and kind not in ("open_page", "find_in_page", "find")
@@ -265,26 +257,7 @@ def _count_in(value: Any, name: str) -> int | None:
     return number if is_count else None
 
 
-def _output_text(messages: Sequence[_Item]) -> str:
-    """Returns the text of all messages, or only of the final answers if some are marked as such."""
-    finals = [message for message in messages if message.get("phase") == "final_answer"]
-    return "".join(_parts(finals or messages, "output_text", "text"))
-
-
-def _refusal(messages: Sequence[_Item]) -> str | None:
-    return "".join(_parts(messages, "refusal", "refusal")) or None
-
-
-def _parts(messages: Iterable[_Item], kind: str, name: str) -> Iterable[str]:
-    for message in messages:
-        content = message.get("content")
-        if isinstance(content, list):
-            for part in content:
-                if isinstance(part, dict) and part.get("type") == kind and isinstance(part.get(name), str):
-                    yield part[name]
-
-
-def _waits_for(items: Sequence[_Item]) -> str | None:
+def _waits_for(items: Sequence[Item]) -> str | None:
     """Returns the type of an unanswered call; hosted tools come with their outputs.
 
     ``function_call`` is returned only if all unanswered calls are function calls: all must be answered to continue.

@@ -19,7 +19,7 @@ from orchestrator.policy.errors.answer_schema import without_fence
 from orchestrator.report.columns import Kind
 from orchestrator.stores.reads import ResultRecord
 
-__all__ = ["AnswerColumn", "answer_columns", "answer_of", "fits_parquet", "value_in"]
+__all__ = ["AnswerColumn", "answer_columns", "answer_of", "in_kind", "value_in"]
 
 Schema: TypeAlias = Mapping[str, Any]
 
@@ -27,7 +27,6 @@ _KINDS = {"string": Kind.TEXT, "integer": Kind.COUNT, "number": Kind.NUMBER, "bo
 _KINDS_OF_CONSTANTS = {str: Kind.TEXT, int: Kind.COUNT, float: Kind.NUMBER, bool: Kind.FLAG}
 # Up to here a float is the whole number that was written.
 _WHOLE_FLOATS = 2**53
-_INT64 = range(-(2**63), 2**63)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,22 +64,20 @@ def answer_columns(schema: Schema) -> tuple[AnswerColumn, ...]:
 def value_in(answer: Any, column: AnswerColumn) -> Any:
     """Returns the value of a column in an answer, in its kind; ``None`` if there is none.
 
-    What does not fit into a column is left out; the answer's text has it. That is a number beyond all floats, in
-    Parquet an integer beyond 64 bits, a value that no JSON writer nests so deep, and a value of another kind.
+    What does not fit into a column is left out; the answer's text has it. That is a value that no JSON writer nests
+    so deep, and a value of another kind.
     """
     for step in column.path:
         answer = answer.get(step) if isinstance(answer, dict) else None
-    if answer is None:
-        return None
+    return in_kind(answer, column.kind)
+
+
+def in_kind(value: Any, kind: Kind) -> Any:
+    """Returns a value of JSON as one of a kind, with all its digits; ``None`` if it is none of that kind."""
     try:
-        return _in_kind(answer, column.kind)
+        return None if value is None else _in_kind(value, kind)
     except (TypeError, ValueError, OverflowError):
         return None
-
-
-def fits_parquet(value: Any, kind: Kind) -> bool:
-    """Whether a value fits into a column of Parquet, where integers have 64 bits."""
-    return kind is not Kind.COUNT or value is None or value in _INT64
 
 
 def _in_kind(answer: Any, kind: Kind) -> Any:
@@ -90,7 +87,8 @@ def _in_kind(answer: Any, kind: Kind) -> Any:
         case Kind.COUNT:
             return int(answer)
         case Kind.NUMBER:
-            return answer if isinstance(answer, exact_json.ExactNumber) else float(answer)
+            is_exact = isinstance(answer, exact_json.ExactNumber) or (isinstance(answer, int) and _is_long(answer))
+            return answer if is_exact else float(answer)
         case Kind.JSON:
             return exact_json.dumps(answer).decode()
         case Kind.TEXT if not isinstance(answer, str):
@@ -99,6 +97,10 @@ def _in_kind(answer: Any, kind: Kind) -> Any:
             return None
         case _:
             return answer
+
+
+def _is_long(number: int) -> bool:
+    return abs(number) > _WHOLE_FLOATS
 
 
 class _Columns:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from dataclasses import fields
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -15,9 +16,13 @@ import orjson
 from orchestrator.core import exact_json
 from orchestrator.core.model import MAIN_STAGE
 from orchestrator.core.money import Picodollars, format_usd
-from orchestrator.report.answer_columns import answer_columns, answer_of, value_in
-from orchestrator.report.columns import STAGE_COLUMNS, Kind, columns_of, error_of, flat_row, stage_values
+from orchestrator.job.result_file import Included
+from orchestrator.provider.answer_items import answer_parts
+from orchestrator.report.answer_columns import answer_of
+from orchestrator.report.columns import COLUMNS, STAGE_COLUMNS, Kind, error_of, flat_row, stage_values
+from orchestrator.report.extra_columns import ExtraColumns
 from orchestrator.report.formatting import stamp
+from orchestrator.report.row_columns import row_of
 from orchestrator.stores.reads import ResultRecord
 
 __all__ = ["BodyOf", "Format", "format_for", "jsonl_line", "write_csv", "write_jsonl", "write_openai_batch"]
@@ -52,31 +57,49 @@ async def write_jsonl(
     *,
     schema: Mapping[str, Any] | None = None,
     typed_stages: Collection[str] = (),
+    include: Included = "none",
+    with_parts: bool = False,
 ) -> int:
     """Write one object per line; returns how many.
 
-    With a ``schema``, or at one of ``typed_stages``, ``output`` is the answer as a value.
+    With a ``schema``, or at one of ``typed_stages``, ``output`` is the answer as a value. ``include`` adds
+    columns of the row as the field ``row``, and ``with_parts`` what an answer has beside its text.
     """
     rows = 0
     write = out.write
+    is_plain = include == "none" and not with_parts
     async for record in records:
+        more = {} if is_plain else _more(record, include, with_parts=with_parts)
         is_typed = schema is not None or record.stage in typed_stages
-        write(_encoded(record, answer_of(record) if is_typed else None))
+        write(_encoded(record, answer_of(record) if is_typed else None, more))
         rows += 1
     return rows
 
 
 def jsonl_line(record: ResultRecord) -> bytes:
     """Returns one line of a JSON Lines export."""
-    return _encoded(record, None)
+    return _encoded(record, None, {})
 
 
-def _encoded(record: ResultRecord, output: Any) -> bytes:
+def _more(record: ResultRecord, include: Included, *, with_parts: bool) -> dict[str, Any]:
+    """The fields of a line that only some exports have."""
+    more: dict[str, Any] = {}
+    if include != "none":
+        row = row_of(record)
+        more["row"] = row if include == "all" else {name: row.get(name) for name in include}
+    if with_parts:
+        # In the order of their fields, as orjson writes them.
+        parts = answer_parts(record.details.body if record.details is not None else None)
+        more.update((each.name, getattr(parts, each.name)) for each in fields(parts))
+    return more
+
+
+def _encoded(record: ResultRecord, output: Any, more: dict[str, Any]) -> bytes:
     try:
-        return exact_json.dumps(_line(record, output), option=_JSON_OPTIONS)
+        return exact_json.dumps(_line(record, output) | more, option=_JSON_OPTIONS)
     except TypeError:
         # An answer may be nested deeper than any JSON writer goes; its text is there, and one row stops no export.
-        return exact_json.dumps(_line(record, None), option=_JSON_OPTIONS)
+        return exact_json.dumps(_line(record, None) | dict.fromkeys(more), option=_JSON_OPTIONS)
 
 
 def _line(record: ResultRecord, output: Any) -> dict[str, Any]:
@@ -111,25 +134,24 @@ async def write_csv(
     records: AsyncIterator[ResultRecord],
     out: BinaryIO,
     *,
-    schema: Mapping[str, Any] | None = None,
-    staged: bool = False,
+    extra: ExtraColumns | None = None,
     without_formulas: bool = False,
 ) -> int:
     """Write one row per request under a header, in UTF-8; unknown values are empty. Returns the number of rows.
 
-    With a ``schema``, the fields of the answers follow the other columns; ``staged`` adds those of stages.
-    ``without_formulas`` puts an apostrophe before each text that a spreadsheet would calculate.
+    ``extra`` columns follow the others. ``without_formulas`` puts an apostrophe before each text that a spreadsheet
+    would calculate.
     """
-    answers = answer_columns(schema or {})
+    extra = extra or ExtraColumns()
+    kinds = extra.kinds
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     quoting = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    writer.writerow([*columns_of(staged=staged), *(column.name for column in answers)])
+    writer.writerow([*COLUMNS, *kinds])
     rows = 0
     async for record in records:
-        answer = answer_of(record) if answers else None
-        stages = stage_values(record) if staged else ()
-        row = [*_csv_row(record), *stages, *(_csv_value(value_in(answer, each), each.kind) for each in answers)]
+        more = zip(extra.values(record), kinds.values(), strict=True) if kinds else ()
+        row = [*_csv_row(record), *(_csv_value(value, kind) for value, kind in more)]
         if without_formulas:
             row = [_without_formula(value) for value in row]
         # Without its quotation marks, a carriage return would end the row for every reader.

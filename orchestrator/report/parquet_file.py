@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
+from shutil import copyfileobj
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import anyio.from_thread
@@ -10,8 +13,8 @@ import anyio.to_thread
 
 from orchestrator.core.errors import UsageError
 from orchestrator.core.money import format_usd
-from orchestrator.report.answer_columns import AnswerColumn, answer_columns, answer_of, fits_parquet, value_in
-from orchestrator.report.columns import Kind, columns_of, flat_row, stage_values
+from orchestrator.report.columns import COLUMNS, Kind, flat_row
+from orchestrator.report.extra_columns import ExtraColumns
 from orchestrator.stores.reads import ResultRecord
 
 if TYPE_CHECKING:
@@ -21,6 +24,7 @@ __all__ = ["require_parquet", "write_parquet"]
 
 _BATCH_ROWS = 2_000
 _GROUP_ROWS = 10_000
+_INT64 = range(-(2**63), 2**63)
 
 
 def require_parquet() -> None:
@@ -35,24 +39,51 @@ def require_parquet() -> None:
 
 
 async def write_parquet(
-    records: AsyncIterator[ResultRecord],
-    out: BinaryIO,
-    *,
-    schema: Mapping[str, Any] | None = None,
-    staged: bool = False,
+    open_records: Callable[[], AsyncIterator[ResultRecord]], out: BinaryIO, *, extra: ExtraColumns | None = None
 ) -> int:
     """Write typed columns: times as UTC timestamps, money as exact decimals. Returns the number of rows.
 
-    With a ``schema``, the fields of the answers follow the other columns; ``staged`` adds those of stages.
-    Raises ``UsageError`` if the extra is not installed.
+    ``extra`` columns follow the others. One with a number that its type cannot hold without a loss is written as
+    text; that is seen only when the number comes, and the records are read again then. Raises ``UsageError`` if the
+    extra of the package is not installed.
     """
     require_parquet()
+    extra = extra or ExtraColumns()
+    # Only what was empty may be emptied: standard output may be a pipe, or a file that is appended to.
+    if out.seekable() and out.seek(0, os.SEEK_END) == 0:
+        return await _write_until_it_fits(open_records, out, extra)
+    with TemporaryFile() as whole:
+        rows = await _write_until_it_fits(open_records, whole, extra)
+        whole.seek(0)
+        await anyio.to_thread.run_sync(copyfileobj, whole, out)
+        return rows
+
+
+async def _write_until_it_fits(
+    open_records: Callable[[], AsyncIterator[ResultRecord]], empty: BinaryIO, extra: ExtraColumns
+) -> int:
+    while True:
+        try:
+            return await _write_once(open_records(), empty, extra)
+        except _DoesNotFit as misfit:
+            extra = extra.as_texts(misfit.columns)
+            empty.seek(0)
+            empty.truncate()
+
+
+class _DoesNotFit(Exception):
+    """Columns have values that their types cannot hold."""
+
+    def __init__(self, columns: Collection[str]) -> None:
+        super().__init__(", ".join(columns))
+        self.columns = columns
+
+
+async def _write_once(records: AsyncIterator[ResultRecord], out: BinaryIO, extra: ExtraColumns) -> int:
     from arro3.core import RecordBatchReader
     from arro3.io import write_parquet as write
 
-    answers = answer_columns(schema or {})
-    kinds = {**columns_of(staged=staged), **{column.name: column.kind for column in answers}}
-    table = _schema(kinds)
+    table = _schema(extra)
     rows = 0
     problem: list[BaseException] = []
 
@@ -63,7 +94,7 @@ async def write_parquet(
             while page := anyio.from_thread.run(_page, records):
                 anyio.from_thread.check_cancelled()
                 rows += len(page)
-                yield _batch(list(_rows(page, answers, staged=staged)), kinds, table)
+                yield _batch(page, extra, table)
         except BaseException as error:
             problem.append(error)
             raise
@@ -90,7 +121,11 @@ async def _page(records: AsyncIterator[ResultRecord]) -> list[ResultRecord]:
     return page
 
 
-def _schema(kinds: Mapping[str, Kind]) -> Schema:
+def _kinds(extra: ExtraColumns) -> dict[str, Kind]:
+    return {**COLUMNS, **extra.kinds}
+
+
+def _schema(extra: ExtraColumns) -> Schema:
     from arro3.core import DataType, Field, Schema
 
     types = {
@@ -102,24 +137,33 @@ def _schema(kinds: Mapping[str, Kind]) -> Schema:
         Kind.TIME: DataType.timestamp("us", tz="UTC"),
         Kind.JSON: DataType.string(),
     }
-    return Schema([Field(name, types[kind]) for name, kind in kinds.items()])
+    return Schema([Field(name, types[kind]) for name, kind in _kinds(extra).items()])
 
 
-def _rows(
-    page: Iterable[ResultRecord], answers: Sequence[AnswerColumn], *, staged: bool
-) -> Iterator[tuple[Any, ...]]:
-    for record in page:
-        stages = stage_values(record) if staged else ()
-        answer = answer_of(record) if answers else None
-        values = ((value_in(answer, column), column.kind) for column in answers)
-        yield (*flat_row(record), *stages, *(value if fits_parquet(value, kind) else None for value, kind in values))
+def _columns(page: Iterable[ResultRecord], extra: ExtraColumns) -> list[tuple[Any, ...]]:
+    """The values of each column; raises ``_DoesNotFit``."""
+    columns = [*zip(*((*flat_row(record), *extra.values(record)) for record in page), strict=True)]
+    further = zip(extra.kinds.items(), columns[len(COLUMNS) :], strict=True)
+    misfits = [name for (name, kind), values in further if not all(_fits(value, kind) for value in values)]
+    if misfits:
+        raise _DoesNotFit(misfits)
+    return columns
 
 
-def _batch(rows: list[tuple[Any, ...]], kinds: Mapping[str, Kind], schema: Schema) -> RecordBatch:
+def _fits(value: Any, kind: Kind) -> bool:
+    match kind:
+        case Kind.COUNT:
+            return value is None or (isinstance(value, int) and value in _INT64)
+        case Kind.NUMBER:
+            return value is None or type(value) is float
+    return True
+
+
+def _batch(page: list[ResultRecord], extra: ExtraColumns, schema: Schema) -> RecordBatch:
     from arro3.core import Array, DataType, RecordBatch
 
     arrays = []
-    for (name, kind), values in zip(kinds.items(), zip(*rows, strict=True), strict=True):
+    for (name, kind), values in zip(_kinds(extra).items(), _columns(page, extra), strict=True):
         # Decimals and timestamps cannot be built from Python values, only cast from text and integers.
         match kind:
             case Kind.TEXT | Kind.JSON | Kind.COUNT | Kind.NUMBER | Kind.FLAG:

@@ -35,6 +35,7 @@ from orchestrator.stores.reads import (
     OtherRequest,
     PendingRequest,
     RequestRecord,
+    ResultDetails,
     ResultRecord,
     Run,
     SharedCaps,
@@ -429,6 +430,12 @@ class ResultReader(Protocol):
 
     def stage_results(self, run_id: int, wanted: Mapping[str, Sequence[State]]) -> AsyncIterator[ResultRecord]:
         """Requests of these stages in these states, in the order of the rows of the input that they were made of."""
+
+    async def details(self, request_ids: Sequence[int], *, with_bodies: bool) -> dict[int, ResultDetails]:
+        """The rows of requests, and the bodies of the responses that answered them.
+
+        Of very long ones only those of the first requests, so that memory stays small; at least one.
+        """
         ...
 
     async def skipped(self, run_id: int) -> list[SkippedRow]: ...

@@ -27,6 +27,7 @@ __all__ = [
     "PendingRequest",
     "RequestCounts",
     "RequestRecord",
+    "ResultDetails",
     "ResultRecord",
     "Run",
     "SharedCaps",
@@ -384,6 +385,14 @@ class Summary:
         return self.possible_duplicates_bound.pusd
 
 
+@dataclass(frozen=True, slots=True)
+class ResultDetails:
+    """The row of a request, as JSON (empty if it was dropped), and its response as it was received."""
+
+    row: bytes
+    body: bytes | None = None
+
+
 @fast_dataclass
 class ResultRecord:
     """One request with its latest attempt, as ``export`` writes it.
@@ -422,6 +431,8 @@ class ResultRecord:
     # Made of several rows; and of how many more it would have been, had they not failed.
     is_group: bool = False
     rows_missing: int = 0
+    # Only where an export asked for it.
+    details: ResultDetails | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

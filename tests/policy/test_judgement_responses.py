@@ -116,10 +116,12 @@ CASES: dict[str, list[Case]] = {
     "answered": [
         Case(a_response(output_text="Hi"), Succeed()),
         Case(a_response(output_text=' {"year": 1790} '), Succeed(), Expectation(AnswerPolicy(schema=SCHEMA))),
+        Case(a_response(has_image=True), Succeed()),
     ],
     "empty": [
         Case(a_response(), ours("empty_output"), REPAIR),
         Case(a_response(), ours("empty_output")),
+        Case(a_response(has_image=True), ours("empty_output"), Expectation(AnswerPolicy(schema=SCHEMA))),
         Case(a_response(output_text=" \n"), ours("empty_output")),
         Case(a_response(), ours("empty_output"), raised(100)),
     ],

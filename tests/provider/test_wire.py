@@ -177,7 +177,7 @@ def test_a_refusal() -> None:
         7,
         {"type": "message"},
         [None, 3, "x", [], {}, {"type": None}, {"type": ["message"]}],
-        [{"type": "message"}, {"type": "message", "content": None}, {"type": "message", "content": "text"}],
+        [{"type": "message"}, {"type": "message", "content": None}, {"type": "message", "content": 7}],
         [a_message(text("a") | {"text": None}, {"type": "output_text"})],
         [{"type": "message", "content": [None, 1, "x", [text("a")], {"text": "a"}]}],
         [{"type": "brand_new_item", "content": [text("a")]}],
@@ -187,6 +187,36 @@ def test_a_refusal() -> None:
 def test_unreadable_text_is_empty(output: Any) -> None:
     response = parse(output=output)
     assert (response.output_text, response.refusal, response.waits_for) == ("", None, None)
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        [{"type": "message", "role": "assistant", "content": "Hi"}],
+        [{"role": "assistant", "content": [text("Hi")]}],
+        [{"role": "assistant", "content": "Hi"}, {"role": "user", "content": "no answer"}],
+        [a_message({"type": "text", "text": "Hi"})],
+        a_message(text("Hi")),
+        [a_message(text("H")), {"type": "message", "content": "i"}],
+    ],
+)
+def test_messages_in_the_shapes_of_other_servers(output: Any) -> None:
+    assert parse(output=output).output_text == "Hi"
+
+
+def test_the_text_that_libraries_add_counts_only_where_no_message_has_one() -> None:
+    assert parse(output=[], output_text="Hi").output_text == "Hi"
+    assert parse(output=[{"type": "reasoning", "summary": []}], output_text="Hi").output_text == "Hi"
+    assert parse(output=[a_message(text("right"))], output_text="other").output_text == "right"
+    assert parse(output=[], output_text=["Hi"]).output_text == ""
+    refused = parse(output=[a_message({"type": "refusal", "refusal": "no"})], output_text="Hi")
+    assert (refused.output_text, refused.refusal) == ("", "no")
+
+
+@pytest.mark.parametrize(("result", "found"), [("aGk=", True), ("", False), (None, False), (7, False)])
+def test_a_picture_is_found(result: Any, found: bool) -> None:
+    assert parse(output=[{"type": "image_generation_call", "result": result}]).has_image is found
+    assert not parse(output=[a_message(text("Hi"))]).has_image
 
 
 def test_odd_items_do_not_hide_the_good_ones() -> None:

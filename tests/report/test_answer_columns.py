@@ -18,6 +18,7 @@ from orchestrator.core.states import State
 from orchestrator.report import export, parquet_file
 from orchestrator.report.answer_columns import AnswerColumn, answer_columns, value_in
 from orchestrator.report.columns import COLUMNS, Kind
+from orchestrator.report.extra_columns import ExtraColumns
 from orchestrator.stores.reads import ResultRecord
 
 Build: TypeAlias = Callable[..., ResultRecord]
@@ -166,7 +167,7 @@ def rows(a_result: Build) -> list[ResultRecord]:
 @pytest.mark.anyio
 async def test_csv_has_the_fields_after_the_other_columns(rows: list[ResultRecord], stream: Stream) -> None:
     out = io.BytesIO()
-    assert await export.write_csv(stream(rows), out, schema=SPEECH) == 2
+    assert await export.write_csv(stream(rows), out, extra=ExtraColumns.of(SPEECH)) == 2
     first, second = csv.DictReader(io.StringIO(out.getvalue().decode(), newline=""))
     assert list(first)[: len(COLUMNS)] == list(COLUMNS)
     fields = {name: first[name] for name in list(first)[len(COLUMNS) :]}
@@ -192,7 +193,7 @@ async def test_csv_has_the_fields_after_the_other_columns(rows: list[ResultRecor
 async def test_parquet_has_typed_fields(rows: list[ResultRecord], stream: Stream, tmp_path: Path) -> None:
     arro3_io = pytest.importorskip("arro3.io")
     with (tmp_path / "out.parquet").open("wb") as out:
-        assert await parquet_file.write_parquet(stream(rows), out, schema=SPEECH) == 2
+        assert await parquet_file.write_parquet(lambda: stream(rows), out, extra=ExtraColumns.of(SPEECH)) == 2
     table = arro3_io.read_parquet(tmp_path / "out.parquet").read_all()
     columns = {name: table.column(name).to_pylist() for name in table.column_names}
     first, second = ({name: values[n] for name, values in columns.items()} for n in range(2))

@@ -18,6 +18,7 @@ import pytest
 from orchestrator.core.errors import UsageError
 from orchestrator.core.states import State
 from orchestrator.report import export, parquet_file
+from orchestrator.report.extra_columns import ExtraColumns
 from orchestrator.report.output_file import ProtectedFile, check_target, whole_file
 from orchestrator.stores.reads import ResultRecord
 
@@ -137,7 +138,7 @@ async def test_parquet_has_typed_columns_and_exact_money(a_result: Build, stream
     arro3_io = pytest.importorskip("arro3.io")
     rows = [a_result(key=str(n), cost_pusd=n) for n in range(4_500)] + [a_result(key="last", **FAILED, reused=True)]
     with (tmp_path / "out.parquet").open("wb") as out:
-        assert await parquet_file.write_parquet(stream(rows), out) == 4_501
+        assert await parquet_file.write_parquet(lambda: stream(rows), out) == 4_501
     table = arro3_io.read_parquet(tmp_path / "out.parquet").read_all()
     columns = {name: table.column(name).to_pylist() for name in table.column_names}
     assert columns["key"] == [*map(str, range(4_500)), "last"]
@@ -160,7 +161,7 @@ async def test_an_error_while_reading_is_raised_by_the_parquet_export(a_result: 
         raise UsageError("gone")
 
     with (tmp_path / "out.parquet").open("wb") as out, pytest.raises(UsageError, match="gone"):
-        await parquet_file.write_parquet(broken(), out)
+        await parquet_file.write_parquet(broken, out)
 
 
 async def test_a_cancelled_parquet_export_ends(a_result: Build) -> None:
@@ -174,7 +175,7 @@ async def test_a_cancelled_parquet_export_ends(a_result: Build) -> None:
             yield a_result()
 
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(parquet_file.write_parquet, endless(), io.BytesIO())
+        tasks.start_soon(parquet_file.write_parquet, endless, io.BytesIO())
         await started.wait()
         tasks.cancel_scope.cancel()
 
@@ -281,7 +282,7 @@ async def test_a_missing_extra_is_reported_before_the_run(
     with pytest.raises(UsageError, match="extra"):
         check_target(tmp_path / "out.parquet")
     with pytest.raises(UsageError, match="extra"):
-        await parquet_file.write_parquet(stream([a_result()]), io.BytesIO())
+        await parquet_file.write_parquet(lambda: stream([a_result()]), io.BytesIO())
     check_target(tmp_path / "out.csv")
 
 
@@ -299,11 +300,11 @@ async def test_an_answer_that_is_nested_too_deep_stops_no_export(
     assert (first["output"], first["output_text"]) == (None, DEEP)
     assert second["output"] == {"a": 1}
     out = io.BytesIO()
-    assert await export.write_csv(stream(records), out, schema=schema) == 2
+    assert await export.write_csv(stream(records), out, extra=ExtraColumns.of(schema)) == 2
     assert [row["output.a"] for row in csv.DictReader(io.StringIO(out.getvalue().decode()))] == ["", "1"]
     pytest.importorskip("arro3.io")
     with (tmp_path / "out.parquet").open("wb") as file:
-        assert await parquet_file.write_parquet(stream(records), file, schema=schema) == 2
+        assert await parquet_file.write_parquet(lambda: stream(records), file, extra=ExtraColumns.of(schema)) == 2
 
 
 @pytest.mark.parametrize("number", ["123456789012345678901", "0.1000000000000000055511151231257827", "1e400"])
@@ -315,7 +316,7 @@ async def test_digits_of_an_answer_are_written_back(a_result: Build, stream: Str
     await export.write_jsonl(stream([record]), out, schema=schema)
     assert f'"output":{{"n":{number},"many":[{number}]}}'.encode() in out.getvalue()
     out = io.BytesIO()
-    await export.write_csv(stream([record]), out, schema=schema)
+    await export.write_csv(stream([record]), out, extra=ExtraColumns.of(schema))
     [row] = csv.DictReader(io.StringIO(out.getvalue().decode()))
     assert (row["output.n"], row["output.many"]) == (number, f"[{number}]")
 
@@ -336,6 +337,6 @@ async def test_safe_csv_holds_no_formula(a_result: Build, stream: Stream, text: 
     record = a_result(key=text, output_text=json.dumps({"a": text, "n": -5}))
     for safe, sign in ((True, "'"), (False, "")):
         out = io.BytesIO()
-        await export.write_csv(stream([record]), out, schema=schema, without_formulas=safe)
+        await export.write_csv(stream([record]), out, extra=ExtraColumns.of(schema), without_formulas=safe)
         [row] = csv.DictReader(io.StringIO(out.getvalue().decode(), newline=""))
         assert (row["key"], row["output.a"], row["output.n"]) == (sign + text, sign + text, "-5")

@@ -1301,6 +1301,14 @@ class ModelBackend(DatasetModel, StageModel, BatchModel):
             if request.state in wanted.get(request.stage, ()):
                 yield _result(request)
 
+    async def details(self, request_ids: Sequence[int], *, with_bodies: bool) -> dict[int, reads.ResultDetails]:
+        found = {}
+        for request_id in request_ids:
+            request = self._requests[request_id]
+            shown = request.answer or request.latest
+            found[request_id] = reads.ResultDetails(request.row, shown.body if shown and with_bodies else None)
+        return found
+
     async def request(self, run_id: int, key: str, *, stage: str = MAIN_STAGE) -> reads.RequestRecord | None:
         found = [each for each in self._of(run_id) if (each.key, each.stage) == (key, stage)]
         return _request(found[0]) if found else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.core.states import State
+from orchestrator.stores.reads import ResultDetails
 
 from .builders import Harness, a_run, mark, rows
 
@@ -34,6 +35,21 @@ async def test_a_run_without_rows_has_no_results(harness: Harness) -> None:
     assert await harness.results() == []
     assert await harness.states() == {}
     assert await harness.reader.costs(harness.run.id, ["model"]) == []
+
+
+async def test_the_details_of_results(harness: Harness) -> None:
+    requests = await harness.add(3)
+    await harness.succeed(requests[0], output_text="Hi", body=b'{"id":"resp_0","output":"Hi"}')
+    await harness.succeed(requests[2], output_text="Ho", body=b'{"id":"resp_2","output":"Ho"}')
+    wanted = [requests[2].id, requests[1].id, requests[0].id]
+    found = await harness.reader.details(wanted, with_bodies=True)
+    assert [*found.items()] == [
+        (requests[2].id, ResultDetails(b'{"n":2}', b'{"id":"resp_2","output":"Ho"}')),
+        (requests[1].id, ResultDetails(b'{"n":1}')),
+        (requests[0].id, ResultDetails(b'{"n":0}', b'{"id":"resp_0","output":"Hi"}')),
+    ]
+    assert (await harness.reader.details(wanted[:1], with_bodies=False)).popitem()[1] == ResultDetails(b'{"n":2}')
+    assert await harness.reader.details([], with_bodies=True) == {}
 
 
 async def test_unusual_texts_are_kept(harness: Harness) -> None:

@@ -16,6 +16,7 @@ from orchestrator.job.requests.expressions import CannotRender
 from orchestrator.job.requests.local_files import FileUnusable, LocalFiles, NamedFiles
 from orchestrator.job.requests.parameters import missing_parameters, parameter_problems, store_problems
 from orchestrator.job.requests.request_template import compile_request
+from orchestrator.job.result_file import kept_columns
 from orchestrator.job.rows.keyed_rows import Row
 from orchestrator.job.rows.openai_batch import BODY
 from orchestrator.job.rows.sources import resolve_format
@@ -31,9 +32,10 @@ PutFiles: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
 class Renderer:
     """Fills in the job's request for each row.
 
-    ``columns`` are the columns of a row that rendering needs; None means all. ``required_columns`` are those that it
-    cannot do without, each with the field of the request that reads it. ``carries_requests`` says that the
-    input is an OpenAI batch file, whose lines are requests themselves; ``names_files`` that each row names files.
+    ``columns`` are the columns of a row that are kept, for rendering and for the results; None means all.
+    ``required_columns`` are those that rendering cannot do without, each with the field of the request that reads it.
+    ``carries_requests`` says that the input is an OpenAI batch file, whose lines are requests themselves;
+    ``names_files`` that each row names files.
     """
 
     def __init__(
@@ -63,7 +65,8 @@ class Renderer:
         for problem in problems:
             where = str(job.source) if job.source is not None else None
             raise SpecError(f"request.{_dotted(problem.field)}: {problem.message}", where=where, hint=problem.hint)
-        self.columns: frozenset[str] | None = None if self.carries_requests else self._template.columns
+        read = None if self.carries_requests else self._template.columns
+        self.columns: frozenset[str] | None = kept_columns(read, job.included_columns)
         # In one order, so that every process packs a row to the same bytes.
         self._packed = sorted(self.columns) if self.columns is not None else []
         # Whether each row that passes ``check`` gives a right request.
@@ -71,7 +74,7 @@ class Renderer:
         self.required_columns: Mapping[str, tuple[str | int, ...]] = self._template.required
 
     def pack(self, row: Row) -> bytes:
-        """Returns the columns that the template reads as compact JSON."""
+        """Returns the columns that are kept as compact JSON."""
         data = row.data
         if self.columns is None:
             return exact_json.dumps(data)

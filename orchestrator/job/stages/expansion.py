@@ -156,7 +156,7 @@ class Pipeline:
 
     def __init__(self, job: Job, *, allowed: Collection[str] | None = None) -> None:
         """``allowed`` are the modules from elsewhere that ``rows`` may name, None all; raises ``SpecError``."""
-        self.plans = stage_plans(job.stages or {})
+        self.plans = stage_plans(job.stages or {}, job.included_columns)
         try:
             self._stages = {name: _Stage(plan, job, allowed) for name, plan in self.plans.items()}
         except CannotImport as error:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from orchestrator.job.documents.validation_problems import ValidationProblem, did_you_mean
+from orchestrator.job.result_file import Included, kept_columns
 from orchestrator.job.stages.packing import tree_can_end
 from orchestrator.job.stages.read_columns import ROWS, columns_read, member_columns, texts_of
 from orchestrator.job.stages.stage_section import StageSection
@@ -48,8 +49,8 @@ class StagePlan:
         return any(not each.by_parent_at_once for each in self.consumers)
 
 
-def stage_plans(stages: Mapping[str, StageSection]) -> dict[str, StagePlan]:
-    """The plan of each stage, in the order of the job."""
+def stage_plans(stages: Mapping[str, StageSection], included: Included = "none") -> dict[str, StagePlan]:
+    """The plan of each stage, in the order of the job; ``included`` are columns that its results are written with."""
     plans = {name: StagePlan(name=name, section=section) for name, section in stages.items()}
     for plan in plans.values():
         before = plans.get(plan.section.from_)
@@ -61,7 +62,7 @@ def stage_plans(stages: Mapping[str, StageSection]) -> dict[str, StagePlan]:
     for plan in reversed(plans.values()):
         after = _union(_read_by(each) for each in plan.consumers)
         own = _union([columns_read(texts_of([plan.section.request, plan.section.merge])), after])
-        plan.columns = None if own is None else own - {plan.name, ROWS, MISSING}
+        plan.columns = kept_columns(None if own is None else own - {plan.name, ROWS, MISSING}, included)
         if plan.section.group_by is not None:
             plan.members = _union(member_columns(text) for text in texts_of(plan.section.request))
     return plans

@@ -102,6 +102,10 @@ def _has_text(response: Response) -> bool:
     return bool(response.output_text.strip())
 
 
+def _has_answer(response: Response, expected: Expectation) -> bool:
+    return _has_text(response) or (response.has_image and expected.policy.schema is None)
+
+
 def _can_raise(expected: Expectation) -> bool:
     """Whether the job allows a higher limit than the request had; an unknown limit counts as lower."""
     raised = expected.policy.on_incomplete
@@ -214,15 +218,15 @@ OUTCOMES: tuple[Outcome, ...] = (
     ),
     Outcome(
         name="answered",
-        when="status completed, with text",
+        when="status completed, with text, or with an image where the job does not ask for JSON",
         then="succeed",
         why="An answer.",
-        matches=lambda response, _: response.status == "completed" and _has_text(response),
+        matches=lambda response, expected: response.status == "completed" and _has_answer(response, expected),
         verdict=lambda *_: Succeed(),
     ),
     Outcome(
         name="empty",
-        when="status completed, without text",
+        when="status completed, without text or image",
         then="fail empty_output",
         why="Only reasoning, or no output at all, although it is charged: no answer.",
         matches=lambda response, _: response.status == "completed",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -14,7 +15,13 @@ from orchestrator.policy.pricing.tokens import count_tokens
 from orchestrator.sandbox.sandbox_settings import Tools
 from orchestrator.sandbox.simulation.bad_answers import broken_json, off_schema
 from orchestrator.sandbox.simulation.function_calls import make_calls, wants_calls
-from orchestrator.sandbox.simulation.hosted_tools import HostedUse, ask_approval, fee_basis, use_hosted_tools
+from orchestrator.sandbox.simulation.hosted_tools import (
+    HostedUse,
+    ask_approval,
+    citations_of,
+    fee_basis,
+    use_hosted_tools,
+)
 from orchestrator.sandbox.simulation.models import Model
 from orchestrator.sandbox.simulation.prompts import Prompt, pack
 from orchestrator.sandbox.simulation.schema_instances import instance_of
@@ -24,6 +31,8 @@ __all__ = ["Answer", "answer"]
 
 Json: TypeAlias = Any
 
+_LOGPROBS = "message.output_text.logprobs"
+_WORDS = re.compile(r"\s*\S+")
 _REFUSAL = "I'm sorry, but I can't help with that."
 # The most blocks of 64 reasoning tokens that an effort takes. The provider takes far more, but a rehearsal should
 # leave room for the answer under a tight max_output_tokens.
@@ -144,7 +153,8 @@ def _draft(task: _Task, hosted: HostedUse, *, room: int) -> _Draft:
     ):
         return _calls(task, room)
     text, tokens, reason = _cut_text(task, room)
-    item = _message(_output_text(text), task.tail, status="incomplete" if reason else "completed")
+    part = _output_text(text, citations_of(hosted.items, text), _logprobs(task.fields, text))
+    item = _message(part, task.tail, status="incomplete" if reason else "completed")
     wrong = task.ending in _WRONG and _format(task)["type"] != "text"
     return _Draft([item] if text else [], tokens, reason, usable=not reason and not wrong)
 
@@ -215,8 +225,17 @@ def _beginning(text: str, tokens: int) -> tuple[str, int]:
     return text[:low], count_tokens(text[:low]) if low else 0
 
 
-def _output_text(text: str) -> dict[str, Json]:
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+def _output_text(text: str, citations: list[Json], logprobs: list[Json]) -> dict[str, Json]:
+    return {"type": "output_text", "text": text, "annotations": citations, "logprobs": logprobs}
+
+
+def _logprobs(fields: Mapping[str, Json], text: str) -> list[Json]:
+    """Log probabilities word by word, if the request asks for them; a real model gives them token by token."""
+    if _LOGPROBS not in (fields.get("include") or []):
+        return []
+    likely = bool(fields.get("top_logprobs"))
+    words = ({"token": word, "logprob": -0.25, "bytes": [*word.encode()]} for word in _WORDS.findall(text))
+    return [word | {"top_logprobs": [word] if likely else []} for word in words]
 
 
 def _message(part: dict[str, Json], tail: str, status: str = "completed") -> dict[str, Json]:

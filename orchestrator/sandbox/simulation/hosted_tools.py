@@ -16,7 +16,7 @@ import orjson
 from orchestrator.policy.pricing.tokens import count_tokens
 from orchestrator.sandbox.simulation.prompts import Prompt
 
-__all__ = ["HostedUse", "ask_approval", "fee_basis", "use_hosted_tools"]
+__all__ = ["HostedUse", "ask_approval", "citations_of", "fee_basis", "use_hosted_tools"]
 
 Json: TypeAlias = Any
 
@@ -263,3 +263,19 @@ def _decision(prompt: Prompt, label: str) -> Mapping[str, Json] | None:
     ]
     answers = [item for item in prompt.new_items if item.get("type") == "mcp_approval_response"]
     return next((each for each in reversed(answers) if each["approval_request_id"] in request_ids), None)
+
+
+def citations_of(items: Sequence[Mapping[str, Json]], text: str) -> list[Json]:
+    """The sources that an answer names: its first word stands for the page, its end for the file that was found."""
+    kinds = {item["type"] for item in items}
+    cited: list[Json] = []
+    if "web_search_call" in kinds:
+        end = len(text.partition(" ")[0])
+        cited.append(
+            {"type": "url_citation", "start_index": 0, "end_index": end, "url": _PAGE, "title": "The sandbox's page"}
+        )
+    if "file_search_call" in kinds:
+        cited.append(
+            {"type": "file_citation", "index": len(text), "file_id": "file-sandbox", "filename": "sandbox.txt"}
+        )
+    return cited

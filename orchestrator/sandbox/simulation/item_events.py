@@ -74,7 +74,8 @@ def _part(here: dict[str, Json], part: dict[str, Json]) -> Iterator[Event]:
     key, event, extra = "text", "response.output_text", {"logprobs": list[Json]()}
     if part["type"] == "refusal":
         key, event, extra = "refusal", "response.refusal", {}
-    yield "response.content_part.added", {**here, "part": {**part, key: ""}}
+    empty = {name: [] if isinstance(value, list) else value for name, value in part.items()}
+    yield "response.content_part.added", {**here, "part": {**empty, key: ""}}
     yield from _text(event, {**here, **extra}, key, part[key])
     yield "response.content_part.done", {**here, "part": part}
 

@@ -20,6 +20,7 @@ from orchestrator.stores.reads import (
     OtherRequest,
     PendingRequest,
     RequestRecord,
+    ResultDetails,
     ResultRecord,
     Run,
     SharedCaps,
@@ -59,6 +60,7 @@ _EXCERPTS_OF = _RESULTS_OF.replace("result.output_text", "substr(result.output_t
 _PAGE = 1_000
 _FIRST_PAGE = 125
 _PAGE_CHARACTERS = 2_000_000
+_DETAILS_BYTES = 16 * 2**20
 # Where the query ``results`` has the number of a request's latest attempt.
 _NUMBER = 6
 
@@ -152,6 +154,9 @@ class SqlReader(SqlRetentionReader, SqlDatasetReader, SqlStageReader, SqlBatchRe
             for record in sorted(found, key=lambda each: wanted[each.request_id]):
                 yield record
             after_id = page[-1][0]
+
+    async def details(self, request_ids: Sequence[int], *, with_bodies: bool) -> dict[int, ResultDetails]:
+        return await self._read(partial(_details, request_ids, with_bodies))
 
     async def answers(self, attempt_ids: Sequence[int]) -> dict[int, str]:
         found = await self._rows("answers", attempt_ids=json.dumps(attempt_ids))
@@ -291,6 +296,19 @@ def excerpts_of(
 
 def _results_of(request_ids: Sequence[int], connection: SqlConnection) -> list[ResultRecord]:
     return _records(connection, connection.execute(_RESULTS_OF, {"request_ids": json.dumps(request_ids)}).fetchall())
+
+
+def _details(request_ids: Sequence[int], with_bodies: bool, connection: SqlConnection) -> dict[int, ResultDetails]:
+    found: dict[int, ResultDetails] = {}
+    size = 0
+    chosen = {"request_ids": json.dumps(request_ids), "with_bodies": int(with_bodies)}
+    for row in _rows("details", chosen, connection):
+        body = None if row["body"] is None else unpack_body(row["body"], row["output_text"], row["response_id"])
+        found[row["id"]] = ResultDetails(unpack_row(row["data"]), body)
+        size += len(row["data"]) + len(body or b"")
+        if size > _DETAILS_BYTES:
+            break
+    return found
 
 
 def _records(connection: SqlConnection, rows: Sequence[tuple[Any, ...]]) -> list[ResultRecord]:
