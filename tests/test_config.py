@@ -136,7 +136,7 @@ def test_older_words_for_an_error_class_and_its_phase_are_accepted(tmp_path: Pat
         ),
         (
             "provider:\n  sandbox:\n",
-            "2: provider.sandbox: must be a mapping; write sandbox: {} for a sandbox with its defaults",
+            "2: provider.sandbox: must be a mapping; write sandbox: {} for its defaults",
         ),
         ("provider:\n  base_url: http://x\n  sandbox: {}\n", "2: provider.base_url: cannot stand beside"),
         (

@@ -9,6 +9,7 @@ import logging
 import os
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,10 +82,16 @@ async def ping_start(rule: NotifyRule, run_uid: str, *, environ: Mapping[str, st
 async def _run_command(rule: NotifyRule, notice: Notice) -> str | None:
     filled = {"run": notice.run, "event": notice.event, "database": notice.database}
     arguments = [_filled(part, filled) for part in rule.command or ()]
-    ended = await anyio.run_process(
-        arguments, input=notice.body, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    return f"exit code {ended.returncode}" if ended.returncode else None
+    async with await anyio.open_process(
+        arguments, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        if process.stdin is not None:
+            # A command need not read what it is given: its exit code says whether it did its work.
+            with suppress(anyio.BrokenResourceError, ConnectionError):
+                await process.stdin.send(notice.body)
+                await process.stdin.aclose()
+        code = await process.wait()
+    return f"exit code {code}" if code else None
 
 
 def _filled(text: str, values: Mapping[str, str]) -> str:

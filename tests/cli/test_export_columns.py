@@ -105,7 +105,7 @@ def test_a_column_that_is_not_there_is_refused(cli: Cli, job: Callable[..., None
         ({"path": "out.csv", "include": "title"}, "must be a list of columns, or all"),
         ({"include": []}, "at least 1"),
         ({"includes": ["a"]}, "include"),
-        (7, "must be the path of a file, or {path, include}"),
+        (7, "must be the path of a file, {path, include}, or a file for each stage"),
         ("out.txt", "must end in .jsonl, .csv or .parquet"),
     ],
 )

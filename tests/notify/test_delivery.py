@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,12 @@ async def test_a_command_gets_its_arguments_and_the_notice(tmp_path: Path) -> No
 )
 async def test_a_command_that_fails_or_hangs(script: str, error: str) -> None:
     assert await tried(command=[sys.executable, "-c", script], timeout=0.5) == error
+
+
+async def test_a_command_need_not_read_the_notice() -> None:
+    # More than a pipe holds, so that the end of the command is certainly met while it is written.
+    long = replace(NOTICE, body=b"x" * 1_000_000)
+    assert await deliver(NotifyRule(command=["true"]), long, now=0.0, environ={}) is None
 
 
 async def test_a_command_that_is_not_there() -> None:

@@ -20,7 +20,7 @@ CONTRACT = """
  "usage":{"input_tokens":1000,"cached_tokens":200,"cache_write_tokens":10,"output_tokens":50,"reasoning_tokens":20,
           "total_tokens":1050,"cache_write_12h_tokens":0},
  "cost_usd":"1.234567","cost_unknown":0,"cost_unknown_upper_bound_usd":"0","reserved_usd":"0","budget_usd":"5",
- "elapsed_s":41.235,"database":"orchestrator.db","cost_unbounded":0,"cost_estimated_usd":"0"}
+ "elapsed_s":41.235,"database":"orchestrator.db","cost_unbounded":0,"cost_estimated_usd":"0","date":null,"resume_at":null}
 """
 
 
