@@ -60,6 +60,7 @@ test-all: $(READY) lint
 
 # Exit code 5 says that no test has the mark.
 test-services: $(READY) browser model
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check kubernetes-validate==1.37.0 || true
 	@$(BIN)/python -m pytest -v -m services || { code=$$?; test $$code -eq 5 && echo "no test needs a service"; }
 
 # What the tests of the web view need. Without a browser they are skipped, and this says so.

@@ -18,6 +18,7 @@ from orchestrator.cli.follow import follow
 from orchestrator.cli.help import PlainColumns
 from orchestrator.cli.init import init
 from orchestrator.cli.inspect import costs, runs, show, status
+from orchestrator.cli.next_nights import schedule
 from orchestrator.cli.notify import notify
 from orchestrator.cli.output import PipeConsole, ReaderGone, abandon_stdout, note, stdout_bytes
 from orchestrator.cli.purge import purge
@@ -74,7 +75,7 @@ def completion(
 _COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
     "Work": (run, resume, retry, cancel, purge, remove, copy),
     "Look": (view, status, runs, show, follow, export, costs),
-    "Prepare": (init, plan, estimate, doctor, notify, schema, sandbox, completion, help_page),
+    "Prepare": (init, plan, estimate, schedule, doctor, notify, schema, sandbox, completion, help_page),
 }
 _NAMES: dict[Callable[..., Any], tuple[str, ...]] = {runs: ("runs", "list"), help_page: ("help",)}
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from orchestrator.cli.error_messages import report_problem
 from orchestrator.cli.output import note, say_json
-from orchestrator.core.errors import BadRow, ExitCode, OrchestratorError, RunBusy, UsageError
+from orchestrator.core.errors import BadRow, ExitCode, NotScheduled, OrchestratorError, RunBusy, UsageError
 
 if TYPE_CHECKING:
     from orchestrator.app.api import Orchestrator
@@ -48,7 +48,9 @@ async def run_due(
     codes = [ExitCode.OK]
     async with Orchestrator(config, database=database) as orchestrator:
         for path in jobs:
-            codes.append(await _DueRun(path, config, orchestrator, json=json).run(run_night))
+            codes.append(
+                await _DueRun(path, config, orchestrator, json=json, of_several=len(jobs) > 1).run(run_night)
+            )
             if codes[-1] in _STOPS:
                 break
     return worst(codes)
@@ -62,7 +64,10 @@ def worst(codes: Sequence[ExitCode]) -> ExitCode:
 class _DueRun:
     """One call for one job."""
 
-    def __init__(self, path: Path, config: Config, orchestrator: Orchestrator, *, json: bool) -> None:
+    def __init__(
+        self, path: Path, config: Config, orchestrator: Orchestrator, *, json: bool, of_several: bool
+    ) -> None:
+        self._of_several = of_several
         self._path = path
         self._config = config
         self._orchestrator = orchestrator
@@ -75,6 +80,9 @@ class _DueRun:
             self._say(error.message, None)
             return ExitCode.OK
         except OrchestratorError as error:
+            if self._of_several and isinstance(error, NotScheduled):
+                self._say(f"{error.message}, so it is left out", None)
+                return ExitCode.OK
             if error.exit_code is not ExitCode.USAGE or isinstance(error, BadRow):
                 return ExitCode(report_problem(error))
             if not await (await self._orchestrator.due_jobs()).report_broken(self._path, error):

@@ -13,6 +13,7 @@ __all__ = [
     "ConfigError",
     "ExitCode",
     "IllegalTransition",
+    "NotScheduled",
     "OrchestratorError",
     "ProviderUnreachable",
     "RunBusy",
@@ -61,6 +62,10 @@ class OrchestratorError(Exception):
 
 class UsageError(OrchestratorError):
     """The command line asks for something impossible."""
+
+
+class NotScheduled(UsageError):
+    """The job has no schedule, so it is never due."""
 
 
 class SpecError(OrchestratorError):

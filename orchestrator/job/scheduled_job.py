@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from orchestrator.core.errors import UsageError
+from orchestrator.core.errors import NotScheduled
 from orchestrator.job.documents.document import Document
 from orchestrator.job.schedule_section import Schedule
 
@@ -33,10 +33,10 @@ class ScheduledJob:
 
 
 def read_scheduled_job(path: Path) -> ScheduledJob:
-    """Read when a job is due; raises ``SpecError`` if the file is wrong, ``UsageError`` if it has no schedule."""
+    """Read when a job is due; raises ``SpecError`` if the file is wrong, ``NotScheduled`` if it has no schedule."""
     named = Document.read(path, kind="job").validate(_Named)
     if named.schedule is None:
-        raise UsageError(
+        raise NotScheduled(
             "the job has no schedule", where=str(path), hint="add schedule: {at: '02:15', zone: Europe/Berlin}"
         )
     return ScheduledJob(path, named.name, named.schedule, content_hash(path))
