@@ -9,6 +9,7 @@ from random import Random
 from typing import Any, TypeAlias
 
 from orchestrator.sandbox.simulation.patterns import matching_text
+from orchestrator.sandbox.simulation.summaries import summarise
 
 __all__ = ["UnusableSchema", "instance_of"]
 
@@ -141,10 +142,16 @@ class _Filler:
             return _FORMATS[schema["format"]]
         if "pattern" in schema and (text := matching_text(schema["pattern"], self._rng)) is not None:
             return text
-        start = self._rng.randrange(max(1, len(self._words) - 6))
-        piece = " ".join(self._words[start : start + 6]) or "text"
+        piece = self._piece(schema)
         least, most = schema.get("minLength", 0), schema.get("maxLength", 10_000)
         return piece.ljust(least, ".")[:most]
+
+    def _piece(self, schema: Mapping[str, Json]) -> str:
+        """A sentence, where the description asks for one; else a few words."""
+        if "sentence" in str(schema.get("description", "")):
+            return summarise(self._text, 1) or "text"
+        start = self._rng.randrange(max(1, len(self._words) - 6))
+        return " ".join(self._words[start : start + 6]) or "text"
 
     def _choose(self, values: Sequence[Json]) -> Json:
         named = [value for value in values if isinstance(value, str) and value.lower() in self._lower]
