@@ -20,10 +20,11 @@ async def with_details(
     async for page in _pages(records):
         while page:
             found = await reader.details([each.request_id for each in page], with_bodies=bodies)
-            # Of long bodies it may be fewer than were asked for.
-            for record in page[: len(found) or None]:
+            # Of long bodies it may be only the first of those that were asked for.
+            end = max((place for place, each in enumerate(page, 1) if each.request_id in found), default=len(page))
+            for record in page[:end]:
                 yield replace(record, details=found.get(record.request_id))
-            page = page[len(found) or len(page) :]
+            page = page[end:]
 
 
 async def _pages(records: AsyncIterator[ResultRecord]) -> AsyncIterator[list[ResultRecord]]:

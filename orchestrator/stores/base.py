@@ -430,6 +430,7 @@ class ResultReader(Protocol):
 
     def stage_results(self, run_id: int, wanted: Mapping[str, Sequence[State]]) -> AsyncIterator[ResultRecord]:
         """Requests of these stages in these states, in the order of the rows of the input that they were made of."""
+        ...
 
     async def details(self, request_ids: Sequence[int], *, with_bodies: bool) -> dict[int, ResultDetails]:
         """The rows of requests, and the bodies of the responses that answered them.

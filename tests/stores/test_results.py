@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from json import loads
+
 import pytest
 
+from orchestrator.app.result_details import with_details
 from orchestrator.core.states import State
-from orchestrator.stores.reads import ResultDetails
+from orchestrator.stores.reads import ResultDetails, ResultRecord
 
 from .builders import Harness, a_run, mark, rows
 
@@ -43,13 +47,30 @@ async def test_the_details_of_results(harness: Harness) -> None:
     await harness.succeed(requests[2], output_text="Ho", body=b'{"id":"resp_2","output":"Ho"}')
     wanted = [requests[2].id, requests[1].id, requests[0].id]
     found = await harness.reader.details(wanted, with_bodies=True)
-    assert [*found.items()] == [
-        (requests[2].id, ResultDetails(b'{"n":2}', b'{"id":"resp_2","output":"Ho"}')),
-        (requests[1].id, ResultDetails(b'{"n":1}')),
-        (requests[0].id, ResultDetails(b'{"n":0}', b'{"id":"resp_0","output":"Hi"}')),
-    ]
+    assert found == {
+        requests[2].id: ResultDetails(b'{"n":2}', b'{"id":"resp_2","output":"Ho"}'),
+        requests[1].id: ResultDetails(b'{"n":1}'),
+        requests[0].id: ResultDetails(b'{"n":0}', b'{"id":"resp_0","output":"Hi"}'),
+    }
     assert (await harness.reader.details(wanted[:1], with_bodies=False)).popitem()[1] == ResultDetails(b'{"n":2}')
     assert await harness.reader.details([], with_bodies=True) == {}
+
+
+async def test_long_details_come_with_their_records_in_any_order(harness: Harness) -> None:
+    requests = await harness.add(40)
+    for number, request in enumerate(requests):
+        body = b'{"id":"resp_%d","output":"%s"}' % (number, b"x" * 600_000)
+        await harness.succeed(request, output_text="Hi", body=body)
+    backwards = [*reversed(await harness.results())]
+
+    async def records() -> AsyncIterator[ResultRecord]:
+        for each in backwards:
+            yield each
+
+    found = [each async for each in with_details(records(), harness.reader, bodies=True)]
+    assert [each.key for each in found] == [each.key for each in backwards]
+    ids = [loads(each.details.body or b"{}")["id"] for each in found if each.details is not None]
+    assert ids == [f"resp_{number}" for number in reversed(range(40))]
 
 
 async def test_unusual_texts_are_kept(harness: Harness) -> None:

@@ -60,6 +60,8 @@ _EXCERPTS_OF = _RESULTS_OF.replace("result.output_text", "substr(result.output_t
 _PAGE = 1_000
 _FIRST_PAGE = 125
 _PAGE_CHARACTERS = 2_000_000
+# Rows and bodies are read so many at a time, until they are so long together.
+_DETAILS_PAGE = 16
 _DETAILS_BYTES = 16 * 2**20
 # Where the query ``results`` has the number of a request's latest attempt.
 _NUMBER = 6
@@ -155,12 +157,12 @@ class SqlReader(SqlRetentionReader, SqlDatasetReader, SqlStageReader, SqlBatchRe
                 yield record
             after_id = page[-1][0]
 
-    async def details(self, request_ids: Sequence[int], *, with_bodies: bool) -> dict[int, ResultDetails]:
-        return await self._read(partial(_details, request_ids, with_bodies))
-
     async def answers(self, attempt_ids: Sequence[int]) -> dict[int, str]:
         found = await self._rows("answers", attempt_ids=json.dumps(attempt_ids))
         return {row["attempt_id"]: row["output_text"] for row in found}
+
+    async def details(self, request_ids: Sequence[int], *, with_bodies: bool) -> dict[int, ResultDetails]:
+        return await self._read(partial(_details, request_ids, with_bodies))
 
     async def request(self, run_id: int, key: str, *, stage: str = MAIN_STAGE) -> RequestRecord | None:
         found = await self._rows("request_by_key", run_id=run_id, stage=stage, key=key)
@@ -301,12 +303,14 @@ def _results_of(request_ids: Sequence[int], connection: SqlConnection) -> list[R
 def _details(request_ids: Sequence[int], with_bodies: bool, connection: SqlConnection) -> dict[int, ResultDetails]:
     found: dict[int, ResultDetails] = {}
     size = 0
-    chosen = {"request_ids": json.dumps(request_ids), "with_bodies": int(with_bodies)}
-    for row in _rows("details", chosen, connection):
-        body = None if row["body"] is None else unpack_body(row["body"], row["output_text"], row["response_id"])
-        found[row["id"]] = ResultDetails(unpack_row(row["data"]), body)
-        size += len(row["data"]) + len(body or b"")
-        if size > _DETAILS_BYTES:
+    for start in range(0, len(request_ids), _DETAILS_PAGE):
+        wanted = json.dumps(request_ids[start : start + _DETAILS_PAGE])
+        chosen = {"request_ids": wanted, "with_bodies": int(with_bodies)}
+        for request_id, row, text, response_id, packed in connection.execute(_SQL["details"], chosen).fetchall():
+            body = None if packed is None else unpack_body(packed, text, response_id)
+            found[request_id] = ResultDetails(unpack_row(row), body)
+            size += len(row) + len(body or b"")
+        if found and size > _DETAILS_BYTES:
             break
     return found
 

@@ -110,14 +110,14 @@ ORDER BY input_row.position, length(request.key), request.key, request.id;
 -- name: answers
 SELECT attempt_id, output_text FROM result
 WHERE attempt_id IN (SELECT value FROM json_each(:attempt_ids)) AND output_text IS NOT NULL;
+
 -- name: details
 SELECT request.id, input_row.data, result.output_text, attempt.response_id, iif(:with_bodies, result.body, NULL) AS body
--- CROSS keeps the order, which is that of the ids that are asked for.
-FROM json_each(:request_ids) AS wanted
-CROSS JOIN request ON request.id = wanted.value
+FROM request
 JOIN input_row ON input_row.request_id = request.id
 LEFT JOIN attempt ON attempt.id = coalesce(request.answered_by, request.id * 1000000 + request.number)
-LEFT JOIN result ON result.attempt_id = attempt.id;
+LEFT JOIN result ON result.attempt_id = attempt.id
+WHERE request.id IN (SELECT value FROM json_each(:request_ids));
 
 -- name: spent_before
 SELECT
