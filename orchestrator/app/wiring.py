@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -92,13 +92,13 @@ _PROVIDER_CHANGED = (
 class Work:
     """What a run has to do: a job under a config.
 
-    ``tools`` are the handlers of its function tools, ``pipeline`` its stages.
+    ``tools`` are the handlers of the function tools of each stage that has some, ``pipeline`` its stages.
     """
 
     config: Config
     job: Job
     renderer: Renderer
-    tools: FunctionTools | None = None
+    tools: Mapping[str, FunctionTools] = field(default_factory=dict)
     pipeline: Pipeline | None = None
     # For a job with increments: what compares its rows with the dataset.
     night: Night | None = None
@@ -411,15 +411,19 @@ def _on_invalid(job: Job) -> OnInvalid:
             return Repair(at_most=repairs.repairs)
 
 
-def function_tools(job: Job, config: Config) -> FunctionTools | None:
-    """The handlers of the job's function tools, ready to run; raises ``SpecError`` if one cannot be found."""
-    if not job.handlers:
-        return None
+def function_tools(job: Job, config: Config) -> dict[str, FunctionTools]:
+    """The handlers of each stage's function tools, ready to run; raises ``SpecError`` if one cannot be found."""
+    stages = {name: stage_job(job, name) for name in requesting_stages(job) or (MAIN_STAGE,)}
+    return {name: _function_tools(each, config, name) for name, each in stages.items() if each.handlers}
+
+
+def _function_tools(job: Job, config: Config, stage: str) -> FunctionTools:
     return FunctionTools(
         load_handlers(
             job.handlers,
             job.base_dir,
             where=str(job.source) if job.source is not None else None,
+            field="handlers" if stage == MAIN_STAGE else f"stages.{stage}.handlers",
             # A job made in Python is code already.
             allowed=_allowed(config, job),
         ),

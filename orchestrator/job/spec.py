@@ -89,7 +89,7 @@ _NOT_IN_FINGERPRINT: dict[str, Any] = {
     "input": {"on_bad_row", "may_be_empty", "caps"},
     # What it makes of the class stands in the request.
     "output_model": True,
-    "stages": {"__all__": {"lane"}},
+    "stages": {"__all__": {"lane", "max_turns"}},
 }
 
 
@@ -604,6 +604,8 @@ def _sendable_stage(name: str, section: StageSection) -> StageSection:
     path = (name, "request")
     request = _sendable(section.request, path)
     merge = _sendable({**request, **section.merge}, (name, "merge")) if section.merge is not None else None
+    handlers = [replace(each, field=(name, *each.field)) for each in handler_problems(request, section.handlers)]
+    refuse("stages", handlers)
     absent = [replace(each, field=(*path, *each.field)) for each in missing_parameters(request)]
     refuse("stages", absent)
     return section.model_copy(update={"request": request, "merge": merge})

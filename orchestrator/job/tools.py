@@ -14,21 +14,26 @@ __all__ = ["handler_problems", "load_handlers", "tool_schemas"]
 
 
 def load_handlers(
-    references: Mapping[str, str], base_dir: Path, *, where: str | None, allowed: Collection[str] | None = None
+    references: Mapping[str, str],
+    base_dir: Path,
+    *,
+    where: str | None,
+    field: str = "handlers",
+    allowed: Collection[str] | None = None,
 ) -> dict[str, Callable[..., Any]]:
-    """The functions that a job names, by the name of their tool; raises ``SpecError`` that names ``where``.
+    """The functions that a job names in a field, by their tools; raises ``SpecError`` that names ``where`` and it.
 
     ``allowed`` are the modules from elsewhere that a job file may name; None allows all.
     """
     handlers: dict[str, Callable[..., Any]] = {}
     for name, reference in references.items():
-        field = f"handlers.{name}"
         try:
             handler = imported(reference, base_dir, allowed=allowed)
         except CannotImport as error:
-            raise SpecError(f"{field}: {error.reason}", where=where, hint=error.hint) from error
+            raise SpecError(f"{field}.{name}: {error.reason}", where=where, hint=error.hint) from error
         if not callable(handler):
-            raise SpecError(f"{field}: {reference!r} is a {type(handler).__name__}, not a function", where=where)
+            kind = type(handler).__name__
+            raise SpecError(f"{field}.{name}: {reference!r} is a {kind}, not a function", where=where)
         handlers[name] = handler
     return handlers
 

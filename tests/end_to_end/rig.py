@@ -55,9 +55,8 @@ class Rig:
             "input": "Summarise in two sentences:\n{{ text }}",
             "max_output_tokens": 400,
         }
-        self.write_job(
-            {"name": "speeches", "input": {"path": "rows.jsonl", "key": "id"}, "request": request} | self.job
-        )
+        asked = {} if "stages" in self.job else {"request": request}
+        self.write_job({"name": "speeches", "input": {"path": "rows.jsonl", "key": "id"}} | asked | self.job)
         sandbox = {"seed": 7, "latency": {"queue": 0.02, "run": {"from_s": 0.05, "to_s": 0.3}}} | self.sandbox
         limits = {"requests_per_minute": 60_000, "tokens_per_minute": 100_000_000, "polls_per_minute": 60_000}
         self.write_config({"provider": {"sandbox": sandbox}, "limits": limits} | self.config)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.end_to_end.rig import Rig
-from tests.end_to_end.tooling import calls_noted, tool_job, write_handlers
+from tests.end_to_end.tooling import REQUEST, calls_noted, tool_job, write_handlers
 from tests.stores.sqlite.audit import audit
 
 ROUNDS = {"rounds": 2, "calls": 2}
@@ -216,3 +216,67 @@ def test_a_cancel_of_a_run_that_was_left_while_handlers_ran(farm: Callable[..., 
     assert cancelled.code == 0, cancelled.err
     assert cancelled.summary["requests"]["cancelled"] == 3
     audit(at.database)
+
+
+def staged() -> dict[str, Any]:
+    """A job whose first stage has a tool, and whose second has another; the third has none."""
+    functions = {"harvest": "farm:harvest", "price": "farm:price"}
+    tools = {tool["name"]: tool for tool in REQUEST["tools"]}
+    asked = {name: {**REQUEST, "tools": [tools[name]]} for name in functions}
+    return {
+        "stages": {
+            "yields": {"from": "input", "request": asked["harvest"], "handlers": {"harvest": functions["harvest"]}},
+            "prices": {
+                "from": "yields",
+                "request": {**asked["price"], "input": "And the price? {{ yields }}"},
+                "handlers": {"price": functions["price"]},
+                "max_turns": 3,
+            },
+            "report": {
+                "from": "prices",
+                "group_by": [],
+                "request": {"model": "gpt-5-mini", "input": "{{ rows | length }} prices", "max_output_tokens": 300},
+            },
+        }
+    }
+
+
+def test_each_stage_has_tools_of_its_own(rig: Callable[..., Rig]) -> None:
+    at = rig(rows=3, job=staged(), sandbox={"tools": {"rounds": 2, "calls": 1}})
+    write_handlers(at.folder)
+    ended = at.run()
+    assert ended.code == 0, ended.err
+    # Three rows with three turns in each of two stages, and the report.
+    assert (ended.summary["requests"]["succeeded"], ended.summary["attempts"]) == (7, 19)
+    assert Counter(name for name, _ in calls_noted(at.folder).elements()) == {"harvest": 6, "price": 6}
+    check_books(at, ended.summary)
+
+
+def test_turns_are_counted_by_stage(rig: Callable[..., Rig]) -> None:
+    at = rig(rows=1, job=staged(), sandbox={"tools": {"rounds": 3, "calls": 1}})
+    write_handlers(at.folder)
+    assert at.run().code == 3
+    assert at.query("SELECT stage, code FROM request ORDER BY id") == [
+        ("yields", None),
+        ("prices", "max_turns"),
+        ("report", "group_incomplete"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("handlers", "said"),
+    [
+        ({"price": "farm:no_such_thing"}, "stages.prices.handlers.price"),
+        ({"sell": "farm:price"}, "stages.prices.handlers.sell"),
+    ],
+)
+def test_a_handler_of_a_stage_that_is_not_there_is_refused(
+    rig: Callable[..., Rig], handlers: dict[str, str], said: str
+) -> None:
+    job = staged()
+    job["stages"]["prices"]["handlers"] |= handlers
+    at = rig(rows=1, job=job)
+    write_handlers(at.folder)
+    ended = at.run()
+    assert (ended.code, said in ended.err) == (2, True), ended.err
+    assert not at.database.exists()

@@ -61,7 +61,7 @@ _PARAMETERS = {
     "additionalProperties": False,
 }
 
-REQUEST = {
+REQUEST: dict[str, Any] = {
     "model": "gpt-5-mini",
     "input": "How was the harvest? {{ text }}",
     "max_output_tokens": 300,

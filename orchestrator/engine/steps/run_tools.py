@@ -19,9 +19,9 @@ __all__ = ["RunTools"]
 
 
 class RunTools:
-    """Answers the calls of responses. ``tools`` is None if the job has none: then a request can only be cancelled."""
+    """Answers the calls of responses with the ``tools`` of each stage; without, a request can only be cancelled."""
 
-    def __init__(self, run: RunContext, tools: FunctionTools | None) -> None:
+    def __init__(self, run: RunContext, tools: Mapping[str, FunctionTools]) -> None:
         self._run = run
         self._tools = tools
 
@@ -30,7 +30,7 @@ class RunTools:
 
         Calls that an earlier process has run are not run again.
         """
-        open_, tools = awaiting.open, self._tools
+        open_, tools = awaiting.open, self._tools.get(awaiting.open.stage.name)
         if self._run.status.cancelling or tools is None:
             return await self._settle(open_, Event.CANCEL, "cancelled", "cancelled at your request")
         if open_.turn - open_.repairs + 1 >= tools.max_turns:

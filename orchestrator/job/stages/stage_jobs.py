@@ -62,7 +62,7 @@ def renderer_of(
 def _with(job: Job, section: StageSection, request: dict[str, Any]) -> Job:
     given = {
         name: value
-        for name in ("duplicates", "reuse", "reuse_max_age", "prompt_cache", "lane")
+        for name in ("duplicates", "reuse", "reuse_max_age", "prompt_cache", "lane", "max_turns")
         if (value := getattr(section, name)) is not None
     }
     return job.model_copy(
@@ -72,6 +72,7 @@ def _with(job: Job, section: StageSection, request: dict[str, Any]) -> Job:
             "request": request,
             "on_incomplete": section.on_incomplete,
             "on_invalid": section.on_invalid,
+            "handlers": section.handlers,
             "retry": job.retry if section.attempts is None else RetrySection(attempts=section.attempts),
         }
     )

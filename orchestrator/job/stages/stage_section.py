@@ -83,6 +83,10 @@ class StageSection(Section):
     """As in a job without stages."""
     on_invalid: OnInvalid = "fail"
     """As in a job without stages."""
+    handlers: dict[str, str] = Field(default_factory=dict, examples=[{"look_up": "tools:look_up"}])
+    """As in a job without stages; `tool_timeout` is that of the job."""
+    max_turns: int | None = Field(default=None, ge=1, le=1000)
+    """As in a job without stages; default: as the job says."""
     attempts: int | None = Field(default=None, ge=1, le=100)
     """The most attempts of one request of this stage; default: `retry.attempts` of the job."""
     duplicates: Literal["once", "each"] | None = None
