@@ -65,8 +65,8 @@ test-services: $(READY) browser model
 
 # What the tests of the web view need. Without a browser they are skipped, and this says so.
 browser: $(READY)
-	@$(BIN)/python -c "import playwright" 2>/dev/null \
-		|| $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser]' \
+	@$(BIN)/python -c "import playwright, vl_convert" 2>/dev/null \
+		|| $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser,report]' \
 		|| true
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null \
 		|| { test "$$(id -u)" -eq 0 && command -v apt-get >/dev/null && echo "installing chromium" \
@@ -77,7 +77,7 @@ browser: $(READY)
 		&& $(BIN)/python -c "import playwright" 2>/dev/null \
 		|| printf '%s\n' "################################################################" \
 			"# NO BROWSER: the tests of the web view in a browser are SKIPPED" \
-			"# install chromium, and the extra: pip install -e '.[browser]'" \
+			"# install chromium, and the extra: pip install -e '.[browser,report]'" \
 			"################################################################"
 
 lint: $(READY)

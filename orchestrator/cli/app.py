@@ -23,6 +23,7 @@ from orchestrator.cli.notify import notify
 from orchestrator.cli.output import PipeConsole, ReaderGone, abandon_stdout, note, stdout_bytes
 from orchestrator.cli.purge import purge
 from orchestrator.cli.remove import remove
+from orchestrator.cli.report import report
 from orchestrator.cli.resume import resume
 from orchestrator.cli.retry_cancel import cancel, retry
 from orchestrator.cli.run import EPILOGUE, run
@@ -74,7 +75,7 @@ def completion(
 
 _COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
     "Work": (run, resume, retry, cancel, purge, remove, copy),
-    "Look": (view, status, runs, show, follow, export, costs),
+    "Look": (view, status, runs, show, follow, export, report, costs),
     "Prepare": (init, plan, estimate, schedule, doctor, notify, schema, sandbox, completion, help_page),
 }
 _NAMES: dict[Callable[..., Any], tuple[str, ...]] = {runs: ("runs", "list"), help_page: ("help",)}

@@ -16,7 +16,7 @@ __all__ = ["command", "given_option", "program", "resume_command", "with_given_o
 _PLACE = ("--db", "--config")
 _REHEARSAL = "--sandbox"
 _REHEARSED = ("run", "resume", "doctor", "estimate")
-_WITH_DATABASE = "run|resume|retry|cancel|purge|remove|status|runs|show|follow|export|costs|doctor|estimate"
+_WITH_DATABASE = "run|resume|retry|cancel|purge|remove|status|runs|show|follow|export|report|costs|doctor|estimate"
 _OFFERED = re.compile(rf"\borchestrator ({_WITH_DATABASE})\b(?! (?:--db|--config))")
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from orchestrator.core.money import Picodollars
 from orchestrator.core.states import State
 from orchestrator.stores.pulses import Pulse
 from orchestrator.stores.reads import ResultRecord, Summary
@@ -21,6 +22,7 @@ __all__ = [
     "RowOrder",
     "RowPage",
     "RowPlace",
+    "UsedPrice",
 ]
 
 
@@ -95,6 +97,20 @@ class ComparisonPage:
     searched_to: int | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsedPrice:
+    """Unit prices that charges of a run follow from, in picodollars a token, and how many do."""
+
+    model: str
+    tier: str
+    input: Picodollars
+    cached: Picodollars
+    output: Picodollars
+    source: str
+    version: str
+    charges: int
+
+
 class PageReader(Protocol):
     """Reads what a page shows, in a time that does not grow with the run.
 
@@ -131,4 +147,12 @@ class PageReader(Protocol):
 
     async def pulses(self, run_id: int, *, most: int | None = None) -> list[Pulse]:
         """The samples of a run, the oldest first; about ``most`` of them, at even distances."""
+        ...
+
+    async def latencies(self, run_id: int) -> dict[float, int]:
+        """How many rows have succeeded after how many seconds, in hundredths; reads the whole run."""
+        ...
+
+    async def prices_used(self, run_id: int) -> list[UsedPrice]:
+        """The prices behind the charges of a run, the most used first; reads the whole run."""
         ...

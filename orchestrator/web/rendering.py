@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
+from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from orchestrator.core.money import format_usd, parse_usd
 from orchestrator.core.version import __version__
@@ -40,14 +42,20 @@ def _environment() -> Environment:
         signed_usd=_signed_usd,
         cut=shortened,
         query=query_of,
+        pusd=formatting.dollars,
     )
-    environment.globals.update(version=__version__)
+    environment.globals.update(version=__version__, style=_style)
     return environment
 
 
 def render(template: str, values: Mapping[str, Any]) -> str:
     """Returns a page."""
     return _environment().get_template(template).render(values)
+
+
+def _style(name: str) -> Markup:
+    """A style sheet of the package, for a file that stands alone."""
+    return Markup(files("orchestrator.web").joinpath("static", name).read_text(encoding="utf-8"))  # noqa: S704  # our own
 
 
 def _usd(amount: str | None) -> str:

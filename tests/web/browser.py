@@ -18,7 +18,7 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-__all__ = ["NEEDS_BROWSER", "Visit", "serving", "visiting"]
+__all__ = ["NEEDS_BROWSER", "Visit", "opening", "serving", "visiting"]
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 NEEDS_BROWSER = pytest.mark.skipif(
@@ -80,6 +80,25 @@ def visiting(address: str, *, scheme: Literal["light", "dark"] = "light", width:
         visit = Visit(page, address.partition("/?")[0].partition("/run/")[0])
         _watch(visit)
         page.goto(address)
+        try:
+            yield visit
+        finally:
+            context.close()
+            browser.close()
+
+
+@contextmanager
+def opening(file: Path, *, scheme: str = "light", width: int = 1280) -> Iterator[Visit]:
+    """A file in a browser that has no network."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        chosen: Any = scheme
+        context = browser.new_context(color_scheme=chosen, viewport={"width": width, "height": 800}, offline=True)
+        visit = Visit(context.new_page(), file.as_uri())
+        _watch(visit)
+        visit.page.goto(visit.base)
         try:
             yield visit
         finally:

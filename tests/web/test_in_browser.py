@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 import pytest
 
-from .browser import NEEDS_BROWSER, Visit, serving, visiting
-from .gallery import write_gallery
+from .browser import NEEDS_BROWSER, Visit, opening, serving, visiting
+from .gallery import HOSTILE_RUN, write_gallery
 
 # The least ratio between text and its ground (WCAG 2.2, AA), of each text on the page that is not disabled.
 CONTRAST = """
@@ -322,3 +322,23 @@ def test_every_page_works_without_script(database: Path) -> None:
         page.get_by_role("link", name="Next").click()
         assert "state=failed" in page.url
         browser.close()
+
+
+@pytest.mark.parametrize("name", ["mixed", "empty", "doubt", "failed", HOSTILE_RUN])
+def test_a_report_opens_from_a_file_without_a_network(database: Path, tmp_path: Path, name: str) -> None:
+    file = tmp_path / "report.html"
+    command = [sys.executable, "-m", "orchestrator", "report", name, "--db", str(database), "-o", str(file)]
+    subprocess.run([*command, "--with-texts"], check=True, stderr=subprocess.DEVNULL)
+    assert file.stat().st_size < 500_000
+    for scheme in ("light", "dark"):
+        with opening(file, scheme=scheme) as visit:
+            assert visit.page.title().endswith("· orchestrator report")
+            assert visit.page.evaluate("document.querySelectorAll('script, img, iframe, link, base').length") == 0
+            assert visit.page.evaluate(CONTRAST) == []
+            visit.assert_quiet()
+    with opening(file, width=400) as visit:
+        assert visit.page.evaluate("document.documentElement.scrollWidth") <= 400
+        # On paper it is as wide as A4 without its margins.
+        visit.page.emulate_media(media="print")
+        visit.page.set_viewport_size({"width": 703, "height": 1000})
+        assert visit.page.evaluate("document.documentElement.scrollWidth") <= 703

@@ -28,6 +28,7 @@ from orchestrator.stores.row_pages import (
     RowOrder,
     RowPage,
     RowPlace,
+    UsedPrice,
 )
 from orchestrator.stores.sql.connection import Row, SqlConnection
 from orchestrator.stores.sql.queries import queries
@@ -142,6 +143,13 @@ class SqlitePageReader(SqliteReader):
         step = 1 if most is None else -(-len(rows) // most) or 1
         # The latest one is always among them.
         return [Pulse(**dict(row)) for row in ([*rows[:-1:step], rows[-1]] if step > 1 else rows)]
+
+    async def latencies(self, run_id: int) -> dict[float, int]:
+        rows = await self._page_rows("latencies", run_id=run_id)
+        return {row["hundredths"] / 100: row["requests"] for row in rows}
+
+    async def prices_used(self, run_id: int) -> list[UsedPrice]:
+        return [UsedPrice(**dict(row)) for row in await self._page_rows("prices_used", run_id=run_id)]
 
     async def _page_rows(self, query: str, **parameters: Any) -> list[Row]:
         return await self._read(lambda connection: connection.rows(_SQL[query], parameters))

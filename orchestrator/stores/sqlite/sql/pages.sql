@@ -87,3 +87,22 @@ SELECT flag, count(*) AS requests FROM flag WHERE run_id = :run_id GROUP BY flag
 -- name: pulses
 SELECT at, settled, failed, in_flight, attempts, polls, rate_limited, cost_pusd FROM pulse
 WHERE run_id = :run_id ORDER BY number;
+
+-- name: latencies
+-- Of the latest attempt of each row that has succeeded; reused answers have none.
+SELECT CAST(round(100 * max(request.settled_at - attempt.sent_at, 0)) AS INTEGER) AS hundredths, count(*) AS requests
+FROM request JOIN attempt ON attempt.id = request.id * 1000000 + request.number
+WHERE request.id BETWEEN (SELECT first_request_id FROM run WHERE id = :run_id)
+    AND (SELECT last_request_id FROM run WHERE id = :run_id)
+  AND +request.run_id = :run_id AND request.state = 'succeeded'
+GROUP BY 1 ORDER BY 1;
+
+-- name: prices_used
+-- The attempts of a run are those of the range of its requests; another run may have requests in that range.
+SELECT price.model, price.tier, price.input, price.cached, price.output, price.source, price.version,
+  count(*) AS charges
+FROM charge JOIN request ON request.id = charge.attempt_id / 1000000 JOIN price ON price.id = charge.price_id
+WHERE charge.attempt_id >= (SELECT first_request_id FROM run WHERE id = :run_id) * 1000000
+  AND charge.attempt_id < ((SELECT last_request_id FROM run WHERE id = :run_id) + 1) * 1000000
+  AND request.run_id = :run_id
+GROUP BY price.id ORDER BY count(*) DESC, price.id;
