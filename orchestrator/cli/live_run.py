@@ -14,6 +14,7 @@ from orchestrator.core.errors import ConfigError, ExitCode
 from orchestrator.core.events import RunEnded, RunEvent, RunStarted
 from orchestrator.core.states import RunState
 from orchestrator.report.display import Bar, Display, Mode, Plain, choose_mode, displayed
+from orchestrator.report.live_tally import LiveTally
 from orchestrator.report.log import Level, Style, logger, observer
 
 if TYPE_CHECKING:
@@ -51,25 +52,29 @@ class LiveRun:
         self._simulated = simulated
         self._began = False
         self._reason: str | None = None
-        self.observers = (observer(self._log), self._keep)
+        self._tally = LiveTally()
+        self.observers = (observer(self._log), self._keep, *([self._tally.observe] if mode is not Mode.NONE else []))
 
     def warn(self, message: str) -> None:
         """Log a warning, which stops nothing."""
         self._log.warning(message)
 
-    async def follow(self, orchestrator: Orchestrator, work: Awaitable[Summary]) -> RunOutcome:
-        """Wait until a run has ended, or a signal has asked it to stop."""
+    async def follow(
+        self, orchestrator: Orchestrator, work: Awaitable[Summary], *, address: str | None = None
+    ) -> RunOutcome:
+        """Wait until a run has ended, or a signal has asked it to stop; ``address`` is that of the web view."""
         with Interruption(orchestrator.stop) as interruption:
-            async with displayed(lambda: orchestrator.progress, self._display(), now=time.time):
+            display = self._display(address)
+            async with displayed(lambda: orchestrator.progress, display, now=time.time, tally=self._tally):
                 summary = await work
             if summary.run.state is RunState.FINISHED:
                 interruption.disarm()
         return RunOutcome(summary, self._began, self._reason or summary.run.reason, interruption.code)
 
-    def _display(self) -> Display | None:
+    def _display(self, address: str | None) -> Display | None:
         match self._mode:
             case Mode.BAR:
-                return Bar()
+                return Bar(address)
             case Mode.PLAIN:
                 return Plain(self._log, self._style)
             case _:

@@ -188,8 +188,8 @@ async def run(
             accept_expired=options.accept_expired,
             until=options.until,
         )
-        async with shown_in_browser(orchestrator) if options.view else nullcontext():
-            outcome = await live.follow(orchestrator, work)
+        async with shown_in_browser(orchestrator) if options.view else nullcontext() as address:
+            outcome = await live.follow(orchestrator, work, address=address)
         code = await close(orchestrator, outcome, targets, spec, json=options.json)
         if not targets and left_out and outcome.summary.run.state is RunState.FINISHED:
             note(f"a trial, with --limit or --set, does not write {left_out}; -o FILE writes its results")

@@ -70,15 +70,18 @@ async def view(
 
 
 @asynccontextmanager
-async def shown_in_browser(orchestrator: Orchestrator) -> AsyncIterator[None]:
-    """Serve the pages of the database of a run that is about to start, and open them; they end with the block."""
+async def shown_in_browser(orchestrator: Orchestrator) -> AsyncIterator[str]:
+    """Serve the pages of the database of a run that is about to start, and open them; yields their address.
+
+    They end with the block.
+    """
     from orchestrator.web.view_server import serving_view
 
     await orchestrator.prepare_database()
     async with serving_view(orchestrator.database) as serving:
         note(f"view: {serving.address()}")
         await _open_browser(serving.address())
-        yield
+        yield serving.address()
 
 
 def _database_of(db: str | None, config: Path | None) -> str:

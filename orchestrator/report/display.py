@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
 import anyio
-from rich.console import Console, Group, RenderableType
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from orchestrator.core.events import Progress
 from orchestrator.report import formatting
+from orchestrator.report.live_tally import LiveTally, Tallied
 from orchestrator.report.log import Style
 from orchestrator.report.progress import (
     Throughput,
     View,
+    call_texts,
     counts_texts,
+    failure_texts,
     lane_text,
+    latest_failure_text,
     plain_line,
     rate_texts,
     stage_texts,
@@ -74,7 +80,11 @@ def choose_mode(mode: Mode) -> Mode:
 
 @asynccontextmanager
 async def displayed(
-    progress: Callable[[], Progress], display: Display | None, *, now: Callable[[], float]
+    progress: Callable[[], Progress],
+    display: Display | None,
+    *,
+    now: Callable[[], float],
+    tally: LiveTally | None = None,
 ) -> AsyncIterator[None]:
     """Show progress while the body runs, and again at its end; without a display show nothing."""
     if display is None:
@@ -85,7 +95,8 @@ async def displayed(
     def view() -> View | None:
         current = progress()
         # Before a run has started there is nothing to show.
-        return view_of(current, throughput, now()) if current.run else None
+        tallied = tally.tallied() if tally is not None else Tallied()
+        return view_of(current, throughput, now(), tallied) if current.run else None
 
     async def keep_drawing() -> None:
         while True:
@@ -127,17 +138,18 @@ class Plain:
 
 
 class Bar:
-    """Three lines that stay in place until the run ends; log lines appear above them."""
+    """A few lines that stay in place until the run ends; log lines appear above them."""
 
     every_s = 0.2
 
-    def __init__(self) -> None:
+    def __init__(self, address: str | None = None) -> None:
         self._console = Console(stderr=True, highlight=False)
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
+        self._address = address
         self._broken = False
 
     def draw(self, view: View) -> None:
-        self._ignoring_errors(lambda: self._live.update(bar_lines(view), refresh=True))
+        self._ignoring_errors(lambda: self._live.update(bar_lines(view, self._address), refresh=True))
 
     def __enter__(self) -> Self:
         self._ignoring_errors(self._live.start)
@@ -155,8 +167,52 @@ class Bar:
                 self._broken = True
 
 
-def bar_lines(view: View) -> Group:
-    """Returns the live display: a bar, the counts, and the cost or what the run waits for."""
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """Parts of a line with points between them; a line that is full continues below, and no part is split."""
+
+    parts: Sequence[str]
+    style: str = ""
+    first: str = ""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        del console
+        width = max(options.max_width - 2, 20)
+        lines: list[str] = []
+        for part in self.parts:
+            joined = f"{lines[-1]} · {part}" if lines else f"{self.first}{part}"
+            if lines and cell_len(joined) > width:
+                lines.append(part)
+            else:
+                lines[-1:] = [joined]
+        for line in lines:
+            yield Padding(Text(line, self.style, overflow="ellipsis", no_wrap=True), (0, 0, 0, 2))
+
+
+def bar_lines(view: View, address: str | None = None) -> Group:
+    """Returns the live display: a bar, the counts, rates and cost, failures, and what the run waits for.
+
+    Nothing is said by a color alone, and the colors are those that each terminal chooses for its ground.
+    """
+    lines: list[RenderableType] = [_bar_of(view), _counts_of(view)]
+    if view.stages:
+        lines.append(_Parts(stage_texts(view)))
+    lines += [_Parts(rate_texts(view)), _Parts(call_texts(view))]
+    if codes := failure_texts(view):
+        lines.append(_Parts(codes, "red", "failures: "))
+    if latest := latest_failure_text(view):
+        lines.append(_Parts([latest], "red", "latest: "))
+    if view.waiting:
+        lines.append(_Parts([view.waiting], "bold"))
+    if view.stopping:
+        lines.append(_Parts(["stopping: nothing new is sent, what is on disk stays true"], "bold"))
+    if address:
+        # A terminal that is too narrow shows all of it: half an address leads nowhere.
+        lines.append(Padding(Text(f"view: {address}", overflow="fold"), (0, 0, 0, 2)))
+    return Group(*lines)
+
+
+def _bar_of(view: View) -> Table:
     bar = Table.grid(padding=(0, 2), expand=True)
     bar.add_column(no_wrap=True, max_width=28, overflow="ellipsis")
     bar.add_column(ratio=1)
@@ -164,19 +220,20 @@ def bar_lines(view: View) -> Group:
     bar.add_column(no_wrap=True, justify="right")
     bar.add_row(
         Text(view.run, "bold"),
-        ProgressBar(total=max(view.total, 1), completed=view.settled, complete_style="green"),
+        # The usual ground of the bar is nearly black, which a light terminal shows as if it were done.
+        ProgressBar(
+            total=max(view.total, 1),
+            completed=view.settled,
+            style="bright_black",
+            complete_style="green",
+            finished_style="green",
+        ),
         total_text(view),
         f"{formatting.duration(view.left_s)} left" if view.left_s is not None else "",
     )
+    return bar
+
+
+def _counts_of(view: View) -> _Parts:
     lane = lane_text(view)
-    counts = Text("  " + " · ".join([*counts_texts(view), *([lane] if lane else [])]))
-    if view.failed:
-        counts.highlight_words([f"{formatting.count(view.failed)} failed"], "red")
-    lines: list[RenderableType] = [bar, counts, Text("  " + " · ".join(rate_texts(view)))]
-    if view.stages:
-        lines.insert(2, Text("  " + " · ".join(stage_texts(view))))
-    if view.waiting:
-        lines.append(Text(f"  {view.waiting}", "yellow"))
-    if view.stopping:
-        lines.append(Text("  stopping: nothing new is sent, what is on disk stays true", "yellow"))
-    return Group(*lines)
+    return _Parts([*counts_texts(view), *([lane] if lane else [])])

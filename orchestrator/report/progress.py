@@ -8,15 +8,33 @@ from typing import Any
 
 from orchestrator.core.events import Progress
 from orchestrator.core.money import Picodollars, format_usd
+from orchestrator.core.printable import printable
 from orchestrator.core.states import SETTLED, State
 from orchestrator.report import formatting
+from orchestrator.report.live_tally import Tallied
 
-__all__ = ["Throughput", "View", "plain_line", "stage_texts", "view_object", "view_of"]
+__all__ = [
+    "Throughput",
+    "View",
+    "call_texts",
+    "counts_texts",
+    "failure_texts",
+    "lane_text",
+    "latest_failure_text",
+    "plain_line",
+    "rate_texts",
+    "stage_texts",
+    "total_text",
+    "view_object",
+    "view_of",
+]
 
 _WINDOW_S = 20.0
 _ENOUGH = 5
 # The percentage of a budget from which its use is shown.
 _SHOWN_FROM = 50
+_LONGEST_KEY = 40
+_NOTHING = Tallied()
 _WAITS = {
     "rate limit": "held back by the rate limit",
     "budget": "the budget is reserved; waiting for charges to settle",
@@ -78,9 +96,12 @@ class View:
     lanes: tuple[str, ...] = ()
     # Of a job with stages: name, settled requests, and all that it has so far.
     stages: tuple[tuple[str, int, int], ...] = ()
+    polls: int = 0
+    rate_limited: int = 0
+    tallied: Tallied = Tallied()
 
 
-def view_of(progress: Progress, throughput: Throughput, now: float) -> View:
+def view_of(progress: Progress, throughput: Throughput, now: float, tallied: Tallied = _NOTHING) -> View:
     """Returns what to show now, and records the throughput."""
     counts = progress.requests
     settled = sum(counts[state] for state in SETTLED)
@@ -113,6 +134,9 @@ def view_of(progress: Progress, throughput: Throughput, now: float) -> View:
             (name, sum(states[state] for state in SETTLED), states.total())
             for name, states in progress.stages.items()
         ),
+        polls=progress.polls,
+        rate_limited=progress.rate_limited,
+        tallied=tallied,
     )
 
 
@@ -159,6 +183,39 @@ def rate_texts(view: View) -> list[str]:
     return texts
 
 
+def call_texts(view: View) -> list[str]:
+    """Returns ``["884 polls", "5 rate-limited (429)", "answers in 14 s, p95 31 s"]``."""
+    texts = [f"{formatting.count(view.polls)} polls"] if view.polls else []
+    if view.rate_limited:
+        texts.append(f"{formatting.count(view.rate_limited)} rate-limited (429)")
+    median_s, p95_s = view.tallied.median_s, view.tallied.p95_s
+    if median_s is not None and p95_s is not None:
+        texts.append(f"answers in {formatting.duration(median_s)}, p95 {formatting.duration(p95_s)}")
+    return texts
+
+
+def failure_texts(view: View) -> list[str]:
+    """Returns ``["refusal 2", "server_error 1", "40 others", "3 earlier"]``; earlier are those of other processes."""
+    tallied = view.tallied
+    texts = [f"{_short(code)} {formatting.count(number)}" for code, number in tallied.failures]
+    if tallied.other_failures:
+        texts.append(f"{formatting.count(tallied.other_failures)} others")
+    earlier = view.failed - tallied.other_failures - sum(number for _, number in tallied.failures)
+    return [*texts, f"{formatting.count(earlier)} earlier"] if texts and earlier > 0 else texts
+
+
+def latest_failure_text(view: View) -> str | None:
+    """Returns ``row-17: refusal``; None if no row has failed in this process."""
+    latest = view.tallied.latest_failure
+    return None if latest is None else f"{_short(latest[0])}: {_short(latest[1])}"
+
+
+def _short(text: str) -> str:
+    """A key or a code on one line, without what would move the cursor."""
+    line = printable(" ".join(text[: 4 * _LONGEST_KEY].split()))
+    return line if len(line) <= _LONGEST_KEY else f"{line[: _LONGEST_KEY - 1]}…"
+
+
 def total_text(view: View) -> str:
     """Returns ``1,200 of 1,863``; with a plus while the input is still being read."""
     return f"{formatting.count(view.settled)} of {formatting.count(view.total)}{'+' if view.reading else ''}"
@@ -172,6 +229,9 @@ def lane_text(view: View) -> str:
 def plain_line(view: View) -> str:
     """Returns the whole view as one line of text."""
     parts = [f"{view.run}: {total_text(view)} settled", *counts_texts(view), *stage_texts(view), *rate_texts(view)]
+    parts += call_texts(view)
+    if codes := failure_texts(view):
+        parts.append(f"failures: {' and '.join(codes)}")
     if view.left_s is not None:
         parts.append(f"{formatting.duration(view.left_s)} left")
     if lane := lane_text(view):
@@ -204,5 +264,9 @@ def view_object(view: View) -> dict[str, Any]:
         "waiting": view.waiting,
         "stopping": view.stopping,
         "lane": " and ".join(view.lanes),
+        "polls": view.polls,
+        "rate_limited": view.rate_limited,
+        "median_s": None if view.tallied.median_s is None else round(view.tallied.median_s, 3),
+        **({"failures": dict(view.tallied.failures)} if view.tallied.failures else {}),
         **({"stages": {name: [settled, total] for name, settled, total in view.stages}} if view.stages else {}),
     }
