@@ -68,7 +68,7 @@ from orchestrator.policy.errors.first_tries import FirstCreates, FirstPolls
 from orchestrator.policy.errors.outcomes import AnswerPolicy, OnInvalid, RaiseTo, Repair
 from orchestrator.policy.errors.resumed_polls import Access, ResumedPolls
 from orchestrator.policy.polling.deadlines import Timeouts
-from orchestrator.policy.pricing.budget import Budget, Cap
+from orchestrator.policy.pricing.budget import RUN, Budget, Cap, SetApart
 from orchestrator.policy.pricing.prices import PriceBook
 from orchestrator.policy.rate_limits.limits import Limiter, Pools
 from orchestrator.policy.rate_limits.places import OpenPlaces
@@ -175,7 +175,7 @@ async def assemble(
         allowances=_allowances(config, work.job, now),
         funds=Funds(
             prices=prices,
-            budget=_budget(summary, caps, spent),
+            budget=_budget(work.job, summary, caps, spent),
             observation=observation,
             caps=caps,
             is_at_work=storage.is_at_work,
@@ -435,6 +435,13 @@ def _function_tools(job: Job, config: Config, stage: str) -> FunctionTools:
     )
 
 
+def _set_apart(job: Job, summary: Summary) -> dict[str, SetApart]:
+    """The shares of stages; what a stage may have spent beyond what is known is not taken from its share."""
+    shares = {name: section.budget.pusd for name, section in (job.stages or {}).items() if section.budget is not None}
+    used = {name: stage.cost_pusd for name, stage in summary.stages.items()}
+    return {name: SetApart(share, used.get(name, 0)) for name, share in shares.items()}
+
+
 def _progress(summary: Summary, now: float) -> Progress:
     return Progress(
         run=summary.run.name,
@@ -449,18 +456,18 @@ def _progress(summary: Summary, now: float) -> Progress:
     )
 
 
-def _budget(summary: Summary, caps: SharedCaps | None, spent: Spending | None) -> Budget:
+def _budget(job: Job, summary: Summary, caps: SharedCaps | None, spent: Spending | None) -> Budget:
     """The run's cap, less what its earlier processes spent or may have spent, and those over all runs."""
     limits: list[Cap] = []
     if summary.run.budget_pusd is not None:
         committed = summary.cost_pusd + summary.cost_unknown_bound.bounded_pusd
-        limits.append(Cap(scope="run", limit_pusd=summary.run.budget_pusd, committed_pusd=committed))
+        limits.append(Cap(scope=RUN, limit_pusd=summary.run.budget_pusd, committed_pusd=committed))
     if caps is not None and spent is not None:
         limits += [
             Cap(scope=scope, limit_pusd=limit, committed_pusd=committed, shared=True)
             for scope, limit, committed, _ in spent.under(caps)
         ]
-    budget = Budget(limits)
+    budget = Budget(limits, set_apart=_set_apart(job, summary))
     if spent is not None:
         # Who of the others is at work is seen a second later; until then there is something to wait for.
         budget.note_others(spent.elsewhere_pusd, active=True)

@@ -21,6 +21,11 @@ class Signal:
         self._is_set = False
         self._waiter: asyncio.Future[None] | None = None
 
+    @property
+    def is_set(self) -> bool:
+        """Whether the task that is to be woken has not run since."""
+        return self._is_set
+
     def set(self) -> None:
         """Wake the task that waits, or the next one that does."""
         if not self._is_set:

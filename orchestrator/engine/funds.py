@@ -44,10 +44,10 @@ class Funds:
         except Exception:  # noqa: BLE001  # what a reply reports must not stop the others: its cost is unknown
             return unknown_charge(open_)
 
-    def settle(self, reserved: Picodollars | None, charge: Charge | None) -> None:
+    def settle(self, reserved: Picodollars | None, charge: Charge | None, stage: str) -> None:
         """Turn a reservation into a cost; an unknown cost stays reserved at its upper bound, and no cost frees it."""
         if charge is None:
-            self.release(reserved)
+            self.release(reserved, stage)
             return
         reserved = reserved or 0
         progress = self.observation.progress
@@ -55,10 +55,10 @@ class Funds:
             progress.usage += charge.usage
         if charge.cost_pusd is None:
             progress.cost_unknown += 1
-            crossed = self.budget.hold(reserved, charge.upper_bound_pusd)
+            crossed = self.budget.hold(reserved, charge.upper_bound_pusd, stage)
         else:
             progress.cost_pusd += charge.cost_pusd
-            crossed = self.budget.settle(reserved, charge.cost_pusd)
+            crossed = self.budget.settle(reserved, charge.cost_pusd, stage)
         progress.reserved_pusd = self.budget.reserved_pusd
         self._warn(crossed)
 
@@ -71,9 +71,9 @@ class Funds:
         progress.cost_unknown -= 1
         self._warn(self.budget.found(held or 0, cost))
 
-    def release(self, reserved: Picodollars | None) -> None:
+    def release(self, reserved: Picodollars | None, stage: str) -> None:
         """Return a reservation: nothing was spent."""
-        self.budget.release(reserved or 0)
+        self.budget.release(reserved or 0, stage)
 
     def refresh(self, spent: Spending) -> None:
         """Take over what all runs together have spent and reserved."""

@@ -60,6 +60,8 @@ class RunStatus:
     poll_signal: Signal = field(default_factory=Signal)
     # Something was settled, of which rows of later stages may be made.
     feed_signal: Signal = field(default_factory=Signal)
+    # Whether every settled row was passed on when the feeder of later stages last looked.
+    feeder_waits: bool = True
     # Requests wait for a batch, or something has changed for one.
     batch_signal: Signal = field(default_factory=Signal)
     end_signal: Signal = field(default_factory=Signal)
@@ -117,6 +119,11 @@ class RunStatus:
         self.additions += 1
         self.queue_empty = False
         self.send_signal.set()
+
+    @property
+    def may_get_rows(self) -> bool:
+        """Whether rows of later stages may still be made of what is settled."""
+        return not self.feeder_waits or self.feed_signal.is_set
 
     def seal(self, stage: str) -> None:
         """No further row will come to a stage."""

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
 from orchestrator.core.errors import SpecError
-from orchestrator.core.money import Picodollars, parse_usd
+from orchestrator.core.money import Picodollars, format_usd, parse_usd
 from orchestrator.core.section import Section
 from orchestrator.job.chains import Chain, PromptCache
 from orchestrator.job.documents.deadline_value import DeadlineValue, deadline_at
@@ -89,7 +89,7 @@ _NOT_IN_FINGERPRINT: dict[str, Any] = {
     "input": {"on_bad_row", "may_be_empty", "caps"},
     # What it makes of the class stands in the request.
     "output_model": True,
-    "stages": {"__all__": {"lane", "max_turns"}},
+    "stages": {"__all__": {"lane", "max_turns", "budget"}},
 }
 
 
@@ -451,6 +451,23 @@ class Job(Section):
         hint = f"the stages that ask: {', '.join(asking)}" if asking else "name one file; the job has no stages"
         unknown = [name for name in self.output if name not in asking]
         refuse("job", [ValidationProblem(("output", name), "is no stage that asks", hint) for name in unknown])
+        return self
+
+    @model_validator(mode="after")
+    def _can_set_its_shares_apart(self) -> Self:
+        shares = {name: each.budget.pusd for name, each in (self.stages or {}).items() if each.budget is not None}
+        if not shares:
+            return self
+        whole, last = self.budget_pusd, list(shares)[-1]
+        path = ("stages", last, "budget")
+        if whole is None:
+            hint = "add budget: {usd: …} to the job"
+            refuse("job", [ValidationProblem(path, "can be set apart only within a budget of the job", hint)])
+        elif (sum_pusd := sum(shares.values())) > whole:
+            problem = (
+                f"the stages set ${format_usd(sum_pusd)} apart, and the budget of the job is ${format_usd(whole)}"
+            )
+            refuse("job", [ValidationProblem(path, problem, "raise the one, or lower the others")])
         return self
 
     @model_validator(mode="after")

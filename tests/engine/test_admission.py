@@ -17,7 +17,7 @@ from orchestrator.engine.observation import Observation
 from orchestrator.engine.outages import Outages
 from orchestrator.engine.run_status import RunStatus
 from orchestrator.engine.tasks.admission import Admission, FreePlaces, admit, free_places
-from orchestrator.policy.pricing.budget import Budget, Cap
+from orchestrator.policy.pricing.budget import Budget, Cap, SetApart
 from orchestrator.policy.rate_limits.limits import Pools
 from orchestrator.policy.rate_limits.places import OpenPlaces
 from orchestrator.testing import FakeClock
@@ -83,6 +83,17 @@ def test_what_the_rate_limit_holds_back_reserves_nothing() -> None:
     admit(NOW, {("main", "gpt-5-mini", Lane.BACKGROUND): queue}, pools=pools, budget=budget, places=lambda _: 9)
     assert budget.reserved_pusd == 10
     assert len(queue) == 1
+
+
+def test_a_stage_that_leaves_money_to_another_does_not_hold_it_up() -> None:
+    budget = Budget([Cap(scope="run", limit_pusd=100)], set_apart={"last": SetApart(50)})
+    pools = Pools(requests_per_minute=None, tokens_per_minute=None, now=NOW - 1)
+    queues = {
+        ("first", "gpt-5-mini", Lane.BACKGROUND): deque([a_prepared(1, worst_case_pusd=60)]),
+        ("last", "gpt-5-mini", Lane.BACKGROUND): deque([a_prepared(2, worst_case_pusd=50)]),
+    }
+    decision = admit(NOW, queues, pools=pools, budget=budget, places=lambda _: 9)
+    assert (ids(decision.admitted), decision.held_by) == ([2], "budget")
 
 
 @given(st.lists(st.integers(0, 400), max_size=12), st.integers(0, 12), st.integers(0, 1_000))

@@ -52,5 +52,5 @@ async def resend_or_hold(
     run.observation.moved(State.SUBMITTING, event)
     if not resend:
         return Held()
-    funds.settle(open_.worst_case_pusd, unknown_charge(open_))
+    funds.settle(open_.worst_case_pusd, unknown_charge(open_), open_.stage.name)
     return Queued(again_at)

@@ -33,7 +33,7 @@ class Recover:
             # Its response has ended and is charged; only its tools remain.
             return await self._awaiting_tools(open_)
         if not attempt.adopted:
-            self._funds.budget.adopt(attempt.worst_case_pusd or 0)
+            self._funds.budget.adopt(attempt.worst_case_pusd or 0, attempt.stage)
         match attempt.state:
             case State.SUBMITTED:
                 run.status.resumed_polls.add(open_.response_id, age_s=run.clock.now() - open_.accepted_at)

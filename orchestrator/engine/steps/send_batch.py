@@ -85,7 +85,7 @@ class SendBatch:
                 claimed.lines.append((result, place))
                 run.observation.moved(State.PENDING, Event.CLAIM)
                 continue
-            self._funds.release(prepared.worst_case_pusd)
+            self._funds.release(prepared.worst_case_pusd, prepared.request.stage)
             if isinstance(result, Spending):
                 self._funds.refresh(result)
                 claimed.over_caps.append(prepared)
@@ -246,7 +246,7 @@ class SendBatch:
         run = self._run
         release = Release(request_id=line.request_id, attempt_id=line.attempt_id, not_before=run.clock.now())
         if await run.store.release(release):
-            self._funds.release(line.worst_case_pusd)
+            self._funds.release(line.worst_case_pusd, line.stage)
             run.observation.moved(State.SUBMITTING, Event.RELEASE)
 
     async def _sleep(self, seconds: float) -> None:

@@ -135,7 +135,7 @@ class Settle:
         if open_.adopted:
             charge = None  # another run has reserved and pays for it
         else:
-            funds.settle(open_.worst_case_pusd, charge if moved is not None else None)
+            funds.settle(open_.worst_case_pusd, charge if moved is not None else None, open_.stage.name)
         if moved is None:  # another run has taken the response over: its answer comes from there
             return Finished()
         to = observation.moved(from_state, goal.event)

@@ -327,12 +327,12 @@ class Submit:
             self._give_back(prepared, open_.sent_at)
         else:
             # The provider counts against its limits what it refuses, too.
-            self._funds.release(prepared.worst_case_pusd)
+            self._funds.release(prepared.worst_case_pusd, prepared.request.stage)
         self._run.observation.moved(State.SUBMITTING, Event.RELEASE)
 
     def _give_back(self, prepared: Prepared, admitted_at: float) -> None:
         """Nothing was sent: return what was taken from the budget and the rate limits."""
-        self._funds.release(prepared.worst_case_pusd)
+        self._funds.release(prepared.worst_case_pusd, prepared.request.stage)
         pool = self._allowances.pools.pool(prepared.model)
         pool.refund(self._run.clock.now(), prepared.tokens, taken_at=admitted_at)
 

@@ -62,7 +62,7 @@ def admit(
     oversized: list[Prepared] = []
     held_by: str | None = None
     ask_again_at: float | None = None
-    for (_, model, lane), queue in queues.items():
+    for (stage, model, lane), queue in queues.items():
         if lane is Lane.BATCH:
             # These wait for a batch, which has other limits.
             continue
@@ -74,10 +74,13 @@ def admit(
                 continue
             if len(admitted) >= free:
                 break
-            if not budget.reserve(head.worst_case_pusd or 0):
-                return Admission(tuple(admitted), tuple(oversized), "budget", ask_again_at)
+            if not budget.reserve(head.worst_case_pusd or 0, stage):
+                held_by = "budget"
+                if budget.has_shares:
+                    break  # another stage may still have what is set apart for it
+                return Admission(tuple(admitted), tuple(oversized), held_by, ask_again_at)
             if not pool.take(now, head.tokens):
-                budget.release(head.worst_case_pusd or 0)
+                budget.release(head.worst_case_pusd or 0, stage)
                 ready_at = pool.ready_at(now, head.tokens)
                 ask_again_at = ready_at if ask_again_at is None else min(ask_again_at, ready_at)
                 held_by = "rate limit"

@@ -81,7 +81,7 @@ class BatchLane:
             if stored.collected_at is not None:
                 tasks.start_soon(self._delete_file, batch)
                 continue
-            self._funds.budget.adopt(await run.reader.reserved_for_batch(batch.id))
+            self._funds.budget.adopt(await run.reader.reserved_for_batch(batch.id), stored.stage)
             self._tokens.add(batch.model, batch.tokens)
             status.batches += 1
             tasks.start_soon(self._carry, batch, None, ())
@@ -122,7 +122,7 @@ class BatchLane:
             size = line_size(waiting[0])
             if not has_room(forming.size, size, self._limits_of(model)):
                 forming.closed = True
-            elif not self._funds.budget.reserve(waiting[0].worst_case_pusd or 0):
+            elif not self._funds.budget.reserve(waiting[0].worst_case_pusd or 0, stage):
                 forming.closed = self._short_of_funds = True
             else:
                 forming.add(waiting.popleft(), size)
@@ -172,7 +172,7 @@ class BatchLane:
         forming.close()
         self._queue.in_forming_batches -= len(forming.requests)
         for prepared in forming.requests:
-            self._funds.release(prepared.worst_case_pusd)
+            self._funds.release(prepared.worst_case_pusd, prepared.request.stage)
 
     def _drop(self) -> None:
         """Nothing more is sent: what was taken in is pending on disk."""
@@ -184,6 +184,8 @@ class BatchLane:
     def _halt_if_stuck(self) -> None:
         budget, status = self._funds.budget, self._status
         if status.in_flight or self._forming or budget.waits_for_others:
+            return
+        if budget.has_shares and status.may_get_rows:
             return
         whose = "" if budget.short_of == "run" else f" of the {budget.short_of}'s budget"
         message = f"the worst case of the next request is more than what is left{whose}"

@@ -80,6 +80,8 @@ class SendGate:
         run, queue, budget = self._run, self._queue, self._budget
         if run.status.in_flight:
             return None
+        if budget.has_shares and run.status.may_get_rows:
+            return None
         if admission.held_by == "budget" and not budget.waits_for_others:
             whose = "" if budget.short_of == "run" else f" of the {budget.short_of}'s budget"
             left = f"the worst case of the next request is more than what is left{whose}"

@@ -38,6 +38,7 @@ class StageFeeder:
         self._queue = queue
         # To which no further row comes; some of their groups may still wait for rows of the stage before.
         self._sealed: set[str] = set()
+        self._status.feeder_waits = False
 
     async def run(self) -> None:
         """Work until every stage is sealed, or until cancelled."""
@@ -47,9 +48,15 @@ class StageFeeder:
             moved = passed + await self._ask_groups()
             moved += 0 if passed else await self._seal()
             if not moved and not await self._is_stuck():
+                self._status.feeder_waits = True
+                # A stage without money may have waited for rows of one that has some set apart.
+                self._status.send_signal.set()
                 await self._run.clock.wait(self._status.feed_signal, None)
+                self._status.feeder_waits = False
             if passed < _ROWS_AT_ONCE:
                 await self._gather()
+        self._status.feeder_waits = True
+        self._status.send_signal.set()
 
     async def _gather(self) -> None:
         """While more is on its way, let some of it come: each round has a fixed cost, whatever it passes on."""

@@ -6,9 +6,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
+from orchestrator.core.money import Picodollars, parse_usd
 from orchestrator.core.section import Section
 from orchestrator.job.chains import PromptCache
-from orchestrator.job.documents.values import Duration
+from orchestrator.job.documents.values import Duration, Usd
 from orchestrator.job.incomplete import OnIncomplete, OnInvalid
 from orchestrator.job.lane_choice import LaneName
 
@@ -50,6 +51,18 @@ class AtMost(Section):
     def share(self) -> float:
         """The share, from 0 to 1."""
         return float(self.at_most.removesuffix("%")) / 100
+
+
+class StageBudget(Section):
+    """Money that the other stages leave to this one, within the budget of the job."""
+
+    usd: Usd = Field(gt=0)
+    """In US dollars. The stage may use more of the budget of the job, as far as others have nothing set apart."""
+
+    @property
+    def pusd(self) -> Picodollars:
+        """In picodollars."""
+        return parse_usd(self.usd)
 
 
 class StageSection(Section):
@@ -99,6 +112,9 @@ class StageSection(Section):
     """As in a job without stages; default: as the job says."""
     lane: LaneName | None = None
     """As in a job without stages; default: as the job says."""
+
+    budget: StageBudget | None = None
+    """What is set apart for this stage of the job's budget."""
 
     @property
     def group_columns(self) -> tuple[str, ...] | None:

@@ -2,16 +2,22 @@
 
 Several caps hold at once (this run, the day, the month). All amounts are picodollars. As long as no request costs
 more than its reservation, no cap is ever exceeded, in whatever order requests end.
+
+A part of the run's cap may be set apart for a stage: the other stages leave it what it has not used of that, so that
+the last stage of a pipeline finds money in spite of all that come before it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from orchestrator.core.money import Picodollars
 
-__all__ = ["WARN_AT", "Budget", "Cap", "Crossed"]
+__all__ = ["RUN", "WARN_AT", "Budget", "Cap", "Crossed", "SetApart"]
+
+# The scope of the cap of one run.
+RUN = "run"
 
 # Percentages of a cap at which the user is warned once.
 WARN_AT = (50, 80, 100)
@@ -29,6 +35,14 @@ class Cap:
     limit_pusd: Picodollars
     committed_pusd: Picodollars = 0
     shared: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SetApart:
+    """The part of the run's cap for one stage, and what the stage has used already."""
+
+    share_pusd: Picodollars
+    used_pusd: Picodollars = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +63,7 @@ class Budget:
     spent twice. Only a later poll that finds the cost (``found``) replaces its upper bound.
     """
 
-    def __init__(self, caps: Iterable[Cap] = ()) -> None:
+    def __init__(self, caps: Iterable[Cap] = (), *, set_apart: Mapping[str, SetApart] | None = None) -> None:
         self._caps = tuple(caps)
         self._committed = {cap.scope: cap.committed_pusd for cap in self._caps}
         if len(self._committed) != len(self._caps):
@@ -60,11 +74,19 @@ class Budget:
         self._elsewhere = 0
         self._others_active = False
         self._short_of: str | None = None
+        self._shares = {stage: each.share_pusd for stage, each in (set_apart or {}).items()}
+        # Committed and reserved, of the stages that have a share.
+        self._used = {stage: each.used_pusd for stage, each in (set_apart or {}).items()}
 
     @property
     def is_capped(self) -> bool:
         """Whether there is any cap."""
         return bool(self._caps)
+
+    @property
+    def has_shares(self) -> bool:
+        """Whether one stage may find money where another finds none."""
+        return bool(self._shares)
 
     @property
     def reserved_pusd(self) -> Picodollars:
@@ -97,36 +119,40 @@ class Budget:
         """Whether no cap is smaller than this amount."""
         return all(amount <= cap.limit_pusd for cap in self._caps)
 
-    def reserve(self, amount: Picodollars) -> bool:
+    def reserve(self, amount: Picodollars, stage: str) -> bool:
         """Reserve an amount under every cap; returns False and reserves nothing if it does not fit."""
         claimed = self._reserved + amount
         for cap in self._caps:
             elsewhere = self._elsewhere if cap.shared else 0
+            if self._shares and cap.scope == RUN:
+                elsewhere += self._kept_for_others(stage)
             if self._committed[cap.scope] + elsewhere + claimed > cap.limit_pusd:
                 self._short_of = cap.scope
                 return False
-        self._reserved = claimed
+        self.adopt(amount, stage)
         return True
 
-    def adopt(self, amount: Picodollars) -> None:
+    def adopt(self, amount: Picodollars, stage: str) -> None:
         """Take over the reservation of a request that an earlier process left open, even if it does not fit."""
         self._reserved += amount
+        self._use(stage, amount)
 
-    def release(self, reserved: Picodollars) -> None:
+    def release(self, reserved: Picodollars, stage: str) -> None:
         """Release a whole reservation: nothing was sent, or nothing was created."""
         if reserved > self._reserved:
             raise ValueError("more is released than is reserved")
         self._reserved -= reserved
+        self._use(stage, -reserved)
 
-    def settle(self, reserved: Picodollars, cost: Picodollars) -> tuple[Crossed, ...]:
+    def settle(self, reserved: Picodollars, cost: Picodollars, stage: str) -> tuple[Crossed, ...]:
         """Replace a reservation by the known cost; returns the thresholds that it crosses."""
-        self.release(reserved)
+        self.release(reserved, stage)
+        self._use(stage, cost)
         return self._commit(cost)
 
-    def hold(self, reserved: Picodollars, upper_bound: Picodollars | None) -> tuple[Crossed, ...]:
+    def hold(self, reserved: Picodollars, upper_bound: Picodollars | None, stage: str) -> tuple[Crossed, ...]:
         """Commit the most that a request can have cost; without a bound, commit its whole reservation."""
-        self.release(reserved)
-        return self._commit(reserved if upper_bound is None else upper_bound)
+        return self.settle(reserved, reserved if upper_bound is None else upper_bound, stage)
 
     def found(self, held: Picodollars, cost: Picodollars) -> tuple[Crossed, ...]:
         """Replace a held amount by the cost that was found later."""
@@ -149,6 +175,14 @@ class Budget:
         """Record what other runs have reserved under the shared caps; only an active run releases funds."""
         self._elsewhere = reserved
         self._others_active = active
+
+    def _kept_for_others(self, stage: str) -> Picodollars:
+        """What the other stages have not used of what is set apart for them."""
+        return sum(max(0, share - self._used[each]) for each, share in self._shares.items() if each != stage)
+
+    def _use(self, stage: str, amount: Picodollars) -> None:
+        if stage in self._used:
+            self._used[stage] += amount
 
     def _commit(self, amount: Picodollars) -> tuple[Crossed, ...]:
         for scope in self._committed:
