@@ -23,7 +23,7 @@ class Signal:
 
     @property
     def is_set(self) -> bool:
-        """Whether the task that is to be woken has not run since."""
+        """Whether it was set, and the task that waits for it has not run since."""
         return self._is_set
 
     def set(self) -> None:

@@ -39,7 +39,7 @@ class _Node:
 def diagram_text(job: Job) -> str:
     """A tree: each stage under the one whose rows it takes."""
     nodes = _nodes(job)
-    lines = [(INPUT, job.input.path if isinstance(job.input.path, str) else str(job.input.path))]
+    lines = [(INPUT, job.input.path)]
     lines += _branches(INPUT, nodes, "")
     width = max(len(name) for name, _ in lines)
     return "\n".join([job.name, *(f"  {name:<{width}}  {words}".rstrip() for name, words in lines)])
