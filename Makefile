@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Where it is set, every start compiles the package again.
+unexport PYTHONDONTWRITEBYTECODE
 RUN ?= demo
 SOAK_MINUTES ?= 30
 

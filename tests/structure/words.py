@@ -25,6 +25,7 @@ _ALLOWED = Path(__file__).with_name("allowed_words.toml")
 # These name the old words themselves.
 _NOT_READ = ("tests/structure/*",)
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_ANY_OLD_WORD = re.compile("|".join(word.pattern.pattern for word in OLD_WORDS), re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,9 @@ def _passages(path: str, text: str) -> Iterator[_Passage]:
     yield _Passage(_words_of(path.rpartition("/")[2].partition(".")[0].replace("-", "_")), 1, is_name=True)
     if not path.endswith(".py"):
         yield _Passage(text.replace("_", " "), 1)
+        return
+    # Nine files of ten hold none, which one search shows sooner than their tokens.
+    if not _ANY_OLD_WORD.search(_words_of(text)):
         return
     data = path.startswith("tests/")
     docstrings = _docstring_lines(text) if data else set()
