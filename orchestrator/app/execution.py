@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from orchestrator.app.connections import address, open_provider
 from orchestrator.app.nights import NightJob, NightOptions, begin_night, end_night, open_nights, take_over
+from orchestrator.app.run_alerts import RunAlerts
 from orchestrator.app.run_notices import RunNotices
 from orchestrator.app.sent_request import note_sending, sending_note
 from orchestrator.app.stored_job import note_job_file
@@ -138,19 +139,23 @@ class Execution:
 
     async def _carry_out(self, run: Run, work: Work) -> Ended:
         clock = await self._clock_of(run)
+        alerts = RunAlerts(
+            self._config, self._notices, run, store=self._store, reader=self._reader, clock=self._clock
+        )
         async with open_provider(self._config, self._backend.local_path, warn=self._warn_of_sandbox) as provider:
             self._loop = await assemble(
                 work,
                 run,
                 storage=Storage(store=self._store, reader=self._reader, is_at_work=self._backend.is_locked),
                 provider=provider,
-                surroundings=Surroundings(clock=clock, rng=self._rng, observe=self._observe),
+                surroundings=Surroundings(clock=clock, rng=self._rng, observe=alerts.observing(self._observe)),
             )
             self._show(self._loop.progress)
             if self._interrupted:
                 self._loop.interrupt()
             try:
-                return await self._loop.run()
+                async with alerts.watching(self._loop.progress):
+                    return await self._loop.run()
             finally:
                 self._loop = None
 

@@ -102,9 +102,14 @@ class RunNotices:
         ]
 
     async def announce(
-        self, about: JobEvent, store: Callable[[], Awaitable[Store]], *, summary: Summary | None = None
+        self,
+        about: JobEvent,
+        store: Callable[[], Awaitable[Store]],
+        *,
+        summary: Summary | None = None,
+        deliver: bool = True,
     ) -> list[Delivered]:
-        """Add the notices of an event that is no end of a run, and deliver what is pending."""
+        """Add the notices of an event that is no end of a run, and ``deliver`` what is pending."""
         now, wanted = self._clock.now(), {}
         for receiver, rule in self._rules.items():
             informed = summary is not None and (end := event_of(summary)) is not None and rule.wants(end)
@@ -128,7 +133,7 @@ class RunNotices:
                 for receiver, message_id in wanted.items()
             ]
         )
-        return await self.deliver_pending(outbox)
+        return await self.deliver_pending(outbox) if deliver else []
 
     async def deliver_pending(self, store: Store) -> list[Delivered]:
         """Deliver what is in the outbox, each notice up to three times; returns those that were given up for now."""

@@ -94,3 +94,17 @@ def test_the_command_tries_each_receiver(rig: Callable[..., Rig]) -> None:
     ]
     at.write_config({"provider": {"sandbox": {}}})
     assert "names no receiver" in at.call("notify", "test", "--config", "config.yaml").err
+
+
+def test_the_use_of_a_budget_is_announced_once(rig: Callable[..., Rig]) -> None:
+    with receiving() as receiver:
+        rule = {"on": ["budget_80", "budget_100", "halted"], "webhook": receiver.url}
+        at = rig(rows=60, config={"notify": [rule]}, job={"budget": {"usd": 0.01}})
+        assert at.run().code == 4
+        # Resumed under the same budget, it halts again: that is no news either.
+        assert at.run().code == 4
+    bodies = [json.loads(each.body) for each in receiver.deliveries]
+    assert sorted(each["event"] for each in bodies) == ["budget_80", "halted"]
+    [alert] = [each for each in bodies if each["event"] == "budget_80"]
+    assert alert["subject"].endswith(" % of the run's budget is used")
+    assert (alert["run"], alert["next"], alert["state"]) == ("r", "orchestrator status r", "active")
