@@ -556,7 +556,7 @@ class Orchestrator:
     async def doctor(self, *, model: str | None = None) -> list[Finding]:
         """Whether everything is in place for a run: database, config, key, provider.
 
-        One small request shows what the server supports: to ``model``, or to one that is free or nearly so.
+        Two small requests show what the server supports: to ``model``, or to one that is free or nearly so.
         """
         from orchestrator.app.doctor import check
 

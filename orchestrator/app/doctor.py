@@ -14,8 +14,8 @@ from random import Random
 from tempfile import TemporaryDirectory
 
 from orchestrator.app.ask import call_with_retries
-from orchestrator.app.connections import open_client
-from orchestrator.app.server_trial import TRIAL_OUTPUT_TOKENS, ServerTrial, in_words
+from orchestrator.app.connections import Provider, open_client, open_provider
+from orchestrator.app.server_trial import TRIAL_OUTPUT_TOKENS, TRIAL_REQUESTS, ServerTrial, in_words
 from orchestrator.config import Config
 from orchestrator.core.clock import Clock
 from orchestrator.core.errors import OrchestratorError
@@ -23,7 +23,6 @@ from orchestrator.core.money import Picodollars
 from orchestrator.core.problems import NeverSent, Problem, Refused, ReplyLost
 from orchestrator.policy.pricing.prices import Bounds, PriceBook
 from orchestrator.policy.shutdowns import shutdown_warning
-from orchestrator.provider.client import ResponsesClient
 from orchestrator.stores.base import Backend
 
 __all__ = ["Finding", "check"]
@@ -46,7 +45,7 @@ class Finding:
 async def check(config: Config, database: Backend, *, clock: Clock, model: str | None = None) -> list[Finding]:
     """Checks everything that a run needs; the key is used and never shown.
 
-    One small request is sent, to ``model`` or to a model that is free or costs next to nothing.
+    Two small requests are sent, to ``model`` or to a model that is free or costs next to nothing.
     """
     return [finding async for finding in _findings(config, database, clock, model)]
 
@@ -84,13 +83,13 @@ async def _provider(config: Config, clock: Clock, model: str | None) -> AsyncIte
     try:
         # An embedded sandbox keeps its state beside a database; this one must leave nothing behind.
         with TemporaryDirectory() as folder:
-            async with open_client(config, Path(folder) / "doctor.db") as client:
-                answer = await call_with_retries(client.offered_models, clock=clock, rng=Random())
+            async with open_provider(config, Path(folder) / "doctor.db") as provider:
+                answer = await call_with_retries(provider.client.offered_models, clock=clock, rng=Random())
                 found = await _judge_models(answer, where, config, clock)
                 yield found
                 models = answer if isinstance(answer, dict) else {}
                 if found.ok:
-                    async for finding in _tried(config, client, models, clock, model):
+                    async for finding in _tried(config, provider, models, clock, model):
                         yield finding
     except OrchestratorError as error:
         yield Finding("provider", False, error.message, error.hint)
@@ -133,9 +132,9 @@ async def _better_address(config: Config, clock: Clock) -> str | None:
 
 
 async def _tried(
-    config: Config, client: ResponsesClient, models: Mapping[str, date | None], clock: Clock, model: str | None
+    config: Config, provider: Provider, models: Mapping[str, date | None], clock: Clock, model: str | None
 ) -> AsyncIterator[Finding]:
-    """What one small request shows: to the model that is named, or to a cheap one that is offered."""
+    """What two small requests show: to the model that is named, or to a cheap one that is offered."""
     prices = PriceBook(config.price_rules())
     cost = partial(_cost, prices, at=clock.now(), is_free=config.is_free or config.simulated)
     if model is None:
@@ -146,14 +145,14 @@ async def _tried(
         yield Finding("model", False, f"the provider does not offer {model}", hint)
         return
     if model is None:
-        yield Finding("trial", True, "not tried, for want of a model: doctor --model NAME tries one small request")
+        yield Finding("trial", True, "not tried, for want of a model: doctor --model NAME tries two small requests")
         return
     yield Finding("model", True, f"{model}, {_price_in_words(prices, model, clock.now(), config)}")
     today = datetime.fromtimestamp(clock.now(), UTC).date()
     until = models.get(model)
     if until is not None and (warning := shutdown_warning(model, today, offered_until=until)) is not None:
         yield Finding("shutdown", until > today, warning, "name another model in the job")
-    async for step in ServerTrial(client, model, clock).steps():
+    async for step in ServerTrial(provider.client, provider.streams(), model, clock).steps():
         yield Finding(*step)
 
 
@@ -162,7 +161,7 @@ def _cost(prices: PriceBook, model: str, *, at: float, is_free: bool) -> Picodol
     if is_free:
         return 0
     worst = prices.worst_case(model, "default", Bounds(_TRIAL_INPUT_TOKENS, TRIAL_OUTPUT_TOKENS), at=at)
-    return worst if worst is not None and worst <= _MOST_PUSD else None
+    return worst if worst is not None and TRIAL_REQUESTS * worst <= _MOST_PUSD else None
 
 
 def _price_in_words(prices: PriceBook, model: str, at: float, config: Config) -> str:

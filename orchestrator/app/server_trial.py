@@ -1,4 +1,4 @@
-"""Tries out what a server supports with one small request, for ``doctor``."""
+"""Tries out what a server supports with two small requests, for ``doctor``."""
 
 from __future__ import annotations
 
@@ -13,31 +13,32 @@ from orchestrator.core.problems import Problem, Refused
 from orchestrator.core.provider_error import message_of
 from orchestrator.policy.errors.judgement import code_of
 from orchestrator.provider.client import ResponsesClient
+from orchestrator.provider.streaming import EventStream, StreamingClient, StreamLost
 
-__all__ = ["TRIAL_OUTPUT_TOKENS", "ServerTrial", "in_words"]
+__all__ = ["TRIAL_OUTPUT_TOKENS", "TRIAL_REQUESTS", "ServerTrial", "in_words"]
 
 TRIAL_OUTPUT_TOKENS = 16
+# One that is polled, and one that is streamed.
+TRIAL_REQUESTS = 2
 _POLLS = 3
 _POLL_EVERY_S = 1.0
 
 
 class ServerTrial:
-    """One create with ``background: true``, and the calls that a run may make for its response.
+    """A create with ``background: true`` and the calls that a run may make for its response, and one with a stream.
 
     Each step yields its name, whether a run can live with it, what was seen, and what to set.
     """
 
-    def __init__(self, client: ResponsesClient, model: str, clock: Clock) -> None:
+    def __init__(self, client: ResponsesClient, streams: StreamingClient, model: str, clock: Clock) -> None:
         self._client = client
+        self._streams = streams
         self._clock = clock
         self._fields = {"model": model, "input": "Say: ready."}
 
     async def steps(self) -> AsyncIterator[tuple[str, bool, str, str | None]]:
         """Yields what each call brought; stops where nothing more can be tried."""
-        body = {**self._fields, "background": True, "store": True, "max_output_tokens": TRIAL_OUTPUT_TOKENS}
-        made = await self._client.create(
-            orjson.dumps(body), idempotency_key=uuid4().hex, client_request_id=uuid4().hex
-        )
+        made = await self._client.create(self._body(), idempotency_key=uuid4().hex, client_request_id=uuid4().hex)
         if not isinstance(made, Seen):
             yield "create", False, in_words(made), "the server's own words say what is wrong with the request"
             return
@@ -49,9 +50,28 @@ class ServerTrial:
             yield "background", True, f"accepted with status {response.status}", None
         async for step in self._calls_for(response.id, was_open=not response.ended):
             yield step
+        yield "stream", True, await self._streamed(), None
         counted = await self._client.count_input_tokens(orjson.dumps(self._fields))
         has_count = isinstance(counted, int)
         yield "tokens", True, f"counted: {counted}" if has_count else f"not counted ({in_words(counted)})", None
+
+    def _body(self, **more: bool) -> bytes:
+        bounded = {"background": True, "store": True, "max_output_tokens": TRIAL_OUTPUT_TOKENS}
+        return orjson.dumps({**self._fields, **bounded, **more})
+
+    async def _streamed(self) -> str:
+        """What a create with ``stream: true`` brings; its response is not waited for."""
+        made = await self._streams.create(
+            self._body(stream=True), idempotency_key=uuid4().hex, client_request_id=uuid4().hex
+        )
+        if not isinstance(made, tuple):
+            return f"not supported ({in_words(made)}): leave `stream` out of the job"
+        seen, stream = made
+        try:
+            return "ignored: the response comes without a stream" if stream is None else await _first_event(stream)
+        finally:
+            await self._client.cancel(seen.response.id)
+            await self._client.delete(seen.response.id)
 
     async def _calls_for(
         self, response_id: str, *, was_open: bool
@@ -87,6 +107,15 @@ def in_words(problem: object) -> str:
             f"HTTP {problem.status} http_{problem.status}", f"HTTP {problem.status}"
         )
     return str(getattr(problem, "reason", problem))
+
+
+async def _first_event(stream: EventStream) -> str:
+    try:
+        return f"events arrive, the first is {(await anext(stream)).type}"
+    except StreamLost as error:
+        return f"not supported ({error})"
+    finally:
+        await stream.aclose()
 
 
 def _outcome(result: object, otherwise: str) -> str:

@@ -15,7 +15,7 @@ from orchestrator.core.errors import ExitCode
 __all__ = ["doctor"]
 
 # The checks of what a server supports.
-LANES = frozenset({"provider", "model", "create", "background", "polling", "cancel", "delete", "tokens"})
+LANES = frozenset({"provider", "model", "create", "background", "polling", "cancel", "delete", "stream", "tokens"})
 
 
 async def doctor(
@@ -23,14 +23,14 @@ async def doctor(
     sandbox: Sandbox = False,
     db: Database = None,
     config: ConfigFile = None,
-    model: Annotated[str | None, Parameter(metavar="NAME", help="Try a small request to this model.")] = None,
+    model: Annotated[str | None, Parameter(metavar="NAME", help="Try two small requests to this model.")] = None,
     lanes: Annotated[bool, Parameter(help="Show only what the server supports.")] = False,
     json: Json = False,
 ) -> int:
     """Check whether everything is in place for a run.
 
-    Checks Python, SQLite, the database, the config, the key (which is never shown) and the provider. One small
-    request, which is free or costs less than a tenth of a cent, shows what the server supports.
+    Checks Python, SQLite, the database, the config, the key (which is never shown) and the provider. Two small
+    requests, which are free or cost less than a tenth of a cent, show what the server supports.
     """
     async with opened(db, config, sandbox=sandbox) as orchestrator:
         findings = await orchestrator.doctor(model=model)

@@ -178,6 +178,26 @@ def test_a_moment_out_of_range_never_becomes_null(make_job: MakeJob, tmp_path: P
         assert third.reason == f'the column "{name}" holds a moment that is out of range'
 
 
+@pytest.mark.parametrize(
+    ("kind", "count", "text"),
+    [
+        (DataType.timestamp("ns"), 1_700_000_000_123_456_789, "2023-11-14T22:13:20.123456789"),
+        (DataType.timestamp("ns", tz="UTC"), 1, "1970-01-01T00:00:00.000000001+00:00"),
+        (DataType.timestamp("ns", tz="Europe/Berlin"), 1_001, "1970-01-01T01:00:00.000001001+01:00"),
+        (DataType.timestamp("ns", tz="UTC"), 1_000_000_000, "1970-01-01T00:00:01+00:00"),
+        (DataType.timestamp("ns"), 5_000, "1970-01-01T00:00:00.000005"),
+        (DataType.time64("ns"), 3_600_000_000_007, "01:00:00.000000007"),
+    ],
+)
+def test_a_moment_keeps_its_nanoseconds(
+    make_job: MakeJob, tmp_path: Path, kind: DataType, count: int, text: str
+) -> None:
+    moments = Array([count, None], type=DataType.int64()).cast(kind)
+    write_table(tmp_path / "rows.parquet", {"at": moments})
+    found = [row.data["at"] for row in open_rows(make_job(path="rows.parquet")) if isinstance(row, Row)]
+    assert found == [text, None]
+
+
 def test_a_repeated_column_is_refused(make_job: MakeJob, tmp_path: Path) -> None:
     text = Array(["one"], type=DataType.string())
     schema = Schema([Field("text", text.type), Field("text", text.type)])

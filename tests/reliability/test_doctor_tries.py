@@ -1,4 +1,4 @@
-"""``doctor`` tries with one small request what it reports."""
+"""``doctor`` tries with two small requests what it reports."""
 
 from __future__ import annotations
 
@@ -33,6 +33,31 @@ async def test_a_server_with_everything(rehearse: Rehearse) -> None:
     assert all(finding.ok for finding in found.values())
     assert {"background", "polling", "cancel", "delete", "tokens", "model"} <= set(found)
     assert "queued" in found["background"].detail
+
+
+async def test_whether_it_streams(rehearse: Rehearse) -> None:
+    found = await findings(await rehearse(sandbox={"latency": SLOW}, config=FREE))
+    assert found["stream"].detail == "events arrive, the first is response.created"
+
+    def refusing(call: Call) -> Response | None:
+        return error(400, "unsupported_value", "No streams.") if call.fields.get("stream") else None
+
+    found = await findings(await rehearse(script=refusing, sandbox={"latency": SLOW}, config=FREE))
+    assert found["stream"].ok
+    assert found["stream"].detail.startswith("not supported (HTTP 400 unsupported_value: No streams.)")
+    assert found["background"].ok
+
+
+async def test_the_trial_leaves_no_response_behind(rehearse: Rehearse) -> None:
+    calls: list[str] = []
+
+    def script(call: Call) -> None:
+        # Neither a create nor a cancel: a delete.
+        kind = call.path.rpartition("/")[2]
+        calls.append("delete" if kind.startswith("resp_") and call.kind == "create" else kind)
+
+    await findings(await rehearse(script=script, sandbox={"latency": SLOW}, config=FREE))
+    assert (calls.count("responses"), calls.count("cancel"), calls.count("delete")) == (2, 2, 2)
 
 
 async def test_the_end_of_a_model_is_reported_with_its_day(rehearse: Rehearse) -> None:

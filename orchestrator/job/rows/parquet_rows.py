@@ -71,6 +71,26 @@ class _OutOfRange:
 
 
 def _values(column: Array) -> list[Any]:
+    values = _python_values(column)
+    return [*map(_with_nanoseconds, values, _nanoseconds(column))] if column.type.time_unit == "ns" else values
+
+
+def _nanoseconds(column: Array) -> list[int | None]:
+    from arro3.core import DataType
+
+    counts: list[int | None] = column.cast(DataType.int64()).to_pylist()
+    return counts
+
+
+def _with_nanoseconds(moment: Any, count: int | None) -> Any:
+    """A moment as text if it has more digits than Python's moments have."""
+    if count is None or count % 1000 == 0 or not isinstance(moment, datetime | time):
+        return moment
+    seconds, _, fraction = moment.isoformat(timespec="microseconds").partition(".")
+    return f"{seconds}.{fraction[:6]}{count % 1000:03d}{fraction[6:]}"
+
+
+def _python_values(column: Array) -> list[Any]:
     try:
         values: list[Any] = column.to_pylist()
     except ValueError:
