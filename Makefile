@@ -9,7 +9,7 @@ RUN ?= demo
 SOAK_MINUTES ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-model model test test-all test-services browser lint format bench chaos soak constraints clean
+.PHONY: help setup demo demo-model model test test-all test-services browser docs pictures lint format bench chaos soak constraints clean
 
 help:
 	@echo "make demo         summarise 1,863 documents in the sandbox: no key, no cost"
@@ -17,6 +17,8 @@ help:
 	@echo "make test         lint, types, import layers and the quick tests: four minutes"
 	@echo "make test-all     the same with the long tests and many more random examples"
 	@echo "make test-services  the tests that need another service or a browser"
+	@echo "make docs         the documentation as a site in the folder site; fails for a link that leads nowhere"
+	@echo "make pictures     the pictures of the README, of runs in the sandbox (needs a browser)"
 	@echo "make lint         only the checks that run no test"
 	@echo "make bench        the benchmarks, as ratios to a floor taken in the same run"
 	@echo "make chaos        a run under every fault at once, one that is killed 60 times, an outage: ten minutes"
@@ -82,6 +84,15 @@ browser: $(READY)
 			"# install chromium, and the extra: pip install -e '.[browser,report]'" \
 			"################################################################"
 
+docs: $(READY)
+	@$(BIN)/python -c "import material" 2>/dev/null \
+		|| $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --clean --quiet
+	@$(BIN)/python -m docs.site_check site
+
+pictures: $(READY) browser
+	@$(BIN)/python -m docs.screenshots --pictures docs/pictures
+
 lint: $(READY)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -107,4 +118,4 @@ constraints:
 		| sed 's/ ;.*//' > constraints.txt
 
 clean:
-	rm -rf $(VENV) results .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) results site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

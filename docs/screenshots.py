@@ -1,7 +1,8 @@
-"""``python -m docs.screenshots FOLDER``: pictures of the web view, of runs that it makes in the sandbox.
+"""``python -m docs.screenshots FOLDER``: pictures of the web view and of reports, of sandbox runs that it makes.
 
-It needs Debian's chromium (or another one) and the extra ``browser``. Each page is taken in light, in dark and on a
-narrow screen, so that a change of the design can be looked through in a minute.
+It needs Debian's chromium (or another one) and the extras ``browser`` and ``report``. Each page is taken in light, in
+dark and on a narrow screen, so that a change of the design can be looked through in a minute. With ``--pictures``
+before the folder, only the two pictures of the README are taken.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -44,38 +45,71 @@ _PAGES = {
     "run-over-budget": "/run/over-budget",
     "error": "/run/none",
 }
+_REPORTED = (_RUN, "digest", "reviews", "in-doubt", "over-budget", "empty")
 _SANDBOX = {"seed": 1, "latency": {"queue": 0.1, "run": {"median_s": 0.6, "sigma": 0.4}}}
 _FAULTS = {"refusal": 0.04, "incomplete": 0.03, "rate_limited": 0.02, "server_error": 0.02}
 
 
 def main() -> None:
     """Makes runs, serves them, and takes a picture of each page in each shape."""
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m docs.screenshots FOLDER")
-    target = Path(sys.argv[1])
+    few, names = "--pictures" in sys.argv, [each for each in sys.argv[1:] if each != "--pictures"]
+    if len(names) != 1:
+        sys.exit("usage: python -m docs.screenshots [--pictures] FOLDER")
+    target = Path(names[0])
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        _make_runs(folder)
-        with _live_run(folder), _serving(folder) as address:
-            _take_all(address, target)
+        _make_runs(folder, few=few)
+        reports = _make_reports(folder, (_RUN,) if few else _REPORTED)
+        with _live_run(folder), _serving(folder) as address, _browser() as browser:
+            # The run that is shown live needs something to show.
+            _page(browser, address, "light", 400).wait_for_timeout(12_000)
+            if few:
+                _take_pictures(browser, address, reports[_RUN], target)
+            else:
+                _take_all(browser, address, target)
+                _take_reports(browser, reports, target)
 
 
-def _take_all(address: str, target: Path) -> None:
+@contextmanager
+def _browser() -> Iterator[Browser]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         path = shutil.which("chromium") or shutil.which("google-chrome")
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        # The run that is shown live needs something to show.
-        _page(browser, address, "light", 400).wait_for_timeout(12_000)
-        for scheme, width in _SHAPES:
-            page = _page(browser, address, scheme, width)
-            for name, path in {"run-live": "/run/live", **_PAGES, "row": _row(page, address)}.items():
-                page.goto(address.partition("/?")[0] + path)
-                page.wait_for_timeout(2_500 if name == "run-live" else 400)
-                page.screenshot(path=target / f"{name}-{scheme}-{width}.png", full_page=width > 400)
-        browser.close()
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+def _take_pictures(browser: Browser, address: str, report: Path, target: Path) -> None:
+    """The two pictures of the README, small enough for a repository."""
+    page = _page(browser, address, "light", 1100)
+    page.set_viewport_size({"width": 1100, "height": 700})
+    page.goto(address.partition("/?")[0] + "/run/live")
+    page.wait_for_timeout(2_500)
+    page.screenshot(path=target / "view.png")
+    page.goto(report.as_uri())
+    page.screenshot(path=target / "report.png")
+
+
+def _take_reports(browser: Browser, reports: Mapping[str, Path], target: Path) -> None:
+    for scheme, width in _SHAPES:
+        page = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 820}).new_page()
+        for name, file in reports.items():
+            page.goto(file.as_uri())
+            page.screenshot(path=target / f"report-{name}-{scheme}-{width}.png", full_page=True)
+
+
+def _take_all(browser: Browser, address: str, target: Path) -> None:
+    for scheme, width in _SHAPES:
+        page = _page(browser, address, scheme, width)
+        for name, path in {"run-live": "/run/live", **_PAGES, "row": _row(page, address)}.items():
+            page.goto(address.partition("/?")[0] + path)
+            page.wait_for_timeout(2_500 if name == "run-live" else 400)
+            page.screenshot(path=target / f"{name}-{scheme}-{width}.png", full_page=width > 400)
 
 
 def _page(browser: Browser, address: str, scheme: Scheme, width: int) -> Page:
@@ -94,13 +128,15 @@ def _row(page: Page, address: str) -> str:
 # ── runs ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _make_runs(folder: Path) -> None:
+def _make_runs(folder: Path, *, few: bool = False) -> None:
     shutil.copytree(ROOT / "jobs", folder / "jobs")
     _config(folder, "config", faults=_FAULTS)
     _config(folder, "lossy", faults={"drop_after": 1}, in_doubt={"resend_below_usd": 0})
     summarise = ("jobs/summarise.yaml", "--limit", "300")
-    _run(folder, "speeches-1", *summarise, "--set", "request.model=gpt-6-luna")
     _run(folder, _RUN, *summarise)
+    if few:
+        return
+    _run(folder, "speeches-1", *summarise, "--set", "request.model=gpt-6-luna")
     _run(folder, "in-doubt", "jobs/classify.yaml", "--limit", "6", config="lossy")
     _run(folder, "over-budget", *summarise, "--set", "budget.usd=0.2")
     _run(folder, "digest", "jobs/press-digest.yaml", "--limit", "30")
@@ -141,6 +177,14 @@ def _run(folder: Path, name: str, job: str, *options: str, config: str = "config
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
+
+
+def _make_reports(folder: Path, names: Sequence[str]) -> dict[str, Path]:
+    files = {name: folder / f"report-{name}.html" for name in names}
+    for name, file in files.items():
+        command = [sys.executable, "-m", "orchestrator", "report", name, "--db", "runs.db", "-o", str(file)]
+        subprocess.run(command, cwd=folder, check=True, stderr=subprocess.DEVNULL)  # noqa: S603  # our own command
+    return files
 
 
 @contextmanager

@@ -142,7 +142,9 @@ def _time(rows: Sequence[Mapping[str, Any]]) -> Spec:
 
 
 def _number(field: str) -> Spec:
-    axis = {"tickCount": 4, "format": "~s"} if field != "cost" else {"tickCount": 4, "format": "~g"}
+    form = "~g" if field == "cost" else "~s"
+    # Without it, zero has the prefix of the others.
+    axis = {"tickCount": 4, "format": form, "labelExpr": "datum.value == 0 ? '0' : datum.label"}
     return {"field": field, "type": "quantitative", "axis": axis, "scale": {"domainMin": 0}}
 
 
