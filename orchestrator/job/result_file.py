@@ -76,11 +76,19 @@ def _no_file_twice(files: dict[str, str]) -> dict[str, str]:
     return files
 
 
+def _names_stages(output: Mapping[Any, Any]) -> bool:
+    """Whether it has a file for each stage, rather than a misspelt field."""
+    fields, files = OutputSection.model_fields.keys(), output.values()
+    if output.keys() <= fields or not all(isinstance(each, str) for each in files):
+        return False
+    return output.keys().isdisjoint(fields) or all(each.endswith(_SUFFIXES) for each in files)
+
+
 def _kind_of_output(value: Any) -> str | None:
     if isinstance(value, OutputSection):
         return "section"
     if isinstance(value, dict):
-        return "section" if value.keys() <= OutputSection.model_fields.keys() else "stages"
+        return "stages" if _names_stages(value) else "section"
     if value is None:
         return "nowhere"
     return "path" if isinstance(value, str) else None

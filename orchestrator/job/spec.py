@@ -448,7 +448,8 @@ class Job(Section):
         if not isinstance(self.output, dict):
             return self
         asking = [name for name, section in (self.stages or {}).items() if section.request is not None]
-        hint = f"the stages that ask: {', '.join(asking)}" if asking else "name one file; the job has no stages"
+        absent = "the job has no stages; name one file, or {path, include}"
+        hint = f"the stages that ask: {', '.join(asking)}" if asking else absent
         unknown = [name for name in self.output if name not in asking]
         refuse("job", [ValidationProblem(("output", name), "is no stage that asks", hint) for name in unknown])
         return self

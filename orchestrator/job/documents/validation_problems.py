@@ -105,6 +105,7 @@ _WORDS: dict[str, tuple[str, str | None]] = {
     "missing": ("is required", None),
     "string_type": ("must be text", "put it in quotes"),
     "string_too_short": ("must not be empty", None),
+    "too_short": ("must not be empty", None),
     "string_too_long": ("may have at most {max_length} characters", None),
     "dict_type": ("must be a mapping (name: value)", None),
     "model_type": ("must be a mapping (name: value)", None),
