@@ -90,7 +90,7 @@ def resume_command(called_as: str, arguments: Sequence[str], run: str, *, budget
     kept: list[str] = []
     if arguments and arguments[0] == "resume":
         return f"{called_as} {shlex.join(map(_without_password, arguments))}"
-    if "--due" in arguments:
+    if any(each == "--due" or each.partition("=")[0] == "--backfill" for each in arguments):
         options = map(_without_password, _given_options("resume", arguments))
         return f"{called_as} {shlex.join(['resume', run, *options])}"
     rest = map(_without_password, arguments)

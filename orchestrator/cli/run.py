@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from cyclopts import Parameter
 
+from orchestrator.cli.backfill import days_of, run_backfill
 from orchestrator.cli.dry_run import show_dry_run
 from orchestrator.cli.due import refuse_beside_due, run_due
 from orchestrator.cli.export import ExportPart, export_to_file
@@ -92,6 +94,13 @@ class RunOptions:
     ] = False
     new: Annotated[bool, Parameter(help="Start a new run even if one of this job is unfinished.")] = False
     day: Day = None
+    backfill: Annotated[
+        str | None,
+        Parameter(
+            metavar="FROM..TO",
+            help="A run for each day of a range that has none yet, the oldest first: 2026-11-01..2026-11-15.",
+        ),
+    ] = None
     limit: Limit = None
     set_: Annotated[
         list[str] | None,
@@ -146,6 +155,8 @@ async def run(
         return await _run_due([job, *more], options)
     if more:
         raise UsageError("only one job can be run at a time", hint="with --due, several are run one after the other")
+    if options.backfill is not None:
+        return await _run_backfill(job, options)
     if sys.stderr.isatty():
         # What follows imports and reads for up to a second, or three on a cold disk.
         note(f"reading {job}")
@@ -206,6 +217,7 @@ async def _run_due(jobs: Sequence[Path], options: RunOptions) -> ExitCode:
             "--run": options.run,
             "--new": options.new,
             "--date": options.day,
+            "--backfill": options.backfill,
             "--limit": options.limit,
             "--set": options.set_,
             "--output": options.output,
@@ -221,6 +233,32 @@ async def _run_due(jobs: Sequence[Path], options: RunOptions) -> ExitCode:
         return await _run_night(job, name, night, config=config, database=database, options=options)
 
     return await run_due(jobs, config, database, run_night, json=options.json)
+
+
+async def _run_backfill(job: Path, options: RunOptions) -> ExitCode:
+    given = {"--run": options.run, "--new": options.new, "--date": options.day, "--dry-run": options.dry_run}
+    for option in [name for name, value in {**given, "--output": options.output}.items() if value]:
+        raise UsageError(f"{option} cannot be given with --backfill", hint="each day has a run and a date of its own")
+    days = days_of(options.backfill or "")
+    from orchestrator.app.api import Orchestrator
+    from orchestrator.job.spec import load_job
+
+    places = find_places(options.db, options.config, os.environ, Path.cwd())
+    config, database = read_config(places, sandbox=options.sandbox)
+    load = partial(
+        load_job,
+        job,
+        overrides=overrides(options.set_ or ()),
+        limit=options.limit,
+        allow_modules=config.allow_modules,
+    )
+
+    async def run_day(spec: Job) -> ExitCode:
+        night = night_options(spec, options)
+        return await _run_night(spec, None, night, config=config, database=database, options=options)
+
+    async with Orchestrator(config, database=database) as orchestrator:
+        return await run_backfill(days, lambda day: load(day=day), orchestrator, run_day)
 
 
 async def _run_night(
