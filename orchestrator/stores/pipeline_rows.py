@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,10 @@ __all__ = [
     "StageStore",
     "StageTally",
     "ToPassOn",
+    "place_in_input",
 ]
+
+_NUMBER = re.compile("([0-9]+)")
 
 StageTally = Mapping[str, Counter[State]]
 
@@ -62,8 +66,13 @@ class ReadyGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupMember:
-    """A settled member of a group. ``answer`` is None if it did not succeed."""
+    """A settled member of a group. ``answer`` is None if it did not succeed.
 
+    A member of an earlier ``stage`` is a row that failed on its way; once it succeeds, what is made of it takes its
+    place.
+    """
+
+    stage: str
     key: str
     row: bytes
     answer: str | None
@@ -76,6 +85,14 @@ class PartialGroups:
 
     partial: int = 0
     outdated: int = 0
+
+
+def place_in_input(position: int, key: str) -> tuple[int, list[str | int]]:
+    """Sorts rows into the order of the input; those made of one row by the numbers in their keys.
+
+    The order in which they were stored depends on which answer came first; the same group must ask the same again.
+    """
+    return position, [int(each) if place % 2 else each for place, each in enumerate(_NUMBER.split(key))]
 
 
 class StageStore(Protocol):
@@ -125,8 +142,8 @@ class StageReader(Protocol):
         """The members of a group, in the order of the input."""
         ...
 
-    async def lost_rows(self, run_id: int, stage: str, *, source: str) -> int:
-        """How many rows of the stage ``source`` failed and belong to no group of ``stage``."""
+    async def lost_rows(self, run_id: int, stage: str, *, sources: Sequence[str]) -> int:
+        """How many rows of the stages ``sources`` failed and belong to no group of ``stage``."""
         ...
 
     async def sealed_stages(self, run_id: int) -> set[str]: ...

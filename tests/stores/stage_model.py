@@ -9,7 +9,14 @@ from typing import Any
 from orchestrator.core.model import NewRequest
 from orchestrator.core.stage_rows import NewGroup, NewMember
 from orchestrator.core.states import SETTLED, Event, State
-from orchestrator.stores.pipeline_rows import GroupMember, PartialGroups, PassedOn, ReadyGroup, ToPassOn
+from orchestrator.stores.pipeline_rows import (
+    GroupMember,
+    PartialGroups,
+    PassedOn,
+    ReadyGroup,
+    ToPassOn,
+    place_in_input,
+)
 from orchestrator.stores.writes import Requeue
 
 __all__ = ["StageModel"]
@@ -172,12 +179,12 @@ class StageModel:
         ][:limit]
 
     async def members(self, group_id: int) -> list[GroupMember]:
-        found = sorted(self._request_of(group_id).members, key=lambda each: (each.position, each.id))
-        return [GroupMember(key=each.key, row=each.row, answer=_answer(each)) for each in found]
+        found = sorted(self._request_of(group_id).members, key=lambda each: place_in_input(each.position, each.key))
+        return [GroupMember(stage=each.stage, key=each.key, row=each.row, answer=_answer(each)) for each in found]
 
-    async def lost_rows(self, run_id: int, stage: str, *, source: str) -> int:
+    async def lost_rows(self, run_id: int, stage: str, *, sources: Sequence[str]) -> int:
         failed = [
-            each for each in self._stage_requests(run_id, State.FAILED, State.CANCELLED) if each.stage == source
+            each for each in self._stage_requests(run_id, State.FAILED, State.CANCELLED) if each.stage in sources
         ]
         groups = [each for each in self._stage_requests(run_id) if each.stage == stage]
         return sum(not any(each in group.members for group in groups) for each in failed)

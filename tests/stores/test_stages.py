@@ -202,6 +202,22 @@ async def test_a_failed_group_waits_again_if_its_rows_are_tried_again(harness: H
     assert [each.key for each in await ready(harness)] == ["group"]
 
 
+async def test_the_rows_of_a_group_are_in_the_order_of_the_input(harness: Harness) -> None:
+    planned = [
+        replace(a_row(position, passes_on=True), key=key)
+        for position, key in ((1, "b#10"), (1, "b#2"), (0, "c"), (1, "b#2#1"), (1, "b#1"))
+    ]
+    await harness.store.add_rows(harness.run.id, planned, [], mark(2, complete=True))
+    requests = await harness.fresh()
+    for each in requests:
+        await settle(harness, each)
+    members = [a_member(each.id) for each in requests]
+    await harness.store.pass_on(harness.run.id, PassedOn(request_ids=[each.id for each in requests], members=members))
+    [group] = await ready(harness)
+    found = await harness.reader.members(group.request_id)
+    assert [each.key for each in found] == ["c", "b#1", "b#2", "b#2#1", "b#10"]
+
+
 async def test_rows_in_no_group_are_counted(harness: Harness) -> None:
     first, second = await plan(harness)
     await settle(harness, first, State.FAILED)
@@ -209,7 +225,7 @@ async def test_rows_in_no_group_are_counted(harness: Harness) -> None:
     await harness.store.pass_on(
         harness.run.id, PassedOn(request_ids=[first.id, second.id], members=[a_member(first.id)])
     )
-    assert await harness.reader.lost_rows(harness.run.id, "groups", source="main") == 1
+    assert await harness.reader.lost_rows(harness.run.id, "groups", sources=["main"]) == 1
 
 
 # ── the end of a stage ────────────────────────────────────────────────────────────────────────────────────────

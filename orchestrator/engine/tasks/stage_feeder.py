@@ -14,7 +14,7 @@ from orchestrator.engine.run_context import RunContext
 from orchestrator.engine.tasks.send_queue import SendQueue
 from orchestrator.job.stages.expansion import Made, Pipeline, SettledRow
 from orchestrator.job.stages.groups import Ask, Drop, FailGroup, Group, GroupOutcome, Split, complete
-from orchestrator.job.stages.pipeline import INPUT, StagePlan
+from orchestrator.job.stages.pipeline import INPUT, StagePlan, stages_lost_from
 from orchestrator.job.stages.planned_rows import member_of, new_groups, new_requests
 from orchestrator.stores.pipeline_rows import GroupMember, PassedOn, ReadyGroup, ToPassOn
 
@@ -39,6 +39,8 @@ class StageFeeder:
         # To which no further row comes; some of their groups may still wait for rows of the stage before.
         self._sealed: set[str] = set()
         self._status.feeder_waits = False
+        # How many failed rows may belong to any group of a stage; constant once it is sealed.
+        self._lost: dict[str, int] = {}
 
     async def run(self) -> None:
         """Work until every stage is sealed, or until cancelled."""
@@ -127,9 +129,7 @@ class StageFeeder:
         groups = await run.reader.ready_groups(run.record.id, plan.name, limit=_GROUPS_AT_ONCE)
         if not groups:
             return 0
-        lost = 0
-        if not plan.by_parent_at_once:
-            lost = await run.reader.lost_rows(run.record.id, plan.name, source=plan.section.from_)
+        lost = await self._lost_before(plan)
         # A few at once, so that one commit holds several of them; no more, because a group may have many rows.
         for first in range(0, len(groups), _GROUPS_TOGETHER):
             async with create_task_group() as tasks:
@@ -137,9 +137,18 @@ class StageFeeder:
                     tasks.start_soon(self._ask_group, plan, group, lost)
         return len(groups)
 
+    async def _lost_before(self, plan: StagePlan) -> int:
+        if plan.name not in self._lost:
+            run, sources = self._run, stages_lost_from(self._pipeline.plans, plan)
+            lost = await run.reader.lost_rows(run.record.id, plan.name, sources=sources) if sources else 0
+            self._lost[plan.name] = lost
+        return self._lost[plan.name]
+
     async def _ask_group(self, plan: StagePlan, ready: ReadyGroup, lost: int) -> None:
         store, now = self._run.store, self._run.clock.now()
-        members = await self._run.reader.members(ready.request_id)
+        found = await self._run.reader.members(ready.request_id)
+        # Of a row of an earlier stage that succeeded after all, what was made of it is a member.
+        members = [each for each in found if each.answer is None or each.stage in (plan.name, plan.section.from_)]
         lost = 0 if ready.level else lost
         if len(members) > _FEW_MEMBERS:
             outcome = await to_thread.run_sync(self._outcome, plan, ready, members, lost)

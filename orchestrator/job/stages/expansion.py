@@ -17,9 +17,22 @@ from orchestrator.job.stages.text_parts import text_parts
 from orchestrator.policy.errors.answer_schema import asked_schema
 from orchestrator.policy.pricing.tokens import token_counter
 
-__all__ = ["GroupedRow", "Made", "MadeGroup", "MadeRow", "Pipeline", "SettledRow", "StageFailed", "group_key"]
+__all__ = [
+    "FAILURE",
+    "GroupedRow",
+    "Made",
+    "MadeGroup",
+    "MadeRow",
+    "Pipeline",
+    "SettledRow",
+    "StageFailed",
+    "group_key",
+]
 
 Row = Mapping[str, Any]
+
+# Marks a row of which no request can be made, and says why.
+FAILURE = "stage_failure"
 
 
 class StageFailed(Exception):
@@ -179,11 +192,15 @@ class Pipeline:
         """What is made of a settled row; of a failed one only its place in groups."""
         made = Made()
         consumers = [each for each in self.plans[stage].consumers if not each.by_parent_at_once]
+        if settled.answer is None:
+            is_whole = FAILURE not in settled.row or not self.plans[stage].makes_several
+            self._miss(consumers, settled, is_whole, made)
+            return made
         row = self.with_answer(stage, settled)
         for plan in consumers:
             if plan.section.group_by is not None:
                 self._group(plan, settled, row, made)
-            elif settled.answer is not None:
+            else:
                 self._pass_to([plan], settled.key, row, None, made)
         return made
 
@@ -210,13 +227,25 @@ class Pipeline:
         except CannotRender as error:
             raise StageFailed(f"where: {error}") from None
 
+    def _miss(self, plans: Iterable[StagePlan], failed: SettledRow, is_whole: bool, made: Made) -> None:
+        """Let groups lack a failed row that would have come to them; ``is_whole`` until it was to become several."""
+        for plan in plans:
+            if plan.section.group_by is None:
+                self._miss(plan.consumers, failed, is_whole and not plan.section.multiplies, made)
+            elif plan.section.group_columns is not None or (is_whole and "#" in failed.key):
+                self._join_group(plan, failed, failed.row, made)
+
     def _group(self, plan: StagePlan, settled: SettledRow, row: Row, made: Made) -> None:
-        columns = plan.section.group_columns
         try:
-            if settled.answer is not None and not self.keeps(plan.name, row):
+            if not self.keeps(plan.name, row):
                 return
         except StageFailed:
             pass  # the group lacks it, which is decided when the group is complete
+        self._join_group(plan, settled, row, made)
+
+    @staticmethod
+    def _join_group(plan: StagePlan, settled: SettledRow, row: Row, made: Made) -> None:
+        columns = plan.section.group_columns
         if columns is None:
             key = settled.key.rpartition("#")[0]
         elif all(each in row for each in columns):
@@ -235,7 +264,7 @@ class Pipeline:
                     else:
                         self._add(plan, MadeRow(plan.name, child_key, _kept(child, plan.columns)), child_parent, made)
             except Exception as error:  # noqa: BLE001 – a row may hold anything, and a function may raise anything
-                self._fail(plan, key, error, parent, made)
+                self._fail(plan, MadeRow(plan.name, key, row, _message(plan, error)), parent, made)
 
     def _through(self, plan: StagePlan, key: str, row: Row, parent: _Parent | None) -> list[tuple[str, Row, Any]]:
         stage = self._stages[plan.name]
@@ -245,16 +274,16 @@ class Pipeline:
             return [(key, row, parent)]
         return [(child_key, child, _Parent(key, row)) for child_key, child in stage.children(key, row)]
 
-    def _fail(self, plan: StagePlan, key: str, error: Exception, parent: _Parent | None, made: Made) -> None:
-        is_safe = isinstance(error, (StageFailed, CannotRender))
-        message = f"stage {plan.name}: {error if is_safe else type(error).__name__}"
+    def _fail(self, plan: StagePlan, failed: MadeRow, parent: _Parent | None, made: Made) -> None:
         targets = [plan]
         while targets:
             target = targets.pop()
             if target.section.request is None:
                 targets += target.consumers
-            elif not any(each.key == key and each.stage == target.name for each in made.rows):
-                self._add(target, MadeRow(target.name, key, {}, message), parent, made)
+            elif not any(each.key == failed.key and each.stage == target.name for each in made.rows):
+                # With what is known of its columns, so that it is missing in its own groups only.
+                row = MadeRow(target.name, failed.key, _kept(failed.row, target.columns), failed.failure)
+                self._add(target, row, parent, made)
 
     def _add(self, plan: StagePlan, row: MadeRow, parent: _Parent | None, made: Made) -> None:
         made.rows.append(row)
@@ -269,6 +298,11 @@ class Pipeline:
                 return
         kept = _kept(parent.row, group.columns)
         made.groups.append(MadeGroup(group.name, parent.key, kept, row.stage, [row.key]))
+
+
+def _message(plan: StagePlan, error: Exception) -> str:
+    is_safe = isinstance(error, (StageFailed, CannotRender))
+    return f"stage {plan.name}: {error if is_safe else type(error).__name__}"
 
 
 def _kept(row: Row, columns: Columns) -> dict[str, Any]:

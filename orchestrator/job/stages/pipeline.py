@@ -12,7 +12,7 @@ from orchestrator.job.stages.read_columns import ROWS, columns_read, member_colu
 from orchestrator.job.stages.stage_section import StageSection
 from orchestrator.policy.pricing.tokens import count_tokens
 
-__all__ = ["INPUT", "MISSING", "Columns", "StagePlan", "stage_plans", "stage_problems"]
+__all__ = ["INPUT", "MISSING", "Columns", "StagePlan", "stage_plans", "stage_problems", "stages_lost_from"]
 
 INPUT = "input"
 MISSING = "missing"
@@ -42,6 +42,7 @@ class StagePlan:
     columns: Columns = frozenset()
     members: Columns = frozenset()
     by_parent_at_once: bool = False
+    makes_several: bool = False
 
     @property
     def passes_on(self) -> bool:
@@ -49,16 +50,27 @@ class StagePlan:
         return any(not each.by_parent_at_once for each in self.consumers)
 
 
+def stages_lost_from(plans: Mapping[str, StagePlan], plan: StagePlan) -> list[str]:
+    """The stages whose failed rows a group by column may lack: back to the input, or to the groups before it."""
+    if plan.section.group_columns is None:
+        return []
+    found = [plan.section.from_]
+    while plans[found[-1]].section.group_by is None and plans[found[-1]].source != INPUT:
+        found.append(plans[found[-1]].source)
+    return found
+
+
 def stage_plans(stages: Mapping[str, StageSection], included: Included = "none") -> dict[str, StagePlan]:
     """The plan of each stage, in the order of the job; ``included`` are columns that its results are written with."""
     plans = {name: StagePlan(name=name, section=section) for name, section in stages.items()}
     for plan in plans.values():
+        plan.makes_several = _multiplies_at_once(plan, plans)
         before = plans.get(plan.section.from_)
         if before is None:
             continue
         before.consumers.append(plan)
         plan.source = before.name if before.section.request is not None else before.source
-        plan.by_parent_at_once = plan.section.group_by == "parent" and _multiplies_at_once(before, plans)
+        plan.by_parent_at_once = plan.section.group_by == "parent" and before.makes_several
     for plan in reversed(plans.values()):
         after = _union(_read_by(each) for each in plan.consumers)
         own = _union([columns_read(texts_of([plan.section.request, plan.section.merge])), after])

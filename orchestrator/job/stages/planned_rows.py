@@ -13,8 +13,7 @@ from orchestrator.core.stage_rows import NewGroup, NewMember
 from orchestrator.job.rows.keyed_rows import Row, UnreadableRow, open_rows
 from orchestrator.job.rows.plan import PlannedBatch
 from orchestrator.job.spec import Job
-from orchestrator.job.stages.expansion import Made, MadeRow, Pipeline
-from orchestrator.job.stages.stage_renderer import FAILURE
+from orchestrator.job.stages.expansion import FAILURE, Made, MadeRow, Pipeline
 
 __all__ = ["member_of", "new_groups", "new_requests", "plan_stages"]
 
@@ -65,7 +64,7 @@ def new_requests(pipeline: Pipeline, rows: Iterable[MadeRow], *, position: int, 
             key=row.key,
             position=position,
             where=where,
-            row=_packed(row.row if row.failure is None else {FAILURE: row.failure}),
+            row=_packed(row.row if row.failure is None else {**row.row, FAILURE: row.failure}),
             stage=row.stage,
             passes_on=pipeline.plans[row.stage].passes_on,
         )

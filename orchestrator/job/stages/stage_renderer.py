@@ -9,12 +9,10 @@ from orchestrator.core.errors import BadRow
 from orchestrator.job.requests.local_files import LocalFiles, NamedFiles
 from orchestrator.job.requests.renderer import PutFiles, Renderer
 from orchestrator.job.spec import Job
+from orchestrator.job.stages.expansion import FAILURE
 from orchestrator.job.stages.groups import MERGES
 
-__all__ = ["FAILURE", "RowOfFailedStage", "StageRenderer"]
-
-# Marks a row of which no request can be made, and says why.
-FAILURE = "stage_failure"
+__all__ = ["RowOfFailedStage", "StageRenderer"]
 
 
 class RowOfFailedStage(BadRow):

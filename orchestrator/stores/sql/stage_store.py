@@ -10,7 +10,14 @@ from typing import Any, TypeVar
 from orchestrator.core.model import NewRequest
 from orchestrator.core.stage_rows import NewGroup, NewMember
 from orchestrator.core.states import Event, State, first_state, move, moves
-from orchestrator.stores.pipeline_rows import GroupMember, PartialGroups, PassedOn, ReadyGroup, ToPassOn
+from orchestrator.stores.pipeline_rows import (
+    GroupMember,
+    PartialGroups,
+    PassedOn,
+    ReadyGroup,
+    ToPassOn,
+    place_in_input,
+)
 from orchestrator.stores.sql.compression import pack_row, unpack_row
 from orchestrator.stores.sql.connection import Row, SqlConnection
 from orchestrator.stores.sql.dependents import Settlement, settle_dependents
@@ -87,10 +94,15 @@ class SqlStageReader:
 
     async def members(self, group_id: int) -> list[GroupMember]:
         rows = await self._ask_stages("members", group_id=group_id)
-        return [GroupMember(key=row["key"], row=unpack_row(row["data"]), answer=_answer(row)) for row in rows]
+        rows.sort(key=lambda row: place_in_input(row["position"], row["key"]))
+        return [
+            GroupMember(stage=row["stage"], key=row["key"], row=unpack_row(row["data"]), answer=_answer(row))
+            for row in rows
+        ]
 
-    async def lost_rows(self, run_id: int, stage: str, *, source: str) -> int:
-        [row] = await self._ask_stages("lost_rows", run_id=run_id, stage=stage, source=source)
+    async def lost_rows(self, run_id: int, stage: str, *, sources: Sequence[str]) -> int:
+        named = json.dumps(list(sources))
+        [row] = await self._ask_stages("lost_rows", run_id=run_id, stage=stage, sources=named)
         lost: int = row["lost"]
         return lost
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from orchestrator.core.errors import BadRow
@@ -48,6 +49,37 @@ def test_a_settled_row_joins_the_group_of_its_column() -> None:
 def test_a_failed_row_joins_its_group_too() -> None:
     made = a_pipeline().of_settled("article", SettledRow("r", {"title": "T", "section": "s"}, None))
     assert [member.key for member in made.grouped] == ["s"]
+
+
+def checked_stages(**checked: Any) -> dict[str, Any]:
+    rows = "{% for row in rows %}{{ row.checked }}{% endfor %}"
+    stages = digest_stages(
+        checked={"from": "facts", "request": a_request("{{ facts }}"), **checked},
+        late={"from": "checked", "group_by": "parent", "request": a_request(rows)},
+        by_section={"from": "checked", "group_by": "section", "request": a_request(rows)},
+    )
+    return {name: stages[name] for name in ("parts", "facts", "checked", "late", "by_section")}
+
+
+def test_a_row_that_failed_a_stage_earlier_is_missing_in_the_groups_that_it_would_have_come_to() -> None:
+    failed = SettledRow("r#2", {"title": "T", "section": "s"}, None)
+    made = a_pipeline(checked_stages()).of_settled("facts", failed)
+    assert made.rows == []
+    assert [(each.stage, each.key) for each in made.grouped] == [("late", "r"), ("by_section", "s")]
+
+
+def test_rows_that_a_failed_row_was_to_become_have_no_parent_to_be_missing_in() -> None:
+    stages = checked_stages(expand={"list": "{{ facts.split() }}"})
+    made = a_pipeline(stages).of_settled("facts", SettledRow("r#2", {"section": "s"}, None))
+    assert [(each.stage, each.key) for each in made.grouped] == [("by_section", "s")]
+
+
+def test_a_row_that_no_stage_can_take_is_missing_in_its_own_group_only() -> None:
+    pipeline = a_pipeline(checked_stages(where="{{ facts.absent.more }}"))
+    [failed] = pipeline.of_settled("facts", SettledRow("r#2", {"section": "s"}, "x")).rows
+    [request] = new_requests(pipeline, [failed], position=0, where="here")
+    made = pipeline.of_settled("checked", SettledRow("r#2", orjson.loads(request.row), None))
+    assert [(each.stage, each.key) for each in made.grouped] == [("late", "r"), ("by_section", "s")]
 
 
 @pytest.mark.parametrize(

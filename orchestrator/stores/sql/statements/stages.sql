@@ -114,18 +114,17 @@ WHERE request.run_id = :run_id AND request.stage = :stage AND request.level IS N
 ORDER BY request.id LIMIT :limit;
 
 -- name: members
-SELECT request.key, request.state, input_row.data, result.output_text
+SELECT request.stage, request.key, request.state, input_row.position, input_row.data, result.output_text
 FROM member
 JOIN request ON request.id = member.request_id
 JOIN input_row ON input_row.request_id = request.id
 LEFT JOIN result ON result.attempt_id = coalesce(request.answered_by, request.id * 1000000 + request.number)
-WHERE member.group_id = :group_id
-ORDER BY input_row.position, member.request_id;
+WHERE member.group_id = :group_id;
 
 -- name: lost_rows
--- Failed rows of a stage that are in no group of the stage that groups them.
+-- Failed rows of stages that are in no group of the stage that groups them.
 SELECT count(*) AS lost FROM request
-WHERE request.run_id = :run_id AND request.stage = :source AND request.state <> 'succeeded'
+WHERE request.run_id = :run_id AND request.stage IN (SELECT value FROM json_each(:sources)) AND request.state <> 'succeeded'
   AND request.settled_at IS NOT NULL
   AND NOT EXISTS (
     SELECT 1 FROM member JOIN request AS grouping ON grouping.id = member.group_id
