@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
+import orjson
 import pytest
 
 from orchestrator.job.stages.expansion import SettledRow
 from orchestrator.job.stages.groups import Ask, Drop, FailGroup, Group, Split, complete
+from orchestrator.policy.pricing.tokens import token_counter
 
 from .builders import a_pipeline, a_request
 
@@ -107,3 +110,29 @@ def test_a_tree_ends_whatever_the_answers_are(rows: int) -> None:
         group = Group(stage="two", key="g", row={"kind": "k"}, members=members, level=level)
         assert level <= 16
     assert isinstance(got, Ask)
+
+
+def test_a_tree_over_twenty_thousand_rows_ends_and_no_request_exceeds_the_limit() -> None:
+    limit, sizes, asked = 400, random.Random(3), 0
+    level: list[SettledRow] = [
+        SettledRow(f"r{number}", {"text": "t"}, "word " * sizes.randint(1, 40)) for number in range(20_000)
+    ]
+    for depth in range(20):
+        got = outcome(
+            Group(stage="two", key="g", row={"kind": "k"}, members=level, level=depth),
+            max_input_tokens=limit,
+            merge=MERGE,
+        )
+        parts = [("g", got.row)] if isinstance(got, Ask) else got.rows
+        assert sum(len(row["rows"]) for _, row in parts) == len(level)
+        for _, row in parts:
+            counts = token_counter().count_all([orjson.dumps(each).decode() for each in row["rows"]])
+            assert sum(counts) <= limit
+        asked += len(parts)
+        if isinstance(got, Ask):
+            break
+        # The longest answers that the request allows.
+        level = [SettledRow(key, {}, "word " * 100) for key, _ in parts]
+    assert isinstance(got, Ask)
+    assert len(level) > 1
+    assert asked > 20_000 / 40
