@@ -42,7 +42,7 @@ async def harness(database: Path) -> AsyncIterator[Harness]:
 
 @asynccontextmanager
 async def visitor(
-    database: Path, *, may_write: bool = False, token: str | None = TOKEN, hosts: frozenset[str] = frozenset()
+    database: Path | str, *, may_write: bool = False, token: str | None = TOKEN, hosts: frozenset[str] = frozenset()
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the pages, with the cookie unless there is no ``token``."""
     async with RunBrowser.open(database, clock=FakeClock(NOW + 100)) as browser:

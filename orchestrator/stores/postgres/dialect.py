@@ -25,7 +25,7 @@ _STATEMENTS = files("orchestrator.stores.postgres").joinpath("statements")
 _NAMED = re.compile(r"(?<!:):(\w+)")
 _NUMBERED = re.compile(r"\?(\d+)")
 # The type of a parameter follows from its use, and this is none.
-_IS_NULL = re.compile(r"(?<!:):(\w+) IS NULL")
+_IS_NULL = re.compile(r"(?<!:):(\w+) (IS (?:NOT )?NULL)")
 # A response id that another attempt holds is the one thing that such an update may meet.
 _OR_IGNORE = "UPDATE OR IGNORE attempt SET"
 _RESPONSE_ID = re.compile(r"\bresponse_id = (:\w+|\?\d+)")
@@ -44,6 +44,8 @@ _WORDS = (
     (re.compile(r" INDEXED BY \w+"), ""),
     (re.compile(r"\bCROSS JOIN\b"), "JOIN"),
     (re.compile(r"\bIS NOT (?=\w+\.\w+)"), "IS DISTINCT FROM "),
+    (re.compile(r"\bIS (?=:\w+)"), "IS NOT DISTINCT FROM "),
+    (re.compile(r"\bLIKE (?=:\w+)"), "ILIKE "),
     (
         re.compile(r"date\((\w+), 'unixepoch'\)"),
         r"to_char(to_timestamp(\1) AT TIME ZONE 'UTC', 'YYYY-MM-DD')",
@@ -69,6 +71,7 @@ _TYPES = {
         (
             "stage", "state", "from_state", "to_state", "response_id", "status", "model", "service_tier", "code",
             "message", "key", "name", "source", "flag", "output_text", "idempotency_key", "window", "metadata",
+            "states", "pattern", "sort_by",
         ),
         "text",
     ),
@@ -164,7 +167,7 @@ class Dialect:
                 *_RESPONSE_ID.findall(statement)
             )
         text = statement
-        statement = _IS_NULL.sub(lambda found: f":{found[1]}::{_type_in(text, found[1])} IS NULL", statement)
+        statement = _IS_NULL.sub(lambda found: f":{found[1]}::{_type_in(text, found[1])} {found[2]}", statement)
         return _of_two(_spelt_out(_JSON_EACH.sub(_json_values, statement)))
 
     def _insert_types(self, text: str, names: Sequence[str]) -> dict[str, str]:

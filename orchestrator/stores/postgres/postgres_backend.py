@@ -12,7 +12,7 @@ from typing import Any
 import anyio.to_thread
 import psycopg
 
-from orchestrator.core.errors import RunBusy, StoreError
+from orchestrator.core.errors import RunBusy
 from orchestrator.stores.base import Advice, ViewReader
 from orchestrator.stores.database_address import shown_address
 from orchestrator.stores.postgres.advice import advice
@@ -71,11 +71,9 @@ class PostgresBackend:
         return PostgresReader.open(self._url, server_timeout_s=self._server_timeout_s)
 
     def open_view(self) -> AbstractAsyncContextManager[ViewReader]:
-        raise StoreError(
-            "the web view cannot read a PostgreSQL database yet",
-            where=self.address,
-            hint="see the run with orchestrator status and show, or copy it: orchestrator copy --help",
-        )
+        from orchestrator.stores.postgres.postgres_pages import PostgresPageReader
+
+        return PostgresPageReader.open(self._url, server_timeout_s=self._server_timeout_s)
 
     async def exists(self) -> bool:
         return await anyio.to_thread.run_sync(self._exists)

@@ -54,7 +54,9 @@ _RESULTS_OF = (
     + "\nWHERE request.id IN (SELECT value FROM json_each(:request_ids))"
 )
 # And with answers cut to their beginning.
-_EXCERPTS_OF = _RESULTS_OF.replace("result.output_text", "substr(result.output_text, 1, :characters)")
+_EXCERPTS_OF = _RESULTS_OF.replace(
+    "result.output_text", "substr(result.output_text, 1, CAST(:characters AS INTEGER))"
+)
 # At most this many results are read at once, and fewer if their texts are long: memory stays small, and the writer's
 # log is held back for a few milliseconds only.
 _PAGE = 1_000

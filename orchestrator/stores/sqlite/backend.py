@@ -17,7 +17,7 @@ from orchestrator.stores.sqlite.run_lock import DatasetLock, RunLock, is_locked
 from orchestrator.stores.sqlite.store import SqliteStore
 
 if TYPE_CHECKING:
-    from orchestrator.stores.sqlite.page_reader import SqlitePageReader
+    from orchestrator.stores.sqlite.sqlite_pages import SqlitePageReader
 
 from orchestrator.stores.tables import Tables
 
@@ -46,7 +46,7 @@ class SqliteBackend:
 
     def open_view(self) -> AbstractAsyncContextManager[SqlitePageReader]:
         # No other command needs it.
-        from orchestrator.stores.sqlite.page_reader import SqlitePageReader
+        from orchestrator.stores.sqlite.sqlite_pages import SqlitePageReader
 
         return SqlitePageReader.open(self.local_path)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from orchestrator.core.states import State
 from orchestrator.stores.reads import ResultRecord
 from orchestrator.stores.row_pages import RowFilter, RowPlace
-from orchestrator.stores.sqlite.page_reader import SqlitePageReader
+from orchestrator.stores.sqlite.sqlite_pages import SqlitePageReader
 from tests.stores.builders import NOW, Harness, a_run
 
 from .new_database import new_database

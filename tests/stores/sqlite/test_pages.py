@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from orchestrator.core.states import SETTLED, State
+from orchestrator.stores.base import Backend
 from orchestrator.stores.pulses import MOST_PULSES, pulse_step
 from orchestrator.stores.reads import ResultRecord
 from orchestrator.stores.row_pages import Differing, PageReader, RowFilter, RowPlace
-from orchestrator.stores.sqlite.backend import SqliteBackend
-from orchestrator.stores.sqlite.page_reader import SqlitePageReader
+from orchestrator.stores.sql.row_page_reader import SqlPageReader
 from tests.stores.builders import NOW, Harness, a_run
 
 from .new_database import new_database
@@ -25,19 +25,23 @@ pytestmark = pytest.mark.anyio
 LONG_S = 60.0
 
 
-@pytest.fixture
-def backend(tmp_path: Path) -> SqliteBackend:
-    return new_database(tmp_path / "runs.db")
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.services)])
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
+    if request.param == "sqlite":
+        return new_database(tmp_path / "runs.db")
+    from tests.stores.postgres.new_schema import new_schema
+
+    return new_schema()
 
 
 @pytest.fixture
-async def harness(backend: SqliteBackend) -> AsyncIterator[Harness]:
+async def harness(backend: Backend) -> AsyncIterator[Harness]:
     async with backend.open_store() as store, backend.open_view() as reader:
         yield Harness(store, reader, await store.create_run(a_run()))
 
 
 def pages(harness: Harness) -> PageReader:
-    assert isinstance(harness.reader, SqlitePageReader)
+    assert isinstance(harness.reader, SqlPageReader)
     return harness.reader
 
 
@@ -201,6 +205,7 @@ async def test_samples_hold_what_was_stored_then(harness: Harness) -> None:
     assert (second.attempts, second.cost_pusd) == (summary.attempts, summary.cost_pusd)
 
 
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 async def test_a_long_run_keeps_a_part_of_its_samples(harness: Harness, tmp_path: Path) -> None:
     await harness.store.add_pulse(harness.run.id, NOW)
     await harness.flush()

@@ -1,4 +1,4 @@
-"""Pages of rows on SQLite; see ``stores.row_pages`` for what is promised.
+"""Pages of rows in SQL; see ``stores.row_pages`` for what is promised.
 
 A search goes through a run in ranges of request ids, each one statement, until a page is full or the time is up. What
 has an index (failures, open requests, flags) is taken from there, so that few rows of many are found at once.
@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from heapq import merge
-from importlib.resources import files
 from itertools import islice
 from typing import Any, TypeAlias
 
@@ -32,15 +31,14 @@ from orchestrator.stores.row_pages import (
 )
 from orchestrator.stores.sql.connection import Row, SqlConnection
 from orchestrator.stores.sql.queries import queries
-from orchestrator.stores.sql.sql_reader import excerpts_of, summary_of
-from orchestrator.stores.sqlite.reader import SqliteReader
+from orchestrator.stores.sql.sql_reader import SqlReader, excerpts_of, summary_of
 
-__all__ = ["SqlitePageReader"]
+__all__ = ["SqlPageReader"]
 
-_SQL = queries("pages.sql", files("orchestrator.stores.sqlite").joinpath("sql"))
+_SQL = queries("pages.sql")
 _IN_RANGE = "request.id BETWEEN :first_id AND :last_id"
 # The same conditions on requests that an index has named.
-_SEARCH_AMONG = _SQL["search"].replace(_IN_RANGE, "request.id IN (SELECT value FROM json_each(:ids))")
+_SEARCH_AMONG = _SQL["search"].replace(_IN_RANGE, "request.id IN (SELECT value FROM json_each(:request_ids))")
 # Request ids in one statement: a few milliseconds. The first one is small, because most pages are full at once.
 _FIRST_RANGE, _RANGE, _TEXT_RANGE = 200, 20_000, 500
 # Requests that an index names, in one statement.
@@ -72,8 +70,8 @@ class _Found:
     searched_to: int | None = None
 
 
-class SqlitePageReader(SqliteReader):
-    """Reads a SQLite database for the web view."""
+class SqlPageReader(SqlReader):
+    """Reads a database for the web view; a driver adds how it reads."""
 
     async def run_page(self, *, before_id: int | None, limit: int) -> list[Summary]:
         return await self._read(partial(_run_page, {"before_id": before_id, "limit": limit}))
@@ -248,7 +246,7 @@ def _search(
     parameters = {
         "first_id": span.first_id,
         "last_id": span.last_id,
-        "ids": None if span.ids is None else json.dumps(span.ids),
+        "request_ids": None if span.ids is None else json.dumps(span.ids),
         **_conditions(run_id, chosen),
         "limit": limit,
     }
@@ -279,8 +277,8 @@ def _compare(
         "last_id": span.last_id,
         "run_id": run_ids[0],
         "other_run_id": run_ids[1],
-        "answers": differing is Differing.ANSWERS,
-        "outcomes": differing is Differing.OUTCOMES,
+        "answers": int(differing is Differing.ANSWERS),
+        "outcomes": int(differing is Differing.OUTCOMES),
         "limit": limit,
     }
     return connection.execute(_in_order(_SQL["compare"], backward), parameters).fetchall()

@@ -12,7 +12,7 @@ SELECT request.id FROM request
 LEFT JOIN attempt ON :pattern IS NOT NULL AND attempt.id = coalesce(request.answered_by, request.id * 1000000 + request.number)
 LEFT JOIN result ON result.attempt_id = attempt.id
 WHERE request.id BETWEEN :first_id AND :last_id AND +request.run_id = :run_id
-  AND (:states IS NULL OR instr(:states, ' ' || request.state || ' '))
+  AND (:states IS NULL OR :states LIKE '% ' || request.state || ' %')
   AND (:code IS NULL OR request.code = :code) AND (:stage IS NULL OR request.stage = :stage)
   AND (:flag IS NULL OR EXISTS (SELECT 1 FROM flag WHERE flag.request_id = request.id AND flag.flag = :flag))
   AND (
@@ -27,7 +27,7 @@ SELECT request.id FROM request
 JOIN attempt ON attempt.id = request.id * 1000000 + request.number
 LEFT JOIN result ON :pattern IS NOT NULL AND result.attempt_id = coalesce(request.answered_by, attempt.id)
 WHERE request.id BETWEEN :first_id AND :last_id AND +request.run_id = :run_id
-  AND (:states IS NULL OR instr(:states, ' ' || request.state || ' '))
+  AND (:states IS NULL OR :states LIKE '% ' || request.state || ' %')
   AND (:code IS NULL OR request.code = :code) AND (:stage IS NULL OR request.stage = :stage)
   AND (:flag IS NULL OR EXISTS (SELECT 1 FROM flag WHERE flag.request_id = request.id AND flag.flag = :flag))
   AND (
@@ -40,7 +40,7 @@ ORDER BY CASE :sort_by
     SELECT iif(:sort_by = 'cost', sum(cost_pusd), sum(total_tokens)) FROM charge
     WHERE charge.attempt_id BETWEEN request.id * 1000000 AND request.id * 1000000 + 999999
   )
-END DESC, request.id LIMIT :limit;
+END DESC NULLS LAST, request.id LIMIT :limit;
 
 -- name: codes
 SELECT code, count(*) AS requests FROM request WHERE run_id = :run_id AND state = 'failed' GROUP BY code;
@@ -70,12 +70,12 @@ WHERE run_id = :run_id AND flag = :flag AND request_id BETWEEN :first_id AND :la
 SELECT one.id, other.id FROM request AS one
 LEFT JOIN request AS other ON other.run_id = :other_run_id AND other.stage = one.stage AND other.key = one.key
 LEFT JOIN result AS one_result
-  ON :answers AND one_result.attempt_id = coalesce(one.answered_by, one.id * 1000000 + one.number)
+  ON :answers = 1 AND one_result.attempt_id = coalesce(one.answered_by, one.id * 1000000 + one.number)
 LEFT JOIN result AS other_result
-  ON :answers AND other_result.attempt_id = coalesce(other.answered_by, other.id * 1000000 + other.number)
+  ON :answers = 1 AND other_result.attempt_id = coalesce(other.answered_by, other.id * 1000000 + other.number)
 WHERE one.id BETWEEN :first_id AND :last_id AND +one.run_id = :run_id
-  AND (NOT :answers OR one_result.output_text IS NOT other_result.output_text)
-  AND (NOT :outcomes OR one.state IS NOT other.state)
+  AND (:answers = 0 OR one_result.output_text IS NOT other_result.output_text)
+  AND (:outcomes = 0 OR one.state IS NOT other.state)
 ORDER BY one.id LIMIT :limit;
 
 -- name: row_name
@@ -90,7 +90,7 @@ WHERE run_id = :run_id ORDER BY number;
 
 -- name: latencies
 -- Of the latest attempt of each row that has succeeded; reused answers have none.
-SELECT CAST(round(100 * max(request.settled_at - attempt.sent_at, 0)) AS INTEGER) AS hundredths, count(*) AS requests
+SELECT CAST(round(100 * max(request.settled_at - attempt.sent_at, 0)) AS BIGINT) AS hundredths, count(*) AS requests
 FROM request JOIN attempt ON attempt.id = request.id * 1000000 + request.number
 WHERE request.id BETWEEN (SELECT first_request_id FROM run WHERE id = :run_id)
     AND (SELECT last_request_id FROM run WHERE id = :run_id)
