@@ -123,7 +123,7 @@ def test_two_kills_between_stages_lose_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_twenty_five_kills_between_stages_lose_nothing(tmp_path: Path, note: Note) -> None:
-    kills = play(tmp_path, POINTS, rows=60, seed=2)
+    kills = play(tmp_path, POINTS, rows=120, seed=2)
     note(f"{kills.total()} kills: {dict(kills)}")
     assert kills.total() == 25
     assert kills == Counter(point.rpartition(":")[0] for point in POINTS)
