@@ -22,4 +22,5 @@ class LocalModelSettings(Section):
     context_tokens: int = Field(default=8192, ge=512, le=2**20)
     """The most tokens of one request with its answer. A request that has more fails with the server's own error."""
     threads: int | None = Field(default=None, ge=1, le=1024)
-    """The threads that compute; absent: one for each core."""
+    """The threads that compute; absent: one for each core but one. They wait for each other, so where other processes
+    are at work, more of them are slower."""

@@ -53,7 +53,7 @@ async def local_model(settings: LocalModelSettings, file: Path | None) -> AsyncI
         "key": key,
         "at_once": settings.at_once,
         "context_tokens": settings.context_tokens,
-        "threads": settings.threads or os.cpu_count() or 1,
+        "threads": settings.threads or max(1, (os.cpu_count() or 2) - 1),
     }
     process = _process()
     try:
