@@ -45,7 +45,18 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     _do(*pip, "wheel", "--no-deps", "--wheel-dir", folder / "wheel", ROOT)
     [wheel] = (folder / "wheel").iterdir()
     assert wheel.name.startswith("responses_orchestrator-")
-    _do(*pip, "install", f"{wheel}[all]", "pandas", "polars", "pyarrow", "duckdb", "nbclient", "ipykernel")
+    _do(
+        *pip,
+        "install",
+        f"{wheel}[all]",
+        "pandas",
+        "polars",
+        "pyarrow",
+        "duckdb",
+        "datasette",
+        "nbclient",
+        "ipykernel",
+    )
     return Installed(folder / "venv/bin")
 
 
