@@ -137,6 +137,10 @@ class PageReader(Protocol):
         """The stage and the key of a request of a run."""
         ...
 
+    async def before_in_queue(self, run_id: int, stage: str, request_id: int, *, most: int) -> int:
+        """How many pending rows of a stage are sent before one, counted up to ``most``."""
+        ...
+
     async def failures_by_code(self, run_id: int) -> dict[str, int]:
         """How many failed requests have each code, the most frequent first."""
         ...

@@ -12,7 +12,7 @@ from orchestrator.core import exact_json
 from orchestrator.core.errors import CODES, OrchestratorError, RunNotFound
 from orchestrator.core.model import MAIN_STAGE
 from orchestrator.core.money import format_usd
-from orchestrator.core.states import SETTLED
+from orchestrator.core.states import SETTLED, State
 from orchestrator.report.request_history import history_object
 from orchestrator.stores.reads import AttemptRecord, Run
 from orchestrator.stores.request_history import RequestHistory
@@ -24,6 +24,9 @@ from orchestrator.web.prompt_parts import SHOWN_CHARACTERS, prompt_parts, text_o
 from orchestrator.web.run_pages import head_of
 
 __all__ = ["answer_of", "history_named", "row_page"]
+
+# Of rows before another one; counting more takes longer than a page may.
+_MOST_COUNTED = 10_000
 
 
 async def row_page(view: PageContext, request: Request) -> dict[str, Any]:
@@ -48,6 +51,8 @@ async def row_page(view: PageContext, request: Request) -> dict[str, Any]:
         "raw": _raw(history),
         "attempts": [_attempt_object(each, record.settled_at or now) for each in history.attempts],
         "flag": flagged,
+        "queue": await _queue(view, run, history),
+        "most_counted": _MOST_COUNTED,
         "cost_usd": _cost(history),
         "filter": kept,
         "list": path_of_run(run, "rows") + query_of({**kept, "after": str(max(0, record.id - 1))}),
@@ -106,6 +111,14 @@ async def _neighbors(
         else:
             found.append({})
     return found[0] or None, found[1] or None
+
+
+async def _queue(view: PageContext, run: Run, history: RequestHistory) -> int | None:
+    """How many rows are sent before this one; None if it does not wait in the queue."""
+    record = history.request
+    if record.state is not State.PENDING:
+        return None
+    return await view.browser.quick.before_in_queue(run.id, record.stage, record.id, most=_MOST_COUNTED)
 
 
 async def _flag(view: PageContext, run: Run, history: RequestHistory) -> dict[str, Any]:

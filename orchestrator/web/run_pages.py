@@ -15,6 +15,7 @@ from orchestrator.stores.reads import Run, Summary
 from orchestrator.stores.row_pages import RowFilter, RowPlace
 from orchestrator.web.page_addresses import STATE_GROUPS, name_in_paths, path_of_row, path_of_run, place_of, query_of
 from orchestrator.web.page_context import SEARCH_S, PageContext
+from orchestrator.web.run_events import latest_happenings
 
 __all__ = ["figures_of_run", "latest_rate", "overview_page", "run_page"]
 
@@ -82,6 +83,9 @@ async def run_page(view: PageContext, request: Request) -> dict[str, Any]:
     return {
         **figures,
         "pulses": [pulse_object(each) for each in pulses],
+        "happenings": [
+            {"at": each.at, "what": each.what, "number": each.number} for each in latest_happenings(pulses)
+        ],
         "failures": await _failures(view, run),
         "flags": [
             {"flag": flag, "rows": rows, "page": path_of_run(run, "rows") + query_of({"flag": flag})}

@@ -23,6 +23,7 @@ PATHS = (
     "/run/demo/rows?sort=latency&state=settled",
     "/run/demo/rows?sort=tokens&q=answer",
     "/run/demo/row/row-2",
+    "/run/demo/row/row-7",
     "/run/demo/costs?by=model,state",
     "/run/demo/stages",
     "/dataset?name=reviews",

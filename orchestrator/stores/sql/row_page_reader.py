@@ -128,6 +128,12 @@ class SqlPageReader(SqlReader):
         found = await self._page_rows("row_name", run_id=run_id, request_id=request_id)
         return (found[0]["stage"], found[0]["key"]) if found else None
 
+    async def before_in_queue(self, run_id: int, stage: str, request_id: int, *, most: int) -> int:
+        [found] = await self._page_rows(
+            "before_in_queue", run_id=run_id, stage=stage, request_id=request_id, most=most
+        )
+        return int(found["requests"])
+
     async def failures_by_code(self, run_id: int) -> dict[str, int]:
         rows = await self._page_rows("codes", run_id=run_id)
         counts = {row["code"] or "unknown": row["requests"] for row in rows}

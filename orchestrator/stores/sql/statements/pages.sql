@@ -81,6 +81,14 @@ ORDER BY one.id LIMIT :limit;
 -- name: row_name
 SELECT stage, key FROM request WHERE id = :request_id AND run_id = :run_id;
 
+-- name: before_in_queue
+SELECT count(*) AS requests FROM (
+  SELECT 1 FROM request
+  WHERE request.run_id = :run_id AND request.state = 'pending' AND request.not_before = 0 AND request.stage = :stage
+    AND request.id < :request_id
+  LIMIT :most
+) AS before;
+
 -- name: flags
 SELECT flag, count(*) AS requests FROM flag WHERE run_id = :run_id GROUP BY flag ORDER BY flag;
 
