@@ -178,6 +178,8 @@ class Orchestrator:
         name = job.named_run(name, new=new)
         if night is not None and night.due is not None:
             identity = replace(identity, closes_at=night.due.closes_at)
+        if night is not None:
+            work = replace(work, shared_cost_pusd=night.shared_cost_pusd)
         return await self._carry_out(work, identity, name=name, new=new, night=night)
 
     async def resume(self, run: str) -> Summary:

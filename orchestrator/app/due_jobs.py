@@ -11,6 +11,7 @@ from pathlib import Path
 from orchestrator.app.run_notices import JobEvent, RunNotices
 from orchestrator.core.errors import OrchestratorError
 from orchestrator.job.scheduled_job import ScheduledJob, content_hash
+from orchestrator.policy.backfill_days import PastRun
 from orchestrator.policy.due_nights import DueNight, KnownNight, NothingDue, decide, is_late
 from orchestrator.stores.base import Reader, Store
 from orchestrator.stores.reads import Run
@@ -93,13 +94,24 @@ class DueJobs:
         """The latest run for each day, the newest first."""
         found: dict[date, tuple[Run, KnownNight]] = {}
         for run in [] if self._reader is None else await self._reader.runs():
-            if run.day is not None and run.day not in found and self._stands_for_its_day(run, job):
+            if run.day is not None and run.day not in found and self._stands_for_its_day(run, job.name):
                 found[run.day] = (run, self._known(run, run.day))
         return [*found.values()]
 
-    def _stands_for_its_day(self, run: Run, job: ScheduledJob) -> bool:
-        named = re.fullmatch(rf"{job.name}-{run.day}(-\d+)?", run.name)
-        return run.job == job.name and run.simulated == self._simulated and named is not None
+    async def past_runs(self, job: str) -> dict[date, list[PastRun]]:
+        """The runs for each day of a job, the newest first, and what they cost."""
+        found: dict[date, list[PastRun]] = {}
+        for run in [] if self._reader is None else await self._reader.runs():
+            if self._reader is not None and run.day is not None and self._stands_for_its_day(run, job):
+                summary = await self._reader.summary(run.id)
+                cost = summary.cost_pusd + summary.cost_unknown_bound.bounded_pusd
+                past = PastRun(name=run.name, state=run.state, reason=run.reason, cost_pusd=cost)
+                found.setdefault(run.day, []).append(past)
+        return found
+
+    def _stands_for_its_day(self, run: Run, job: str) -> bool:
+        named = re.fullmatch(rf"{job}-{run.day}(-\d+)?", run.name)
+        return run.job == job and run.simulated == self._simulated and named is not None
 
     def _known(self, run: Run, day: date) -> KnownNight:
         return KnownNight(

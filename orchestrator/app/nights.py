@@ -52,12 +52,14 @@ _SHOWN_CHARACTERS = 160
 class NightOptions:
     """What the user says for one run: ``changed`` in place of ``changed_request``, and whether to ask all again.
 
-    ``due`` is the night that is due; if another process finished it meanwhile, nothing is done.
+    ``due`` is the night that is due; if another process finished it meanwhile, nothing is done. ``shared_cost_pusd``
+    is what the other runs of a backfill have used of the job's budget.
     """
 
     changed: Literal["ask", "keep"] | None = None
     full_refresh: bool = False
     due: DueNight | None = None
+    shared_cost_pusd: Picodollars = 0
 
 
 class NightJob:

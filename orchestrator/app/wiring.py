@@ -20,6 +20,7 @@ from orchestrator.core.clock import Clock
 from orchestrator.core.events import Observer, Progress
 from orchestrator.core.lanes import Lane, first_lane
 from orchestrator.core.model import MAIN_STAGE, PlanMark
+from orchestrator.core.money import Picodollars
 from orchestrator.core.states import State
 from orchestrator.engine.allowances import Allowances
 from orchestrator.engine.funds import Funds
@@ -108,6 +109,8 @@ class Work:
     until: str | None = None
     # Ask nothing; only wait for what is open at the provider.
     only_collect: bool = False
+    # What other runs have used of the job's budget, where they share it.
+    shared_cost_pusd: Picodollars = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +178,7 @@ async def assemble(
         allowances=_allowances(config, work.job, now),
         funds=Funds(
             prices=prices,
-            budget=_budget(work.job, summary, caps, spent),
+            budget=_budget(work, summary, caps, spent),
             observation=observation,
             caps=caps,
             is_at_work=storage.is_at_work,
@@ -456,18 +459,18 @@ def _progress(summary: Summary, now: float) -> Progress:
     )
 
 
-def _budget(job: Job, summary: Summary, caps: SharedCaps | None, spent: Spending | None) -> Budget:
+def _budget(work: Work, summary: Summary, caps: SharedCaps | None, spent: Spending | None) -> Budget:
     """The run's cap, less what its earlier processes spent or may have spent, and those over all runs."""
     limits: list[Cap] = []
     if summary.run.budget_pusd is not None:
-        committed = summary.cost_pusd + summary.cost_unknown_bound.bounded_pusd
+        committed = summary.cost_pusd + summary.cost_unknown_bound.bounded_pusd + work.shared_cost_pusd
         limits.append(Cap(scope=RUN, limit_pusd=summary.run.budget_pusd, committed_pusd=committed))
     if caps is not None and spent is not None:
         limits += [
             Cap(scope=scope, limit_pusd=limit, committed_pusd=committed, shared=True)
             for scope, limit, committed, _ in spent.under(caps)
         ]
-    budget = Budget(limits, set_apart=_set_apart(job, summary))
+    budget = Budget(limits, set_apart=_set_apart(work.job, summary))
     if spent is not None:
         # Who of the others is at work is seen a second later; until then there is something to wait for.
         budget.note_others(spent.elsewhere_pusd, active=True)

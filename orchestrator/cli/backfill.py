@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import date, timedelta
-from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from orchestrator.cli.due import worst
 from orchestrator.cli.output import note
-from orchestrator.core.errors import ExitCode, RunNotFound, UsageError
-from orchestrator.core.money import format_usd
-from orchestrator.core.states import RunState
+from orchestrator.core.errors import ExitCode, UsageError
+from orchestrator.core.money import Picodollars, format_usd
 
 if TYPE_CHECKING:
     from orchestrator.app.api import Orchestrator
     from orchestrator.job.spec import Job
-    from orchestrator.stores.reads import Summary
 
-__all__ = ["days_of", "run_backfill"]
+__all__ = ["RunDay", "days_of", "run_backfill"]
+
+# Runs the job of a day under a name; the last argument is what the other days have used of its budget.
+RunDay: TypeAlias = "Callable[[Job, str, Picodollars], Awaitable[ExitCode]]"
 
 _MOST_DAYS = 3_660
 _CONTINUES = (ExitCode.OK, ExitCode.SOME_FAILED)
@@ -40,29 +40,48 @@ def days_of(text: str) -> list[date]:
 
 
 async def run_backfill(
-    days: Sequence[date],
-    load: Callable[[date], Job],
-    orchestrator: Orchestrator,
-    run_day: Callable[[Job], Awaitable[ExitCode]],
+    days: Sequence[date], load: Callable[[date], Job], orchestrator: Orchestrator, run_day: RunDay
 ) -> ExitCode:
     """Run each day that is not finished; stops at the first that does not end. Returns the worst exit code.
 
     The budget of the job is that of all days together: each has what the others have not spent.
     """
+    from orchestrator.policy.backfill_days import cost_of_others, run_of_day
+
     codes = [ExitCode.OK]
-    jobs = {day: load(day) for day in days}
+    jobs = _with_nights({day: load(day) for day in days})
+    job = next(iter(jobs.values()))
     _refuse_the_same(list(jobs.values()))
-    names = {day: str(job.named_run(None, new=False)) for day, job in jobs.items()}
+    await _refuse_to_take_over(orchestrator, job, list(jobs))
     for day, job in jobs.items():
-        known = await _summary(orchestrator, names[day])
-        if known is not None and known.run.state in (RunState.FINISHED, RunState.CANCELLED):
-            note(f"{names[day]} is {known.run.state.value}")
+        past = await (await orchestrator.due_jobs()).past_runs(job.name)
+        name = run_of_day(job.name, day, past)
+        if name is None:
+            note(f"{past[day][0].name} is {past[day][0].state.value}")
             continue
-        others = [await _summary(orchestrator, name) for each, name in names.items() if each != day]
-        codes.append(await run_day(_within(job, [each for each in others if each is not None])))
+        spent = cost_of_others(list(jobs), past, name)
+        if job.budget_pusd is not None and spent >= job.budget_pusd:
+            _say_used_up(name, job.budget_pusd, spent)
+            codes.append(ExitCode.HALTED)
+        else:
+            codes.append(await run_day(job, name, spent))
         if codes[-1] not in _CONTINUES:
             break
     return worst(codes)
+
+
+def _with_nights(jobs: dict[date, Job]) -> dict[date, Job]:
+    """The days that have a night, if the job has a schedule; raises ``UsageError`` if that is none."""
+    first = next(iter(jobs.values()))
+    if first.schedule is None:
+        return jobs
+    table = first.schedule.timetable
+    found = {day: job for day, job in jobs.items() if table.slot_of(day) is not None}
+    if not found:
+        raise UsageError(
+            f"no day of the range is in the schedule of {first.name}", hint=f"it is due at {first.schedule.at!r}"
+        )
+    return found
 
 
 def _refuse_the_same(jobs: Sequence[Job]) -> None:
@@ -76,24 +95,19 @@ def _refuse_the_same(jobs: Sequence[Job]) -> None:
         )
 
 
-async def _summary(orchestrator: Orchestrator, name: str) -> Summary | None:
-    if not await orchestrator.database_exists():
-        return None
-    try:
-        return await orchestrator.status(name)
-    except RunNotFound:
-        return None
+async def _refuse_to_take_over(orchestrator: Orchestrator, job: Job, days: Sequence[date]) -> None:
+    """Raise ``UsageError`` if a night of another day is unfinished: the first day would take it over.
+
+    What it has not sent is then in the files of another day, which the backfill does not read.
+    """
+    from orchestrator.policy.backfill_days import unfinished_outside
+
+    other = unfinished_outside(days, await (await orchestrator.due_jobs()).past_runs(job.name))
+    if other is not None and job.increments is not None:
+        raise UsageError(f"{other} of another day is not finished", hint=f"orchestrator resume {other}, or cancel it")
 
 
-def _within(job: Job, others: Sequence[Summary]) -> Job:
-    """The job with what the other days have left of its budget; raises ``UsageError`` if that is nothing."""
-    if job.budget is None or job.budget_pusd is None:
-        return job
-    spent = sum(each.cost_pusd + each.cost_unknown_bound.bounded_pusd for each in others)
-    left = job.budget_pusd - spent
-    if left <= 0:
-        raise UsageError(
-            f"the budget of ${format_usd(job.budget_pusd)} is used: the other days cost ${format_usd(spent)}",
-            hint="raise it for this backfill: --set budget.usd=…",
-        )
-    return job.model_copy(update={"budget": job.budget.model_copy(update={"usd": Decimal(format_usd(left))})})
+def _say_used_up(name: str, budget_pusd: Picodollars, spent_pusd: Picodollars) -> None:
+    spent = f"the other days cost ${format_usd(spent_pusd)}"
+    note(f"{name} is not worked on: the budget of ${format_usd(budget_pusd)} is used: {spent}")
+    note("  raise it for this backfill: --set budget.usd=…")

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -236,9 +236,20 @@ async def _run_due(jobs: Sequence[Path], options: RunOptions) -> ExitCode:
 
 
 async def _run_backfill(job: Path, options: RunOptions) -> ExitCode:
-    given = {"--run": options.run, "--new": options.new, "--date": options.day, "--dry-run": options.dry_run}
-    for option in [name for name, value in {**given, "--output": options.output}.items() if value]:
+    given = {
+        "--run": options.run,
+        "--new": options.new,
+        "--date": options.day,
+        "--limit": options.limit,
+        "--until": options.until,
+        "--accept-expired": options.accept_expired,
+        "--output": options.output,
+        "--dry-run": options.dry_run,
+        "--view": options.view,
+    }
+    for option in [name for name, value in given.items() if value]:
         raise UsageError(f"{option} cannot be given with --backfill", hint="each day has a run and a date of its own")
+    _refuse_trial(options.set_ or ())
     days = days_of(options.backfill or "")
     from orchestrator.app.api import Orchestrator
     from orchestrator.job.spec import load_job
@@ -249,16 +260,24 @@ async def _run_backfill(job: Path, options: RunOptions) -> ExitCode:
         load_job,
         job,
         overrides=overrides(options.set_ or ()),
-        limit=options.limit,
         allow_modules=config.allow_modules,
     )
 
-    async def run_day(spec: Job) -> ExitCode:
-        night = night_options(spec, options)
-        return await _run_night(spec, None, night, config=config, database=database, options=options)
+    async def run_day(spec: Job, name: str, shared_cost_pusd: int) -> ExitCode:
+        night = replace(night_options(spec, options), shared_cost_pusd=shared_cost_pusd)
+        return await _run_night(spec, name, night, config=config, database=database, options=options)
 
     async with Orchestrator(config, database=database) as orchestrator:
         return await run_backfill(days, lambda day: load(day=day), orchestrator, run_day)
+
+
+def _refuse_trial(changes: Sequence[str]) -> None:
+    from orchestrator.job.spec import changes_rows
+
+    for change in changes:
+        if changes_rows(overrides([change])):
+            hint = "what asks other rows, or asks them otherwise, is a trial and stands for no day"
+            raise UsageError(f"--set {change} cannot be given with --backfill", hint=hint)
 
 
 async def _run_night(

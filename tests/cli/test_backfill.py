@@ -72,6 +72,64 @@ def test_one_budget_is_for_all_days_and_the_first_halt_stops(folder: Path, proce
     assert runs(folder) == [(f"day-{day}", "finished") for day in DAYS]
 
 
+def job_with(folder: Path, **fields: object) -> None:
+    job = json.loads((folder / "day.yaml").read_text())
+    (folder / "day.yaml").write_text(json.dumps(job | fields))
+
+
+def query(folder: Path, sql: str) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(folder / "runs.db")) as connection:
+        found = connection.execute(sql).fetchall()
+        connection.commit()
+    return found
+
+
+def test_a_rest_of_the_budget_too_small_for_a_request_fails_no_row(folder: Path, cli: Cli) -> None:
+    assert cli(*RUN, "--date", DAYS[0]).code == 0
+    [(cost,)] = query(folder, "SELECT sum(cost_pusd) FROM charge")
+    assert isinstance(cost, int)
+    # The worst case of one request fits the budget, and not what is left of it.
+    budget = f"budget.usd={max(0.0012, cost / 1e12 + 0.0001):.12f}"
+    ended = cli(*RUN, "--backfill", f"{DAYS[0]}..{DAYS[2]}", "--set", budget)
+    assert ended.code == 4, ended.err
+    assert query(folder, "SELECT count(*) FROM request WHERE state = 'failed'") == [(0,)]
+    assert runs(folder) == [(f"day-{DAYS[0]}", "finished"), (f"day-{DAYS[1]}", "halted")]
+    used = cli(*RUN, "--backfill", f"{DAYS[0]}..{DAYS[2]}", "--set", f"budget.usd={cost / 1e12:.12f}")
+    assert (used.code, "is not worked on" in used.err) == (4, True), used.err
+
+
+def test_a_day_that_a_later_night_took_over_is_run_again(folder: Path, cli: Cli) -> None:
+    job_with(folder, increments={})
+    assert cli(*RUN, "--date", DAYS[0]).code == 0
+    query(folder, "UPDATE run SET state = 'cancelled', reason = 'taken over by day-2026-11-02'")
+    assert cli(*RUN, "--backfill", f"{DAYS[0]}..{DAYS[0]}").code == 0
+    assert runs(folder) == [(f"day-{DAYS[0]}", "cancelled"), (f"day-{DAYS[0]}-2", "finished")]
+    again = cli(*RUN, "--backfill", f"{DAYS[0]}..{DAYS[0]}")
+    assert f"day-{DAYS[0]}-2 is finished" in again.err
+    # It asks only what is not answered.
+    assert query(folder, "SELECT count(*) FROM attempt") == [(ROWS,)]
+
+
+def test_answers_of_newer_days_stay_and_an_unfinished_one_is_not_taken_over(folder: Path, cli: Cli) -> None:
+    job_with(folder, increments={})
+    assert cli(*RUN, "--date", DAYS[2]).code == 0
+    query(folder, "UPDATE run SET state = 'halted', reason = 'key'")
+    refused = cli(*RUN, "--backfill", f"{DAYS[0]}..{DAYS[1]}")
+    assert (refused.code, f"day-{DAYS[2]} of another day is not finished" in refused.err) == (2, True)
+    query(folder, "UPDATE run SET state = 'finished', reason = NULL")
+    assert cli(*RUN, "--backfill", f"{DAYS[0]}..{DAYS[1]}").code in (0, 3)
+    newest = "SELECT DISTINCT run_id FROM entry JOIN request ON request.id = entry.request_id"
+    assert query(folder, newest) == [(1,)]
+
+
+def test_only_the_days_of_the_schedule_are_run(folder: Path, cli: Cli) -> None:
+    job_with(folder, schedule={"at": "15 2 * * mon-sat", "zone": "Europe/Berlin"})
+    assert cli(*RUN, "--backfill", f"{DAYS[0]}..{DAYS[1]}").code == 0
+    assert runs(folder) == [(f"day-{DAYS[1]}", "finished")]
+    sunday = cli(*RUN, "--backfill", f"{DAYS[0]}..{DAYS[0]}")
+    assert (sunday.code, "no day of the range is in the schedule" in sunday.err) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("text", "more", "said"),
     [
@@ -81,6 +139,8 @@ def test_one_budget_is_for_all_days_and_the_first_halt_stops(folder: Path, proce
         ("2000-01-01..2026-12-01", (), "more than 3,660 days"),
         ("2026-11-01..2026-11-05", (), 'no file "in-2026-11-04.jsonl"'),
         ("2026-11-01..2026-11-02", ("--run", "x"), "--run cannot be given with --backfill"),
+        ("2026-11-01..2026-11-02", ("--limit", "1"), "--limit cannot be given with --backfill"),
+        ("2026-11-01..2026-11-02", ("--set", "request.model=m"), "--set request.model=m cannot be given"),
         ("2026-11-01..2026-11-02", ("--date", "2026-11-01"), "--date cannot be given with --backfill"),
     ],
 )
