@@ -118,7 +118,9 @@ class Execution:
             await note_job_file(store, reader, run, job)
             self._observe(RunStarted(run=run.name, job=job.name, resumed=resumed, database=self._backend.address))
             if night_job is not None:
-                await take_over(night_job, run, self._collect, store=store, reader=reader, now=self._clock.now())
+                now = self._clock.now()
+                for other in await take_over(night_job, run, self._collect, store=store, reader=reader, now=now):
+                    self._observe(Warned(code="day_unread", message=_unread(other, job)))
                 work = replace(work, night=await begin_night(night_job, run, store=store, reader=reader))
             await self._notices.announce_start(run.uid)
             ended = await self._carry_out(run, work)
@@ -188,6 +190,11 @@ class Execution:
 
     def _warn_of_sandbox(self, message: str) -> None:
         self._observe(Warned(code="sandbox", message=message))
+
+
+def _unread(run: Run, job: Job) -> str:
+    asks = f"orchestrator run {job.source or 'JOB'} --backfill {run.day}..{run.day}"
+    return f"{run.name} was not finished, and this run does not read its input; what it has not sent: {asks}"
 
 
 def _resume_at(ended: Ended, job: Job, now: float) -> float | None:

@@ -177,11 +177,12 @@ async def take_over(
     store: Store,
     reader: Reader,
     now: float,
-) -> None:
+) -> list[Run]:
     """End the runs that earlier nights left unfinished; ``collect`` waits for what one has open at the provider.
 
-    What they had not sent is cancelled: the run that takes over asks it.
+    What they had not sent is cancelled: the run that takes over asks it. Returns those whose input it does not read.
     """
+    unread: list[Run] = []
     dataset_id = await store.open_dataset(night_job.dataset, simulated=night_job.simulated)
     runs = {each.id: each for each in await reader.runs()}
     for night in await reader.nights(dataset_id):
@@ -192,8 +193,16 @@ async def take_over(
             await collect(other)
             await store.request_cancel(other.id, now)
             await store.set_run_state(other.id, RunState.CANCELLED, f"taken over by {run.name}", now)
+            if other.day is not None and not _reads_input_of(night_job.job, other):
+                unread.append(other)
         await store.gather(other.id)
         await store.close_night(other.id)
+    return unread
+
+
+def _reads_input_of(job: Job, run: Run) -> bool:
+    """Whether a job reads what a run of an earlier day was to read."""
+    return exact_json.loads(run.spec_json)["input"]["path"] in (job.input.path, *job.input.earlier_paths)
 
 
 async def end_night(night: Night, run: Run, state: RunState, *, store: Store, now: float) -> None:

@@ -110,6 +110,21 @@ def test_a_day_that_a_later_night_took_over_is_run_again(folder: Path, cli: Cli)
     assert query(folder, "SELECT count(*) FROM attempt") == [(ROWS,)]
 
 
+@pytest.mark.parametrize("lookback", [None, "1d"])
+def test_rows_that_a_later_night_does_not_read_are_named(folder: Path, cli: Cli, lookback: str | None) -> None:
+    job_with(folder, increments={}, budget={"usd": 0.0012})
+    assert cli(*RUN, "--date", DAYS[0]).code == 4
+    more = {} if lookback is None else {"lookback": lookback}
+    job_with(folder, input={"path": "in-{{ run.date }}.jsonl", "key": "id", **more}, budget={"usd": 1})
+    # By keys of its own, so that the day before is not replaced.
+    (folder / f"in-{DAYS[1]}.jsonl").write_text('{"id": "another", "text": "Of the second day."}\n')
+    night = cli(*RUN, "--date", DAYS[1])
+    assert night.code == 0, night.err
+    assert (f"--backfill {DAYS[0]}..{DAYS[0]}" in night.err) == (lookback is None)
+    assert cli(*RUN, "--backfill", f"{DAYS[0]}..{DAYS[0]}").code in (0, 3)
+    assert query(folder, "SELECT count(*) FROM entry WHERE answered_at IS NOT NULL") == [(ROWS + 1,)]
+
+
 def test_answers_of_newer_days_stay_and_an_unfinished_one_is_not_taken_over(folder: Path, cli: Cli) -> None:
     job_with(folder, increments={})
     assert cli(*RUN, "--date", DAYS[2]).code == 0
