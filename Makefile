@@ -62,10 +62,10 @@ test: $(READY) lint
 test-all: $(READY) lint
 	@$(BIN)/python -m pytest -n 3 --dist worksteal -m 'not chaos and not services' --hypothesis-profile thorough
 
-# Exit code 5 says that no test has the mark.
+# A file is one worker's, so that its server or browser is started once. Exit code 5 says that no test has the mark.
 test-services: $(READY) browser model
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check kubernetes-validate==1.37.0 || true
-	@$(BIN)/python -m pytest -v -m services || { code=$$?; test $$code -eq 5 && echo "no test needs a service"; }
+	@$(BIN)/python -m pytest -v -m services -n 2 --dist loadfile || { code=$$?; test $$code -eq 5 && echo "no test needs a service"; }
 
 # What the tests of the web view need. Without a browser they are skipped, and this says so.
 browser: $(READY)
