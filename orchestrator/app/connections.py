@@ -24,6 +24,7 @@ __all__ = [
     "Provider",
     "address",
     "lanes_snapshot",
+    "limits_of",
     "limits_snapshot",
     "open_client",
     "open_organization",
@@ -178,7 +179,12 @@ def _transport(name: str, endpoint: Endpoint) -> Transport:
 
 def limits_snapshot(config: Config) -> str:
     """The name under which learned limits are stored: another server has other limits."""
-    return f"limits:{address(config)}"
+    return limits_of(address(config))
+
+
+def limits_of(address: str) -> str:
+    """The name under which the learned limits of the provider at an address are stored."""
+    return f"limits:{address}"
 
 
 def lanes_snapshot(config: Config) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 from anyio import to_thread
 
-from orchestrator.app.connections import open_client
+from orchestrator.app.connections import address, limits_of, open_client
 from orchestrator.config import Config
 from orchestrator.core import exact_json
 from orchestrator.core.errors import BadRow, OrchestratorError, ProviderUnreachable, UsageError
@@ -27,14 +27,16 @@ from orchestrator.job.requests.renderer import Renderer, contained
 from orchestrator.job.requests.turns import MOST_TURNS
 from orchestrator.job.spec import Job
 from orchestrator.job.stages.stage_jobs import renderer_of, stage_job
+from orchestrator.policy.rate_limits.limits import LearnedLimits, learned_limits
 from orchestrator.provider.client import CallFailed
-from orchestrator.stores.base import Reader, Store
+from orchestrator.stores.base import LearnedReader, Reader, Store
 from orchestrator.stores.reads import EarlierTurn, RequestRecord, Run
 from orchestrator.stores.request_history import RequestHistory
 
 __all__ = [
     "SendingNote",
     "input_items",
+    "limits_learned",
     "name_of_notes",
     "note_sending",
     "request_sent",
@@ -45,9 +47,11 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SendingNote:
-    """What the bodies of a run depend on in addition to its job and rows, from a given time on."""
+    """What the requests of a run depend on in addition to its job and rows, from a given time on."""
 
     since: float
+    # Of the provider. None in the notes of older versions.
+    address: str | None = None
     cap_output_tokens: int | None = None
     # The folder of the files that rows name, as an absolute path; None if rows name none.
     files_folder: str | None = None
@@ -56,7 +60,12 @@ class SendingNote:
 def sending_note(job: Job, config: Config, renderer: Renderer, *, now: float) -> SendingNote:
     """The note of a run that starts or resumes now."""
     folder = str(job.files_folder.resolve()) if renderer.names_files else None
-    return SendingNote(since=now, cap_output_tokens=config.output_cap(job.budget_pusd), files_folder=folder)
+    return SendingNote(
+        since=now,
+        address=address(config),
+        cap_output_tokens=config.output_cap(job.budget_pusd),
+        files_folder=folder,
+    )
 
 
 async def note_sending(store: Store, reader: Reader, run: Run, note: SendingNote) -> None:
@@ -65,6 +74,14 @@ async def note_sending(store: Store, reader: Reader, run: Run, note: SendingNote
     latest = notes[-1] if notes else SendingNote(since=0.0)
     if replace(latest, since=note.since) != note:
         await store.remember(name_of_notes(run), orjson.dumps([*notes, note]))
+
+
+async def limits_learned(reader: LearnedReader, run: Run) -> Mapping[str, LearnedLimits]:
+    """Returns the limits by model that runs at the provider of this run have learned; the latest are kept."""
+    notes = await _notes(reader, run)
+    at = notes[-1].address if notes else None
+    snapshot = await reader.recall(limits_of(at)) if at is not None else None
+    return learned_limits(snapshot) if snapshot is not None else {}
 
 
 async def request_sent(reader: Reader, run: Run, history: RequestHistory) -> dict[str, Any] | None:
@@ -149,7 +166,7 @@ def name_of_notes(run: Run) -> str:
     return f"sending:{run.id}"
 
 
-async def _notes(reader: Reader, run: Run) -> list[SendingNote]:
+async def _notes(reader: LearnedReader, run: Run) -> list[SendingNote]:
     kept = await reader.recall(name_of_notes(run))
     return [SendingNote(**note) for note in orjson.loads(kept)] if kept is not None else []
 

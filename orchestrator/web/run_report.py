@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.app.run_browser import RunBrowser
+from orchestrator.app.sent_request import limits_learned
 from orchestrator.core.increments import Change
 from orchestrator.core.money import format_usd, parse_usd
 from orchestrator.core.states import State
@@ -86,6 +87,7 @@ async def run_report(browser: RunBrowser, run: Run, options: ReportOptions) -> d
         "with_texts": options.with_texts,
         "skipped": [{"where": each.where, "reason": each.reason} for each in skipped[:_SKIPPED]],
         "prices": prices[:_PRICES],
+        "limits": dict(list((await limits_learned(reader, run)).items())[:_PRICES]),
         "settings": settings_of(run.spec_json),
         "steps": list(options.steps),
         "charts": _charts(run, pulses, latencies),

@@ -33,6 +33,7 @@ def test_a_report_has_the_figures_of_the_commands(greeted: Path, cli: Cli) -> No
     assert (shown["attempts"], shown["polls"]) == (str(status["attempts"]), str(status["polls"]))
     assert f"orchestrator view greet-1 --db {DB[1]}" in html
     assert "canary" not in html
+    assert re.search(r"<td>gpt-[\w.-]+</td><td class=\"number\">[\d,–]+</td>", html)
     assert (greeted / "report.html").stat().st_mode & 0o077 == 0
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.core.model import RateLimits
-from orchestrator.policy.rate_limits.limits import Limiter, Pools
+from orchestrator.policy.rate_limits.limits import LearnedLimits, Limiter, Pools, learned_limits
 from orchestrator.policy.rate_limits.sliding_window import Window
 
 NOW = 1_700_000_000.0
@@ -536,3 +536,13 @@ def test_pools_keep_the_snapshots_of_models_that_are_not_used() -> None:
         third = Pools(requests_per_minute=None, tokens_per_minute=None, now=NOW)
         third.restore(nonsense)
         assert third.pool("a").requests_per_minute is None
+
+
+def test_what_was_learned_is_read_from_a_snapshot_and_nonsense_is_ignored() -> None:
+    pools = Pools(requests_per_minute=None, tokens_per_minute=None, now=NOW)
+    pools.pool("a").learn(NOW, NOW, RateLimits(limit_requests=100, limit_tokens=9_000))
+    assert learned_limits(pools.snapshot()) == {"a": LearnedLimits(100, 9_000, None)}
+    nothing = LearnedLimits(None, None, None)
+    nonsense = b'{"v1":{"v":2,"requests":1},"text":{"v":1,"requests":"x","tokens":-1,"pace":NaN},"none":null}'
+    assert learned_limits(nonsense) == {"text": nothing}
+    assert [learned_limits(each) for each in (b"", b"\xff", b"[1]", b"7")] == [{}, {}, {}, {}]

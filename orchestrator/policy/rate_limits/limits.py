@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from orchestrator.core.model import RateLimits
 from orchestrator.policy.rate_limits.meter import Meter
 from orchestrator.policy.rate_limits.pace import Pace
 
-__all__ = ["Limiter", "Pools"]
+__all__ = ["LearnedLimits", "Limiter", "Pools", "learned_limits"]
 
 # Where to start if no limit is known; if one is, at a quarter of it if that is more.
 _START_PER_MINUTE = 6000.0
@@ -236,3 +238,31 @@ class Pools:
             self._snapshots = snapshots
             for model, pool in self._pools.items():
                 pool.restore_values(snapshots.get(model))
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedLimits:
+    """What was learned of a model: the limits that replies reported, and the requests per minute that worked."""
+
+    requests_per_minute: float | None
+    tokens_per_minute: float | None
+    pace_per_minute: float | None
+
+
+def learned_limits(snapshot: bytes) -> Mapping[str, LearnedLimits]:
+    """Returns what a snapshot of ``Pools`` says of each model; unreadable values are ignored."""
+    try:
+        found = json.loads(snapshot)
+    except ValueError:
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    known = {model: each for model, each in found.items() if isinstance(each, dict) and each.get("v") == _VERSION}
+    return {
+        model: LearnedLimits(*(_number(each.get(name)) for name in ("requests", "tokens", "pace")))
+        for model, each in known.items()
+    }
+
+
+def _number(value: object) -> float | None:
+    return value if isinstance(value, int | float) and 0 < value < math.inf else None
