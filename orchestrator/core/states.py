@@ -111,6 +111,8 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.AWAITING_TOOLS, Event.CANCEL): State.CANCELLED,
     # The answer does not fit its schema, and the model is asked to repair it.
     (State.SUBMITTED, Event.CONTINUE): State.PENDING,
+    # An event of the provider named the response, and its metadata showed whose it is.
+    (State.IN_DOUBT, Event.ACCEPT): State.SUBMITTED,
     # The operator decides, or cancels the run.
     (State.IN_DOUBT, Event.RETRY): State.PENDING,
     (State.IN_DOUBT, Event.FAIL): State.FAILED,

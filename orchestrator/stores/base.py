@@ -192,7 +192,7 @@ class Store(
         ...
 
     def accept(self, acceptance: Acceptance) -> Awaitable[bool]:
-        """``ACCEPT`` a request, with the response id.
+        """``ACCEPT`` a request that is in the acceptance's state, with the response id.
 
         A response that an earlier attempt of the same request holds already (a server that honors idempotency keys
         repeats its answer) is marked as shared and is not charged again. One that another request holds answers

@@ -88,6 +88,7 @@ class Acceptance:
     """The provider created a response: its id, on disk before anything else happens with it.
 
     ``adopted`` says that another request's response is taken over on purpose, because it asked the same.
+    ``from_state`` is ``IN_DOUBT`` if the id was found after the reply to the create was lost.
     """
 
     request_id: int
@@ -96,6 +97,12 @@ class Acceptance:
     status: str
     at: float
     adopted: bool = False
+    from_state: State = State.SUBMITTING
+
+    @property
+    def to(self) -> State:
+        """The state that follows; raises ``IllegalTransition`` if the request cannot be accepted from there."""
+        return move(self.from_state, Event.ACCEPT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -135,12 +135,10 @@ class Harness:
         return attempt_id
 
     async def accept(
-        self, request: PendingRequest, attempt_id: int, *, response_id: str = "", at: float = NOW
+        self, request: PendingRequest, attempt_id: int, *, response_id: str = "", at: float = NOW, **changes: Any
     ) -> bool:
-        response_id = response_id or f"resp_{attempt_id}"
-        return await self.store.accept(
-            Acceptance(request_id=request.id, attempt_id=attempt_id, response_id=response_id, status="queued", at=at)
-        )
+        given: dict[str, Any] = {"request_id": request.id, "attempt_id": attempt_id, "status": "queued", "at": at}
+        return await self.store.accept(Acceptance(response_id=response_id or f"resp_{attempt_id}", **given | changes))
 
     async def submit(self, request: PendingRequest, *, at: float = NOW, response_id: str = "", **changes: Any) -> int:
         attempt_id = await self.claim(request, at=at, **changes)

@@ -732,7 +732,8 @@ class ModelBackend(DatasetModel, StageModel, BatchModel):
 
     async def accept(self, acceptance: writes.Acceptance) -> bool:
         attempt = self._latest(acceptance.request_id, acceptance.attempt_id)
-        if attempt is None or not attempt.request.can(Event.ACCEPT):
+        move(acceptance.from_state, Event.ACCEPT)
+        if attempt is None or attempt.request.state is not acceptance.from_state:
             return False
         holder = self._holder(acceptance.response_id)
         if holder is not None and holder.request is not attempt.request and not acceptance.adopted:
@@ -740,7 +741,8 @@ class ModelBackend(DatasetModel, StageModel, BatchModel):
         shares = holder is not None
         attempt.request.move(Event.ACCEPT, code=None, message=None)
         attempt.request.run.happened(acceptance.at)
-        _set(attempt, **_some(acceptance, "response_id", "status"), accepted_at=acceptance.at, shares=shares)
+        known = _some(acceptance, "response_id", "status")
+        _set(attempt, **known, accepted_at=acceptance.at, shares=shares, code=None, message=None)
         return True
 
     async def release(self, release: writes.Release) -> bool:

@@ -324,6 +324,7 @@ class Pair:
                     response_id=response_id,
                     status="queued",
                     at=self.at,
+                    from_state=State.IN_DOUBT if draw.b % 3 == 0 else State.SUBMITTING,
                 )
             )
         )

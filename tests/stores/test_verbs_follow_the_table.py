@@ -88,6 +88,10 @@ async def claim(at: Subject) -> None:
 
 
 async def accept(at: Subject) -> None:
+    await at.harness.accept(at.request, at.attempt_id, response_id=f"resp_from_{at.state}", from_state=at.state)
+
+
+async def accept_reply(at: Subject) -> None:
     await at.harness.accept(at.request, at.attempt_id, response_id=f"resp_from_{at.state}")
 
 
@@ -156,6 +160,7 @@ def resolve(how: str) -> Call:
 VERBS = {
     "claim": Verb(claim, Event.CLAIM),
     "accept": Verb(accept, Event.ACCEPT),
+    "accept-reply": Verb(accept_reply, Event.ACCEPT, frozenset({State.SUBMITTING})),
     "release": Verb(release, Event.RELEASE),
     **{
         f"end-{event}": Verb(end(event), event, IN_FLIGHT)

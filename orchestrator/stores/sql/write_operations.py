@@ -74,7 +74,7 @@ def _only_move(event: Event) -> _Move:
     return _Move(source, to, (source.value, to.value))
 
 
-CLAIM, ACCEPT, _RELEASE = map(_only_move, (Event.CLAIM, Event.ACCEPT, Event.RELEASE))
+CLAIM, _RELEASE = map(_only_move, (Event.CLAIM, Event.RELEASE))
 
 
 # ── runs ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -286,7 +286,8 @@ def accept(tx: Transaction, acceptance: Acceptance) -> bool:
 
 def accepted_request(acceptance: Acceptance) -> tuple[Any, ...]:
     """What the statement ``accept_request`` takes."""
-    return (acceptance.request_id, number_of(acceptance.attempt_id), *ACCEPT.stored)
+    request = (acceptance.request_id, number_of(acceptance.attempt_id))
+    return (*request, acceptance.from_state.value, acceptance.to.value)
 
 
 def accepted_attempt(acceptance: Acceptance) -> tuple[Any, ...]:
@@ -298,16 +299,16 @@ def note_acceptance(tx: Transaction, acceptance: Acceptance, *, held: bool) -> b
     """Finish the acceptance of a request that has been moved; ``held``: another attempt has the response."""
     request_id, response_id = acceptance.request_id, acceptance.response_id
     claimed = tx.claimed(request_id)
-    run_id, stage = claimed.run_id, claimed.stage
+    run_id, stage, source, to = claimed.run_id, claimed.stage, acceptance.from_state, acceptance.to
     if held:
         [held_by] = tx.execute(SQL["holder"], (response_id,)).fetchone()
         if request_id_of(held_by) != request_id and not acceptance.adopted:
             request = (request_id, number_of(acceptance.attempt_id))
-            tx.execute(SQL["accept_request"], (*request, *reversed(ACCEPT.stored)))
+            tx.execute(SQL["accept_request"], (*request, to.value, source.value))
             return False
         tx.execute(SQL["share_response"], accepted_attempt(acceptance))
     tx.note_claim(request_id, Claimed(run_id, stage, claimed.worst_case_pusd, response_id, held))
-    tx.moved(run_id, stage, ACCEPT.source, ACCEPT.to)
+    tx.moved(run_id, stage, source, to)
     tx.happened(run_id, acceptance.at)
     return True
 
