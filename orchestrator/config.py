@@ -31,6 +31,7 @@ from orchestrator.policy.pricing.price_file import PriceFile, file_version
 from orchestrator.policy.pricing.price_rules import PriceRules
 from orchestrator.provider.reply_memory import DEFAULT_MOST_BYTES
 from orchestrator.provider.transport import DEFAULT_REPLY_BYTES
+from orchestrator.provider.webhook_settings import WebhookSettings
 from orchestrator.sandbox.sandbox_settings import SandboxSettings
 from orchestrator.stores.base import DEFAULT_DATABASE
 from orchestrator.stores.database_address import is_server
@@ -325,6 +326,10 @@ class InDoubtSettings(Section):
     """It is sent again only if its worst case costs less than this, in US dollars; else it is held for your decision:
     `orchestrator retry RUN --resolve-in-doubt resend|fail`."""
 
+    wait_for_event: Annotated[Duration, Field(ge=0)] | None = None
+    """With `webhooks`, how long such a request waits for an event that names its response before it is sent again or
+    held. If absent: a minute longer than nearly all responses take."""
+
     @property
     def resend_below_pusd(self) -> Picodollars:
         """The threshold in picodollars."""
@@ -374,6 +379,8 @@ class Config(Section):
     """How requests are carried out in each lane."""
     in_doubt: InDoubtSettings = InDoubtSettings()
     """What to do with a request that may have been sent although its reply was lost."""
+    webhooks: WebhookSettings | None = None
+    """Events of the provider that name responses which have ended. Without this section there are only polls."""
     budget: BudgetSettings = BudgetSettings()
     """Hard caps over all runs of the database, and limits for expensive requests and jobs."""
     notify: list[NotifyRule] = Field(default_factory=list)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
 
-from orchestrator.app.connections import address, open_provider
+from orchestrator.app.connections import Provider, address, open_provider
 from orchestrator.app.nights import NightJob, NightOptions, begin_night, end_night, open_nights, take_over
 from orchestrator.app.run_alerts import RunAlerts
 from orchestrator.app.run_notices import RunNotices
@@ -156,10 +157,27 @@ class Execution:
             if self._interrupted:
                 self._loop.interrupt()
             try:
-                async with alerts.watching(self._loop.progress):
+                async with alerts.watching(self._loop.progress), self._webhooks(self._loop, provider, run, clock):
                     return await self._loop.run()
             finally:
                 self._loop = None
+
+    def _webhooks(
+        self, loop: LocalLoop, provider: Provider, run: Run, clock: Clock
+    ) -> AbstractAsyncContextManager[object]:
+        """Listens for events of the provider, if the config says so."""
+        if loop.hints is None or self._config.webhooks is None:
+            return nullcontext()
+        from orchestrator.app.webhook_listener import listening
+
+        return listening(
+            self._config.webhooks,
+            loop.hints,
+            provider.client,
+            run_uid=run.uid,
+            clock=clock,
+            warn=lambda code, message: self._observe(Warned(code=code, message=message)),
+        )
 
     async def _store_end(self, run: Run, ended: Ended, job: Job) -> None:
         """Record how a run ended, with the notices of it; nothing if it was only interrupted."""

@@ -39,11 +39,12 @@ from orchestrator.engine.run_context import RunContext
 from orchestrator.engine.run_status import RunStatus
 from orchestrator.engine.settings import StageSettings
 from orchestrator.engine.stages import Stage, Stages
-from orchestrator.engine.steps import OtherRuns, Poll, Recover, RunTools, Settle, Submit
+from orchestrator.engine.steps import Attach, OtherRuns, Poll, Recover, RunTools, Settle, Submit
 from orchestrator.engine.tasks.duplicates import Deduplicator
 from orchestrator.engine.tasks.housekeeping import Housekeeping
 from orchestrator.engine.tasks.lane_chooser import LaneChooser
 from orchestrator.engine.tasks.late_costs import LateCosts
+from orchestrator.engine.tasks.lost_replies import LostReplies
 from orchestrator.engine.tasks.planner import Planner
 from orchestrator.engine.tasks.poller import Poller
 from orchestrator.engine.tasks.refill import Refill
@@ -53,6 +54,7 @@ from orchestrator.engine.tasks.stage_feeder import StageFeeder
 from orchestrator.engine.tasks.stream_listener import StreamListener
 from orchestrator.engine.tasks.tool_runner import ToolRunner
 from orchestrator.engine.uploads import Uploads
+from orchestrator.engine.webhook_hints import WebhookHints
 from orchestrator.executors.function_tools import FunctionTools
 from orchestrator.executors.registry import DEFAULT_LANE, Executors
 from orchestrator.job.requests.compose import request_rules
@@ -170,7 +172,7 @@ async def assemble(
             stages=stages,
             store=storage.store,
             reader=reader,
-            status=_run_status(work, run, stages, access),
+            status=_run_status(work, run, stages, access, summary),
             observation=observation,
             clock=surroundings.clock,
             rng=surroundings.rng,
@@ -275,6 +277,18 @@ def _loop(work: Work, run: RunContext, *, allowances: Allowances, funds: Funds, 
         router=router,
     )
     tasks.append(batch_lane(config, run, of_batches, shared))
+    if run.status.hints is not None:
+        tasks.append(
+            LostReplies(
+                run,
+                run.status.hints,
+                Attach(run, executors.of(DEFAULT_LANE)),
+                allowances=allowances,
+                funds=funds,
+                settle=settle,
+                route=router.route,
+            )
+        )
     if work.pipeline is not None:
         tasks.append(StageFeeder(run, work.pipeline, queue))
     return LocalLoop(
@@ -308,7 +322,7 @@ def _renderer(work: Work, stage: str) -> Renderer:
     return renderer_of(work.job, stage, may_be_unstored=unstored, private=config.private_files)
 
 
-def _run_status(work: Work, run: Run, stages: Stages, access: Access) -> RunStatus:
+def _run_status(work: Work, run: Run, stages: Stages, access: Access, summary: Summary) -> RunStatus:
     asked = None if work.until is None else frozenset(stages_until(work.job, work.until)) & set(stages)
     status = RunStatus(
         resumed_polls=ResumedPolls(access, may_expire=work.accept_expired or _may_expire(work.config)),
@@ -319,6 +333,10 @@ def _run_status(work: Work, run: Run, stages: Stages, access: Access) -> RunStat
         cancelling=run.cancel_requested,
         batches=1,
     )
+    if work.config.webhooks is not None:
+        doubts = bool(summary.requests[State.IN_DOUBT] or summary.possible_duplicates)
+        wait_s = work.config.in_doubt.wait_for_event
+        status.hints = WebhookHints(status.poll_queue, status.poll_signal, wait_s=wait_s, has_doubts=doubts)
     if work.only_collect:
         status.halt(Halted("taken_over", "another run asks the rest", collect=True))
     return status

@@ -24,6 +24,7 @@ __all__ = [
     "After",
     "AskedElsewhere",
     "AwaitingTools",
+    "AwaitsEvent",
     "Finished",
     "Halted",
     "Held",
@@ -168,6 +169,18 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
+class AwaitsEvent:
+    """The request is in doubt: until then an event may name its response; later it is sent again or held.
+
+    ``counted``: the attempt counts against those that the request has.
+    """
+
+    open: OpenResponse
+    until: float
+    counted: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Halted:
     """Nothing more may be sent in this run. ``collect`` says whether open responses can still be fetched.
 
@@ -192,4 +205,4 @@ class AskedElsewhere:
     others: Sequence[OtherRequest]
 
 
-After: TypeAlias = Waiting | Queued | Returned | AwaitingTools | Finished | Held | Halted
+After: TypeAlias = Waiting | Queued | Returned | AwaitingTools | Finished | AwaitsEvent | Held | Halted

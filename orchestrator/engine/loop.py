@@ -16,6 +16,7 @@ from orchestrator.engine.run_context import RunContext
 from orchestrator.engine.steps import OtherRuns, Recover
 from orchestrator.engine.tasks.housekeeping import Housekeeping
 from orchestrator.engine.tasks.late_costs import LateCosts
+from orchestrator.engine.webhook_hints import WebhookHints
 
 __all__ = ["Ended", "LocalLoop", "Task"]
 
@@ -67,6 +68,11 @@ class LocalLoop:
         self._tasks: Sequence[Task] = (housekeeping, late_costs, *tasks)
         self._housekeeping = housekeeping
         self._late_costs = late_costs
+
+    @property
+    def hints(self) -> WebhookHints | None:
+        """What takes the events of the provider, if the run has webhooks."""
+        return self._status.hints
 
     @property
     def progress(self) -> Progress:

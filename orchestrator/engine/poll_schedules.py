@@ -6,6 +6,7 @@ import random
 
 import orjson
 
+from orchestrator.policy.polling.announcements import Announced
 from orchestrator.policy.polling.schedule import PollSchedule
 
 __all__ = ["Schedules"]
@@ -33,10 +34,10 @@ class Schedules:
             self._by_model[model] = schedule
         return schedule
 
-    def nothing_to_send(self, nothing: bool) -> None:
-        """Set for all schedules whether the run only waits for open responses."""
+    def adapt(self, *, nothing_to_send: bool, announced: Announced) -> None:
+        """Set for all schedules whether the run only waits for open responses, and whether ends are announced."""
         for schedule in self._by_model.values():
-            schedule.nothing_to_send = nothing
+            schedule.nothing_to_send, schedule.announced = nothing_to_send, announced
 
     def dump(self) -> bytes:
         """What was learned, as one JSON object by model."""

@@ -8,6 +8,7 @@ from typing import assert_never
 from orchestrator.engine.items import (
     After,
     AwaitingTools,
+    AwaitsEvent,
     Finished,
     Halted,
     Held,
@@ -40,10 +41,7 @@ class Router:
         """Pass the outcome of a step on."""
         match after:
             case Waiting():
-                if self._listener is not None:
-                    self._listener.listen(after.open)
-                if self._poll_queue.push(after):
-                    self._status.poll_signal.set()
+                self._follow(after)
             case Finished():
                 self._status.feed_signal.set()
                 if after.unblocked:
@@ -55,6 +53,8 @@ class Router:
             case AwaitingTools():
                 self._status.running_tools += 1
                 self.awaiting_tools.put_nowait(after)
+            case AwaitsEvent():
+                self._status.await_event(after)
             case Held():
                 self._status.held += 1
             case Halted():
@@ -62,3 +62,11 @@ class Router:
                 self._status.halt(after)
             case _:
                 assert_never(after)
+
+    def _follow(self, waiting: Waiting) -> None:
+        if self._listener is not None:
+            self._listener.listen(waiting.open)
+        if self._status.hints is not None:
+            self._status.hints.opened(waiting.open, self._clock.now())
+        if self._poll_queue.push(waiting):
+            self._status.poll_signal.set()

@@ -13,6 +13,7 @@ from orchestrator.engine.stages import Stages
 from orchestrator.stores.base import (
     CostReader,
     DuplicateReader,
+    HistoryReader,
     LearnedReader,
     PendingReader,
     RecoveryReader,
@@ -32,6 +33,7 @@ class EngineReader(
     RunReader,
     PendingReader,
     DuplicateReader,
+    HistoryReader,
     RecoveryReader,
     CostReader,
     LearnedReader,

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 from orchestrator.core.clock import Signal
 from orchestrator.core.errors import OrchestratorError
-from orchestrator.engine.items import Halted
+from orchestrator.engine.items import AwaitsEvent, Halted
 from orchestrator.engine.tasks.poll_queue import PollQueue
+from orchestrator.engine.webhook_hints import WebhookHints
 from orchestrator.policy.errors.resumed_polls import ResumedPolls
 
 __all__ = ["RunStatus"]
@@ -22,6 +23,8 @@ class RunStatus:
     """
 
     poll_queue: PollQueue = field(default_factory=PollQueue)
+    # What events of the provider announce; None without webhooks.
+    hints: WebhookHints | None = None
     # Calls on the wire, and responses whose tools are running.
     sending: int = 0
     # Those of them that are held until their response has ended.
@@ -108,6 +111,8 @@ class RunStatus:
             return False
         if self.halted is not None or self.cancelling:
             return True
+        if self.hints is not None and self.hints.awaiting:
+            return False
         return self.queue_empty and not self.unsealed_stages and not self.waiting
 
     def asks(self, stage: str) -> bool:
@@ -129,6 +134,17 @@ class RunStatus:
         """No further row will come to a stage."""
         self.unsealed_stages.discard(stage)
         self.wake()
+
+    def await_event(self, awaits: AwaitsEvent) -> None:
+        """A request in doubt waits for the event that names its response."""
+        if self.hints is None:
+            raise RuntimeError("a request waits for an event, and no one listens")
+        self.hints.await_event(awaits)
+
+    def doubt_ended(self, attempt_id: int) -> None:
+        """The response of a request in doubt was found: it waits for nothing more."""
+        if self.hints is None or self.hints.awaiting.pop(attempt_id, None) is None:
+            self.held -= 1
 
     def halt(self, halted: Halted) -> None:
         """Send nothing more; the first reason given is the one that is reported."""

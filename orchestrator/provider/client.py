@@ -202,6 +202,14 @@ class ResponsesClient:
         items = [item for item in page.data if isinstance(item, dict) and isinstance(item.get("id"), str)]
         return {item["id"]: _day(item.get("shutdown_date")) for item in items}
 
+    async def ask(
+        self, method: str, path: str, model: type[_BodyT], *, body: Mapping[str, Any] | None = None
+    ) -> _BodyT | Problem:
+        """Make a call that belongs to no request; returns its reply, checked."""
+        if body is None:
+            return self._read(await self._call(method, path), model)
+        return self._read(await self._call(method, path, body=to_json(body), headers=_JSON), model)
+
     async def aclose(self) -> None:
         """Close the transport."""
         await self._transport.aclose()

@@ -36,6 +36,7 @@ __all__ = [
     "Spread",
     "Tools",
     "Uniform",
+    "Webhooks",
     "fault_table",
 ]
 
@@ -113,6 +114,23 @@ class Tools(Section):
     """How many responses in a row stop for calls, between the user's message and the answer; 0: none."""
     calls: int = Field(default=1, ge=1)
     """How many calls each of them has, if ``parallel_tool_calls`` allows more than one."""
+
+
+class Webhooks(Section):
+    """Events for responses of the background that have ended, as a provider sends them: each at least once."""
+
+    deliver_to: str = Field(pattern=r"^https?://")
+    """Where events are sent, whatever URL their endpoint has: it stands for the tunnel that leads there."""
+    secret: SecretStr | None = None
+    """The secret of an endpoint that is there from the beginning; ``POST /v1/webhook_endpoints`` makes others."""
+    delay: Spread = 0.02
+    """Time from the end of a response until its event is sent, in seconds."""
+    lost: float = Field(default=0, ge=0, le=1)
+    """Events that are never sent."""
+    repeated: float = Field(default=0, ge=0, le=1)
+    """Events that are sent twice."""
+    forged: float = Field(default=0, ge=0, le=1)
+    """Events beside which another one is sent that is signed with a wrong secret."""
 
 
 class OutageKind(StrEnum):
@@ -448,5 +466,7 @@ class SandboxSettings(Section):
     """How long a response of the model ``sandbox-slow`` runs."""
     poll_after_ms: int | None = Field(default=None, ge=0)
     """Sent as ``openai-poll-after-ms`` while a response is in progress."""
+    webhooks: Webhooks | None = None
+    """Events for responses that have ended."""
     keep_bodies: int = Field(default=20_000, ge=1)
     """Without a state file: how many responses keep their text; older ones become unknown (404)."""

@@ -197,6 +197,7 @@ class Store(
         A response that an earlier attempt of the same request holds already (a server that honors idempotency keys
         repeats its answer) is marked as shared and is not charged again. One that another request holds answers
         that one: nothing is written and False is returned, unless the acceptance says that it is ``adopted``.
+        Raises ``IllegalTransition`` if the table has no entry for ``from_state``.
         """
         ...
 
@@ -255,6 +256,13 @@ class Store(
 
     async def keep_conversation(self, run_id: int, chain: str, conversation_id: str) -> None:
         """Record the provider's conversation object of a chain."""
+        ...
+
+    async def name_response(self, attempt_id: int, response_id: str) -> bool:
+        """Give an attempt that has ended in doubt the id of its response, which was found later.
+
+        Returns False, and writes nothing, if the attempt is open or has an id, or another one has this response.
+        """
         ...
 
     async def late_charge(self, attempt_id: int, charge: Charge, status: str, body: bytes | None) -> bool:

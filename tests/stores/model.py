@@ -835,6 +835,13 @@ class ModelBackend(DatasetModel, StageModel, BatchModel):
             return []
         return self._settle_dependents(request, event, leaving.at, attempt)
 
+    async def name_response(self, attempt_id: int, response_id: str) -> bool:
+        attempt = self._attempts.get(attempt_id)
+        if attempt is None or attempt.response_id or attempt.ended_at is None or self._holder(response_id):
+            return False
+        attempt.response_id = response_id
+        return True
+
     async def late_charge(self, attempt_id: int, charge: Charge, status: str, body: bytes | None) -> bool:
         attempt = self._attempts.get(attempt_id)
         if attempt is None or attempt.shares or (attempt.charge is not None and not attempt.cost_is_unknown):
@@ -1380,7 +1387,7 @@ class ModelBackend(DatasetModel, StageModel, BatchModel):
             for request in reversed(self._of(run_id))
             for attempt in reversed(request.tries)
             if attempt.cost_is_unknown and attempt.usage is None and attempt.response_id is not None
-            if attempt.code in ("queued_timeout", "run_timeout")
+            if attempt.code in ("queued_timeout", "run_timeout", "submit_in_doubt")
         ]
         return found[:limit]
 

@@ -7,7 +7,7 @@ from orchestrator.engine.funds import Funds
 from orchestrator.engine.items import After, AwaitingTools, Held, OpenResponse, Waiting
 from orchestrator.engine.run_context import RunContext
 from orchestrator.engine.stages import Stage
-from orchestrator.engine.steps.in_doubt import resend_or_hold
+from orchestrator.engine.steps.in_doubt import resend_or_hold, still_in_doubt
 from orchestrator.engine.steps.poll import first_poll
 from orchestrator.engine.steps.settle import Settle, context_tokens
 from orchestrator.policy.errors.verdicts import Cancelled
@@ -43,7 +43,7 @@ class Recover:
                 message = "the process ended while the request was being sent"
                 after = await resend_or_hold(run, self._funds, open_, "submit_in_doubt", message, counted=False)
             case _:
-                after = Held()
+                after = still_in_doubt(run, open_)
         if isinstance(after, Held) and run.status.cancelling:
             return await self._settle.end(open_, State.IN_DOUBT, Cancelled("cancelled at your request"))
         return after

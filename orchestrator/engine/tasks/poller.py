@@ -12,6 +12,8 @@ from orchestrator.engine.run_context import RunContext
 from orchestrator.engine.steps import Poll
 from orchestrator.engine.tasks.stream_listener import StreamListener
 from orchestrator.engine.tasks.worker_pool import WorkerPool
+from orchestrator.engine.webhook_hints import WebhookHints
+from orchestrator.policy.polling.announcements import Announced
 
 __all__ = ["Poller"]
 
@@ -52,8 +54,9 @@ class Poller:
     def _start_due(self, now: float, workers: WorkerPool[OpenResponse]) -> float | None:
         """Start the polls that are due and allowed; when to come back, None if only an event can change that."""
         status, queue, breaker = self._status, self._queue, self._breaker
+        announced = Announced.NOT if status.hints is None else status.hints.announcements.announced
         for stage in self._run.stages.values():
-            stage.schedules.nothing_to_send(status.only_polls)
+            stage.schedules.adapt(nothing_to_send=status.only_polls, announced=announced)
         self._full = False
         while (due := queue.next_due) is not None and due <= now:
             if not status.may_poll:
@@ -83,6 +86,10 @@ class Poller:
         self._queue.push(Waiting(open_, open_.watch.due_at))
         return True
 
+    def _note_end(self, hints: WebhookHints, open_: OpenResponse) -> None:
+        """A response that was given up, or whose end no poll saw, says nothing about announcements."""
+        hints.ended(open_, self._run.clock.now(), seen=open_.given_up is None and not open_.misses)
+
     async def _poll(self, open_: OpenResponse) -> None:
         status = self._status
         try:
@@ -98,5 +105,7 @@ class Poller:
             return
         if self._listener is not None:
             self._listener.stop(open_)
+        if status.hints is not None:
+            self._note_end(status.hints, open_)
         status.send_signal.set()
         status.notify_if_done()

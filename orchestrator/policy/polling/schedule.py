@@ -29,6 +29,7 @@ import random
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from orchestrator.policy.polling.announcements import Announced
 from orchestrator.policy.polling.latency import LatencyTable, Trace
 
 __all__ = ["PollSchedule", "Watch"]
@@ -64,6 +65,13 @@ _ASK_AGAIN_UNKNOWN_S = 0.25
 _JITTER = 0.05
 # An entry with less than this share of its gap left is polled now instead of being asked about again.
 _NEARLY = 0.03
+# While events announce the ends, so many responses are polled before theirs; computed again after so many ends.
+_OVERDUE_SHARE = 0.02
+_SLOW_EVERY = 16
+# Before it is known whether they do: half as many polls.
+_PERHAPS_PRICE = 4.0
+# A day: slower responses are not distinguished.
+_SLOWEST_S = 86_400.0
 # The error of the difference of two times that were truncated to the second: about the spread of the triangle of
 # possible errors from -1 s to 1 s.
 _WHOLE_SECONDS_S = 0.7
@@ -92,9 +100,10 @@ class PollSchedule:
 
     Call ``watch`` when a response was accepted; at its ``due_at`` ask ``due``: True means poll now, False means that
     ``due_at`` has moved. After a poll call ``still_running`` or ``ended``; call ``drop`` if it is given up.
-    ``polls_per_minute`` is the allowance, and ``nothing_to_send`` starts the tail; the caller may change both at any
-    time. ``sharers`` is the live collection of all schedules that use the same allowance, including this one; None if
-    there are no others. ``learned`` is an earlier ``dump``; unreadable contents are ignored.
+    ``polls_per_minute`` is the allowance, ``nothing_to_send`` starts the tail, and ``announced`` says whether events
+    announce the ends; the caller may change all three at any time. ``sharers`` is the live collection of all
+    schedules that use the same allowance, including this one; None if there are no others. ``learned`` is an earlier
+    ``dump``; unreadable contents are ignored.
     """
 
     def __init__(
@@ -107,6 +116,9 @@ class PollSchedule:
     ) -> None:
         self.polls_per_minute = polls_per_minute
         self.nothing_to_send = False
+        self.announced = Announced.NOT
+        # The age that few responses exceed, and after how many ends it was computed.
+        self._slow_s, self._slow_at = 0.0, 0.0
         # How many responses are watched now.
         self.watched = 0
         self._sharers = (self,) if sharers is None else sharers
@@ -124,7 +136,7 @@ class PollSchedule:
     def watch(self, accepted_at: float, *, not_before: float = 0.0) -> Watch:
         """Start to watch a response; one accepted long ago is due at once, the oldest first."""
         self.watched += 1
-        scout = self._scouts < _SCOUTS and not self._knows
+        scout = self._scouts < _SCOUTS and not self._knows and self.announced is Announced.NOT
         self._scouts += scout
         watch = Watch(accepted_at, accepted_at, 0.0, not_before, self._table.enter(), self._jitter(), scout)
         self._set_due(watch, accepted_at)
@@ -180,6 +192,9 @@ class PollSchedule:
         gap = self._table.wait_worth(seen, price, seen + longest) - seen
         if not known and not watch.scout:
             gap = max(gap, _UNKNOWN_FIRST_POLL_S - seen)
+        elif self.announced is Announced.RELIABLY:
+            # By then nearly every response is announced; one that is not is polled.
+            gap = max(gap, self._overdue_s() - seen)
         target = max(watch.accepted_at + seen + gap * watch.spread, watch.not_before)
         # A lower price or a quicker table must reach long waits: after half of one, ask again.
         rest = target - now
@@ -206,7 +221,23 @@ class PollSchedule:
             fair *= _SCOUT_PRICE
         elif self.nothing_to_send and in_all < _TAIL:
             fair *= (in_all / _TAIL) ** 2
+        if self.announced is Announced.PERHAPS:
+            fair *= _PERHAPS_PRICE
         return max(fair, _CHEAPEST_S), longest
+
+    def slow_s(self, share: float) -> float:
+        """Returns a time that about this share of the responses exceeds; 0 if nothing is known."""
+        if not self._knows:
+            return 0.0
+        age_s = _CHEAPEST_S
+        while age_s < _SLOWEST_S and self._table.survival(age_s) > share:
+            age_s *= 1.1
+        return age_s
+
+    def _overdue_s(self) -> float:
+        if abs(self._table.endings - self._slow_at) >= _SLOW_EVERY:
+            self._slow_s, self._slow_at = self.slow_s(_OVERDUE_SHARE), self._table.endings
+        return self._slow_s
 
     def _strain(self, endings_per_s: float, share: float) -> float:
         """Returns the factor on the fair price at which all polls together use this share of the allowance.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from orchestrator.core.clock import Clock
 from orchestrator.sandbox.faults.fault_plan import FaultPlan
 from orchestrator.sandbox.sandbox_settings import SandboxSettings
+from orchestrator.sandbox.simulation.event_endpoints import WebhookEndpoints
 from orchestrator.sandbox.simulation.history import History
 from orchestrator.sandbox.simulation.models import Catalogue
 from orchestrator.sandbox.storage.response_store import ResponseStore
@@ -26,3 +27,4 @@ class CallContext:
     fault_plan: FaultPlan
     catalogue: Catalogue
     clock: Clock
+    webhooks: WebhookEndpoints

@@ -28,6 +28,7 @@ from orchestrator.sandbox.endpoints.ledger_calls import LedgerCalls
 from orchestrator.sandbox.endpoints.model_calls import ModelCalls
 from orchestrator.sandbox.endpoints.organization_calls import OrganizationCalls
 from orchestrator.sandbox.endpoints.response_calls import ResponseCalls
+from orchestrator.sandbox.endpoints.webhook_calls import WebhookCalls
 from orchestrator.sandbox.faults.api_errors import ErrorReply, error_reply
 from orchestrator.sandbox.faults.broken_replies import HangUp, cannot_hang_up
 from orchestrator.sandbox.faults.fault_plan import FaultPlan
@@ -35,6 +36,7 @@ from orchestrator.sandbox.faults.refused_calls import overloaded
 from orchestrator.sandbox.faults.server_kinds import ImitatedServer
 from orchestrator.sandbox.sandbox_settings import OutageKind, SandboxSettings
 from orchestrator.sandbox.server.loopback_hosts import LoopbackHosts
+from orchestrator.sandbox.simulation.event_endpoints import WebhookEndpoints
 from orchestrator.sandbox.simulation.history import History
 from orchestrator.sandbox.simulation.models import Catalogue
 from orchestrator.sandbox.storage.conversation_store import ConversationStore
@@ -55,6 +57,7 @@ def create_app(
     clock: Clock | None = None,
     hang_up: HangUp = cannot_hang_up,
     any_host: bool = False,
+    webhooks: WebhookEndpoints | None = None,
 ) -> Starlette:
     """The sandbox as an ASGI app; ``hang_up`` closes the connection of a call, for the faults that need it.
 
@@ -71,6 +74,7 @@ def create_app(
         fault_plan=FaultPlan(settings),
         catalogue=Catalogue(settings.models),
         clock=clock or SystemClock(),
+        webhooks=webhooks or WebhookEndpoints(None),
     )
     router = _Router(context, conversations, hang_up)
     middleware = [] if any_host else [Middleware(LoopbackHosts)]
@@ -100,6 +104,7 @@ class _Router:
         self._like = ImitatedServer(settings.like, self._started_at)
         self._responses = ResponseCalls(context, hang_up)
         self._conversations = ConversationCalls(conversations, state, clock)
+        self._webhooks = WebhookCalls(context.webhooks, clock)
         self._files = FileCalls(context)
         self._batches = BatchCalls(context)
         self._models = ModelCalls(context.catalogue)
@@ -113,6 +118,7 @@ class _Router:
             *self._conversation_routes(),
             *self._file_routes(),
             *self._batch_routes(),
+            *self._webhook_routes(),
             *self._account_routes(),
         ]
 
@@ -159,6 +165,16 @@ class _Router:
             Route("/v1/batches", self._counted("other", do.list_batches), methods=["GET"]),
             Route(one, self._counted("other", do.retrieve), methods=["GET"]),
             Route(f"{one}/cancel", self._counted("other", do.cancel), methods=["POST"]),
+        ]
+
+    def _webhook_routes(self) -> list[Route]:
+        do, one = self._webhooks, "/v1/webhook_endpoints/{endpoint_id}"
+        return [
+            Route("/v1/webhook_endpoints", self._counted("other", do.create), methods=["POST"]),
+            Route("/v1/webhook_endpoints", self._counted("other", do.list_endpoints), methods=["GET"]),
+            Route(one, self._counted("other", do.retrieve), methods=["GET"]),
+            Route(one, self._counted("other", do.delete), methods=["DELETE"]),
+            Route(f"{one}/test", self._counted("other", do.test), methods=["POST"]),
         ]
 
     def _account_routes(self) -> list[Route]:

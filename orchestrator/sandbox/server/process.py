@@ -99,7 +99,7 @@ class _Process:
         """Sends its settings by standard input, which other users cannot read, and waits for its address."""
         key = settings.api_key.get_secret_value() if settings.api_key else f"sk-sandbox-{secrets.token_hex(16)}"
         order = {
-            "settings": settings.model_dump(mode="json", exclude={"api_key"}) | {"api_key": key},
+            "settings": _with_secrets(settings, key),
             "state_file": str(state_file) if state_file else None,
             "digest": _digest(settings),
         }
@@ -154,6 +154,14 @@ class _Process:
         line, _, self._said = self._said.partition(b"\n")
         report: dict[str, Any] = orjson.loads(line)
         return report
+
+
+def _with_secrets(settings: SandboxSettings, api_key: str) -> dict[str, Any]:
+    """The settings as JSON values, with the secrets that a dump masks."""
+    values = settings.model_dump(mode="json") | {"api_key": api_key}
+    if settings.webhooks is not None and settings.webhooks.secret is not None:
+        values["webhooks"]["secret"] = settings.webhooks.secret.get_secret_value()
+    return values
 
 
 def _digest(settings: SandboxSettings) -> str:

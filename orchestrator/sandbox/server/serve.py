@@ -20,6 +20,9 @@ from orchestrator.sandbox.sandbox_settings import OutageKind, OutageWindow, Sand
 from orchestrator.sandbox.server.asgi_app import create_app
 from orchestrator.sandbox.server.loopback_hosts import is_loopback
 from orchestrator.sandbox.server.socket_listener import SocketListener
+from orchestrator.sandbox.server.webhook_sender import WebhookSender
+from orchestrator.sandbox.simulation.event_endpoints import WebhookEndpoints
+from orchestrator.sandbox.storage.response_store import ResponseStore
 from orchestrator.sandbox.storage.sandbox_database import SandboxDatabase
 
 __all__ = ["loop_options", "running_sandbox", "serve"]
@@ -51,16 +54,28 @@ async def running_sandbox(
     listener = SocketListener(host, port)
     with SandboxDatabase(state_file, lock_wait_s=lock_wait_s) as state:
         any_host = not is_loopback(host)
-        app = create_app(settings, state, clock=clock, hang_up=listener.hang_up, any_host=any_host)
+        endpoints = _endpoints(settings)
+        app = create_app(
+            settings, state, clock=clock, hang_up=listener.hang_up, any_host=any_host, webhooks=endpoints
+        )
         await listener.open(app)
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_play_outages, listener, app, settings.faults.outages, clock)
+                if settings.webhooks is not None:
+                    responses = ResponseStore(state, keep_bodies=settings.keep_bodies)
+                    sender = WebhookSender(settings.webhooks, endpoints, responses, clock, seed=settings.seed)
+                    tasks.start_soon(sender.run)
                 yield listener.base_url
                 tasks.cancel_scope.cancel()
         finally:
             with anyio.CancelScope(shield=True):
                 await listener.close()
+
+
+def _endpoints(settings: SandboxSettings) -> WebhookEndpoints:
+    webhooks = settings.webhooks
+    return WebhookEndpoints(webhooks.secret.get_secret_value() if webhooks and webhooks.secret else None)
 
 
 async def _play_outages(

@@ -110,6 +110,10 @@ class ResponseStore:
         """Records that a client receives this final status."""
         self._state.write("UPDATE response SET delivered = ? WHERE id = ?", (status, record.id))
 
+    def light_records_after(self, ordinal: int) -> list[ResponseRecord]:
+        """The next responses in the order of their creation, without their bodies; at most some thousand."""
+        return [_record(row) for row in self._state.rows(_SELECT_LIGHT, (ordinal, _CHUNK))]
+
     async def records(self) -> AsyncIterator[ResponseRecord]:
         """All responses in the order of their creation, without their bodies; lets other calls run in between."""
         ordinal = -1

@@ -135,6 +135,9 @@ class SqlStore(SqlRetentionStore, SqlDatasetStore, SqlNoticeStore, SqlStageStore
     async def release(self, release: Release) -> bool:
         return await self._writer.write(write_operations.release, release)
 
+    async def name_response(self, attempt_id: int, response_id: str) -> bool:
+        return await self._writer.write(write_operations.name_response, attempt_id, response_id)
+
     async def late_charge(self, attempt_id: int, charge: Charge, status: str, body: bytes | None) -> bool:
         return await self._writer.write(write_operations.late_charge, attempt_id, charge, status, body)
 

@@ -46,6 +46,7 @@ __all__ = [
     "fail_pending",
     "keep_spec",
     "late_charge",
+    "name_response",
     "note_acceptance",
     "note_ending",
     "note_status",
@@ -496,6 +497,10 @@ def add_charge(tx: Transaction, run_id: int, attempt_id: int, charge: Charge, *,
     """Charge an attempt that has no charge yet."""
     tx.later(SQL["add_charge"], (*_charge_columns(tx, attempt_id, charge), at))
     tx.charged(run_id, charge, at=at)
+
+
+def name_response(tx: Transaction, attempt_id: int, response_id: str) -> bool:
+    return bool(tx.execute(SQL["name_lost_response"], (attempt_id, response_id)).rowcount)
 
 
 def late_charge(tx: Transaction, attempt_id: int, charge: Charge, status: str, body: bytes | None) -> bool:

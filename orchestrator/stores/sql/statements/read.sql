@@ -284,7 +284,7 @@ WHERE charge.attempt_id >= (SELECT first_request_id * 1000000 FROM run WHERE id 
   AND charge.attempt_id < (SELECT (last_request_id + 1) * 1000000 FROM run WHERE id = :run_id)
   AND request.run_id = :run_id AND charge.cost_pusd IS NULL AND charge.input_tokens IS NULL
   AND attempt.response_id IS NOT NULL AND attempt.shares_response = 0
-  AND (attempt.code = 'queued_timeout' OR attempt.code = 'run_timeout')
+  AND attempt.code IN ('queued_timeout', 'run_timeout', 'submit_in_doubt')
 ORDER BY charge.attempt_id DESC LIMIT :limit;
 
 -- name: past_use

@@ -124,6 +124,11 @@ WHERE id = :attempt_id;
 -- Changes nothing if another attempt holds the response: that one alone is charged for it.
 UPDATE OR IGNORE attempt SET response_id = :response_id, shares_response = 0 WHERE id = :attempt_id;
 
+-- name: name_lost_response
+-- takes: attempt_id, response_id
+UPDATE OR IGNORE attempt SET response_id = :response_id
+WHERE id = :attempt_id AND response_id IS NULL AND ended_at IS NOT NULL;
+
 -- name: share_named
 -- takes: attempt_id, response_id
 UPDATE attempt SET response_id = :response_id, shares_response = 1 WHERE id = :attempt_id;
