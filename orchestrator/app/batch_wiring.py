@@ -10,7 +10,6 @@ from orchestrator.app.connections import address
 from orchestrator.config import Config
 from orchestrator.engine.funds import Funds
 from orchestrator.engine.learned_state import Snapshot
-from orchestrator.engine.outages import Outages
 from orchestrator.engine.route import Router
 from orchestrator.engine.run_context import RunContext
 from orchestrator.engine.steps import OtherRuns, Settle
@@ -18,7 +17,6 @@ from orchestrator.engine.steps.collect_batch import CollectBatch, CollectTimes
 from orchestrator.engine.steps.send_batch import SendBatch
 from orchestrator.engine.tasks.batch_lane import BatchLane, BatchSteps
 from orchestrator.engine.tasks.send_queue import SendQueue
-from orchestrator.executors.registry import Executors
 from orchestrator.policy.batches.batch_durations import BatchDurations
 from orchestrator.policy.batches.enqueued_tokens import EnqueuedTokens
 from orchestrator.policy.batches.forming import BatchLimits
@@ -51,9 +49,7 @@ class SharedParts:
     """The parts of a run that its lane of batches shares with its other tasks."""
 
     queue: SendQueue
-    executors: Executors
     funds: Funds
-    outages: Outages
     settle: Settle
     other_runs: OtherRuns
     router: Router
@@ -61,8 +57,8 @@ class SharedParts:
 
 def batch_lane(config: Config, run: RunContext, learned: LearnedOfBatches, shared: SharedParts) -> BatchLane:
     """The task that carries requests out in batches; idle in a run that has none."""
-    settings, client = config.lanes.batch, shared.executors.batches
-    send = SendBatch(run, client, funds=shared.funds, outages=shared.outages, grace_s=settings.grace)
+    settings, client = config.lanes.batch, run.endpoints[0].executors.batches
+    send = SendBatch(run, client, funds=shared.funds, grace_s=settings.grace)
     collect = CollectBatch(
         run,
         client,

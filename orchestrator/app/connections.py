@@ -40,6 +40,7 @@ class Provider:
     """The server that a config names, ready to be called."""
 
     def __init__(self, config: Config, endpoint: Endpoint) -> None:
+        self.config = config
         self._config = config.provider
         self._lanes = config.lanes
         self._run_timeout_s = config.timeouts.run

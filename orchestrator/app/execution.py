@@ -150,7 +150,7 @@ class Execution:
                 work,
                 run,
                 storage=Storage(store=self._store, reader=self._reader, is_at_work=self._backend.is_locked),
-                provider=provider,
+                providers=[provider],
                 surroundings=Surroundings(clock=clock, rng=self._rng, observe=alerts.observing(self._observe)),
             )
             self._show(self._loop.progress)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -12,7 +12,8 @@ from typing import Any
 from anyio import to_thread
 
 from orchestrator.app.batch_wiring import LearnedOfBatches, SharedParts, batch_lane
-from orchestrator.app.connections import Provider, address, lanes_snapshot, limits_snapshot
+from orchestrator.app.connections import Provider, address, lanes_snapshot
+from orchestrator.app.endpoint_wiring import learned_limits, run_endpoint
 from orchestrator.app.lane_plans import lane_plans
 from orchestrator.app.provider_access import compare_access
 from orchestrator.config import Config
@@ -22,7 +23,6 @@ from orchestrator.core.lanes import Lane, first_lane
 from orchestrator.core.model import MAIN_STAGE, PlanMark
 from orchestrator.core.money import Picodollars
 from orchestrator.core.states import State
-from orchestrator.engine.allowances import Allowances
 from orchestrator.engine.funds import Funds
 from orchestrator.engine.increments import Night
 from orchestrator.engine.items import Halted
@@ -31,7 +31,6 @@ from orchestrator.engine.lane_switch import LaneSwitch
 from orchestrator.engine.learned_state import LearnedState, Snapshot
 from orchestrator.engine.loop import LocalLoop, Task
 from orchestrator.engine.observation import Observation
-from orchestrator.engine.outages import Outages
 from orchestrator.engine.poll_schedules import Schedules
 from orchestrator.engine.preparation import Preparation
 from orchestrator.engine.route import Router
@@ -46,6 +45,7 @@ from orchestrator.engine.tasks.lane_chooser import LaneChooser
 from orchestrator.engine.tasks.late_costs import LateCosts
 from orchestrator.engine.tasks.lost_replies import LostReplies
 from orchestrator.engine.tasks.planner import Planner
+from orchestrator.engine.tasks.poll_queue import PollQueues
 from orchestrator.engine.tasks.poller import Poller
 from orchestrator.engine.tasks.refill import Refill
 from orchestrator.engine.tasks.send_queue import SendQueue
@@ -64,17 +64,14 @@ from orchestrator.job.spec import Job
 from orchestrator.job.stages.expansion import Pipeline
 from orchestrator.job.stages.planned_rows import plan_stages
 from orchestrator.job.stages.stage_jobs import renderer_of, requesting_stages, stage_job, stages_until
-from orchestrator.job.stream_limit import MOST_STREAMS
 from orchestrator.job.tools import load_handlers, tool_schemas
 from orchestrator.policy.errors.answer_schema import AnswerSchema, asked_schema
 from orchestrator.policy.errors.first_tries import FirstCreates, FirstPolls
 from orchestrator.policy.errors.outcomes import AnswerPolicy, OnInvalid, RaiseTo, Repair
-from orchestrator.policy.errors.resumed_polls import Access, ResumedPolls
+from orchestrator.policy.errors.resumed_polls import Access
 from orchestrator.policy.polling.deadlines import Timeouts
 from orchestrator.policy.pricing.budget import RUN, Budget, Cap, SetApart
 from orchestrator.policy.pricing.prices import PriceBook
-from orchestrator.policy.rate_limits.limits import Limiter, Pools
-from orchestrator.policy.rate_limits.places import OpenPlaces
 from orchestrator.stores.base import Reader, Store
 from orchestrator.stores.pipeline_rows import StageReader
 from orchestrator.stores.reads import RequestCounts, Run, SharedCaps, Spending, Summary
@@ -150,34 +147,44 @@ def _allowed(config: Config, job: Job) -> Collection[str] | None:
 
 
 async def assemble(
-    work: Work, run: Run, *, storage: Storage, provider: Provider, surroundings: Surroundings
+    work: Work, run: Run, *, storage: Storage, providers: Sequence[Provider], surroundings: Surroundings
 ) -> LocalLoop:
     """The loop of one run, with everything it needs."""
     config, now, reader = work.config, surroundings.clock.now(), storage.reader
     summary = await reader.summary(run.id)
     observation = Observation(_progress(summary, now), surroundings.observe, surroundings.clock)
-    prices = PriceBook(config.price_rules())
-    # Half a second of reading, which must not hold up the first replies.
-    await to_thread.run_sync(prices.load)
+    prices = await _price_books(providers)
     caps = config.budget.caps(run.id, simulated=run.simulated)
     spent = await reader.spending(caps, now) if caps is not None else None
     stages = await _stages(work, run, reader, surroundings.rng, summary)
-    access = await compare_access(config, run, store=storage.store, reader=reader)
-    if access is Access.CHANGED:
-        observation.warn("provider_changed", _PROVIDER_CHANGED)
+    endpoints = []
+    for provider in providers:
+        access = await compare_access(provider.config, run, store=storage.store, reader=reader)
+        if access is Access.CHANGED:
+            observation.warn("provider_changed", _PROVIDER_CHANGED)
+        endpoints.append(
+            run_endpoint(
+                provider,
+                work.job,
+                access,
+                accept_expired=work.accept_expired,
+                observation=observation,
+                rng=surroundings.rng,
+            )
+        )
     return _loop(
         work,
         RunContext(
             record=run,
             stages=stages,
+            endpoints=endpoints,
             store=storage.store,
             reader=reader,
-            status=_run_status(work, run, stages, access, summary),
+            status=_run_status(work, run, stages, summary, endpoints=len(endpoints)),
             observation=observation,
             clock=surroundings.clock,
             rng=surroundings.rng,
         ),
-        allowances=_allowances(config, work.job, now),
         funds=Funds(
             prices=prices,
             budget=_budget(work, summary, caps, spent),
@@ -185,15 +192,14 @@ async def assemble(
             caps=caps,
             is_at_work=storage.is_at_work,
         ),
-        provider=provider,
+        providers=providers,
     )
 
 
-def _loop(work: Work, run: RunContext, *, allowances: Allowances, funds: Funds, provider: Provider) -> LocalLoop:
+def _loop(work: Work, run: RunContext, *, funds: Funds, providers: Sequence[Provider]) -> LocalLoop:
     """The steps, the queues between the tasks, and the tasks."""
     config, job = work.config, work.job
-    executors = Executors(provider, stream=job.stream)
-    outages = Outages(run.observation, run.rng)
+    executors = run.endpoints[0].executors
     of_batches = LearnedOfBatches(config)
     memory = LaneMemory(of_batches.durations.of)
     learned = LearnedState(
@@ -205,7 +211,7 @@ def _loop(work: Work, run: RunContext, *, allowances: Allowances, funds: Funds, 
                 for stage in run.stages.values()
             ),
             Snapshot(lanes_snapshot(config), memory.dump, memory.load),
-            Snapshot(limits_snapshot(config), allowances.pools.snapshot, allowances.pools.restore),
+            *learned_limits(providers, run.endpoints),
             of_batches.snapshot,
         ],
     )
@@ -214,18 +220,18 @@ def _loop(work: Work, run: RunContext, *, allowances: Allowances, funds: Funds, 
             provider=address(config),
             renderer=work.renderer if work.pipeline is None else _renderer(work, name),
             encode=partial(_encode, executors, run_uid=run.record.uid, stage=name),
-            prices=funds.prices,
-            pools=allowances.pools,
+            prices=list(dict.fromkeys(funds.prices)),
+            pools=[endpoint.allowances.pools for endpoint in run.endpoints],
             budget=funds.budget,
             stage=stage,
         )
         for name, stage in run.stages.items()
     }
-    uploads = Uploads(run, provider.client, provider=address(config))
-    settle = Settle(run, allowances, funds, outages)
+    uploads = [Uploads(run, provider.client, provider=address(provider.config)) for provider in providers]
+    settle = Settle(run, funds)
     recover = Recover(run, funds, settle)
     queue = SendQueue(run.status, list(run.stages))
-    lanes = LaneSwitch(run, queue, executors, memory)
+    lanes = LaneSwitch(run, queue, memory)
     chooser = LaneChooser(run, lanes, memory, lane_plans(config, job, list(run.stages)))
     streams = executors.of(DEFAULT_LANE).streams
     listener = StreamListener(run, streams) if streams is not None else None
@@ -235,9 +241,7 @@ def _loop(work: Work, run: RunContext, *, allowances: Allowances, funds: Funds, 
         ToolRunner(run.status, RunTools(run, work.tools), router),
         Poller(
             run,
-            allowances=allowances,
-            outages=outages,
-            poll=Poll(run, executors, allowances, outages, settle),
+            poll=Poll(run, settle),
             router=router,
             listener=listener,
         ),
@@ -253,25 +257,15 @@ def _loop(work: Work, run: RunContext, *, allowances: Allowances, funds: Funds, 
             run,
             queue,
             Refill(run, queue, preparations, Deduplicator(run, queue, other_runs, route=router.route)),
-            gate=SendGate(run, queue, executors, allowances=allowances, funds=funds, outages=outages),
-            submit=Submit(
-                run,
-                uploads,
-                allowances=allowances,
-                funds=funds,
-                outages=outages,
-                settle=settle,
-                lanes=lanes,
-            ),
+            gate=SendGate(run, queue, funds),
+            submit=Submit(run, uploads, funds=funds, settle=settle, lanes=lanes),
             other_runs=other_runs,
             router=router,
         ),
     ]
     shared = SharedParts(
         queue=queue,
-        executors=executors,
         funds=funds,
-        outages=outages,
         settle=settle,
         other_runs=other_runs,
         router=router,
@@ -283,7 +277,7 @@ def _loop(work: Work, run: RunContext, *, allowances: Allowances, funds: Funds, 
                 run,
                 run.status.hints,
                 Attach(run, executors.of(DEFAULT_LANE)),
-                allowances=allowances,
+                allowances=run.endpoints[0].allowances,
                 funds=funds,
                 settle=settle,
                 route=router.route,
@@ -298,7 +292,7 @@ def _loop(work: Work, run: RunContext, *, allowances: Allowances, funds: Funds, 
         other_runs,
         tasks=tasks if listener is None else [listener, *tasks],
         housekeeping=Housekeeping(run, funds, learned, other_runs, chooser),
-        late_costs=LateCosts(run, executors.of(DEFAULT_LANE), allowances, funds),
+        late_costs=LateCosts(run, funds),
     )
 
 
@@ -322,10 +316,10 @@ def _renderer(work: Work, stage: str) -> Renderer:
     return renderer_of(work.job, stage, may_be_unstored=unstored, private=config.private_files)
 
 
-def _run_status(work: Work, run: Run, stages: Stages, access: Access, summary: Summary) -> RunStatus:
+def _run_status(work: Work, run: Run, stages: Stages, summary: Summary, *, endpoints: int) -> RunStatus:
     asked = None if work.until is None else frozenset(stages_until(work.job, work.until)) & set(stages)
     status = RunStatus(
-        resumed_polls=ResumedPolls(access, may_expire=work.accept_expired or _may_expire(work.config)),
+        poll_queue=PollQueues(endpoints),
         unsealed_stages=set(stages) if asked is None else set(asked),
         asked_stages=asked,
         until=work.until if asked is not None and len(asked) < len(stages) else None,
@@ -342,9 +336,15 @@ def _run_status(work: Work, run: Run, stages: Stages, access: Access, summary: S
     return status
 
 
-def _may_expire(config: Config) -> bool:
-    """Whether all open responses of a run may have expired, or cost nothing to request again."""
-    return config.is_free or config.provider.store == "optional"
+async def _price_books(providers: Sequence[Provider]) -> list[PriceBook]:
+    """The prices of each endpoint; those with the same prices share them."""
+    books: dict[str | None, PriceBook] = {}
+    for config in [provider.config for provider in providers]:
+        if config.prices not in books:
+            books[config.prices] = PriceBook(config.price_rules())
+            # Half a second of reading, which must not hold up the first replies.
+            await to_thread.run_sync(books[config.prices].load)
+    return [books[provider.config.prices] for provider in providers]
 
 
 async def _stages(
@@ -368,23 +368,13 @@ def _stage(work: Work, name: str, rng: random.Random, summary: Summary) -> Stage
     return Stage(
         name=name,
         settings=settings,
-        first_creates=FirstCreates(accepted=summary.attempts > 0, overrides=settings.overrides),
-        first_polls=FirstPolls(seen=summary.requests.get(State.SUCCEEDED, 0) > 0, overrides=settings.overrides),
+        first_creates=[FirstCreates(accepted=summary.attempts > 0, overrides=config.provider.overrides)],
+        first_polls=[
+            FirstPolls(seen=summary.requests.get(State.SUCCEEDED, 0) > 0, overrides=config.provider.overrides)
+        ],
         schedules=Schedules(rng, polls_per_minute=config.limits.polls_per_minute),
         lane=first_lane(work.job.lane),
         cache_is_warm=not settings.warm_cache,
-    )
-
-
-def _allowances(config: Config, job: Job, now: float) -> Allowances:
-    limits = config.limits
-    return Allowances(
-        pools=Pools(
-            requests_per_minute=limits.requests_per_minute, tokens_per_minute=limits.tokens_per_minute, now=now
-        ),
-        polls=Limiter(requests_per_minute=limits.polls_per_minute, tokens_per_minute=None, now=now),
-        held_at_once=config.lanes.sync.at_once,
-        places=OpenPlaces(min(limits.max_in_flight, MOST_STREAMS) if job.stream else limits.max_in_flight),
     )
 
 
@@ -396,7 +386,6 @@ def _stage_settings(work: Work) -> StageSettings:
         resend_below_pusd=max(config.in_doubt.resend_below_pusd, 1 if config.is_free else 0),
         rules=request_rules(job, cap_output_tokens=config.output_cap(job.budget_pusd)),
         request_bound_pusd=job.budget.request_bound_pusd if job.budget is not None else None,
-        overrides=config.provider.overrides,
         answers=_answer_policy(job),
         chain_mode=job.chain.mode if job.chain is not None else None,
         ask_once=job.duplicates == "once",

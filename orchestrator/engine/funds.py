@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from orchestrator.core.model import Charge, Response
@@ -18,11 +18,11 @@ __all__ = ["Funds", "unknown_charge"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Funds:
-    """Prices and budget of one run. ``caps`` are those over all runs; ``is_at_work`` says whether a process holds the
-    lock of a run, by the run's id.
+    """Prices (of each endpoint, by place) and budget of one run. ``caps`` are those over all runs; ``is_at_work``
+    says whether a process holds the lock of a run, by the run's id.
     """
 
-    prices: PriceBook
+    prices: Sequence[PriceBook]
     budget: Budget
     observation: Observation
     caps: SharedCaps | None
@@ -33,7 +33,7 @@ class Funds:
         if response is None:
             return unknown_charge(open_)
         try:
-            return self.prices.charge_response(
+            return self.prices[open_.endpoint].charge_response(
                 response,
                 requested_model=open_.model,
                 requested_tier=open_.service_tier,

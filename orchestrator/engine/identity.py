@@ -24,8 +24,8 @@ class ReplyIdentity:
     def __init__(self, run: RunContext) -> None:
         self._run = run
         self._uid = run.record.uid
-        # Whether a poll of this run has ever brought the id that was asked for.
-        self._repeats_ids = False
+        # The endpoints of which a poll of this run has ever brought the id that was asked for.
+        self._repeat_ids: set[int] = set()
 
     def flaw_of_create(self, open_: OpenResponse, response: Response) -> str | None:
         """Returns why the reply to a create call is not that of the request, or None."""
@@ -39,11 +39,11 @@ class ReplyIdentity:
         marks = response.metadata or {}
         marked = marks.get(RUN)
         if response.id == open_.response_id:
-            self._repeats_ids = True
+            self._repeat_ids.add(open_.endpoint)
             # A response of another run may have been adopted; its id shows that it is the right one.
             mixed_up = marked == self._uid and _is_of_another_row(open_, marks)
         else:
-            if self._repeats_ids or await self._is_of_another_attempt(open_, response.id):
+            if open_.endpoint in self._repeat_ids or await self._is_of_another_attempt(open_, response.id):
                 return "the reply is that of another response"
             # What was adopted is marked by the run that asked for it.
             mixed_up = (

@@ -54,6 +54,9 @@ class Prepared:
     worst_case_pusd: Picodollars | None
     max_output_tokens: int | None
     lane: Lane = Lane.BACKGROUND
+    # The place of the endpoint that it is admitted to, and of the one that it must go to, if it must.
+    endpoint: int = 0
+    pin: int | None = None
     # JSON: the user's own.
     metadata: str | None = None
     # The same for duplicates, if answers are shared.
@@ -97,6 +100,8 @@ class OpenResponse:
     worst_case_pusd: Picodollars | None
     max_output_tokens: int | None
     lane: Lane = Lane.BACKGROUND
+    # The place of the endpoint that has the response.
+    endpoint: int = 0
     # The number of the attempt among those of its request.
     number: int = 1
     # How many turns of this request came before, and how many of those asked for a repaired answer.

@@ -15,8 +15,6 @@ from orchestrator.engine.lane_notes import LaneNote, lane_notes, note_lane
 from orchestrator.engine.run_context import RunContext
 from orchestrator.engine.stages import Stage
 from orchestrator.engine.tasks.send_queue import SendQueue
-from orchestrator.executors.base import Executor
-from orchestrator.executors.registry import Executors
 
 __all__ = ["LaneSwitch"]
 
@@ -27,19 +25,14 @@ _IGNORED = "the server ignores background: true, so calls are held until the ans
 class LaneSwitch:
     """Knows which lane each stage takes, and moves a stage to another one."""
 
-    def __init__(self, run: RunContext, queue: SendQueue, executors: Executors, memory: LaneMemory) -> None:
+    def __init__(self, run: RunContext, queue: SendQueue, memory: LaneMemory) -> None:
         self._run = run
         self.memory = memory
         self._queue = queue
-        self._executors = executors
         self._notes: Sequence[LaneNote] = ()
         # Whether a create call in the background came back before its response had ended.
         self._has_background = False
         self._warned = False
-
-    def executor(self, lane: Lane) -> Executor:
-        """The executor of a lane."""
-        return self._executors.of(lane)
 
     async def recall(self) -> None:
         """Read what an earlier process of the run noted; the run begins."""
@@ -95,9 +88,10 @@ class LaneSwitch:
         self._show()
         self._notes = await note_lane(self._run.store, self._run.record.id, self._notes, note)
 
-    async def _is_unknown(self, response_id: str) -> bool:
+    async def _is_unknown(self, open_: OpenResponse, response_id: str) -> bool:
         """Whether the server says that it does not know a response that it has just answered with."""
-        answer = await self._executors.of(Lane.BACKGROUND).poll(response_id)
+        executors = self._run.endpoints[open_.endpoint].executors
+        answer = await executors.of(Lane.BACKGROUND).poll(response_id)
         self._run.observation.progress.polls += 1
         return isinstance(answer, Refused) and answer.status == HTTPStatus.NOT_FOUND
 
@@ -123,12 +117,13 @@ class LaneSwitch:
         """
         if self._has_background or open_.lane is not Lane.BACKGROUND or open_.stage.lane is not Lane.BACKGROUND:
             return
-        if not self._executors.of(Lane.BACKGROUND).capabilities.poll or self._executors.of(open_.lane).streams:
+        executors = self._run.endpoints[open_.endpoint].executors
+        if not executors.of(Lane.BACKGROUND).capabilities.poll or executors.of(open_.lane).streams:
             return
         if _claims_background(response):
             # One answer is enough for all.
             self._has_background = True
-            if not await self._is_unknown(response.id):
+            if not await self._is_unknown(open_, response.id):
                 return
         for stage in self._run.stages.values():
             if stage.lane is Lane.BACKGROUND:

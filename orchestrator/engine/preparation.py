@@ -9,6 +9,7 @@ from typing import Any
 from orchestrator.core import exact_json
 from orchestrator.core.errors import BadRow
 from orchestrator.core.lanes import Lane
+from orchestrator.core.money import Picodollars
 from orchestrator.engine.items import NewConversation, Prepared
 from orchestrator.engine.stages import Stage
 from orchestrator.job.requests.compose import compose, fingerprint
@@ -46,8 +47,8 @@ class Preparation:
         provider: str,
         renderer: Renderer,
         encode: Callable[..., bytes],
-        prices: PriceBook,
-        pools: Pools,
+        prices: Sequence[PriceBook],
+        pools: Sequence[Pools],
         budget: Budget,
         stage: Stage,
     ) -> None:
@@ -95,13 +96,9 @@ class Preparation:
         # What waits in a batch counts by its input alone.
         counted = estimate_input(fields) if lane is Lane.BATCH else estimate_request(fields)
         tokens = counted + context_tokens
-        if self._pools.pool(model).never_fits(tokens):
+        if all(pools.pool(model).never_fits(tokens) for pools in self._pools):
             return too_large(tokens)
-        worst_case = self._prices.worst_case_of(
-            _bounded(priced, request, context_tokens), at=now, context_tokens=context_tokens
-        )
-        if worst_case is None:
-            worst_case = self._settings.request_bound_pusd
+        worst_case = self._worst_case(_bounded(priced, request, context_tokens), now, context_tokens)
         refusal = self._over_budget(worst_case)
         if refusal is not None:
             return refusal
@@ -123,6 +120,16 @@ class Preparation:
             new_conversation=self._new_conversation(lane, fields, request),
             uploads=tuple(dict.fromkeys(uploads_in(fields))) if self.names_files else (),
         )
+
+    def _worst_case(self, fields: Mapping[str, Any], now: float, context_tokens: int) -> Picodollars | None:
+        """Returns the most that the request can cost at any endpoint; None if that is not known."""
+        worst: Picodollars = 0
+        for prices in self._prices:
+            bound = prices.worst_case_of(fields, at=now, context_tokens=context_tokens)
+            if bound is None:
+                return self._settings.request_bound_pusd
+            worst = max(worst, bound)
+        return worst
 
     @property
     def names_files(self) -> bool:

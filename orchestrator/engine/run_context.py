@@ -8,6 +8,7 @@ from typing import Protocol
 
 from orchestrator.core.clock import Clock
 from orchestrator.engine.observation import Observation
+from orchestrator.engine.run_endpoints import RunEndpoints
 from orchestrator.engine.run_status import RunStatus
 from orchestrator.engine.stages import Stages
 from orchestrator.stores.base import (
@@ -48,13 +49,20 @@ class EngineReader(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunContext:
-    """One run: its record, its stages, its store, its live status, and the clock and the chance it runs by."""
+    """One run: its record, stages, endpoints, store and live status, and the clock and the chance it runs by."""
 
     record: Run
     stages: Stages
+    endpoints: RunEndpoints
     store: Store
     reader: EngineReader
     status: RunStatus
     observation: Observation
     clock: Clock
     rng: random.Random
+
+    def in_flight_at(self, endpoint: int) -> int:
+        """How many requests are being sent to an endpoint, are open there, or have tools running."""
+        status, here = self.status, self.endpoints[endpoint]
+        open_ = here.polling + len(status.poll_queue.of(endpoint))
+        return here.sending + open_ + status.running_tools + status.batches

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from orchestrator.core.clock import Signal
 from orchestrator.core.errors import OrchestratorError
 from orchestrator.engine.items import AwaitsEvent, Halted
-from orchestrator.engine.tasks.poll_queue import PollQueue
+from orchestrator.engine.tasks.poll_queue import PollQueues
 from orchestrator.engine.webhook_hints import WebhookHints
-from orchestrator.policy.errors.resumed_polls import ResumedPolls
 
 __all__ = ["RunStatus"]
 
@@ -22,13 +21,11 @@ class RunStatus:
     *interrupted* this process, or the user is *cancelling* the run.
     """
 
-    poll_queue: PollQueue = field(default_factory=PollQueue)
+    poll_queue: PollQueues = field(default_factory=PollQueues)
     # What events of the provider announce; None without webhooks.
     hints: WebhookHints | None = None
     # Calls on the wire, and responses whose tools are running.
     sending: int = 0
-    # Those of them that are held until their response has ended.
-    holding: int = 0
     polling: int = 0
     running_tools: int = 0
     # Batches at the provider whose lines are not collected; one more until the stored ones are known.
@@ -50,8 +47,6 @@ class RunStatus:
     # Nothing is sent before its lane is chosen.
     lane_undecided: bool = False
     queue_empty: bool = False
-    # What polls have shown of the responses that an earlier process left open.
-    resumed_polls: ResumedPolls = field(default_factory=ResumedPolls)
     # How often rows were added, so that a stage without any is not asked for in vain.
     additions: int = 0
     halted: Halted | None = None

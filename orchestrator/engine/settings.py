@@ -7,7 +7,7 @@ from typing import Literal
 
 from orchestrator.core.money import Picodollars
 from orchestrator.job.requests.compose import RequestRules
-from orchestrator.policy.errors.judgement import AnswerPolicy, Override
+from orchestrator.policy.errors.judgement import AnswerPolicy
 from orchestrator.policy.polling.deadlines import Timeouts
 
 __all__ = ["StageSettings"]
@@ -25,7 +25,6 @@ class StageSettings:
     rules: RequestRules = RequestRules()
     # The most that a request can cost whose cost has no other bound.
     request_bound_pusd: Picodollars | None = None
-    overrides: tuple[Override, ...] = ()
     answers: AnswerPolicy = AnswerPolicy()
     # How the turns of a chain are linked; None if rows form no chains.
     chain_mode: Literal["previous_response", "conversation", "stateless"] | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -24,8 +24,9 @@ class Stage:
 
     name: str
     settings: StageSettings
-    first_creates: FirstCreates
-    first_polls: FirstPolls
+    # One of each for every endpoint.
+    first_creates: Sequence[FirstCreates]
+    first_polls: Sequence[FirstPolls]
     schedules: Schedules
     # The lane that its requests take from now on, and those whose open responses are cancelled.
     lane: Lane = Lane.BACKGROUND

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from orchestrator.core.clock import Signal
 from orchestrator.engine.items import AwaitsEvent, OpenResponse
-from orchestrator.engine.tasks.poll_queue import PollQueue
+from orchestrator.engine.tasks.poll_queue import PollQueues
 from orchestrator.policy.polling.announcements import Announcements
 
 __all__ = ["WebhookHints"]
@@ -34,7 +34,7 @@ class WebhookHints:
     """The open responses by their ids. Without webhooks a run has none of this, and pays nothing for it."""
 
     def __init__(
-        self, poll_queue: PollQueue, poll_signal: Signal, *, wait_s: float | None, has_doubts: bool = False
+        self, poll_queue: PollQueues, poll_signal: Signal, *, wait_s: float | None, has_doubts: bool = False
     ) -> None:
         self._wait_s = wait_s
         # Whether replies to creates were ever lost; else no unknown id can be ours.

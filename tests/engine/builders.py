@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from orchestrator.core.events import Progress, RunEvent
+from orchestrator.core.lanes import Lane
 from orchestrator.engine.allowances import Allowances
 from orchestrator.engine.funds import Funds
 from orchestrator.engine.items import After, OpenResponse, Prepared
@@ -14,10 +15,13 @@ from orchestrator.engine.observation import Observation
 from orchestrator.engine.outages import Outages
 from orchestrator.engine.poll_schedules import Schedules
 from orchestrator.engine.run_context import RunContext
+from orchestrator.engine.run_endpoints import RunEndpoint
 from orchestrator.engine.run_status import RunStatus
 from orchestrator.engine.settings import StageSettings
 from orchestrator.engine.stages import Stage
 from orchestrator.engine.steps import OtherRuns, Recover, Settle
+from orchestrator.engine.tasks.rooms import OneRoom, Seats
+from orchestrator.engine.tasks.send_queue import QueueName
 from orchestrator.executors.registry import Executors
 from orchestrator.policy.errors.first_tries import FirstCreates, FirstPolls
 from orchestrator.policy.polling.deadlines import Timeouts
@@ -47,8 +51,8 @@ def a_stage(name: str = "main", *, accepted: bool = True, **settings: Any) -> St
     return Stage(
         name=name,
         settings=chosen,
-        first_creates=FirstCreates(accepted=accepted),
-        first_polls=FirstPolls(seen=accepted),
+        first_creates=[FirstCreates(accepted=accepted)],
+        first_polls=[FirstPolls(seen=accepted)],
         schedules=Schedules(random.Random(1), polls_per_minute=6_000),
         cache_is_warm=not chosen.warm_cache,
     )
@@ -118,6 +122,7 @@ class Rig:
         self.run = RunContext(
             record=record,
             stages=self.stages,
+            endpoints=[an_endpoint(self.observation)],
             store=store,
             reader=reader,
             status=self.status,
@@ -128,7 +133,7 @@ class Rig:
 
     def funds(self, *caps: Cap, **changes: Any) -> Funds:
         values: dict[str, Any] = {
-            "prices": PriceBook(),
+            "prices": [PriceBook()],
             "budget": Budget(caps),
             "observation": self.observation,
             "caps": None,
@@ -139,7 +144,7 @@ class Rig:
     def other_runs(self, route: Callable[[After], None] = lambda _: None, **funds: Any) -> OtherRuns:
         """What the run has to do with others; ``funds`` may say which of them are at work."""
         money = self.funds(**funds)
-        settle = Settle(self.run, allowances(), money, Outages(self.observation, self.run.rng))
+        settle = Settle(self.run, money)
         return OtherRuns(self.run, money, Recover(self.run, money, settle), route=route)
 
 
@@ -159,8 +164,21 @@ class Unconnected:
         raise AssertionError("nothing is sent in a batch here")
 
 
-def executors() -> Executors:
-    return Executors(Unconnected())
+def an_endpoint(observation: Observation | None = None, **changes: Any) -> RunEndpoint:
+    """An endpoint that is never called."""
+    seen = observation or Observation(Progress(started_at=NOW), lambda _: None, FakeClock(NOW))
+    values: dict[str, Any] = {
+        "executors": Executors(Unconnected()),
+        "allowances": allowances(),
+        "outages": Outages(seen, random.Random(1)),
+    }
+    return RunEndpoint(**(values | changes))
+
+
+def one_room(pools: Pools, places: Callable[[Lane], int] = lambda _: 100) -> Callable[[QueueName], OneRoom]:
+    """The room at the only endpoint, counted once for all queues."""
+    seats = Seats(0, 0)
+    return lambda name: OneRoom(pools.pool(name.model), seats, places(name.lane))
 
 
 def allowances(*, per_minute: int | None = None, tokens: int | None = None, **changes: Any) -> Allowances:

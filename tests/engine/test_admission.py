@@ -16,23 +16,25 @@ from orchestrator.engine.items import Prepared
 from orchestrator.engine.observation import Observation
 from orchestrator.engine.outages import Outages
 from orchestrator.engine.run_status import RunStatus
-from orchestrator.engine.tasks.admission import Admission, FreePlaces, admit, free_places
+from orchestrator.engine.tasks.admission import Admission, admit
+from orchestrator.engine.tasks.rooms import Seats, free_places
+from orchestrator.engine.tasks.send_queue import QueueName
 from orchestrator.policy.pricing.budget import Budget, Cap, SetApart
 from orchestrator.policy.rate_limits.limits import Pools
 from orchestrator.policy.rate_limits.places import OpenPlaces
 from orchestrator.testing import FakeClock
 
-from .builders import NOW, a_prepared, a_stage, allowances
+from .builders import NOW, a_prepared, a_stage, allowances, an_endpoint, one_room
 
 
 def decide(
     *queue: Prepared, places: int = 100, cap: int | None = None, tokens: int | None = None, more: Any = None
 ) -> Admission:
-    queues = {("main", "gpt-5-mini", Lane.BACKGROUND): deque(queue)} | (more or {})
+    queues = {QueueName("main", "gpt-5-mini", Lane.BACKGROUND): deque(queue)} | (more or {})
     budget = Budget([] if cap is None else [Cap(scope="run", limit_pusd=cap, committed_pusd=0)])
     # Idle for a second, so one second's worth may go at once: 100 requests, and a sixtieth of the tokens.
     pools = Pools(requests_per_minute=None, tokens_per_minute=tokens, now=NOW - 1)
-    return admit(NOW, queues, pools=pools, budget=budget, places=lambda _: places)
+    return admit(NOW, queues, budget=budget, room_of=one_room(pools, lambda _: places))
 
 
 def ids(prepared: tuple[Prepared, ...]) -> list[int]:
@@ -62,7 +64,7 @@ def test_the_budget_holds_the_rest_and_nothing_overtakes() -> None:
 
 
 def test_the_rate_limit_holds_a_model_and_says_when_to_ask_again() -> None:
-    other = {("main", "gpt-5", Lane.BACKGROUND): deque([a_prepared(9, model="gpt-5", tokens=100)])}
+    other = {QueueName("main", "gpt-5", Lane.BACKGROUND): deque([a_prepared(9, model="gpt-5", tokens=100)])}
     decision = decide(*(a_prepared(number, tokens=600) for number in (1, 2)), tokens=60_000, more=other)
     assert ids(decision.admitted) == [1, 9]
     assert decision.held_by == "rate limit"
@@ -80,7 +82,7 @@ def test_what_the_rate_limit_holds_back_reserves_nothing() -> None:
     budget = Budget([Cap(scope="run", limit_pusd=100, committed_pusd=0)])
     pools = Pools(requests_per_minute=None, tokens_per_minute=6_000, now=NOW - 1)
     queue = deque([a_prepared(1, tokens=90), a_prepared(2, tokens=90)])
-    admit(NOW, {("main", "gpt-5-mini", Lane.BACKGROUND): queue}, pools=pools, budget=budget, places=lambda _: 9)
+    admit(NOW, {QueueName("main", "gpt-5-mini", Lane.BACKGROUND): queue}, budget=budget, room_of=one_room(pools))
     assert budget.reserved_pusd == 10
     assert len(queue) == 1
 
@@ -89,10 +91,10 @@ def test_a_stage_that_leaves_money_to_another_does_not_hold_it_up() -> None:
     budget = Budget([Cap(scope="run", limit_pusd=100)], set_apart={"last": SetApart(50)})
     pools = Pools(requests_per_minute=None, tokens_per_minute=None, now=NOW - 1)
     queues = {
-        ("first", "gpt-5-mini", Lane.BACKGROUND): deque([a_prepared(1, worst_case_pusd=60)]),
-        ("last", "gpt-5-mini", Lane.BACKGROUND): deque([a_prepared(2, worst_case_pusd=50)]),
+        QueueName("first", "gpt-5-mini", Lane.BACKGROUND): deque([a_prepared(1, worst_case_pusd=60)]),
+        QueueName("last", "gpt-5-mini", Lane.BACKGROUND): deque([a_prepared(2, worst_case_pusd=50)]),
     }
-    decision = admit(NOW, queues, pools=pools, budget=budget, places=lambda _: 9)
+    decision = admit(NOW, queues, budget=budget, room_of=one_room(pools))
     assert (ids(decision.admitted), decision.held_by) == ([2], "budget")
 
 
@@ -113,7 +115,10 @@ def places(
     status: RunStatus, *, broken: Outages | None = None, accepted: bool = True, warm_cache: bool = False
 ) -> int:
     stages = {"main": a_stage(accepted=accepted, warm_cache=warm_cache)}
-    return free_places(NOW, status, stages, allowances(places=OpenPlaces(200)), broken or outages()).short
+    endpoint = an_endpoint(allowances=allowances(places=OpenPlaces(200)), sending=status.sending)
+    if broken is not None:
+        endpoint.outages = broken
+    return free_places(NOW, status, stages, 0, endpoint, status.in_flight).short
 
 
 def test_places_are_bounded_by_calls_and_by_what_is_in_flight() -> None:
@@ -125,19 +130,22 @@ def test_places_are_bounded_by_calls_and_by_what_is_in_flight() -> None:
 
 def test_calls_that_are_held_have_places_of_their_own() -> None:
     stages = {"main": a_stage()}
-    busy = RunStatus(sending=120, holding=20)
-    allowed = allowances(places=OpenPlaces(500), held_at_once=24)
-    assert free_places(NOW, busy, stages, allowed, outages()) == FreePlaces(short=28, held=4)
+    busy = RunStatus(sending=120)
+    endpoint = an_endpoint(allowances=allowances(places=OpenPlaces(500), held_at_once=24), sending=120, holding=20)
+    assert free_places(NOW, busy, stages, 0, endpoint, 120) == Seats(short=28, held=4)
     # All together are in flight, whichever lane they take.
-    allowed = allowances(places=OpenPlaces(122), held_at_once=24)
-    assert free_places(NOW, busy, stages, allowed, outages()) == FreePlaces(short=2, held=2)
+    endpoint.allowances = allowances(places=OpenPlaces(122), held_at_once=24)
+    assert free_places(NOW, busy, stages, 0, endpoint, 120) == Seats(short=2, held=2)
 
 
 def test_a_lane_without_a_place_does_not_hold_up_another() -> None:
     pools, budget = Pools(requests_per_minute=None, tokens_per_minute=None, now=NOW - 1), Budget([])
     lanes = (Lane.SYNC, Lane.BATCH, Lane.BACKGROUND)
-    queues = {("main", "gpt-5-mini", lane): deque([a_prepared(n, lane=lane)]) for n, lane in enumerate(lanes)}
-    decision = admit(NOW, queues, pools=pools, budget=budget, places=lambda lane: int(lane is Lane.BACKGROUND))
+    queues = {
+        QueueName("main", "gpt-5-mini", lane): deque([a_prepared(n, lane=lane)]) for n, lane in enumerate(lanes)
+    }
+    room_of = one_room(pools, lambda lane: int(lane is Lane.BACKGROUND))
+    decision = admit(NOW, queues, budget=budget, room_of=room_of)
     assert ids(decision.admitted) == [2]
 
 
@@ -158,4 +166,4 @@ def test_in_an_outage_one_probe_goes_at_a_time() -> None:
     probe_at = broken.next_probe_at
     assert probe_at is not None
     stages = {"main": a_stage()}
-    assert free_places(probe_at, RunStatus(), stages, allowances(), broken) == FreePlaces(1, 1)
+    assert free_places(probe_at, RunStatus(), stages, 0, an_endpoint(outages=broken), 0) == Seats(1, 1)

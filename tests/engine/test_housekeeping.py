@@ -22,7 +22,7 @@ from orchestrator.policy.pricing.budget import Cap
 from orchestrator.stores.reads import SharedCaps
 from tests.stores.builders import Harness, a_charge, a_run
 
-from .builders import NOW, Rig, an_open_response, executors
+from .builders import NOW, Rig, an_open_response
 
 pytestmark = pytest.mark.anyio
 
@@ -56,7 +56,7 @@ async def keeping_house(rig: Rig, **funds: Any) -> AsyncIterator[House]:
     learned = LearnedState(rig.store, rig.reader, [Snapshot("x", dump, lambda _: None)])
     money = rig.funds(**funds) if "caps" not in funds else shared(rig, **funds)
     memory = LaneMemory()
-    switch = LaneSwitch(rig.run, SendQueue(rig.status), executors(), memory)
+    switch = LaneSwitch(rig.run, SendQueue(rig.status), memory)
     plan = LanePlan(asked="background", model="", offered=(), prices={})
     lanes = LaneChooser(rig.run, switch, memory, dict.fromkeys(rig.stages, plan))
     task = Housekeeping(rig.run, money, learned, rig.other_runs(), lanes)

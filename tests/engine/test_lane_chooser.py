@@ -17,7 +17,7 @@ from orchestrator.engine.lane_switch import LaneSwitch
 from orchestrator.engine.tasks.lane_chooser import LaneChooser, LanePlan
 from orchestrator.engine.tasks.send_queue import SendQueue
 
-from .builders import NOW, Rig, a_prepared, an_open_response, executors
+from .builders import NOW, Rig, a_prepared, an_open_response
 
 pytestmark = pytest.mark.anyio
 
@@ -41,7 +41,7 @@ class Bench:
         self.rig.run = replace(self.rig.run, record=replace(self.rig.record, deadline_at=deadline_at))
         self.memory.note_pace("gpt-5-mini", 10.0)
         self.queue = SendQueue(self.rig.status)
-        self.switch = LaneSwitch(self.rig.run, self.queue, executors(), self.memory)
+        self.switch = LaneSwitch(self.rig.run, self.queue, self.memory)
         plan = LanePlan(asked=self.asked, model="gpt-5-mini", offered=self.offered, prices=PRICES)
         self.chooser = LaneChooser(self.rig.run, self.switch, self.memory, dict.fromkeys(self.rig.stages, plan))
         self.stage = self.rig.stages["main"]

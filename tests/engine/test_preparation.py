@@ -49,8 +49,8 @@ def preparation(folder: Path, stage: Stage | None = None, **settings: Any) -> Pr
         provider="sandbox",
         renderer=Renderer(job),
         encode=lambda _, fields, **marks: create_body(fields, run_uid="uid", **marks),
-        prices=PriceBook(),
-        pools=Pools(requests_per_minute=None, tokens_per_minute=None, now=NOW),
+        prices=[PriceBook()],
+        pools=[Pools(requests_per_minute=None, tokens_per_minute=None, now=NOW)],
         budget=Budget([Cap(scope="run", limit_pusd=10**13, committed_pusd=0)]),
         stage=stage or a_stage(**settings),
     )

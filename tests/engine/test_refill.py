@@ -12,7 +12,7 @@ from orchestrator.core.states import State
 from orchestrator.engine.items import Prepared
 from orchestrator.engine.tasks.duplicates import Deduplicator
 from orchestrator.engine.tasks.refill import Refill
-from orchestrator.engine.tasks.send_queue import SendQueue
+from orchestrator.engine.tasks.send_queue import QueueName, SendQueue
 from tests.stores.builders import Harness, a_row, mark
 
 from .builders import NOW, Rig, a_stage
@@ -46,7 +46,7 @@ class Bench:
         return [prepared.request.key for prepared in self.ready(stage)]
 
     def ready(self, stage: str = "main") -> list[Prepared]:
-        return [each for (name, _, _), queue in self.queue.ready.items() if name == stage for each in queue]
+        return [each for name, queue in self.queue.ready.items() if name.stage == stage for each in queue]
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ async def test_what_is_ready_is_made_ready_again_for_another_lane(bench: Bench) 
     await bench.add(600)
     bench.rig.status.seal("main")
     await bench.refill.fill()
-    sending = [bench.queue.ready["main", "gpt-5-mini", Lane.BACKGROUND].popleft() for _ in range(3)]
+    sending = [bench.queue.ready[QueueName("main", "gpt-5-mini", Lane.BACKGROUND)].popleft() for _ in range(3)]
     stage = bench.rig.stages["main"]
     stage.lane = Lane.SYNC
     bench.queue.change_lane("main", Lane.BACKGROUND, Lane.SYNC)
@@ -134,7 +134,7 @@ async def test_what_is_ready_is_made_ready_again_for_another_lane(bench: Bench) 
     # One of them could not be sent: it comes back in the new lane, and once.
     bench.queue.forget(sending[0])
     bench.queue.take_back(sending[0])
-    bench.queue.ready["main", "gpt-5-mini", Lane.SYNC].clear()
+    bench.queue.ready[QueueName("main", "gpt-5-mini", Lane.SYNC)].clear()
     await bench.refill.fill()
     assert bench.keys()[0] == "row-0"
     assert {each.lane for each in bench.ready()} == {Lane.SYNC}

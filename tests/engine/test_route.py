@@ -7,7 +7,7 @@ import pytest
 from orchestrator.core.lanes import Lane
 from orchestrator.engine.items import After, AwaitingTools, Finished, Halted, Held, Queued, Returned, Waiting
 from orchestrator.engine.route import Router
-from orchestrator.engine.tasks.send_queue import SendQueue
+from orchestrator.engine.tasks.send_queue import QueueName, SendQueue
 
 from .builders import NOW, Rig, a_prepared, an_open_response
 
@@ -71,7 +71,7 @@ async def test_a_returned_request_is_first_again_and_still_in_hand(rig: Rig, que
     first, second = a_prepared(1, fingerprint=b"one"), a_prepared(2)
     for prepared in (first, second):
         queue.add(prepared)
-    key = ("main", "gpt-5-mini", Lane.BACKGROUND)
+    key = QueueName("main", "gpt-5-mini", Lane.BACKGROUND)
     queue.ready[key].popleft()
     queue.forget(first)
     assert (queue.in_hand, queue.asked) == ({2}, {})

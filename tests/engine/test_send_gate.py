@@ -6,13 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.engine.outages import Outages
 from orchestrator.engine.tasks.admission import Admission
 from orchestrator.engine.tasks.send_queue import SendQueue
 from orchestrator.engine.tasks.sender import SendGate
 from orchestrator.policy.pricing.budget import Cap
 
-from .builders import NOW, Rig, a_prepared, allowances, executors
+from .builders import NOW, Rig, a_prepared
 
 pytestmark = pytest.mark.anyio
 
@@ -28,11 +27,9 @@ class Bench:
         self.status, self.progress = rig.status, rig.observation.progress
         self.queue = SendQueue(rig.status)
         self.queue.delayed_at = None
-        self.outages = Outages(rig.observation, rig.run.rng)
+        self.outages = rig.run.endpoints[0].outages
         self.funds = rig.funds(*caps)
-        self.gate = SendGate(
-            rig.run, self.queue, executors(), allowances=allowances(), funds=self.funds, outages=self.outages
-        )
+        self.gate = SendGate(rig.run, self.queue, self.funds)
 
     def halts_with(self, admission: Admission = NOTHING) -> str | None:
         halted = self.gate.halt(admission)

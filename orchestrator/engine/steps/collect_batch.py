@@ -211,7 +211,7 @@ class CollectBatch:
             if self._identity.flaw_of_create(open_, line.response) is not None:
                 return
             open_.response_id, open_.status = line.response.id, line.response.status
-            open_.stage.first_creates.accepted()
+            open_.stage.first_creates[0].accepted()
             # The lane decides the price, whichever tier the response names.
             self._route(await self._settle.settle(open_, replace(line.response, service_tier="batch")))
         elif line.refusal is not None:
@@ -225,7 +225,7 @@ class CollectBatch:
 
     async def _refused(self, open_: OpenResponse, refusal: Refused) -> After:
         """The provider answered one line with an error: nothing was created for it."""
-        verdict, end = open_.stage.first_creates.judge(refusal), self._settle.end
+        verdict, end = open_.stage.first_creates[0].judge(refusal), self._settle.end
         match verdict:
             case Retry() | Fail():
                 return await end(open_, State.SUBMITTED, verdict, problem=refusal)

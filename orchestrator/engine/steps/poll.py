@@ -7,13 +7,10 @@ from functools import partial
 from orchestrator.core.model import Seen
 from orchestrator.core.problems import NeverSent, Problem, Refused, ReplyLost
 from orchestrator.core.states import State
-from orchestrator.engine.allowances import Allowances
 from orchestrator.engine.identity import ReplyIdentity
 from orchestrator.engine.items import After, Halted, OpenResponse, Waiting
-from orchestrator.engine.outages import Outages
 from orchestrator.engine.run_context import RunContext
 from orchestrator.engine.steps.settle import LANE_CHANGED, Settle, verdict_after_cancel
-from orchestrator.executors.registry import Executors
 from orchestrator.policy.errors.first_tries import PollRefusals
 from orchestrator.policy.errors.judgement import judge_poll, may_resend
 from orchestrator.policy.errors.verdicts import Expired, Fail, Halt, PollAgain, PollVerdict, RateLimited, Retry
@@ -32,31 +29,28 @@ _LONGEST_MISS_S = 30.0
 class Poll:
     """Polls open responses."""
 
-    def __init__(
-        self, run: RunContext, executors: Executors, allowances: Allowances, outages: Outages, settle: Settle
-    ) -> None:
+    def __init__(self, run: RunContext, settle: Settle) -> None:
         self._run = run
-        self._executors = executors
-        self._allowances = allowances
-        self._outages = outages
         self._settle = settle
         self._identity = ReplyIdentity(run)
-        self._refusals = PollRefusals()
+        self._refusals = [PollRefusals() for _ in run.endpoints]
 
     async def poll(self, open_: OpenResponse) -> After:
         """Ask for the state of a response, and settle it if it has ended."""
-        run, outages = self._run, self._outages
+        run = self._run
+        endpoint = run.endpoints[open_.endpoint]
+        outages = endpoint.outages
         if open_.cancelled_at is None and (run.status.cancelling or open_.lane in open_.stage.cancelled_lanes):
             open_.given_up = None if run.status.cancelling else LANE_CHANGED
             await self._cancel(open_)
         sent_at = run.clock.now()
-        answer = await self._executors.of(open_.lane).poll(open_.response_id)
+        answer = await endpoint.executors.of(open_.lane).poll(open_.response_id)
         outages.reached |= not isinstance(answer, NeverSent)
         run.observation.progress.polls += 1
         if isinstance(answer, Seen):
             outages.record_success(outages.polls, sent_at)
             # Its headers about limits are about creates: polls have an allowance of their own.
-            self._allowances.polls.learn(run.clock.now(), sent_at, None)
+            endpoint.allowances.polls.learn(run.clock.now(), sent_at, None)
             flaw = await self._identity.flaw_of_poll(open_, answer.response)
             if flaw is None:
                 return await self._seen(open_, answer, sent_at)
@@ -66,9 +60,9 @@ class Poll:
     async def _seen(self, open_: OpenResponse, seen: Seen, sent_at: float) -> After:
         response = seen.response
         open_.misses, open_.missing_since, open_.unreadable, open_.shows_nothing = 0, None, 0, False
-        self._refusals.seen()
+        self._refusals[open_.endpoint].seen()
         self._found(open_)
-        if not open_.accepted_here and self._run.status.resumed_polls.found():
+        if not open_.accepted_here and self._run.endpoints[open_.endpoint].resumed_polls.found():
             self._run.status.send_signal.set()
         if response.ended:
             return await self._settle.settle(open_, response)
@@ -82,8 +76,9 @@ class Poll:
 
     def _found(self, open_: OpenResponse) -> None:
         """Record that the server keeps the response."""
-        if not open_.stage.first_polls.has_seen:
-            open_.stage.first_polls.seen()
+        first_polls = open_.stage.first_polls[open_.endpoint]
+        if not first_polls.has_seen:
+            first_polls.seen()
             self._run.status.send_signal.set()
 
     def _next_poll(self, open_: OpenResponse, sent_at: float, poll_after_s: float | None) -> Waiting:
@@ -111,15 +106,17 @@ class Poll:
             case Halt():
                 return Halted.by(verdict, collect=False)
             case RateLimited():
-                await self._rate_limited(verdict, problem, now, sent_at)
+                await self._rate_limited(open_, verdict, problem, now, sent_at)
                 return Waiting(open_, now + (verdict.after_s or 0.0), forced=True)
             case PollAgain():
                 return await self._missed(open_, verdict, problem, now, sent_at)
 
-    async def _rate_limited(self, verdict: RateLimited, problem: Problem, now: float, sent_at: float) -> None:
+    async def _rate_limited(
+        self, open_: OpenResponse, verdict: RateLimited, problem: Problem, now: float, sent_at: float
+    ) -> None:
         self._run.observation.progress.rate_limited += 1
         await self._run.store.add_counts(self._run.record.id, Counts(rate_limited=1))
-        self._allowances.polls.rate_limited(
+        self._run.endpoints[open_.endpoint].allowances.polls.rate_limited(
             now,
             sent_at,
             retry_after_s=verdict.after_s,
@@ -131,7 +128,8 @@ class Poll:
         self, open_: OpenResponse, verdict: PollAgain, problem: Problem, now: float, sent_at: float
     ) -> After:
         """Poll again later, unless the provider was never there or the response takes too long."""
-        outages = self._outages
+        endpoint = self._run.endpoints[open_.endpoint]
+        outages = endpoint.outages
         if verdict.missing and open_.missing_since is None:
             open_.missing_since = now
         if verdict.outage:
@@ -140,7 +138,7 @@ class Poll:
             return halted
         # Nothing is given up in an outage, because only when the provider is back can a poll see whether it ended
         # well, nor at what may be another provider.
-        unsure = verdict.missing and not open_.accepted_here and self._run.status.resumed_polls.is_unsure
+        unsure = verdict.missing and not open_.accepted_here and endpoint.resumed_polls.is_unsure
         excused = unsure or outages.polls.excuses(now)
         if not excused and (given_up := await self._give_up_overdue(open_, sent_at)) is not None:
             return given_up
@@ -148,11 +146,11 @@ class Poll:
         return Waiting(open_, now + wait_s, forced=True)
 
     def _judge(self, open_: OpenResponse, problem: Problem, now: float) -> PollVerdict:
-        stage = open_.stage
+        endpoint = self._run.endpoints[open_.endpoint]
         judge = (
-            stage.first_polls.judge
+            open_.stage.first_polls[open_.endpoint].judge
             if open_.accepted_here
-            else partial(judge_poll, overrides=stage.settings.overrides)
+            else partial(judge_poll, overrides=endpoint.overrides)
         )
         verdict = judge(
             problem,
@@ -162,8 +160,8 @@ class Poll:
             unreadable=open_.unreadable,
         )
         if not open_.accepted_here:
-            verdict = self._run.status.resumed_polls.judge(open_.response_id, verdict, misses=open_.misses)
-        return self._refusals.judge(problem, verdict, now=now)
+            verdict = endpoint.resumed_polls.judge(open_.response_id, verdict, misses=open_.misses)
+        return self._refusals[open_.endpoint].judge(problem, verdict, now=now)
 
     async def _give_up_overdue(self, open_: OpenResponse, now: float) -> After | None:
         """Give an overdue response up: cancel it, poll it for a short grace period, then end the attempt."""
@@ -184,7 +182,7 @@ class Poll:
     async def _cancel(self, open_: OpenResponse) -> None:
         """Ask the provider to cancel; the next poll decides, not the answer to this."""
         open_.cancelled_at = self._run.clock.now()
-        executor = self._executors.of(open_.lane)
+        executor = self._run.endpoints[open_.endpoint].executors.of(open_.lane)
         if executor.capabilities.cancel:
             await executor.cancel(open_.response_id)
 

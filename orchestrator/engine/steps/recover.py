@@ -36,7 +36,8 @@ class Recover:
             self._funds.budget.adopt(attempt.worst_case_pusd or 0, attempt.stage)
         match attempt.state:
             case State.SUBMITTED:
-                run.status.resumed_polls.add(open_.response_id, age_s=run.clock.now() - open_.accepted_at)
+                age_s = run.clock.now() - open_.accepted_at
+                run.endpoints[open_.endpoint].resumed_polls.add(open_.response_id, age_s=age_s)
                 first_poll(open_, None)
                 return Waiting(open_, run.clock.now(), forced=True)
             case State.SUBMITTING:

@@ -16,7 +16,6 @@ from orchestrator.core.states import Event, State
 from orchestrator.engine.funds import Funds
 from orchestrator.engine.items import Halted, Prepared
 from orchestrator.engine.open_batches import FormingBatch, OpenBatch
-from orchestrator.engine.outages import Outages
 from orchestrator.engine.run_context import RunContext
 from orchestrator.policy.errors.judgement import judge_create
 from orchestrator.policy.errors.verdicts import Fail, Halt, Later, Outage, RateLimited, Retry
@@ -57,13 +56,12 @@ class ClaimedBatch:
 class SendBatch:
     """Sends batches; ``grace_s`` is how long a file or a batch that is not shown yet is waited for."""
 
-    def __init__(
-        self, run: RunContext, client: Callable[[], BatchClient], *, funds: Funds, outages: Outages, grace_s: float
-    ) -> None:
+    def __init__(self, run: RunContext, client: Callable[[], BatchClient], *, funds: Funds, grace_s: float) -> None:
         self._run = run
         self._client = client
         self._funds = funds
-        self._outages = outages
+        # Jobs with batches have one endpoint.
+        self._endpoint = run.endpoints[0]
         self._grace_s = grace_s
 
     async def claim(self, forming: FormingBatch) -> ClaimedBatch:
@@ -158,7 +156,7 @@ class SendBatch:
     ) -> Problem | None:
         file = BatchUpload(name=f"{batch.uid}.jsonl", size=forming.file_size(lines), pieces=forming.pieces(lines))
         made = await self._client().upload_batch(file)
-        self._outages.reached |= not isinstance(made, NeverSent)
+        self._endpoint.outages.reached |= not isinstance(made, NeverSent)
         if not isinstance(made, str):
             return made
         batch.input_file, batch.uploaded_at = made, self._run.clock.now()
@@ -218,10 +216,10 @@ class SendBatch:
             if run.clock.now() >= batch.uploaded_at + self._grace_s:
                 batch.input_file = None
             return _LISTED_AGAIN_S
-        if (halted := self._outages.unreachable(problem)) is not None:
+        if (halted := self._endpoint.outages.unreachable(problem)) is not None:
             run.status.halt(halted)
             return None
-        verdict = judge_create(problem, overrides=batch.stage.settings.overrides)
+        verdict = judge_create(problem, overrides=self._endpoint.overrides)
         after_s: float | None = None
         match verdict:
             case Halt():

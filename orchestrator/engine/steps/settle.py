@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 from orchestrator.core.errors import CODES
@@ -10,12 +11,11 @@ from orchestrator.core.lanes import WINDOWS, Lane
 from orchestrator.core.model import Response
 from orchestrator.core.problems import Problem, Refused, ReplyLost
 from orchestrator.core.states import SETTLED, Event, State
-from orchestrator.engine.allowances import Allowances
 from orchestrator.engine.funds import Funds
 from orchestrator.engine.items import After, AwaitingTools, Finished, Halted, OpenResponse, Queued, Waiting
-from orchestrator.engine.outages import Outages
 from orchestrator.engine.run_context import RunContext
 from orchestrator.job.requests.turns import continuation_of
+from orchestrator.policy.errors.error_rules import Override
 from orchestrator.policy.errors.judgement import judge_response
 from orchestrator.policy.errors.verdicts import (
     CallTools,
@@ -44,25 +44,24 @@ _Verdict: TypeAlias = Succeed | Retry | CallTools | Continue | Fail | Cancelled
 class Settle:
     """Ends attempts, by a response that has ended or by what went wrong."""
 
-    def __init__(self, run: RunContext, allowances: Allowances, funds: Funds, outages: Outages) -> None:
+    def __init__(self, run: RunContext, funds: Funds) -> None:
         self._run = run
-        self._allowances = allowances
         self._funds = funds
-        self._outages = outages
 
     async def settle(self, open_: OpenResponse, response: Response) -> After:
         """Settle a response that has ended, whether a poll or the create call has brought it."""
         run = self._run
-        verdict = _judge(open_, response)
+        endpoint = run.endpoints[open_.endpoint]
+        verdict = _judge(open_, response, endpoint.overrides)
         if isinstance(verdict, Cancelled) and open_.cancelled_at is not None:
             verdict = verdict_after_cancel(open_)
         if isinstance(verdict, Succeed | Fail | CallTools | Continue):
-            self._outages.record_success(self._outages.responses, open_.sent_at)
+            endpoint.outages.record_success(endpoint.outages.responses, open_.sent_at)
         match verdict:
             case PollAgain():
                 return Waiting(open_, run.clock.now() + (verdict.after_s or 1.0), forced=True)
             case Retry(rate_limited=True):
-                self._allowances.pools.pool(open_.model).rate_limited(
+                endpoint.allowances.pools.pool(open_.model).rate_limited(
                     run.clock.now(), open_.sent_at, retry_after_s=verdict.after_s, limits=None, slow_down=False
                 )
             case Halt():
@@ -178,12 +177,13 @@ class Settle:
 
     def _in_outage(self, open_: OpenResponse, code: str) -> bool:
         """Record a failure that is the provider's fault; True while everything fails."""
-        breaker = self._outages.responses if open_.response_id else self._outages.creates
-        self._outages.record_failure(breaker, open_.sent_at, code, again=open_.attempts > 1)
+        outages = self._run.endpoints[open_.endpoint].outages
+        breaker = outages.responses if open_.response_id else outages.creates
+        outages.record_failure(breaker, open_.sent_at, code, again=open_.attempts > 1)
         return breaker.excuses(self._run.clock.now())
 
 
-def _judge(open_: OpenResponse, response: Response) -> ResponseVerdict:
+def _judge(open_: OpenResponse, response: Response, overrides: Sequence[Override]) -> ResponseVerdict:
     settings = open_.stage.settings
     try:
         return judge_response(
@@ -191,7 +191,7 @@ def _judge(open_: OpenResponse, response: Response) -> ResponseVerdict:
             settings.answers,
             max_output_tokens=open_.max_output_tokens,
             repairs=open_.repairs,
-            overrides=settings.overrides,
+            overrides=overrides,
         )
     except Exception as error:  # noqa: BLE001  # one answer must not stop the others; its text may quote a prompt
         return Fail("answer_invalid", f"{CODES['answer_invalid']} ({type(error).__name__})")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import anyio
 import orjson
@@ -10,7 +11,6 @@ import orjson
 from orchestrator.core.model import Seen
 from orchestrator.core.problems import NeverSent, Problem, Refused, ReplyLost
 from orchestrator.core.states import Event, State
-from orchestrator.engine.allowances import Allowances
 from orchestrator.engine.funds import Funds
 from orchestrator.engine.identity import ReplyIdentity
 from orchestrator.engine.items import (
@@ -26,7 +26,6 @@ from orchestrator.engine.items import (
     Waiting,
 )
 from orchestrator.engine.lane_switch import LaneSwitch
-from orchestrator.engine.outages import Outages
 from orchestrator.engine.preparation import Unsendable
 from orchestrator.engine.run_context import RunContext
 from orchestrator.engine.stages import Stage
@@ -48,33 +47,30 @@ __all__ = ["Submit"]
 class Submit:
     """Sends requests that the budget and the rate limits have admitted.
 
-    ``uploads`` uploads the files that requests name; None if no request of the run names one.
+    ``uploads`` uploads the files that requests name, to each endpoint.
     """
 
     def __init__(
         self,
         run: RunContext,
-        uploads: Uploads | None,
+        uploads: Sequence[Uploads],
         *,
-        allowances: Allowances,
         funds: Funds,
-        outages: Outages,
         settle: Settle,
         lanes: LaneSwitch,
     ) -> None:
         self._run = run
         self._uploads = uploads
-        self._allowances = allowances
         self._funds = funds
-        self._outages = outages
         self._settle = settle
         self._lanes = lanes
         self._identity = ReplyIdentity(run)
 
     async def submit(self, prepared: Prepared) -> After | AskedElsewhere:
         """Send one request: intent on disk, POST, response id on disk."""
-        run, outages = self._run, self._outages
-        request = prepared.request
+        run, request = self._run, prepared.request
+        endpoint = run.endpoints[prepared.endpoint]
+        outages = endpoint.outages
         admitted_at = run.clock.now()
         body = prepared.body
         if prepared.new_conversation is not None or prepared.uploads:
@@ -115,7 +111,7 @@ class Submit:
             return Finished()
         run.observation.moved(State.PENDING, Event.CLAIM)
         open_ = _open_response(prepared, run.stages[request.stage], attempt_id, sent_at)
-        executor = self._lanes.executor(prepared.lane)
+        executor = endpoint.executors.of(prepared.lane)
         try:
             answer = await executor.submit(body, idempotency_key=key, client_request_id=f"{key}-{prepared.number}")
         except asyncio.CancelledError:
@@ -125,7 +121,7 @@ class Submit:
         outages.reached |= not isinstance(answer, NeverSent)
         if isinstance(answer, Seen):
             outages.record_success(outages.creates, sent_at)
-            now, pool = run.clock.now(), self._allowances.pools.pool(prepared.model)
+            now, pool = run.clock.now(), endpoint.allowances.pools.pool(prepared.model)
             pool.learn(now, sent_at, parse_rate_limits(answer.headers) if pool.wants_headers(now) else None)
             flaw = self._identity.flaw_of_create(open_, answer.response)
             if flaw is None:
@@ -154,7 +150,8 @@ class Submit:
         if new.body is not None:
             return new.body
         run, sent_at = self._run, self._run.clock.now()
-        made = await self._lanes.executor(prepared.lane).new_conversation(run.record.uid, new.chain)
+        executor = run.endpoints[prepared.endpoint].executors.of(prepared.lane)
+        made = await executor.new_conversation(run.record.uid, new.chain)
         if isinstance(made, str):
             await run.store.keep_conversation(run.record.id, new.chain, made)
             new.body = new.encode(made)
@@ -163,12 +160,10 @@ class Submit:
 
     async def _with_uploads(self, prepared: Prepared, body: bytes) -> bytes | After:
         """The body with the ids of its files; or the outcome without one of them."""
-        if self._uploads is None:
-            raise RuntimeError("a request names files, but the run has no uploads")
         for upload in prepared.uploads:
             sent_at = self._run.clock.now()
             try:
-                file_id = await self._uploads.file_id(upload)
+                file_id = await self._uploads[prepared.endpoint].file_id(upload)
             except FileChanged as changed:
                 await refuse(self._run, prepared.request, Unsendable("row_invalid", str(changed)))
                 return Finished()
@@ -179,8 +174,8 @@ class Submit:
 
     async def _not_complete(self, prepared: Prepared, sent_at: float, problem: Problem) -> After:
         """The provider did not create what a request needs; the request itself was not sent."""
-        run, outages = self._run, self._outages
-        verdict = run.stages[prepared.request.stage].first_creates.judge(problem)
+        run, outages = self._run, self._run.endpoints[prepared.endpoint].outages
+        verdict = run.stages[prepared.request.stage].first_creates[prepared.endpoint].judge(problem)
         match verdict:
             case Halt():
                 return Halted.by(verdict, collect=_can_still_poll(problem))
@@ -210,7 +205,7 @@ class Submit:
     async def _accepted(self, open_: OpenResponse, response_id: str, status: str, seen: Seen | None) -> After:
         """Write the response id down before anything else is done with it."""
         run = self._run
-        open_.stage.first_creates.accepted()
+        open_.stage.first_creates[open_.endpoint].accepted()
         now = run.clock.now()
         accepted = await run.store.accept(
             Acceptance(
@@ -228,14 +223,14 @@ class Submit:
         run.observation.moved(State.SUBMITTING, Event.ACCEPT)
         open_.response_id, open_.status = response_id, status
         open_.accepted_at = now
-        waiting = first_poll(open_, seen)
+        waiting, first_polls = first_poll(open_, seen), open_.stage.first_polls[open_.endpoint]
         if seen is not None and seen.response.ended:
-            open_.stage.first_polls.answered()
+            first_polls.answered()
             await self._lanes.answered(open_, seen.response)
             return await self._settle.settle(open_, seen.response)
         self._lanes.answered_later()
         asked_to_wait = seen is not None and seen.poll_after_s is not None
-        if not run.status.queue_empty and not asked_to_wait and open_.stage.first_polls.takes_early_poll():
+        if not run.status.queue_empty and not asked_to_wait and first_polls.takes_early_poll():
             return Waiting(open_, now, forced=True)
         return waiting
 
@@ -254,12 +249,14 @@ class Submit:
 
     async def _not_accepted(self, prepared: Prepared, open_: OpenResponse, problem: Problem) -> After:
         """Either no response was created, or that is in doubt."""
-        run, outages, now = self._run, self._outages, self._run.clock.now()
+        run, now = self._run, self._run.clock.now()
+        endpoint = run.endpoints[open_.endpoint]
+        outages = endpoint.outages
         if refuses_lane(prepared.lane, problem):
             await self._lanes.refused(open_.stage, prepared)
             await self._release(prepared, open_, problem, now)
             return Returned(prepared)
-        verdict = open_.stage.first_creates.judge(problem)
+        verdict = open_.stage.first_creates[open_.endpoint].judge(problem)
         match verdict:
             case Found(response_id):
                 return await self._accepted(open_, response_id, "", None)
@@ -275,7 +272,7 @@ class Submit:
                 # What the provider asks one request to wait, that request waits, however fast the others go.
                 return Queued(now + after_s) if after_s else Returned(prepared)
             case Full(after_s):
-                self._allowances.places.full(now, run.status.in_flight)
+                endpoint.allowances.places.full(now, run.in_flight_at(open_.endpoint))
                 await self._release(prepared, open_, problem, now + (after_s or 0.0))
                 return Queued(now + after_s) if after_s else Returned(prepared)
             case Later(after_s):
@@ -333,12 +330,12 @@ class Submit:
     def _give_back(self, prepared: Prepared, admitted_at: float) -> None:
         """Nothing was sent: return what was taken from the budget and the rate limits."""
         self._funds.release(prepared.worst_case_pusd, prepared.request.stage)
-        pool = self._allowances.pools.pool(prepared.model)
+        pool = self._run.endpoints[prepared.endpoint].allowances.pools.pool(prepared.model)
         pool.refund(self._run.clock.now(), prepared.tokens, taken_at=admitted_at)
 
     def _rate_limited(self, prepared: Prepared, sent_at: float, verdict: RateLimited, problem: Problem) -> None:
         self._run.observation.progress.rate_limited += 1
-        self._allowances.pools.pool(prepared.model).rate_limited(
+        self._run.endpoints[prepared.endpoint].allowances.pools.pool(prepared.model).rate_limited(
             self._run.clock.now(),
             sent_at,
             retry_after_s=verdict.after_s,
@@ -371,6 +368,7 @@ def _open_response(prepared: Prepared, stage: Stage, attempt_id: int, sent_at: f
         worst_case_pusd=prepared.worst_case_pusd,
         max_output_tokens=prepared.max_output_tokens,
         lane=prepared.lane,
+        endpoint=prepared.endpoint,
         number=prepared.number,
         turn=request.turn,
         repairs=request.repairs,

@@ -16,7 +16,7 @@ from orchestrator.engine.run_context import RunContext
 from orchestrator.engine.steps import OtherRuns
 from orchestrator.engine.steps.collect_batch import CollectBatch
 from orchestrator.engine.steps.send_batch import SendBatch
-from orchestrator.engine.tasks.send_queue import SendQueue
+from orchestrator.engine.tasks.send_queue import QueueName, SendQueue
 from orchestrator.policy.batches.enqueued_tokens import EnqueuedTokens
 from orchestrator.policy.batches.forming import BatchLimits, closes_at, has_room
 
@@ -113,7 +113,7 @@ class BatchLane:
 
     def _take_in(self, name: tuple[str, str], now: float) -> None:
         stage, model = name
-        waiting = self._queue.ready[stage, model, Lane.BATCH]
+        waiting = self._queue.ready[QueueName(stage, model, Lane.BATCH)]
         forming = self._forming.get(name)
         if forming is None:
             forming = FormingBatch(self._run.stages[stage], model, now)
@@ -141,7 +141,7 @@ class BatchLane:
 
     def _due_at(self, forming: FormingBatch, now: float) -> float:
         """When a batch is sent: once it takes in nothing more, and the provider has room for it."""
-        queue, status = self._queue, self._status
+        run, queue, status = self._run, self._queue, self._status
         if not forming.closed:
             next_due_at = queue.delayed_at if queue.all_read and not len(queue) else None
             due_at = closes_at(
@@ -154,7 +154,7 @@ class BatchLane:
             if due_at > now:
                 return due_at
             forming.closed = True
-        if status.waits_for_plan or (status.resumed_polls.holds_sending and status.in_flight):
+        if status.waits_for_plan or (run.endpoints[0].resumed_polls.holds_sending and status.in_flight):
             return now + _ATTENTION_S
         if not self._tokens.has_room(forming.model, forming.size.tokens, now):
             return max(now + _ATTENTION_S, self._tokens.waits_until(forming.model))

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import anyio
 
-from orchestrator.engine.allowances import Allowances
 from orchestrator.engine.funds import Funds
 from orchestrator.engine.run_context import RunContext
 from orchestrator.engine.steps import settle_late_cost
-from orchestrator.executors.base import Executor
+from orchestrator.executors.registry import DEFAULT_LANE
 from orchestrator.stores.reads import Uncosted
 
 __all__ = ["LateCosts"]
@@ -22,15 +21,14 @@ _LONGEST_AT_END_S = 5.0
 class LateCosts:
     """Polls responses that were given up: when a run begins, and when nothing else is left to do."""
 
-    def __init__(self, run: RunContext, executor: Executor, allowances: Allowances, funds: Funds) -> None:
+    def __init__(self, run: RunContext, funds: Funds) -> None:
         self._run = run
-        self._executor = executor
-        self._polls = allowances.polls
         self._funds = funds
 
     async def run(self) -> None:
         """Poll all of them; a cost that becomes known may let the sender continue."""
-        if not self._run.observation.progress.cost_unknown or not self._executor.capabilities.poll:
+        executor = self._run.endpoints[0].executors.of(DEFAULT_LANE)
+        if not self._run.observation.progress.cost_unknown or not executor.capabilities.poll:
             return
         uncosted = await self._run.reader.uncosted(self._run.record.id, limit=_MOST)
         places = anyio.CapacityLimiter(_AT_ONCE)
@@ -44,9 +42,10 @@ class LateCosts:
             await self.run()
 
     async def _settle(self, attempt: Uncosted, places: anyio.CapacityLimiter) -> None:
-        run = self._run
+        run, endpoint = self._run, self._run.endpoints[0]
+        polls = endpoint.allowances.polls
         async with places:
-            while not self._polls.take(now := run.clock.now(), 0):
-                await run.clock.sleep_until(self._polls.ready_at(now, 0))
-            if await settle_late_cost(run, self._executor, self._funds, attempt):
+            while not polls.take(now := run.clock.now(), 0):
+                await run.clock.sleep_until(polls.ready_at(now, 0))
+            if await settle_late_cost(run, endpoint, self._funds, attempt):
                 run.status.send_signal.set()

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from orchestrator.engine.items import OpenResponse, Waiting
 
-__all__ = ["PollQueue"]
+__all__ = ["PollQueue", "PollQueues"]
 
 
 class PollQueue:
@@ -66,3 +66,39 @@ class PollQueue:
         self._numbers[waiting.open.attempt_id] = self._pushed
         heapq.heappush(self._heap, (waiting.poll_at, self._pushed, waiting))
         return self._heap[0][1] == self._pushed
+
+
+class PollQueues:
+    """A queue for each endpoint: one that cannot be polled now holds up none of the others."""
+
+    def __init__(self, endpoints: int = 1) -> None:
+        self._queues = [PollQueue() for _ in range(endpoints)]
+
+    def __len__(self) -> int:
+        return sum(map(len, self._queues))
+
+    @property
+    def next_due(self) -> float | None:
+        """When the first response is due."""
+        return min((queue.next_due for queue in self._queues if queue.next_due is not None), default=None)
+
+    def of(self, endpoint: int) -> PollQueue:
+        """The queue of an endpoint, by its place."""
+        return self._queues[endpoint]
+
+    def push(self, waiting: Waiting) -> bool:
+        """Add a response; True if it is now the first one due at its endpoint, so that the poller must wake."""
+        return self._queues[waiting.open.endpoint].push(waiting)
+
+    def poll_all_now(self, now: float) -> None:
+        """Make every response due (a cancel concerns them all)."""
+        for queue in self._queues:
+            queue.poll_all_now(now)
+
+    def poll_now(self, open_: OpenResponse, now: float) -> None:
+        """Make one response due; if a poll of it is on the wire, make it due again after that."""
+        self._queues[open_.endpoint].poll_now(open_, now)
+
+    def forget(self, open_: OpenResponse) -> None:
+        """The response is settled: drop what was asked for it meanwhile."""
+        self._queues[open_.endpoint].forget(open_)

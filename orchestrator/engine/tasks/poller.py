@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import anyio
 
-from orchestrator.engine.allowances import Allowances
 from orchestrator.engine.items import OpenResponse, Waiting
-from orchestrator.engine.outages import Outages
 from orchestrator.engine.route import Router
 from orchestrator.engine.run_context import RunContext
+from orchestrator.engine.run_endpoints import RunEndpoint
 from orchestrator.engine.steps import Poll
 from orchestrator.engine.tasks.stream_listener import StreamListener
 from orchestrator.engine.tasks.worker_pool import WorkerPool
@@ -19,14 +18,12 @@ __all__ = ["Poller"]
 
 
 class Poller:
-    """One heap of due times, a rate limit of its own, and a bounded number of polls on the wire."""
+    """For each endpoint a heap of due times, a rate limit of its own, and a bounded number of polls on the wire."""
 
     def __init__(
         self,
         run: RunContext,
         *,
-        allowances: Allowances,
-        outages: Outages,
         poll: Poll,
         router: Router,
         listener: StreamListener | None = None,
@@ -34,13 +31,11 @@ class Poller:
         self._run = run
         self._status = run.status
         self._queue = run.status.poll_queue
-        self._allowances = allowances
-        self._breaker = outages.polls
         self._step = poll
         self._router = router
         self._listener = listener
-        # Something is due and waits until a poll on the wire ends.
-        self._full = False
+        # At which endpoints something is due and waits until a poll on the wire ends.
+        self._full = [False] * len(run.endpoints)
 
     async def run(self) -> None:
         """Follow open responses until cancelled."""
@@ -53,31 +48,40 @@ class Poller:
 
     def _start_due(self, now: float, workers: WorkerPool[OpenResponse]) -> float | None:
         """Start the polls that are due and allowed; when to come back, None if only an event can change that."""
-        status, queue, breaker = self._status, self._queue, self._breaker
+        status = self._status
         announced = Announced.NOT if status.hints is None else status.hints.announcements.announced
         for stage in self._run.stages.values():
             stage.schedules.adapt(nothing_to_send=status.only_polls, announced=announced)
-        self._full = False
+        wake_at: float | None = None
+        for place, endpoint in enumerate(self._run.endpoints):
+            at = self._start_due_at(place, endpoint, now, workers)
+            if at is not None and (wake_at is None or at < wake_at):
+                wake_at = at
+        return wake_at
+
+    def _start_due_at(
+        self, place: int, endpoint: RunEndpoint, now: float, workers: WorkerPool[OpenResponse]
+    ) -> float | None:
+        status, queue, breaker = self._status, self._queue.of(place), endpoint.outages.polls
+        polls = endpoint.allowances.polls
+        self._full[place] = False
         while (due := queue.next_due) is not None and due <= now:
             if not status.may_poll:
                 return None
-            if not self._places(now):
-                self._full = True
+            if not _places(endpoint, now):
+                self._full[place] = True
                 return breaker.next_probe_at if breaker.is_open else None
             waiting = queue.pop()
             if not waiting.forced and self._too_early(waiting.open, now):
                 continue
-            if not self._allowances.polls.take(now, 0):
+            if not polls.take(now, 0):
                 queue.push(waiting)
-                return self._allowances.polls.ready_at(now, 0)
+                return polls.ready_at(now, 0)
             breaker.probing(now)
             status.polling += 1
+            endpoint.polling += 1
             workers.start(waiting.open)
         return due
-
-    def _places(self, now: float) -> int:
-        polling = self._status.polling
-        return min(self._allowances.polls_at_once - polling, self._breaker.places(now, polling))
 
     def _too_early(self, open_: OpenResponse, now: float) -> bool:
         """Ask the schedule once more before a poll is spent: what it has learned meanwhile may say wait."""
@@ -96,7 +100,8 @@ class Poller:
             after = await self._step.poll(open_)
         finally:
             status.polling -= 1
-        if self._full:
+            self._run.endpoints[open_.endpoint].polling -= 1
+        if self._full[open_.endpoint]:
             status.poll_signal.set()
         self._router.route(after)
         if isinstance(after, Waiting):
@@ -109,3 +114,8 @@ class Poller:
             self._note_end(status.hints, open_)
         status.send_signal.set()
         status.notify_if_done()
+
+
+def _places(endpoint: RunEndpoint, now: float) -> int:
+    polling = endpoint.polling
+    return min(endpoint.allowances.polls_at_once - polling, endpoint.outages.polls.places(now, polling))

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from orchestrator.core.lanes import Lane
 from orchestrator.engine.items import Prepared
 from orchestrator.engine.run_status import RunStatus
 
-__all__ = ["SendQueue"]
+__all__ = ["QueueName", "SendQueue"]
+
+
+class QueueName(NamedTuple):
+    """What the requests of a queue have in common; ``pin`` is the place of the endpoint that they must go to."""
+
+    stage: str
+    model: str
+    lane: Lane
+    pin: int | None = None
 
 
 class SendQueue:
-    """Requests made ready, a queue for each stage, model and lane, and when the next one that was put off is due.
+    """Requests made ready, a queue for each ``QueueName``, and when the next one that was put off is due.
 
     Every request of a queue is *in hand*: pending in the store, but not to be read from there a second time.
     """
@@ -22,7 +32,7 @@ class SendQueue:
         """``stages`` are in the order in which their requests are sent."""
         self._status = status
         self._places = {name: place for place, name in enumerate(stages)}
-        self.ready: dict[tuple[str, str, Lane], deque[Prepared]] = {}
+        self.ready: dict[QueueName, deque[Prepared]] = {}
         self.in_hand: set[int] = set()
         # The request that is sent for each fingerprint in hand; duplicates wait for its answer.
         self.asked: dict[bytes, int] = {}
@@ -42,7 +52,7 @@ class SendQueue:
 
     def of_stage(self, stage: str) -> int:
         """How many requests of a stage are ready."""
-        return sum(len(queue) for (name, _, _), queue in self.ready.items() if name == stage)
+        return sum(len(queue) for name, queue in self.ready.items() if name.stage == stage)
 
     @property
     def drained(self) -> bool:
@@ -51,7 +61,7 @@ class SendQueue:
 
     def for_batches(self) -> list[tuple[str, str]]:
         """The stages and models of which requests wait for a place in a batch."""
-        return [(stage, model) for (stage, model, lane), queue in self.ready.items() if queue and lane is Lane.BATCH]
+        return [(name.stage, name.model) for name, queue in self.ready.items() if queue and name.lane is Lane.BATCH]
 
     def add(self, prepared: Prepared, *, first: bool = False) -> None:
         """Queue a request for its model, behind the others or before them; not for a lane that was left meanwhile."""
@@ -60,7 +70,7 @@ class SendQueue:
             self._reread(prepared.request.stage)
             return
         self.in_hand.add(prepared.request.id)
-        name = (prepared.request.stage, prepared.model, prepared.lane)
+        name = QueueName(prepared.request.stage, prepared.model, prepared.lane, prepared.pin)
         queue = self.ready.get(name)
         if queue is None:
             queue = self.ready[name] = deque()
@@ -95,8 +105,8 @@ class SendQueue:
 
     def _leave(self, stage: str, lane: Lane, model: str | None) -> None:
         self._left.add((stage, lane, model))
-        for (name, of_model, taken), queue in self.ready.items():
-            if name == stage and taken is lane and model in (None, of_model):
+        for name, queue in self.ready.items():
+            if name.stage == stage and name.lane is lane and model in (None, name.model):
                 while queue:
                     self.forget(queue.popleft())
         self._reread(stage)

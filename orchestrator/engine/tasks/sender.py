@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import anyio
 
 from orchestrator.core.lanes import Lane
-from orchestrator.engine.allowances import Allowances
 from orchestrator.engine.funds import Funds
 from orchestrator.engine.items import After, AskedElsewhere, Halted, Prepared
-from orchestrator.engine.outages import Outages
 from orchestrator.engine.preparation import too_large
 from orchestrator.engine.route import Router
 from orchestrator.engine.run_context import RunContext
 from orchestrator.engine.steps import OtherRuns, Submit, refuse
-from orchestrator.engine.tasks.admission import Admission, FreePlaces, admit, free_places
+from orchestrator.engine.tasks.admission import Admission, admit
 from orchestrator.engine.tasks.refill import MOST_READY, Refill
+from orchestrator.engine.tasks.rooms import Rooms
 from orchestrator.engine.tasks.send_queue import SendQueue
 from orchestrator.engine.tasks.worker_pool import WorkerPool
-from orchestrator.executors.registry import Executors
 from orchestrator.policy.polling.deadlines import may_send
 
 __all__ = ["SendGate", "Sender"]
@@ -28,52 +24,27 @@ __all__ = ["SendGate", "Sender"]
 class SendGate:
     """What holds requests back: rate limits, the budget, outages, and the number of places."""
 
-    def __init__(
-        self,
-        run: RunContext,
-        queue: SendQueue,
-        executors: Executors,
-        *,
-        allowances: Allowances,
-        funds: Funds,
-        outages: Outages,
-    ) -> None:
+    def __init__(self, run: RunContext, queue: SendQueue, funds: Funds) -> None:
         self._run = run
-        self._executors = executors
         self._queue = queue
-        self._allowances = allowances
+        self._rooms = Rooms(run)
         self._budget = funds.budget
-        self._outages = outages
 
     def admit(self, now: float) -> Admission:
         """Take from the queue what may be sent now."""
-        run, outages = self._run, self._outages
         # Those of which nothing is ready hold back none of the others.
-        stages = run.stages
+        stages = self._run.stages
         if len(stages) > 1:
             stages = {name: stage for name, stage in stages.items() if self._queue.of_stage(name)}
-        places = free_places(now, run.status, stages, self._allowances, outages)
-        admission = admit(
-            now,
-            self._queue.ready,
-            pools=self._allowances.pools,
-            budget=self._budget,
-            places=partial(self._places_of, places),
-        )
+        self._rooms.count(now, stages)
+        admission = admit(now, self._queue.ready, budget=self._budget, room_of=self._rooms.of)
         if admission.admitted:
-            outages.creates.probing(now)
-            outages.responses.probing(now)
+            self._rooms.note_probes(now)
         return admission
 
     def holds(self, lane: Lane) -> bool:
         """Whether create calls of a lane last until the response has ended."""
-        return self._executors.of(lane).capabilities.held
-
-    def _places_of(self, places: FreePlaces, lane: Lane) -> int:
-        capabilities = self._executors.of(lane).capabilities
-        if capabilities.requests_per_call > 1:
-            return 0  # another task sends these, many in one call
-        return places.held if capabilities.held else places.short
+        return self._rooms.capabilities(lane).held
 
     def halt(self, admission: Admission) -> Halted | None:
         """Why nothing can ever be sent again, if nothing in flight could change that."""
@@ -94,18 +65,13 @@ class SendGate:
     def wake_at(self, now: float, admission: Admission) -> float | None:
         """When to ask again; None if only an event can change the answer."""
         delayed_at = self._queue.delayed_at if len(self._queue) < MOST_READY else None
-        probe_at = self._outages.next_probe_at
-        # A probe that is due already waits for a free place, which wakes the sender by itself.
-        probe_at = probe_at if (probe_at or 0.0) > now else None
-        closed_until = self._allowances.places.closed_until
-        opens_at = closed_until if closed_until > now else None
-        times = [at for at in (admission.ask_again_at, delayed_at, probe_at, opens_at) if at is not None]
+        times = [at for at in (admission.ask_again_at, delayed_at, self._rooms.opens_at(now)) if at is not None]
         return max(now, min(times)) if times else None
 
     def show(self, admission: Admission) -> None:
         """Show in the live counts what holds the sending back."""
         held_by, until = admission.held_by, admission.ask_again_at
-        if (probe_at := self._outages.next_probe_at) is not None:
+        if (probe_at := self._rooms.next_probe_at) is not None:
             held_by, until = "outage", probe_at
         progress = self._run.observation.progress
         progress.waiting_for, progress.waiting_until = held_by, until
@@ -151,8 +117,10 @@ class Sender:
         now = run.clock.now()
         admission = gate.admit(now)
         for prepared in admission.admitted:
+            endpoint, holds = run.endpoints[prepared.endpoint], gate.holds(prepared.lane)
             status.sending += 1
-            status.holding += gate.holds(prepared.lane)
+            endpoint.sending += 1
+            endpoint.holding += holds
             workers.start(prepared)
         for prepared in admission.oversized:
             await refuse(run, prepared.request, too_large(prepared.tokens))
@@ -173,8 +141,10 @@ class Sender:
             if isinstance(after, AskedElsewhere):
                 after = await self._other_runs.follow(prepared, after.others)
         finally:
+            endpoint = self._run.endpoints[prepared.endpoint]
             self._status.sending -= 1
-            self._status.holding -= self._gate.holds(prepared.lane)
+            endpoint.sending -= 1
+            endpoint.holding -= self._gate.holds(prepared.lane)
             self._queue.forget(prepared)
         self._router.route(after)
         self._note_empty()
