@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from orchestrator.core.clock import Clock
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.problems import NeverSent, Problem, Refused, ReplyLost
 from orchestrator.core.provider_error import is_transient, message_of
 from orchestrator.policy.errors.judgement import judge_poll
@@ -23,7 +23,7 @@ __all__ = ["Again", "Retries", "call_with_retries"]
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class Again:
     """The error is transient: repeat the call, after ``after_s`` at the earliest if the provider asks for that.
 
@@ -35,7 +35,7 @@ class Again:
     rate_limited: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class _Attempt(Generic[T]):
     """What a call returned, and how to repeat it; None if it must not be."""
 
@@ -43,7 +43,7 @@ class _Attempt(Generic[T]):
     again: Again | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class Retries:
     """When to stop repeating a call: after this many attempts, or if the next one would come after ``timeout_s``.
 
@@ -54,6 +54,9 @@ class Retries:
     rate_limited_attempts: int = 4
     base_s: float = 0.5
     timeout_s: float = 60.0
+
+
+_READ = Retries()
 
 
 def judge_read(problem: Problem) -> Again | None:
@@ -70,7 +73,7 @@ async def call_with_retries(
     clock: Clock,
     rng: Random,
     judge: Callable[[Problem], Again | None] = judge_read,
-    retries: Retries = Retries(),
+    retries: Retries = _READ,
     limiter: Limiter | None = None,
 ) -> T | Problem:
     """Returns the answer, or the last problem if it is permanent or no attempt is left.

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import orjson
 
 from orchestrator.app.connections import address
 from orchestrator.config import Config
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.engine.funds import Funds
 from orchestrator.engine.learned_state import Snapshot
 from orchestrator.engine.route import Router
@@ -44,7 +43,7 @@ class LearnedOfBatches:
             return  # a cold start
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class SharedParts:
     """The parts of a run that its lane of batches shares with its other tasks."""
 

@@ -6,7 +6,6 @@ import os
 import platform
 import sqlite3
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
@@ -19,6 +18,7 @@ from orchestrator.app.server_trial import TRIAL_OUTPUT_TOKENS, TRIAL_REQUESTS, S
 from orchestrator.config import Config
 from orchestrator.core.clock import Clock
 from orchestrator.core.errors import OrchestratorError
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.money import Picodollars
 from orchestrator.core.problems import NeverSent, Problem, Refused, ReplyLost
 from orchestrator.policy.pricing.prices import Bounds, PriceBook
@@ -32,7 +32,7 @@ _TRIAL_INPUT_TOKENS = 64
 _MOST_PUSD = 1_000_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class Finding:
     """The result of one check; ``hint`` says how to fix what failed."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import anyio
 
@@ -11,6 +11,7 @@ from orchestrator.app.forecast.pipeline_forecast import PipelineForecaster
 from orchestrator.app.reusable import Reusable
 from orchestrator.config import Config
 from orchestrator.core.errors import BadRow
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.lanes import Lane, first_lane, in_background
 from orchestrator.core.model import NewRequest, PlanMark, SkippedRow
 from orchestrator.engine.tasks.planner import key_taken
@@ -24,7 +25,7 @@ from orchestrator.job.spec import Job
 __all__ = ["DryRun", "dry_run", "dry_run_of_stages"]
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class DryRun:
     """What a run of the job would read and send. ``first_request`` is the body of the first create call.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from orchestrator.app.connections import Provider, address, open_provider
 from orchestrator.app.nights import NightJob, NightOptions, begin_night, end_night, open_nights, take_over
@@ -16,6 +16,7 @@ from orchestrator.app.wiring import Storage, Surroundings, Work, assemble, work_
 from orchestrator.config import Config
 from orchestrator.core.clock import AheadClock, Clock
 from orchestrator.core.events import Progress, RunStarted, Warned
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.states import RunState
 from orchestrator.engine.loop import Ended, LocalLoop
 from orchestrator.engine.runs import JobIdentity, choose_run, grows, resume
@@ -30,7 +31,7 @@ __all__ = ["CarriedOut", "Execution"]
 _REPORTED_S = 60.0
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class CarriedOut:
     """The run that was worked on, and how that ended; None if nothing was left to do."""
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from orchestrator.core.clock import Clock
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.model import Response, Seen
 from orchestrator.core.problems import Problem, Refused
 from orchestrator.core.states import SETTLED, State
@@ -28,14 +28,14 @@ _FIRST_POLL_S, _LAST_POLL_S = 1.0, 15.0
 _TRIES = 8
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class TextDelta:
     """A piece of the answer's text."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class ResponseProgress:
     """Progress, in the provider's word or in ours; ``item`` is the type of the output item that it is about.
 
@@ -47,7 +47,7 @@ class ResponseProgress:
     sequence: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class FollowEnded:
     """The response has ended with this status of the provider's, or the row with this state of ours."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Literal
@@ -17,6 +16,7 @@ from orchestrator.config import Config
 from orchestrator.core import exact_json
 from orchestrator.core.clock import Clock
 from orchestrator.core.errors import RunChanged, SpecError
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.increments import ASKED, Change, Comparison, days_since_1970
 from orchestrator.core.model import NewRequest, PlanMark
 from orchestrator.core.money import Picodollars, format_usd
@@ -48,7 +48,7 @@ _SHOWN_FIELDS = 4
 _SHOWN_CHARACTERS = 160
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class NightOptions:
     """What the user says for one run: ``changed`` in place of ``changed_request``, and whether to ask all again.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
@@ -11,12 +10,13 @@ import orjson
 
 from orchestrator.config import config_schema
 from orchestrator.core.errors import UsageError
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.job.schema import job_schema
 
 __all__ = ["ProjectFile", "create_project", "template"]
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class ProjectFile:
     """A file of a new project; one that was there already is not written."""
 

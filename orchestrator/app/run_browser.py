@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from orchestrator.app.histories import history_of
 from orchestrator.app.stage_summaries import with_stages
 from orchestrator.core.clock import Clock, SystemClock
 from orchestrator.core.errors import RunNotFound
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.states import RunState
 from orchestrator.stores.backends import open_backend
 from orchestrator.stores.base import Backend, ViewReader
@@ -27,7 +28,7 @@ __all__ = ["NightSummary", "RunBrowser"]
 _FIRST_NAMES = 5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class NightSummary:
     """A run that added to a dataset, and what it found changed."""
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 
 import orjson
 
 from orchestrator.core.clock import Clock
 from orchestrator.core.errors import ExitCode
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.money import format_usd
 from orchestrator.core.states import SETTLED, RunState, State
 from orchestrator.notify.delivery import Notice, deliver, ping_start
@@ -29,7 +29,7 @@ _PAUSES_S = (2.0, 6.0)
 _TAKEN_FOR_S = 1_000.0
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class Delivered:
     """How a notice fared at one receiver; ``error`` is None if it was delivered."""
 
@@ -37,7 +37,7 @@ class Delivered:
     error: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class JobEvent:
     """Something that receivers are notified of that is no end of a run.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from orchestrator.app.connections import address, limits_of, open_client
 from orchestrator.config import Config
 from orchestrator.core import exact_json
 from orchestrator.core.errors import BadRow, OrchestratorError, ProviderUnreachable, UsageError
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.lanes import Lane, first_lane, in_background
 from orchestrator.core.problems import Problem, Refused
 from orchestrator.core.states import State
@@ -45,7 +46,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class SendingNote:
     """What the requests of a run depend on in addition to its job and rows, from a given time on."""
 

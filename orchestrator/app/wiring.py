@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,7 @@ from orchestrator.app.provider_access import compare_access
 from orchestrator.config import Config
 from orchestrator.core.clock import Clock
 from orchestrator.core.events import Observer, Progress
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.lanes import Lane, first_lane
 from orchestrator.core.model import MAIN_STAGE, PlanMark
 from orchestrator.core.money import Picodollars
@@ -88,7 +89,7 @@ _PROVIDER_CHANGED = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class Work:
     """What a run has to do: a job under a config.
 
@@ -112,7 +113,7 @@ class Work:
     shared_cost_pusd: Picodollars = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class Storage:
     """Where runs are kept. ``is_at_work`` says whether a process holds the lock of a run, by the run's id."""
 
@@ -121,7 +122,7 @@ class Storage:
     is_at_work: Callable[[int], bool]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class Surroundings:
     """What comes from outside a run: time, chance, and the observer of its events."""
 

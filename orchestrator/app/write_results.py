@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from orchestrator.core import exact_json
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.states import State
 from orchestrator.job.result_file import Included, included_in_spec
 from orchestrator.policy.errors.answer_schema import asked_schema
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Selection", "asks_for_parts", "write_results"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class Selection:
     """What is written: the requests of a run or of one of its stages, or all rows of a dataset.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeVar
 
@@ -12,6 +11,7 @@ from orchestrator.cli.output import note
 from orchestrator.cli.signals import Interruption
 from orchestrator.core.errors import ConfigError, ExitCode
 from orchestrator.core.events import RunEnded, RunEvent, RunStarted
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.states import RunState
 from orchestrator.report.display import Bar, Display, Mode, Plain, choose_mode, displayed
 from orchestrator.report.live_tally import LiveTally
@@ -26,7 +26,7 @@ __all__ = ["LiveRun", "RunOutcome"]
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class RunOutcome:
     """How the run ended or stopped.
 

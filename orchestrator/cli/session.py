@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from orchestrator.core.fast_dataclass import fast_dataclass
 
 if TYPE_CHECKING:
     from orchestrator.app.api import Orchestrator
@@ -25,7 +26,7 @@ CONFIG_NAME = "orchestrator.yaml"
 SANDBOX = Path("sandbox")
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class Places:
     """Which config and which database a command uses; None where nothing names one.
 

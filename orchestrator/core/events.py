@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class RunStarted:
     """A run starts or resumes."""
 
@@ -36,7 +36,7 @@ class RunStarted:
     database: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class RowSkipped:
     """A bad input row was skipped, as ``input.on_bad_row: skip`` asks."""
 
@@ -59,21 +59,21 @@ class Settled:
     elapsed_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class OutageBegan:
     """The provider serves no requests; nothing new is sent except a probe at intervals."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class OutageEnded:
     """The provider serves requests again."""
 
     lasted_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class Warned:
     """A warning that does not stop the run; ``code`` is stable, ``message`` is for people."""
 
@@ -81,7 +81,7 @@ class Warned:
     message: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class RunEnded:
     """The engine stopped; the state of the run and ``reason`` say why."""
 

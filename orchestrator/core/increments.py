@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 from typing import TypeAlias
@@ -76,7 +75,7 @@ class DatasetEntry:
     as_of: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class NotedChange:
     """Why a run asks a row, and what it asks."""
 
@@ -85,7 +84,7 @@ class NotedChange:
     row: ComparedRow
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class Comparison:
     """How the rows of a job compare with its dataset, which was last added to by the run ``since``.
 

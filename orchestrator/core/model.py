@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from orchestrator.core.fast_dataclass import fast_dataclass
@@ -58,7 +58,7 @@ class Usage:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class ToolUse:
     """What a response used of tools that are charged apart: by call, by session, or by the tokens of images.
 
@@ -154,7 +154,7 @@ class NewRequest:
     passes_on: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class FunctionCall:
     """A call of a function tool that a response stopped for. ``arguments`` is JSON as the model wrote it."""
 
@@ -163,7 +163,7 @@ class FunctionCall:
     arguments: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class SkippedRow:
     """A bad input row that ``input.on_bad_row: skip`` skips."""
 
@@ -172,7 +172,7 @@ class SkippedRow:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class PlanMark:
     """How far the input was read, committed together with those rows: ``position`` rows were read."""
 
@@ -180,7 +180,7 @@ class PlanMark:
     complete: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class UnitPrice:
     """The unit prices behind a charge, in picodollars per token, and their source.
 
@@ -224,7 +224,7 @@ class Charge:
         return self.price is not None and self.price.estimated
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class PastUse:
     """What settled requests used, with all their attempts; sums that can be added.
 

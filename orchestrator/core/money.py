@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from typing import TypeAlias
+
+from orchestrator.core.fast_dataclass import fast_dataclass
 
 __all__ = ["MOST_PICODOLLARS", "PICODOLLARS_PER_DOLLAR", "Bound", "Picodollars", "format_usd", "parse_usd"]
 
@@ -16,7 +17,7 @@ PICODOLLARS_PER_DOLLAR = 10**12
 MOST_PICODOLLARS = 2**63 - 1
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class Bound:
     """The most that several responses of unknown cost can have cost.
 

@@ -5,15 +5,15 @@ The three kinds answer the question that decides about money: was the request se
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.model import RateLimits
 
 __all__ = ["BatchError", "NeverSent", "Problem", "Refused", "ReplyLost"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class NeverSent:
     """No byte of the request reached the provider: refused, DNS, TLS, or no free connection."""
 
@@ -22,7 +22,7 @@ class NeverSent:
     local: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class ReplyLost:
     """The request may have been received, and no readable reply came back.
 
@@ -39,7 +39,7 @@ class ReplyLost:
     too_large: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class Refused:
     """The provider, a gateway or a proxy answered with an error.
 
@@ -61,7 +61,7 @@ class Refused:
 Problem: TypeAlias = NeverSent | ReplyLost | Refused
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class BatchError:
     """Why the provider refused a whole batch; ``line`` counts from 1, and is None if no line is at fault."""
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from orchestrator.core.fast_dataclass import fast_dataclass
 
 __all__ = ["NewGroup", "NewMember"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class NewGroup:
     """A request that waits for others: ``members`` are the keys of requests of the stage ``of``, made before it."""
 
@@ -22,7 +23,7 @@ class NewGroup:
     passes_on: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class NewMember:
     """A settled request that belongs to a group, which is made with ``row`` by its first member."""
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.policy.rate_limits.limits import Limiter, Pools
 from orchestrator.policy.rate_limits.places import OpenPlaces
 
 __all__ = ["Allowances"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class Allowances:
     """Rate limits of creates (a pool for each model) and of polls, and how many calls may be open at a time."""
 

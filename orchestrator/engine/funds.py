@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.model import Charge, Response
 from orchestrator.core.money import Picodollars, format_usd
 from orchestrator.engine.items import OpenResponse
@@ -16,7 +16,7 @@ from orchestrator.stores.reads import SharedCaps, Spending
 __all__ = ["Funds", "unknown_charge"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class Funds:
     """Prices (of each endpoint, by place) and budget of one run. ``caps`` are those over all runs; ``is_at_work``
     says whether a process holds the lock of a run, by the run's id.

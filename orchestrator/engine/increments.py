@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 from anyio import to_thread
 
 from orchestrator.core.clock import Clock
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.increments import ASKED, Change, Changes, ComparedRow, DatasetEntry, NotedChange
 from orchestrator.core.model import NewRequest
 from orchestrator.engine.items import Halted
@@ -23,7 +24,7 @@ _ENTRIES_AT_ONCE = 10_000
 _REMOVED_AT_ONCE = 5_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class NightRules:
     """What a run does with rows whose request changed, and with rows that are gone.
 
@@ -45,7 +46,7 @@ class NightRules:
         return self.is_complete and self.removed != "keep"
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class Compared:
     """A row, its entry in the dataset if it has one, and how they compare."""
 

@@ -133,21 +133,21 @@ class Waiting:
     forced: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class Queued:
     """The request is pending on disk again, due at ``not_before``."""
 
     not_before: float
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class Returned:
     """The request could not be sent now and no attempt was counted; it returns to the head of the queue."""
 
     prepared: Prepared
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class AwaitingTools:
     """The response has ended with calls of function tools.
 
@@ -168,12 +168,12 @@ class Finished:
     unblocked: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class Held:
     """The request is in doubt and held for the operator."""
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class AwaitsEvent:
     """The request is in doubt: until then an event may name its response; later it is sent again or held.
 
@@ -185,7 +185,7 @@ class AwaitsEvent:
     counted: bool
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class Halted:
     """Nothing more may be sent in this run. ``collect`` says whether open responses can still be fetched.
 
@@ -203,7 +203,7 @@ class Halted:
         return cls(halt.code, f"{halt.message}; {halt.hint}" if halt.hint else halt.message, collect)
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class AskedElsewhere:
     """Other runs have the same request in flight, or its answer; it was not sent."""
 

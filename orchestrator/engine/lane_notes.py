@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import orjson
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.lanes import Lane
 from orchestrator.stores.base import LearnedReader, Store
 
 __all__ = ["LaneNote", "lane_notes", "name_of_lanes", "note_lane"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class LaneNote:
     """From a time on, the requests of a stage take a lane. ``reconsider_at`` is when that may change."""
 

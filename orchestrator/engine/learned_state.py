@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.stores.base import LearnedReader, Store
 
 __all__ = ["LearnedState", "Snapshot"]
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class Snapshot:
     """One part of the learned state: the name it is stored under, how to dump it, how to load it."""
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import anyio
 
 from orchestrator.core.errors import OrchestratorError, cause_of
 from orchestrator.core.events import Progress
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.states import RunState, State
 from orchestrator.engine.route import Router
 from orchestrator.engine.run_context import RunContext
@@ -32,7 +32,7 @@ class Task(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class Ended:
     """How the engine's work ended. ``state`` ACTIVE means that there is more to do and the run can be resumed.
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from orchestrator.core.clock import Clock
 from orchestrator.core.events import Observer, Progress, Settled, Warned
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.model import Charge
 from orchestrator.core.states import SETTLED, Event, State, move
 from orchestrator.engine.items import OpenResponse
@@ -15,7 +15,7 @@ from orchestrator.stores.reads import Dependent
 __all__ = ["Observation"]
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class Observation:
     """The live counts of a run, and the observer that receives its events."""
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.core import exact_json
 from orchestrator.core.errors import BadRow
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.lanes import Lane
 from orchestrator.core.money import Picodollars
 from orchestrator.engine.items import NewConversation, Prepared
@@ -27,7 +27,7 @@ from orchestrator.stores.reads import EarlierTurn, PendingRequest
 __all__ = ["Preparation", "Unsendable", "too_large"]
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class Unsendable:
     """Why a request can never be sent: it fails with this code, at no cost."""
 

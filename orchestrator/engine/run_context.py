@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
 from typing import Protocol
 
 from orchestrator.core.clock import Clock
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.engine.observation import Observation
 from orchestrator.engine.run_endpoints import RunEndpoints
 from orchestrator.engine.run_status import RunStatus
@@ -47,7 +47,7 @@ class EngineReader(
     """What carrying out a run reads; results, histories and retention are read by others."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class RunContext:
     """One run: its record, stages, endpoints, store and live status, and the clock and the chance it runs by."""
 

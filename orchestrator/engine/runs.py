@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
 from orchestrator.core.errors import RunChanged, UsageError
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.money import Picodollars
 from orchestrator.core.states import RunState
 from orchestrator.stores.base import RunReader, Store
@@ -21,7 +21,7 @@ __all__ = ["JobIdentity", "choose_run", "find_run", "grows", "resume"]
 _OVER = (RunState.FINISHED, RunState.CANCELLED)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class JobIdentity:
     """What makes two executions of a job the same run, and the values of a new run.
 

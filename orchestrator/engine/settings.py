@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.money import Picodollars
 from orchestrator.job.requests.compose import RequestRules
 from orchestrator.policy.errors.judgement import AnswerPolicy
@@ -13,7 +13,7 @@ from orchestrator.policy.polling.deadlines import Timeouts
 __all__ = ["StageSettings"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class StageSettings:
     """How the requests of one stage are carried out. Times are seconds."""
 

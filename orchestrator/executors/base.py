@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.model import Seen
 from orchestrator.core.problems import Problem
 from orchestrator.provider.streaming import EventStream, StreamEvent
@@ -13,7 +13,7 @@ from orchestrator.provider.streaming import EventStream, StreamEvent
 __all__ = ["Capabilities", "Executor", "ResponseStreams"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class Capabilities:
     """What a way of carrying out requests can do; the engine asks these values, never the type of an executor.
 

@@ -8,12 +8,12 @@ import threading
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import anyio
 
 from orchestrator.core import exact_json
+from orchestrator.core.fast_dataclass import fast_dataclass
 
 __all__ = ["FunctionTools", "Handler", "ToolResult"]
 
@@ -25,7 +25,7 @@ Check: TypeAlias = Callable[[str], str | None]
 _LONGEST_MESSAGE = 2_000
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class ToolResult:
     """What a handler answered, or what went wrong, as the model will read it.
 

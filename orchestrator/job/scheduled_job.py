@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from orchestrator.core.errors import NotScheduled
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.job.documents.document import Document
 from orchestrator.job.schedule_section import Schedule
 
@@ -22,7 +22,7 @@ class _Named(BaseModel):
     schedule: Schedule | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class ScheduledJob:
     """A job file with a schedule. ``content`` is a hash of it, by which a later call knows that it is the same."""
 

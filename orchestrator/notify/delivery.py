@@ -10,13 +10,13 @@ import os
 import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 import anyio
 import orjson
 
 from orchestrator.core.errors import OrchestratorError
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.printable import printable
 from orchestrator.notify.settings import Channel, NotifyRule, secret_of
 from orchestrator.notify.signature import signed_headers
@@ -24,7 +24,7 @@ from orchestrator.notify.signature import signed_headers
 __all__ = ["Notice", "deliver", "ping_start"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class Notice:
     """What a receiver gets of one event. ``message_id`` is the same at each try, so that a receiver can drop
     repetitions; ``body`` is JSON without prompts, answers or keys of rows.

@@ -6,6 +6,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from orchestrator.core.fast_dataclass import fast_dataclass
+
 __all__ = ["Alert", "AlertName", "Alerts"]
 
 AlertName: TypeAlias = Literal["budget_80", "budget_100", "stalled"]
@@ -17,7 +19,7 @@ _LEAST_S = 900.0
 _REMEMBERED = 1000
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class Alert:
     """An event, its ``cause`` (the scope of a budget), and what to say of it."""
 

@@ -7,9 +7,10 @@ nothing but time. The time that the background needs for all rows, with a margin
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NamedTuple
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.lanes import BATCH_WINDOW_S, WINDOWS, Lane
 
 __all__ = ["FEWEST_ROWS", "LaneChoice", "LaneHistory", "choose_lane", "switch_time"]
@@ -32,7 +33,7 @@ _WEIGHT = 3
 _ORDER = (Lane.BATCH, Lane.WINDOW_8H, Lane.WINDOW_2H)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class LaneHistory:
     """What was learned of a model: the paces of the background, in rows per second, and durations in other lanes.
 

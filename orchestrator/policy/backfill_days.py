@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.money import Picodollars
 from orchestrator.core.states import RunState
 
@@ -15,7 +15,7 @@ __all__ = ["PastRun", "cost_of_others", "run_of_day", "unfinished_outside"]
 _TAKEN_OVER = "taken over by "
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class PastRun:
     """A run for a day. ``cost_pusd`` has what is known of its cost, and the bounds of what is not."""
 

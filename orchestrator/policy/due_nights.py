@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Literal, TypeAlias
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.states import RunState
 from orchestrator.policy.errors.refusals import NO_MONEY
 from orchestrator.policy.timetable import Slot, Timetable
@@ -21,7 +21,7 @@ _AGAIN_AFTER_S = 3600.0
 _OVER = (RunState.FINISHED, RunState.CANCELLED)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class KnownNight:
     """The latest run for a day. ``at_work`` says that a process works on it."""
 
@@ -38,7 +38,7 @@ class KnownNight:
         return self.state in _OVER
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class DueNight:
     """A night to work on now, sending until ``closes_at``; ``run`` is None if it was not begun."""
 
@@ -47,7 +47,7 @@ class DueNight:
     closes_at: float | None
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class NothingDue:
     """There is nothing to do, and why; ``until`` is when that may change by itself."""
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.increments import Change, DatasetEntry
 
 __all__ = ["IncrementRules", "change_of", "falls_due_after", "reuse_max_age_s", "shrank_too_much"]
@@ -16,7 +16,7 @@ SPREAD = 0.2
 _FOREVER_S = 100 * 365 * 86_400.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class IncrementRules:
     """Which rows that have an answer are asked again; ``ask_again_after_s`` and ``give_up_after`` None: never.
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
+
+from orchestrator.core.fast_dataclass import fast_dataclass
 
 __all__ = ["NotATime", "Slot", "Timetable", "wall_time"]
 
@@ -21,7 +22,7 @@ class NotATime(ValueError):
     """What is given as a time or a cron expression is none."""
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class Slot:
     """One night of a schedule: the day for which it stands, and when it is due, in Unix seconds."""
 

@@ -7,9 +7,9 @@ place of parts, an item that says its role and no type, one item in place of a l
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.provider.reply_json import read_json
 
 __all__ = ["AnswerParts", "Item", "answer_parts", "has_image", "items_of", "refusal_of", "text_of"]
@@ -88,7 +88,7 @@ def _is_text(value: Any) -> bool:
 # ── beside the text ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class AnswerParts:
     """What a response holds beside its text, in the provider's own words.
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.model import Response
 from orchestrator.core.problems import Refused
 from orchestrator.provider.refusal import code_text, error_fields
@@ -21,7 +21,7 @@ ENDPOINT = "/v1/responses"
 _MOST_MESSAGE = 2000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class ResultLine:
     """One line of an output or error file.
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
 from pydantic_core import to_json
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.problems import BatchError, Problem, Refused, ReplyLost
 from orchestrator.provider.batch_lines import ENDPOINT, split_lines
 from orchestrator.provider.client import CallFailed, ResponsesClient
@@ -27,7 +27,7 @@ _MOST_REPLY_BYTES = 2**20
 _LIFETIME_S = 3 * 86_400
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class Batch:
     """A batch as the provider showed it. ``status`` is its word, verbatim; a file that does not exist is None."""
 
@@ -42,7 +42,7 @@ class Batch:
     metadata: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class BatchUpload:
     """A file to upload: its size is known, and its content comes in pieces."""
 

@@ -7,7 +7,6 @@ import base64
 import socket
 import ssl
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
@@ -15,6 +14,7 @@ import aiohappyeyeballs
 import anyio
 from aiohappyeyeballs import AddrInfoType
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.problems import NeverSent
 from orchestrator.provider.http1 import Connection
 from orchestrator.provider.transport import Endpoint, TransportError, environment_proxy, system_message, tls_context
@@ -28,7 +28,7 @@ _NAME_KEPT_S = 10.0
 _MAX_TUNNEL_REPLY = 65_536
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class _Host:
     """A host to connect to. ``name`` is as in certificates and requests."""
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.money import Picodollars
 
 __all__ = ["ProviderAccount", "ReportedCost", "ReportedUsage"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class ReportedCost:
     """One amount of one day (UTC, ``2026-11-21``)."""
 
@@ -18,7 +17,7 @@ class ReportedCost:
     line_item: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class ReportedUsage:
     """The tokens of one day; ``model`` is None if the account does not separate models."""
 
@@ -30,7 +29,7 @@ class ReportedUsage:
     output_tokens: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class ProviderAccount:
     """The costs and the usage of an account, each None if it was not given, and the days that it covers."""
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import quote, urlencode
 
 import orjson
 from pydantic_core import from_json
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.model import Seen
 from orchestrator.core.problems import Problem, ReplyLost
 from orchestrator.provider.client import read_response
@@ -75,7 +75,7 @@ class StreamTransport(Protocol):
     async def aclose(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class StreamEvent:
     """One event. ``sequence`` rises within a response; None if the server does not number its events."""
 
@@ -252,7 +252,7 @@ class StreamingClient:
         return read_response(Reply(status=status, headers=headers, body=orjson.dumps(response)), self._status_aliases)
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class _Opened:
     """A reply whose status has arrived."""
 

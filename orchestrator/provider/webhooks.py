@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 
 import orjson
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.webhook_signature import SECRET_PREFIX, decoded_secret, signature_of
 
 __all__ = ["RESPONSE_ENDINGS", "Delivery", "Flaw", "WebhookEvent", "WebhookVerifier", "read_event"]
@@ -26,7 +26,7 @@ _MOST_DIGITS = 12
 _MOST_SIGNATURES = 8
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class Delivery:
     """One delivery as received: the three headers that sign it, empty if absent, and its raw body."""
 
@@ -36,7 +36,7 @@ class Delivery:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class WebhookEvent:
     """What a delivery reports: its type, and the id of the response or batch that it is about."""
 

@@ -8,12 +8,12 @@ JSON.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import orjson
 
 from orchestrator.core import exact_json
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.states import State
 from orchestrator.policy.errors.answer_schema import without_fence
 from orchestrator.report.columns import Kind
@@ -29,7 +29,7 @@ _KINDS_OF_CONSTANTS = {str: Kind.TEXT, int: Kind.COUNT, float: Kind.NUMBER, bool
 _WHOLE_FLOATS = 2**53
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class AnswerColumn:
     """One column: the path of its value in an answer, and its kind."""
 

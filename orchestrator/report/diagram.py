@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.model import MAIN_STAGE
 from orchestrator.job.spec import Job
 from orchestrator.job.stages.pipeline import INPUT
@@ -19,7 +19,7 @@ _RESERVED = frozenset({"call", "class", "click", "default", "end", "flowchart", 
 _LONGEST = 40
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class _Node:
     """A stage: where its rows come from, how they are made, and what is asked of each of them."""
 

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.core.events import Progress
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.report import formatting
 from orchestrator.report.live_tally import LiveTally, Tallied
 from orchestrator.report.log import Style
@@ -167,7 +168,7 @@ class Bar:
                 self._broken = True
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class _Parts:
     """Parts of a line with points between them; a line that is full continues below, and no part is split."""
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Self
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.report.answer_columns import AnswerColumn, answer_columns, answer_of, in_kind, value_in
 from orchestrator.report.columns import STAGE_COLUMNS, Kind, stage_values
 from orchestrator.report.row_columns import RowColumn, row_of
@@ -14,7 +15,7 @@ from orchestrator.stores.reads import ResultRecord
 __all__ = ["ExtraColumns"]
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class ExtraColumns:
     """The further columns of one export."""
 

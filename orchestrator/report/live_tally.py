@@ -6,6 +6,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from orchestrator.core.events import RunEvent, Settled
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.states import State
 
 __all__ = ["LiveTally", "Tallied"]
@@ -15,7 +16,7 @@ _ANSWERS = 400
 _CODES = 4
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class Tallied:
     """Failures of this process by code, the most frequent first; the key and the code of the latest one; times."""
 

@@ -6,11 +6,11 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from orchestrator.core.errors import UsageError
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.report.parquet_file import require_parquet
 
 __all__ = ["ProtectedFile", "check_target", "whole_file"]
@@ -20,7 +20,7 @@ _BUFFER = 1 << 20
 _NEW_FILE_MODE = 0o600
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class ProtectedFile:
     """A file that no output may replace, whether or not it exists now; ``what`` says what it is."""
 

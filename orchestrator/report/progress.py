@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.core.events import Progress
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.money import Picodollars, format_usd
 from orchestrator.core.printable import printable
 from orchestrator.core.states import SETTLED, State
@@ -66,7 +67,7 @@ class Throughput:
         return done / elapsed if done > 0 and elapsed >= 1 else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class View:
     """All that a display shows at one time; ``None`` is "not known yet".
 

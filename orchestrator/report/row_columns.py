@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.core import exact_json
 from orchestrator.core.errors import UsageError
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.report.columns import Kind
 from orchestrator.stores.reads import ResultRecord
 
@@ -18,7 +18,7 @@ _WHOLE_FLOATS = range(-(2**53), 2**53 + 1)
 _INT64 = range(-(2**63), 2**63)
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class RowColumn:
     """One column of the rows, and the kind that all of its values have."""
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from orchestrator.core.errors import UsageError
+from orchestrator.core.fast_dataclass import fast_dataclass
 
 __all__ = ["DueCall", "Scheduler", "configuration"]
 
@@ -24,7 +24,7 @@ _EVERY_QUARTER = "*/15 * * * *"
 _LONGEST_NAME = 52
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class DueCall:
     """What is called: the program, from a folder, for a job; ``options`` name config and database.
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.model import MAIN_STAGE, Charge, NewRequest, PastUse, PlanMark, SkippedRow
 from orchestrator.core.money import Picodollars
 from orchestrator.core.stage_rows import NewGroup
@@ -73,7 +73,7 @@ __all__ = [
 DEFAULT_DATABASE = "orchestrator.db"
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class Advice:
     """One fact about a database and, if something should be done, what."""
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import anyio.to_thread
 
 from orchestrator.core.errors import StoreError, UsageError
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.money import Picodollars
 from orchestrator.stores.base import Backend
 from orchestrator.stores.user_errors import run_locked
@@ -15,7 +15,7 @@ from orchestrator.stores.user_errors import run_locked
 __all__ = ["Copied", "copy_database"]
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class Copied:
     """What was copied: rows by table, and the cost of all charges."""
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 from orchestrator.core.errors import RunNotFound
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.increments import Changes, DatasetEntry, NotedChange
 from orchestrator.stores.reads import ResultRecord
 
 __all__ = ["Dataset", "DatasetReader", "DatasetStore", "KeptRequest", "NightRecord", "find_dataset"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class Dataset:
     """A dataset. ``last_entry_id`` bounds the ids of its entries; ``rows`` are those that are not removed."""
 
@@ -24,7 +25,7 @@ class Dataset:
     last_entry_id: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class NightRecord:
     """A run that adds to a dataset, and what it found changed; ``changes`` is empty until its input was read.
 
@@ -37,7 +38,7 @@ class NightRecord:
     changes: Changes = field(default_factory=Changes)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class KeptRequest:
     """New hashes for an entry whose answer is kept, so that the next run finds it unchanged at once."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+from orchestrator.core.fast_dataclass import fast_dataclass
 
 __all__ = ["MOST_TRIES", "REPEAT_AFTER_S", "NewNotice", "NoticeStore", "PendingNotice"]
 
@@ -14,7 +15,7 @@ REPEAT_AFTER_S = 86_400.0
 MOST_TRIES = 50
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class NewNotice:
     """A notice for one receiver. ``cause`` distinguishes ends of the same event, such as two reasons for a halt.
 
@@ -30,7 +31,7 @@ class NewNotice:
     created_at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class PendingNotice:
     """A notice that was not delivered yet, and how often that was tried."""
 

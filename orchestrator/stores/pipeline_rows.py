@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.model import NewRequest
 from orchestrator.core.stage_rows import NewGroup, NewMember
 from orchestrator.core.states import State
@@ -29,7 +29,7 @@ _NUMBER = re.compile("([0-9]+)")
 StageTally = Mapping[str, Counter[State]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class PassedOn:
     """What is made of settled requests, all in one transaction; ``rows`` and ``members`` name theirs by its id."""
 
@@ -39,7 +39,7 @@ class PassedOn:
     members: Sequence[NewMember] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class ToPassOn:
     """A settled request of which rows of later stages must be made. ``answer`` is None if it did not succeed."""
 
@@ -52,7 +52,7 @@ class ToPassOn:
     answer: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class ReadyGroup:
     """A group all of whose members are settled."""
 
@@ -64,7 +64,7 @@ class ReadyGroup:
     row: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class GroupMember:
     """A settled member of a group. ``answer`` is None if it did not succeed.
 
@@ -78,7 +78,7 @@ class GroupMember:
     answer: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class PartialGroups:
     """Of the answered groups of a stage: how many were asked without failed rows, and how many lack rows that are
     there now."""

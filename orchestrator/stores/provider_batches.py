@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.money import Picodollars
 from orchestrator.stores.reads import OpenAttempt, OtherRequest, Spending
 from orchestrator.stores.writes import Claim
@@ -16,7 +16,7 @@ __all__ = ["BatchNote", "Claimed", "NewProviderBatch", "ProviderBatch", "Provide
 Claimed: TypeAlias = int | Spending | list[OtherRequest] | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class NewProviderBatch:
     """A batch that is about to be created; ``uid`` is its mark at the provider."""
 
@@ -28,7 +28,7 @@ class NewProviderBatch:
     made_at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class ProviderBatch:
     """A batch as it is stored. ``asked_at`` is when its creation was begun, and ``status`` the provider's word."""
 
@@ -49,7 +49,7 @@ class ProviderBatch:
     collected_at: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class BatchNote:
     """What is known of a batch from now on; None leaves what is stored."""
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.money import Picodollars
 
 __all__ = ["MOST_PULSES", "PULSE_PERIOD_S", "Pulse", "PulseStore", "pulse_number", "pulse_step"]
@@ -14,7 +14,7 @@ PULSE_PERIOD_S = 1.0
 MOST_PULSES = 2_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class Pulse:
     """The counts of a run at one time; ``settled`` includes ``failed``, ``cost_pusd`` is what is known."""
 

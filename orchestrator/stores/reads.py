@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class Run:
     """One execution of a job. ``cancel_requested`` asks the process that works on it to cancel what is open.
 
@@ -68,7 +68,7 @@ class Run:
     resume_at: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class Needed:
     """What would lose something if a run were removed: datasets with answers of it, runs that wait for one."""
 
@@ -76,7 +76,7 @@ class Needed:
     waiting_runs: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class SharedCaps:
     """Hard caps over all runs of a database that spend the same money as this one; None means no cap.
 
@@ -89,7 +89,7 @@ class SharedCaps:
     month_pusd: Picodollars | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class Continuation:
     """What the next turn of a request is made of.
 
@@ -132,7 +132,7 @@ class PendingRequest:
     conversation_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class OpenAttempt:
     """The latest attempt of a request that is submitting, submitted, awaiting tools or in doubt."""
 
@@ -159,7 +159,7 @@ class OpenAttempt:
     lane: Lane = Lane.BACKGROUND
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class EarlierTurn:
     """An earlier turn of a chain, as far as later turns need it. ``row`` is JSON."""
 
@@ -176,7 +176,7 @@ class Duplicate:
     here: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class OtherRequest:
     """A request of another run that asks the same: one that has a whole answer, or one that is in flight.
 
@@ -193,7 +193,7 @@ class OtherRequest:
     in_batch: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class Wait:
     """A blocked request that waits for one of another run; ``state`` is that of the other one."""
 
@@ -205,7 +205,7 @@ class Wait:
     in_batch: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class Dependent:
     """A blocked request that moved with the one it waited for; ``code`` says why it failed."""
 
@@ -214,7 +214,7 @@ class Dependent:
     code: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class Spending:
     """What runs that spend the same money were charged, unknown costs at the most they can be, and have set aside.
 
@@ -244,7 +244,7 @@ class Spending:
         return all(spent + aside <= limit for _, limit, spent, _ in self.under(caps))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class ToolCall:
     """The result of one function call of a response. ``arguments`` is JSON as the model wrote it."""
 
@@ -260,7 +260,7 @@ class ToolCall:
     ended_at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class Uncosted:
     """An attempt that was given up and whose cost is not known."""
 
@@ -306,7 +306,7 @@ class RequestCounts(dict[State, int]):
         return self.get(State.CANCELLED, 0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class StageSummary:
     """The counts of one stage of a run.
 
@@ -385,7 +385,7 @@ class Summary:
         return self.possible_duplicates_bound.pusd
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class ResultDetails:
     """The row of a request, as JSON (empty if it was dropped), and its response as it was received."""
 
@@ -435,7 +435,7 @@ class ResultRecord:
     details: ResultDetails | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class RequestRecord:
     """One request as ``show`` prints it; ``row`` is empty if its data was dropped."""
 
@@ -464,7 +464,7 @@ class RequestRecord:
     answered_as: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class AttemptRecord:
     """One attempt as ``show`` prints it; ``body`` is the response as received.
 
@@ -496,7 +496,7 @@ class AttemptRecord:
     lane: Lane = Lane.BACKGROUND
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class Wasted:
     """What attempts cost that brought no answer, as far as their cost is known.
 
@@ -522,7 +522,7 @@ class Wasted:
         return self.failed + self.incomplete + self.empty + self.duplicate
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class CostRow:
     """The sum of the charges that share one value of a grouping (model, tier, day, state, …).
 

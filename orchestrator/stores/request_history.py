@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.stores.reads import AttemptRecord, RequestRecord, ToolCall
 from orchestrator.stores.stream_events import ProgressEvent
 
 __all__ = ["RequestHistory"]
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class RequestHistory:
     """One row: the request, each attempt at it, and what belongs to these.
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.states import State
 
 __all__ = ["ObjectKind", "ProviderObject", "Retained", "RetentionReader", "RetentionStore"]
@@ -20,7 +20,7 @@ class ObjectKind(StrEnum):
     FILE = "file"
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class ProviderObject:
     """One object that the provider keeps of a run; ``place`` is where the next page begins, for the same driver."""
 
@@ -29,7 +29,7 @@ class ProviderObject:
     place: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class Retained:
     """What a run must keep, and what was deleted of it.
 

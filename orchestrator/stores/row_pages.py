@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.money import Picodollars
 from orchestrator.core.states import State
 from orchestrator.stores.pulses import Pulse
@@ -30,7 +30,7 @@ __all__ = [
 COMPARED_CHARACTERS = 3_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class RowFilter:
     """Which rows of a run; None means any. ``text`` is searched for in keys, codes, messages and answers."""
 
@@ -57,7 +57,7 @@ class Differing(StrEnum):
     OUTCOMES = "outcomes"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class RowPlace:
     """Where a page begins: after a request in the order of the input, or before one and backward."""
 
@@ -65,7 +65,7 @@ class RowPlace:
     backward: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class RowPage:
     """Rows in the order of the input, their answers cut to the beginning.
 
@@ -79,7 +79,7 @@ class RowPage:
     searched_to: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class ComparedRows:
     """One key in two runs; ``other`` is None if the second run has no such row."""
 
@@ -87,7 +87,7 @@ class ComparedRows:
     other: ResultRecord | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class ComparisonPage:
     """Rows of two runs, in the order of the first one's input; see ``RowPage``."""
 
@@ -97,7 +97,7 @@ class ComparisonPage:
     searched_to: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class UsedPrice:
     """Unit prices that charges of a run follow from, in picodollars a token, and how many do."""
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+from orchestrator.core.fast_dataclass import fast_dataclass
 
 __all__ = ["ProgressEvent", "StreamEventReader", "StreamEventStore"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class ProgressEvent:
     """One event of a response's stream; ``item`` is the type of the output item that it is about."""
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
+
+from orchestrator.core.fast_dataclass import fast_dataclass
 
 __all__ = ["Upload", "UploadReader", "UploadStore"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class Upload:
     """A file at the provider, by its content."""
 

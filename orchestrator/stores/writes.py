@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date
 
 from orchestrator.core.errors import IllegalTransition, UsageError
@@ -34,7 +33,7 @@ _ENDINGS: dict[tuple[State, Event], State] = {
 _RESOLUTIONS = {"resend": Event.RETRY, "fail": Event.FAIL}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class NewRun:
     """A run to be created. ``spec_json`` is the whole job as loaded, with file names but without secrets."""
 
@@ -105,7 +104,7 @@ class Acceptance:
         return move(self.from_state, Event.ACCEPT)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class Adoption:
     """A pending request takes over the open response of another run's request, which then waits for it.
 
@@ -122,7 +121,7 @@ class Adoption:
     at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class Release:
     """A claimed request goes back to the queue and the attempt is undone: nothing was created.
 
@@ -183,7 +182,7 @@ class Ending:
             raise IllegalTransition(self.from_state.value, self.event.value) from None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class Leaving:
     """How a request leaves ``AWAITING_TOOLS``: ``CONTINUE`` with its next turn, or ``FAIL`` or ``CANCEL``."""
 
@@ -201,7 +200,7 @@ class Leaving:
         return move(State.AWAITING_TOOLS, self.event)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class Requeue:
     """Which requests of a run are tried again, for ``retry``; what succeeded never is.
 
@@ -238,7 +237,7 @@ class Requeue:
         return None if self.resolve_in_doubt is None else _RESOLUTIONS[self.resolve_in_doubt]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class Counts:
     """Additions to a run's counters that belong to no single request."""
 

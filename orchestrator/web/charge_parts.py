@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.model import Charge
 from orchestrator.core.money import Picodollars
 
 __all__ = ["ChargePart", "charge_parts"]
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class ChargePart:
     """``count`` units of something at a price each. Of tokens, the price is that of one token."""
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from starlette.requests import Request
 
 from orchestrator.app.run_browser import RunBrowser
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.stores.reads import Run, Summary
 from orchestrator.web.page_addresses import NUMBERED
 from orchestrator.web.slow_figures import SlowFigures
@@ -19,7 +20,7 @@ SEARCH_S = 0.03
 PAGE_WAIT_S = 0.04
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class PageContext:
     """One database and its pages."""
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.money import Picodollars
 from orchestrator.stores.pulses import Pulse
 
@@ -18,7 +18,7 @@ _COARSE = (1.0, 2.0, 5.0)
 _FIRST_POWER, _LAST_POWER = -2, 7
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class Interval:
     """What a run did between two samples; ``in_flight`` and ``cost_pusd`` are those at its end."""
 
@@ -38,7 +38,7 @@ class Interval:
         return 60 * number / (self.end - self.begin)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class Bin:
     """How many rows took from ``low`` to ``high`` seconds."""
 

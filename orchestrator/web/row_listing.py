@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from starlette.requests import Request
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.money import format_usd
 from orchestrator.core.states import State
 from orchestrator.report.columns import error_of
@@ -63,7 +63,7 @@ async def rows_page(view: PageContext, request: Request) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class _Listed:
     """Rows and the addresses of the pages beside them."""
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.stores.pulses import Pulse
 
 __all__ = ["RunHappening", "latest_happenings"]
@@ -17,7 +18,7 @@ _SILENT_S = 60.0
 _TOGETHER_S = 30.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class RunHappening:
     """One line: when it was last so, what, and how often since it began."""
 

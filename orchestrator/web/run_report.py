@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.app.run_browser import RunBrowser
 from orchestrator.app.sent_request import limits_learned
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.increments import Change
 from orchestrator.core.money import format_usd, parse_usd
 from orchestrator.core.states import State
@@ -36,7 +36,7 @@ _SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 _COUNTED = (Change.NEW, Change.CHANGED, Change.REMOVED)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class ReportOptions:
     """What a report has beside figures: the commands to type next, and the beginnings of texts if they are wanted."""
 

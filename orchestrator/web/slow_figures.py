@@ -8,13 +8,15 @@ from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from orchestrator.core.fast_dataclass import fast_dataclass
+
 __all__ = ["Figures", "SlowFigures"]
 
 T = TypeVar("T")
 _KEPT = 40
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class Figures(Generic[T]):
     """What was computed last, None if nothing was; ``is_current`` says that nothing has changed since."""
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 
 from orchestrator.app.forecast.request_size import Counting, Measured, RequestSize
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.lanes import Lane
 from orchestrator.core.model import PastUse, UnitPrice
 from orchestrator.core.money import Picodollars
@@ -46,7 +46,7 @@ class Basis(StrEnum):
     NOTHING = "nothing"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class Span:
     """A figure between ``low`` and ``high``; None if it is unknown, or has no bound."""
 
@@ -66,7 +66,7 @@ def _sum(one: int | None, other: int | None) -> int | None:
     return None if one is None or other is None else one + other
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class Variant:
     """A model, a service tier and a completion window that the same requests could be sent with."""
 
@@ -75,7 +75,7 @@ class Variant:
     window: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class Estimate:
     """What all requests of a job take and cost. ``cost`` is None if a price is not known."""
 
@@ -86,7 +86,7 @@ class Estimate:
     price_estimated: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class LeastTime:
     """The shortest time of a run; ``held_by`` names the limit. None if no limit and no latency is known."""
 
@@ -118,7 +118,7 @@ def least_time(
     return LeastTime(seconds=bounds[held_by] + (latency_s or 0.0), held_by=held_by)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class LaneForecast:
     """One lane: its cost, the time in which all is done, the chance to be done by the deadline, and the reason.
 
@@ -136,7 +136,7 @@ class LaneForecast:
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class Forecast:
     """What a job will take and cost, and what that rests on.
 
@@ -170,7 +170,7 @@ class Forecast:
     lanes: tuple[LaneForecast, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class StageForecast:
     """What one stage of a job will take and cost. Where its rows depend on answers, their number is a range.
 

@@ -16,6 +16,7 @@ import orjson
 
 from orchestrator.app.forecast.stand_ins import stand_in_text
 from orchestrator.app.forecast.trees import Tree, tree_of
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.job.stages.expansion import Made, Pipeline, SettledRow, StageFailed, group_key
 from orchestrator.job.stages.groups import MERGES, Ask, FailGroup, Group, Split, complete
 from orchestrator.job.stages.pipeline import MISSING, Columns, StagePlan
@@ -34,7 +35,7 @@ _IN_BRACES = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 _MOST_OF_FUNCTION = 1_000
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class Range:
     """A number that lies between two; ``most`` is None if it has no bound."""
 
@@ -45,7 +46,7 @@ class Range:
         return Range(self.least + other.least, _sum(self.most, other.most))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class Expected:
     """What is known of the answer of a request: its ``text``, that there will be none, or the most tokens of it."""
 
@@ -415,7 +416,7 @@ class Foresight:
         return _most_tokens({name: _times(bound, _mentions(texts, name)) for name, bound in unseen.items()})
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class _Unseen:
     """A row with stand-ins, and how many there may be of it."""
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.core import exact_json
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.model import MAIN_STAGE, PastUse
 from orchestrator.job.spec import Job
 from orchestrator.stores.base import Reader
@@ -34,7 +34,7 @@ _INDIFFERENT = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class Past:
     """What earlier requests took, in which runs, and of which model if it is another one."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial, reduce
 
 import anyio
@@ -28,6 +28,7 @@ from orchestrator.app.forecast.request_size import Counting, Measured, RequestSi
 from orchestrator.app.forecast.sample import GLANCE_S, about_how_many_rows
 from orchestrator.config import Config
 from orchestrator.core.clock import Clock
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.money import Picodollars
 from orchestrator.job.incomplete import RaiseMaxOutputTokens, Repairs
 from orchestrator.job.rows.sources import STDIN
@@ -45,7 +46,7 @@ __all__ = ["PipelineForecaster"]
 _NOTHING = Span(low=0, likely=0, high=0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class _Ends:
     """The fewest and the most requests of a stage, as far as they were measured."""
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from orchestrator.core import exact_json
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.policy.pricing.tokens import TokenCounter, estimate_input, may_write_12h, upper_bound_tokens
 
 __all__ = ["Counting", "Measured", "RequestSize", "Ruler"]
@@ -43,7 +43,7 @@ _COUNTING_ERRORS = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class RequestSize:
     """What decides the cost of one request. ``shared_tokens`` are those that it begins with like other requests."""
 
@@ -93,7 +93,7 @@ class Ruler:
         return shared if shared >= _LEAST_CACHED else 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class Measured:
     """The requests of a job: all of them, or a sample that stands for all ``rows``.
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from orchestrator.core.errors import BadRow
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.job.requests.compose import RequestRules, compose_first
 from orchestrator.job.requests.renderer import Renderer, contained
 from orchestrator.job.rows.keyed_rows import Row, open_rows
@@ -53,7 +54,7 @@ class EvenSample(Generic[T]):
             self._stride *= 2
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class Glance(Generic[T]):
     """What the first rows are like, and how many rows there are; None if only reading them all would show it.
 

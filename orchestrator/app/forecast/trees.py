@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.job.stages.packing import packs
 
 __all__ = ["Tree", "tree_of"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class Tree:
     """The requests of one group: the last one, and those whose answers are parts of another's.
 
@@ -25,7 +25,7 @@ class Tree:
     part_tokens: tuple[int, int | None] = (0, 0)
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class _Levels:
     """The requests of the levels of a tree below the last request, and the tokens of all of them."""
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.money import Bound, Picodollars
 from orchestrator.provider.provider_account import ProviderAccount
 
@@ -27,7 +28,7 @@ class Reason(StrEnum):
     NOT_REPORTED = "not-booked"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class Tokens:
     """How much was used."""
 
@@ -54,7 +55,7 @@ class Tokens:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class OwnDay:
     """What was charged here for one model on one day. ``unknown`` responses have no known cost, and this bound.
 
@@ -70,7 +71,7 @@ class OwnDay:
     estimated_pusd: Picodollars = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class CostLine:
     """One day's costs, here and at the provider."""
 
@@ -88,7 +89,7 @@ class CostLine:
         return self.reported_pusd - self.own_pusd
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class UsageLine:
     """One day's tokens, here and at the provider; ``model`` is None if it does not separate models."""
 
@@ -99,7 +100,7 @@ class UsageLine:
     reason: Reason
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class Reconciliation:
     """The comparison; ``uncovered`` are days with charges here that the account does not cover."""
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from orchestrator.app.ask import Again
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.problems import Problem, Refused
 from orchestrator.core.provider_error import is_transient_status, message_of
 from orchestrator.policy.errors.error_rules import Override
@@ -19,19 +19,19 @@ _NO_SUCH_CALL = frozenset({404, 405, 410, 501})
 _ALWAYS = float("inf")
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class Gone:
     """The provider does not, or no longer, know the object."""
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class Left:
     """This object stays at the provider; others may still be deleted."""
 
     message: str
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class Impossible:
     """No object can be deleted: the key is refused, or the server has no such call."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.app.connections import address, open_client
@@ -14,6 +13,7 @@ from orchestrator.app.stage_summaries import row_of
 from orchestrator.config import Config
 from orchestrator.core.clock import Clock
 from orchestrator.core.errors import UsageError
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.states import SETTLED, RunState, State
 from orchestrator.job.retention import RetentionSection, delete_ended_before
 from orchestrator.policy.rate_limits.limits import Limiter
@@ -26,7 +26,7 @@ __all__ = ["Due", "RetentionService"]
 _ENDLESS = float("inf")
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class Due:
     """Copies of these kinds, of responses that had ended by a given time."""
 

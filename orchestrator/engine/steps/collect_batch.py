@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeAlias
 
 from orchestrator.core.errors import CODES
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.problems import BatchError, NeverSent, Problem, Refused, ReplyLost
 from orchestrator.core.states import State
 from orchestrator.engine.identity import ReplyIdentity
@@ -51,7 +52,7 @@ _UNANSWERED = {"batch_expired", "batch_cancelled"}
 _Settled: TypeAlias = Callable[[After], None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class CollectTimes:
     """How long lines that come late are waited for, and when a batch that does not end is cancelled."""
 

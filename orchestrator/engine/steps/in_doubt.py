@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.states import Event, State
 from orchestrator.engine.funds import Funds, unknown_charge
 from orchestrator.engine.items import After, AwaitsEvent, Held, OpenResponse, Queued
@@ -19,7 +18,7 @@ _BASE_S = 5.0
 _FREE_BASE_S = 0.5
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class _Loss:
     """A create whose reply was lost. ``counted``: its attempt counts against those that the request has."""
 

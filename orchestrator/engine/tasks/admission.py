@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.lanes import Lane
 from orchestrator.engine.items import Prepared
 from orchestrator.engine.tasks.rooms import Room
@@ -15,7 +15,7 @@ from orchestrator.policy.pricing.budget import Budget
 __all__ = ["Admission", "admit"]
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class Admission:
     """What leaves the queues now, what holds the rest back, and when to ask again.
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.lanes import AUTO, WINDOWS, Lane
 from orchestrator.core.states import SETTLED
 from orchestrator.engine.lane_memory import LaneMemory
@@ -22,7 +22,7 @@ _TIME_IS_SHORT = "the background needs all the time that is left before the dead
 _CHOOSE_AGAIN_S = 60.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class LanePlan:
     """What the job asks of a stage's lane: a lane or ``auto``; the model, if all rows name the same.
 

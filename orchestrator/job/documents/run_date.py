@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from orchestrator.core.errors import UsageError
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.job.documents.document import Document
 from orchestrator.job.documents.validation_problems import FieldPath, ValidationProblem
 from orchestrator.job.documents.values import parse_duration
@@ -28,7 +28,7 @@ _WORD = re.compile(r"(?<![\w.\]])run\.(?:(name)\b|date\b(?:\.(\w+))?)")
 _PARTS = {"year": "%Y", "month": "%m", "day": "%d"}
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class RunDate:
     """The day for which a run stands, and the run's name."""
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from decimal import Decimal
 from difflib import get_close_matches
 from typing import Any, TypeAlias, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+
+from orchestrator.core.fast_dataclass import fast_dataclass
 
 __all__ = ["FieldPath", "ValidationProblem", "did_you_mean", "listed", "problems_of", "refuse"]
 
@@ -20,7 +21,7 @@ _LISTED = 12
 _LISTED_CHARACTERS = 40
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class ValidationProblem:
     """One thing that is wrong: the field, what is allowed there, and what to do.
 

@@ -7,7 +7,6 @@ YAML 1.2 leaves ``no``, ``on`` and ``12:30`` the text that their author meant. N
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from io import StringIO
 from typing import Any
@@ -17,6 +16,7 @@ from ruamel.yaml.composer import MaxDepthExceededError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.job.documents.validation_problems import FieldPath, ValidationProblem
 
 __all__ = ["NotYaml", "ParsedYaml", "parse_scalar", "parse_yaml"]
@@ -56,7 +56,7 @@ class NotYaml(Exception):
         self.hint = hint
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class ParsedYaml:
     """One document: its data, the line of each field (from 1), and what is wrong with it beyond its syntax."""
 

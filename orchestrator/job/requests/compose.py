@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
 
 import orjson
 
 from orchestrator.core import exact_json
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.job.chains import Chain
 from orchestrator.job.requests.renderer import Renderer
 from orchestrator.job.requests.turns import in_conversation, with_continuation, with_history
@@ -33,7 +33,7 @@ NOT_ASKED = ("metadata", "safety_identifier", "user", "prompt_cache_key")
 _PREFIX = ("model", "tools", "text", "instructions")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class RequestRules:
     """What a job and its config add to every request beyond ``request`` itself."""
 
@@ -56,7 +56,7 @@ class RowState(Protocol):
     def max_output_tokens(self) -> int | None: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class _Unsent:
     conversation_id: str | None = None
     earlier_response_id: str | None = None

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -15,6 +14,7 @@ from jinja2 import Environment, StrictUndefined, TemplateSyntaxError, Undefined,
 from jinja2.exceptions import SecurityError
 
 from orchestrator.core import exact_json
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.job.documents.validation_problems import FieldPath, did_you_mean, listed
 from orchestrator.job.requests.local_files import FILTERS, FileUnusable
 from orchestrator.job.requests.template_bounds import (
@@ -55,7 +55,7 @@ class CannotRender(Exception):
         self.field = field
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class Expression:
     """A compiled template.
 

@@ -13,9 +13,10 @@ import re
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from orchestrator.core.fast_dataclass import fast_dataclass
 
 __all__ = [
     "FILTERS",
@@ -75,7 +76,7 @@ class FileToUpload(str):
         return content if hashlib.sha256(content).digest() == self.sha256 else None
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class _Mark:
     """What a filter left in a text."""
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.job.documents.validation_problems import FieldPath, ValidationProblem
 from orchestrator.job.requests.expressions import (
     BadTemplate,
@@ -30,7 +30,7 @@ _ANY_TEXT_FIELDS = frozenset({"input", "instructions"})
 _ANSWER_FORMAT = ("text", "format")
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class RequestTemplate:
     """The compiled request.
 

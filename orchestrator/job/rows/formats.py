@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol, TypeAlias
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.job.rows.caps import InputCaps
 from orchestrator.job.rows.sources import Source
 
@@ -23,7 +23,7 @@ class Malformed(Exception):
         self.hint = hint
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class ReadingRules:
     """How a job wants its files read; None: as the format's default."""
 

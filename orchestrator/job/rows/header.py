@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 
 from orchestrator.core.errors import OrchestratorError, SpecError
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.job.documents.document import Document
 from orchestrator.job.documents.validation_problems import FieldPath, ValidationProblem, did_you_mean, listed
 from orchestrator.job.requests.renderer import Renderer
@@ -23,7 +23,7 @@ _MOST_UNREADABLE = 20
 _MOST_LINES = 1_000
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class _FirstRows:
     """The columns of the first rows, and what to say of one that is not among them."""
 

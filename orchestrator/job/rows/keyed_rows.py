@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -45,7 +44,7 @@ class Row:
     data: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class UnreadableRow:
     """A row that cannot be read, or has no usable key; ``reason`` holds no text of it."""
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import BinaryIO
 
 from orchestrator.core.errors import BadRow
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.model import NewRequest, PlanMark, SkippedRow
 from orchestrator.core.stage_rows import NewGroup
 from orchestrator.job.chains import Chain, turn_of
@@ -20,7 +21,7 @@ __all__ = ["PlannedBatch", "plan"]
 _BATCH_BYTES = 4 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class PlannedBatch:
     """What is stored in one transaction: new requests, rows left out, and how far the input was read."""
 

@@ -11,7 +11,6 @@ import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeAlias, cast
@@ -19,6 +18,7 @@ from typing import Any, BinaryIO, Literal, TypeAlias, cast
 import orjson
 
 from orchestrator.core.errors import SpecError
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.job.documents.validation_problems import did_you_mean
 from orchestrator.job.rows.caps import InputCaps
 
@@ -63,7 +63,7 @@ _FREE_EXPANSION = 256 * 2**20
 _CAPS = InputCaps()
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class Source:
     """One input file: ``path`` opens it, ``relative`` is its name as the job file sees it."""
 

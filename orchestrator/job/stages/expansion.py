@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from orchestrator.core.errors import SpecError
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.job.requests.expressions import CannotRender, Expression, compile_expression
 from orchestrator.job.requests.imports import CannotImport, imported
 from orchestrator.job.spec import Job
@@ -39,7 +40,7 @@ class StageFailed(Exception):
     """No rows can be made of a row. The message holds no text of the row."""
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class MadeRow:
     """A row of a stage with a request; with a ``failure``, one for which no request can be made."""
 
@@ -49,7 +50,7 @@ class MadeRow:
     failure: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class MadeGroup:
     """A row that waits for the rows ``members`` of the stage ``of``, which are made at the same time."""
 
@@ -60,7 +61,7 @@ class MadeGroup:
     members: list[str]
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class GroupedRow:
     """A settled row that belongs to a group of a stage; ``row`` is what the group shares."""
 
@@ -78,7 +79,7 @@ class Made:
     grouped: list[GroupedRow] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class SettledRow:
     """A settled row of a stage; ``answer`` is the text of its answer, None if it failed."""
 
@@ -87,7 +88,7 @@ class SettledRow:
     answer: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class _Parent:
     key: str
     row: Row

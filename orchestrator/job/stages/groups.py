@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import orjson
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.job.stages.expansion import Pipeline, Row, SettledRow, StageFailed
 from orchestrator.job.stages.packing import RowTooLarge, packs
 from orchestrator.job.stages.pipeline import MISSING, Columns
@@ -21,7 +21,7 @@ __all__ = ["MERGES", "Ask", "Drop", "FailGroup", "Group", "GroupOutcome", "Split
 MERGES = "merges_parts"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class Group:
     """A group whose members are settled.
 
@@ -37,7 +37,7 @@ class Group:
     lost: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class Ask:
     """The group is one request, with this row."""
 
@@ -45,7 +45,7 @@ class Ask:
     missing: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class Split:
     """The group is too large: each part is a request, and their answers are the members of the next level."""
 
@@ -53,7 +53,7 @@ class Split:
     missing: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class FailGroup:
     """The group cannot be asked."""
 
@@ -61,7 +61,7 @@ class FailGroup:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class Drop:
     """No row is left in the group, so there is nothing to ask."""
 

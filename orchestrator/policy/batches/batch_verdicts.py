@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.problems import BatchError
 
 __all__ = [
@@ -24,29 +24,29 @@ _ENDED = frozenset({"completed", "expired", "cancelled"})
 _TOKEN_LIMIT = "token_limit_exceeded"  # noqa: S105  # the provider's code, no secret
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class StillOpen:
     """It has not ended."""
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class Collect:
     """It has ended, and its files hold what was answered."""
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class OverTokenLimit:
     """It was refused because too many tokens are enqueued: nothing of it was asked."""
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class WrongLines:
     """It was refused for some of its lines, by their numbers from 1; the others may be sent again."""
 
     errors: dict[int, BatchError]
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class Unusable:
     """It was refused as a whole, and another one like it would be, too."""
 

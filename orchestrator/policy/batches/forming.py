@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from orchestrator.core.fast_dataclass import fast_dataclass
 
 __all__ = ["BatchLimits", "BatchSize", "closes_at", "has_room"]
 
@@ -12,7 +12,7 @@ _LINGER_S = 30.0
 _SHARE_OF_ENQUEUED = 2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class BatchLimits:
     """The most that one file holds, and the most input tokens that all batches of a model may have enqueued."""
 
@@ -21,7 +21,7 @@ class BatchLimits:
     enqueued_tokens: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class BatchSize:
     """What a batch holds."""
 

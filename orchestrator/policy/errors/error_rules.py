@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import StrEnum
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.problems import NeverSent, Problem, Refused, ReplyLost
 
 __all__ = ["Action", "ErrorRule", "Override", "Phase", "Reach", "ReplyKind"]
@@ -60,7 +60,7 @@ class ReplyKind(StrEnum):
     ERROR = "an error"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class ErrorRule:
     """One row of the table; all conditions that it gives must hold.
 
@@ -125,7 +125,7 @@ class ErrorRule:
         return "; ".join(parts) or "anything else"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class Override:
     """A user's rule for an error whose status is misleading on this server.
 

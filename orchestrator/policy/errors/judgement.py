@@ -7,9 +7,10 @@ tables hold the answers, ``ERROR_TABLE`` and ``OUTCOMES``; the functions here fi
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import assert_never
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.model import Response
 from orchestrator.core.money import Picodollars
 from orchestrator.core.problems import Problem, Refused, ReplyLost
@@ -245,7 +246,7 @@ def code_of(error: Refused) -> str:
 # ── for the documentation ─────────────────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class JudgementRow:
     """One row of the printed table. ``reach`` says which requests will hit it; empty for a readable response."""
 

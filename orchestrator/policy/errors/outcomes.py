@@ -7,7 +7,6 @@ A successful call says little: a failure, a cut-off answer and an empty one all 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from orchestrator.core.errors import CODES
@@ -28,14 +27,14 @@ from orchestrator.policy.errors.verdicts import (
 __all__ = ["OUTCOMES", "AnswerPolicy", "Expectation", "OnIncomplete", "OnInvalid", "Outcome", "RaiseTo", "Repair"]
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class RaiseTo:
     """Send the request again with this ``max_output_tokens`` if the answer was cut off."""
 
     max_output_tokens: int
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class Repair:
     """Ask the model to correct its answer, at most so many times."""
 
@@ -46,7 +45,7 @@ OnIncomplete: TypeAlias = Literal["fail", "keep"] | RaiseTo
 OnInvalid: TypeAlias = Literal["fail", "retry"] | Repair
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class AnswerPolicy:
     """What a job accepts as an answer, and what to do about other answers.
 
@@ -74,7 +73,7 @@ class Expectation:
     flaw: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class Outcome:
     """One row: ``when`` and ``then`` describe in words what ``matches`` and ``verdict`` do."""
 

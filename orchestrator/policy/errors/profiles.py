@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.policy.errors.error_rules import Action, Override, Phase
 
 __all__ = ["PROFILES", "Profile", "overrides_for"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class Profile:
     """One kind of server, and the rules for the errors that it uses differently."""
 

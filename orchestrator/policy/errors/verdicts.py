@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, TypeAlias
+
+from orchestrator.core.fast_dataclass import fast_dataclass
 
 __all__ = [
     "CallTools",
@@ -29,12 +30,12 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class Succeed:
     """The response is an answer. One that was cut off and is kept shows it by its status ``incomplete``."""
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class Retry:
     """Send the request again; this attempt is spent.
 
@@ -54,14 +55,14 @@ class Retry:
     max_output_tokens: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class Later:
     """Nothing was created, and neither request nor provider is at fault: queue it again; no attempt is spent."""
 
     after_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class RateLimited:
     """Refused by the rate limit: the limiter slows down or pauses; no attempt is spent.
 
@@ -72,7 +73,7 @@ class RateLimited:
     slow_down: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class Full:
     """The server has no place for another open response, and nothing was created: fewer are open from now on.
 
@@ -82,7 +83,7 @@ class Full:
     after_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class Outage:
     """The provider serves no requests and nothing was created: the circuit breaker counts it, no attempt is spent."""
 
@@ -91,7 +92,7 @@ class Outage:
     message: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class Fail:
     """The request fails permanently; a retry would end the same way."""
 
@@ -99,7 +100,7 @@ class Fail:
     message: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class InDoubt:
     """It may have been sent, and may run and cost money: never send it again without a decision."""
 
@@ -107,14 +108,14 @@ class InDoubt:
     message: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class Found:
     """The reply was lost, but the part that arrived holds the response's id: poll it like any other."""
 
     response_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class Halt:
     """Every further request would end the same way: the run stops and can be resumed.
 
@@ -128,7 +129,7 @@ class Halt:
     maybe_sent: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class PollAgain:
     """The response has not ended as far as is known: poll again, after ``after_s`` at the earliest if given.
 
@@ -140,7 +141,7 @@ class PollAgain:
     missing: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class Expired:
     """The provider no longer knows the response: its result is lost and its cost unknown."""
 
@@ -148,7 +149,7 @@ class Expired:
     code: str = "response_expired"
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class Cancelled:
     """The response was cancelled at the provider on purpose: do not send the request again."""
 
@@ -156,12 +157,12 @@ class Cancelled:
     code: str = "cancelled"
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class CallTools:
     """The response stopped for function tools of the job: run them, then continue with their outputs."""
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class Continue:
     """The response is charged but is no answer yet: continue from it with these input items, in a new turn."""
 

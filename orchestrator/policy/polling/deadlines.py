@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from orchestrator.core.fast_dataclass import fast_dataclass
 
 __all__ = ["CANCEL_GRACE_S", "Timeouts", "gives_up_at", "grace_expired", "may_send", "overdue"]
 
@@ -18,7 +19,7 @@ _WINDOW = re.compile(r"(\d+)([mh])")
 _UNIT_S = {"m": 60.0, "h": 3600.0}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class Timeouts:
     """Timeouts of one response, in seconds from its acceptance.
 

@@ -10,8 +10,8 @@ the last stage of a pipeline finds money in spite of all that come before it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.money import Picodollars
 
 __all__ = ["RUN", "WARN_AT", "Budget", "Cap", "Crossed", "SetApart"]
@@ -23,7 +23,7 @@ RUN = "run"
 WARN_AT = (50, 80, 100)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class Cap:
     """One limit: ``scope`` is its name (``run``, ``day``, ``month``).
 
@@ -37,7 +37,7 @@ class Cap:
     shared: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class SetApart:
     """The part of the run's cap for one stage, and what the stage has used already."""
 
@@ -45,7 +45,7 @@ class SetApart:
     used_pusd: Picodollars = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class Crossed:
     """A percentage of a cap that is now committed; reported once."""
 

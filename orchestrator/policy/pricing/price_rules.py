@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import date
 from decimal import Decimal
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.money import Picodollars
 from orchestrator.policy.pricing.rates import Rate, Rates, per_token, strip_date, write_12h_of
 
@@ -42,7 +43,7 @@ class UnpricedTier(StrEnum):
     DEFAULT = "default"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class Fees:
     """Picodollars per call of a hosted tool, or per session (responses API, "Cost", tool fees).
 
@@ -58,7 +59,7 @@ class Fees:
     code_session: Picodollars = 30_000_000_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class LongRate:
     """What a request costs, all of it, when its input is longer than ``above`` tokens; USD per million tokens."""
 
@@ -70,7 +71,7 @@ class LongRate:
     above: int = 272_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class PriceOverride:
     """A price that takes precedence over the published one; USD per million tokens.
 
@@ -122,7 +123,7 @@ def _rate(prices: PriceOverride | LongRate) -> Rate:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class PriceRules:
     """A user's prices and factors.
 

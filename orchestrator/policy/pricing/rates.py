@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import ROUND_CEILING, Decimal
+
+from orchestrator.core.fast_dataclass import fast_dataclass
 
 __all__ = ["Rate", "Rates", "per_token", "strip_date", "write_12h_of"]
 
 _DATE = re.compile(r"-20\d{2}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])$")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class Rate:
     """Picodollars per token. ``estimated`` marks a rate that was inferred, not read.
 
@@ -57,7 +59,7 @@ class Rate:
         return replace(self, estimated=True)
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class Rates:
     """Rates by the length of the input, shortest first.
 

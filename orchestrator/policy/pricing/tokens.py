@@ -7,13 +7,13 @@ gpt-5 and the o models). Without it, and for newer models whose vocabulary is no
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
 from orchestrator.core import exact_json
+from orchestrator.core.fast_dataclass import fast_dataclass
 
 __all__ = [
     "TokenCounter",
@@ -59,7 +59,7 @@ _TEXTUAL_TYPES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class TokenCounter:
     """Counts the tokens of texts, with the vocabulary if ``exact``, else by estimate."""
 

@@ -13,8 +13,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.model import RateLimits
 from orchestrator.policy.rate_limits.meter import Meter
 from orchestrator.policy.rate_limits.pace import Pace
@@ -240,7 +240,7 @@ class Pools:
                 pool.restore_values(snapshots.get(model))
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class LearnedLimits:
     """What was learned of a model: the limits that replies reported, and the requests per minute that worked."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import anyio.lowlevel
@@ -12,6 +12,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.sandbox.endpoints.call_context import CallContext
 from orchestrator.sandbox.endpoints.json_replies import json_reply, page_of, parse_object
 from orchestrator.sandbox.faults.api_errors import ErrorReply, bad_request
@@ -41,7 +42,7 @@ _ENQUEUED = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class LineReply:
     """The reply to a line of a batch, with the response to store and its model and input tokens, if it has one."""
 

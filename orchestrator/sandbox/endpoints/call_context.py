@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from orchestrator.core.clock import Clock
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.sandbox.faults.fault_plan import FaultPlan
 from orchestrator.sandbox.sandbox_settings import SandboxSettings
 from orchestrator.sandbox.simulation.event_endpoints import WebhookEndpoints
@@ -16,7 +15,7 @@ from orchestrator.sandbox.storage.sandbox_database import SandboxDatabase
 __all__ = ["CallContext"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class CallContext:
     """The settings, the stored state and what is derived from them."""
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from random import Random
 from statistics import NormalDist
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.sandbox.sandbox_settings import (
     BATCH_FAULTS,
     DELIVERY_FAULTS,
@@ -34,7 +35,7 @@ _STANDARD_NORMAL = NormalDist()
 _LONGEST_BROKEN_STREAM = 12
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class DrawnFaults:
     """The faults and durations drawn for one create: at most one fault of each group (``None``: no fault)."""
 

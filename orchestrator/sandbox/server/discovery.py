@@ -10,14 +10,16 @@ import fcntl
 import json
 import os
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from pathlib import Path
 from typing import IO, Self
+
+from orchestrator.core.fast_dataclass import fast_dataclass
 
 __all__ = ["PublishedAddress", "SandboxEndpoint", "SharedSandbox", "is_locked", "use_published"]
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class SandboxEndpoint:
     """The address of an embedded sandbox, and the key that it accepts."""
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from random import Random
 from typing import Any, TypeAlias
 
 import orjson
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.policy.pricing.tokens import count_tokens
 from orchestrator.sandbox.sandbox_settings import Tools
 from orchestrator.sandbox.simulation.bad_answers import broken_json, off_schema
@@ -50,7 +50,7 @@ _LONGEST_QUOTE = 10_000
 _SUMMARY_WORDS = 30
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class Answer:
     """The output items of a response that ran, as JSON, and how it ended.
 
@@ -70,7 +70,7 @@ class Answer:
     usable: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class _Draft:
     """The items after the reasoning, their tokens, and why they stop early, if they do."""
 
@@ -80,7 +80,7 @@ class _Draft:
     usable: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class _Task:
     """One request to answer; ``ending`` is the fault that it ends with."""
 

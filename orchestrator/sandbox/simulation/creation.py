@@ -7,9 +7,9 @@ import math
 import secrets
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.lanes import WINDOWS
 from orchestrator.core.model import Usage
 from orchestrator.sandbox.faults.api_errors import bad_request
@@ -68,7 +68,7 @@ class SimulatedCache:
 _WINDOW_S = dict(WINDOWS.values())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class CreateCall:
     """One accepted create: its request, its model, its time, and the faults and durations drawn for it."""
 

@@ -7,11 +7,12 @@ Their names and fields are those of the API reference, "Streaming".
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import orjson
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.sandbox.simulation.item_events import item_events
 from orchestrator.sandbox.simulation.response_json import response_body
 from orchestrator.sandbox.storage.response_record import ResponseRecord
@@ -21,7 +22,7 @@ __all__ = ["SimulatedEvent", "events_of", "frame"]
 Json: TypeAlias = Any
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class SimulatedEvent:
     """One event; ``number`` counts up from 0, ``at`` is a Unix time or infinity."""
 

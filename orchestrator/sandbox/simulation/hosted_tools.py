@@ -8,11 +8,11 @@ patch, a screen and a shell of the client's the response stops, because the clie
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import orjson
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.policy.pricing.tokens import count_tokens
 from orchestrator.sandbox.simulation.prompts import Prompt
 
@@ -40,7 +40,7 @@ _CLIENT_CALLS: Mapping[str, tuple[str, str, dict[str, Json]]] = {
 _RUN_BY_THE_CLIENT = ("function", "custom")
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class HostedUse:
     """The items of the tools used, the texts that they found, and whether the response stops for an approval."""
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.sandbox.faults.api_errors import error_reply
 
 __all__ = ["RESERVED", "Catalogue", "Model"]
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class Model:
     """One model; ``snapshot`` is the dated name that responses echo, sizes are in tokens."""
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, TypeAlias
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.policy.pricing.tokens import estimate_input, token_counter
 from orchestrator.sandbox.storage.input_items import input_messages
 
@@ -18,7 +18,7 @@ Json: TypeAlias = Any
 _RESULTS = ("function_call_output", "custom_tool_call_output")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class Prompt:
     """What the model must answer, and how many input tokens the whole request takes.
 

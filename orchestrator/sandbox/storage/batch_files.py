@@ -9,6 +9,8 @@ from typing import Any, TypeAlias
 
 import orjson
 
+from orchestrator.core.fast_dataclass import fast_dataclass
+
 __all__ = ["ENDPOINT", "BatchLineError", "ResultFile", "file_line", "read_lines"]
 
 Json: TypeAlias = Any
@@ -17,7 +19,7 @@ ENDPOINT = "/v1/responses"
 MAX_LINES = 50_000
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class BatchLineError:
     """What is wrong with the input file, at a line counted from 1; one error fails the whole batch."""
 

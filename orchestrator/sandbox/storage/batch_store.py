@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from secrets import token_hex
 from typing import Any, TypeAlias
 
 import orjson
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.sandbox.faults.api_errors import ErrorReply, error_reply
 from orchestrator.sandbox.storage.batch_files import ENDPOINT, BatchLineError, ResultFile, file_line
 from orchestrator.sandbox.storage.file_store import NewFile, add_file
@@ -37,7 +38,7 @@ _UNANSWERED = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class BatchLine:
     """One request of a batch with its reply; ``ends_at`` is when the reply is ready (infinity: never)."""
 
@@ -48,7 +49,7 @@ class BatchLine:
     response_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class NewBatch:
     """A batch to store; ``fault`` strikes it, and ``late_s`` and ``cancelling_s`` are for the faults that delay.
 

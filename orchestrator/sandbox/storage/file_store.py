@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from secrets import token_hex
 from typing import Any, TypeAlias
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.sandbox.faults.api_errors import ErrorReply, bad_request, error_reply
 from orchestrator.sandbox.storage.sandbox_database import SandboxDatabase
 
@@ -17,7 +18,7 @@ Json: TypeAlias = Any
 _SHOWN = "id, length(content) AS bytes, created_at, filename, purpose, expires_at"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class NewFile:
     """A file to store; at ``complete_at`` batches know it, and ``late_content`` joins its content."""
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, TypeAlias
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.model import ToolUse, Usage
 from orchestrator.core.money import Picodollars, format_usd
 from orchestrator.policy.pricing.prices import PriceBook
@@ -26,7 +27,7 @@ Json: TypeAlias = Any
 _FEES = tuple(field.name for field in fields(ToolUse))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class Entry:
     """One response in the ledger. ``cost_pusd`` is None if it has no usage or its model no published price.
 

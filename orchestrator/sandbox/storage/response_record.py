@@ -6,8 +6,7 @@ from the time alone, so no task runs in between, and a restart changes nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.model import Usage
 
 __all__ = [
@@ -27,7 +26,7 @@ _ECHOED_TIERS = {None: "default", "auto": "default", "fast": "priority"}
 _OPEN_STATUSES = {"queued": "pending", "in_progress": "running"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class ResponseRecord:
     """A response, with all that was drawn for it. Times are Unix seconds; infinity means never.
 

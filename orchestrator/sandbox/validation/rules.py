@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.sandbox.faults.api_errors import ErrorReply, bad_request
 
 __all__ = [
@@ -30,7 +30,7 @@ _KINDS: dict[type, str] = {str: "string", bool: "boolean", int: "integer", float
 _KINDS |= {dict: "object", type(None): "null"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fast_dataclass
 class Rule:
     """The allowed values of one field; ``low`` and ``high`` bound a number, ``longest`` a string."""
 

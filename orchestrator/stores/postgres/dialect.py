@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, TypeAlias
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.stores.sql.queries import queries
 
 __all__ = ["Dialect", "ForMany", "Translated"]
@@ -79,7 +79,7 @@ _TYPES = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class Translated:
     """A statement as PostgreSQL takes it: its parameters by number, and their names if they are given by name."""
 
@@ -98,7 +98,7 @@ class Translated:
         return given
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class ForMany:
     """A statement for many rows: one array for each parameter."""
 

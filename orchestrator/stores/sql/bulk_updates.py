@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.model import Charge
 from orchestrator.core.states import OPEN, SETTLED, Event, State, move, moves
 from orchestrator.stores.sql.attempt_ids import attempt_id_of
@@ -25,7 +25,7 @@ _RANGE = 20_000
 _UNSENT = frozenset(State) - OPEN - SETTLED
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class IdRange:
     """Request ids from the first to the last, both included; other runs may have requests between them."""
 

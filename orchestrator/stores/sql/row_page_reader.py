@@ -15,6 +15,7 @@ from heapq import merge
 from itertools import islice
 from typing import Any, TypeAlias
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.states import OPEN, State
 from orchestrator.stores.pulses import Pulse
 from orchestrator.stores.reads import ResultRecord, Summary
@@ -48,7 +49,7 @@ _BATCH = 500
 _Pair: TypeAlias = tuple[int, int | None]
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class _Span:
     """Request ids that are searched by one statement, and where the search continues after them."""
 

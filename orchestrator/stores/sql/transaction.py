@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, field, replace
 from operator import attrgetter
 from typing import Any, TypeAlias
 
@@ -68,7 +68,7 @@ class Claimed:
     adopted: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@fast_dataclass(kw_only=False)
 class Known:
     """What one writer has committed and need not query again: prices, and claims that have not ended."""
 
