@@ -18,7 +18,7 @@ class Section(BaseModel):
 
     # Pydantic's own ``use_attribute_docstrings`` parses the source of each class when it is imported, which takes a
     # tenth of the start-up of a run; only a JSON schema needs the texts.
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     @classmethod
     def field_docs(cls) -> dict[str, str]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 from dataclasses import field, replace
 
 import pytest
 
 from orchestrator.core.fast_dataclass import fast_dataclass
+from tests.structure.sources import modules
 
 
 @fast_dataclass
@@ -79,3 +81,9 @@ def test_values_are_copied_and_pickled_with_their_fields() -> None:
     assert pickle.loads(pickle.dumps(point)) == point  # noqa: S301
     assert copy.copy(point) == point
     assert replace(point, down=1) == Point(across=1, down=1)
+
+
+def test_the_package_makes_its_values_this_way() -> None:
+    # Compiling the six methods of a frozen dataclass takes half a millisecond at each start.
+    compiled = re.compile(r"^ *@dataclass\(frozen=True, slots=True(, kw_only=True)?\)$", re.MULTILINE)
+    assert [module.path for module in modules() if compiled.search(module.text)] == []

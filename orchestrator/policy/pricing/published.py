@@ -9,12 +9,14 @@ alone must explain a charge.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from functools import cache
+from importlib import import_module
 from importlib.metadata import version
-from importlib.util import LazyLoader, find_spec, module_from_spec
+from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from orchestrator.policy.pricing.rates import Rate, Rates, per_token, strip_date, write_12h_of
@@ -92,23 +94,27 @@ def published_image_rate(model: str, day: date) -> ImageRate | None:
 def _provider() -> Provider:
     # The import takes 0.2 s, or 0.5 s on a cold disk, which commands without prices save. It names the bundled data,
     # because other code could have replaced the package's "current snapshot".
-    _import_when_used("httpx2")
-    from genai_prices.data import providers
+    with _imported_when_used("httpx2"):
+        from genai_prices.data import providers
 
     return next(provider for provider in providers if provider.id == "openai")
 
 
-def _import_when_used(name: str) -> None:
-    """Let a module be imported without being run before something of it is used.
+@contextmanager
+def _imported_when_used(name: str) -> Iterator[None]:
+    """Within the block, let a module be imported without being run before something of it is used.
 
     The price package imports a client, to fetch newer prices, which it is never asked for: a third of its time.
     """
-    spec = None if name in sys.modules else find_spec(name)
-    if spec is None or spec.loader is None:
+    if name in sys.modules:
+        yield
         return
-    spec.loader = LazyLoader(spec.loader)
-    sys.modules[name] = module = module_from_spec(spec)
-    spec.loader.exec_module(module)
+    sys.modules[name] = deferred = ModuleType(name)
+    deferred.__getattr__ = lambda attribute: getattr(import_module(name), attribute)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del sys.modules[name]
 
 
 def _find(model: str) -> tuple[ModelInfo | None, bool]:
