@@ -169,7 +169,7 @@ class Execution:
         """Listens for events of the provider, if the config says so."""
         if loop.hints is None or self._config.webhooks is None:
             return nullcontext()
-        from orchestrator.app.webhook_listener import listening
+        from orchestrator.app.event_receiver import listening
 
         return listening(
             self._config.webhooks,

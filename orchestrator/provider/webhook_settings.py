@@ -24,7 +24,8 @@ class WebhookSettings(Section):
     listen: str = Field(default="127.0.0.1:8787", examples=["127.0.0.1:8787"])
     """The address, as `HOST:PORT`, to which a proxy or a tunnel of yours passes what comes to the public URL."""
     secret_env: str = Field(default="OPENAI_WEBHOOK_SECRET", min_length=1)
-    """The environment variable that holds the secret of the webhook endpoint that you made at the provider."""
+    """The environment variable that holds the secret of the webhook endpoint that you made at the provider; two of
+    them, with a space in between, while a new one replaces an old one."""
     public_url: str | None = Field(default=None, max_length=2048, examples=["https://hooks.example.org/openai"])
     """The HTTPS URL that reaches this machine. With it a run makes an endpoint at the provider when it begins, keeps
     the secret in memory, and removes the endpoint when it ends; `secret_env` is not read."""
@@ -56,15 +57,15 @@ class WebhookSettings(Section):
 
     def verifier(self, environ: Mapping[str, str]) -> WebhookVerifier:
         """What checks events of your own endpoint; raises ``ConfigError`` if its secret is not set, or is none."""
-        secret = environ.get(self.secret_env, "").strip()
-        if not secret:
+        secrets = environ.get(self.secret_env, "").split()
+        if not secrets:
             raise ConfigError(
                 f"webhooks.secret_env names {self.secret_env}, which is not set",
                 hint=f"export {self.secret_env}=… (the secret that the provider showed when the endpoint was made), "
                 "set webhooks.public_url, or remove the section webhooks",
             )
         try:
-            return WebhookVerifier([secret])
+            return WebhookVerifier(secrets)
         except ValueError as error:
             hint = "copy the secret from the page of the webhook endpoint"
             raise ConfigError(f"{self.secret_env}: {error}", hint=hint) from None

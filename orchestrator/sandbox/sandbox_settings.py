@@ -125,6 +125,8 @@ class Webhooks(Section):
     """The secret of an endpoint that is there from the beginning; ``POST /v1/webhook_endpoints`` makes others."""
     delay: Spread = 0.02
     """Time from the end of a response until its event is sent, in seconds."""
+    longest_wait_s: float = Field(default=30, gt=0)
+    """An event that is not accepted is sent again, after a time that doubles up to this one."""
     lost: float = Field(default=0, ge=0, le=1)
     """Events that are never sent."""
     repeated: float = Field(default=0, ge=0, le=1)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+import anyio
 
 from orchestrator.core.states import State
 from orchestrator.engine.allowances import Allowances
@@ -20,6 +22,10 @@ __all__ = ["LostReplies"]
 # The reply that names a response may come after its event.
 _REPLY_S = 2.0
 _PERIOD_S = 1.0
+# So many responses are asked for at once: a killed process can have lost as many replies as were on the wire.
+_AT_ONCE = 16
+# A request is not given up before the events that came in time are decided, at the latest after this.
+_DECIDE_S = 60.0
 
 
 class LostReplies:
@@ -48,13 +54,23 @@ class LostReplies:
         """Work until cancelled."""
         clock = self._run.clock
         while True:
-            for response_id in self._hints.unknown(until=clock.now() - _REPLY_S):
-                await self._decide(response_id)
+            await self._decide_all(self._hints.unknown(until=clock.now() - _REPLY_S))
             for awaits in self._overdue():
                 await self._end_wait(awaits)
             await clock.sleep_until(clock.now() + _PERIOD_S)
             if not self._hints.is_busy:
                 await clock.wait(self._hints.signal, None)
+
+    async def _decide_all(self, response_ids: Sequence[str]) -> None:
+        places = anyio.CapacityLimiter(_AT_ONCE)
+
+        async def decide(response_id: str) -> None:
+            async with places:
+                await self._decide(response_id)
+
+        async with anyio.create_task_group() as tasks:
+            for response_id in response_ids:
+                tasks.start_soon(decide, response_id)
 
     async def _decide(self, response_id: str) -> None:
         """Ask whose response it is, if a request of this run lacks one; else it is another program's."""
@@ -75,7 +91,10 @@ class LostReplies:
         status, now = self._run.status, self._run.clock.now()
         if not status.may_send and not status.cancelling:
             return []
-        return [each for each in self._hints.awaiting.values() if status.cancelling or each.until <= now]
+        undecided_s = _DECIDE_S if self._hints.unknown(until=now) else 0.0
+        return [
+            each for each in self._hints.awaiting.values() if status.cancelling or each.until + undecided_s <= now
+        ]
 
     async def _end_wait(self, awaits: AwaitsEvent) -> None:
         if self._run.status.cancelling:

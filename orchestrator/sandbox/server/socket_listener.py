@@ -26,10 +26,9 @@ class SocketListener:
     It uses uvicorn's protocol but not its server, which handles the process's signals and cannot be reopened.
     """
 
-    def __init__(self, host: str, port: int, *, most_connections: int | None = None) -> None:
+    def __init__(self, host: str, port: int) -> None:
         self._host = host
         self._port = port
-        self._most_connections = most_connections
         self._connections = ServerState()
         self._server: asyncio.Server | None = None
 
@@ -49,7 +48,6 @@ class SocketListener:
             server_header=False,
             date_header=False,
             timeout_keep_alive=_KEEP_ALIVE_S,
-            limit_concurrency=self._most_connections,
         )
         config.load()
         protocol: Any = config.http_protocol_class

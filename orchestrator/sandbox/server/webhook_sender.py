@@ -21,9 +21,10 @@ from orchestrator.sandbox.storage.response_store import ResponseStore
 __all__ = ["WebhookSender"]
 
 _PERIOD_S = 0.02
-_AT_ONCE = 16
+# Some deliveries are held until it is known whose the response is.
+_AT_ONCE = 128
 _TIMEOUT_S = 5.0
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.2, 30.0
+_FIRST_WAIT_S = 0.2
 # Responses that ended longer ago than this when the sandbox started have been announced.
 _OLDEST_S = 3_600.0
 # Forged events are signed with this.
@@ -101,7 +102,7 @@ class WebhookSender:
                 if await self._post(client, body, headers) or key is _WRONG_KEY:
                     return
             await self._clock.sleep_until(self._clock.now() + wait_s)
-            wait_s = min(2.0 * wait_s, _LONGEST_WAIT_S)
+            wait_s = min(2.0 * wait_s, self._settings.longest_wait_s)
 
     async def _post(self, client: httpx.AsyncClient, body: bytes, headers: dict[str, str]) -> bool:
         try:
