@@ -22,8 +22,10 @@ def _asked(model: str, template: str) -> dict[str, Any]:
     return {"model": model, "input": template, "max_output_tokens": 300}
 
 
+# As the prompts of later stages, which repeat an answer beside the row.
+_TWO_COLUMNS = "{{ section }} {{ text }}"
 _STAGES: dict[str, Any] = {
-    "facts": {"from": "input", "request": _asked("gpt-5-nano", "{{ text }}")},
+    "facts": {"from": "input", "request": _asked("gpt-5-nano", _TWO_COLUMNS)},
     "checked": {"from": "facts", "request": _asked("gpt-5-mini", "{{ text }} {{ facts }}")},
     "digest": {
         "from": "checked",
@@ -46,6 +48,8 @@ class Workload:
     held: bool = False
     # Three stages in place of one request: two for each row, and one for each ten rows.
     stages: bool = False
+    # A prompt of two columns in place of one that is a column and nothing else.
+    two_columns: bool = False
     requests_per_minute: int = _NO_LIMIT["requests_per_minute"]
 
     @property
@@ -60,14 +64,15 @@ class Workload:
             for number in range(self.rows):
                 # All different, because duplicates are sent once.
                 text = f"{number} {passage(rng, self.prompt_bytes)}"[: self.prompt_bytes]
-                section = f',"section":"{number // ROWS_OF_A_GROUP}"' if self.stages else ""
+                section = f',"section":"{number // ROWS_OF_A_GROUP}"' if self.stages or self.two_columns else ""
                 file.write(f'{{"id":"row-{number:07}","text":"{text}"{section}}}\n')
         self.write_config(folder, base_url)
+        prompt = _TWO_COLUMNS if self.two_columns else "{{ text }}"
         # JSON is also YAML.
         job: dict[str, Any] = {
             "name": "benchmark",
             "input": {"path": "rows.jsonl", "key": "id"},
-            **({"stages": _STAGES} if self.stages else {"request": _asked("gpt-5-mini", "{{ text }}")}),
+            **({"stages": _STAGES} if self.stages else {"request": _asked("gpt-5-mini", prompt)}),
         }
         if self.held:
             job["lane"] = "sync"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from orchestrator.core.clock import Signal
@@ -47,8 +49,8 @@ class RunStatus:
     # Nothing is sent before its lane is chosen.
     lane_undecided: bool = False
     queue_empty: bool = False
-    # How often rows were added, so that a stage without any is not asked for in vain.
-    additions: int = 0
+    # How often rows were added to each stage, so that one without new rows is not asked for in vain.
+    additions: Counter[str] = field(default_factory=Counter)
     halted: Halted | None = None
     # An error to raise when the run has come to its end.
     error: OrchestratorError | None = None
@@ -114,9 +116,9 @@ class RunStatus:
         """Whether requests of a stage are sent; rows may come to the others, and wait there."""
         return self.asked_stages is None or stage in self.asked_stages
 
-    def added(self) -> None:
-        """Rows were added that can be sent."""
-        self.additions += 1
+    def added(self, stages: Iterable[str]) -> None:
+        """Rows that can be sent were added to stages."""
+        self.additions.update(stages)
         self.queue_empty = False
         self.send_signal.set()
 

@@ -136,7 +136,7 @@ class Planner:
             observation.observe(RowSkipped(where=row.where, reason=row.reason))
         for repeated in taken:
             observation.observe(RowSkipped(where=repeated.where, reason=key_taken(repeated).message))
-        run.status.added()
+        run.status.added({row.stage for row in batch.rows})
 
 
 def key_taken(row: NewRequest) -> BadRow:

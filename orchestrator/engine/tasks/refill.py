@@ -76,7 +76,7 @@ class Refill:
         while not cursor.exhausted and self._queue.of_stage(stage.name) < most // 2 and run.status.may_send:
             # Before the store is asked: rows that are planned from here on wake the sender again.
             sealed = stage.name not in run.status.unsealed_stages
-            asked_at = (run.status.additions, sealed)
+            asked_at = (run.status.additions[stage.name], sealed)
             if len(self._cursors) > 1 and cursor.dry_at == asked_at:
                 return
             # What is in hand now is not to be made ready twice, if the stage is read again from its beginning.

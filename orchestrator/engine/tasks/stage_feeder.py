@@ -78,7 +78,7 @@ class StageFeeder:
         # A group is made by the first of its rows, and only the store knows which that is.
         self._count(first_state(in_chain=True), added - len(passed.rows))
         if passed.rows:
-            self._status.added()
+            self._status.added({row.stage for _, row in passed.rows})
         return len(settled)
 
     def _passed_on(self, settled: Sequence[ToPassOn]) -> PassedOn:
@@ -167,7 +167,7 @@ class StageFeeder:
                     for key, row in rows
                 ]
                 self._count(first_state(in_chain=False), await store.split_group(ready, parts, missing=missing))
-                self._status.added()
+                self._status.added([plan.name])
             case FailGroup(code, message):
                 if await store.fail_group(ready.request_id, code, message, now):
                     failed = self._run.observation.moved(State.BLOCKED, Event.FAIL)
