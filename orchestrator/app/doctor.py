@@ -23,6 +23,7 @@ from orchestrator.core.money import Picodollars
 from orchestrator.core.problems import NeverSent, Problem, Refused, ReplyLost
 from orchestrator.policy.pricing.prices import Bounds, PriceBook
 from orchestrator.policy.shutdowns import shutdown_warning
+from orchestrator.provider.webhook_settings import WebhookSettings
 from orchestrator.stores.base import Backend
 
 __all__ = ["Finding", "check"]
@@ -88,11 +89,22 @@ async def _provider(config: Config, clock: Clock, model: str | None) -> AsyncIte
                 found = await _judge_models(answer, where, config, clock)
                 yield found
                 models = answer if isinstance(answer, dict) else {}
+                if found.ok and config.webhooks is not None:
+                    yield await _webhooks(config.webhooks, provider)
                 if found.ok:
                     async for finding in _tried(config, provider, models, clock, model):
                         yield finding
     except OrchestratorError as error:
         yield Finding("provider", False, error.message, error.hint)
+
+
+async def _webhooks(settings: WebhookSettings, provider: Provider) -> Finding:
+    from orchestrator.app.webhook_check import check_webhooks
+
+    try:
+        return Finding("webhooks", True, await check_webhooks(settings, provider.client))
+    except OrchestratorError as error:
+        return Finding("webhooks", False, error.message, error.hint)
 
 
 async def _judge_models(

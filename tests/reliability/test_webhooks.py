@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from orchestrator.app.doctor import Finding
 from orchestrator.core.errors import ConfigError, ExitCode
 from orchestrator.core.events import Warned
 
@@ -168,3 +169,36 @@ async def test_a_run_without_its_secret_or_its_port_does_not_begin(
     monkeypatch.delenv("OPENAI_WEBHOOK_SECRET")
     with pytest.raises(ConfigError, match="names OPENAI_WEBHOOK_SECRET, which is not set"):
         await at.run()
+
+
+async def doctor_on(at: Rehearsal) -> Finding:
+    async with at.orchestrator() as orchestrator:
+        findings = {finding.name: finding for finding in await orchestrator.doctor()}
+    return findings["webhooks"]
+
+
+async def test_the_doctor_has_a_test_event_sent(rehearse: Rehearse) -> None:
+    at = await with_webhooks(rehearse, events={"secret": None}, listen={"public_url": "https://hooks.example.org"})
+    found = await doctor_on(at)
+    assert found.ok
+    assert "a test event reached 127.0.0.1" in found.detail
+    headers = {"Authorization": "Bearer sk-test"}
+    async with httpx.AsyncClient(base_url=at.base_url, verify=False, headers=headers) as client:  # noqa: S501
+        assert (await client.get("/webhook_endpoints")).json()["data"] == []
+
+
+async def test_the_doctor_names_a_missing_secret_and_a_taken_address(
+    rehearse: Rehearse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = await with_webhooks(rehearse)
+    assert at.config.webhooks is not None
+    found = await doctor_on(at)
+    assert (found.ok, "OPENAI_WEBHOOK_SECRET is set" in found.detail) == (True, True)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", at.config.webhooks.port))
+        taken.listen()
+        found = await doctor_on(at)
+        assert (found.ok, "cannot listen on" in found.detail) == (False, True)
+    monkeypatch.delenv("OPENAI_WEBHOOK_SECRET")
+    found = await doctor_on(at)
+    assert (found.ok, "which is not set" in found.detail) == (False, True)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import heapq
 import secrets
+from contextlib import aclosing
 from random import Random
+from urllib.parse import urlsplit
 
 import anyio
-import httpx
 import orjson
 
 from orchestrator.core.clock import Clock
 from orchestrator.core.webhook_signature import SECRET_PREFIX, decoded_secret, signature_of
+from orchestrator.provider.asyncio_transport import AsyncioTransport
+from orchestrator.provider.transport import Endpoint, Transport, TransportError
 from orchestrator.sandbox.faults.fault_plan import draw_duration
 from orchestrator.sandbox.sandbox_settings import Webhooks
 from orchestrator.sandbox.simulation.event_endpoints import WebhookEndpoints
@@ -23,7 +26,8 @@ __all__ = ["WebhookSender"]
 _PERIOD_S = 0.02
 # Some deliveries are held until it is known whose the response is.
 _AT_ONCE = 128
-_TIMEOUT_S = 5.0
+# A delivery is held for up to 20 s until it is known whose the response is.
+_TIMEOUT_S = 25.0
 _FIRST_WAIT_S = 0.2
 # Responses that ended longer ago than this when the sandbox started have been announced.
 _OLDEST_S = 3_600.0
@@ -55,11 +59,7 @@ class WebhookSender:
         """Send until cancelled."""
         places = anyio.CapacityLimiter(_AT_ONCE)
         started_at = self._clock.now()
-        limits = httpx.Limits(max_connections=_AT_ONCE)
-        async with (
-            httpx.AsyncClient(timeout=_TIMEOUT_S, limits=limits, trust_env=False) as client,
-            anyio.create_task_group() as tasks,
-        ):
+        async with aclosing(_transport(self._settings.deliver_to)) as client, anyio.create_task_group() as tasks:
             while True:
                 for record in self._responses.light_records_after(self._read_to):
                     self._read_to = record.ordinal
@@ -89,9 +89,7 @@ class WebhookSender:
                 deliveries.append((_event(kind, f"resp_{secrets.token_hex(25)}", self._clock.now()), _WRONG_KEY))
         return deliveries
 
-    async def _deliver(
-        self, client: httpx.AsyncClient, places: anyio.CapacityLimiter, body: bytes, key: bytes
-    ) -> None:
+    async def _deliver(self, client: Transport, places: anyio.CapacityLimiter, body: bytes, key: bytes) -> None:
         """Send an event until it is accepted; a forged one only once."""
         message_id, wait_s = f"wh_{secrets.token_hex(12)}", _FIRST_WAIT_S
         while True:
@@ -104,14 +102,21 @@ class WebhookSender:
             await self._clock.sleep_until(self._clock.now() + wait_s)
             wait_s = min(2.0 * wait_s, self._settings.longest_wait_s)
 
-    async def _post(self, client: httpx.AsyncClient, body: bytes, headers: dict[str, str]) -> bool:
+    async def _post(self, client: Transport, body: bytes, headers: dict[str, str]) -> bool:
+        parts = urlsplit(self._settings.deliver_to)
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        headers = {"content-type": "application/json", **headers}
         try:
-            reply = await client.post(
-                self._settings.deliver_to, content=body, headers={"content-type": "application/json", **headers}
-            )
-        except httpx.HTTPError:
+            reply = await client.call("POST", path, body=body, headers=headers)
+        except TransportError:
             return False
-        return reply.is_success
+        return 200 <= reply.status < 300
+
+
+def _transport(url: str) -> AsyncioTransport:
+    parts = urlsplit(url)
+    origin = f"{parts.scheme}://{parts.netloc}"
+    return AsyncioTransport(Endpoint(base_url=origin, read_timeout_s=_TIMEOUT_S, max_connections=_AT_ONCE))
 
 
 def _event(kind: str, object_id: str, at: float) -> bytes:
