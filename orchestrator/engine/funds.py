@@ -19,7 +19,8 @@ __all__ = ["Funds", "unknown_charge"]
 @fast_dataclass
 class Funds:
     """Prices (of each endpoint, by place) and budget of one run. ``caps`` are those over all runs; ``is_at_work``
-    says whether a process holds the lock of a run, by the run's id.
+    says whether a process holds the lock of a run, by the run's id. With ``has_siblings``, other processes work on
+    the same run.
     """
 
     prices: Sequence[PriceBook]
@@ -27,6 +28,7 @@ class Funds:
     observation: Observation
     caps: SharedCaps | None
     is_at_work: Callable[[int], bool]
+    has_siblings: bool = False
 
     def charge(self, open_: OpenResponse, response: Response | None) -> Charge | None:
         """What an attempt cost, by the usage that its response reports."""
@@ -81,6 +83,8 @@ class Funds:
             return
         for scope, _, spent_pusd, period in spent.under(self.caps):
             self._warn(self.budget.restate(scope, spent_pusd, period=period))
+        if self.has_siblings:
+            self.budget.note_siblings(spent.own_pusd)
         self.budget.note_others(spent.elsewhere_pusd, active=any(map(self.is_at_work, spent.holders)))
 
     def _warn(self, crossed: Iterable[Crossed]) -> None:

@@ -80,13 +80,15 @@ class Needed:
 class SharedCaps:
     """Hard caps over all runs of a database that spend the same money as this one; None means no cap.
 
-    Days and months are those of UTC.
+    Days and months are those of UTC. ``run_pusd`` is the cap of the run itself, for one that several processes work
+    on; one process alone keeps it in memory.
     """
 
     run_id: int
     simulated: bool
     day_pusd: Picodollars | None
     month_pusd: Picodollars | None
+    run_pusd: Picodollars | None = None
 
 
 @fast_dataclass
@@ -219,6 +221,7 @@ class Spending:
     """What runs that spend the same money were charged, unknown costs at the most they can be, and have set aside.
 
     ``own_pusd`` is set aside by the run that asks, ``elsewhere_pusd`` by others; ``holders`` are these others.
+    ``run_pusd`` is what the run was charged since it began, if it has a cap that its processes share.
     """
 
     day_pusd: Picodollars
@@ -226,22 +229,27 @@ class Spending:
     own_pusd: Picodollars
     elsewhere_pusd: Picodollars
     holders: tuple[int, ...] = ()
+    run_pusd: Picodollars = 0
     # The day, and the first day of the month, counted since 1970-01-01.
     day: int = field(default=0, compare=False)
     first_of_month: int = field(default=0, compare=False)
 
     def under(self, caps: SharedCaps) -> list[tuple[str, Picodollars, Picodollars, int]]:
         """The caps that are set: the scope of each, its limit, what is spent of it, and a number for the period."""
-        both = (
+        scopes = (
+            ("run", caps.run_pusd, self.run_pusd, 0),
             ("day", caps.day_pusd, self.day_pusd, self.day),
             ("month", caps.month_pusd, self.month_pusd, self.first_of_month),
         )
-        return [(scope, limit, spent, period) for scope, limit, spent, period in both if limit is not None]
+        return [(scope, limit, spent, period) for scope, limit, spent, period in scopes if limit is not None]
 
     def has_room(self, caps: SharedCaps, amount: Picodollars) -> bool:
         """Whether this amount can be set aside without a cap ever being exceeded."""
-        aside = self.own_pusd + self.elsewhere_pusd + amount
-        return all(spent + aside <= limit for _, limit, spent, _ in self.under(caps))
+        own = self.own_pusd + amount
+        # What other runs have set aside does not count under the run's own cap.
+        aside = {"run": own}
+        beside = own + self.elsewhere_pusd
+        return all(spent + aside.get(scope, beside) <= limit for scope, limit, spent, _ in self.under(caps))
 
 
 @fast_dataclass

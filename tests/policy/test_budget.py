@@ -339,3 +339,16 @@ def test_each_stage_always_finds_its_share_whatever_the_others_do(seed: int) -> 
                 left = max(0, share - used[stage])
                 assert budget.reserve(left, stage)
                 budget.release(left, stage)
+
+
+def test_what_other_processes_of_the_run_hold_counts_under_its_own_cap() -> None:
+    budget = Budget([RUN_100])
+    assert budget.reserve(30, STAGE)
+    budget.note_siblings(90)
+    assert not budget.reserve(11, STAGE)
+    assert budget.waits_for_others, "they may release it"
+    assert budget.reserve(10, STAGE)
+    budget.release(10, STAGE)
+    budget.note_siblings(30)
+    assert budget.reserve(70, STAGE)
+    assert not budget.waits_for_others

@@ -1364,7 +1364,10 @@ class ModelBackend(DatasetModel, StageModel, BatchModel):
             {day: pusd for (day, simulated), pusd in self._removed.items() if simulated is caps.simulated}
         )
         aside: Counter[int] = Counter()
+        run_pusd = 0
         for attempt in self._attempts.values():
+            if attempt.charge is not None and attempt.request.run.id == caps.run_id:
+                run_pusd += attempt.cost + (attempt.bound or 0)
             if attempt.request.run.record.simulated is caps.simulated:
                 if attempt.charge is not None:
                     spent[_day(attempt.charged_at)] += attempt.cost + (attempt.bound or 0)
@@ -1377,6 +1380,7 @@ class ModelBackend(DatasetModel, StageModel, BatchModel):
             own_pusd=own_pusd,
             elsewhere_pusd=aside.total(),
             holders=tuple(sorted(run_id for run_id, pusd in aside.items() if pusd)),
+            run_pusd=run_pusd if caps.run_pusd is not None else 0,
             day=day,
             first_of_month=first_of_month,
         )

@@ -6,7 +6,7 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import anyio
 import pytest
@@ -77,6 +77,18 @@ class Processes:
         harness = Harness(store, reader, run)
         caps = SharedCaps(run_id=run.id, simulated=simulated, day_pusd=day, month_pusd=month)
         return Process(harness, caps, await harness.fresh())
+
+    async def split(self, run_cap: int, parts: int) -> list[Process]:
+        """Start a run on which several processes work, each on its own part of the rows."""
+        first = await self.start("split", day=10**9)
+        caps = replace(first.caps, day_pusd=None, run_pusd=run_cap)
+        shares = [first.pending[part::parts] for part in range(parts)]
+        split = []
+        for share in shares:
+            store = await self._stack.enter_async_context(self._backend.open_store())
+            reader = await self._stack.enter_async_context(self._backend.open_reader())
+            split.append(Process(Harness(store, reader, first.harness.run), caps, share))
+        return split
 
     async def restart(self, process: Process) -> None:
         """Continue a process with a store that has seen nothing of what it did before."""
@@ -212,3 +224,60 @@ async def test_requests_of_equal_cost_use_most_of_a_cap(processes: Processes) ->
                 await process.end(attempt_id, a_charge(10))
     spent = (await running[0].harness.reader.spending(running[0].caps, NOW)).day_pusd
     assert 0.97 * 700 <= spent <= 700
+
+
+async def test_the_processes_of_a_run_share_its_cap(processes: Processes) -> None:
+    one, other = await processes.split(100, parts=2)
+    attempt_id = await one.claim(60)
+    assert isinstance(attempt_id, int)
+    refused = await other.claim(41)
+    assert isinstance(refused, Spending)
+    assert (refused.run_pusd, refused.own_pusd) == (0, 60)
+    assert isinstance(await other.claim(40), int)
+    await one.end(attempt_id, a_charge(25))
+    spent = await other.harness.reader.spending(other.caps, NOW + 40 * DAY)
+    assert (spent.run_pusd, spent.own_pusd) == (25, 40), "a run's cap has no days"
+    assert isinstance(await one.claim(36, at=NOW + 40 * DAY), Spending)
+    assert isinstance(await one.claim(35, at=NOW + 40 * DAY), int)
+
+
+async def test_other_runs_do_not_spend_the_cap_of_a_run(processes: Processes) -> None:
+    [one] = await processes.split(100, parts=1)
+    stranger = await processes.start("stranger", day=10**9)
+    held = await stranger.claim(90)
+    assert isinstance(held, int)
+    await stranger.end(held, a_charge(90))
+    assert isinstance(await stranger.claim(90), int)
+    assert isinstance(await one.claim(100), int)
+
+
+async def test_claims_of_a_run_at_the_same_time_cannot_exceed_its_cap(processes: Processes) -> None:
+    split = await processes.split(100, parts=4)
+    claims: list[object] = []
+
+    async def claim(process: Process) -> None:
+        claims.append(await process.claim(30))
+
+    async with anyio.create_task_group() as tasks:
+        for process in split:
+            tasks.start_soon(claim, process)
+    assert sum(isinstance(each, int) for each in claims) == 3
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_the_cap_of_a_run_holds_over_its_processes_whatever_happens(processes: Processes, seed: int) -> None:
+    rng = random.Random(seed)
+    cap, spent = rng.randint(500, 3_000), 0
+    split = await processes.split(cap, parts=3)
+    for _ in range(150):
+        process, step = rng.choice(split), rng.random()
+        if step < 0.5 and process.pending:
+            await process.claim(rng.randint(0, 400))
+        elif step < 0.95 and process.open:
+            attempt_id = rng.choice([*process.open])
+            charge, cost = charge_of(rng, process.open[attempt_id][1])
+            await process.end(attempt_id, charge)
+            spent += cost
+        elif step > 0.97:
+            await processes.restart(process)
+        assert spent + sum(each.in_flight for each in split) <= cap

@@ -73,6 +73,7 @@ class Budget:
         self._reserved = 0
         self._elsewhere = 0
         self._others_active = False
+        self._siblings = 0
         self._short_of: str | None = None
         self._shares = {stage: each.share_pusd for stage, each in (set_apart or {}).items()}
         # Committed and reserved, of the stages that have a share.
@@ -95,8 +96,8 @@ class Budget:
 
     @property
     def waits_for_others(self) -> bool:
-        """Whether other active runs may still release funds."""
-        return self._elsewhere > 0 and self._others_active
+        """Whether other active runs, or other processes of this one, may still release funds."""
+        return self._siblings > 0 or (self._elsewhere > 0 and self._others_active)
 
     @property
     def short_of(self) -> str | None:
@@ -123,7 +124,7 @@ class Budget:
         """Reserve an amount under every cap; returns False and reserves nothing if it does not fit."""
         claimed = self._reserved + amount
         for cap in self._caps:
-            elsewhere = self._elsewhere if cap.shared else 0
+            elsewhere = self._siblings + (self._elsewhere if cap.shared else 0)
             if self._shares and cap.scope == RUN:
                 elsewhere += self._kept_for_others(stage)
             if self._committed[cap.scope] + elsewhere + claimed > cap.limit_pusd:
@@ -175,6 +176,10 @@ class Budget:
         """Record what other runs have reserved under the shared caps; only an active run releases funds."""
         self._elsewhere = reserved
         self._others_active = active
+
+    def note_siblings(self, reserved_by_all: Picodollars) -> None:
+        """Record what all processes that work on the run have reserved, this one included."""
+        self._siblings = max(0, reserved_by_all - self._reserved)
 
     def _kept_for_others(self, stage: str) -> Picodollars:
         """What the other stages have not used of what is set apart for them."""

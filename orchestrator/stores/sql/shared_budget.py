@@ -27,12 +27,16 @@ def spending(caps: SharedCaps, at: float, connection: SqlConnection) -> Spending
     aside = dict(connection.execute(_SQL["set_aside"], chosen).fetchall())
     day_pusd, month_pusd = connection.execute(_SQL["spent"], chosen).fetchone()
     own_pusd = aside.pop(caps.run_id, 0)
+    run_pusd = 0
+    if caps.run_pusd is not None:
+        [run_pusd] = connection.execute(_SQL["spent_by_run"], {"run_id": caps.run_id}).fetchone()
     return Spending(
         day_pusd=day_pusd,
         month_pusd=month_pusd,
         own_pusd=own_pusd,
         elsewhere_pusd=sum(aside.values()),
         holders=tuple(aside),
+        run_pusd=run_pusd,
         day=day_of(at),
         first_of_month=first_of_month,
     )

@@ -211,12 +211,15 @@ class Transaction:
             if self._is_simulated(run_id) is not caps.simulated:
                 del aside[run_id]
         charged = {key: pusd for key, pusd in self._spent.items() if key[1] in aside}
+        own = self._totals.get(caps.run_id)
+        own_charged = own["cost_pusd"] + own["cost_unknown_upper_bound_pusd"] if own is not None else 0
         return replace(
             seen,
             day_pusd=seen.day_pusd + sum(pusd for (when, _), pusd in charged.items() if when == day),
             month_pusd=seen.month_pusd + sum(charged.values()),
             own_pusd=seen.own_pusd + aside.pop(caps.run_id, 0),
             elsewhere_pusd=seen.elsewhere_pusd + sum(aside.values()),
+            run_pusd=seen.run_pusd + own_charged if caps.run_pusd is not None else 0,
         )
 
     def _is_simulated(self, run_id: int) -> bool:

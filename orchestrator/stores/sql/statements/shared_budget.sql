@@ -13,3 +13,6 @@ FROM (
 SELECT run_total.run_id, run_total.reserved_pusd
 FROM run_total JOIN run ON run.id = run_total.run_id
 WHERE run_total.reserved_pusd > 0 AND run.simulated = :simulated;
+
+-- name: spent_by_run
+SELECT cost_pusd + cost_unknown_upper_bound_pusd FROM run_total WHERE run_id = :run_id;
