@@ -47,6 +47,7 @@ from orchestrator.stores.reads import (
 )
 from orchestrator.stores.retained import RetentionReader, RetentionStore
 from orchestrator.stores.row_pages import PageReader
+from orchestrator.stores.shards import ShardReader
 from orchestrator.stores.stream_events import StreamEventReader, StreamEventStore
 from orchestrator.stores.tables import Tables
 from orchestrator.stores.uploaded_files import UploadReader, UploadStore
@@ -126,8 +127,20 @@ class Backend(Protocol):
     def lock(self, run_id: int, name: str) -> AbstractContextManager[object]:
         """Hold a run against all other processes, and against other callers in this one.
 
-        Raises ``RunBusy`` if the run is locked, ``StoreError`` if it cannot be. The lock ends with its process.
+        Raises ``RunBusy`` if the run or a shard of it is locked, ``StoreError`` if it cannot be. The lock ends with
+        its process.
         """
+        ...
+
+    def lock_shard(self, run_id: int, number: int, name: str) -> AbstractContextManager[object]:
+        """Hold one shard of a run, as ``lock`` holds a run; several processes hold several shards.
+
+        Raises ``RunBusy`` if it is locked, ``UsageError`` if the database has no shards.
+        """
+        ...
+
+    def lock_shards(self, run_id: int, name: str) -> AbstractContextManager[object]:
+        """Hold all shards of a run: for the process that works on it alone. Raises ``RunBusy``."""
         ...
 
     def lock_dataset(self, dataset_id: int, name: str) -> AbstractContextManager[object]:
@@ -180,11 +193,14 @@ class Store(
         """
         ...
 
-    def claim(self, claim: Claim) -> Awaitable[int | Spending | list[OtherRequest] | None]:
+    def claim(self, claim: Claim) -> Awaitable[int | Spending | Duplicate | list[OtherRequest] | None]:
         """``CLAIM`` a request, with a new attempt; returns the attempt's id, or None if the request was not pending.
 
         If other runs ask the same and the claim wants to know of them, nothing is written and they are returned: see
         ``DuplicateReader.others``.
+
+        If the claim ``asks_once`` and an earlier request of its run asks the same, that one is returned, and nothing
+        is written.
 
         If the claim's worst case could exceed its caps, nothing is written and what is spent is returned. The check
         of the caps and the claim are atomic: other processes may claim under the same caps.
@@ -508,6 +524,7 @@ class Reader(
     ProviderBatchReader,
     StreamEventReader,
     DatasetReader,
+    ShardReader,
     Protocol,
 ):
     """All read-only views of a database; never blocks the writer."""

@@ -7,13 +7,13 @@ from typing import Protocol, TypeAlias
 
 from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.money import Picodollars
-from orchestrator.stores.reads import OpenAttempt, OtherRequest, Spending
+from orchestrator.stores.reads import Duplicate, OpenAttempt, OtherRequest, Spending
 from orchestrator.stores.writes import Claim
 
 __all__ = ["BatchNote", "Claimed", "NewProviderBatch", "ProviderBatch", "ProviderBatchReader", "ProviderBatchStore"]
 
 # What became a line, by the id of its attempt; or why a request did not: see ``Store.claim``.
-Claimed: TypeAlias = int | Spending | list[OtherRequest] | None
+Claimed: TypeAlias = int | Spending | Duplicate | list[OtherRequest] | None
 
 
 @fast_dataclass

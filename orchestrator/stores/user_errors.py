@@ -12,6 +12,7 @@ __all__ = [
     "name_taken",
     "no_database",
     "run_locked",
+    "shard_locked",
 ]
 
 # Parts of hints.
@@ -22,6 +23,14 @@ RUN_A_JOB = "orchestrator run JOB"
 def run_locked(name: str, *, holder: str) -> RunBusy:
     """The run's lock is held: ``holder`` is "this process" or "another process", with its id if known."""
     return RunBusy(f"run {name!r} is locked by {holder}", hint=f"see its progress: orchestrator status {name}")
+
+
+def shard_locked(name: str) -> RunBusy:
+    """Workers hold shards of the run, or a process that works on it alone holds all of them."""
+    return RunBusy(
+        f"run {name!r} is locked by processes that work on parts of it",
+        hint=f"see its progress: orchestrator status {name}",
+    )
 
 
 def dataset_locked(name: str, *, holder: str) -> RunBusy:

@@ -78,6 +78,8 @@ class Claim:
     metadata: str | None = None
     # Equal for requests that ask the same; None if they need not be found.
     fingerprint: bytes | None = None
+    # The claim is refused if an earlier request of the run has the fingerprint: for one with several processes.
+    asks_once: bool = False
     # The claim is refused if another run has the same request in flight, or an answer since then; None: not asked.
     others_since: float | None = None
 

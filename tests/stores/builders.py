@@ -10,6 +10,7 @@ from orchestrator.core.states import Event, State
 from orchestrator.stores.base import Reader, Store
 from orchestrator.stores.reads import (
     Dependent,
+    Duplicate,
     OpenAttempt,
     OtherRequest,
     PendingRequest,
@@ -123,7 +124,9 @@ class Harness:
         await self.store.add_rows(self.run.id, rows(count, start), [], mark(start + count))
         return await self.fresh()
 
-    async def try_claim(self, request: PendingRequest, **changes: Any) -> int | Spending | list[OtherRequest] | None:
+    async def try_claim(
+        self, request: PendingRequest, **changes: Any
+    ) -> int | Spending | Duplicate | list[OtherRequest] | None:
         return await self.store.claim(a_claim(request.id, **({"run_id": self.run.id} | changes)))
 
     async def claim(self, request: PendingRequest, **changes: Any) -> int:

@@ -27,10 +27,11 @@ from orchestrator.stores import reads, writes
 from orchestrator.stores.base import Advice, ViewReader
 from orchestrator.stores.notices import MOST_TRIES, REPEAT_AFTER_S, NewNotice, PendingNotice
 from orchestrator.stores.retained import ObjectKind, ProviderObject, Retained
+from orchestrator.stores.shards import Shard
 from orchestrator.stores.stream_events import ProgressEvent
 from orchestrator.stores.tables import Tables
 from orchestrator.stores.uploaded_files import Upload
-from orchestrator.stores.user_errors import dataset_locked, name_taken, run_locked
+from orchestrator.stores.user_errors import dataset_locked, name_taken, run_locked, shard_locked
 
 from .batch_model import BatchModel
 from .dataset_model import DatasetModel
@@ -425,6 +426,8 @@ class ModelBackend(DatasetModel, StageModel, BatchModel):
         # What the provider has no longer: in which run, whether it was there, and when.
         self._deleted: dict[tuple[ObjectKind, str], tuple[int, bool, float]] = {}
         self._locks: set[int] = set()
+        # The run and the number of each; 0 is all of them.
+        self._shard_locks: set[tuple[int, int]] = set()
         self._notices: dict[str, _Notice] = {}
 
     @asynccontextmanager
@@ -453,6 +456,8 @@ class ModelBackend(DatasetModel, StageModel, BatchModel):
     def lock(self, run_id: int, name: str) -> Iterator[None]:
         if run_id in self._locks:
             raise run_locked(name, holder="this process")
+        if any(run == run_id for run, _ in self._shard_locks):
+            raise shard_locked(name)
         self._locks.add(run_id)
         try:
             yield
@@ -468,6 +473,23 @@ class ModelBackend(DatasetModel, StageModel, BatchModel):
 
     def is_locked(self, run_id: int) -> bool:
         return run_id in self._locks
+
+    @contextmanager
+    def lock_shard(self, run_id: int, number: int, name: str) -> Iterator[None]:
+        if not self._shard_locks.isdisjoint({(run_id, number), (run_id, 0)}):
+            raise shard_locked(name)
+        self._shard_locks.add((run_id, number))
+        try:
+            yield
+        finally:
+            self._shard_locks.discard((run_id, number))
+
+    @contextmanager
+    def lock_shards(self, run_id: int, name: str) -> Iterator[None]:
+        if any(run == run_id for run, _ in self._shard_locks):
+            raise shard_locked(name)
+        with self.lock_shard(run_id, 0, name):
+            yield
 
     # ── verbs: retention, uploads, streams ────────────────────────────────────────────────────────────────
 
@@ -708,7 +730,13 @@ class ModelBackend(DatasetModel, StageModel, BatchModel):
 
     # ── verbs: one attempt ────────────────────────────────────────────────────────────────────────────────
 
-    async def claim(self, claim: writes.Claim) -> int | reads.Spending | list[reads.OtherRequest] | None:
+    async def claim(
+        self, claim: writes.Claim
+    ) -> int | reads.Spending | reads.Duplicate | list[reads.OtherRequest] | None:
+        if claim.asks_once and claim.fingerprint is not None:
+            known = (await self.duplicates(claim.run_id, [claim.fingerprint])).get(claim.fingerprint)
+            if known is not None and known.request_id != claim.request_id:
+                return known if self._requests[claim.request_id].state is State.PENDING else None
         if claim.others_since is not None and claim.fingerprint is not None:
             others = (await self.others(claim.run_id, {claim.fingerprint: claim.others_since})).get(claim.fingerprint)
             if others:
@@ -1209,6 +1237,26 @@ class ModelBackend(DatasetModel, StageModel, BatchModel):
         pending = [_pending(each) for each in self._of(run_id, State.PENDING) if each.not_before > 0]
         return sorted(pending, key=lambda each: each.not_before)[:limit]
 
+    async def request_range(self, run_id: int) -> tuple[int, int] | None:
+        ids = [request.id for request in self._of(run_id)]
+        return (min(ids), max(ids)) if ids else None
+
+    async def has_unsettled(self, run_id: int, shard: Shard) -> bool:
+        return any(each.state not in SETTLED for each in self._of(run_id) if _is_in(each.id, shard))
+
+    async def fresh_in(
+        self, run_id: int, shard: Shard, *, stage: str, after_id: int, limit: int
+    ) -> list[reads.PendingRequest]:
+        found = await self.fresh(run_id, stage=stage, after_id=max(after_id, shard.first_id - 1), limit=limit)
+        return [each for each in found if _is_in(each.id, shard)]
+
+    async def delayed_in(self, run_id: int, shards: Sequence[Shard], *, limit: int) -> list[reads.PendingRequest]:
+        found = await self.delayed(run_id, limit=len(self._requests))
+        return [each for each in found if any(_is_in(each.id, shard) for shard in shards)][:limit]
+
+    async def open_in(self, run_id: int, shard: Shard) -> list[reads.OpenAttempt]:
+        return [each for each in await self.open_attempts(run_id) if _is_in(each.request_id, shard)]
+
     async def duplicates(self, run_id: int, fingerprints: Sequence[bytes]) -> dict[bytes, reads.Duplicate]:
         return {
             request.fingerprint: reads.Duplicate(request.id, here=True)
@@ -1410,3 +1458,7 @@ class ModelBackend(DatasetModel, StageModel, BatchModel):
 
     def _tries(self, run_id: int | None) -> list[_Attempt]:
         return [attempt for attempt in self._attempts.values() if run_id is None or attempt.request.run.id == run_id]
+
+
+def _is_in(request_id: int, shard: Shard) -> bool:
+    return shard.first_id <= request_id <= shard.last_id

@@ -38,7 +38,7 @@ from orchestrator.policy.errors.lane_refusals import refuses_lane
 from orchestrator.policy.errors.verdicts import Fail, Found, Full, Halt, InDoubt, Later, Outage, RateLimited, Retry
 from orchestrator.policy.rate_limits.backoff import retry_wait
 from orchestrator.provider.headers import parse_rate_limits
-from orchestrator.stores.reads import Spending
+from orchestrator.stores.reads import Duplicate, Spending
 from orchestrator.stores.writes import Acceptance, Claim, Release
 
 __all__ = ["Submit"]
@@ -96,6 +96,7 @@ class Submit:
                 caps=self._funds.caps,
                 metadata=prepared.metadata,
                 fingerprint=prepared.fingerprint,
+                asks_once=self._funds.has_siblings and run.stages[request.stage].settings.ask_once,
                 others_since=prepared.others_since,
             )
         )
@@ -106,6 +107,9 @@ class Submit:
         if isinstance(attempt_id, list):  # another run has just sent the same
             self._give_back(prepared, admitted_at)
             return AskedElsewhere(attempt_id)
+        if isinstance(attempt_id, Duplicate):  # another process of this run has just sent the same
+            self._give_back(prepared, admitted_at)
+            return await self._join(prepared, attempt_id)
         if attempt_id is None:  # it was cancelled before it could be claimed
             self._give_back(prepared, admitted_at)
             return Finished()
@@ -130,6 +134,14 @@ class Submit:
         return await self._not_accepted(prepared, open_, answer)
 
     # ── before the create call ────────────────────────────────────────────────────────────────────────────
+
+    async def _join(self, prepared: Prepared, earlier: Duplicate) -> Finished:
+        run, fingerprint = self._run, prepared.fingerprint
+        if fingerprint is not None:
+            moved = await run.store.join(prepared.request.id, earlier, fingerprint, run.clock.now())
+            if moved:
+                run.observation.joined(moved)
+        return Finished()
 
     async def _complete(self, prepared: Prepared, admitted_at: float) -> bytes | After:
         """The body once all that it names is at the provider; or the outcome if that cannot be done now."""

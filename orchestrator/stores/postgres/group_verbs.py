@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from orchestrator.stores.postgres.transaction import PostgresTransaction
+from orchestrator.stores.reads import Spending
 from orchestrator.stores.sql import write_operations as one
 from orchestrator.stores.sql.transaction import SQL
 from orchestrator.stores.writes import Acceptance, Claim, Ending
@@ -39,8 +40,8 @@ def _claims(tx: PostgresTransaction, claims: Sequence[Claim]) -> list[Any]:
 
 
 def _unless_moved(tx: PostgresTransaction, request_id: int, refusal: Any) -> Any:
-    """A refusal because of other runs; None if the request is not pending."""
-    if not isinstance(refusal, list):
+    """A refusal because another request asks the same; None if the request is not pending."""
+    if isinstance(refusal, Spending):
         return refusal
     return refusal if tx.execute(SQL["is_in_state"], (request_id, one.CLAIM.source.value)).fetchone() else None
 

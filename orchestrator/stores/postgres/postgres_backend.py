@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -12,7 +18,7 @@ from typing import Any
 import anyio.to_thread
 import psycopg
 
-from orchestrator.core.errors import RunBusy
+from orchestrator.core.errors import RunBusy, UsageError
 from orchestrator.stores.base import Advice, ViewReader
 from orchestrator.stores.database_address import shown_address
 from orchestrator.stores.postgres.advice import advice
@@ -96,6 +102,15 @@ class PostgresBackend:
 
     def lock_dataset(self, dataset_id: int, name: str) -> AbstractContextManager[object]:
         return self._lock(-dataset_id, lambda holder: dataset_locked(name, holder=holder))
+
+    def lock_shard(self, run_id: int, number: int, name: str) -> AbstractContextManager[object]:  # noqa: ARG002
+        raise UsageError(
+            f"run {name!r} is in a PostgreSQL database, in which one process works on a run",
+            hint="start a run of its own for each part of the input; they share the caps of day and month",
+        )
+
+    def lock_shards(self, run_id: int, name: str) -> AbstractContextManager[object]:  # noqa: ARG002
+        return nullcontext()
 
     def is_locked(self, run_id: int) -> bool:
         if run_id in self._held:

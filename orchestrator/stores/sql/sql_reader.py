@@ -38,6 +38,7 @@ from orchestrator.stores.sql.datasets import SqlDatasetReader, changes_of
 from orchestrator.stores.sql.provider_batches import SqlBatchReader
 from orchestrator.stores.sql.queries import queries
 from orchestrator.stores.sql.retained import SqlRetentionReader
+from orchestrator.stores.sql.shard_reader import SqlShardReader
 from orchestrator.stores.sql.shared_budget import spending
 from orchestrator.stores.sql.stage_store import SqlStageReader
 from orchestrator.stores.stream_events import ProgressEvent
@@ -69,7 +70,7 @@ _DETAILS_BYTES = 16 * 2**20
 _NUMBER = 6
 
 
-class SqlReader(SqlRetentionReader, SqlDatasetReader, SqlStageReader, SqlBatchReader):
+class SqlReader(SqlRetentionReader, SqlDatasetReader, SqlStageReader, SqlBatchReader, SqlShardReader):
     """Answers questions through a connection of a driver; see ``stores.base.Reader``."""
 
     # ── runs ──────────────────────────────────────────────────────────────────────────────────────────────

@@ -123,7 +123,7 @@ class SqlStore(SqlRetentionStore, SqlDatasetStore, SqlNoticeStore, SqlStageStore
 
     # These three run for every row, so they return the writer's own future: a coroutine around it would cost CPU.
 
-    def claim(self, claim: Claim) -> Awaitable[int | Spending | list[OtherRequest] | None]:
+    def claim(self, claim: Claim) -> Awaitable[int | Spending | Duplicate | list[OtherRequest] | None]:
         return self._writer.write(write_operations.claim, claim)
 
     def accept(self, acceptance: Acceptance) -> Awaitable[bool]:

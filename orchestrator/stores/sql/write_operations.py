@@ -12,7 +12,7 @@ from orchestrator.core.money import Picodollars
 from orchestrator.core.stage_rows import NewGroup
 from orchestrator.core.states import SETTLED, Event, RunState, State, first_state, move, moves
 from orchestrator.stores.notices import NewNotice
-from orchestrator.stores.reads import Dependent, OtherRequest, Spending
+from orchestrator.stores.reads import Dependent, Duplicate, OtherRequest, Spending
 from orchestrator.stores.sql.adoption import others
 from orchestrator.stores.sql.attempt_ids import attempt_id_of, number_of, request_id_of
 from orchestrator.stores.sql.compression import pack_body, pack_row
@@ -217,10 +217,10 @@ def _taken(tx: Transaction, rows: Sequence[NewRequest], records: Sequence[dict[s
 # ── the life of an attempt ────────────────────────────────────────────────────────────────────────────────────
 
 
-def claim(tx: Transaction, claim: Claim) -> int | Spending | list[OtherRequest] | None:
+def claim(tx: Transaction, claim: Claim) -> int | Spending | Duplicate | list[OtherRequest] | None:
     """The new attempt's id; None if the request is no longer pending; what is spent if that leaves no room.
 
-    Or what other runs have of the same request.
+    Or what this run, or others, have of the same request.
     """
     refusal = refusal_of(tx, claim)
     if refusal is None:
@@ -232,8 +232,13 @@ def claim(tx: Transaction, claim: Claim) -> int | Spending | list[OtherRequest] 
     return refusal if pending else None
 
 
-def refusal_of(tx: Transaction, claim: Claim) -> Spending | list[OtherRequest] | None:
+def refusal_of(tx: Transaction, claim: Claim) -> Spending | Duplicate | list[OtherRequest] | None:
     """Why a claim must not be made; None if it may."""
+    if claim.asks_once and claim.fingerprint is not None:
+        tx.alone("claims")
+        earlier = tx.execute(SQL["earlier_duplicate"], (claim.fingerprint, claim.run_id, claim.request_id)).fetchone()
+        if earlier is not None:
+            return Duplicate(earlier[0], here=True)
     if claim.others_since is not None and claim.fingerprint is not None:
         tx.alone("claims")
         found = others(tx.execute, claim.run_id, claim.fingerprint, claim.others_since)

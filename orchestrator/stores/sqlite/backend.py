@@ -13,7 +13,7 @@ import anyio.to_thread
 from orchestrator.stores.base import Advice
 from orchestrator.stores.sqlite.database import Synchronous
 from orchestrator.stores.sqlite.reader import SqliteReader
-from orchestrator.stores.sqlite.run_lock import DatasetLock, RunLock, is_locked
+from orchestrator.stores.sqlite.run_lock import DatasetLock, RunLock, ShardLock, is_locked
 from orchestrator.stores.sqlite.store import SqliteStore
 
 if TYPE_CHECKING:
@@ -74,6 +74,12 @@ class SqliteBackend:
 
     def lock_dataset(self, dataset_id: int, name: str) -> DatasetLock:
         return DatasetLock(self.local_path, dataset_id, name)
+
+    def lock_shard(self, run_id: int, number: int, name: str) -> ShardLock:
+        return ShardLock(self.local_path, run_id, number, name)
+
+    def lock_shards(self, run_id: int, name: str) -> ShardLock:
+        return ShardLock(self.local_path, run_id, None, name)
 
     def is_locked(self, run_id: int) -> bool:
         return is_locked(self.local_path, run_id)

@@ -1,4 +1,4 @@
-"""One process per run: a lock that the kernel drops when its holder dies, however it dies.
+"""One process per run or shard: a lock that the kernel drops when its holder dies, however it dies.
 
 The locks of all runs are in one file beside the database, ``<database>.lock``: one byte each, far behind the lines of
 text that name the processes. No clock is involved, so a run can be resumed at once after a ``kill -9``.
@@ -16,13 +16,16 @@ from typing import Self
 
 from orchestrator.core.errors import RunBusy, StoreError
 from orchestrator.stores.private_files import PRIVATE
-from orchestrator.stores.user_errors import dataset_locked, run_locked
+from orchestrator.stores.user_errors import dataset_locked, run_locked, shard_locked
 
-__all__ = ["DatasetLock", "RunLock", "held_lock_file", "is_locked"]
+__all__ = ["DatasetLock", "RunLock", "ShardLock", "held_lock_file", "is_locked"]
 
 # Behind all text.
 _LOCKS_AT = 1 << 40
 _LINE = 24
+# The shards of each run have a range of bytes, behind those of the runs; the first one of it is no shard.
+_SHARDS_AT = 1 << 41
+_MOST_SHARDS = 1 << 20
 # ``is_locked`` holds a lock for an instant, so one refusal is not yet an answer.
 _TRIES, _BETWEEN_S = 5, 0.02
 
@@ -39,6 +42,10 @@ class RunLock:
     Entering it raises ``RunBusy`` if the run is locked, and ``StoreError`` if the lock file cannot be written.
     """
 
+    _tries = _TRIES
+    # How many bytes it locks.
+    _bytes = 1
+
     def __init__(self, database: Path, run_id: int, name: str) -> None:
         self._file = _lock_file(database)
         self._run_id = run_id
@@ -46,7 +53,7 @@ class RunLock:
 
     def __enter__(self) -> Self:
         with _guard:
-            if (self._file, self._run_id) in _held:
+            if self._is_held_here():
                 raise self._busy("this process")
             handle = _handles.get(self._file)
             if handle is None:
@@ -66,9 +73,12 @@ class RunLock:
     ) -> None:
         with _guard:
             _held.discard((self._file, self._run_id))
-            _unlock(_handles[self._file], self._run_id)
+            _unlock(_handles[self._file], self._run_id, self._bytes)
             if not any(file == self._file for file, _ in _held):
                 os.close(_handles.pop(self._file))
+
+    def _is_held_here(self) -> bool:
+        return (self._file, self._run_id) in _held
 
     def _open(self) -> int:
         try:
@@ -81,15 +91,24 @@ class RunLock:
             ) from error
 
     def _take(self, handle: int) -> None:
-        for _ in range(_TRIES):
-            try:
-                _lock(handle, self._run_id, fcntl.LOCK_EX)
-            except OSError:
+        for tried in range(self._tries):
+            if tried:
                 time.sleep(_BETWEEN_S)
+            try:
+                _lock(handle, self._run_id, fcntl.LOCK_EX, self._bytes)
+            except OSError:
                 continue
+            self._check_parts(handle)
             self._note_process(handle)
             return
         raise self._busy(self._holder(handle))
+
+    def _check_parts(self, handle: int) -> None:
+        """Refuse a run while processes are left that work on its shards."""
+        here = any(file == self._file and key in _shards_of(self._run_id) for file, key in _held)
+        if here or _is_taken(handle, _shards_of(self._run_id).start, _MOST_SHARDS):
+            _unlock(handle, self._run_id)
+            raise shard_locked(self._name)
 
     def _note_process(self, handle: int) -> None:
         os.lseek(handle, (self._run_id - 1) * _LINE, os.SEEK_SET)
@@ -110,6 +129,9 @@ class DatasetLock(RunLock):
     def __init__(self, database: Path, dataset_id: int, name: str) -> None:
         super().__init__(database, -dataset_id, name)
 
+    def _check_parts(self, handle: int) -> None:
+        pass
+
     def _note_process(self, handle: int) -> None:
         pass
 
@@ -118,6 +140,29 @@ class DatasetLock(RunLock):
 
     def _busy(self, holder: str) -> RunBusy:
         return dataset_locked(self._name, holder=holder)
+
+
+class ShardLock(DatasetLock):
+    """Holds a shard of a run in the same way, or all of them if it is given no number."""
+
+    # Another shard is taken instead: there is nothing to wait for.
+    _tries = 1
+
+    def __init__(self, database: Path, run_id: int, number: int | None, name: str) -> None:
+        self._all = _shards_of(run_id)
+        RunLock.__init__(self, database, self._all.start + (number or 0), name)
+        if number is None:
+            self._bytes = _MOST_SHARDS
+        elif not 0 < number < _MOST_SHARDS:
+            raise ValueError(f"a run has at most {_MOST_SHARDS - 1} shards")
+
+    def _is_held_here(self) -> bool:
+        here = [key for file, key in _held if file == self._file and key in self._all]
+        # The lock of all of them is noted by the first byte, which is no shard.
+        return bool(here) if self._bytes > 1 else self._run_id in here or self._all.start in here
+
+    def _busy(self, holder: str) -> RunBusy:  # noqa: ARG002
+        return shard_locked(self._name)
 
 
 def is_locked(database: Path, run_id: int) -> bool:
@@ -147,21 +192,26 @@ def held_lock_file(database: Path) -> tuple[Path, os.stat_result] | None:
         return None if handle is None else (path, os.fstat(handle))
 
 
-def _is_taken(handle: int, run_id: int) -> bool:
+def _shards_of(run_id: int) -> range:
+    first = _SHARDS_AT + run_id * _MOST_SHARDS
+    return range(first, first + _MOST_SHARDS)
+
+
+def _is_taken(handle: int, key: int, count: int = 1) -> bool:
     try:
-        _lock(handle, run_id, fcntl.LOCK_SH)
+        _lock(handle, key, fcntl.LOCK_SH, count)
     except OSError:
         return True
-    _unlock(handle, run_id)
+    _unlock(handle, key, count)
     return False
 
 
-def _lock(handle: int, run_id: int, kind: int) -> None:
-    fcntl.lockf(handle, kind | fcntl.LOCK_NB, 1, _LOCKS_AT + run_id)
+def _lock(handle: int, key: int, kind: int, count: int = 1) -> None:
+    fcntl.lockf(handle, kind | fcntl.LOCK_NB, count, _LOCKS_AT + key)
 
 
-def _unlock(handle: int, run_id: int) -> None:
-    fcntl.lockf(handle, fcntl.LOCK_UN, 1, _LOCKS_AT + run_id)
+def _unlock(handle: int, key: int, count: int = 1) -> None:
+    fcntl.lockf(handle, fcntl.LOCK_UN, count, _LOCKS_AT + key)
 
 
 def _lock_file(database: Path) -> Path:

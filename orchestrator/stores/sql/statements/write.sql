@@ -83,6 +83,12 @@ WHERE request.id = :request_id;
 -- takes: request_id, state
 SELECT 1 FROM request WHERE id = :request_id AND state = :state;
 
+-- name: earlier_duplicate
+-- takes: fingerprint, run_id, request_id
+SELECT id FROM request
+WHERE fingerprint = :fingerprint AND run_id = :run_id AND same_as IS NULL AND answered_by IS NULL AND id <> :request_id
+ORDER BY id LIMIT 1;
+
 -- name: claim_request
 -- takes: request_id, run_id, stage, number, fingerprint, from_state, to_state
 -- A further turn has no fingerprint of its own: what the request asks is what its first turn asked.
