@@ -25,6 +25,7 @@ from benchmarks.scenarios.polls import polls
 from benchmarks.scenarios.scale import scale
 from benchmarks.scenarios.start_up import startup
 from benchmarks.scenarios.view import view
+from benchmarks.scenarios.webhooks import webhooks
 
 __all__ = ["main"]
 
@@ -35,6 +36,7 @@ _SCENARIOS: dict[str, Scenario] = {
     "documents": documents,
     "held-calls": held_calls,
     "polls": polls,
+    "webhooks": webhooks,
     "crowd": crowd,
     "planning": planning,
     "nights": nights,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
 from pathlib import Path
@@ -61,7 +60,7 @@ def play(folder: Path, *, rows: int, kills: int, per_minute: int) -> KilledRun:
 
 
 def test_responses_of_lost_replies_are_found_and_none_is_paid_twice(tmp_path: Path) -> None:
-    play(tmp_path, rows=90, kills=3, per_minute=6_000)
+    play(tmp_path, rows=60, kills=2, per_minute=6_000)
 
 
 @pytest.mark.long
@@ -72,22 +71,3 @@ def test_25_kills_over_600_rows(tmp_path: Path, capsys: pytest.CaptureFixture[st
         killed, lost = sum(run.kills.values()), len(run.on_the_wire)
         sys.stdout.write(f"\n{killed} kills, {lost} creates were on the wire, none paid twice\n")
     assert sum(run.kills.values()) >= 20
-
-
-@pytest.mark.parametrize("fault", ["drop_after", "bad_gateway_after"])
-def test_a_response_whose_reply_was_lost_is_attached(tmp_path: Path, fault: str) -> None:
-    port = free_port()
-    settings = {
-        "latency": {"queue": 0.02, "run": 0.1},
-        "webhooks": events_to(port),
-        "faults": {fault: 0.3},
-    }
-    with Provider(tmp_path, settings) as provider:
-        run = killed_run_with_webhooks(tmp_path, provider, port, rows=40, per_minute=60_000)
-        summary = run.finish()
-        created = Counter(each["key"] for each in provider.responses())
-        assert provider.ledger()["seen_by_client"]["cost_usd"] == summary["cost_usd"]
-    assert (summary["requests"]["succeeded"], summary["possible_duplicates"]) == (40, 0)
-    assert sum(created.values()) == len(created) == 40
-    lines = (tmp_path / "results.jsonl").read_text().splitlines()
-    assert len({json.loads(line)["response_id"] for line in lines}) == 40
