@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import signal
 import sqlite3
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any
@@ -14,6 +16,7 @@ from tests.notify.receiver import receiving
 from .rig import Ended, Rig
 
 CANARY = "CANARY-in-a-row"
+EVENTS = ("finished", "failed", "halted", "cancelled", "late", "stalled", "budget_80", "budget_100")
 
 
 def a_rig(rig: Callable[..., Rig], *rules: dict[str, Any], **settings: Any) -> Rig:
@@ -108,3 +111,45 @@ def test_the_use_of_a_budget_is_announced_once(rig: Callable[..., Rig]) -> None:
     [alert] = [each for each in bodies if each["event"] == "budget_80"]
     assert alert["subject"].endswith(" % of the run's budget is used")
     assert (alert["run"], alert["next"], alert["state"]) == ("r", "orchestrator status r", "active")
+
+
+def test_no_delivery_and_no_log_holds_what_was_planted(rig: Callable[..., Rig]) -> None:
+    planted = {place: f"CANARY-{place}" for place in ("key", "text", "instructions", "metadata", "header", "api")}
+    secret = "whsec_" + base64.b64encode(b"CANARY-secret-of-the-hook").decode()
+    env = {"HOOK": secret, "OPENAI_API_KEY": f"sk-{planted['api']}", "PYTHONPATH": ""}
+    faulty = {"latency": {"queue": 0, "run": 0.02}, "faults": {"refusal": 0.1, "failed_server_error": 0.1}}
+    with receiving(500) as receiver:
+        save = [
+            sys.executable,
+            "-c",
+            "import sys; open(sys.argv[1], 'ab').write(sys.stdin.buffer.read())",
+            "kept.jsonl",
+        ]
+        at = rig(
+            rows=60,
+            config={
+                "provider": {"sandbox": faulty, "headers": {"X-Team": planted["header"]}},
+                "notify": [
+                    {"on": [*EVENTS], "webhook": receiver.url, "secret_env": "HOOK"},
+                    {"on": [*EVENTS], "command": save},
+                    {"on": ["halted"], "command": [sys.executable, "-c", "raise SystemExit(1)"]},
+                ],
+            },
+            job={"budget": {"usd": 0.02}},
+        )
+        at.job["request"] |= {"instructions": planted["instructions"], "metadata": {"team": planted["metadata"]}}
+        at.write_job(at.job)
+        at.write_rows({"id": f"{planted['key']}-{n}", "text": f"{planted['text']} number {n}."} for n in range(60))
+        halted = at.run(env=env)
+        at.write_job({**at.job, "name": "another", "budget": {"usd": 5}, "retry": {"attempts": 1}})
+        failed = at.call("run", "job.yaml", "--config", "config.yaml", "--db", "runs.db", "--json", env=env)
+        assert (halted.code, failed.code) == (4, 3), failed.err
+        delivered = [each.body + repr(each.headers).encode() for each in receiver.deliveries]
+    kept = (at.folder / "kept.jsonl").read_bytes()
+    seen = {json.loads(each.body)["event"] for each in receiver.deliveries}
+    assert seen == {json.loads(line)["event"] for line in kept.replace(b"}{", b"}\n{").splitlines()}
+    assert {"budget_80", "halted", "failed"} <= seen
+    assert "was not notified" in halted.err
+    for text in (kept, *delivered, halted.err.encode(), failed.err.encode()):
+        assert b"CANARY" not in text
+        assert secret.encode() not in text
