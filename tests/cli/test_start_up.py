@@ -66,12 +66,6 @@ def imported(folder: Path, environment: dict[str, str]) -> Imported:
     return run
 
 
-def test_help_imports_neither_a_loop_nor_a_library_of_runs(imported: Imported) -> None:
-    modules = imported("--help")
-    assert "orchestrator.cli.run" in modules
-    assert modules & (_HEAVY | _OF_RUNS | _OF_READERS) == set()
-
-
 def test_a_run_imports_no_library_of_other_inputs_tables_or_pages(imported: Imported) -> None:
     modules = imported(*RUN, "--run", "few")
     assert modules >= _OF_RUNS
