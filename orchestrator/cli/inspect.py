@@ -33,7 +33,7 @@ async def status(
 ) -> None:
     """Show where a run stands: counts, tokens, cost, failures."""
     from orchestrator.app.retention.text import retention_object, retention_words
-    from orchestrator.cli.run_outcome import failure_codes
+    from orchestrator.cli.run_outcome import doubt_causes, failure_codes
     from orchestrator.core.states import RunState
     from orchestrator.report.batches_sent import batches_object, batches_words
     from orchestrator.report.lanes_taken import lanes_object, lanes_words
@@ -55,7 +55,8 @@ async def status(
         over = summary.run.state in (RunState.FINISHED, RunState.CANCELLED)
         places |= {"lane": lanes_words(lanes, over=over)} if lanes else {}
         places |= {"batches": batches_words(batches)} if batches else {}
-        say(closing_table(summary, places=places, failures=failures))
+        doubts = await doubt_causes(orchestrator, summary)
+        say(closing_table(summary, places=places, failures=failures, doubts=doubts))
 
 
 async def runs(*, db: Database = None, config: ConfigOfDatabase = None, json: Json = False) -> None:

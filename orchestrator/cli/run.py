@@ -23,6 +23,7 @@ from orchestrator.cli.output import ReaderGone, note, say, say_json
 from orchestrator.cli.purge import purge_what_is_due
 from orchestrator.cli.resume_hint import command, given_option, program, resume_command, without_option
 from orchestrator.cli.run_outcome import (
+    doubt_causes,
     enough_usd,
     failure_codes,
     next_steps,
@@ -437,9 +438,13 @@ async def _write_results(
     with suppress(ReaderGone):
         if json:
             say_json(summary_object(summary, database))
+            if outcome.reason and summary.run.state is RunState.HALTED:
+                # The object has the code of the reason only.
+                note(f"halted: {outcome.reason}")
         else:
             failures = await failure_codes(orchestrator, summary)
-            say(closing_table(summary, places=places, failures=failures, reason=outcome.reason))
+            doubts = await doubt_causes(orchestrator, summary)
+            say(closing_table(summary, places=places, failures=failures, doubts=doubts, reason=outcome.reason))
     if problem:
         raise problem
 

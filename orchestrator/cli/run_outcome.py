@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, cast
 from orchestrator.core.states import SETTLED, RunState, State
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
 
     from orchestrator.app.api import Orchestrator
     from orchestrator.stores.reads import ResultRecord, Summary
 
-__all__ = ["enough_usd", "failure_codes", "next_steps", "nothing_sent", "what_is_left"]
+__all__ = ["doubt_causes", "enough_usd", "failure_codes", "next_steps", "nothing_sent", "what_is_left"]
 
 _ENOUGH_FAILURES = 10_000
 
@@ -44,15 +44,28 @@ async def nothing_sent(orchestrator: Orchestrator, summary: Summary) -> str:
 
 async def failure_codes(orchestrator: Orchestrator, summary: Summary) -> Mapping[str, int]:
     """Failed requests by code, most frequent first; of very many, the first ten thousand."""
-    codes: Counter[str] = Counter()
-    if summary.requests.get(State.FAILED, 0):
-        records = orchestrator.results(summary.run.name, states=(State.FAILED,), with_parts=True)
-        async with aclosing(cast("AsyncGenerator[ResultRecord]", records)) as failed:
-            async for record in failed:
-                codes[record.code or "unknown"] += 1
-                if codes.total() == _ENOUGH_FAILURES:
+    return await _counted(orchestrator, summary, State.FAILED, lambda record: record.code or "unknown")
+
+
+async def doubt_causes(orchestrator: Orchestrator, summary: Summary) -> Mapping[str, int]:
+    """Requests in doubt by why the reply to their create call is not known, most frequent first."""
+    return await _counted(
+        orchestrator, summary, State.IN_DOUBT, lambda record: record.message or "the reply was lost"
+    )
+
+
+async def _counted(
+    orchestrator: Orchestrator, summary: Summary, state: State, reason_of: Callable[[ResultRecord], str]
+) -> Mapping[str, int]:
+    reasons: Counter[str] = Counter()
+    if summary.requests.get(state, 0):
+        records = orchestrator.results(summary.run.name, states=(state,), with_parts=True)
+        async with aclosing(cast("AsyncGenerator[ResultRecord]", records)) as found:
+            async for record in found:
+                reasons[reason_of(record)] += 1
+                if reasons.total() == _ENOUGH_FAILURES:
                     break
-    return dict(codes.most_common())
+    return dict(reasons.most_common())
 
 
 def enough_usd(summary: Summary) -> str | None:

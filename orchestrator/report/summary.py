@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,10 @@ from orchestrator.report.table import columns
 from orchestrator.stores.reads import Summary
 
 __all__ = ["changes_object", "closing_table", "runs_table", "summary_object", "usage_object"]
+
+# Of the causes of doubt, which a server may word as it likes.
+_MOST_REASONS = 3
+_LONGEST_REASON = 100
 
 _STYLES = {
     RunState.ACTIVE: "cyan",
@@ -95,12 +100,17 @@ def usage_object(usage: Usage) -> dict[str, int]:
 
 
 def closing_table(
-    summary: Summary, *, places: Mapping[str, str], failures: Mapping[str, int], reason: str | None = None
+    summary: Summary,
+    *,
+    places: Mapping[str, str],
+    failures: Mapping[str, int],
+    doubts: Mapping[str, int] | None = None,
+    reason: str | None = None,
 ) -> Text:
     """Returns a run in a dozen lines.
 
     ``places`` names files to open (``results``, ``database``); ``failures`` counts failed requests by code;
-    ``reason`` explains the stored reason in a sentence.
+    ``doubts`` counts those in doubt by what was seen of them; ``reason`` explains the stored reason in a sentence.
     """
     run = summary.run
     text = Text.assemble((run.name, "bold"), "  ", (run.state.value, _STYLES[run.state]))
@@ -111,6 +121,7 @@ def closing_table(
         ("rows", *_compared(summary.changes)),
         ("requests", formatting.count(sum(summary.requests.values())), _request_notes(summary)),
         ("failures", "", [f"{code} {formatting.count(number)}" for code, number in failures.items()]),
+        ("in doubt", "", _commonest(doubts or {})),
         ("attempts", formatting.count(summary.attempts), _attempt_notes(summary)),
         ("tokens in", formatting.count(summary.usage.input_tokens), _part(summary.usage.cached_tokens, "cached")),
         (
@@ -130,6 +141,16 @@ def closing_table(
     for name, place in places.items():
         text.append(f"\n  {name:<12}{place}")
     return text
+
+
+def _commonest(reasons: Mapping[str, int]) -> list[str]:
+    """The most frequent sentences; of others, which may differ by a number only, how many there are."""
+    shown = list(reasons.items())[:_MOST_REASONS]
+    others = sum(reasons.values()) - sum(number for _, number in shown)
+    more = [f"otherwise {formatting.count(others)}"] if others else []
+    return [
+        f"{textwrap.shorten(reason, _LONGEST_REASON)} {formatting.count(number)}" for reason, number in shown
+    ] + more
 
 
 def runs_table(summaries: Sequence[Summary]) -> Text:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
+import pytest
+
 from .conftest import RUN, Ended, write_config
 
 Cli: TypeAlias = Callable[..., Ended]
@@ -15,14 +17,31 @@ ROWS = 3
 AT = ("greet-1", "--db", "runs.db")
 
 
-def leave_in_doubt(folder: Path, cli: Cli) -> None:
+def leave_in_doubt(folder: Path, cli: Cli, fault: str = "drop_after") -> Ended:
     """A run whose every reply is lost, and which is not to send anything twice."""
-    write_config(folder, faults="drop_after: 1")
+    write_config(folder, faults=f"{fault}: 1")
     config = (folder / "config.yaml").read_text()
-    (folder / "config.yaml").write_text(config + "in_doubt: {resend_below_usd: 0}\n")
+    (folder / "config.yaml").write_text(config + "in_doubt: {resend_below_usd: 0}\ntimeouts: {read: 0.3s}\n")
     ended = cli(*RUN, "--limit", str(ROWS), "--progress", "none")
     assert ended.code == 4
     assert "decide what is in doubt:" in ended.err
+    return ended
+
+
+@pytest.mark.parametrize(
+    ("fault", "cause"),
+    [
+        ("hang", "no answer within 0.3 s (timeouts.read in the config sets how long to wait) 3"),
+        ("gateway_timeout", "error code: 504 3"),
+        ("drop_after", "the connection was closed before an answer came 3"),
+    ],
+)
+def test_the_cause_of_doubt_is_named(folder: Path, cli: Cli, fault: str, cause: str) -> None:
+    ended = leave_in_doubt(folder, cli, fault)
+    later = cli("status", *AT)
+    for said in (ended.out, later.out):
+        [line] = [line for line in said.splitlines() if line.startswith("  in doubt")]
+        assert cause in line
 
 
 def test_what_is_in_doubt_is_queued_again(folder: Path, cli: Cli) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import pytest
+
 from .conftest import ROWS, RUN, Ended
 
 Cli: TypeAlias = Callable[..., Ended]
@@ -30,13 +32,25 @@ def test_ten_rows_and_then_all_pay_for_the_ten_once(folder: Path, cli: Cli) -> N
     assert summary_of(cli(*QUIET, "--limit", "2"))["run"] == "greet-2"
 
 
-def test_a_run_that_a_wrong_model_halted_is_continued_by_the_corrected_job(folder: Path, cli: Cli) -> None:
+@pytest.mark.parametrize(
+    ("right", "wrong", "named", "given"),
+    [
+        ("gpt-5-mini", "no-such-model", "check request.model in the job", ()),
+        ("max_output_tokens: 200", "tool_choice: nope", "for tool_choice", ()),
+        ("max_output_tokens: 200", "text: {verbosity: loud}", "for text.verbosity", ("--run", "greet-1")),
+    ],
+)
+def test_a_run_that_the_job_halted_is_continued_by_the_corrected_job(
+    folder: Path, cli: Cli, right: str, wrong: str, named: str, given: tuple[str, ...]
+) -> None:
     job = (folder / "job.yaml").read_text()
-    (folder / "job.yaml").write_text(job.replace("gpt-5-mini", "no-such-model"))
+    (folder / "job.yaml").write_text(job.replace(right, wrong))
     halted = cli(*QUIET)
     assert halted.code == 4
+    assert named in halted.err
+    assert "new run" not in halted.err
     assert summary_of(halted)["run"] == "greet-1"
     (folder / "job.yaml").write_text(job)
-    ended = summary_of(cli(*QUIET))
+    ended = summary_of(cli(*QUIET, *given))
     assert (ended["run"], ended["requests"]["succeeded"]) == ("greet-1", ROWS)
     assert len(json.loads(cli("runs", "--db", "runs.db", "--json").out)) == 1

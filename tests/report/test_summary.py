@@ -51,6 +51,19 @@ def test_a_closing_table(a_summary: Callable[..., Summary]) -> None:
     )
 
 
+def test_the_causes_of_doubt_are_named_and_the_rest_is_counted(a_summary: Callable[..., Summary]) -> None:
+    causes = {"no answer within 1 s": 7, "x" * 40 + " y" * 60: 2, "HTTP 502": 1, "HTTP 504": 1, "HTTP 503": 1}
+    [line] = [
+        line
+        for line in closing_table(a_summary(), places={}, failures={}, doubts=causes).plain.splitlines()
+        if line.startswith("  in doubt")
+    ]
+    first, long, third, others = line.removeprefix("  in doubt").strip().split(" · ")
+    assert (first, third, others) == ("no answer within 1 s 7", "HTTP 502 1", "otherwise 2")
+    assert long.endswith(" [...] 2")
+    assert len(long) <= 102
+
+
 def test_unknown_and_reserved_amounts_are_shown_with_their_bounds(a_summary: Callable[..., Summary]) -> None:
     table = closing_table(
         a_summary(

@@ -133,7 +133,7 @@ _BY_NAME: tuple[ErrorRule, ...] = (
         action=Action.FAIL,
         reach=Reach.JOB,
         says="the provider refuses the request as the job describes it",
-        hint="correct the field under `request` in the job file; a changed job starts a new run",
+        hint="correct the field under `request` in the job file, and run the same command again to continue the run",
         why="Usually the job's template is at fault, not the row.",
     ),
     ErrorRule(
