@@ -119,20 +119,14 @@ def test_no_delivery_and_no_log_holds_what_was_planted(rig: Callable[..., Rig]) 
     env = {"HOOK": secret, "OPENAI_API_KEY": f"sk-{planted['api']}", "PYTHONPATH": ""}
     faulty = {"latency": {"queue": 0, "run": 0.02}, "faults": {"refusal": 0.1, "failed_server_error": 0.1}}
     with receiving(500) as receiver:
-        save = [
-            sys.executable,
-            "-c",
-            "import sys; open(sys.argv[1], 'ab').write(sys.stdin.buffer.read())",
-            "kept.jsonl",
-        ]
+        write = "import sys; open('kept.jsonl', 'ab').write(sys.stdin.buffer.read())"
         at = rig(
             rows=60,
             config={
                 "provider": {"sandbox": faulty, "headers": {"X-Team": planted["header"]}},
                 "notify": [
                     {"on": [*EVENTS], "webhook": receiver.url, "secret_env": "HOOK"},
-                    {"on": [*EVENTS], "command": save},
-                    {"on": ["halted"], "command": [sys.executable, "-c", "raise SystemExit(1)"]},
+                    {"on": [*EVENTS], "command": [sys.executable, "-c", write]},
                 ],
             },
             job={"budget": {"usd": 0.02}},
@@ -149,7 +143,6 @@ def test_no_delivery_and_no_log_holds_what_was_planted(rig: Callable[..., Rig]) 
     seen = {json.loads(each.body)["event"] for each in receiver.deliveries}
     assert seen == {json.loads(line)["event"] for line in kept.replace(b"}{", b"}\n{").splitlines()}
     assert {"budget_80", "halted", "failed"} <= seen
-    assert "was not notified" in halted.err
     for text in (kept, *delivered, halted.err.encode(), failed.err.encode()):
         assert b"CANARY" not in text
         assert secret.encode() not in text
