@@ -277,7 +277,7 @@ def _loop(work: Work, run: RunContext, *, funds: Funds, providers: Sequence[Prov
             LostReplies(
                 run,
                 run.status.hints,
-                Attach(run, executors.of(DEFAULT_LANE)),
+                Attach(run),
                 allowances=run.endpoints[0].allowances,
                 funds=funds,
                 settle=settle,

@@ -13,6 +13,7 @@ from orchestrator.engine.steps.poll import first_poll
 from orchestrator.engine.steps.recover import opened
 from orchestrator.executors.background import ATTEMPT, KEY, METADATA_VALUE_LIMIT, RUN
 from orchestrator.executors.base import Executor
+from orchestrator.executors.registry import DEFAULT_LANE
 from orchestrator.stores.reads import OpenAttempt
 from orchestrator.stores.writes import Acceptance
 
@@ -26,26 +27,34 @@ class Attach:
     have been paid for as well. It is cancelled if it still runs, and its cost becomes known.
     """
 
-    def __init__(self, run: RunContext, executor: Executor) -> None:
+    def __init__(self, run: RunContext) -> None:
         self._run = run
-        self._executor = executor
 
     async def attach(self, response_id: str) -> After | None:
         """Ask whose response it is; None if that is not known yet, ``Finished`` if it is of no interest."""
         run = self._run
         if await run.reader.holder(response_id) is not None:
             return Finished()
-        run.observation.progress.polls += 1
-        answer = await self._executor.poll(response_id)
-        if not isinstance(answer, Seen) or answer.response.id != response_id:
-            return Finished() if isinstance(answer, Refused) and answer.status == 404 else None
-        mark = self._mark(answer.response)
+        unsure = False
+        for endpoint in run.endpoints:
+            # An event does not say from which endpoint it is.
+            run.observation.progress.polls += 1
+            executor = endpoint.executors.of(DEFAULT_LANE)
+            answer = await executor.poll(response_id)
+            if isinstance(answer, Seen) and answer.response.id == response_id:
+                return await self._give(answer.response, executor)
+            unsure |= not (isinstance(answer, Refused) and answer.status == 404)
+        return None if unsure else Finished()
+
+    async def _give(self, response: Response, executor: Executor) -> After | None:
+        run = self._run
+        mark = self._mark(response)
         if mark is None:
             return Finished()
         for attempt in await run.reader.open_attempts(run.record.id):
             if (attempt.key[:METADATA_VALUE_LIMIT], attempt.stage, attempt.number) == mark:
-                return await self._to_open(attempt, answer.response)
-        return await self._to_ended(*mark, answer.response)
+                return await self._to_open(attempt, response)
+        return await self._to_ended(*mark, response, executor)
 
     def _mark(self, response: Response) -> tuple[str, str, int] | None:
         """The row, the stage and the number of the attempt that asked, if this run did."""
@@ -85,7 +94,7 @@ class Attach:
         first_poll(open_, None)
         return Waiting(open_, now, forced=True)
 
-    async def _to_ended(self, key: str, stage: str, number: int, response: Response) -> After:
+    async def _to_ended(self, key: str, stage: str, number: int, response: Response, executor: Executor) -> After:
         run = self._run
         request = await run.reader.request(run.record.id, key, stage=stage)
         attempts = [] if request is None else await run.reader.attempts(request.id)
@@ -93,6 +102,6 @@ class Attach:
         if attempt is None or not await run.store.name_response(attempt.id, response.id):
             return Finished()
         if not response.ended:
-            await self._executor.cancel(response.id)
+            await executor.cancel(response.id)
         # What it costs is asked for when the run ends.
         return Finished()
