@@ -203,6 +203,26 @@ def test_an_interrupted_run_says_how_to_resume_and_does(
     assert (after["run"], after["requests"]["succeeded"]) == (summary["run"], ROWS)
 
 
+def test_an_interruption_counts_what_is_on_the_wire(
+    folder: Path, cli: Cli, command: list[str], environment: dict[str, str]
+) -> None:
+    write_config(folder, faults="hang: 1", in_flight=3)
+    with subprocess.Popen(
+        [*command, *RUN], cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        for _ in range(200):
+            status = cli("status", "--db", "runs.db", "--json")
+            if status.code == 0 and json.loads(status.out)["requests"]["submitting"] == 3:
+                break
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate()
+    assert process.returncode == 130
+    [line] = [line for line in err.splitlines() if line.startswith("interrupted with")]
+    assert line.startswith("interrupted with 0 settled and 0 open; 3 were on the wire without a reply: the next run")
+    assert "nothing is lost" not in line
+    assert json.loads(cli("status", "--db", "runs.db", "--json").out)["requests"]["submitting"] == 3
+
+
 def test_cancel_ends_a_run_for_good(folder: Path, cli: Cli, command: list[str], environment: dict[str, str]) -> None:
     write_config(folder, run_s=SLOW, in_flight=5)
     process = start(folder, command, environment)
