@@ -52,7 +52,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
         "pandas",
         "polars",
         "pyarrow",
-        "duckdb",
+        # With the extension of the same version, which DuckDB would download.
+        "duckdb==1.5.5",
+        "duckdb-extension-sqlite-scanner==1.5.5",
         "datasette",
         "nbclient",
         "ipykernel",

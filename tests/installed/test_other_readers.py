@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeAlias
 
 import pytest
@@ -19,6 +20,12 @@ DATABASE, EXPORT = re.findall(r'\$ duckdb -c "(.*)"', PAGE)
 QUERY = (
     "import duckdb, json, sys; duckdb.execute(sys.argv[1]); print(json.dumps(duckdb.execute(sys.argv[2]).fetchall()))"
 )
+
+INSTALL = """\
+import pathlib, duckdb, duckdb_extension_sqlite_scanner
+[file] = pathlib.Path(duckdb_extension_sqlite_scanner.__file__).parent.rglob("*.duckdb_extension")
+duckdb.execute(f"INSTALL '{file}'")
+"""
 
 
 @pytest.fixture
@@ -50,12 +57,16 @@ def test_duckdb_reads_an_export(shell: Shell) -> None:
 
 
 @pytest.mark.usefixtures("run")
-def test_duckdb_reads_the_database(shell: Shell) -> None:
+def test_duckdb_reads_the_database(shell: Shell, tmp_path: Path) -> None:
+    home = {"HOME": str(tmp_path)}
+    installed = shell("python", "-c", INSTALL, **home)
+    assert installed.code == 0, installed.err
     attach, query = DATABASE.split("; ")
-    ended = shell("python", "-c", QUERY, attach, query)
-    if "extension" in ended.err.lower():
-        pytest.skip("DuckDB could not load its extension for SQLite")
+    ended = shell("python", "-c", QUERY, attach, query, **home)
     assert ended.code == 0, ended.err
     [(model, rows)] = json.loads(ended.out)
     assert model.startswith("gpt-")
     assert rows == 5
+    for view in ("attempts", "costs", "stages", "dataset_rows"):
+        ended = shell("python", "-c", QUERY, attach, f"FROM runs.{view}", **home)
+        assert ended.code == 0, (view, ended.err)
