@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import time
 from collections.abc import AsyncIterator, Callable
@@ -95,6 +96,12 @@ async def listening(
         try:
             listener.open(settings.host, settings.port)
         except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                # Another run, or another process of this one, has it: nothing depends on events.
+                hints.expect_none()
+                warn("webhooks_unavailable", f"{settings.listen} is in use: this process polls as without webhooks")
+                yield
+                return
             raise ConfigError(
                 f"cannot listen on {settings.listen}: {error.strerror or type(error).__name__}",
                 hint="choose another address for webhooks.listen",

@@ -90,6 +90,11 @@ class WebhookHints:
             self._poll_signal.set()
         return True
 
+    def expect_none(self) -> None:
+        """No event will come to this process: poll as without, and let no request wait for one."""
+        self._wait_s = 0.0
+        self.announcements.ended(announced=False)
+
     def wait_s(self, open_: OpenResponse) -> float:
         """How long a request in doubt waits for its event: as set, or a minute longer than nearly all responses."""
         if self._wait_s is not None:

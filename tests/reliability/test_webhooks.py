@@ -155,17 +155,25 @@ async def test_an_endpoint_is_made_for_the_run_and_removed(
     assert not [event for event in at.events if isinstance(event, Warned)]
 
 
-async def test_a_run_without_its_secret_or_its_port_does_not_begin(
-    rehearse: Rehearse, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    at = await with_webhooks(rehearse)
+async def test_a_run_whose_port_is_taken_polls_as_without_webhooks(rehearse: Rehearse) -> None:
+    at = await with_webhooks(rehearse, faults={"drop_after": 0.3}, in_doubt=SEND_AGAIN)
     assert at.config.webhooks is not None
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", at.config.webhooks.port))
         taken.listen()
-        with pytest.raises(ConfigError, match=r"cannot listen on 127\.0\.0\.1") as refused:
-            await at.run()
-        assert "webhooks.listen" in (refused.value.hint or "")
+        account = await at.run()
+    assert account.states == {"succeeded": ROWS}
+    assert account.summary.possible_duplicates == account.lost > 0
+    assert [event.code for event in at.events if isinstance(event, Warned)] == ["webhooks_unavailable"]
+
+
+async def test_a_run_without_its_secret_or_with_an_impossible_address_does_not_begin(
+    rehearse: Rehearse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = await with_webhooks(rehearse, listen={"listen": "192.0.2.1:8787"})
+    with pytest.raises(ConfigError, match=r"cannot listen on 192\.0\.2\.1") as refused:
+        await at.run()
+    assert "webhooks.listen" in (refused.value.hint or "")
     monkeypatch.delenv("OPENAI_WEBHOOK_SECRET")
     with pytest.raises(ConfigError, match="names OPENAI_WEBHOOK_SECRET, which is not set"):
         await at.run()
