@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -40,6 +40,8 @@ from orchestrator.stores.reads import SharedCaps
 __all__ = [
     "BudgetSettings",
     "Config",
+    "EndpointLimitSettings",
+    "EndpointSettings",
     "ErrorOverride",
     "InDoubtSettings",
     "LaneSettings",
@@ -262,6 +264,34 @@ class LimitSettings(Section):
     reply takes several times its size."""
 
 
+class EndpointLimitSettings(Section):
+    """Rate limits of one endpoint; what is absent is that of `limits`."""
+
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    """Creates per minute, for each model."""
+    tokens_per_minute: int | None = Field(default=None, ge=1)
+    """Tokens per minute, for each model."""
+    polls_per_minute: int | None = Field(default=None, ge=1)
+    """Polls per minute."""
+    max_in_flight: int | None = Field(default=None, ge=1)
+    """Open background responses at once."""
+
+
+class EndpointSettings(ProviderSettings):
+    """One of several endpoints or accounts, with the settings of a `provider` and these."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$", examples=["east"])
+    """What it is called in costs, messages and results. It is kept with each response: an endpoint that has open
+    responses keeps its name."""
+    weight: float = Field(default=1.0, ge=0, le=1000)
+    """Its share of the requests, beside the weights of the others. With 0 it gets no new ones, and what is open there
+    is still collected."""
+    limits: EndpointLimitSettings = EndpointLimitSettings()
+    """Rate limits of this endpoint, in place of those of `limits`."""
+    prices: str | None = Field(default=None, min_length=1)
+    """The prices of this endpoint, in place of `prices`: a file, or `free`."""
+
+
 class TimeoutSettings(Section):
     """Timeouts."""
 
@@ -371,6 +401,8 @@ class Config(Section):
 
     provider: ProviderSettings = ProviderSettings()
     """The server that answers, and how to speak to it."""
+    providers: list[EndpointSettings] = Field(default_factory=list)
+    """In place of `provider`: several endpoints or accounts, which a run uses together."""
     limits: LimitSettings = LimitSettings()
     """Rate limits."""
     timeouts: TimeoutSettings = TimeoutSettings()
@@ -404,6 +436,62 @@ class Config(Section):
         """The config file, or None for the defaults."""
         return self._source
 
+    @model_validator(mode="after")
+    def _names_endpoints(self) -> Self:
+        if "providers" in self.model_fields_set:
+            refuse("providers", endpoint_problems(self.providers, beside=self.model_fields_set))
+            # What all endpoints have in common is asked of it.
+            self.__dict__["provider"] = self.providers[0]
+        return self
+
+    @property
+    def endpoints(self) -> list[Config]:
+        """The config of each endpoint, as if it were the only one; the config itself if there is only one."""
+        if not self.providers:
+            return [self]
+        return [self._at(endpoint) for endpoint in self.providers]
+
+    def _at(self, endpoint: EndpointSettings) -> Config:
+        given = endpoint.limits.model_dump(exclude_none=True)
+        update = {
+            "provider": endpoint,
+            "providers": [],
+            "limits": self.limits.model_copy(update=given),
+            "prices": endpoint.prices or self.prices,
+        }
+        return self.model_copy(update=update)
+
+    def at(self, endpoint: str | None) -> Config:
+        """The config of an endpoint by its name; None is the only one. Raises ``ConfigError`` if it is not there."""
+        for config in self.endpoints:
+            if config.endpoint_name == endpoint:
+                return config
+        names = ", ".join(each.name for each in self.providers)
+        has = f"it has: {names}" if names else "it has one provider, without a name"
+        what = "that is at its only provider" if endpoint is None else f"that is at endpoint {endpoint!r}"
+        raise ConfigError(
+            f"the config does not name the endpoint of a response {what}; {has}",
+            where=None if self._source is None else str(self._source),
+            hint="give the endpoint its entry under `providers` back; with weight: 0 it gets nothing new",
+        )
+
+    @property
+    def endpoint_name(self) -> str | None:
+        """The name of the endpoint, if the config is that of one of several."""
+        if self.providers:
+            return None
+        return self.provider.name if isinstance(self.provider, EndpointSettings) else None
+
+    @property
+    def weight(self) -> float:
+        """The endpoint's share of the requests, beside the weights of the others."""
+        return self.provider.weight if isinstance(self.provider, EndpointSettings) else 1.0
+
+    def check_keys(self, environ: Mapping[str, str]) -> None:
+        """Raises ``ConfigError`` if the key of an endpoint is missing."""
+        for config in self.endpoints:
+            config.api_key(environ)
+
     def model_post_init(self, context: Any) -> None:
         """Remembers the file, which pydantic hands over as the context."""
         if isinstance(context, dict):
@@ -436,7 +524,7 @@ class Config(Section):
     @property
     def simulated(self) -> bool:
         """Whether runs use the embedded sandbox, which costs no money."""
-        return self.provider.sandbox is not None
+        return all(config.provider.sandbox is not None for config in self.endpoints)
 
     def output_cap(self, budget_pusd: Picodollars | None) -> int | None:
         """Returns the ``max_output_tokens`` of requests without one; None if no budget applies to the job."""
@@ -447,6 +535,8 @@ class Config(Section):
     @property
     def is_free(self) -> bool:
         """Whether nothing costs anything at the provider."""
+        if self.providers:
+            return all(config.is_free for config in self.endpoints)
         return self.prices == _FREE or self.provider.local_model is not None
 
     @property
@@ -480,6 +570,32 @@ class Config(Section):
         return prices.rules(source=str(path), version=file_version(path.read_bytes()))
 
 
+def endpoint_problems(
+    endpoints: Sequence[EndpointSettings], *, beside: Collection[str]
+) -> Iterator[ValidationProblem]:
+    """What is wrong with a list of endpoints, beside other sections of the config."""
+    for section in ("provider", "webhooks"):
+        if section in beside:
+            yield ValidationProblem(("providers",), f"cannot stand beside {section}", "keep one of them")
+    if not any(endpoint.weight for endpoint in endpoints):
+        yield ValidationProblem(("providers",), "must hold an endpoint with a weight above 0")
+    seen: set[str] = set()
+    for place, endpoint in enumerate(endpoints):
+        if endpoint.name in seen:
+            yield ValidationProblem(
+                ("providers", place, "name"), f"is given twice: {endpoint.name}", "each needs its own"
+            )
+        seen.add(endpoint.name)
+        if endpoint.local_model is not None:
+            yield ValidationProblem(("providers", place, "local_model"), "cannot be one of several", "use provider")
+        for field, own, first in (
+            ("sandbox", endpoint.sandbox is not None, endpoints[0].sandbox is not None),
+            ("store", endpoint.store, endpoints[0].store),
+        ):
+            if own != first:
+                yield ValidationProblem(("providers", place, field), "must be the same at all endpoints")
+
+
 def _checked_key(key: str, name: str) -> str:
     """Returns the key; raises ``ConfigError``, without showing it, if it cannot be one."""
     if not _KEY.fullmatch(key):
@@ -498,14 +614,16 @@ def _checked_key(key: str, name: str) -> str:
 def load_config(path: str | Path | None = None, *, environ: Mapping[str, str] | None = None) -> Config:
     """Read a config file, or use the defaults: OpenAI's own API. Raises ``ConfigError``.
 
-    ``OPENAI_BASE_URL`` in the environment replaces ``provider.base_url``, but never a sandbox or a local model.
+    ``OPENAI_BASE_URL`` in the environment replaces ``provider.base_url``, but never a sandbox, a local model or an
+    entry of ``providers``.
     """
     document = Document.empty("config") if path is None else Document.read(Path(path), kind="config")
     provider = document.data.get("provider") or {}
     base_url = (os.environ if environ is None else environ).get(BASE_URL_VARIABLE)
     # A line of a file with Windows line ends leaves a carriage return.
     base_url = base_url.strip() if base_url else None
-    if base_url and isinstance(provider, dict) and provider.keys().isdisjoint(_EMBEDDED):
+    is_remote = isinstance(provider, dict) and provider.keys().isdisjoint(_EMBEDDED)
+    if base_url and is_remote and "providers" not in document.data:
         document.set("provider.base_url", base_url, source=f"environment variable {BASE_URL_VARIABLE}")
     return document.validate(Config)
 
@@ -519,7 +637,7 @@ def rehearsal(config: Config) -> Config:
     """The same config with the embedded sandbox as its provider."""
     if config.simulated:
         return config
-    return config.model_copy(update={"provider": sandbox_config().provider})
+    return config.model_copy(update={"provider": sandbox_config().provider, "providers": []})
 
 
 def config_schema() -> dict[str, Any]:

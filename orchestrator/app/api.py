@@ -167,7 +167,7 @@ class Orchestrator:
 
         if until is not None:
             stages_until(job, until)
-        self._config.api_key(os.environ)  # a missing key is reported before a database is created
+        self._config.check_keys(os.environ)  # a missing key is reported before a database is created
         self._stopped = False
         work = work_of(self._config, job, may_be_unstored=self._config.provider.store == "optional")
         renderer = work.renderer
@@ -194,7 +194,7 @@ class Orchestrator:
         record = await self._find(run)
         if record.state in (RunState.FINISHED, RunState.CANCELLED):
             return await self.status(run)
-        self._config.api_key(os.environ)
+        self._config.check_keys(os.environ)
         self._stopped = False
         job = await stored_job(await self._open_reader(), record)
         identity = await anyio.to_thread.run_sync(stored_identity, record, job, self._config)
@@ -702,7 +702,7 @@ class Orchestrator:
         from orchestrator.app.run_start import job_identity
         from orchestrator.engine.runs import find_run
 
-        self._config.api_key(os.environ)
+        self._config.check_keys(os.environ)
         if await self._backend.exists():
             try:
                 reader = await self._open_reader()

@@ -29,6 +29,7 @@ __all__ = [
     "open_client",
     "open_organization",
     "open_provider",
+    "open_providers",
 ]
 
 
@@ -124,7 +125,8 @@ async def open_provider(
         else:
             from orchestrator.sandbox.server.process import embedded_sandbox
 
-            state = None if database is None else database.with_name(database.name + ".sandbox")
+            suffix = f".sandbox-{config.endpoint_name}" if config.endpoint_name else ".sandbox"
+            state = None if database is None else database.with_name(database.name + suffix)
             sandbox = await stack.enter_async_context(embedded_sandbox(provider.sandbox, state, warn=warn))
             base_url, api_key = sandbox.base_url, sandbox.api_key
         endpoint = Endpoint(
@@ -139,6 +141,15 @@ async def open_provider(
         opened = Provider(config, endpoint)
         stack.push_async_callback(opened.aclose)
         yield opened
+
+
+@asynccontextmanager
+async def open_providers(
+    config: Config, database: Path | None, *, warn: Callable[[str], None] = lambda _: None
+) -> AsyncIterator[list[Provider]]:
+    """The provider of each endpoint of the config, in their order; see ``open_provider``."""
+    async with AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(open_provider(each, database, warn=warn)) for each in config.endpoints]
 
 
 @asynccontextmanager
@@ -195,4 +206,7 @@ def lanes_snapshot(config: Config) -> str:
 
 def address(config: Config) -> str:
     """Which provider it is: learned limits and ids of objects are valid there and nowhere else."""
-    return config.provider.address
+    if config.providers:
+        return " + ".join(sorted(map(address, config.endpoints)))
+    name = config.endpoint_name
+    return config.provider.address if name is None else f"{name} at {config.provider.address}"

@@ -37,6 +37,8 @@ def run_endpoint(
         executors=Executors(provider, stream=job.stream),
         allowances=_allowances(config, job, observation.clock.now()),
         outages=Outages(observation, rng),
+        name=config.endpoint_name,
+        weight=config.weight,
         overrides=config.provider.overrides,
         resumed_polls=ResumedPolls(access, may_expire=accept_expired or may_expire(config)),
     )

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 
-from orchestrator.app.connections import Provider, address, open_provider
+from orchestrator.app.connections import Provider, address, open_providers
 from orchestrator.app.nights import NightJob, NightOptions, begin_night, end_night, open_nights, take_over
 from orchestrator.app.run_alerts import RunAlerts
 from orchestrator.app.run_notices import RunNotices
@@ -146,19 +146,19 @@ class Execution:
         alerts = RunAlerts(
             self._config, self._notices, run, store=self._store, reader=self._reader, clock=self._clock
         )
-        async with open_provider(self._config, self._backend.local_path, warn=self._warn_of_sandbox) as provider:
+        async with open_providers(self._config, self._backend.local_path, warn=self._warn_of_sandbox) as providers:
             self._loop = await assemble(
                 work,
                 run,
                 storage=Storage(store=self._store, reader=self._reader, is_at_work=self._backend.is_locked),
-                providers=[provider],
+                providers=providers,
                 surroundings=Surroundings(clock=clock, rng=self._rng, observe=alerts.observing(self._observe)),
             )
             self._show(self._loop.progress)
             if self._interrupted:
                 self._loop.interrupt()
             try:
-                async with alerts.watching(self._loop.progress), self._webhooks(self._loop, provider, run, clock):
+                async with alerts.watching(self._loop.progress), self._webhooks(self._loop, providers[0], run, clock):
                     return await self._loop.run()
             finally:
                 self._loop = None

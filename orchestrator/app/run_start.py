@@ -22,7 +22,7 @@ from orchestrator.job.stages.stage_jobs import renderer_of, requesting_stages, s
 from orchestrator.policy.pricing.prices import Bounds, PriceBook
 from orchestrator.stores.reads import Run
 
-__all__ = ["job_identity", "refuse_hopeless", "refuse_unbounded", "stored_identity"]
+__all__ = ["job_identity", "refuse_hopeless", "refuse_one_endpoint_only", "refuse_unbounded", "stored_identity"]
 
 # So many first rows are read for the models that they name.
 _ROWS_FOR_MODELS = 100
@@ -95,6 +95,7 @@ def refuse_hopeless(job: Job, renderer: Renderer, config: Config, *, now: float)
 
     Reads the first rows of the input.
     """
+    refuse_one_endpoint_only(job, config)
     if job.stages is not None:
         for name in requesting_stages(job):
             refuse_unbounded(stage_job(job, name), renderer_of(job, name, may_be_unstored=True), config)
@@ -102,6 +103,22 @@ def refuse_hopeless(job: Job, renderer: Renderer, config: Config, *, now: float)
     refuse_missing_columns(job, renderer)
     refuse_unbounded(job, renderer, config)
     _refuse_unpriced(job, renderer, config, now=now)
+
+
+def refuse_one_endpoint_only(job: Job, config: Config) -> None:
+    """Raises ``SpecError`` if the config has several endpoints and the job asks for what works at one alone."""
+    if not config.providers:
+        return
+    lanes = [job.lane, *(stage_job(job, name).lane for name in requesting_stages(job))]
+    asked = next(
+        (f"lane: {lane}" for lane in lanes if lane in ("batch", "auto")), "stream: true" if job.stream else ""
+    )
+    if asked:
+        raise SpecError(
+            f"{asked} works with one endpoint, and the config names several under `providers`",
+            where=str(job.source) if job.source is not None else None,
+            hint="use a config with one `provider`, or leave it out of the job",
+        )
 
 
 def refuse_unbounded(job: Job, renderer: Renderer, config: Config) -> None:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from anyio import to_thread
 
@@ -15,7 +15,7 @@ from orchestrator.app.batch_wiring import LearnedOfBatches, SharedParts, batch_l
 from orchestrator.app.connections import Provider, address, lanes_snapshot
 from orchestrator.app.endpoint_wiring import learned_limits, run_endpoint
 from orchestrator.app.lane_plans import lane_plans
-from orchestrator.app.provider_access import compare_access
+from orchestrator.app.provider_access import compare_access, find_endpoints
 from orchestrator.config import Config
 from orchestrator.core.clock import Clock
 from orchestrator.core.events import Observer, Progress
@@ -33,7 +33,7 @@ from orchestrator.engine.learned_state import LearnedState, Snapshot
 from orchestrator.engine.loop import LocalLoop, Task
 from orchestrator.engine.observation import Observation
 from orchestrator.engine.poll_schedules import Schedules
-from orchestrator.engine.preparation import Preparation
+from orchestrator.engine.preparation import Destinations, Preparation
 from orchestrator.engine.route import Router
 from orchestrator.engine.run_context import RunContext
 from orchestrator.engine.run_status import RunStatus
@@ -87,6 +87,10 @@ _PROVIDER_CHANGED = (
     "the run has open responses that were created with another key, project or address; "
     "nothing new is sent until the provider shows that it knows one of them"
 )
+
+
+# The stages and the names of the endpoints that have accepted their requests.
+Accepted: TypeAlias = Collection[tuple[str, str | None]]
 
 
 @fast_dataclass
@@ -157,7 +161,9 @@ async def assemble(
     prices = await _price_books(providers)
     caps = config.budget.caps(run.id, simulated=run.simulated)
     spent = await reader.spending(caps, now) if caps is not None else None
-    stages = await _stages(work, run, reader, surroundings.rng, summary)
+    places = await find_endpoints(config, run, reader)
+    accepted = await reader.accepted_by_endpoint(run.id) if config.providers else None
+    stages = await _stages(work, run, reader, surroundings.rng, summary, accepted)
     endpoints = []
     for provider in providers:
         access = await compare_access(provider.config, run, store=storage.store, reader=reader)
@@ -179,6 +185,7 @@ async def assemble(
             record=run,
             stages=stages,
             endpoints=endpoints,
+            places=places,
             store=storage.store,
             reader=reader,
             status=_run_status(work, run, stages, summary, endpoints=len(endpoints)),
@@ -216,15 +223,19 @@ def _loop(work: Work, run: RunContext, *, funds: Funds, providers: Sequence[Prov
             of_batches.snapshot,
         ],
     )
+    destinations = Destinations(
+        [endpoint.allowances.pools for endpoint in run.endpoints],
+        partial(_place_of, config, run.places) if config.providers else None,
+    )
     preparations = {
         name: Preparation(
             provider=address(config),
             renderer=work.renderer if work.pipeline is None else _renderer(work, name),
             encode=partial(_encode, executors, run_uid=run.record.uid, stage=name),
             prices=list(dict.fromkeys(funds.prices)),
-            pools=[endpoint.allowances.pools for endpoint in run.endpoints],
             budget=funds.budget,
             stage=stage,
+            destinations=destinations,
         )
         for name, stage in run.stages.items()
     }
@@ -337,6 +348,13 @@ def _run_status(work: Work, run: Run, stages: Stages, summary: Summary, *, endpo
     return status
 
 
+def _place_of(config: Config, places: Mapping[str | None, int], endpoint: str | None) -> int:
+    """The place of an endpoint by its name; raises ``ConfigError``."""
+    if endpoint not in places:
+        config.at(endpoint)
+    return places[endpoint]
+
+
 async def _price_books(providers: Sequence[Provider]) -> list[PriceBook]:
     """The prices of each endpoint; those with the same prices share them."""
     books: dict[str | None, PriceBook] = {}
@@ -349,29 +367,45 @@ async def _price_books(providers: Sequence[Provider]) -> list[PriceBook]:
 
 
 async def _stages(
-    work: Work, run: Run, reader: StageReader, rng: random.Random, summary: Summary
+    work: Work,
+    run: Run,
+    reader: StageReader,
+    rng: random.Random,
+    summary: Summary,
+    accepted: Accepted | None,
 ) -> dict[str, Stage]:
     """The stages in the order in which their requests are sent: the last one first."""
     if work.pipeline is None:
-        return {MAIN_STAGE: _stage(work, MAIN_STAGE, rng, summary)}
+        return {MAIN_STAGE: _stage(work, MAIN_STAGE, rng, summary, accepted)}
     tally = await reader.stage_tally(run.id)
     stages = {}
     for planned in reversed(work.pipeline.requesting):
         states = RequestCounts(tally.get(planned.name, Counter()))
         seen = replace(summary, requests=states, attempts=states.get(State.SUCCEEDED, 0))
-        stages[planned.name] = _stage(replace(work, job=stage_job(work.job, planned.name)), planned.name, rng, seen)
+        asked = replace(work, job=stage_job(work.job, planned.name))
+        stages[planned.name] = _stage(asked, planned.name, rng, seen, accepted)
     return stages
 
 
-def _stage(work: Work, name: str, rng: random.Random, summary: Summary) -> Stage:
+def _stage(work: Work, name: str, rng: random.Random, summary: Summary, accepted: Accepted | None) -> Stage:
     """A stage of a job, with what earlier processes of the run have shown."""
     config, settings = work.config, _stage_settings(work)
+    if accepted is None:
+        worked = [summary.attempts > 0]
+    else:
+        worked = [(name, each.endpoint_name) in accepted for each in config.endpoints]
     return Stage(
         name=name,
         settings=settings,
-        first_creates=[FirstCreates(accepted=summary.attempts > 0, overrides=config.provider.overrides)],
+        first_creates=[
+            FirstCreates(accepted=has_accepted, overrides=each.provider.overrides)
+            for each, has_accepted in zip(config.endpoints, worked, strict=True)
+        ],
         first_polls=[
-            FirstPolls(seen=summary.requests.get(State.SUCCEEDED, 0) > 0, overrides=config.provider.overrides)
+            FirstPolls(
+                seen=has_accepted and summary.requests.get(State.SUCCEEDED, 0) > 0, overrides=each.provider.overrides
+            )
+            for each, has_accepted in zip(config.endpoints, worked, strict=True)
         ],
         schedules=Schedules(rng, polls_per_minute=config.limits.polls_per_minute),
         lane=first_lane(work.job.lane),

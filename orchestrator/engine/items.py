@@ -79,6 +79,8 @@ class NewConversation:
     chain: str
     encode: Callable[[str], bytes]
     body: bytes | None = None
+    # The place of the endpoint that has it.
+    endpoint: int | None = None
 
 
 @dataclass(slots=True, kw_only=True)

@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from orchestrator.core import exact_json
-from orchestrator.core.errors import BadRow
+from orchestrator.core.errors import BadRow, ConfigError
 from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.lanes import Lane
 from orchestrator.core.money import Picodollars
 from orchestrator.engine.items import NewConversation, Prepared
 from orchestrator.engine.stages import Stage
 from orchestrator.job.requests.compose import compose, fingerprint
+from orchestrator.job.requests.foreign_objects import refuse_foreign
 from orchestrator.job.requests.lane_fields import in_lane, lane_of, priced_in_lane
 from orchestrator.job.requests.local_files import uploads_in
 from orchestrator.job.requests.renderer import Renderer, unexpected
@@ -24,7 +25,7 @@ from orchestrator.policy.rate_limits.limits import Pools
 from orchestrator.policy.reuse import usable_since
 from orchestrator.stores.reads import EarlierTurn, PendingRequest
 
-__all__ = ["Preparation", "Unsendable", "too_large"]
+__all__ = ["Destinations", "Preparation", "Unsendable", "too_large"]
 
 
 @fast_dataclass(kw_only=False)
@@ -33,6 +34,14 @@ class Unsendable:
 
     code: str
     message: str
+
+
+@fast_dataclass(kw_only=False)
+class Destinations:
+    """Where requests may go: the limits of each endpoint; ``place_of`` finds one of several by its name."""
+
+    pools: Sequence[Pools]
+    place_of: Callable[[str | None], int] | None = None
 
 
 class Preparation:
@@ -48,15 +57,15 @@ class Preparation:
         renderer: Renderer,
         encode: Callable[..., bytes],
         prices: Sequence[PriceBook],
-        pools: Sequence[Pools],
         budget: Budget,
         stage: Stage,
+        destinations: Destinations,
     ) -> None:
         self._provider = provider
         self._renderer = renderer
         self._encode_fields = encode
         self._prices = prices
-        self._pools = pools
+        self._destinations = destinations
         self._budget = budget
         settings = stage.settings
         self._stage = stage
@@ -72,6 +81,8 @@ class Preparation:
             return self._prepare(request, now, earlier)
         except BadRow as error:
             return Unsendable(error.code, str(error))
+        except ConfigError:
+            raise  # no fault of the row
         except Exception as error:  # noqa: BLE001 – what one row makes fail must not stop the others
             return Unsendable("row_invalid", str(unexpected(error, where=request.where)))
 
@@ -96,12 +107,13 @@ class Preparation:
         # What waits in a batch counts by its input alone.
         counted = estimate_input(fields) if lane is Lane.BATCH else estimate_request(fields)
         tokens = counted + context_tokens
-        if all(pools.pool(model).never_fits(tokens) for pools in self._pools):
+        if all(pools.pool(model).never_fits(tokens) for pools in self._destinations.pools):
             return too_large(tokens)
         worst_case = self._worst_case(_bounded(priced, request, context_tokens), now, context_tokens)
         refusal = self._over_budget(worst_case)
         if refusal is not None:
             return refusal
+        pin = self._pin(request, fields)
         fingerprinted = self._fingerprint(rendered, asked, request)
         return Prepared(
             request=request,
@@ -114,12 +126,27 @@ class Preparation:
             worst_case_pusd=worst_case,
             max_output_tokens=cap if isinstance(cap, int) else None,
             lane=lane,
+            endpoint=pin or 0,
+            pin=pin,
             metadata=_pairs(fields.get("metadata")),
             fingerprint=fingerprinted,
             others_since=self._others_since(fingerprinted, now),
             new_conversation=self._new_conversation(lane, fields, request),
             uploads=tuple(dict.fromkeys(uploads_in(fields))) if self.names_files else (),
         )
+
+    def _pin(self, request: PendingRequest, fields: Mapping[str, Any]) -> int | None:
+        """Returns the endpoint that the request must go to; raises ``ConfigError`` if it is not there."""
+        place_of = self._destinations.place_of
+        if place_of is None:
+            return None
+        linked = request.earlier_response_id is not None or request.conversation_id is not None
+        if request.continuation is not None or request.stays_at is not None:
+            return place_of(request.stays_at)
+        if linked and self._settings.chain_mode != "stateless":
+            return place_of(request.chain_at)
+        refuse_foreign(fields, request.where)
+        return None
 
     def _worst_case(self, fields: Mapping[str, Any], now: float, context_tokens: int) -> Picodollars | None:
         """Returns the most that the request can cost at any endpoint; None if that is not known."""

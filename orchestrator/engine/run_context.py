@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
+from dataclasses import field
 from typing import Protocol
 
 from orchestrator.core.clock import Clock
@@ -54,6 +56,8 @@ class RunContext:
     record: Run
     stages: Stages
     endpoints: RunEndpoints
+    # The places of the endpoints by their names; None is the only one.
+    places: Mapping[str | None, int] = field(default_factory=lambda: {None: 0})
     store: Store
     reader: EngineReader
     status: RunStatus

@@ -6,13 +6,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.engine.allowances import Allowances
+from orchestrator.engine.items import Halted
 from orchestrator.engine.outages import Outages
 from orchestrator.executors.registry import Executors
 from orchestrator.policy.errors.error_rules import Override
 from orchestrator.policy.errors.resumed_polls import ResumedPolls
 
-__all__ = ["RunEndpoint", "RunEndpoints"]
+__all__ = ["Closed", "RunEndpoint", "RunEndpoints"]
+
+
+@fast_dataclass(kw_only=False)
+class Closed:
+    """Why nothing is sent from a time until another, and then one request first; ``times`` in a row."""
+
+    reason: Halted
+    at: float
+    until: float
+    times: int
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -32,6 +44,10 @@ class RunEndpoint:
     sending: int = 0
     holding: int = 0
     polling: int = 0
+    # It refuses everything, or these models, while others go on; and whether it refuses polls.
+    closed: Closed | None = None
+    closed_models: dict[str, Closed] = field(default_factory=dict)
+    polls_refused: bool = False
 
 
 RunEndpoints: TypeAlias = Sequence[RunEndpoint]

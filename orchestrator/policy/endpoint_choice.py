@@ -1,10 +1,16 @@
-"""Which endpoint a request goes to: by weight among those that have room, without catching up later."""
+"""Which endpoint a request goes to, and when one that refuses requests is tried again."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["choose"]
+from orchestrator.core.problems import Problem, Refused
+from orchestrator.policy.errors.judgement import code_of
+
+__all__ = ["choose", "closed_for_s", "refuses_model"]
+
+# How long an endpoint that refuses everything is left alone: doubled each time, up to the second number.
+_FIRST_CLOSED_S, _LONGEST_CLOSED_S = 30.0, 600.0
 
 
 def choose(earned: Sequence[float], weights: Sequence[float], candidates: Sequence[int]) -> tuple[int, list[float]]:
@@ -19,3 +25,13 @@ def choose(earned: Sequence[float], weights: Sequence[float], candidates: Sequen
     chosen = max(candidates, key=lambda place: (left[place], -place))
     left[chosen] -= sum(weights[place] for place in candidates)
     return chosen, left
+
+
+def closed_for_s(times: int) -> float:
+    """Returns how long an endpoint that refuses everything is left alone, the given time in a row."""
+    return min(_LONGEST_CLOSED_S, _FIRST_CLOSED_S * 2.0 ** min(times - 1, 10))
+
+
+def refuses_model(problem: Problem) -> bool:
+    """Whether an endpoint does not have the model of a request, which another one may have."""
+    return isinstance(problem, Refused) and code_of(problem) == "model_not_found"

@@ -270,8 +270,10 @@ class Store(
         """Put the turns of each chain in order and ``UNBLOCK`` the first ones; returns how many. May be repeated."""
         ...
 
-    async def keep_conversation(self, run_id: int, chain: str, conversation_id: str) -> None:
-        """Record the provider's conversation object of a chain."""
+    async def keep_conversation(
+        self, run_id: int, chain: str, conversation_id: str, endpoint: str | None = None
+    ) -> None:
+        """Record the provider's conversation object of a chain, and the endpoint that has it."""
         ...
 
     async def name_response(self, attempt_id: int, response_id: str) -> bool:
@@ -430,6 +432,10 @@ class RecoveryReader(Protocol):
 
     async def open_attempts(self, run_id: int) -> list[OpenAttempt]:
         """The latest attempt of every open request, the one accepted longest ago first, those never accepted last."""
+        ...
+
+    async def accepted_by_endpoint(self, run_id: int) -> set[tuple[str, str | None]]:
+        """The stages of a run of which requests were accepted, each with the endpoint that did."""
         ...
 
     async def holder(self, response_id: str) -> int | None:

@@ -8,7 +8,7 @@ from orchestrator.core.errors import UsageError
 
 __all__ = ["COST_GROUPINGS", "METADATA_GROUPING", "check_groupings"]
 
-COST_GROUPINGS = ("run", "model", "tier", "day", "stage", "state", "lane")
+COST_GROUPINGS = ("run", "model", "tier", "day", "stage", "state", "lane", "endpoint")
 # Begins the grouping by a field of the user's own metadata.
 METADATA_GROUPING = "metadata."
 

@@ -132,6 +132,10 @@ class PendingRequest:
     earlier_tokens: int = 0
     # The provider's conversation object of the chain, once there is one.
     conversation_id: str | None = None
+    # The endpoint that has the response that it continues, or that may have accepted it already; and the one that has
+    # the turn before it.
+    stays_at: str | None = None
+    chain_at: str | None = None
 
 
 @fast_dataclass
@@ -159,6 +163,8 @@ class OpenAttempt:
     # Another run's request asked for the response, and its attempt is charged for it.
     adopted: bool = False
     lane: Lane = Lane.BACKGROUND
+    # The one that has it, where the config named several.
+    endpoint: str | None = None
 
 
 @fast_dataclass(kw_only=False)
@@ -279,6 +285,7 @@ class Uncosted:
     window: str | None
     sent_at: float
     upper_bound_pusd: Picodollars | None
+    endpoint: str | None = None
 
 
 class RequestCounts(dict[State, int]):
@@ -433,6 +440,7 @@ class ResultRecord:
     reused: bool = False
     cost_estimated: bool = False
     lane: Lane | None = None
+    endpoint: str | None = None
     # What a person noted on it.
     flag: str | None = None
     note: str | None = None
@@ -502,6 +510,7 @@ class AttemptRecord:
     # When the provider's copy of the response was found to be gone after its deletion.
     deleted_at: float | None = None
     lane: Lane = Lane.BACKGROUND
+    endpoint: str | None = None
 
 
 @fast_dataclass

@@ -82,6 +82,8 @@ class Claim:
     asks_once: bool = False
     # The claim is refused if another run has the same request in flight, or an answer since then; None: not asked.
     others_since: float | None = None
+    # The endpoint that it is sent to, where the config names several.
+    endpoint: str | None = None
 
 
 @fast_dataclass

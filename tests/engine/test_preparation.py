@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.core.lanes import Lane
 from orchestrator.engine.items import Prepared
-from orchestrator.engine.preparation import Preparation, Unsendable
+from orchestrator.engine.preparation import Destinations, Preparation, Unsendable
 from orchestrator.engine.stages import Stage
 from orchestrator.executors.background import create_body
 from orchestrator.job.chains import Chain
@@ -50,7 +50,7 @@ def preparation(folder: Path, stage: Stage | None = None, **settings: Any) -> Pr
         renderer=Renderer(job),
         encode=lambda _, fields, **marks: create_body(fields, run_uid="uid", **marks),
         prices=[PriceBook()],
-        pools=[Pools(requests_per_minute=None, tokens_per_minute=None, now=NOW)],
+        destinations=Destinations([Pools(requests_per_minute=None, tokens_per_minute=None, now=NOW)]),
         budget=Budget([Cap(scope="run", limit_pusd=10**13, committed_pusd=0)]),
         stage=stage or a_stage(**settings),
     )

@@ -52,6 +52,7 @@ class _Run:
     latest_at: float | None = None
     skipped: dict[int, SkippedRow] = field(default_factory=dict)
     conversations: dict[str, str] = field(default_factory=dict)
+    conversations_at: dict[str, str | None] = field(default_factory=dict)
     # Retention; the provider is None until a process has worked on the run.
     provider: str | None = None
     policy: str = ""
@@ -152,6 +153,7 @@ class _Attempt:
     metadata: dict[str, str]
     sent_at: float
     lane: Lane
+    endpoint: str | None = None
     response_id: str | None = None
     # An earlier attempt holds the same response, and is charged for it; that of another run if it is adopted.
     shares: bool = False
@@ -234,6 +236,7 @@ _GROUPINGS: dict[str, Callable[[_Attempt], str]] = {
     "stage": lambda attempt: attempt.request.stage,
     "state": lambda attempt: attempt.request.state.value,
     "lane": lambda attempt: attempt.lane.value,
+    "endpoint": lambda attempt: attempt.endpoint or "(one)",
 }
 
 
@@ -285,7 +288,15 @@ def _pending(request: _Request) -> reads.PendingRequest:
     earlier = request.earlier
     usage = earlier and _usage(earlier.tries[-1:])
     changes = {"follows": earlier and earlier.id, "earlier_tokens": usage.total_tokens if usage else 0}
-    return _record(reads.PendingRequest, request, **changes, **_continued(request))
+    doubtful = [attempt for attempt in request.tries if attempt.possible_duplicate]
+    there = request.tries if request.continuation else doubtful
+    chain_at = request.run.conversations_at.get(request.chain or "") or (earlier and _endpoint_of(earlier.latest))
+    places = {"stays_at": _endpoint_of(there[-1]) if there else None, "chain_at": chain_at}
+    return _record(reads.PendingRequest, request, **changes, **places, **_continued(request))
+
+
+def _endpoint_of(attempt: _Attempt | None) -> str | None:
+    return None if attempt is None else attempt.endpoint
 
 
 def _request(request: _Request) -> reads.RequestRecord:
@@ -302,6 +313,9 @@ def _request(request: _Request) -> reads.RequestRecord:
     )
 
 
+_SHOWN_OF_ATTEMPTS = ("response_id", "status", "model", "service_tier", "lane", "endpoint")
+
+
 def _result(request: _Request) -> reads.ResultRecord:
     shown = request.answer or request.latest
     known = sum(attempt.cost for attempt in request.tries)
@@ -314,7 +328,7 @@ def _result(request: _Request) -> reads.ResultRecord:
         request,
         request_id=request.id,
         attempts=request.number,
-        **{name: getattr(shown, name, None) for name in ("response_id", "status", "model", "service_tier", "lane")},
+        **{name: getattr(shown, name, None) for name in _SHOWN_OF_ATTEMPTS},
         output_text=shown and shown.output_text,
         usage=_usage(request.tries),
         cost_pusd=None if bounds else known,
@@ -725,8 +739,11 @@ class ModelBackend(DatasetModel, StageModel, BatchModel):
             turn.move(Event.UNBLOCK, not_before=at)
         return len(first)
 
-    async def keep_conversation(self, run_id: int, chain: str, conversation_id: str) -> None:
+    async def keep_conversation(
+        self, run_id: int, chain: str, conversation_id: str, endpoint: str | None = None
+    ) -> None:
         self._runs[run_id].conversations.setdefault(chain, conversation_id)
+        self._runs[run_id].conversations_at.setdefault(chain, endpoint)
 
     # ── verbs: one attempt ────────────────────────────────────────────────────────────────────────────────
 
@@ -946,7 +963,16 @@ class ModelBackend(DatasetModel, StageModel, BatchModel):
             return None
         ended = other.state is State.AWAITING_TOOLS
         kept = _some(
-            before, "idempotency_key", "model", "service_tier", "window", "metadata", "sent_at", "response_id", "lane"
+            before,
+            "idempotency_key",
+            "model",
+            "service_tier",
+            "window",
+            "metadata",
+            "sent_at",
+            "response_id",
+            "lane",
+            "endpoint",
         )
         attempt = _Attempt(
             id=next(self._ids), request=request, number=given.number, worst_case_pusd=None, shares=True, adopted=True,
@@ -1322,6 +1348,10 @@ class ModelBackend(DatasetModel, StageModel, BatchModel):
     async def holder(self, response_id: str) -> int | None:
         found = self._holder(response_id)
         return found.id if found is not None else None
+
+    async def accepted_by_endpoint(self, run_id: int) -> set[tuple[str, str | None]]:
+        tries = [attempt for request in self._of(run_id) for attempt in request.tries]
+        return {(each.request.stage, each.endpoint) for each in tries if each.response_id is not None}
 
     async def open_attempts(self, run_id: int) -> list[reads.OpenAttempt]:
         found = [

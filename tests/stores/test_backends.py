@@ -58,6 +58,6 @@ def test_costs_are_grouped_by_known_names_and_metadata() -> None:
     check_groupings([*COST_GROUPINGS, "metadata.team"])
     for wrong in ("colour", "metadata.", "metadata"):
         with pytest.raises(
-            UsageError, match=f"by '{wrong}'\n  hint: .*run, model, tier, day, stage, state, lane, metadata"
+            UsageError, match=f"by '{wrong}'\n  hint: .*run, model, tier, day, stage, state, lane, endpoint, metadata"
         ):
             check_groupings(["model", wrong])

@@ -5,27 +5,26 @@ from __future__ import annotations
 from orchestrator.core.model import Seen
 from orchestrator.engine.funds import Funds
 from orchestrator.engine.run_context import RunContext
-from orchestrator.engine.run_endpoints import RunEndpoint
 from orchestrator.executors.registry import DEFAULT_LANE
 from orchestrator.stores.reads import Uncosted
 
 __all__ = ["settle_late_cost"]
 
 
-async def settle_late_cost(run: RunContext, endpoint: RunEndpoint, funds: Funds, attempt: Uncosted) -> bool:
+async def settle_late_cost(run: RunContext, place: int, funds: Funds, attempt: Uncosted) -> bool:
     """Poll a response that was given up; True if its cost is known now.
 
     A response that a poll saw as cancelled may still have run to its end (responses API, "Cancel").
     """
     run.observation.progress.polls += 1
-    answer = await endpoint.executors.of(DEFAULT_LANE).poll(attempt.response_id)
+    answer = await run.endpoints[place].executors.of(DEFAULT_LANE).poll(attempt.response_id)
     if not isinstance(answer, Seen) or not answer.response.ended:
         return False
     response = answer.response
     if response.id != attempt.response_id and await run.reader.holder(response.id) is not None:
         return False
     try:
-        charge = funds.prices[0].charge_response(
+        charge = funds.prices[place].charge_response(
             response,
             requested_model=attempt.model,
             requested_tier=attempt.service_tier,

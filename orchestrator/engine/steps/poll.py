@@ -7,6 +7,7 @@ from functools import partial
 from orchestrator.core.model import Seen
 from orchestrator.core.problems import NeverSent, Problem, Refused, ReplyLost
 from orchestrator.core.states import State
+from orchestrator.engine.closed_endpoints import halt_without_polls
 from orchestrator.engine.identity import ReplyIdentity
 from orchestrator.engine.items import After, Halted, OpenResponse, Waiting
 from orchestrator.engine.run_context import RunContext
@@ -49,6 +50,7 @@ class Poll:
         run.observation.progress.polls += 1
         if isinstance(answer, Seen):
             outages.record_success(outages.polls, sent_at)
+            endpoint.polls_refused = False
             # Its headers about limits are about creates: polls have an allowance of their own.
             endpoint.allowances.polls.learn(run.clock.now(), sent_at, None)
             flaw = await self._identity.flaw_of_poll(open_, answer.response)
@@ -104,12 +106,17 @@ class Poll:
             case Fail():
                 return await self._settle.end(open_, State.SUBMITTED, verdict)
             case Halt():
-                return Halted.by(verdict, collect=False)
+                return self._refused(open_, Halted.by(verdict, collect=False))
             case RateLimited():
                 await self._rate_limited(open_, verdict, problem, now, sent_at)
                 return Waiting(open_, now + (verdict.after_s or 0.0), forced=True)
             case PollAgain():
                 return await self._missed(open_, verdict, problem, now, sent_at)
+
+    def _refused(self, open_: OpenResponse, halted: Halted) -> Halted | Waiting:
+        """The endpoint takes no polls: the run halts unless there is more to do at others."""
+        again = halt_without_polls(self._run, open_.endpoint, halted)
+        return again if isinstance(again, Halted) else Waiting(open_, again, forced=True)
 
     async def _rate_limited(
         self, open_: OpenResponse, verdict: RateLimited, problem: Problem, now: float, sent_at: float
@@ -135,7 +142,7 @@ class Poll:
         if verdict.outage:
             outages.record_failure(outages.polls, sent_at, "provider", again=open_.misses > 1)
         if (halted := outages.unreachable(problem)) is not None:
-            return halted
+            return self._refused(open_, halted)
         # Nothing is given up in an outage, because only when the provider is back can a poll see whether it ended
         # well, nor at what may be another provider.
         unsure = verdict.missing and not open_.accepted_here and endpoint.resumed_polls.is_unsure

@@ -28,7 +28,7 @@ class Recover:
     async def recover(self, attempt: OpenAttempt) -> After:
         """Resume one attempt, by the state of its request."""
         run = self._run
-        open_ = opened(attempt, run.stages[attempt.stage])
+        open_ = opened(attempt, run.stages[attempt.stage], run.places[attempt.endpoint])
         if attempt.state is State.AWAITING_TOOLS:
             # Its response has ended and is charged; only its tools remain.
             return await self._awaiting_tools(open_)
@@ -56,7 +56,7 @@ class Recover:
         return AwaitingTools(open_, function_calls(body), context_tokens(parse_response(body)), answers)
 
 
-def opened(attempt: OpenAttempt, stage: Stage) -> OpenResponse:
+def opened(attempt: OpenAttempt, stage: Stage, endpoint: int = 0) -> OpenResponse:
     """An attempt of an earlier process, or a line of a batch, as the engine follows it."""
     return OpenResponse(
         request_id=attempt.request_id,
@@ -74,6 +74,7 @@ def opened(attempt: OpenAttempt, stage: Stage) -> OpenResponse:
         worst_case_pusd=attempt.worst_case_pusd,
         max_output_tokens=None,
         lane=attempt.lane,
+        endpoint=endpoint,
         accepted_here=False,
         adopted=attempt.adopted,
         number=attempt.number,

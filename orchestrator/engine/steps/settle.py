@@ -11,6 +11,7 @@ from orchestrator.core.lanes import WINDOWS, Lane
 from orchestrator.core.model import Response
 from orchestrator.core.problems import Problem, Refused, ReplyLost
 from orchestrator.core.states import SETTLED, Event, State
+from orchestrator.engine.closed_endpoints import close
 from orchestrator.engine.funds import Funds
 from orchestrator.engine.items import After, AwaitingTools, Finished, Halted, OpenResponse, Queued, Waiting
 from orchestrator.engine.run_context import RunContext
@@ -65,11 +66,13 @@ class Settle:
                     run.clock.now(), open_.sent_at, retry_after_s=verdict.after_s, limits=None, slow_down=False
                 )
             case Halt():
-                halted = Halted.by(verdict, collect=True)
-                # Before anything is written: what is sent meanwhile would end the same way.
-                run.status.halt(halted)
-                await self.end(open_, State.SUBMITTED, Retry(verdict.code), response=response, blameless=True)
-                return halted
+                halted = close(run, open_.endpoint, Halted.by(verdict, collect=True))
+                if halted is not None:
+                    # Before anything is written: what is sent meanwhile would end the same way.
+                    run.status.halt(halted)
+                again = Retry(verdict.code)
+                after = await self.end(open_, State.SUBMITTED, again, response=response, blameless=True)
+                return halted or after
             case CallTools() if run.status.cancelling:
                 verdict = Cancelled("cancelled at your request")
         return await self.end(open_, State.SUBMITTED, verdict, response=response)

@@ -11,6 +11,7 @@ import orjson
 from orchestrator.core.model import Seen
 from orchestrator.core.problems import NeverSent, Problem, Refused, ReplyLost
 from orchestrator.core.states import Event, State
+from orchestrator.engine.closed_endpoints import close, close_model, reopen
 from orchestrator.engine.funds import Funds
 from orchestrator.engine.identity import ReplyIdentity
 from orchestrator.engine.items import (
@@ -34,6 +35,7 @@ from orchestrator.engine.steps.poll import first_poll
 from orchestrator.engine.steps.refuse import refuse
 from orchestrator.engine.steps.settle import Settle
 from orchestrator.engine.uploads import FileChanged, Uploads
+from orchestrator.policy.endpoint_choice import refuses_model
 from orchestrator.policy.errors.lane_refusals import refuses_lane
 from orchestrator.policy.errors.verdicts import Fail, Found, Full, Halt, InDoubt, Later, Outage, RateLimited, Retry
 from orchestrator.policy.rate_limits.backoff import retry_wait
@@ -98,6 +100,7 @@ class Submit:
                 fingerprint=prepared.fingerprint,
                 asks_once=self._funds.has_siblings and run.stages[request.stage].settings.ask_once,
                 others_since=prepared.others_since,
+                endpoint=endpoint.name,
             )
         )
         if isinstance(attempt_id, Spending):  # other runs have spent what was left
@@ -125,6 +128,8 @@ class Submit:
         outages.reached |= not isinstance(answer, NeverSent)
         if isinstance(answer, Seen):
             outages.record_success(outages.creates, sent_at)
+            if endpoint.closed is not None or endpoint.closed_models:
+                reopen(run, endpoint, prepared.model, sent_at)
             now, pool = run.clock.now(), endpoint.allowances.pools.pool(prepared.model)
             pool.learn(now, sent_at, parse_rate_limits(answer.headers) if pool.wants_headers(now) else None)
             flaw = self._identity.flaw_of_create(open_, answer.response)
@@ -162,11 +167,12 @@ class Submit:
         if new.body is not None:
             return new.body
         run, sent_at = self._run, self._run.clock.now()
-        executor = run.endpoints[prepared.endpoint].executors.of(prepared.lane)
+        endpoint = run.endpoints[prepared.endpoint]
+        executor = endpoint.executors.of(prepared.lane)
         made = await executor.new_conversation(run.record.uid, new.chain)
         if isinstance(made, str):
-            await run.store.keep_conversation(run.record.id, new.chain, made)
-            new.body = new.encode(made)
+            await run.store.keep_conversation(run.record.id, new.chain, made, endpoint.name)
+            new.body, new.endpoint = new.encode(made), prepared.endpoint
             return new.body
         return await self._not_complete(prepared, sent_at, made)
 
@@ -190,7 +196,8 @@ class Submit:
         verdict = run.stages[prepared.request.stage].first_creates[prepared.endpoint].judge(problem)
         match verdict:
             case Halt():
-                return Halted.by(verdict, collect=_can_still_poll(problem))
+                halted = close(run, prepared.endpoint, Halted.by(verdict, collect=_can_still_poll(problem)))
+                return halted or await self._put_off(prepared, run.clock.now())
             case Fail(code, message):
                 await refuse(run, prepared.request, Unsendable(code, message))
                 return Finished()
@@ -199,7 +206,8 @@ class Submit:
                 if not after_s:
                     return Returned(prepared)
                 return await self._put_off(prepared, run.clock.now() + after_s)
-        if (halted := outages.unreachable(problem)) is not None:
+        halted = outages.unreachable(problem)
+        if halted is not None and (halted := close(run, prepared.endpoint, halted)) is not None:
             return halted
         outages.record_failure(outages.creates, sent_at, "provider", again=False)
         return await self._put_off(prepared, run.clock.now() + retry_wait(1, run.rng))
@@ -268,6 +276,9 @@ class Submit:
             await self._lanes.refused(open_.stage, prepared)
             await self._release(prepared, open_, problem, now)
             return Returned(prepared)
+        if refuses_model(problem) and self._others_have(prepared):
+            await self._release(prepared, open_, problem, now)
+            return Returned(prepared)
         verdict = open_.stage.first_creates[open_.endpoint].judge(problem)
         match verdict:
             case Found(response_id):
@@ -291,7 +302,8 @@ class Submit:
                 await self._release(prepared, open_, problem, now + after_s)
                 return Queued(now + after_s)
             case Outage(code, after_s, _):
-                if (halted := outages.unreachable(problem)) is not None:
+                halted = outages.unreachable(problem)
+                if halted is not None and (halted := close(run, open_.endpoint, halted)) is not None:
                     await self._release(prepared, open_, problem, now)
                     return halted
                 outages.record_failure(outages.creates, open_.sent_at, code, again=False)
@@ -303,16 +315,28 @@ class Submit:
 
     async def _halt(self, prepared: Prepared, open_: OpenResponse, problem: Problem, verdict: Halt) -> After:
         run = self._run
-        halted = Halted.by(verdict, collect=_can_still_poll(problem))
-        # Before anything is written: what is sent meanwhile would end the same way.
-        run.status.halt(halted)
+        halted = close(run, open_.endpoint, Halted.by(verdict, collect=_can_still_poll(problem)))
+        if halted is not None:
+            # Before anything is written: what is sent meanwhile would end the same way.
+            run.status.halt(halted)
         if isinstance(problem, ReplyLost) and problem.unreadable:
-            await self._settle.end(open_, State.SUBMITTING, Fail(verdict.code, verdict.message), problem=problem)
+            after = await self._settle.end(
+                open_, State.SUBMITTING, Fail(verdict.code, verdict.message), problem=problem
+            )
         elif verdict.maybe_sent:
-            await resend_or_hold(run, self._funds, open_, "submit_in_doubt", verdict.message)
+            after = await resend_or_hold(run, self._funds, open_, "submit_in_doubt", verdict.message)
         else:
             await self._release(prepared, open_, problem, run.clock.now())
-        return halted
+            after = Queued(run.clock.now())
+        return halted or after
+
+    def _others_have(self, prepared: Prepared) -> bool:
+        """Whether other endpoints may answer a request although this one does not have its model."""
+        run = self._run
+        if len(run.endpoints) == 1 or prepared.pin is not None:
+            return False
+        unknown = Halted("model_not_found", f"it does not have {prepared.model}", collect=True)
+        return close_model(run, prepared.endpoint, prepared.model, unknown)
 
     async def _release(
         self,

@@ -42,10 +42,13 @@ class LateCosts:
             await self.run()
 
     async def _settle(self, attempt: Uncosted, places: anyio.CapacityLimiter) -> None:
-        run, endpoint = self._run, self._run.endpoints[0]
+        run, place = self._run, self._run.places.get(attempt.endpoint)
+        if place is None:
+            return  # its endpoint is in the config no more
+        endpoint = run.endpoints[place]
         polls = endpoint.allowances.polls
         async with places:
             while not polls.take(now := run.clock.now(), 0):
                 await run.clock.sleep_until(polls.ready_at(now, 0))
-            if await settle_late_cost(run, endpoint, self._funds, attempt):
+            if await settle_late_cost(run, place, self._funds, attempt):
                 run.status.send_signal.set()

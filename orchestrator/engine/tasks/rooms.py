@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from orchestrator.core.lanes import Lane
-from orchestrator.engine.items import Prepared
+from orchestrator.engine.items import Halted, Prepared
 from orchestrator.engine.run_context import RunContext
-from orchestrator.engine.run_endpoints import RunEndpoint
+from orchestrator.engine.run_endpoints import Closed, RunEndpoint
 from orchestrator.engine.run_status import RunStatus
 from orchestrator.engine.stages import Stages
 from orchestrator.engine.tasks.send_queue import QueueName
@@ -18,19 +18,24 @@ from orchestrator.policy.endpoint_choice import choose
 from orchestrator.policy.errors.first_tries import MOST_UNSEEN
 from orchestrator.policy.rate_limits.limits import Limiter
 
-__all__ = ["OneRoom", "Room", "Rooms", "Seats", "SharedRoom", "free_places"]
+__all__ = ["OneRoom", "Room", "Rooms", "Seats", "SharedRoom", "Shares", "free_places"]
+
+# How long an endpoint keeps its share while it cannot take more; and when it is asked again.
+_KEEPS_SHARE_S, _SOON_S = 1.0, 0.05
 
 
 @dataclass(slots=True)
 class Seats:
     """How many more requests an endpoint takes in one admission, over all queues.
 
-    ``short`` are calls that return at once, ``held`` those that last until the response has ended.
+    ``short`` are calls that return at once, ``held`` those that last until the response has ended. ``open`` is how
+    many more responses it may have open, however many calls are on the wire.
     """
 
     short: int
     held: int
     taken: int = 0
+    open: int = field(default=0, compare=False)
 
 
 class Room(Protocol):
@@ -78,33 +83,69 @@ class OneRoom:
     def ready_at(self, now: float, tokens: int) -> float:
         return self._pool.ready_at(now, tokens)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether more responses may be open there."""
+        return self.free > 0 or self._seats.open > self._seats.taken
+
+    def could_take(self, now: float, tokens: int) -> bool:
+        """Whether it can take the request now or in a moment: neither out of order nor at a known limit."""
+        return self.is_open and not self._pool.at_limit(now, tokens)
+
 
 class SharedRoom:
-    """The room at several endpoints, by place; ``pick`` chooses among those that can take a request now."""
+    """The room at several endpoints, by place.
 
-    def __init__(self, rooms: Sequence[tuple[int, OneRoom]], pick: Callable[[Sequence[int]], int]) -> None:
-        self._rooms = dict(rooms)
-        self._pick = pick
+    An endpoint whose limits are known and used up, or that is out of order, leaves its share to the others. One that
+    only cannot take more at this moment does not, for a second: else all would get the same, whatever their weights.
+    """
+
+    def __init__(self, rooms: Mapping[int, OneRoom], shares: Shares) -> None:
+        self._rooms = rooms
+        self._shares = shares
 
     def never_fits(self, tokens: int) -> bool:
         return bool(self._rooms) and all(room.never_fits(tokens) for room in self._rooms.values())
 
     def is_full(self) -> bool:
-        return all(room.is_full() for room in self._rooms.values())
+        return not any(room.is_open for room in self._rooms.values())
 
     def take(self, now: float, prepared: Prepared) -> Prepared | None:
-        tokens = prepared.tokens
-        can = [place for place, room in self._free() if room.ready_at(now, tokens) <= now]
-        if not can:
-            return None
-        place = self._pick(can)
-        return self._rooms[place].take(now, replace(prepared, endpoint=place))
+        able = [place for place, room in self._rooms.items() if room.could_take(now, prepared.tokens)]
+        while able:
+            place, earned = choose(self._shares.earned, self._shares.weights, able)
+            room = self._rooms[place]
+            if not room.is_full() and room.take(now, prepared) is not None:
+                self._shares.took(place, earned)
+                return replace(prepared, endpoint=place)
+            if self._shares.waits_for(place, now):
+                return None
+            able.remove(place)
+        return None
 
     def ready_at(self, now: float, tokens: int) -> float:
-        return min(room.ready_at(now, tokens) for _, room in self._free())
+        open_ = [room for room in self._rooms.values() if room.is_open]
+        return min(now + _SOON_S if room.is_full() else room.ready_at(now, tokens) for room in open_)
 
-    def _free(self) -> list[tuple[int, OneRoom]]:
-        return [(place, room) for place, room in self._rooms.items() if not room.is_full()]
+
+class Shares:
+    """What each endpoint has earned of its share, and since when one that was chosen could not take a request."""
+
+    def __init__(self, weights: Sequence[float]) -> None:
+        self.weights = weights
+        self.earned = [0.0] * len(weights)
+        self._since: list[float | None] = [None] * len(weights)
+
+    def took(self, place: int, earned: list[float]) -> None:
+        """The endpoint has taken the request for which it was chosen."""
+        self.earned, self._since[place] = earned, None
+
+    def waits_for(self, place: int, now: float) -> bool:
+        """Whether an endpoint that cannot take its request at this moment keeps its share."""
+        since = self._since[place]
+        if since is None:
+            since = self._since[place] = now
+        return now - since < _KEEPS_SHARE_S
 
 
 class Rooms:
@@ -113,13 +154,14 @@ class Rooms:
     def __init__(self, run: RunContext) -> None:
         self._run = run
         self._endpoints = run.endpoints
-        self._weights = [endpoint.weight for endpoint in run.endpoints]
-        self._earned = [0.0] * len(run.endpoints)
+        self._shares = Shares([endpoint.weight for endpoint in run.endpoints])
         self._seats: list[Seats] = []
+        self._now = 0.0
 
     def count(self, now: float, stages: Stages) -> None:
         """Count the free places of each endpoint."""
         run = self._run
+        self._now = now
         self._seats = [
             free_places(now, run.status, stages, place, endpoint, run.in_flight_at(place))
             for place, endpoint in enumerate(self._endpoints)
@@ -131,8 +173,28 @@ class Rooms:
             return self._at(0, name)
         if name.pin is not None:
             return self._at(name.pin, name)
-        shared = [place for place, weight in enumerate(self._weights) if weight]
-        return SharedRoom([(place, self._at(place, name)) for place in shared], self._pick)
+        return SharedRoom({place: self._at(place, name) for place in self._serving(name.model)}, self._shares)
+
+    def stuck(self, name: QueueName) -> Halted | None:
+        """Why the requests of a queue must wait for an endpoint that refuses everything; None if they need not."""
+        if name.pin is None:
+            return None
+        endpoint = self._endpoints[name.pin]
+        if endpoint.closed is None:
+            return None
+        reason = endpoint.closed.reason
+        message = f"what is left must go to endpoint {endpoint.name}: {reason.message}"
+        return Halted(reason.code, message, collect=reason.collect)
+
+    def _serving(self, model: str) -> list[int]:
+        """The endpoints that get new requests to a model: where none has it, each says so itself."""
+        shared = [place for place, weight in enumerate(self._shares.weights) if weight]
+        have = [place for place in shared if model not in self._endpoints[place].closed_models]
+        due = [place for place in shared if self._is_due(self._endpoints[place].closed_models.get(model))]
+        return sorted({*have, *due}) if have else shared
+
+    def _is_due(self, closed: Closed | None) -> bool:
+        return closed is not None and closed.until <= self._now
 
     def capabilities(self, lane: Lane) -> Capabilities:
         """What a lane can do, which is the same at every endpoint."""
@@ -157,7 +219,11 @@ class Rooms:
         times = [
             at
             for endpoint in self._endpoints
-            for at in (endpoint.outages.next_probe_at, endpoint.allowances.places.closed_until)
+            for at in (
+                endpoint.outages.next_probe_at,
+                endpoint.allowances.places.closed_until,
+                None if endpoint.closed is None else endpoint.closed.until,
+            )
             # A probe that is due already waits for a free place, which wakes the sender by itself.
             if at is not None and at > now
         ]
@@ -170,20 +236,19 @@ class Rooms:
             free = 0  # another task sends these, many in one call
         return OneRoom(self._endpoints[place].allowances.pools.pool(name.model), seats, free)
 
-    def _pick(self, candidates: Sequence[int]) -> int:
-        place, self._earned = choose(self._earned, self._weights, candidates)
-        return place
-
 
 def free_places(
     now: float, status: RunStatus, stages: Stages, place: int, endpoint: RunEndpoint, in_flight: int
 ) -> Seats:
     """How many more creates may be on the wire to an endpoint that has so many requests in flight now."""
+    if endpoint.closed is not None and (now < endpoint.closed.until or endpoint.sending):
+        return Seats(0, 0)
     allowances = endpoint.allowances
     at_once, held_at_once = allowances.creates_at_once, allowances.held_at_once
     if endpoint.resumed_polls.holds_sending and in_flight:
         return Seats(0, 0)
     most_open = allowances.places.count(now)
+    open_ = most_open - in_flight
     for stage in stages.values():
         if not stage.cache_is_warm:
             # One request alone: those that begin like it then find their beginning in the provider's cache.
@@ -198,5 +263,9 @@ def free_places(
     by_creates = endpoint.outages.creates.places(now, endpoint.sending)
     by_responses = endpoint.outages.responses.places(now, in_flight)
     free = max(0, min(most_open - in_flight, by_creates, by_responses))
+    if endpoint.closed is not None:
+        free = min(free, 1)
+    open_ = min(open_, by_creates, by_responses) if endpoint.closed is None else free
     held = endpoint.holding
-    return Seats(max(0, min(free, at_once - endpoint.sending + held)), max(0, min(free, held_at_once - held)))
+    short, held = min(free, at_once - endpoint.sending + held), min(free, held_at_once - held)
+    return Seats(max(0, short), max(0, held), open=max(0, open_))

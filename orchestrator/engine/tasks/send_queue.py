@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from orchestrator.core.lanes import Lane
@@ -86,6 +87,9 @@ class SendQueue:
         """Put a request that could not be sent now back at the head of its queue."""
         if prepared.fingerprint is not None:
             self.asked[prepared.fingerprint] = prepared.request.id
+        made = prepared.new_conversation
+        if made is not None and made.endpoint is not None:
+            prepared = replace(prepared, pin=made.endpoint)
         self.add(prepared, first=True)
 
     def forget(self, prepared: Prepared) -> None:

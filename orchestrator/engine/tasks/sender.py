@@ -57,6 +57,11 @@ class SendGate:
             whose = "" if budget.short_of == "run" else f" of the {budget.short_of}'s budget"
             left = f"the worst case of the next request is more than what is left{whose}"
             return Halted("budget", left, collect=True, cap=budget.short_of)
+        waiting = [name for name, ready in queue.ready.items() if ready]
+        if waiting and queue.delayed_at is None and not admission.admitted:
+            stuck = [self._rooms.stuck(name) for name in waiting]
+            if None not in stuck:
+                return stuck[0]
         only_later = run.status.planned and not len(queue) and queue.delayed_at is not None
         if only_later and not may_send(queue.delayed_at or 0.0, run.record.deadline_at):
             return Halted("deadline", "what is left would have to wait beyond the run's deadline", collect=True)

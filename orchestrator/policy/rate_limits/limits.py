@@ -85,6 +85,17 @@ class Limiter:
         at = self._ready_at(now, tokens)
         return at if at <= now else max(at, now + _SOON_S)
 
+    def at_limit(self, now: float, tokens: int) -> bool:
+        """Whether a known limit is used up, or the provider refuses calls now; not if only the pace is slower."""
+        self._advance(now)
+        requests, of_tokens = self._requests, self._tokens
+        if self._pace.paused_until > now:
+            return True
+        full_pace = requests.limit is not None and self.pace_per_minute >= requests.even
+        if full_pace and requests.ready_at(now, 1, requests.even) > now:
+            return True
+        return of_tokens.limit is not None and of_tokens.ready_at(now, tokens, of_tokens.even) > now
+
     def never_fits(self, tokens: int) -> bool:
         """Whether a request needs more tokens than the known limit of a whole minute."""
         limit = self._tokens.limit

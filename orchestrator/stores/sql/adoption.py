@@ -209,7 +209,7 @@ def _hand_over(tx: Transaction, adoption: Adoption, run_id: int, stage: str, ado
 def _opened(tx: Transaction, attempt_id: int) -> OpenAttempt:
     (
         response_id, status, model, service_tier, window, sent_at, accepted_at, key, stage, state, number, attempts,
-        epoch, turn, worst_case_pusd, lane,
+        epoch, turn, worst_case_pusd, lane, endpoint,
     ) = tx.execute(_SQL["adopted"], (attempt_id,)).fetchone()  # fmt: skip
     return OpenAttempt(
         attempt_id=attempt_id,
@@ -232,4 +232,5 @@ def _opened(tx: Transaction, attempt_id: int) -> OpenAttempt:
         worst_case_pusd=worst_case_pusd,
         adopted=True,
         lane=Lane(lane),
+        endpoint=endpoint,
     )

@@ -172,5 +172,6 @@ def link_chains(tx: Transaction, run_id: int, at: float) -> int:
     return unblocked
 
 
-def keep_conversation(tx: Transaction, run_id: int, chain: str, conversation_id: str) -> None:
-    tx.execute(SQL["keep_conversation"], {"run_id": run_id, "chain": chain, "conversation_id": conversation_id})
+def keep_conversation(tx: Transaction, run_id: int, chain: str, conversation_id: str, endpoint: str | None) -> None:
+    kept = {"run_id": run_id, "chain": chain, "conversation_id": conversation_id, "endpoint": endpoint}
+    tx.execute(SQL["keep_conversation"], kept)

@@ -127,6 +127,8 @@ def delayed(row: Row) -> PendingRequest:
         earlier_response_id=row["earlier_response_id"],
         earlier_tokens=row["earlier_tokens"] or 0,
         conversation_id=row["conversation_id"],
+        stays_at=row["stays_at"],
+        chain_at=row["chain_at"],
     )
 
 
@@ -166,6 +168,7 @@ def open_attempt(row: Row) -> OpenAttempt:
         worst_case_pusd=row["worst_case_pusd"],
         adopted=bool(row["adopted"]),
         lane=_LANES[row["lane"]],
+        endpoint=row["endpoint"],
     )
 
 
@@ -218,6 +221,7 @@ def attempt(row: Row) -> AttemptRecord:
         body=unpack_body(row["body"], row["output_text"], row["response_id"]) if row["body"] is not None else None,
         deleted_at=row["deleted_at"],
         lane=_LANES[row["lane"]],
+        endpoint=row["endpoint"],
     )
 
 
@@ -284,6 +288,7 @@ def uncosted(row: Row) -> Uncosted:
         window=row["completion_window"],
         sent_at=row["sent_at"],
         upper_bound_pusd=row["upper_bound_pusd"],
+        endpoint=row["endpoint"],
     )
 
 
@@ -312,7 +317,7 @@ def result(row: tuple[Any, ...], before: Spent | None) -> ResultRecord:
         request_id, key, stage, state, code, message, number, response_id, status, model, service_tier, output_text,
         charged, cost_pusd, upper_bound_pusd, input_tokens, cached_tokens, cache_write_tokens, output_tokens,
         reasoning_tokens, total_tokens, cache_write_12h_tokens, estimated, possible_duplicate, worst_case_pusd,
-        sent_at, settled_at, reused, lane, flag, note, is_group, rows_missing,
+        sent_at, settled_at, reused, lane, endpoint, flag, note, is_group, rows_missing,
     ) = row
     # fmt: on
     usage = None
@@ -363,6 +368,7 @@ def result(row: tuple[Any, ...], before: Spent | None) -> ResultRecord:
         reused=bool(reused),
         cost_estimated=bool(estimated),
         lane=None if lane is None else _LANES[lane],
+        endpoint=endpoint,
         flag=flag,
         note=note or None,
         is_group=bool(is_group),

@@ -112,6 +112,9 @@ class SqlReader(SqlRetentionReader, SqlDatasetReader, SqlStageReader, SqlBatchRe
         rows = await self._rows("earlier_turns", request_id=request_id, limit=limit)
         return [EarlierTurn(unpack_row(row["data"]), row["source"], row["output_text"] or "") for row in rows]
 
+    async def accepted_by_endpoint(self, run_id: int) -> set[tuple[str, str | None]]:
+        return {(row["stage"], row["endpoint"]) for row in await self._rows("accepted_by_endpoint", run_id=run_id)}
+
     async def open_attempts(self, run_id: int) -> list[OpenAttempt]:
         return [row_mapping.open_attempt(row) for row in await self._rows("open_attempts", run_id=run_id)]
 

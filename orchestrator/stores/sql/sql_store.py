@@ -169,8 +169,10 @@ class SqlStore(SqlRetentionStore, SqlDatasetStore, SqlNoticeStore, SqlStageStore
     async def link_chains(self, run_id: int, at: float) -> int:
         return await self._writer.write(dependents.link_chains, run_id, at)
 
-    async def keep_conversation(self, run_id: int, chain: str, conversation_id: str) -> None:
-        await self._writer.write(dependents.keep_conversation, run_id, chain, conversation_id)
+    async def keep_conversation(
+        self, run_id: int, chain: str, conversation_id: str, endpoint: str | None = None
+    ) -> None:
+        await self._writer.write(dependents.keep_conversation, run_id, chain, conversation_id, endpoint)
 
     # ── uploads and stream events ─────────────────────────────────────────────────────────────────────────
 

@@ -272,6 +272,7 @@ def add_attempt(tx: Transaction, claim: Claim) -> int:
             claim.metadata,
             claim.at,
             claim.lane.value,
+            claim.endpoint,
         ),
     )
     tx.note_claim(claim.request_id, Claimed(claim.run_id, claim.stage, claim.worst_case_pusd))

@@ -57,7 +57,7 @@ SELECT
   attempt.id AS attempt_id, request.id AS request_id, request.key, request.stage, request.state, request.number,
   request.attempts, request.epoch, request.turn, attempt.response_id, attempt.status, attempt.model,
   attempt.service_tier, attempt.completion_window, attempt.sent_at, attempt.accepted_at, attempt.adopted,
-  attempt.lane, attempt.worst_case_pusd, 0 AS repairs
+  attempt.lane, attempt.endpoint, attempt.worst_case_pusd, 0 AS repairs
 FROM attempt JOIN request ON request.id = attempt.request_id AND attempt.id = request.id * 1000000 + request.number
 WHERE attempt.provider_batch = :batch_id AND request.state IN ('submitting', 'submitted')
   AND (:attempt_ids IS NULL OR attempt.id IN (SELECT value FROM json_each(:attempt_ids)))

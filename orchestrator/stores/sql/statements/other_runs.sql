@@ -69,11 +69,11 @@ WHERE request.id = :request_id AND request.state = :from_state AND attempt.respo
 -- takes: attempt_id, adopted_id, ended_at
 INSERT INTO attempt (
   id, idempotency_key, model, service_tier, completion_window, metadata, sent_at, accepted_at, response_id,
-  shares_response, status, completed_at, ended_at, adopted, lane
+  shares_response, status, completed_at, ended_at, adopted, lane, endpoint
 )
 SELECT
   :attempt_id, idempotency_key, model, service_tier, completion_window, metadata, sent_at, accepted_at, response_id,
-  1, status, completed_at, :ended_at, 1, lane
+  1, status, completed_at, :ended_at, 1, lane, endpoint
 FROM attempt WHERE id = :adopted_id;
 
 -- name: adopt_turn
@@ -113,7 +113,7 @@ RETURNING worst_case_pusd;
 SELECT
   attempt.response_id, attempt.status, attempt.model, attempt.service_tier, attempt.completion_window,
   attempt.sent_at, attempt.accepted_at, request.key, request.stage, request.state, request.number, request.attempts,
-  request.epoch, request.turn, holder.worst_case_pusd, attempt.lane
+  request.epoch, request.turn, holder.worst_case_pusd, attempt.lane, attempt.endpoint
 FROM attempt
 JOIN request ON request.id = attempt.request_id
 LEFT JOIN attempt AS holder ON holder.response_id = attempt.response_id AND holder.shares_response = 0

@@ -35,7 +35,17 @@ SELECT
     SELECT count(*) FROM attempt AS flawed
     WHERE flawed.id BETWEEN request.id * 1000000 AND request.id * 1000000 + request.number
       AND flawed.code = 'output_invalid'
-  )) END AS repairs
+  )) END AS repairs,
+  -- Where it must be sent: what it continues, or what may have been accepted, is there.
+  CASE WHEN continuation.request_id IS NOT NULL THEN (
+    SELECT endpoint FROM attempt WHERE attempt.id = request.id * 1000000 + request.number
+  ) ELSE (
+    SELECT endpoint FROM attempt
+    WHERE attempt.id BETWEEN request.id * 1000000 AND request.id * 1000000 + request.number
+      AND attempt.possible_duplicate = 1
+    ORDER BY attempt.id DESC LIMIT 1
+  ) END AS stays_at,
+  coalesce(conversation.endpoint, earlier_attempt.endpoint) AS chain_at
 FROM request JOIN input_row ON input_row.request_id = request.id
 LEFT JOIN continuation ON continuation.request_id = request.id
 LEFT JOIN chain_turn ON chain_turn.request_id = request.id
@@ -54,7 +64,7 @@ SELECT id FROM attempt WHERE response_id = :response_id AND shares_response = 0;
 SELECT
   attempt.id AS attempt_id, request.id AS request_id, request.key, request.stage, request.state, request.number,
   request.attempts, request.epoch, request.turn, attempt.response_id, attempt.status, attempt.model, attempt.service_tier, attempt.completion_window,
-  attempt.sent_at, attempt.accepted_at, attempt.adopted, attempt.lane,
+  attempt.sent_at, attempt.accepted_at, attempt.adopted, attempt.lane, attempt.endpoint,
   CASE WHEN attempt.adopted = 1 THEN (
     SELECT worst_case_pusd FROM attempt AS holder
     WHERE holder.response_id = attempt.response_id AND holder.shares_response = 0
@@ -70,6 +80,14 @@ WHERE request.run_id = :run_id AND request.settled_at IS NULL AND request.state 
   -- The lines of a batch are resumed with it; their tools are not.
   AND (attempt.provider_batch IS NULL OR request.state = 'acting')
 ORDER BY attempt.accepted_at IS NULL, attempt.accepted_at, attempt.id;
+
+-- name: accepted_by_endpoint
+-- Which endpoints have accepted requests of which stages.
+SELECT DISTINCT request.stage, attempt.endpoint
+FROM attempt JOIN request ON request.id = attempt.request_id
+WHERE attempt.id >= (SELECT first_request_id * 1000000 FROM run WHERE id = :run_id)
+  AND attempt.id < (SELECT (last_request_id + 1) * 1000000 FROM run WHERE id = :run_id)
+  AND request.run_id = :run_id AND attempt.response_id IS NOT NULL;
 
 -- name: latest_at
 SELECT nullif(latest_at, 0) AS at FROM run_total WHERE run_id = :run_id;
@@ -88,7 +106,7 @@ SELECT
     WHEN request.answered_by IS NULL THEN attempt.possible_duplicate
     ELSE (SELECT possible_duplicate FROM attempt AS own WHERE own.id = request.id * 1000000 + request.number)
   END,
-  attempt.worst_case_pusd, attempt.sent_at, request.settled_at, request.answered_by IS NOT NULL, attempt.lane,
+  attempt.worst_case_pusd, attempt.sent_at, request.settled_at, request.answered_by IS NOT NULL, attempt.lane, attempt.endpoint,
   flag.flag, flag.note, request.level IS NOT NULL, request.rows_missing
 FROM request
 LEFT JOIN flag ON flag.request_id = request.id
@@ -190,7 +208,7 @@ SELECT
   attempt.id, attempt.number, attempt.counted, attempt.idempotency_key, attempt.response_id, attempt.status,
   attempt.http_status, attempt.model, attempt.service_tier, attempt.code, attempt.message, attempt.sent_at,
   attempt.accepted_at, attempt.completed_at, attempt.ended_at, attempt.possible_duplicate, attempt.worst_case_pusd,
-  attempt.lane, result.output_text, result.body,
+  attempt.lane, attempt.endpoint, result.output_text, result.body,
   charge.attempt_id IS NOT NULL AS charged, charge.cost_pusd, charge.upper_bound_pusd, charge.input_tokens,
   charge.cached_tokens, charge.cache_write_tokens, charge.output_tokens, charge.reasoning_tokens, charge.total_tokens,
   charge.cache_write_12h_tokens, charge.web_searches, charge.file_searches, charge.code_sessions,
@@ -216,6 +234,7 @@ SELECT
   CASE WHEN :by_stage = 1 THEN stage ELSE NULL END AS stage,
   CASE WHEN :by_state = 1 THEN state ELSE NULL END AS state,
   CASE WHEN :by_lane = 1 THEN lane ELSE NULL END AS lane,
+  CASE WHEN :by_endpoint = 1 THEN coalesce(endpoint, '(one)') ELSE NULL END AS endpoint,
   CASE
     WHEN :paths IS NULL THEN '[]'
     -- For one field, which is the usual case, this is twice as fast.
@@ -249,7 +268,8 @@ SELECT
   ) AS cache_saved_pusd
 FROM (
   SELECT
-    run.name AS run_name, request.stage, request.state, attempt.model, attempt.service_tier, attempt.lane, attempt.metadata,
+    run.name AS run_name, request.stage, request.state, attempt.model, attempt.service_tier, attempt.lane, attempt.endpoint,
+    attempt.metadata,
     attempt.possible_duplicate, charge.*, price.input, price.cached, price.cache_write, price.cache_write_12h,
     CASE
       WHEN attempt.code IS NULL THEN NULL
@@ -270,13 +290,13 @@ FROM (
       (SELECT (last_request_id + 1) * 1000000 FROM run WHERE id = :run_id), 9223372036854775807
     )
 ) AS charged
-GROUP BY 1, 2, 3, 4, 5, 6, 7, 8;
+GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9;
 
 -- name: uncosted
 -- Those that were given up: they may have continued. A response that failed without usage never reports any.
 SELECT
   attempt.id AS attempt_id, attempt.response_id, coalesce(attempt.model, '') AS model, attempt.service_tier,
-  attempt.completion_window, attempt.sent_at, charge.upper_bound_pusd
+  attempt.completion_window, attempt.sent_at, charge.upper_bound_pusd, attempt.endpoint
 FROM charge
 JOIN attempt ON attempt.id = charge.attempt_id
 JOIN request ON request.id = attempt.request_id

@@ -150,12 +150,13 @@ WHERE request.run_id <> :run_id AND request.answered_by BETWEEN :first_id * 1000
 -- name: copy_attempt
 INSERT INTO attempt (
   id, idempotency_key, model, service_tier, completion_window, worst_case_pusd, sent_at, accepted_at, response_id,
-  shares_response, status, http_status, completed_at, ended_at, code, message, counted, lane
+  shares_response, status, http_status, completed_at, ended_at, code, message, counted, lane,
+  endpoint
 )
 SELECT
   :attempt_id, idempotency_key, model, service_tier, completion_window, worst_case_pusd, sent_at, accepted_at,
   response_id, CASE WHEN response_id IS NULL THEN 0 ELSE 1 END, status, http_status, completed_at, ended_at, code, message, 0,
-  lane
+  lane, endpoint
 FROM attempt WHERE id = :answered_by;
 
 -- name: copy_result

@@ -96,11 +96,13 @@ UPDATE request SET state = :to_state, number = :number, fingerprint = coalesce(:
 WHERE id = :request_id AND run_id = :run_id AND stage = :stage AND state = :from_state;
 
 -- name: add_attempt
--- takes: attempt_id, idempotency_key, model, service_tier, window, worst_case_pusd, metadata, at, lane
+-- takes: attempt_id, idempotency_key, model, service_tier, window, worst_case_pusd, metadata, at, lane, endpoint
 INSERT INTO attempt (
-  id, idempotency_key, model, service_tier, completion_window, worst_case_pusd, metadata, sent_at, lane
+  id, idempotency_key, model, service_tier, completion_window, worst_case_pusd, metadata, sent_at, lane,
+  endpoint
 ) VALUES (
-  :attempt_id, :idempotency_key, :model, :service_tier, :window, :worst_case_pusd, :metadata, :at, :lane
+  :attempt_id, :idempotency_key, :model, :service_tier, :window, :worst_case_pusd, :metadata, :at, :lane,
+  :endpoint
 );
 
 -- name: accept_request
@@ -230,7 +232,8 @@ WHERE run_id = :run_id AND state = :from_state AND follows IS NULL AND same_as I
 RETURNING stage;
 
 -- name: keep_conversation
-INSERT INTO conversation (run_id, chain, conversation_id) VALUES (:run_id, :chain, :conversation_id)
+INSERT INTO conversation (run_id, chain, conversation_id, endpoint)
+VALUES (:run_id, :chain, :conversation_id, :endpoint)
 ON CONFLICT DO NOTHING;
 
 -- name: unblock_next_turn
