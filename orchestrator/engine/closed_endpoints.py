@@ -24,7 +24,7 @@ def close(run: RunContext, place: int, halted: Halted) -> Halted | None:
     if all(each.closed is not None for each in sending):
         return _none_left(sending)
     if first:
-        message = f"endpoint {endpoint.name}: {halted.message}; the others go on, and it is tried again later"
+        message = f"endpoint {endpoint.name}: {halted.message}; the others continue, and it is tried again later"
         run.observation.warn("endpoint_closed", message)
     run.status.send_signal.set()
     return None

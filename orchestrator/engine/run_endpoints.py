@@ -44,7 +44,7 @@ class RunEndpoint:
     sending: int = 0
     holding: int = 0
     polling: int = 0
-    # It refuses everything, or these models, while others go on; and whether it refuses polls.
+    # It refuses everything, or these models, while others work; and whether it refuses polls.
     closed: Closed | None = None
     closed_models: dict[str, Closed] = field(default_factory=dict)
     polls_refused: bool = False

@@ -81,17 +81,17 @@ def finished(summary: Summary, rows: int) -> None:
 
 
 class Refusing:
-    """Refuses creates in one way, from a number on and for a time, until it is mended; polls are answered."""
+    """Refuses creates in one way, from a number on and for a time, until it is repaired; polls are answered."""
 
     def __init__(self, reply: Callable[[], Response], *, after: int = 0, for_s: float = 1e9) -> None:
         self._reply = reply
         self._after = after
         self._for_s = for_s
-        self.mended = False
+        self.repaired = False
 
     def __call__(self, call: Call) -> Response | None:
-        mended = self.mended or call.since_first_s > self._for_s
-        struck = call.kind == "create" and call.ordinal > self._after and not mended
+        repaired = self.repaired or call.since_first_s > self._for_s
+        struck = call.kind == "create" and call.ordinal > self._after and not repaired
         return self._reply() if struck else None
 
 
@@ -154,7 +154,7 @@ async def test_the_run_halts_when_no_endpoint_is_left_and_says_why(rehearse: Reh
     summary = await at.run()
     assert (summary.run.state, summary.run.reason) == (RunState.HALTED, "no_endpoint")
     for script in refusing:
-        script.mended = True
+        script.repaired = True
     finished(await at.run(), 60)
     await at.check_ledgers()
 
@@ -179,7 +179,7 @@ async def test_what_is_open_is_followed_where_it_is(rehearse: Rehearse) -> None:
     await at.check_ledgers()
 
 
-async def test_a_run_that_began_with_one_provider_goes_on_with_several(rehearse: Rehearse) -> None:
+async def test_a_run_that_began_with_one_provider_continues_with_several(rehearse: Rehearse) -> None:
     slow = {"latency": {"queue": 30, "run": 60}}
     at = Several(await rehearse(rows=20, sandbox=slow), await rehearse())
     several = at.first.config
