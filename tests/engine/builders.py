@@ -178,7 +178,7 @@ def an_endpoint(observation: Observation | None = None, **changes: Any) -> RunEn
 def one_room(pools: Pools, places: Callable[[Lane], int] = lambda _: 100) -> Callable[[QueueName], OneRoom]:
     """The room at the only endpoint, counted once for all queues."""
     seats = Seats(0, 0)
-    return lambda name: OneRoom(pools.pool(name.model), seats, places(name.lane))
+    return lambda name: OneRoom(pools.pool(name.model), seats, free=places(name.lane))
 
 
 def allowances(*, per_minute: int | None = None, tokens: int | None = None, **changes: Any) -> Allowances:

@@ -20,8 +20,9 @@ from orchestrator.policy.rate_limits.limits import Limiter
 
 __all__ = ["OneRoom", "Room", "Rooms", "Seats", "SharedRoom", "Shares", "free_places"]
 
-# How long an endpoint keeps its share while it cannot take more; and when it is asked again.
-_KEEPS_SHARE_S, _SOON_S = 1.0, 0.05
+# How long endpoints are waited for that cannot take more at this moment, in each such time; and when to ask again.
+_WAITS_S, _PER_S = 2.0, 30.0
+_SOON_S = 0.05
 
 
 @dataclass(slots=True)
@@ -61,18 +62,19 @@ class Room(Protocol):
 class OneRoom:
     """The room at one endpoint: the only one, or the one that the requests must go to."""
 
-    __slots__ = ("_pool", "_seats", "free")
+    __slots__ = ("_free", "_most", "_pool", "_seats")
 
-    def __init__(self, pool: Limiter, seats: Seats, free: int) -> None:
+    def __init__(self, pool: Limiter, seats: Seats, *, free: int, most: int = 0) -> None:
         self._pool = pool
         self._seats = seats
-        self.free = free
+        self._free = free
+        self._most = most
 
     def never_fits(self, tokens: int) -> bool:
         return self._pool.never_fits(tokens)
 
     def is_full(self) -> bool:
-        return self._seats.taken >= self.free
+        return self._seats.taken >= self._free
 
     def take(self, now: float, prepared: Prepared) -> Prepared | None:
         if not self._pool.take(now, prepared.tokens):
@@ -86,7 +88,7 @@ class OneRoom:
     @property
     def is_open(self) -> bool:
         """Whether more responses may be open there."""
-        return self.free > 0 or self._seats.open > self._seats.taken
+        return self._seats.taken < self._most
 
     def could_take(self, now: float, tokens: int) -> bool:
         """Whether it can take the request now or in a moment: neither out of order nor at a known limit."""
@@ -97,7 +99,7 @@ class SharedRoom:
     """The room at several endpoints, by place.
 
     An endpoint whose limits are known and used up, or that is out of order, leaves its share to the others. One that
-    only cannot take more at this moment does not, for a second: else all would get the same, whatever their weights.
+    only cannot take more at this moment is waited for a little: else all would get the same, whatever their weights.
     """
 
     def __init__(self, rooms: Mapping[int, OneRoom], shares: Shares) -> None:
@@ -128,24 +130,37 @@ class SharedRoom:
         return min(now + _SOON_S if room.is_full() else room.ready_at(now, tokens) for room in open_)
 
 
+@dataclass(slots=True)
+class _Waits:
+    """How long an endpoint was waited for since a time, and since when it is waited for now."""
+
+    began: float
+    total_s: float = 0.0
+    since: float | None = None
+
+
 class Shares:
-    """What each endpoint has earned of its share, and since when one that was chosen could not take a request."""
+    """What each endpoint has earned of its share, and how long those that were chosen were waited for."""
 
     def __init__(self, weights: Sequence[float]) -> None:
         self.weights = weights
         self.earned = [0.0] * len(weights)
-        self._since: list[float | None] = [None] * len(weights)
+        self._waits = [_Waits(0.0) for _ in weights]
 
     def took(self, place: int, earned: list[float]) -> None:
         """The endpoint has taken the request for which it was chosen."""
-        self.earned, self._since[place] = earned, None
+        self.earned = earned
+        self._waits[place].since = None
 
     def waits_for(self, place: int, now: float) -> bool:
-        """Whether an endpoint that cannot take its request at this moment keeps its share."""
-        since = self._since[place]
-        if since is None:
-            since = self._since[place] = now
-        return now - since < _KEEPS_SHARE_S
+        """Whether an endpoint that cannot take its request at this moment keeps its share: not if it is slow."""
+        waits = self._waits[place]
+        if now - waits.began >= _PER_S:
+            waits = self._waits[place] = _Waits(now)
+        elif waits.since is not None:
+            waits.total_s += now - waits.since
+        waits.since = now
+        return waits.total_s < _WAITS_S
 
 
 class Rooms:
@@ -234,7 +249,9 @@ class Rooms:
         free = seats.held if capabilities.held else seats.short
         if capabilities.requests_per_call > 1:
             free = 0  # another task sends these, many in one call
-        return OneRoom(self._endpoints[place].allowances.pools.pool(name.model), seats, free)
+        # The places of calls that are held are what an endpoint can do, not what this moment allows.
+        most = free if capabilities.held else max(free, seats.open)
+        return OneRoom(self._endpoints[place].allowances.pools.pool(name.model), seats, free=free, most=most)
 
 
 def free_places(
