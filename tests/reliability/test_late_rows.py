@@ -21,7 +21,8 @@ ROWS = [{"id": f"r{n}", "title": f"t{n}", "section": "a", "parts": [f"p{n}-{m}" 
 
 async def lossy(rehearse: Rehearse, missing: str) -> Rehearsal:
     """A run of which some rows of the first stage failed."""
-    rehearsal = await rehearse(faults={"server_error": 0.3}, sandbox={"seed": 4})
+    # One at a time: faults strike creates by their order.
+    rehearsal = await rehearse(faults={"server_error": 0.3}, sandbox={"seed": 4}, limits={"max_in_flight": 1})
     with_stages(rehearsal, three_stages(missing), ROWS, retry={"attempts": 1})
     return rehearsal
 

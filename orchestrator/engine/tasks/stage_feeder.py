@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 
 import orjson
@@ -23,7 +23,9 @@ __all__ = ["StageFeeder"]
 _ROWS_AT_ONCE = 256
 _GATHER_S = 0.1
 _GROUPS_AT_ONCE = 64
-_GROUPS_TOGETHER = 4
+# Groups that are asked together share a commit: more of them while they have few rows, because all are in memory.
+_FEWEST_TOGETHER, _MOST_TOGETHER = 4, 32
+_FEW_ROWS_TOGETHER = 2_000
 # What is made of these takes less time than a thread needs to begin.
 _FEW_MEMBERS = 20
 
@@ -41,6 +43,8 @@ class StageFeeder:
         self._status.feeder_waits = False
         # How many failed rows may belong to any group of a stage; constant once it is sealed.
         self._lost: dict[str, int] = {}
+        # How many groups are asked together, and how many rows those that were asked last had.
+        self._together, self._rows_together = _FEWEST_TOGETHER, 0
 
     async def run(self) -> None:
         """Work until every stage is sealed, or until cancelled."""
@@ -130,11 +134,14 @@ class StageFeeder:
         if not groups:
             return 0
         lost = await self._lost_before(plan)
-        # A few at once, so that one commit holds several of them; no more, because a group may have many rows.
-        for first in range(0, len(groups), _GROUPS_TOGETHER):
+        left = deque(groups)
+        while left:
+            self._rows_together = 0
             async with create_task_group() as tasks:
-                for group in groups[first : first + _GROUPS_TOGETHER]:
-                    tasks.start_soon(self._ask_group, plan, group, lost)
+                for _ in range(min(self._together, len(left))):
+                    tasks.start_soon(self._ask_group, plan, left.popleft(), lost)
+            few = 2 * self._rows_together <= _FEW_ROWS_TOGETHER
+            self._together = min(2 * self._together, _MOST_TOGETHER) if few else _FEWEST_TOGETHER
         return len(groups)
 
     async def _lost_before(self, plan: StagePlan) -> int:
@@ -149,6 +156,7 @@ class StageFeeder:
         found = await self._run.reader.members(ready.request_id)
         # Of a row of an earlier stage that succeeded after all, what was made of it is a member.
         members = [each for each in found if each.answer is None or each.stage in (plan.name, plan.section.from_)]
+        self._rows_together += len(members)
         lost = 0 if ready.level else lost
         if len(members) > _FEW_MEMBERS:
             outcome = await to_thread.run_sync(self._outcome, plan, ready, members, lost)
