@@ -7,7 +7,7 @@ import re
 import sys
 from pathlib import Path
 
-from cyclopts import CycloptsError
+from cyclopts import CycloptsError, MissingArgumentError, UnusedCliTokensError
 
 import orchestrator
 from orchestrator.cli.output import note
@@ -31,8 +31,17 @@ def report_misuse(error: CycloptsError) -> int:
     """Report a command line that cannot be understood."""
     error.verbose = False
     chain = " ".join(["orchestrator", *(error.command_chain or ())])
-    note(f"error: {str(error).rstrip()}\n  hint: {chain} --help")
+    note(f"error: {_misunderstood(error, chain)}\n  hint: {chain} --help")
     return ExitCode.USAGE
+
+
+def _misunderstood(error: CycloptsError, chain: str) -> str:
+    if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
+        return f"{chain} has no use for {' '.join(map(repr, error.unused_tokens))}"
+    missing = type(error) is MissingArgumentError and not error.keyword and error.argument
+    if missing and not missing.name.startswith("-"):
+        return f"{chain} needs {missing.name}"
+    return str(error).rstrip()
 
 
 def report_bug(error: BaseException) -> int:

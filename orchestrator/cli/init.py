@@ -26,9 +26,11 @@ def init(
     from orchestrator.app.project import create_project
 
     text = Text()
-    for file in create_project(folder):
+    files = create_project(folder)
+    width = max(len(str(file.path)) for file in files)
+    for file in files:
         text.append("written  " if file.written else "kept     ", "green" if file.written else "dim")
-        text.append(f"{file.path!s:<32}  {file.purpose}\n")
+        text.append(f"{file.path!s:<{width}}  {file.purpose}\n")
     text.append("\nTry it, without a key and without cost:\n")
     enter = "" if folder.resolve() == Path.cwd() else f"cd {shlex.quote(os.fspath(folder))} && "
     text.append(f"  {enter}orchestrator run job.yaml --sandbox", "bold")
