@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
@@ -76,6 +77,9 @@ class Execution:
     ) -> CarriedOut:
         """Choose or create the run of a job, and work on it to its end; a job with increments locks its dataset."""
         job, reader = work.job, self._reader
+        if self._config.webhooks is not None:
+            # Before a run is made of which nothing could be sent.
+            self._config.webhooks.check(os.environ)
         if job.increments is None:
             return await self._run(work, identity, name=name, new=new)
         night_job = NightJob(job, job.increments, self._config, work.renderer, night or NightOptions(), self._clock)

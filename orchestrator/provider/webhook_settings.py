@@ -55,6 +55,11 @@ class WebhookSettings(Section):
         """The port to listen on; 0 takes a free one."""
         return int(self.listen.rpartition(":")[2])
 
+    def check(self, environ: Mapping[str, str]) -> None:
+        """Raises ``ConfigError`` if events of your own endpoint could not be checked."""
+        if self.public_url is None:
+            self.verifier(environ)
+
     def verifier(self, environ: Mapping[str, str]) -> WebhookVerifier:
         """What checks events of your own endpoint; raises ``ConfigError`` if its secret is not set, or is none."""
         secrets = environ.get(self.secret_env, "").split()

@@ -175,8 +175,10 @@ async def test_a_run_without_its_secret_or_with_an_impossible_address_does_not_b
         await at.run()
     assert "webhooks.listen" in (refused.value.hint or "")
     monkeypatch.delenv("OPENAI_WEBHOOK_SECRET")
+    began = len(at.events)
     with pytest.raises(ConfigError, match="names OPENAI_WEBHOOK_SECRET, which is not set"):
         await at.run()
+    assert len(at.events) == began
 
 
 async def doctor_on(at: Rehearsal) -> Finding:
