@@ -512,6 +512,11 @@ class Config(Section):
 
     def admin_key(self, environ: Mapping[str, str]) -> str:
         """The key that may read the organization's account; raises ``ConfigError``."""
+        if self.providers:
+            raise ConfigError(
+                "the account of one provider is asked for, and the config names several",
+                hint="give the account as a file: costs --reconcile FILE",
+            )
         name = self.provider.admin_key_env
         key = environ.get(name, "").strip()
         if self.simulated or not _KEY.fullmatch(key):

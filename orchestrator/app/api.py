@@ -492,7 +492,7 @@ class Orchestrator:
 
         ``after`` is the number of the event to continue after. It changes nothing; another process may hold the run.
         """
-        from orchestrator.app.connections import open_provider
+        from orchestrator.app.connections import endpoint_config, open_provider
         from orchestrator.app.follow import LiveTail, replay_events
 
         history = await self.show(run, key, stage=stage)
@@ -500,7 +500,9 @@ class Orchestrator:
             for event in replay_events(history):
                 yield event
             return
-        async with open_provider(self._config, self._backend.local_path) as provider:
+        latest = next((each for each in reversed(history.responses) if each.response_id), None)
+        config = endpoint_config(self._config, latest.endpoint) if latest is not None else self._config
+        async with open_provider(config, self._backend.local_path) as provider:
             tail = LiveTail(
                 provider.client,
                 provider.streams(),

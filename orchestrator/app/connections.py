@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Provider",
     "address",
+    "endpoint_config",
     "lanes_snapshot",
     "limits_of",
     "limits_snapshot",
@@ -150,6 +151,11 @@ async def open_providers(
     """The provider of each endpoint of the config, in their order; see ``open_provider``."""
     async with AsyncExitStack() as stack:
         yield [await stack.enter_async_context(open_provider(each, database, warn=warn)) for each in config.endpoints]
+
+
+def endpoint_config(config: Config, endpoint: str | None) -> Config:
+    """The config of the endpoint that has a response; raises ``ConfigError`` if it is not there."""
+    return config.at(endpoint) if config.providers else config
 
 
 @asynccontextmanager

@@ -6,6 +6,7 @@ import os
 import platform
 import sqlite3
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
@@ -59,6 +60,14 @@ async def _findings(config: Config, database: Backend, clock: Clock, model: str 
         for each in await database.advice():
             yield Finding(each.subject, True, each.detail, each.hint)
     yield Finding("config", True, str(config.source) if config.source else "defaults: OpenAI's own API")
+    for endpoint in config.endpoints:
+        async for finding in _endpoint(endpoint, clock, model):
+            yield (
+                finding if not config.providers else replace(finding, name=f"{finding.name} {endpoint.endpoint_name}")
+            )
+
+
+async def _endpoint(config: Config, clock: Clock, model: str | None) -> AsyncIterator[Finding]:
     try:
         config.api_key(os.environ)
     except OrchestratorError as error:

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 from anyio import to_thread
 
-from orchestrator.app.connections import address, limits_of, open_client
+from orchestrator.app.connections import address, endpoint_config, limits_of, open_client
 from orchestrator.config import Config
 from orchestrator.core import exact_json
 from orchestrator.core.errors import BadRow, OrchestratorError, ProviderUnreachable, UsageError
@@ -186,12 +186,13 @@ async def _file_id(reader: Reader, run: Run, upload: FileToUpload) -> str:
 
 async def input_items(config: Config, database: Path | None, history: RequestHistory) -> AsyncIterator[bytes]:
     """Yields the input items of the row's latest response, each as JSON, in order, as the provider keeps them."""
-    response_id = next((each.response_id for each in reversed(history.responses) if each.response_id), None)
-    if response_id is None:
+    latest = next((each for each in reversed(history.responses) if each.response_id), None)
+    response_id = None if latest is None else latest.response_id
+    if latest is None or response_id is None:
         raise UsageError(
             f"no response was created for {history.request.key!r} yet, so the provider has no input items of it"
         )
-    async with open_client(config, database) as client:
+    async with open_client(endpoint_config(config, latest.endpoint), database) as client:
         try:
             async for item in client.input_items(response_id):
                 yield item

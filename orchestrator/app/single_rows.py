@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from orchestrator.app.connections import address, open_client
+from orchestrator.app.connections import address, endpoint_config, open_client
 from orchestrator.app.sent_request import to_user_error
 from orchestrator.app.stage_summaries import row_of
 from orchestrator.config import Config
@@ -14,7 +14,6 @@ from orchestrator.core.errors import UsageError
 from orchestrator.core.lanes import Lane
 from orchestrator.core.problems import NeverSent, Refused, ReplyLost
 from orchestrator.core.states import SETTLED, State
-from orchestrator.provider.client import ResponsesClient
 from orchestrator.stores.base import Reader, Store
 from orchestrator.stores.reads import RequestRecord, Run
 
@@ -54,13 +53,12 @@ class RowCanceller:
                 await self._store.cancel_unsent(row.id, self._clock.now())
         if any(row.state in _OPEN for row in rows):
             await self._refuse_stranger(run)
-            async with open_client(self._config, self._database) as client:
-                for row in rows:
-                    if row.state in _OPEN:
-                        await self._cancel_response(client, row)
+            for row in rows:
+                if row.state in _OPEN:
+                    await self._cancel_response(row)
         return {key: (await row_of(self._reader, run, key, stage=stage)).state for key in keys}
 
-    async def _cancel_response(self, client: ResponsesClient, row: RequestRecord) -> None:
+    async def _cancel_response(self, row: RequestRecord) -> None:
         attempts = await self._reader.attempts(row.id)
         if attempts and attempts[-1].lane is Lane.BATCH:
             raise UsageError(
@@ -70,7 +68,9 @@ class RowCanceller:
         response_id = attempts[-1].response_id if attempts else None
         if response_id is None:
             return
-        reply = await client.cancel(response_id)
+        config = endpoint_config(self._config, attempts[-1].endpoint)
+        async with open_client(config, self._database) as client:
+            reply = await client.cancel(response_id)
         if isinstance(reply, Refused) and reply.status in _ENDED_ALREADY:
             return
         if isinstance(reply, NeverSent | ReplyLost | Refused):

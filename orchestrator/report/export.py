@@ -126,6 +126,7 @@ def _line(record: ResultRecord, output: Any) -> dict[str, Any]:
         "lane": record.lane,
         "flag": record.flag,
         "note": record.note,
+        **({} if record.endpoint is None else {"endpoint": record.endpoint}),
         **({} if record.stage == MAIN_STAGE else dict(zip(STAGE_COLUMNS, stage_values(record), strict=True))),
     }
 

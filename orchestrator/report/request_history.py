@@ -171,6 +171,7 @@ def _attempt_object(attempt: AttemptRecord) -> dict[str, Any]:
         "output_text": attempt.output_text,
         "response": exact_json.loads(attempt.body) if attempt.body else None,
         "lane": attempt.lane.value,
+        "endpoint": attempt.endpoint,
     }
 
 
@@ -209,6 +210,8 @@ def _headline(attempt: AttemptRecord) -> list[str]:
     words = [attempt.response_id or "no response", attempt.status or ""]
     if attempt.lane is not Lane.BACKGROUND:
         words.append(f"({attempt.lane})")
+    if attempt.endpoint is not None:
+        words.append(f"at {attempt.endpoint}")
     if attempt.code:
         words.append(f"{attempt.code}: {attempt.message}" if attempt.message else attempt.code)
     if not attempt.counted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import field
 from enum import StrEnum
 from typing import Protocol
 
@@ -27,6 +28,8 @@ class ProviderObject:
     kind: ObjectKind
     provider_id: str
     place: int = 0
+    # The endpoint that has it, by its name or address.
+    endpoint: str | None = field(default=None, compare=False)
 
 
 @fast_dataclass

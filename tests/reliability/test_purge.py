@@ -76,7 +76,7 @@ async def purge(harness: Harness, answer: Callable[[Request], Answer]) -> tuple[
         clock = Hurried()
         limiter = Limiter(requests_per_minute=60_000, tokens_per_minute=None, now=clock.now())
         working = Purge(
-            client,
+            lambda _: client,
             store=harness.store,
             reader=harness.reader,
             limiter=limiter,

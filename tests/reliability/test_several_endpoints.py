@@ -217,3 +217,16 @@ async def test_the_turns_of_a_chain_stay_where_the_chain_began(rehearse: Rehears
     assert sum(responses for responses, _ in (await at.costs()).values()) == 12
     assert len(await at.costs()) == 2
     await at.check_ledgers()
+
+
+async def test_copies_are_deleted_where_they_are(rehearse: Rehearse) -> None:
+    at = Several(await rehearse(rows=30), await rehearse())
+    finished(await at.run(), 30)
+    shares = {name: responses for name, (responses, _) in (await at.costs()).items()}
+    async with at.first.orchestrator() as orchestrator:
+        purged = await orchestrator.purge(RUN)
+        history = await orchestrator.show(RUN, "row-1")
+    assert sum(purged.deleted.values()) == 30
+    assert (purged.unknown, purged.left) == (0, 0)
+    assert len(shares) == 2
+    assert history.responses[-1].endpoint in shares

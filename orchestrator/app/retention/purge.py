@@ -83,7 +83,7 @@ class Purge:
 
     def __init__(
         self,
-        client: ResponsesClient,
+        client_of: Callable[[ProviderObject], ResponsesClient],
         *,
         store: Store,
         reader: RetentionReader,
@@ -92,7 +92,7 @@ class Purge:
         rng: random.Random,
         overrides: Sequence[Override] = (),
     ) -> None:
-        self._client = client
+        self._client_of = client_of
         self._store = store
         self._reader = reader
         self._limiter = limiter
@@ -145,14 +145,14 @@ class Purge:
 
     async def _delete(self, run_id: int, copy: ProviderObject, purged: Purged) -> None:
         """Delete one and fetch it; what is not certainly gone counts as left."""
-        of = _COLLECTIONS[copy.kind]
+        of, client = _COLLECTIONS[copy.kind], self._client_of(copy)
         if copy.kind is ObjectKind.CONVERSATION:
-            await self._empty(copy.provider_id)
-        was_there = await self._insist(lambda: self._client.delete(copy.provider_id, of=of), judge_deletion)
+            await self._empty(client, copy.provider_id)
+        was_there = await self._insist(lambda: client.delete(copy.provider_id, of=of), judge_deletion)
         if not isinstance(was_there, bool):
             self._leave(was_there, purged)
             return
-        found = await self._insist(lambda: self._client.check_stored(copy.provider_id, of=of), judge_disappearance)
+        found = await self._insist(lambda: client.check_stored(copy.provider_id, of=of), judge_disappearance)
         if not isinstance(found, Gone):
             self._leave(found, purged)
             return
@@ -161,14 +161,14 @@ class Purge:
         purged.unknown += not was_there
         self._failures_in_a_row = 0
 
-    async def _empty(self, conversation_id: str) -> None:
+    async def _empty(self, client: ResponsesClient, conversation_id: str) -> None:
         """Take a conversation's items out of it: whether they go with it is nowhere said."""
         try:
-            items = [item async for item in self._client.conversation_items(conversation_id)]
+            items = [item async for item in client.conversation_items(conversation_id)]
         except CallFailed:
             return  # what is wrong shows with the conversation itself
         for item in items:
-            await self._insist(partial(self._client.delete_item, conversation_id, item), judge_deletion)
+            await self._insist(partial(client.delete_item, conversation_id, item), judge_deletion)
 
     def _leave(self, found: Gone | Left | Impossible | None, purged: Purged) -> None:
         purged.leave(

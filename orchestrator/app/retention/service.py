@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
-from orchestrator.app.connections import address, open_client
+from orchestrator.app.connections import address, open_providers
 from orchestrator.app.retention.purge import Purge, Purged
 from orchestrator.app.stage_summaries import row_of
 from orchestrator.config import Config
@@ -17,6 +18,7 @@ from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.states import SETTLED, RunState, State
 from orchestrator.job.retention import RetentionSection, delete_ended_before
 from orchestrator.policy.rate_limits.limits import Limiter
+from orchestrator.provider.client import ResponsesClient
 from orchestrator.stores.base import Reader, Store
 from orchestrator.stores.reads import Run
 from orchestrator.stores.retained import ObjectKind, ProviderObject, Retained
@@ -77,7 +79,7 @@ class RetentionService:
     async def _responses_of(self, request_id: int) -> list[ProviderObject]:
         """The responses that are a request's own and that the provider still has, as far as is known."""
         return [
-            ProviderObject(ObjectKind.RESPONSE, attempt.response_id)
+            ProviderObject(ObjectKind.RESPONSE, attempt.response_id, endpoint=attempt.endpoint)
             for attempt in await self._reader.attempts(request_id)
             if attempt.response_id is not None
             and attempt.deleted_at is None
@@ -121,10 +123,13 @@ class RetentionService:
 
     @asynccontextmanager
     async def _purging(self) -> AsyncIterator[Purge]:
-        async with open_client(self._config, self._database) as client:
+        async with open_providers(self._config, self._database) as providers:
+            clients = {each.config.endpoint_name: each.client for each in providers}
+            # Files are kept with the address of their endpoint.
+            clients |= {address(each.config): each.client for each in providers}
             polls = self._config.limits.polls_per_minute
             yield Purge(
-                client,
+                partial(_client_of, self._config, clients),
                 store=self._store,
                 reader=self._reader,
                 limiter=Limiter(requests_per_minute=polls, tokens_per_minute=None, now=self._clock.now()),
@@ -141,3 +146,14 @@ class RetentionService:
                 f"the responses of run {run.name!r} are at {retained.provider}, and the config names {here}",
                 hint="give the --config that the run was made with",
             )
+
+
+def _client_of(
+    config: Config, clients: Mapping[str | None, ResponsesClient], copy: ProviderObject
+) -> ResponsesClient:
+    """The client of the endpoint that has a copy; raises ``ConfigError`` if the config does not name it."""
+    if not config.providers:
+        return clients[None]
+    if copy.endpoint not in clients:
+        config.at(copy.endpoint)
+    return clients[copy.endpoint]

@@ -66,8 +66,8 @@ class SqlRetentionReader:
         chosen = {"run_id": run_id, "ended_before": ended_before, "after": after, "limit": limit}
         rows = await self._ask(_OBJECTS[kind], **chosen)
         if kind is ObjectKind.RESPONSE:
-            return [ProviderObject(kind, row["provider_id"], row["place"]) for row in rows]
-        return [ProviderObject(kind, row["provider_id"]) for row in rows]
+            return [ProviderObject(kind, row["provider_id"], row["place"], row["endpoint"]) for row in rows]
+        return [ProviderObject(kind, row["provider_id"], endpoint=row["endpoint"]) for row in rows]
 
     async def without_data(
         self, run_id: int, states: Sequence[State], code: str | None, *, flag: str | None = None

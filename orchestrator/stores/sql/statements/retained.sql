@@ -15,7 +15,7 @@ UPDATE retention SET exported_at = :at WHERE run_id = :run_id;
 
 -- name: response_objects
 -- The run's bounds keep it from scanning other runs' attempts.
-SELECT attempt.id AS place, attempt.response_id AS provider_id
+SELECT attempt.id AS place, attempt.response_id AS provider_id, attempt.endpoint
 FROM attempt JOIN request ON request.id = attempt.request_id
 WHERE attempt.id > max(:after, (SELECT coalesce(first_request_id, 1) * 1000000 FROM run WHERE id = :run_id))
   AND attempt.id < (SELECT (last_request_id + 1) * 1000000 FROM run WHERE id = :run_id)
@@ -25,14 +25,15 @@ WHERE attempt.id > max(:after, (SELECT coalesce(first_request_id, 1) * 1000000 F
 ORDER BY attempt.id LIMIT :limit;
 
 -- name: conversation_objects
-SELECT conversation_id AS provider_id FROM conversation
+SELECT conversation_id AS provider_id, endpoint FROM conversation
 WHERE run_id = :run_id
   AND NOT EXISTS (SELECT 1 FROM deleted_copy WHERE kind = 'conversation' AND provider_id = conversation_id)
 ORDER BY chain;
 
 -- name: file_objects
 -- Without those that another run still needs.
-SELECT file_id AS provider_id FROM upload_use
+SELECT file_id AS provider_id, (SELECT provider FROM upload WHERE upload.file_id = upload_use.file_id) AS endpoint
+FROM upload_use
 WHERE run_id = :run_id
   AND NOT EXISTS (SELECT 1 FROM deleted_copy WHERE kind = 'file' AND provider_id = file_id)
   AND NOT EXISTS (
