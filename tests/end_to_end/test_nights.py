@@ -192,6 +192,22 @@ def test_an_input_that_shrank_too_much_removes_and_sends_nothing(nightly: Callab
         assert len(dataset(at)) == left + 1
 
 
+def test_an_input_that_cannot_be_read_removes_and_sends_nothing(nightly: Callable[..., Rig]) -> None:
+    at = nightly()
+    night(at)
+    at.write_rows([{"id": "new", "text": "New."}, '{"id": "0", "te'])
+    cut = night(at)
+    assert cut.code == 2
+    assert "rows.jsonl:2" in cut.err
+    (at.folder / "rows.jsonl").unlink()
+    missing = night(at)
+    assert missing.code == 2
+    assert "rows.jsonl" in missing.err
+    assert sorted(dataset(at), key=int) == [str(n) for n in range(20)]
+    assert at.query("SELECT count(*) FROM entry WHERE removed_at IS NOT NULL") == [(0,)]
+    assert at.ledger()["creates"]["accepted"] == 20
+
+
 def test_a_limit_and_bad_rows_remove_nothing(nightly: Callable[..., Rig]) -> None:
     at = nightly()
     night(at)
@@ -313,7 +329,7 @@ def test_a_dry_run_says_what_a_night_would_ask(nightly: Callable[..., Rig]) -> N
 # ── many nights ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("nights", [6, pytest.param(30, marks=pytest.mark.long)])
+@pytest.mark.parametrize("nights", [3, pytest.param(30, marks=pytest.mark.long)])
 def test_random_nights_leave_what_a_run_from_the_beginning_would(
     nightly: Callable[..., Rig], tmp_path: Path, nights: int
 ) -> None:
