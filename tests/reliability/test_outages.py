@@ -128,7 +128,7 @@ async def test_an_outage_without_a_free_place_for_a_probe_does_not_spin(rehearse
     assert waits < 5000
 
 
-@pytest.mark.parametrize("status", [500, 503])
+@pytest.mark.parametrize("status", [500, pytest.param(503, marks=pytest.mark.long)])
 async def test_a_period_of_server_errors_on_creates(rehearse: Rehearse, status: int) -> None:
     """Five minutes of errors that look like faults of single rows."""
     wave = Window(lambda _: error(status, "server_error"), "create", from_s=10, to_s=310)
@@ -206,7 +206,12 @@ async def test_an_outage_excuses_failures_for_a_limited_time(
     ("reply", "settings"),
     [
         pytest.param(lambda _: Response("<html>Bad gateway</html>", 502), {"speed": 80.0}, id="bad-gateway"),
-        pytest.param(lambda _: Response("error code: 520", 520), {"speed": 80.0}, id="unknown-gateway-error"),
+        pytest.param(
+            lambda _: Response("error code: 520", 520),
+            {"speed": 80.0},
+            id="unknown-gateway-error",
+            marks=pytest.mark.long,
+        ),
         # Its timeout is in real time, and a busy machine may take a tenth of a second for any step.
         pytest.param(lambda _: Silence(), {"timeouts": {"read": 0.3}, "speed": 30.0}, id="silence"),
     ],

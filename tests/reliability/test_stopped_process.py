@@ -114,7 +114,7 @@ async def stopped_and_continued(folder: Path, each: int, read_s: float, **settin
         return summary
 
 
-@pytest.mark.parametrize("transport", ["asyncio", "httpx"])
+@pytest.mark.parametrize("transport", ["asyncio", pytest.param("httpx", marks=pytest.mark.long)])
 async def test_no_create_is_sent_again_after_a_stop(tmp_path: Path, transport: str) -> None:
     summary = await stopped_and_continued(tmp_path, 8, 1.5, transport=transport)
     assert summary["requests"]["succeeded"] == summary["attempts"] == 17
