@@ -29,7 +29,7 @@ from orchestrator.app.stage_summaries import (
     with_stages,
 )
 from orchestrator.core.clock import Clock, SystemClock
-from orchestrator.core.errors import OrchestratorError, RunBusy, RunNotFound, StoreError, UsageError
+from orchestrator.core.errors import OrchestratorError, OutdatedDatabase, RunBusy, RunNotFound, StoreError, UsageError
 from orchestrator.core.events import Observer, Progress, RunEnded, RunEvent
 from orchestrator.core.model import SkippedRow
 from orchestrator.core.states import SETTLED, RunState, State
@@ -812,6 +812,13 @@ class Orchestrator:
     def _observe(self, event: RunEvent) -> None:
         for observer in self._observers:
             observer(event)
+
+    async def upgrade(self) -> None:
+        """Upgrade a database that an older version wrote, as everything that writes does."""
+        try:
+            await self._open_reader()
+        except OutdatedDatabase:
+            await self._open_store()
 
     async def _open_store(self) -> Store:
         if self._store is None:

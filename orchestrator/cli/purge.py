@@ -40,7 +40,7 @@ async def purge(
         raise UsageError("--stage names the stage of a --key", hint="orchestrator purge RUN --key KEY --stage NAME")
     if due == (run is not None) or (key and run is None):
         raise UsageError("purge takes the name of a run, or --due", hint="orchestrator purge RUN, or: purge --due")
-    async with opened(db, config) as orchestrator:
+    async with opened(db, config, writes=True) as orchestrator:
         if run is not None:
             purged = await (orchestrator.purge_rows(run, key, stage=stage) if key else orchestrator.purge(run))
             unnamed = 0 if key else await _unnamed(orchestrator, run)

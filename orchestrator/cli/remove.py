@@ -30,7 +30,7 @@ async def remove(
     Budgets still count what it spent, and other runs keep the answers that they share with it. A run with requests
     that are open or in doubt must be cancelled first. What the provider keeps stays there: `purge` deletes it before.
     """
-    async with opened(db, config) as orchestrator:
+    async with opened(db, config, writes=True) as orchestrator:
         summary = await orchestrator.status(run)
         total = sum(summary.requests.values())
         if not yes:

@@ -48,6 +48,7 @@ async def resume(
     loaded, database = read_config(find_places(db, config, os.environ, Path.cwd()), sandbox=sandbox)
     live = LiveRun(Mode(progress), os.environ, simulated=loaded.simulated)
     async with Orchestrator(loaded, database=database, observers=live.observers) as orchestrator:
+        await orchestrator.upgrade()
         job = await orchestrator.job_of(run)
         targets = {job.last_stage: output} if output is not None else job.output_paths
         for target in targets.values():

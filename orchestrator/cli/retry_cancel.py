@@ -60,7 +60,7 @@ async def retry(
     """
     resolve_in_doubt = choice.resolve_in_doubt
     wanted = [State(name) for name in choice.state or ([] if resolve_in_doubt else ["failed"])]
-    async with opened(db, config) as orchestrator:
+    async with opened(db, config, writes=True) as orchestrator:
         moved = await orchestrator.retry(
             run,
             states=wanted,
@@ -98,7 +98,7 @@ async def cancel(
 
     if stage is not None and not key:
         raise UsageError("--stage names the stage of a --key", hint=f"orchestrator cancel {run} cancels all of it")
-    async with opened(db, config) as orchestrator:
+    async with opened(db, config, writes=True) as orchestrator:
         if key:
             _say_rows(run, await orchestrator.cancel_rows(run, key, stage=stage), json=json)
             return

@@ -64,8 +64,13 @@ def read_config(places: Places, *, sandbox: bool = False) -> tuple[Config, str |
 
 
 @asynccontextmanager
-async def opened(db: str | None, config: Path | None, *, sandbox: bool = False) -> AsyncIterator[Orchestrator]:
-    """The orchestrator that the options describe; what it does not need it does not open."""
+async def opened(
+    db: str | None, config: Path | None, *, sandbox: bool = False, writes: bool = False
+) -> AsyncIterator[Orchestrator]:
+    """The orchestrator that the options describe; what it does not need it does not open.
+
+    A command that ``writes`` upgrades a database of an older version first.
+    """
     from orchestrator.app.api import Orchestrator
 
     places = find_places(db, config, os.environ, Path.cwd())
@@ -75,6 +80,8 @@ async def opened(db: str | None, config: Path | None, *, sandbox: bool = False) 
     else:
         settings, database = read_config(places, sandbox=sandbox)
     async with Orchestrator(settings, database=database) as orchestrator:
+        if writes:
+            await orchestrator.upgrade()
         yield orchestrator
 
 

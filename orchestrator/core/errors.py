@@ -108,6 +108,10 @@ class StoreError(OrchestratorError):
     exit_code = ExitCode.STORE
 
 
+class OutdatedDatabase(StoreError):
+    """An older version wrote the database: what only reads does not upgrade it."""
+
+
 class IllegalTransition(RuntimeError):
     """The code asked for a transition that the state table does not have: a bug."""
 

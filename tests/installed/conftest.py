@@ -55,6 +55,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
         # With the extension of the same version, which DuckDB would download.
         "duckdb==1.5.5",
         "duckdb-extension-sqlite-scanner==1.5.5",
+        "pytz",  # of DuckDB, for moments
         "datasette",
         "nbclient",
         "ipykernel",

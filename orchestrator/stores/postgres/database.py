@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 from psycopg import errors
 
-from orchestrator.core.errors import StoreError
+from orchestrator.core.errors import OutdatedDatabase, StoreError
 from orchestrator.stores.database_address import shown_address
 from orchestrator.stores.postgres.connection import SCHEMA, PostgresConnection, connect
 from orchestrator.stores.postgres.dialect import Columns, Dialect
@@ -119,7 +119,7 @@ def _check_version(raw: psycopg.Connection[Any], where: str) -> None:
         raise empty_database(where)
     _refuse_newer(version, where)
     if version < newest:
-        raise StoreError(
+        raise OutdatedDatabase(
             f"the database has schema version {version}, this program reads version {newest}",
             where=where,
             hint=f"upgrade it with any command that writes, such as: {RUN_A_JOB}",

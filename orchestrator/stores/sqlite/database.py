@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias, TypeVar, cast
 import aiosqlite
 import anyio
 
-from orchestrator.core.errors import StoreError
+from orchestrator.core.errors import OutdatedDatabase, StoreError
 from orchestrator.stores.private_files import make_private
 from orchestrator.stores.sqlite.migrations import migrations, statements
 from orchestrator.stores.user_errors import NAME_ANOTHER, RUN_A_JOB, empty_database, no_database
@@ -92,7 +92,7 @@ async def open_reader(path: Path) -> aiosqlite.Connection:
         if version == 0:
             raise empty_database(str(path))
         if version < len(migrations()):
-            raise StoreError(
+            raise OutdatedDatabase(
                 f"the database has schema version {version}, this program reads version {len(migrations())}",
                 where=str(path),
                 hint=f"make a copy, then upgrade it with any command that writes, such as: {RUN_A_JOB}",
