@@ -58,10 +58,12 @@ if TYPE_CHECKING:
     from orchestrator.app.retention.purge import Purged
     from orchestrator.app.retention.service import RetentionService
     from orchestrator.app.run_results import Results
+    from orchestrator.app.supervisor import WorkerCommand
     from orchestrator.app.wiring import Work
     from orchestrator.config import Config
     from orchestrator.core.increments import Comparison
     from orchestrator.engine.lane_notes import LaneNote
+    from orchestrator.engine.loop import Ended
     from orchestrator.engine.runs import JobIdentity
     from orchestrator.job.spec import Job
     from orchestrator.stores.provider_batches import ProviderBatch
@@ -151,22 +153,27 @@ class Orchestrator:
         night: NightOptions | None = None,
         accept_expired: bool = False,
         until: str | None = None,
+        workers: WorkerCommand | None = None,
     ) -> Summary:
         """Run a job, or resume it where an earlier process stopped; ``night`` is for a job with increments.
 
         ``accept_expired`` requests again what the provider does not know, even if it knows no response of the run.
         ``until`` is a stage: only it and those that it needs are asked, and the next call continues with the others.
+        ``workers`` are processes that do most of it; they are started and watched here.
 
         Returns when every row is settled, when something halts the run, or soon after ``stop``. Raises ``BadRow``,
         ``SpecError``, ``RunChanged``, ``RunBusy``, ``StoreError``, ``ConfigError`` or ``ProviderUnreachable``.
         """
         from orchestrator.app.run_start import job_identity, refuse_hopeless
+        from orchestrator.app.split_runs import refuse_split
         from orchestrator.app.wiring import function_tools, work_of
         from orchestrator.job.stages.stage_jobs import stages_until
         from orchestrator.job.stream_limit import refuse_bulk
 
         if until is not None:
             stages_until(job, until)
+        if workers is not None:
+            refuse_split(job, self._config)
         self._config.check_keys(os.environ)  # a missing key is reported before a database is created
         self._stopped = False
         work = work_of(self._config, job, may_be_unstored=self._config.provider.store == "optional")
@@ -180,7 +187,31 @@ class Orchestrator:
             identity = replace(identity, closes_at=night.due.closes_at)
         if night is not None:
             work = replace(work, shared_cost_pusd=night.shared_cost_pusd)
-        return await self._carry_out(work, identity, name=name, new=new, night=night)
+        return await self._carry_out(work, identity, name=name, new=new, night=night, workers=workers)
+
+    async def work(self, run: str | None = None) -> Ended | None:
+        """Work on the shards of a run that no other process holds, and leave the rest: as one of several workers.
+
+        Without a name it is the newest run that is not over. Returns how that ended; None if no shard was left.
+        """
+        from orchestrator.app.split_runs import refuse_split
+        from orchestrator.app.stored_job import stored_job
+        from orchestrator.app.wiring import function_tools, work_of
+
+        record = await self._unfinished() if run is None else await self._find(run)
+        if record is None or record.state in (RunState.FINISHED, RunState.CANCELLED):
+            return None
+        self._config.check_keys(os.environ)
+        self._stopped = False
+        job = await stored_job(await self._open_reader(), record)
+        refuse_split(job, self._config)
+        work = work_of(self._config, job, may_be_unstored=self._config.provider.store == "optional")
+        work = replace(work, tools=function_tools(job, self._config))
+        return await (await self._start_execution()).work_on_shards(record, work)
+
+    async def _unfinished(self) -> Run | None:
+        runs = await (await self._open_reader()).runs()
+        return next((each for each in runs if each.state is RunState.ACTIVE), None)
 
     async def resume(self, run: str) -> Summary:
         """Finish a run with the job and the rows that the database has; raises as ``run``.
@@ -210,8 +241,10 @@ class Orchestrator:
         name: str | None,
         new: bool = False,
         night: NightOptions | None = None,
+        workers: WorkerCommand | None = None,
     ) -> Summary:
-        carried = await (await self._start_execution()).run(work, identity, name=name, new=new, night=night)
+        execution = await self._start_execution()
+        carried = await execution.run(work, identity, name=name, new=new, night=night, workers=workers)
         ended = carried.ended
         if ended is not None and ended.error is not None:
             raise ended.error

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 
 from orchestrator.app.connections import Provider, address, open_providers
@@ -12,24 +12,32 @@ from orchestrator.app.nights import NightJob, NightOptions, begin_night, end_nig
 from orchestrator.app.run_alerts import RunAlerts
 from orchestrator.app.run_notices import RunNotices
 from orchestrator.app.sent_request import note_sending, sending_note
+from orchestrator.app.split_run_display import SplitRunDisplay
+from orchestrator.app.split_runs import RunSplit, store_split, stored_split, worker_config
 from orchestrator.app.stored_job import note_job_file
-from orchestrator.app.wiring import Storage, Surroundings, Work, assemble, work_of
+from orchestrator.app.supervisor import Supervisor, WorkerCommand
+from orchestrator.app.wiring import Storage, Surroundings, Work, assemble, assemble_planner, work_of
 from orchestrator.config import Config
 from orchestrator.core.clock import AheadClock, Clock
+from orchestrator.core.errors import RunBusy
 from orchestrator.core.events import Progress, RunStarted, Warned
 from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.states import RunState
 from orchestrator.engine.loop import Ended, LocalLoop
 from orchestrator.engine.runs import JobIdentity, choose_run, grows, resume
+from orchestrator.engine.tasks.held_shards import ShardSource
 from orchestrator.job.spec import Job
 from orchestrator.policy.due_nights import resume_at
 from orchestrator.stores.base import Backend, Reader, Store
 from orchestrator.stores.reads import Run
+from orchestrator.stores.shards import shards_of, worker_place
 
 __all__ = ["CarriedOut", "Execution"]
 
 # Clocks of one machine differ by less from process to process.
 _REPORTED_S = 60.0
+# How a run ends that was interrupted while workers did it.
+_LEFT = Ended(RunState.ACTIVE)
 
 
 @fast_dataclass(kw_only=False)
@@ -63,6 +71,8 @@ class Execution:
         self._show = show
         self._notices = RunNotices(config.notify, backend.address, self._clock)
         self._loop: LocalLoop | None = None
+        # What else is stopped by an interruption: the planning of a run for workers, and these.
+        self._stops: list[Callable[[], None]] = []
         # A stop may come before there is a loop to stop.
         self._interrupted = False
 
@@ -71,9 +81,18 @@ class Execution:
         self._interrupted = True
         if self._loop is not None:
             self._loop.interrupt()
+        for stop in self._stops:
+            stop()
 
     async def run(
-        self, work: Work, identity: JobIdentity, *, name: str | None, new: bool, night: NightOptions | None
+        self,
+        work: Work,
+        identity: JobIdentity,
+        *,
+        name: str | None,
+        new: bool,
+        night: NightOptions | None,
+        workers: WorkerCommand | None = None,
     ) -> CarriedOut:
         """Choose or create the run of a job, and work on it to its end; a job with increments locks its dataset."""
         job, reader = work.job, self._reader
@@ -81,7 +100,7 @@ class Execution:
             # Before a run is made of which nothing could be sent.
             self._config.webhooks.check(os.environ)
         if job.increments is None:
-            return await self._run(work, identity, name=name, new=new)
+            return await self._run(work, identity, name=name, new=new, workers=workers)
         night_job = NightJob(job, job.increments, self._config, work.renderer, night or NightOptions(), self._clock)
         dataset_id = await self._store.open_dataset(night_job.dataset, simulated=night_job.simulated)
         with self._backend.lock_dataset(dataset_id, night_job.dataset):
@@ -111,6 +130,7 @@ class Execution:
         name: str | None,
         new: bool,
         night_job: NightJob | None = None,
+        workers: WorkerCommand | None = None,
     ) -> CarriedOut:
         store, reader, job = self._store, self._reader, work.job
         run, resumed = await choose_run(store, reader, identity, name=name, new=new, now=self._clock.now())
@@ -129,12 +149,77 @@ class Execution:
                     self._observe(Warned(code="day_unread", message=_unread(other, job)))
                 work = replace(work, night=await begin_night(night_job, run, store=store, reader=reader))
             await self._notices.announce_start(run.uid)
-            ended = await self._carry_out(run, work)
+            if workers is not None:
+                run = await self._work_with_workers(run, work, workers)
+            ended = await self._carry_out(run, work) if workers is None or not self._interrupted else _LEFT
             if work.night is not None:
                 await end_night(work.night, run, ended.state, store=store, now=self._clock.now())
             await self._store_end(run, ended, job)
         await self._deliver_notices()
         return CarriedOut(run.name, ended)
+
+    async def work_on_shards(self, run: Run, work: Work) -> Ended | None:
+        """Work on the shards of a run that no other process holds; None if there is no place for a worker."""
+        split = await stored_split(self._reader, run)
+        bounds = await self._reader.request_range(run.id)
+        if bounds is None:
+            return None
+        with ExitStack() as locks:
+            if not _take_place(split.workers, lambda place: self._backend.lock_shard(run.id, place, run.name), locks):
+                return None
+            source = ShardSource(
+                self._reader,
+                shards_of(*bounds, split.rows),
+                lock=lambda number: self._backend.lock_shard(run.id, number, run.name),
+                locks=locks,
+            )
+            # The prices, keys and address are those of the whole config; only its limits are divided.
+            self._config = worker_config(self._config, split.workers)
+            return await self._carry_out(run, replace(work, config=self._config, shards=source))
+
+    async def _work_with_workers(self, run: Run, work: Work, workers: WorkerCommand) -> Run:
+        """Plan a run and let workers do what they can of it; what they leave is done as that of any run."""
+        run = await self._plan(run, work)
+        if self._interrupted or not run.plan.complete:
+            return run
+        await store_split(self._store, run, RunSplit(workers=workers.count, rows=workers.rows))
+        async with open_providers(self._config, self._backend.local_path, warn=self._warn_of_sandbox):
+            display = SplitRunDisplay(run, store=self._store, reader=self._reader, clock=self._clock)
+            await display.watch()
+            self._show(display.progress)
+            supervisor = Supervisor(workers, run=run.name, watch=display.watch)
+            with self._stopping(supervisor.stop):
+                await supervisor.run()
+        if supervisor.restarts:
+            message = f"{supervisor.restarts} workers had died and were started again"
+            self._observe(Warned(code="worker_died", message=message))
+        return run
+
+    async def _plan(self, run: Run, work: Work) -> Run:
+        """Read the input into the store; a bad row is reported later, when the run is carried out."""
+        planner, context = await assemble_planner(
+            work,
+            run,
+            storage=Storage(store=self._store, reader=self._reader, is_at_work=self._backend.is_locked),
+            surroundings=Surroundings(clock=await self._clock_of(run), rng=self._rng, observe=self._observe),
+        )
+        self._show(context.observation.progress)
+
+        def stop() -> None:
+            context.status.interrupted = True
+
+        with self._stopping(stop):
+            await planner.run()
+        return await self._reader.run(run.name) or run
+
+    @contextmanager
+    def _stopping(self, stop: Callable[[], None]) -> Iterator[None]:
+        """An interruption calls this too, meanwhile."""
+        self._stops.append(stop)
+        try:
+            yield
+        finally:
+            self._stops.remove(stop)
 
     async def _collect(self, run: Run) -> None:
         """Wait for what a run has open at the provider; nothing of it is sent."""
@@ -146,6 +231,11 @@ class Execution:
         return work_of(self._config, Job.model_validate_json(run.spec_json), may_be_unstored=True)
 
     async def _carry_out(self, run: Run, work: Work) -> Ended:
+        alone = nullcontext() if work.shards is not None else self._backend.lock_shards(run.id, run.name)
+        with alone:
+            return await self._carry_out_locked(run, work)
+
+    async def _carry_out_locked(self, run: Run, work: Work) -> Ended:
         clock = await self._clock_of(run)
         alerts = RunAlerts(
             self._config, self._notices, run, store=self._store, reader=self._reader, clock=self._clock
@@ -213,6 +303,17 @@ class Execution:
 
     def _warn_of_sandbox(self, message: str) -> None:
         self._observe(Warned(code="sandbox", message=message))
+
+
+def _take_place(places: int, lock: Callable[[int], AbstractContextManager[object]], locks: ExitStack) -> bool:
+    """Lock one of the places for workers; False if all are taken."""
+    for place in range(places):
+        try:
+            locks.enter_context(lock(worker_place(place)))
+        except RunBusy:
+            continue
+        return True
+    return False
 
 
 def _unread(run: Run, job: Job) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.app.sent_request import name_of_notes
+from orchestrator.app.split_runs import name_of_split
 from orchestrator.app.stage_summaries import name_of_exports
 from orchestrator.app.stored_job import name_of_job_file
 from orchestrator.core.errors import UsageError
@@ -34,7 +35,14 @@ async def remove_run(run: Run, *, store: Store, reader: Reader) -> None:
     """Remove a run with all that belongs to it; for the process that holds its lock."""
     await refuse_removal(run, reader)
     await store.remove_run(
-        run.id, names=[name_of_notes(run), name_of_exports(run), name_of_job_file(run), name_of_lanes(run.id)]
+        run.id,
+        names=[
+            name_of_notes(run),
+            name_of_exports(run),
+            name_of_job_file(run),
+            name_of_lanes(run.id),
+            name_of_split(run.id),
+        ],
     )
 
 

@@ -30,7 +30,7 @@ from orchestrator.engine.items import Halted
 from orchestrator.engine.lane_memory import LaneMemory
 from orchestrator.engine.lane_switch import LaneSwitch
 from orchestrator.engine.learned_state import LearnedState, Snapshot
-from orchestrator.engine.loop import LocalLoop, Task
+from orchestrator.engine.loop import LocalLoop, ShardLoop, Task
 from orchestrator.engine.observation import Observation
 from orchestrator.engine.poll_schedules import Schedules
 from orchestrator.engine.preparation import Destinations, Preparation
@@ -41,6 +41,7 @@ from orchestrator.engine.settings import StageSettings
 from orchestrator.engine.stages import Stage, Stages
 from orchestrator.engine.steps import Attach, OtherRuns, Poll, Recover, RunTools, Settle, Submit
 from orchestrator.engine.tasks.duplicates import Deduplicator
+from orchestrator.engine.tasks.held_shards import HeldShards, ShardSource
 from orchestrator.engine.tasks.housekeeping import Housekeeping
 from orchestrator.engine.tasks.lane_chooser import LaneChooser
 from orchestrator.engine.tasks.late_costs import LateCosts
@@ -77,7 +78,7 @@ from orchestrator.stores.base import Reader, Store
 from orchestrator.stores.pipeline_rows import StageReader
 from orchestrator.stores.reads import RequestCounts, Run, SharedCaps, Spending, Summary
 
-__all__ = ["Storage", "Surroundings", "Work", "assemble", "function_tools", "work_of"]
+__all__ = ["Storage", "Surroundings", "Work", "assemble", "assemble_planner", "function_tools", "work_of"]
 
 # The longest answer of a tool, and how many handlers run at once.
 _MOST_TOOL_BYTES = 256 * 1024
@@ -113,6 +114,8 @@ class Work:
     until: str | None = None
     # Ask nothing; only wait for what is open at the provider.
     only_collect: bool = False
+    # Work on these shards only, beside other processes.
+    shards: ShardSource | None = None
     # What other runs have used of the job's budget, where they share it.
     shared_cost_pusd: Picodollars = 0
 
@@ -159,7 +162,7 @@ async def assemble(
     summary = await reader.summary(run.id)
     observation = Observation(_progress(summary, now), surroundings.observe, surroundings.clock)
     prices = await _price_books(providers)
-    caps = config.budget.caps(run.id, simulated=run.simulated)
+    caps = _shared_caps(work, run)
     spent = await reader.spending(caps, now) if caps is not None else None
     places = await find_endpoints(config, run, reader)
     accepted = await reader.accepted_by_endpoint(run.id) if config.providers else None
@@ -199,6 +202,7 @@ async def assemble(
             observation=observation,
             caps=caps,
             is_at_work=storage.is_at_work,
+            has_siblings=work.shards is not None,
         ),
         providers=providers,
     )
@@ -222,6 +226,7 @@ def _loop(work: Work, run: RunContext, *, funds: Funds, providers: Sequence[Prov
             *learned_limits(providers, run.endpoints),
             of_batches.snapshot,
         ],
+        saves=work.shards is None,
     )
     destinations = Destinations(
         [endpoint.allowances.pools for endpoint in run.endpoints],
@@ -249,6 +254,7 @@ def _loop(work: Work, run: RunContext, *, funds: Funds, providers: Sequence[Prov
     listener = StreamListener(run, streams) if streams is not None else None
     router = Router(run, queue, listener=listener)
     other_runs = OtherRuns(run, funds, recover, route=router.route)
+    held = HeldShards(run, queue, work.shards, recover=recover, router=router) if work.shards is not None else None
     tasks: list[Task] = [
         ToolRunner(run.status, RunTools(run, work.tools), router),
         Poller(
@@ -257,18 +263,11 @@ def _loop(work: Work, run: RunContext, *, funds: Funds, providers: Sequence[Prov
             router=router,
             listener=listener,
         ),
-        Planner(
-            run,
-            run.stages[MAIN_STAGE] if work.pipeline is None else None,
-            queue,
-            batches=partial(_batches, work),
-            skip_bad_rows=job.input.on_bad_row == "skip",
-            night=work.night,
-        ),
+        *([_planner(work, run, queue)] if held is None else []),
         Sender(
             run,
             queue,
-            Refill(run, queue, preparations, Deduplicator(run, queue, other_runs, route=router.route)),
+            Refill(run, queue, preparations, Deduplicator(run, queue, other_runs, route=router.route), held),
             gate=SendGate(run, queue, funds),
             submit=Submit(run, uploads, funds=funds, settle=settle, lanes=lanes),
             other_runs=other_runs,
@@ -282,7 +281,8 @@ def _loop(work: Work, run: RunContext, *, funds: Funds, providers: Sequence[Prov
         other_runs=other_runs,
         router=router,
     )
-    tasks.append(batch_lane(config, run, of_batches, shared))
+    if held is None:
+        tasks.append(batch_lane(config, run, of_batches, shared))
     if run.status.hints is not None:
         tasks.append(
             LostReplies(
@@ -297,7 +297,8 @@ def _loop(work: Work, run: RunContext, *, funds: Funds, providers: Sequence[Prov
         )
     if work.pipeline is not None:
         tasks.append(StageFeeder(run, work.pipeline, queue))
-    return LocalLoop(
+    loop = LocalLoop if held is None else ShardLoop
+    return loop(
         run,
         router,
         recover,
@@ -306,6 +307,47 @@ def _loop(work: Work, run: RunContext, *, funds: Funds, providers: Sequence[Prov
         housekeeping=Housekeeping(run, funds, learned, other_runs, chooser),
         late_costs=LateCosts(run, funds),
     )
+
+
+def _planner(work: Work, run: RunContext, queue: SendQueue) -> Planner:
+    return Planner(
+        run,
+        run.stages[MAIN_STAGE] if work.pipeline is None else None,
+        queue,
+        batches=partial(_batches, work),
+        skip_bad_rows=work.job.input.on_bad_row == "skip",
+        night=work.night,
+    )
+
+
+async def assemble_planner(
+    work: Work, run: Run, *, storage: Storage, surroundings: Surroundings
+) -> tuple[Planner, RunContext]:
+    """What reads the input of a run into the store and sends nothing, and the run as it sees it."""
+    summary = await storage.reader.summary(run.id)
+    clock = surroundings.clock
+    stages = await _stages(work, run, storage.reader, surroundings.rng, summary, None)
+    context = RunContext(
+        record=run,
+        stages=stages,
+        endpoints=[],
+        store=storage.store,
+        reader=storage.reader,
+        status=_run_status(work, run, stages, summary, endpoints=0),
+        observation=Observation(_progress(summary, clock.now()), surroundings.observe, clock),
+        clock=clock,
+        rng=surroundings.rng,
+    )
+    return _planner(work, context, SendQueue(context.status, list(stages))), context
+
+
+def _shared_caps(work: Work, run: Run) -> SharedCaps | None:
+    """The caps that other processes spend under, too: that of the run itself if it has several."""
+    caps = work.config.budget.caps(run.id, simulated=run.simulated)
+    if work.shards is None or run.budget_pusd is None:
+        return caps
+    alone = SharedCaps(run_id=run.id, simulated=run.simulated, day_pusd=None, month_pusd=None)
+    return replace(caps or alone, run_pusd=run.budget_pusd)
 
 
 def _encode(executors: Executors, lane: Lane, fields: Mapping[str, Any], **marks: Any) -> bytes:
@@ -337,7 +379,7 @@ def _run_status(work: Work, run: Run, stages: Stages, summary: Summary, *, endpo
         until=work.until if asked is not None and len(asked) < len(stages) else None,
         plans_first=work.night is not None and work.night.has_entries,
         cancelling=run.cancel_requested,
-        batches=1,
+        batches=1 if work.shards is None else 0,
     )
     if work.config.webhooks is not None:
         doubts = bool(summary.requests[State.IN_DOUBT] or summary.possible_duplicates)
@@ -511,9 +553,12 @@ def _budget(work: Work, summary: Summary, caps: SharedCaps | None, spent: Spendi
         limits += [
             Cap(scope=scope, limit_pusd=limit, committed_pusd=committed, shared=True)
             for scope, limit, committed, _ in spent.under(caps)
+            if scope != RUN
         ]
     budget = Budget(limits, set_apart=_set_apart(work.job, summary))
     if spent is not None:
         # Who of the others is at work is seen a second later; until then there is something to wait for.
         budget.note_others(spent.elsewhere_pusd, active=True)
+        if work.shards is not None:
+            budget.note_siblings(spent.own_pusd)
     return budget

@@ -31,6 +31,7 @@ from orchestrator.cli.sandbox import sandbox
 from orchestrator.cli.schema import schema
 from orchestrator.cli.stage_plan import plan
 from orchestrator.cli.view import view
+from orchestrator.cli.worker import worker
 from orchestrator.core.errors import ExitCode, OrchestratorError, UsageError, cause_of
 from orchestrator.core.version import __version__
 
@@ -74,7 +75,7 @@ def completion(
 
 
 _COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
-    "Work": (run, resume, retry, cancel, purge, remove, copy),
+    "Work": (run, worker, resume, retry, cancel, purge, remove, copy),
     "Look": (view, status, runs, show, follow, export, report, costs),
     "Prepare": (init, plan, estimate, schedule, doctor, notify, schema, sandbox, completion, help_page),
 }

@@ -30,7 +30,7 @@ from orchestrator.cli.run_outcome import (
     nothing_sent,
     what_is_left,
 )
-from orchestrator.cli.session import find_places, read_config
+from orchestrator.cli.session import Places, find_places, read_config
 from orchestrator.cli.view import shown_in_browser
 from orchestrator.core.errors import ExitCode, OrchestratorError, RunBusy, UsageError
 from orchestrator.core.states import SETTLED, RunState, State
@@ -39,6 +39,7 @@ from orchestrator.report.exit_code import exit_code, is_empty
 if TYPE_CHECKING:
     from orchestrator.app.api import Orchestrator
     from orchestrator.app.nights import NightOptions
+    from orchestrator.app.supervisor import WorkerCommand
     from orchestrator.cli.live_run import RunOutcome
     from orchestrator.config import Config
     from orchestrator.job.spec import Job
@@ -125,6 +126,12 @@ class RunOptions:
             help="Ask only this stage and those that it needs; the same command without it continues from there.",
         ),
     ] = None
+    workers: Annotated[
+        int | None,
+        Parameter(
+            metavar="N", help="Let N processes on this machine share the run; they share its limits and budget."
+        ),
+    ] = None
     accept_expired: Annotated[
         bool, Parameter(help="Ask again what the provider no longer knows, even if it knows no open response.")
     ] = False
@@ -167,9 +174,8 @@ async def run(
     from orchestrator.job.spec import load_job
     from orchestrator.report.display import Mode
 
-    config, database = read_config(
-        find_places(options.db, options.config, os.environ, Path.cwd()), sandbox=options.sandbox
-    )
+    places = find_places(options.db, options.config, os.environ, Path.cwd())
+    config, database = read_config(places, sandbox=options.sandbox)
     changes = overrides(options.set_ or ())
     spec = load_job(job, overrides=changes, limit=options.limit, allow_modules=config.allow_modules, day=options.day)
     targets, left_out = output_targets(spec, options), spec.output_path
@@ -199,6 +205,7 @@ async def run(
             night=night,
             accept_expired=options.accept_expired,
             until=options.until,
+            workers=_workers(options, places, orchestrator.database),
         )
         async with shown_in_browser(orchestrator) if options.view else nullcontext() as address:
             outcome = await live.follow(orchestrator, work, address=address)
@@ -210,6 +217,23 @@ async def run(
             return code
         # It was asked for its first stages only, and stopped as it should.
         return ExitCode.SOME_FAILED if summary.requests.failed or summary.requests.cancelled else ExitCode.OK
+
+
+def _workers(options: RunOptions, places: Places, database: str) -> WorkerCommand | None:
+    """The processes that share a run; None for the usual one."""
+    if options.workers is None or options.workers == 1:
+        return None
+    if options.workers < 1:
+        raise UsageError(f"--workers {options.workers}: at least one is needed")
+    if database.startswith(("postgresql://", "postgres://")):
+        raise UsageError(
+            "--workers needs a database in a file",
+            hint="in PostgreSQL one process works on a run, and several runs share the caps of day and month",
+        )
+    from orchestrator.app.supervisor import WorkerCommand
+    from orchestrator.cli.worker import worker_command
+
+    return WorkerCommand(options.workers, worker_command(places, database, sandbox=options.sandbox))
 
 
 async def _run_due(jobs: Sequence[Path], options: RunOptions) -> ExitCode:
@@ -225,6 +249,7 @@ async def _run_due(jobs: Sequence[Path], options: RunOptions) -> ExitCode:
             "--dry-run": options.dry_run,
             "--full-refresh": options.full_refresh,
             "--changed": options.changed,
+            "--workers": options.workers,
         }
     )
     places = find_places(options.db, options.config, os.environ, Path.cwd())
@@ -247,6 +272,7 @@ async def _run_backfill(job: Path, options: RunOptions) -> ExitCode:
         "--output": options.output,
         "--dry-run": options.dry_run,
         "--view": options.view,
+        "--workers": options.workers,
     }
     for option in [name for name, value in given.items() if value]:
         raise UsageError(f"{option} cannot be given with --backfill", hint="each day has a run and a date of its own")

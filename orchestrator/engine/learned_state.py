@@ -22,10 +22,12 @@ class Snapshot:
 class LearnedState:
     """Keeps snapshots in the store; a lost or unreadable one only costs a cold start."""
 
-    def __init__(self, store: Store, reader: LearnedReader, snapshots: list[Snapshot]) -> None:
+    def __init__(self, store: Store, reader: LearnedReader, snapshots: list[Snapshot], *, saves: bool = True) -> None:
+        """Without ``saves`` nothing is kept: what one of several processes has learned is not true of all."""
         self._store = store
         self._reader = reader
         self._snapshots = snapshots
+        self._saves = saves
 
     async def recall(self) -> None:
         """Load each snapshot that an earlier run has saved."""
@@ -36,5 +38,5 @@ class LearnedState:
 
     async def save(self) -> None:
         """Save all snapshots."""
-        for snapshot in self._snapshots:
+        for snapshot in self._snapshots if self._saves else ():
             await self._store.remember(snapshot.name, snapshot.dump())

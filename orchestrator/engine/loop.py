@@ -18,7 +18,7 @@ from orchestrator.engine.tasks.housekeeping import Housekeeping
 from orchestrator.engine.tasks.late_costs import LateCosts
 from orchestrator.engine.webhook_hints import WebhookHints
 
-__all__ = ["Ended", "LocalLoop", "Task"]
+__all__ = ["Ended", "LocalLoop", "ShardLoop", "Task"]
 
 # How long a stop waits for calls on the wire, so that their ids and answers are not lost.
 _STOP_GRACE_S = 3.0
@@ -49,6 +49,9 @@ class Ended:
 class LocalLoop:
     """Works on one run: recovers what is open, runs ``tasks``, and knows when the run is over."""
 
+    # Whether the run has no other process: then what concerns all of it is done here.
+    _is_alone = True
+
     def __init__(
         self,
         run: RunContext,
@@ -65,7 +68,7 @@ class LocalLoop:
         self._router = router
         self._recover = recover
         self._other_runs = other_runs
-        self._tasks: Sequence[Task] = (housekeeping, late_costs, *tasks)
+        self._tasks: Sequence[Task] = (housekeeping, late_costs, *tasks) if self._is_alone else (housekeeping, *tasks)
         self._housekeeping = housekeeping
         self._late_costs = late_costs
 
@@ -85,7 +88,7 @@ class LocalLoop:
         try:
             await self._work()
             self._housekeeping.check_files()
-            if self._status.may_poll:
+            if self._status.may_poll and self._is_alone:
                 await self._late_costs.finish()
             if self._status.cancelling:
                 # A request that was being sent when the cancel came may be pending again.
@@ -113,8 +116,9 @@ class LocalLoop:
 
     async def _recover_open(self) -> None:
         """Resume what an earlier process left open, the oldest first: the provider may soon forget it."""
-        for attempt in await self._run.reader.open_attempts(self._run.record.id):
-            self._router.route(await self._recover.recover(attempt))
+        if self._is_alone:
+            for attempt in await self._run.reader.open_attempts(self._run.record.id):
+                self._router.route(await self._recover.recover(attempt))
         await self._other_runs.check()
 
     async def _until_done(self) -> None:
@@ -157,3 +161,9 @@ class LocalLoop:
         if status.until is not None:
             return Ended(RunState.ACTIVE, "until", f"stage {status.until} is answered; later stages were not asked")
         return Ended(RunState.FINISHED)
+
+
+class ShardLoop(LocalLoop):
+    """Works on some shards of a run beside other processes; what they have open is recovered as they are taken."""
+
+    _is_alone = False

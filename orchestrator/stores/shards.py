@@ -1,4 +1,4 @@
-"""Shards: parts of a run's requests, each of which one worker process holds at a time."""
+"""Shards: ranges of a run's requests, each of which one worker process holds at a time."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import Protocol
 from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.stores.reads import OpenAttempt, PendingRequest
 
-__all__ = ["SHARD_ROWS", "Shard", "ShardReader", "shards_of"]
+__all__ = ["MOST_SHARDS", "SHARD_ROWS", "Shard", "ShardReader", "shards_of", "worker_place"]
 
 # Large enough that taking one costs nothing, small enough that the last ones end at about the same time.
 SHARD_ROWS = 5_000
+# Of one run; the last numbers are those of the places of its workers.
+MOST_SHARDS = 1 << 20
 
 
 @fast_dataclass(kw_only=False)
@@ -27,6 +29,11 @@ def shards_of(first_id: int, last_id: int, rows: int) -> list[Shard]:
     """The shards of a run whose requests are in a range of ids, so many ids in each."""
     firsts = range(first_id, last_id + 1, rows)
     return [Shard(number, first, min(first + rows - 1, last_id)) for number, first in enumerate(firsts, 1)]
+
+
+def worker_place(place: int) -> int:
+    """The number under which a worker locks its place, so that no more of them work than share the limits."""
+    return MOST_SHARDS - 1 - place
 
 
 class ShardReader(Protocol):

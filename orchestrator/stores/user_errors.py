@@ -28,7 +28,7 @@ def run_locked(name: str, *, holder: str) -> RunBusy:
 def shard_locked(name: str) -> RunBusy:
     """Workers hold shards of the run, or a process that works on it alone holds all of them."""
     return RunBusy(
-        f"run {name!r} is locked by processes that work on parts of it",
+        f"run {name!r} is locked by processes that hold shards of it",
         hint=f"see its progress: orchestrator status {name}",
     )
 

@@ -101,7 +101,7 @@ async def test_shards_are_locked_one_by_one_and_against_the_whole_run(backend: B
         for again in (backend.lock_shard(run.id, 2, "demo"), backend.lock_shards(run.id, "demo")):
             with pytest.raises(RunBusy, match="demo"), again:
                 pass
-        with pytest.raises(RunBusy, match="work on parts of it"), backend.lock(run.id, "demo"):
+        with pytest.raises(RunBusy, match="hold shards of it"), backend.lock(run.id, "demo"):
             pass
         with backend.lock_shard(run.id + 1, 2, "other"):
             pass

@@ -73,7 +73,7 @@ class Foreseen:
     most: int = 1
     is_part: bool = False
     failure: str | None = None
-    part_of: _Group | None = None
+    worker_config: _Group | None = None
 
     @property
     def is_exact(self) -> bool:
@@ -147,14 +147,14 @@ class Foresight:
 
     def settle(self, request: Foreseen, answer: Expected) -> None:
         """Take the answer of a request, and make what follows of it."""
-        if request.is_part and request.part_of is None:
+        if request.is_part and request.worker_config is None:
             return
         is_known = answer.failed or answer.text is not None
         text = None if answer.failed else answer.text if is_known else self._stand_ins[request.stage]
         unseen = request.unseen if is_known else {**request.unseen, request.stage: answer.most_tokens}
         member = _Member(SettledRow(request.key, request.row, text), unseen, request.least, request.most)
-        if request.part_of is not None:
-            self._join(request.part_of, member)
+        if request.worker_config is not None:
+            self._join(request.worker_config, member)
             return
         for group in self._awaited.pop((request.stage, request.key), []):
             self._join(group, member)
@@ -201,7 +201,7 @@ class Foresight:
             case Split(rows):
                 group.level, group.members, group.awaits = group.level + 1, [], len(rows)
                 for key, row in rows:
-                    self._add(group, key, row, part_of=group)
+                    self._add(group, key, row, worker_config=group)
             case FailGroup():
                 self._fail(group)
 

@@ -45,7 +45,8 @@ class Housekeeping:
             rounds += 1
             self.check_files()
             await self._write_counts()
-            await self._run.store.add_pulse(self._run.record.id, clock.now())
+            if not self._funds.has_siblings:
+                await self._run.store.add_pulse(self._run.record.id, clock.now())
             await self._count_stages()
             await self._check_cancel()
             await self._refresh_spending()
@@ -80,7 +81,9 @@ class Housekeeping:
     async def _write_counts(self) -> None:
         # Rate-limited calls are not among them: each is written when it happens.
         now, polls = self._run.clock.now(), self._run.observation.progress.polls
-        counts = Counts(polls=polls - self._written_polls, elapsed_s=now - self._written_at)
+        # The time of processes that work side by side is counted once, by the one that started them.
+        elapsed_s = 0.0 if self._funds.has_siblings else now - self._written_at
+        counts = Counts(polls=polls - self._written_polls, elapsed_s=elapsed_s)
         self._written_polls, self._written_at = polls, now
         await self._run.store.add_counts(self._run.record.id, counts)
 

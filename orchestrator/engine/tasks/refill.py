@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from anyio import to_thread
 
@@ -19,7 +20,7 @@ from orchestrator.engine.tasks.send_queue import SendQueue
 from orchestrator.job.requests.turns import MOST_TURNS
 from orchestrator.stores.reads import EarlierTurn, PendingRequest
 
-__all__ = ["MOST_READY", "Refill"]
+__all__ = ["MOST_READY", "PendingRows", "Refill"]
 
 # How many requests are kept ready; with retries that come due, up to the second number.
 _READY = 256
@@ -38,6 +39,28 @@ class _Cursor:
     dry_at: tuple[int, bool] | None = None
 
 
+class PendingRows(Protocol):
+    """The pending requests that this process may send, as ``PendingReader`` reads them."""
+
+    async def fresh(self, stage: str, *, after_id: int, limit: int) -> list[PendingRequest]: ...
+
+    async def delayed(self, *, limit: int) -> list[PendingRequest]: ...
+
+
+class _WholeRun:
+    """All of the run."""
+
+    def __init__(self, run: RunContext) -> None:
+        self._reader = run.reader
+        self._run_id = run.record.id
+
+    async def fresh(self, stage: str, *, after_id: int, limit: int) -> list[PendingRequest]:
+        return await self._reader.fresh(self._run_id, stage=stage, after_id=after_id, limit=limit)
+
+    async def delayed(self, *, limit: int) -> list[PendingRequest]:
+        return await self._reader.delayed(self._run_id, limit=limit)
+
+
 class Refill:
     """Fills the send queue from the store: due retries first, then fresh requests in input order."""
 
@@ -47,8 +70,10 @@ class Refill:
         queue: SendQueue,
         preparations: Mapping[str, Preparation],
         deduplicator: Deduplicator,
+        rows: PendingRows | None = None,
     ) -> None:
         self._run = run
+        self._rows = rows or _WholeRun(run)
         self._queue = queue
         self._preparations = preparations
         self._deduplicator = deduplicator
@@ -81,7 +106,7 @@ class Refill:
                 return
             # What is in hand now is not to be made ready twice, if the stage is read again from its beginning.
             in_hand = frozenset(self._queue.in_hand) if self._rereads else ()
-            fresh = await run.reader.fresh(run.record.id, stage=stage.name, after_id=cursor.after_id, limit=most)
+            fresh = await self._rows.fresh(stage.name, after_id=cursor.after_id, limit=most)
             if not fresh:
                 cursor.exhausted = sealed
                 cursor.dry_at = asked_at
@@ -99,7 +124,7 @@ class Refill:
         limit = len(in_hand) + _READY
         # What is put off while the answer is on its way is not in it, but is noted here meanwhile.
         queue.delayed_at = math.inf
-        delayed = await self._run.reader.delayed(self._run.record.id, limit=limit)
+        delayed = await self._rows.delayed(limit=limit)
         due: defaultdict[str, list[PendingRequest]] = defaultdict(list)
         for request in reversed(delayed):
             if request.id in in_hand or not self._run.status.asks(request.stage):

@@ -29,6 +29,7 @@ class SendGate:
         self._queue = queue
         self._rooms = Rooms(run)
         self._budget = funds.budget
+        self._has_siblings = funds.has_siblings
 
     def admit(self, now: float) -> Admission:
         """Take from the queue what may be sent now."""
@@ -41,6 +42,11 @@ class SendGate:
         if admission.admitted:
             self._rooms.note_probes(now)
         return admission
+
+    @property
+    def shares_limits(self) -> bool:
+        """Whether what is too large for the limits here may fit where one process has all of them."""
+        return self._has_siblings
 
     def holds(self, lane: Lane) -> bool:
         """Whether create calls of a lane last until the response has ended."""
@@ -128,7 +134,8 @@ class Sender:
             endpoint.holding += holds
             workers.start(prepared)
         for prepared in admission.oversized:
-            await refuse(run, prepared.request, too_large(prepared.tokens))
+            if not gate.shares_limits:
+                await refuse(run, prepared.request, too_large(prepared.tokens))
             self._queue.forget(prepared)
         self._note_empty()
         gate.show(admission)

@@ -31,7 +31,8 @@ _FRESH = _within(_WHOLE["fresh"], "request.id > :after_id", "request.id <= :last
 _DELAYED = _within(
     _WHOLE["delayed"],
     "request.not_before > 0",
-    "EXISTS (SELECT 1 FROM json_each(:firsts) AS first WHERE request.id BETWEEN first.value AND first.value + :more)",
+    "EXISTS (SELECT 1 FROM json_each(:firsts) AS first WHERE request.id"
+    " BETWEEN CAST(first.value AS BIGINT) AND CAST(first.value AS BIGINT) + :more)",
 )
 _OPEN = _within(_WHOLE["open_attempts"], "request.settled_at IS NULL", "request.id BETWEEN :first_id AND :last_id")
 

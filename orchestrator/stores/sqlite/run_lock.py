@@ -16,6 +16,7 @@ from typing import Self
 
 from orchestrator.core.errors import RunBusy, StoreError
 from orchestrator.stores.private_files import PRIVATE
+from orchestrator.stores.shards import MOST_SHARDS
 from orchestrator.stores.user_errors import dataset_locked, run_locked, shard_locked
 
 __all__ = ["DatasetLock", "RunLock", "ShardLock", "held_lock_file", "is_locked"]
@@ -25,7 +26,6 @@ _LOCKS_AT = 1 << 40
 _LINE = 24
 # The shards of each run have a range of bytes, behind those of the runs; the first one of it is no shard.
 _SHARDS_AT = 1 << 41
-_MOST_SHARDS = 1 << 20
 # ``is_locked`` holds a lock for an instant, so one refusal is not yet an answer.
 _TRIES, _BETWEEN_S = 5, 0.02
 
@@ -106,7 +106,7 @@ class RunLock:
     def _check_parts(self, handle: int) -> None:
         """Refuse a run while processes are left that work on its shards."""
         here = any(file == self._file and key in _shards_of(self._run_id) for file, key in _held)
-        if here or _is_taken(handle, _shards_of(self._run_id).start, _MOST_SHARDS):
+        if here or _is_taken(handle, _shards_of(self._run_id).start, MOST_SHARDS):
             _unlock(handle, self._run_id)
             raise shard_locked(self._name)
 
@@ -152,9 +152,10 @@ class ShardLock(DatasetLock):
         self._all = _shards_of(run_id)
         RunLock.__init__(self, database, self._all.start + (number or 0), name)
         if number is None:
-            self._bytes = _MOST_SHARDS
-        elif not 0 < number < _MOST_SHARDS:
-            raise ValueError(f"a run has at most {_MOST_SHARDS - 1} shards")
+            self._tries = _TRIES
+            self._bytes = MOST_SHARDS
+        elif not 0 < number < MOST_SHARDS:
+            raise ValueError(f"a run has at most {MOST_SHARDS - 1} shards")
 
     def _is_held_here(self) -> bool:
         here = [key for file, key in _held if file == self._file and key in self._all]
@@ -193,8 +194,8 @@ def held_lock_file(database: Path) -> tuple[Path, os.stat_result] | None:
 
 
 def _shards_of(run_id: int) -> range:
-    first = _SHARDS_AT + run_id * _MOST_SHARDS
-    return range(first, first + _MOST_SHARDS)
+    first = _SHARDS_AT + run_id * MOST_SHARDS
+    return range(first, first + MOST_SHARDS)
 
 
 def _is_taken(handle: int, key: int, count: int = 1) -> bool:
