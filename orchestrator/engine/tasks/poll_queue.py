@@ -73,9 +73,11 @@ class PollQueues:
 
     def __init__(self, endpoints: int = 1) -> None:
         self._queues = [PollQueue() for _ in range(endpoints)]
+        # Asked for several times a row.
+        self._only = self._queues[0] if endpoints == 1 else None
 
     def __len__(self) -> int:
-        return sum(map(len, self._queues))
+        return sum(map(len, self._queues)) if self._only is None else len(self._only)
 
     @property
     def next_due(self) -> float | None:
