@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import anyio
 from cyclopts import Parameter
 
 from orchestrator.cli.options import ConfigFile, Database, Sandbox
@@ -81,11 +80,14 @@ def worker_command(places: Places, database: str, *, sandbox: bool) -> Sequence[
 
 def _stop_with_parent(orchestrator: Orchestrator) -> None:
     """Stop when the process that started this one has ended, however: then this process's input is closed."""
-    token = anyio.lowlevel.current_token()
+    # Imported here, so that every --help starts without it.
+    from anyio import from_thread, lowlevel
+
+    token = lowlevel.current_token()
 
     def wait() -> None:
         while os.read(0, 1024):
             pass
-        anyio.from_thread.run_sync(orchestrator.stop, token=token)
+        from_thread.run_sync(orchestrator.stop, token=token)
 
     threading.Thread(target=wait, daemon=True).start()

@@ -156,6 +156,7 @@ async def test_a_killed_worker_is_replaced_and_nothing_known_is_asked_twice(
     print(f"{killed} kills, {summary.possible_duplicates} possible duplicates of {100 * kills} rows")  # noqa: T201
 
 
+@pytest.mark.long
 async def test_workers_never_exceed_the_cap_of_the_run_and_use_most_of_it(site: Callable[..., Any]) -> None:
     async with site() as at:
         at.write(_rows(500), budget={"usd": "0.06"})
@@ -167,6 +168,7 @@ async def test_workers_never_exceed_the_cap_of_the_run_and_use_most_of_it(site: 
     assert summary.requests[State.PENDING]
 
 
+@pytest.mark.long
 async def test_a_run_that_is_stopped_can_be_finished_by_one_process(site: Callable[..., Any]) -> None:
     async with site(latency={"queue": 0, "run": {"from_s": 0.3, "to_s": 0.8}}) as at:
         at.write(_rows(250))

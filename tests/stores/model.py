@@ -1158,8 +1158,16 @@ class ModelBackend(DatasetModel, StageModel, BatchModel):
                 if attempt.response_id is not None and not attempt.shares
                 if attempt.id > after and attempt.ended_at is not None and attempt.ended_at <= ended_before
             ]
-        left = [ProviderObject(kind, name, place) for name, place in found if (kind, name) not in self._deleted]
+        left = [
+            ProviderObject(kind, name, place, endpoint=self._endpoint_of(kind, name))
+            for name, place in found
+            if (kind, name) not in self._deleted
+        ]
         return left[:limit] if kind is ObjectKind.RESPONSE else left
+
+    def _endpoint_of(self, kind: ObjectKind, name: str) -> str | None:
+        """Files are kept by endpoint; the sequences use one endpoint for all else."""
+        return self._uploads[name].provider if kind is ObjectKind.FILE and name in self._uploads else None
 
     def _is_needed(self, file_id: str, run_id: int) -> bool:
         """Whether another run that may continue uses the file."""
