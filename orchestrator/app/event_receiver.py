@@ -12,9 +12,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import anyio
 
 from orchestrator.core.clock import Clock
-from orchestrator.core.errors import ConfigError, ProviderUnreachable
+from orchestrator.core.errors import ConfigError
 from orchestrator.engine.webhook_hints import WebhookHints
-from orchestrator.provider.client import CallFailed, ResponsesClient
+from orchestrator.provider.client import ResponsesClient
 from orchestrator.provider.webhook_endpoints import send_test_event, webhook_endpoint
 from orchestrator.provider.webhook_listener import WebhookListener
 from orchestrator.provider.webhook_settings import WebhookSettings
@@ -111,13 +111,7 @@ async def listening(
             tests = await stack.enter_async_context(anyio.create_task_group())
             stack.callback(tests.cancel_scope.cancel)
             endpoint = webhook_endpoint(client, name=f"orchestrator {run_uid}", url=settings.public_url)
-            try:
-                endpoint_id, secret = await stack.enter_async_context(endpoint)
-            except CallFailed as failed:
-                raise ProviderUnreachable(
-                    f"no webhook endpoint could be made: {failed}",
-                    hint="make one at the provider and name its secret in webhooks.secret_env, or remove the section",
-                ) from None
+            endpoint_id, secret = await stack.enter_async_context(endpoint)
             listener.verifier = WebhookVerifier([secret])
             tests.start_soon(_test, receiver, client, endpoint_id)
         yield

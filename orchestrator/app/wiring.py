@@ -288,7 +288,7 @@ def _loop(work: Work, run: RunContext, *, funds: Funds, providers: Sequence[Prov
             LostReplies(
                 run,
                 run.status.hints,
-                Attach(run),
+                Attach(run, executors.of(DEFAULT_LANE)),
                 allowances=run.endpoints[0].allowances,
                 funds=funds,
                 settle=settle,

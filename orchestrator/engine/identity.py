@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrator.core.model import MAIN_STAGE, Response
+from orchestrator.core.model import Response
 from orchestrator.engine.items import OpenResponse
 from orchestrator.engine.run_context import RunContext
-from orchestrator.executors.background import ATTEMPT, KEY, METADATA_VALUE_LIMIT, RUN
+from orchestrator.executors.background import ATTEMPT, KEY, METADATA_VALUE_LIMIT, RUN, attempt_of
 
 __all__ = ["ReplyIdentity"]
 
@@ -57,12 +57,11 @@ class ReplyIdentity:
 
 
 def _is_of_another_row(open_: OpenResponse, marks: Mapping[str, Any]) -> bool:
-    key, mark = marks.get(KEY), marks.get(ATTEMPT)
+    key, attempt = marks.get(KEY), attempt_of(marks.get(ATTEMPT))
     if isinstance(key, str) and key != open_.key[:METADATA_VALUE_LIMIT]:
         return True
-    if not isinstance(mark, str):
+    if attempt is None:
         return False
-    stage, _, number = mark.rpartition("/")
+    stage, number = attempt
     # A server that honors idempotency keys repeats the response of an earlier attempt, never of a later one.
-    later = number.isascii() and number.isdecimal() and len(number) < 10 and int(number) > open_.number
-    return later or (stage or MAIN_STAGE) != open_.stage.name
+    return stage != open_.stage.name or (number is not None and number > open_.number)

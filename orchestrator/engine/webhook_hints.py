@@ -83,7 +83,7 @@ class WebhookHints:
             self.announcements.ended(announced=True)
         open_ = self._open.get(response_id)
         if open_ is None:
-            return response_id in self._ended or self._is_unknown(response_id, now)
+            return response_id in self._ended or self._note_unknown(response_id, now)
         if now - self._announced_at.get(response_id, 0.0) >= _AGAIN_AFTER_S:
             self._announced_at[response_id] = now
             self._queue.poll_now(open_, now)
@@ -128,7 +128,7 @@ class WebhookHints:
             if taken:
                 _keep(self._ended, response_id, None)
 
-    def _is_unknown(self, response_id: str, now: float) -> asyncio.Future[bool]:
+    def _note_unknown(self, response_id: str, now: float) -> asyncio.Future[bool]:
         unknown = self._unknown.get(response_id)
         if unknown is None:
             unknown = _Unknown(now)

@@ -11,7 +11,7 @@ from orchestrator.core.problems import Problem
 from orchestrator.executors.base import Capabilities, ResponseStreams
 from orchestrator.provider.client import ResponsesClient
 
-__all__ = ["ATTEMPT", "KEY", "METADATA_VALUE_LIMIT", "RUN", "BackgroundExecutor", "create_body"]
+__all__ = ["ATTEMPT", "KEY", "METADATA_VALUE_LIMIT", "RUN", "BackgroundExecutor", "attempt_of", "create_body"]
 
 # The names of our own metadata pairs: they match a response whose id was lost to its row.
 RUN = "orchestrator_run"
@@ -83,3 +83,15 @@ def create_body(
     if background:
         return exact_json.dumps({**fields, "background": True, "store": stored, "metadata": metadata})
     return exact_json.dumps({**fields, "store": stored, "metadata": metadata})
+
+
+def attempt_of(mark: object) -> tuple[str, int | None] | None:
+    """The stage and the number in the mark of an attempt, as ``create_body`` writes it.
+
+    None if there is no mark; the number is None if it is none of ours.
+    """
+    if not isinstance(mark, str):
+        return None
+    stage, _, number = mark.rpartition("/")
+    is_number = number.isascii() and number.isdecimal() and len(number) < 10
+    return stage or MAIN_STAGE, int(number) if is_number else None

@@ -9,6 +9,7 @@ from typing import TypeVar
 import anyio
 from pydantic import BaseModel, Field
 
+from orchestrator.core.errors import ProviderUnreachable
 from orchestrator.core.problems import NeverSent, Problem, Refused, ReplyLost
 from orchestrator.provider.client import CallFailed, ResponsesClient
 from orchestrator.provider.webhooks import RESPONSE_ENDINGS
@@ -43,7 +44,7 @@ class _Removed(BaseModel):
 async def webhook_endpoint(client: ResponsesClient, *, name: str, url: str) -> AsyncIterator[tuple[str, str]]:
     """An endpoint of that name for ended responses, as its id and its secret; it is removed at the end.
 
-    One of the same name, left by a process that was killed, is removed first. Raises ``CallFailed``.
+    One of the same name, left by a process that was killed, is removed first. Raises ``ProviderUnreachable``.
     """
     for endpoint_id in await _named(client, name):
         await _remove(client, endpoint_id)
@@ -82,5 +83,8 @@ async def _remove(client: ResponsesClient, endpoint_id: str) -> None:
 
 def _checked(answer: _BodyT | Problem) -> _BodyT:
     if isinstance(answer, NeverSent | Refused | ReplyLost):
-        raise CallFailed(answer)
+        raise ProviderUnreachable(
+            f"no webhook endpoint could be made: {CallFailed(answer)}",
+            hint="make one at the provider and name its secret in webhooks.secret_env, or remove the section",
+        )
     return answer

@@ -20,7 +20,7 @@ from orchestrator.engine.run_status import RunStatus
 from orchestrator.engine.settings import StageSettings
 from orchestrator.engine.stages import Stage
 from orchestrator.engine.steps import OtherRuns, Recover, Settle
-from orchestrator.engine.tasks.rooms import OneRoom, Seats
+from orchestrator.engine.tasks.capacity import EndpointCapacity, FreePlaces
 from orchestrator.engine.tasks.send_queue import QueueName
 from orchestrator.executors.registry import Executors
 from orchestrator.policy.errors.first_tries import FirstCreates, FirstPolls
@@ -175,10 +175,10 @@ def an_endpoint(observation: Observation | None = None, **changes: Any) -> RunEn
     return RunEndpoint(**(values | changes))
 
 
-def one_room(pools: Pools, places: Callable[[Lane], int] = lambda _: 100) -> Callable[[QueueName], OneRoom]:
-    """The room at the only endpoint, counted once for all queues."""
-    seats = Seats(0, 0)
-    return lambda name: OneRoom(pools.pool(name.model), seats, free=places(name.lane))
+def capacity_at(pools: Pools, free: Callable[[Lane], int] = lambda _: 100) -> Callable[[QueueName], EndpointCapacity]:
+    """The capacity at the only endpoint, counted once for all queues."""
+    places = FreePlaces(0, 0)
+    return lambda name: EndpointCapacity(pools.pool(name.model), places, free=free(name.lane))
 
 
 def allowances(*, per_minute: int | None = None, tokens: int | None = None, **changes: Any) -> Allowances:

@@ -17,14 +17,15 @@ from orchestrator.engine.observation import Observation
 from orchestrator.engine.outages import Outages
 from orchestrator.engine.run_status import RunStatus
 from orchestrator.engine.tasks.admission import Admission, admit
-from orchestrator.engine.tasks.rooms import Seats, free_places
+from orchestrator.engine.tasks.capacity import FreePlaces
+from orchestrator.engine.tasks.run_capacity import free_places
 from orchestrator.engine.tasks.send_queue import QueueName
 from orchestrator.policy.pricing.budget import Budget, Cap, SetApart
 from orchestrator.policy.rate_limits.limits import Pools
 from orchestrator.policy.rate_limits.places import OpenPlaces
 from orchestrator.testing import FakeClock
 
-from .builders import NOW, a_prepared, a_stage, allowances, an_endpoint, one_room
+from .builders import NOW, a_prepared, a_stage, allowances, an_endpoint, capacity_at
 
 
 def decide(
@@ -34,7 +35,7 @@ def decide(
     budget = Budget([] if cap is None else [Cap(scope="run", limit_pusd=cap, committed_pusd=0)])
     # Idle for a second, so one second's worth may go at once: 100 requests, and a sixtieth of the tokens.
     pools = Pools(requests_per_minute=None, tokens_per_minute=tokens, now=NOW - 1)
-    return admit(NOW, queues, budget=budget, room_of=one_room(pools, lambda _: places))
+    return admit(NOW, queues, budget=budget, capacity_of=capacity_at(pools, lambda _: places))
 
 
 def ids(prepared: tuple[Prepared, ...]) -> list[int]:
@@ -82,7 +83,9 @@ def test_what_the_rate_limit_holds_back_reserves_nothing() -> None:
     budget = Budget([Cap(scope="run", limit_pusd=100, committed_pusd=0)])
     pools = Pools(requests_per_minute=None, tokens_per_minute=6_000, now=NOW - 1)
     queue = deque([a_prepared(1, tokens=90), a_prepared(2, tokens=90)])
-    admit(NOW, {QueueName("main", "gpt-5-mini", Lane.BACKGROUND): queue}, budget=budget, room_of=one_room(pools))
+    admit(
+        NOW, {QueueName("main", "gpt-5-mini", Lane.BACKGROUND): queue}, budget=budget, capacity_of=capacity_at(pools)
+    )
     assert budget.reserved_pusd == 10
     assert len(queue) == 1
 
@@ -94,7 +97,7 @@ def test_a_stage_that_leaves_money_to_another_does_not_hold_it_up() -> None:
         QueueName("first", "gpt-5-mini", Lane.BACKGROUND): deque([a_prepared(1, worst_case_pusd=60)]),
         QueueName("last", "gpt-5-mini", Lane.BACKGROUND): deque([a_prepared(2, worst_case_pusd=50)]),
     }
-    decision = admit(NOW, queues, budget=budget, room_of=one_room(pools))
+    decision = admit(NOW, queues, budget=budget, capacity_of=capacity_at(pools))
     assert (ids(decision.admitted), decision.held_by) == ([2], "budget")
 
 
@@ -132,10 +135,10 @@ def test_calls_that_are_held_have_places_of_their_own() -> None:
     stages = {"main": a_stage()}
     busy = RunStatus(sending=120)
     endpoint = an_endpoint(allowances=allowances(places=OpenPlaces(500), held_at_once=24), sending=120, holding=20)
-    assert free_places(NOW, busy, stages, 0, endpoint, 120) == Seats(short=28, held=4)
+    assert free_places(NOW, busy, stages, 0, endpoint, 120) == FreePlaces(short=28, held=4)
     # All together are in flight, whichever lane they take.
     endpoint.allowances = allowances(places=OpenPlaces(122), held_at_once=24)
-    assert free_places(NOW, busy, stages, 0, endpoint, 120) == Seats(short=2, held=2)
+    assert free_places(NOW, busy, stages, 0, endpoint, 120) == FreePlaces(short=2, held=2)
 
 
 def test_a_lane_without_a_place_does_not_hold_up_another() -> None:
@@ -144,8 +147,8 @@ def test_a_lane_without_a_place_does_not_hold_up_another() -> None:
     queues = {
         QueueName("main", "gpt-5-mini", lane): deque([a_prepared(n, lane=lane)]) for n, lane in enumerate(lanes)
     }
-    room_of = one_room(pools, lambda lane: int(lane is Lane.BACKGROUND))
-    decision = admit(NOW, queues, budget=budget, room_of=room_of)
+    capacity_of = capacity_at(pools, lambda lane: int(lane is Lane.BACKGROUND))
+    decision = admit(NOW, queues, budget=budget, capacity_of=capacity_of)
     assert ids(decision.admitted) == [2]
 
 
@@ -166,4 +169,4 @@ def test_in_an_outage_one_probe_goes_at_a_time() -> None:
     probe_at = broken.next_probe_at
     assert probe_at is not None
     stages = {"main": a_stage()}
-    assert free_places(probe_at, RunStatus(), stages, 0, an_endpoint(outages=broken), 0) == Seats(1, 1)
+    assert free_places(probe_at, RunStatus(), stages, 0, an_endpoint(outages=broken), 0) == FreePlaces(1, 1)

@@ -12,7 +12,7 @@ from orchestrator.engine.tasks.send_queue import QueueName, SendQueue
 from orchestrator.policy.pricing.budget import Budget
 from orchestrator.policy.rate_limits.limits import Pools
 
-from .builders import NOW, a_prepared, one_room
+from .builders import NOW, a_prepared, capacity_at
 
 
 def queue_of(*requests: Prepared) -> SendQueue:
@@ -30,7 +30,7 @@ def a_line(number: int, model: str = "gpt-5-mini") -> Prepared:
 def test_what_waits_for_a_batch_is_never_sent_alone() -> None:
     queue = queue_of(a_line(1), a_prepared(2), a_line(3))
     pools = Pools(requests_per_minute=None, tokens_per_minute=None, now=NOW)
-    admission = admit(NOW, queue.ready, budget=Budget(), room_of=one_room(pools))
+    admission = admit(NOW, queue.ready, budget=Budget(), capacity_of=capacity_at(pools))
     assert [each.request.id for each in admission.admitted] == [2]
     assert queue.for_batches() == [("main", "gpt-5-mini")]
     assert len(queue) == 2
@@ -40,7 +40,7 @@ def test_a_line_has_no_limit_of_a_minute() -> None:
     huge = a_prepared(1, lane=Lane.BATCH, tokens=10**9)
     queue = queue_of(huge)
     pools = Pools(requests_per_minute=1, tokens_per_minute=1, now=NOW)
-    admission = admit(NOW, queue.ready, budget=Budget(), room_of=one_room(pools))
+    admission = admit(NOW, queue.ready, budget=Budget(), capacity_of=capacity_at(pools))
     assert (admission.admitted, admission.oversized) == ((), ())
 
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from orchestrator.core.model import MAIN_STAGE, Response, Seen
+from orchestrator.core.model import Response, Seen
 from orchestrator.core.problems import Refused
 from orchestrator.core.states import Event, State
 from orchestrator.engine.items import After, Finished, Waiting
 from orchestrator.engine.run_context import RunContext
 from orchestrator.engine.steps.poll import first_poll
 from orchestrator.engine.steps.recover import opened
-from orchestrator.executors.background import ATTEMPT, KEY, METADATA_VALUE_LIMIT, RUN
+from orchestrator.executors.background import ATTEMPT, KEY, METADATA_VALUE_LIMIT, RUN, attempt_of
 from orchestrator.executors.base import Executor
-from orchestrator.executors.registry import DEFAULT_LANE
 from orchestrator.stores.reads import OpenAttempt
 from orchestrator.stores.writes import Acceptance
 
@@ -27,26 +26,22 @@ class Attach:
     have been paid for as well. It is cancelled if it still runs, and its cost becomes known.
     """
 
-    def __init__(self, run: RunContext) -> None:
+    def __init__(self, run: RunContext, executor: Executor) -> None:
         self._run = run
+        self._executor = executor
 
     async def attach(self, response_id: str) -> After | None:
         """Ask whose response it is; None if that is not known yet, ``Finished`` if it is of no interest."""
         run = self._run
         if await run.reader.holder(response_id) is not None:
             return Finished()
-        unsure = False
-        for endpoint in run.endpoints:
-            # An event does not say from which endpoint it is.
-            run.observation.progress.polls += 1
-            executor = endpoint.executors.of(DEFAULT_LANE)
-            answer = await executor.poll(response_id)
-            if isinstance(answer, Seen) and answer.response.id == response_id:
-                return await self._give(answer.response, executor)
-            unsure |= not (isinstance(answer, Refused) and answer.status == 404)
-        return None if unsure else Finished()
+        run.observation.progress.polls += 1
+        answer = await self._executor.poll(response_id)
+        if isinstance(answer, Seen) and answer.response.id == response_id:
+            return await self._give(answer.response)
+        return Finished() if isinstance(answer, Refused) and answer.status == 404 else None
 
-    async def _give(self, response: Response, executor: Executor) -> After | None:
+    async def _give(self, response: Response) -> After | None:
         run = self._run
         mark = self._mark(response)
         if mark is None:
@@ -54,18 +49,16 @@ class Attach:
         for attempt in await run.reader.open_attempts(run.record.id):
             if (attempt.key[:METADATA_VALUE_LIMIT], attempt.stage, attempt.number) == mark:
                 return await self._to_open(attempt, response)
-        return await self._to_ended(*mark, response, executor)
+        return await self._to_ended(*mark, response)
 
     def _mark(self, response: Response) -> tuple[str, str, int] | None:
         """The row, the stage and the number of the attempt that asked, if this run did."""
         marks = response.metadata or {}
-        key, attempt = marks.get(KEY), marks.get(ATTEMPT)
-        if marks.get(RUN) != self._run.record.uid or not isinstance(key, str) or not isinstance(attempt, str):
+        key, attempt = marks.get(KEY), attempt_of(marks.get(ATTEMPT))
+        if marks.get(RUN) != self._run.record.uid or not isinstance(key, str) or attempt is None:
             return None
-        stage, _, number = attempt.rpartition("/")
-        if not (number.isascii() and number.isdecimal() and len(number) < 10):
-            return None
-        return key, stage or MAIN_STAGE, int(number)
+        stage, number = attempt
+        return None if number is None else (key, stage, number)
 
     async def _to_open(self, attempt: OpenAttempt, response: Response) -> After | None:
         run = self._run
@@ -94,7 +87,7 @@ class Attach:
         first_poll(open_, None)
         return Waiting(open_, now, forced=True)
 
-    async def _to_ended(self, key: str, stage: str, number: int, response: Response, executor: Executor) -> After:
+    async def _to_ended(self, key: str, stage: str, number: int, response: Response) -> After:
         run = self._run
         request = await run.reader.request(run.record.id, key, stage=stage)
         attempts = [] if request is None else await run.reader.attempts(request.id)
@@ -102,6 +95,6 @@ class Attach:
         if attempt is None or not await run.store.name_response(attempt.id, response.id):
             return Finished()
         if not response.ended:
-            await executor.cancel(response.id)
+            await self._executor.cancel(response.id)
         # What it costs is asked for when the run ends.
         return Finished()

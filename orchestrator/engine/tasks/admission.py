@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from orchestrator.core.fast_dataclass import fast_dataclass
 from orchestrator.core.lanes import Lane
 from orchestrator.engine.items import Prepared
-from orchestrator.engine.tasks.rooms import Room
+from orchestrator.engine.tasks.capacity import Capacity
 from orchestrator.engine.tasks.send_queue import QueueName
 from orchestrator.policy.pricing.budget import Budget
 
@@ -35,7 +35,7 @@ def admit(
     queues: Mapping[QueueName, deque[Prepared]],
     *,
     budget: Budget,
-    room_of: Callable[[QueueName], Room],
+    capacity_of: Callable[[QueueName], Capacity],
 ) -> Admission:
     """Take from the head of each queue what may be sent.
 
@@ -50,23 +50,23 @@ def admit(
         if name.lane is Lane.BATCH or not queue:
             # These wait for a batch, which has other limits.
             continue
-        room = room_of(name)
+        capacity = capacity_of(name)
         while queue:
             head = queue[0]
-            if room.never_fits(head.tokens):
+            if capacity.never_fits(head.tokens):
                 oversized.append(queue.popleft())
                 continue
-            if room.is_full():
+            if capacity.is_full():
                 break
             if not budget.reserve(head.worst_case_pusd or 0, name.stage):
                 held_by = "budget"
                 if budget.has_shares:
                     break  # another stage may still have what is set apart for it
                 return Admission(tuple(admitted), tuple(oversized), held_by, ask_again_at)
-            taken = room.take(now, head)
+            taken = capacity.take(now, head)
             if taken is None:
                 budget.release(head.worst_case_pusd or 0, name.stage)
-                ready_at = room.ready_at(now, head.tokens)
+                ready_at = capacity.ready_at(now, head.tokens)
                 ask_again_at = ready_at if ask_again_at is None else min(ask_again_at, ready_at)
                 held_by = "rate limit"
                 break

@@ -13,7 +13,7 @@ from orchestrator.engine.run_context import RunContext
 from orchestrator.engine.steps import OtherRuns, Submit, refuse
 from orchestrator.engine.tasks.admission import Admission, admit
 from orchestrator.engine.tasks.refill import MOST_READY, Refill
-from orchestrator.engine.tasks.rooms import Rooms
+from orchestrator.engine.tasks.run_capacity import RunCapacity
 from orchestrator.engine.tasks.send_queue import SendQueue
 from orchestrator.engine.tasks.worker_pool import WorkerPool
 from orchestrator.policy.polling.deadlines import may_send
@@ -27,7 +27,7 @@ class SendGate:
     def __init__(self, run: RunContext, queue: SendQueue, funds: Funds) -> None:
         self._run = run
         self._queue = queue
-        self._rooms = Rooms(run)
+        self._capacity = RunCapacity(run)
         self._budget = funds.budget
         self._has_siblings = funds.has_siblings
 
@@ -37,10 +37,10 @@ class SendGate:
         stages = self._run.stages
         if len(stages) > 1:
             stages = {name: stage for name, stage in stages.items() if self._queue.of_stage(name)}
-        self._rooms.count(now, stages)
-        admission = admit(now, self._queue.ready, budget=self._budget, room_of=self._rooms.of)
+        self._capacity.count(now, stages)
+        admission = admit(now, self._queue.ready, budget=self._budget, capacity_of=self._capacity.of)
         if admission.admitted:
-            self._rooms.note_probes(now)
+            self._capacity.note_probes(now)
         return admission
 
     @property
@@ -50,7 +50,7 @@ class SendGate:
 
     def holds(self, lane: Lane) -> bool:
         """Whether create calls of a lane last until the response has ended."""
-        return self._rooms.capabilities(lane).held
+        return self._capacity.capabilities(lane).held
 
     def halt(self, admission: Admission) -> Halted | None:
         """Why nothing can ever be sent again, if nothing in flight could change that."""
@@ -65,7 +65,7 @@ class SendGate:
             return Halted("budget", left, collect=True, cap=budget.short_of)
         waiting = [name for name, ready in queue.ready.items() if ready]
         if waiting and queue.delayed_at is None and not admission.admitted:
-            stuck = [self._rooms.stuck(name) for name in waiting]
+            stuck = [self._capacity.stuck(name) for name in waiting]
             if None not in stuck:
                 return stuck[0]
         only_later = run.status.planned and not len(queue) and queue.delayed_at is not None
@@ -76,13 +76,13 @@ class SendGate:
     def wake_at(self, now: float, admission: Admission) -> float | None:
         """When to ask again; None if only an event can change the answer."""
         delayed_at = self._queue.delayed_at if len(self._queue) < MOST_READY else None
-        times = [at for at in (admission.ask_again_at, delayed_at, self._rooms.opens_at(now)) if at is not None]
+        times = [at for at in (admission.ask_again_at, delayed_at, self._capacity.opens_at(now)) if at is not None]
         return max(now, min(times)) if times else None
 
     def show(self, admission: Admission) -> None:
         """Show in the live counts what holds the sending back."""
         held_by, until = admission.held_by, admission.ask_again_at
-        if (probe_at := self._rooms.next_probe_at) is not None:
+        if (probe_at := self._capacity.next_probe_at) is not None:
             held_by, until = "outage", probe_at
         progress = self._run.observation.progress
         progress.waiting_for, progress.waiting_until = held_by, until

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.engine.tasks.rooms import OneRoom, Seats, SharedRoom, Shares
+from orchestrator.engine.tasks.capacity import EndpointCapacity, FreePlaces, SharedCapacity, Shares
 from orchestrator.policy.endpoint_choice import choose, closed_for_s
 from orchestrator.policy.rate_limits.limits import Limiter
 
@@ -31,12 +31,12 @@ class Site:
 
     def send(self, now: float, most: int) -> int:
         """Send what is admitted at a time."""
-        rooms = {
-            place: OneRoom(pool, Seats(0, 0), free=self.free[place], most=1_000)
+        capacities = {
+            place: EndpointCapacity(pool, FreePlaces(0, 0), free=self.free[place], most=1_000)
             for place, pool in enumerate(self.pools)
         }
-        room, sent = SharedRoom(rooms, self.shares), 0
-        while sent < most and (taken := room.take(now, a_prepared(sent))) is not None:
+        capacity, sent = SharedCapacity(capacities, self.shares), 0
+        while sent < most and (taken := capacity.take(now, a_prepared(sent))) is not None:
             self.taken[taken.endpoint] += 1
             sent += 1
         return sent
